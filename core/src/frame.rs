@@ -1,0 +1,121 @@
+//! Frames: how a chunk rests and travels. One zstd frame per chunk, with its slots left open in the compressed bytes, and
+//! a header that names the chunk and says where the slots are.
+//!
+//! An open frame holds each slot as the payload of a Raw block of exactly 32 bytes, and no other byte that it decodes to
+//! depends on one. So whoever has the slot values writes them over the payloads ([`fill`]) and has a valid frame of the
+//! true bytes, without decompressing anything. That is checked, never trusted: [`FrameVerifier`] proves it of every frame
+//! that comes from outside, and [`FrameEncoder`] of every frame that it makes.
+//!
+//! Source of zstd's own format: RFC 8878.
+
+mod decode;
+mod encode;
+mod fill;
+mod filler;
+mod header;
+mod verify;
+mod walk;
+
+use thiserror::Error;
+
+pub use self::{
+    decode::FrameDecoder,
+    encode::{Encoded, FrameEncoder},
+    fill::fill,
+    header::{ChunkHeader, HeaderError, Slot},
+    verify::FrameVerifier,
+    walk::max_frame_len,
+};
+use crate::chunk::ChunkName;
+
+/// Why a frame is refused, or could not be made.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The header says something that no header may say.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The frame has another length than its header says.
+    #[error("the frame has {actual} bytes where its header says {declared}")]
+    Length {
+        /// As the header says.
+        declared: u32,
+        /// As it came.
+        actual: usize,
+    },
+    /// The first four bytes are not zstd's (a skippable or legacy frame, or something else).
+    #[error("the frame does not begin with zstd's magic number")]
+    NotZstd,
+    /// A field of zstd's frame header has a value that is not allowed here.
+    #[error("the frame's zstd header is refused: {0}")]
+    FrameHeader(&'static str),
+    /// The content size in zstd's frame header is not the chunk's length.
+    #[error("the frame declares {declared} bytes of content for a chunk of {raw_len} bytes")]
+    ContentSize {
+        /// As zstd's header says.
+        declared: u64,
+        /// As the chunk's header says.
+        raw_len: u32,
+    },
+    /// The frame needs a larger window than readers must have.
+    #[error("the frame needs a window of {window} bytes; at most {limit} are allowed")]
+    Window {
+        /// As the frame says.
+        window: u64,
+        /// The most that is allowed.
+        limit: u64,
+    },
+    /// A block is not allowed, or the blocks do not fill the frame.
+    #[error("block {index} of the frame is refused: {reason}")]
+    Block {
+        /// Which, from 0.
+        index: usize,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A slot is not exactly the payload of a Raw block.
+    #[error("slot {0} is not the payload of a raw block of 32 bytes of its own")]
+    SlotBlock(usize),
+    /// A slot's bytes do not come out where the header says.
+    #[error("slot {0} does not decode to its place in the chunk")]
+    SlotPlace(usize),
+    /// Bytes outside of the slots depend on what is in them.
+    #[error("bytes outside of the frame's slots depend on what is in them")]
+    DependsOnSlots,
+    /// The frame does not decode to the declared length.
+    #[error("the frame does not decode: {0}")]
+    Decode(String),
+    /// The decoded bytes and slots have another name.
+    #[error("the chunk is named {declared} but its bytes and slots give {actual}")]
+    Name {
+        /// As the header says.
+        declared: ChunkName,
+        /// As computed.
+        actual: ChunkName,
+    },
+    /// The values to fill in are not as many as the slots.
+    #[error("{values} values for {slots} slots")]
+    ValueCount {
+        /// How many slots there are.
+        slots: usize,
+        /// How many values were given.
+        values: usize,
+    },
+    /// A slot lies outside of the frame or the chunk.
+    #[error("slot {0} lies outside of what it is in")]
+    SlotBounds(usize),
+    /// A chunk that nothing could have cut: empty, too long, or with slots that overlap.
+    #[error("the chunk cannot be encoded: {0}")]
+    Chunk(&'static str),
+    /// No attempt gave a frame whose slots are independent; close the chunk and encode that.
+    #[error("the chunk's slots do not stay open in the compressed bytes")]
+    WillNotStayOpen,
+    /// zstd itself failed.
+    #[error("zstd failed: {0}")]
+    Zstd(String),
+}
+
+/// zstd's error codes in words.
+fn zstd_message(code: usize) -> String {
+    zstd::zstd_safe::get_error_name(code).to_owned()
+}

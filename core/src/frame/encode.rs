@@ -1,0 +1,211 @@
+//! Encoding chunks as frames, slots left open.
+//!
+//! The encoder flushes before and after each slot and feeds filler in its place that does not compress, so that zstd puts
+//! out a Raw block of those 32 bytes. Matches of what comes later must not reach into a slot; [`Filler`] sees to that. Whether
+//! it worked is not left to reasoning: each frame goes through the verifier, and if that refuses it the filler is drawn anew,
+//! eight times at most.
+
+use zstd::zstd_safe::{self, CCtx, CParameter, InBuffer, OutBuffer, ResetDirective};
+
+use super::{ChunkHeader, FrameError, FrameVerifier, Slot, filler::Filler, zstd_message};
+use crate::{
+    chunk::{Chunk, ChunkName, MAX_CHUNK_RAW_LEN, MAX_SLOTS_PER_CHUNK},
+    mask::SLOT_LEN,
+};
+
+/// How often the filler is drawn before a chunk is given up.
+const SEEDS: u8 = 8;
+const CHECK_CONTEXT: &str = "snowbank 2026 encoder self-check v1";
+
+/// A frame and its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// What stands before the frame in bundles and packs.
+    pub header: ChunkHeader,
+    /// The frame.
+    pub frame: Vec<u8>,
+}
+
+/// Encodes chunks, one after the other, with one context and the same buffers.
+pub struct FrameEncoder {
+    context: CCtx<'static>,
+    level: i32,
+    verifier: FrameVerifier,
+    filled: Vec<u8>,
+}
+
+impl FrameEncoder {
+    /// An encoder at zstd level `level`, which is held to 1 to 19. Keep it: its context takes some megabytes.
+    #[must_use]
+    pub fn new(level: i32) -> Self {
+        Self {
+            context: CCtx::create(),
+            level: level.clamp(1, 19),
+            verifier: FrameVerifier::new(),
+            filled: Vec::new(),
+        }
+    }
+
+    /// Encodes `chunk`, whose name is `name`, and proves the frame by the verifier's own code.
+    ///
+    /// # Errors
+    /// [`FrameError::WillNotStayOpen`]: close the chunk and encode that. [`FrameError::Chunk`] for one that is empty, too long or
+    /// has slots that overlap; [`FrameError::Name`] when `name` is not its name.
+    pub fn encode(&mut self, chunk: &Chunk, name: &ChunkName) -> Result<Encoded, FrameError> {
+        let raw_len = check(chunk)?;
+        let entropy = blake3::derive_key(CHECK_CONTEXT, name.as_bytes());
+        if !chunk.is_open() {
+            let encoded = self.encode_closed(chunk, name, raw_len)?;
+            self.verifier.verify(&encoded.header, &encoded.frame, &entropy)?;
+            return Ok(encoded);
+        }
+        let filler = Filler::new(chunk);
+        let mut filled = std::mem::take(&mut self.filled);
+        filled.clear();
+        filled.extend_from_slice(&chunk.bytes);
+        let mut outcome = Err(FrameError::WillNotStayOpen);
+        for seed in 0..SEEDS {
+            filler.write(&mut filled, &chunk.slots, name, seed);
+            let encoded = self.encode_open(&filled, &chunk.slots, name, raw_len)?;
+            match self.verifier.verify(&encoded.header, &encoded.frame, &entropy) {
+                Ok(()) => {
+                    outcome = Ok(encoded);
+                    break;
+                }
+                // The filler has no part in the name: no other would help.
+                Err(error @ FrameError::Name { .. }) => {
+                    outcome = Err(error);
+                    break;
+                }
+                Err(_) => {}
+            }
+        }
+        self.filled = filled;
+        outcome
+    }
+
+    fn encode_closed(&mut self, chunk: &Chunk, name: &ChunkName, raw_len: u32) -> Result<Encoded, FrameError> {
+        self.prepare(None)?;
+        let mut frame = Vec::with_capacity(zstd_safe::compress_bound(chunk.bytes.len()));
+        self.context.compress2(&mut frame, &chunk.bytes).map_err(failed)?;
+        Ok(finish(*name, raw_len, Vec::new(), frame))
+    }
+
+    fn encode_open(
+        &mut self,
+        filled: &[u8],
+        slots: &[u32],
+        name: &ChunkName,
+        raw_len: u32,
+    ) -> Result<Encoded, FrameError> {
+        self.prepare(Some(raw_len))?;
+        // What zstd takes back of its bound when a block does not compress, it may not give back at a flush.
+        let mut frame = Vec::with_capacity(zstd_safe::compress_bound(filled.len()) + 64 * (slots.len() + 1));
+        let mut places = Vec::with_capacity(slots.len());
+        let mut done = 0;
+        for &raw in slots {
+            let start = raw as usize;
+            self.push(&filled[done..start], &mut frame)?;
+            done = start + SLOT_LEN;
+            self.push(&filled[start..done], &mut frame)?;
+            let payload = frame.len().checked_sub(SLOT_LEN).ok_or(FrameError::WillNotStayOpen)?;
+            places.push(Slot {
+                raw,
+                frame: u32::try_from(payload).map_err(|_| FrameError::WillNotStayOpen)?,
+            });
+        }
+        self.run(&filled[done..], &mut frame)?;
+        let mut output = around_end(&mut frame);
+        if self.context.end_stream(&mut output).map_err(failed)? != 0 {
+            return Err(FrameError::Zstd("the frame outgrew its bound".to_owned()));
+        }
+        Ok(finish(*name, raw_len, places, frame))
+    }
+
+    /// Begins a frame: no checksum, no dictionary, and the content's size in its header.
+    fn prepare(&mut self, pledged: Option<u32>) -> Result<(), FrameError> {
+        self.context.reset(ResetDirective::SessionOnly).map_err(failed)?;
+        for parameter in [
+            CParameter::CompressionLevel(self.level),
+            CParameter::ContentSizeFlag(true),
+            CParameter::ChecksumFlag(false),
+            CParameter::DictIdFlag(false),
+        ] {
+            self.context.set_parameter(parameter).map_err(failed)?;
+        }
+        if let Some(len) = pledged {
+            self.context.set_pledged_src_size(Some(len.into())).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes `input` as blocks of its own.
+    fn push(&mut self, input: &[u8], frame: &mut Vec<u8>) -> Result<(), FrameError> {
+        if input.is_empty() {
+            return Ok(());
+        }
+        self.run(input, frame)?;
+        let mut output = around_end(frame);
+        if self.context.flush_stream(&mut output).map_err(failed)? == 0 {
+            Ok(())
+        } else {
+            Err(FrameError::Zstd("the frame outgrew its bound".to_owned()))
+        }
+    }
+
+    fn run(&mut self, input: &[u8], frame: &mut Vec<u8>) -> Result<(), FrameError> {
+        let mut input = InBuffer::around(input);
+        let mut output = around_end(frame);
+        while input.pos() < input.src.len() {
+            let before = (input.pos(), output.pos());
+            self.context.compress_stream(&mut output, &mut input).map_err(failed)?;
+            if (input.pos(), output.pos()) == before {
+                return Err(FrameError::Zstd("the frame outgrew its bound".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn around_end(frame: &mut Vec<u8>) -> OutBuffer<'_, Vec<u8>> {
+    let end = frame.len();
+    OutBuffer::around_pos(frame, end)
+}
+
+fn failed(code: usize) -> FrameError {
+    FrameError::Zstd(zstd_message(code))
+}
+
+/// The chunk's length, when the chunk is one that may be encoded.
+fn check(chunk: &Chunk) -> Result<u32, FrameError> {
+    let raw_len = u32::try_from(chunk.bytes.len())
+        .ok()
+        .filter(|len| (1..=MAX_CHUNK_RAW_LEN).contains(len))
+        .ok_or(FrameError::Chunk("its length is 0 or above the limit"))?;
+    if chunk.slots.len() > MAX_SLOTS_PER_CHUNK {
+        return Err(FrameError::Chunk("it has more slots than allowed"));
+    }
+    let mut end = 0;
+    for &slot in &chunk.slots {
+        let start = slot as usize;
+        if start < end || start + SLOT_LEN > chunk.bytes.len() {
+            return Err(FrameError::Chunk("its slots overlap or leave it"));
+        }
+        end = start + SLOT_LEN;
+    }
+    Ok(raw_len)
+}
+
+fn finish(name: ChunkName, raw_len: u32, slots: Vec<Slot>, mut frame: Vec<u8>) -> Encoded {
+    frame.shrink_to_fit();
+    let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    Encoded {
+        header: ChunkHeader {
+            name,
+            raw_len,
+            frame_len,
+            slots,
+        },
+        frame,
+    }
+}

@@ -1,0 +1,110 @@
+//! Verifying frames from outside.
+//!
+//! After [`walk`] the frame is decoded twice with the slots filled with bytes that the other side cannot foresee, the
+//! second time with every one of them changed. zstd only ever copies: a byte that it puts out is a literal, or a copy of one
+//! byte before it. So a byte that depends on a slot changes with it, and two decodes that are equal outside of the slots
+//! prove that none does. (One decode does not: a match of three bytes may reach a single byte into a slot, and that byte is
+//! the expected one in one of 256 attempts.) That the slots come out at their places, with bytes that are random, shows
+//! that each is where the header says. What is left is put against the name with `0`s in the slots.
+
+use super::{ChunkHeader, FrameDecoder, FrameError, fill::place, walk::walk};
+use crate::{
+    chunk::{ChunkName, mask_slot},
+    mask::SLOT_LEN,
+};
+
+/// Verifies frames, one after the other, with one context and the same buffers.
+#[derive(Default)]
+pub struct FrameVerifier {
+    decoder: FrameDecoder,
+    frame: Vec<u8>,
+    first: Vec<u8>,
+    second: Vec<u8>,
+}
+
+impl FrameVerifier {
+    /// A verifier. Keep it: buffers grow to the largest chunk and stay.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Proves that `frame` is what `header` says: a frame that decodes, whatever its slots are filled with, to the chunk of
+    /// that name with those values in its slots. `entropy` are 32 bytes that whoever made the frame could not foresee.
+    ///
+    /// # Errors
+    /// [`FrameError`] says what is wrong with it.
+    pub fn verify(&mut self, header: &ChunkHeader, frame: &[u8], entropy: &[u8; 32]) -> Result<(), FrameError> {
+        header.check()?;
+        if frame.len() != header.frame_len as usize {
+            return Err(FrameError::Length {
+                declared: header.frame_len,
+                actual: frame.len(),
+            });
+        }
+        walk(header, frame)?;
+        let raw_len = header.raw_len as usize;
+        let first = room(&mut self.first, raw_len);
+        if header.is_open() {
+            self.frame.clear();
+            self.frame.extend_from_slice(frame);
+            let fillers = fillers(header, entropy);
+            decode_filled(&mut self.decoder, header, &mut self.frame, &fillers, first)?;
+            let others: Vec<_> = fillers.iter().map(|filler| filler.map(|byte| byte ^ 0x55)).collect();
+            let second = room(&mut self.second, raw_len);
+            decode_filled(&mut self.decoder, header, &mut self.frame, &others, second)?;
+            if first != second {
+                return Err(FrameError::DependsOnSlots);
+            }
+        } else {
+            self.decoder.decode(frame, first)?;
+        }
+        let actual = ChunkName::of(first, header.slots.iter().map(|slot| slot.raw));
+        if actual == header.name {
+            Ok(())
+        } else {
+            Err(FrameError::Name {
+                declared: header.name,
+                actual,
+            })
+        }
+    }
+}
+
+/// Decodes `frame` with `fillers` in its slots, finds them in their places, and masks them there.
+fn decode_filled(
+    decoder: &mut FrameDecoder,
+    header: &ChunkHeader,
+    frame: &mut [u8],
+    fillers: &[[u8; SLOT_LEN]],
+    out: &mut [u8],
+) -> Result<(), FrameError> {
+    for (index, (slot, filler)) in header.slots.iter().zip(fillers).enumerate() {
+        *place(frame, slot.frame, index)? = *filler;
+    }
+    decoder.decode(frame, out)?;
+    for (index, (slot, filler)) in header.slots.iter().zip(fillers).enumerate() {
+        if mask_slot(out, slot.raw as usize) != Some(*filler) {
+            return Err(FrameError::SlotPlace(index));
+        }
+    }
+    Ok(())
+}
+
+/// Random bytes for each slot.
+fn fillers(header: &ChunkHeader, entropy: &[u8; 32]) -> Vec<[u8; SLOT_LEN]> {
+    let mut reader = blake3::Hasher::new_keyed(entropy)
+        .update(header.name.as_bytes())
+        .finalize_xof();
+    let mut fillers = vec![[0; SLOT_LEN]; header.slots.len()];
+    reader.fill(fillers.as_flattened_mut());
+    fillers
+}
+
+/// The first `len` bytes of a buffer that grows as needed.
+fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    &mut buffer[..len]
+}

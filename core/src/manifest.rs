@@ -1,0 +1,54 @@
+//! Manifests: which chunks, with which values in their slots, make up a NAR.
+//!
+//! The *wire* manifest names the chunks, as a client knows them. The *stored* manifest is kept with the NAR's row and says
+//! their ids, with lengths, in segments that can be read one by one. Both are binary and have one encoding each. A decoder
+//! never allocates more than a small multiple of the bytes that it was given, and at most [`MAX_MANIFEST_ENTRIES`].
+//!
+//! The [`ContentDigest`] is what both have in common: the same NAR cut the same way, whatever the ids are.
+
+mod digest;
+mod read;
+mod segment;
+mod values;
+mod wire;
+
+use thiserror::Error;
+
+pub use self::{
+    digest::{ContentDigest, ContentDigester},
+    segment::{SEGMENT_CHUNKS, SEGMENT_SLOTS, Segment, SegmentBuilder, SegmentEntry},
+    wire::WireManifest,
+};
+
+/// Most bytes of an encoded manifest.
+pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
+/// Most chunks and slot values together in a wire manifest.
+pub const MAX_MANIFEST_ENTRIES: usize = 2_000_000;
+/// Most slot values that a chunker leaves open in one NAR. What comes then is closed.
+pub const MAX_MANIFEST_SLOTS: usize = 1 << 20;
+/// Most bytes of a wire manifest that a chunker spends on slot values; the rest is for chunk names.
+pub const SLOT_BUDGET_BYTES: usize = MAX_MANIFEST_BYTES / 2;
+
+/// Why a manifest is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// It was written by a later version.
+    #[error("the manifest has format version {0}, which is not known here: update this program")]
+    Version(u8),
+    /// It has too many bytes.
+    #[error("the manifest has {0} bytes; at most {MAX_MANIFEST_BYTES} are allowed")]
+    Bytes(usize),
+    /// It has too many chunks and slot values.
+    #[error("the manifest has {0} chunks and slot values; at most {MAX_MANIFEST_ENTRIES} are allowed")]
+    Entries(u64),
+    /// It ends too early.
+    #[error("the manifest is cut off")]
+    Truncated,
+    /// It is not in its only form.
+    #[error("the manifest is not in its only form: {0}")]
+    NotCanonical(&'static str),
+    /// The text that should carry it is no base64.
+    #[error("the manifest is no standard base64")]
+    Base64(#[source] base64::DecodeError),
+}

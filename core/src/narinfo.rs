@@ -1,0 +1,210 @@
+//! narinfo: the text by which a binary cache describes one store path, a `Field: value` per line.
+//!
+//! Reading is stricter than Nix, never looser: a field that may stand once and stands twice, a value that is not what
+//! its field holds, and a text cut off in its last line are refused; fields that nobody knows are passed over. A missing
+//! `Compression` means bzip2, as in Nix. Writing always says it. References are a set, sorted as Nix sorts them, since the
+//! signed fingerprint covers them in that order. Which signatures are to be trusted is left to the reader.
+//!
+//! Source: Nix, `libstore/nar-info.cc`, `libstore/path-info.cc` (`fingerprint`), `libstore/content-address.cc`.
+
+use std::fmt::{self, Write as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::hash::{FileHash, NarHash, excerpt};
+use crate::signing::Signature;
+use crate::store_path::{StoreDir, StorePath};
+
+mod parse;
+
+pub use parse::NarInfoError;
+
+/// What a binary cache says about one store path.
+///
+/// Texts in it must satisfy [`is_field_value`], and `ca` [`is_content_address`]: true of everything that
+/// [`NarInfo::parse`] gives, and to be checked by whoever fills one with texts from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NarInfo {
+    /// The path that is described.
+    pub store_path: StorePath,
+    /// Where its NAR is, relative to the cache or absolute.
+    pub url: String,
+    /// How the file at `url` is compressed: `none`, `zstd`, `xz`, `bzip2`, …
+    pub compression: String,
+    /// Digest of the file at `url`.
+    pub file_hash: Option<FileHash>,
+    /// Bytes of the file at `url`.
+    pub file_size: Option<u64>,
+    /// Digest of the NAR.
+    pub nar_hash: NarHash,
+    /// Bytes of the NAR, never 0.
+    pub nar_size: u64,
+    /// The store paths that this one needs, perhaps itself; sorted and distinct where parsed.
+    pub references: Vec<StorePath>,
+    /// The derivation that built it, if known.
+    pub deriver: Option<StorePath>,
+    /// The system for which it was built; Nix no longer writes it.
+    pub system: Option<String>,
+    /// Signatures of the fingerprint, as they stand.
+    pub signatures: Vec<Signature>,
+    /// The content address, for paths that have one.
+    pub ca: Option<String>,
+}
+
+impl NarInfo {
+    /// Reads a narinfo of a path in `store_dir`. Time and memory are linear in the text's length.
+    ///
+    /// # Errors
+    /// [`NarInfoError`], naming the line and the field.
+    pub fn parse(store_dir: &StoreDir, text: &str) -> Result<Self, NarInfoError> {
+        let mut fields = parse::Fields::default();
+        for (line, text) in (1..).zip(text.split_inclusive('\n')) {
+            let Some(text) = text.strip_suffix('\n') else {
+                return Err(NarInfoError::Truncated { line });
+            };
+            let (name, value) = text.split_once(':').ok_or_else(|| NarInfoError::NoColon {
+                line,
+                text: excerpt(text),
+            })?;
+            fields.take(store_dir, line, name, value.strip_prefix(' ').unwrap_or(value))?;
+        }
+        fields.finish()
+    }
+
+    /// [`Self::parse`] for bytes.
+    ///
+    /// # Errors
+    /// [`NarInfoError::NotUtf8`], else as [`Self::parse`].
+    pub fn parse_bytes(store_dir: &StoreDir, bytes: &[u8]) -> Result<Self, NarInfoError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| NarInfoError::NotUtf8 {
+            line: 1 + memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count(),
+        })?;
+        Self::parse(store_dir, text)
+    }
+
+    /// The text, with its fields in Nix's order and references sorted; a missing deriver is left out.
+    #[must_use]
+    pub fn render(&self, store_dir: &StoreDir) -> String {
+        let mut out = Text(String::with_capacity(
+            512 + 128 * self.signatures.len() + 64 * self.references.len(),
+        ));
+        out.line("StorePath", format_args!("{store_dir}/{}", self.store_path));
+        out.line("URL", &self.url);
+        out.line("Compression", &self.compression);
+        out.maybe("FileHash", self.file_hash);
+        out.maybe("FileSize", self.file_size);
+        out.line("NarHash", self.nar_hash);
+        out.line("NarSize", self.nar_size);
+        out.line("References", Joined(&sorted(&self.references), " ", ""));
+        out.maybe("Deriver", self.deriver.as_ref());
+        out.maybe("System", self.system.as_ref());
+        for signature in &self.signatures {
+            out.line("Sig", signature);
+        }
+        out.maybe("CA", self.ca.as_ref());
+        out.0
+    }
+
+    /// The text that this narinfo's signatures are of.
+    #[must_use]
+    pub fn fingerprint(&self, store_dir: &StoreDir) -> String {
+        fingerprint(
+            store_dir,
+            &self.store_path,
+            &self.nar_hash,
+            self.nar_size,
+            &self.references,
+        )
+    }
+}
+
+/// The text that Nix signs for a path: `1;<path>;<NAR hash>;<NAR size>;<references>`, with full paths, the references
+/// as a sorted set (whatever the order here) with commas between them.
+#[must_use]
+pub fn fingerprint(
+    store_dir: &StoreDir,
+    store_path: &StorePath,
+    nar_hash: &NarHash,
+    nar_size: u64,
+    references: &[StorePath],
+) -> String {
+    let prefix = format!("{store_dir}/");
+    let references = sorted(references);
+    format!(
+        "1;{prefix}{store_path};{nar_hash};{nar_size};{}",
+        Joined(&references, ",", &prefix)
+    )
+}
+
+/// Whether `text` can be the value of `URL`, `Compression` or `System`: not empty, no white space, no control character.
+#[must_use]
+pub fn is_field_value(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+/// Whether `text` is a content address as Nix writes it: `text:` or `fixed:`, the latter with `r:` or `git:` behind it or
+/// without, then `<algorithm>:<digest>` in nix32, hex or base64. A narinfo with any other is refused by Nix as a whole.
+#[must_use]
+pub fn is_content_address(text: &str) -> bool {
+    let digest = if let Some(digest) = text.strip_prefix("text:") {
+        digest
+    } else if let Some(rest) = text.strip_prefix("fixed:") {
+        rest.strip_prefix("r:")
+            .or_else(|| rest.strip_prefix("git:"))
+            .unwrap_or(rest)
+    } else {
+        return false;
+    };
+    let Some((algorithm, digest)) = digest.split_once(':') else {
+        return false;
+    };
+    let bytes: usize = match algorithm {
+        "md5" => 16,
+        "sha1" => 20,
+        "sha256" | "blake3" => 32,
+        "sha512" => 64,
+        _ => return false,
+    };
+    match digest.len() {
+        len if len == (bytes * 8).div_ceil(5) => nix_base32::from_nix_base32(digest).is_some(),
+        len if len == bytes * 2 => digest.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        _ => BASE64.decode(digest).is_ok_and(|decoded| decoded.len() == bytes),
+    }
+}
+
+fn sorted(references: &[StorePath]) -> Vec<&StorePath> {
+    let mut sorted: Vec<_> = references.iter().collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted
+}
+
+/// Paths with a separator between them and a prefix before each.
+struct Joined<'a>(&'a [&'a StorePath], &'static str, &'a str);
+
+impl fmt::Display for Joined<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, path) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { self.1 };
+            write!(f, "{separator}{}{path}", self.2)?;
+        }
+        Ok(())
+    }
+}
+
+/// A narinfo's text while it is written.
+struct Text(String);
+
+impl Text {
+    fn line(&mut self, field: &str, value: impl fmt::Display) {
+        // Writing to a `String` fails only if the value's `Display` does, and those used here do not.
+        let _ = writeln!(self.0, "{field}: {value}");
+    }
+
+    fn maybe(&mut self, field: &str, value: Option<impl fmt::Display>) {
+        if let Some(value) = value {
+            self.line(field, value);
+        }
+    }
+}

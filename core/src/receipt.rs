@@ -1,0 +1,307 @@
+//! Receipts: what a server promises about a path, and the lines that a push writes of every path it handled.
+//!
+//! A receipt is signed with the cache's own key over [`Receipt::signed_text`]. That text begins with
+//! `snowbank-receipt;1;`, while Nix's fingerprint of a path begins with `1;`: neither signature can pass for the other.
+//! No clock is read here; the time is the caller's.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    hash::NarHash,
+    signing::{PublicKey, SecretKey, Signature},
+};
+
+/// How a path came to be in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReceiptStatus {
+    /// This push made it visible.
+    Uploaded,
+    /// It was there before, with the same NAR hash.
+    Present,
+}
+
+impl ReceiptStatus {
+    /// The word that is signed and written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Uploaded => "uploaded",
+            Self::Present => "present",
+        }
+    }
+}
+
+impl fmt::Display for ReceiptStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What pushing one path took, as the client counted it. Not signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptStats {
+    /// Chunks in the path's NAR.
+    pub chunks_total: u64,
+    /// Chunks that the cache did not have when it was asked.
+    pub chunks_new: u64,
+    /// Chunks that were sent (less than new when another path of the same push brought them).
+    pub chunks_sent: u64,
+    /// Bytes of the NAR.
+    pub bytes_total: u64,
+    /// NAR bytes in the new chunks.
+    pub bytes_new: u64,
+    /// Bytes that travelled: headers and compressed frames.
+    pub bytes_sent: u64,
+}
+
+/// A server's signed word that a path is in a cache with this content, as the server itself computed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// How the path came to be there.
+    pub status: ReceiptStatus,
+    /// The full store path.
+    pub store_path: String,
+    /// SHA-256 of the path's NAR.
+    pub nar_hash: NarHash,
+    /// Bytes of the path's NAR.
+    pub nar_size: u64,
+    /// The cache's name.
+    pub cache: String,
+    /// When it was acknowledged, in seconds since 1970.
+    pub time: i64,
+    /// One signature per active key of the cache.
+    #[serde(default)]
+    pub signatures: Vec<Signature>,
+    /// The client's own counts, absent in what a server sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<ReceiptStats>,
+}
+
+impl Receipt {
+    /// The text that is signed: version, status, cache, store path, NAR hash, NAR size and time, joined by `;`.
+    #[must_use]
+    pub fn signed_text(&self) -> String {
+        let Self {
+            status,
+            cache,
+            store_path,
+            nar_hash,
+            nar_size,
+            time,
+            ..
+        } = self;
+        format!("snowbank-receipt;1;{status};{cache};{store_path};{nar_hash};{nar_size};{time}")
+    }
+
+    /// Adds the signature of `key`.
+    pub fn sign(&mut self, key: &SecretKey) {
+        let signature = key.sign(self.signed_text().as_bytes());
+        self.signatures.push(signature);
+    }
+
+    /// The first of `keys` by which one of the signatures is valid.
+    #[must_use]
+    pub fn signed_by<'k>(&self, keys: &'k [PublicKey]) -> Option<&'k PublicKey> {
+        let text = self.signed_text();
+        keys.iter().find(|key| {
+            self.signatures
+                .iter()
+                .any(|signature| key.verify(text.as_bytes(), signature))
+        })
+    }
+
+    /// Whether one of the signatures is valid by one of `keys`.
+    #[must_use]
+    pub fn verify(&self, keys: &[PublicKey]) -> bool {
+        self.signed_by(keys).is_some()
+    }
+}
+
+/// One line of a receipts file: what became of one path. Flat JSON objects that begin with `status` and `store_path`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Line", into = "Line")]
+pub enum ReceiptLine {
+    /// The server's receipt (`uploaded` or `present`).
+    Receipt(Receipt),
+    /// The cache has the path with another NAR hash; the first stays.
+    Different {
+        /// The full store path.
+        store_path: String,
+        /// SHA-256 of the NAR on this machine.
+        nar_hash: NarHash,
+        /// SHA-256 of the NAR in the cache, where the token may see it.
+        cache_nar_hash: Option<NarHash>,
+    },
+    /// Not pushed, since an upstream cache signed it.
+    SkippedUpstream {
+        /// The full store path.
+        store_path: String,
+        /// SHA-256 of the NAR.
+        nar_hash: NarHash,
+        /// The name of the upstream key.
+        signed_by: String,
+    },
+    /// Not pushed.
+    Failed {
+        /// The full store path.
+        store_path: String,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl ReceiptLine {
+    /// The full store path that the line is about.
+    #[must_use]
+    pub fn store_path(&self) -> &str {
+        match self {
+            Self::Receipt(Receipt { store_path, .. })
+            | Self::Different { store_path, .. }
+            | Self::SkippedUpstream { store_path, .. }
+            | Self::Failed { store_path, .. } => store_path,
+        }
+    }
+}
+
+/// [`ReceiptLine`] as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "kebab-case")]
+enum Line {
+    Uploaded(Acknowledged),
+    Present(Acknowledged),
+    Different {
+        store_path: String,
+        nar_hash: NarHash,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cache_nar_hash: Option<NarHash>,
+    },
+    SkippedUpstream {
+        store_path: String,
+        nar_hash: NarHash,
+        signed_by: String,
+    },
+    Failed {
+        store_path: String,
+        reason: String,
+    },
+}
+
+/// [`Receipt`] without its status, which is the line's tag.
+#[derive(Serialize, Deserialize)]
+struct Acknowledged {
+    store_path: String,
+    nar_hash: NarHash,
+    nar_size: u64,
+    cache: String,
+    time: i64,
+    #[serde(default)]
+    signatures: Vec<Signature>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stats: Option<ReceiptStats>,
+}
+
+impl Acknowledged {
+    fn with(self, status: ReceiptStatus) -> ReceiptLine {
+        let Self {
+            store_path,
+            nar_hash,
+            nar_size,
+            cache,
+            time,
+            signatures,
+            stats,
+        } = self;
+        ReceiptLine::Receipt(Receipt {
+            status,
+            store_path,
+            nar_hash,
+            nar_size,
+            cache,
+            time,
+            signatures,
+            stats,
+        })
+    }
+}
+
+impl From<Line> for ReceiptLine {
+    fn from(line: Line) -> Self {
+        match line {
+            Line::Uploaded(receipt) => receipt.with(ReceiptStatus::Uploaded),
+            Line::Present(receipt) => receipt.with(ReceiptStatus::Present),
+            Line::Different {
+                store_path,
+                nar_hash,
+                cache_nar_hash,
+            } => Self::Different {
+                store_path,
+                nar_hash,
+                cache_nar_hash,
+            },
+            Line::SkippedUpstream {
+                store_path,
+                nar_hash,
+                signed_by,
+            } => Self::SkippedUpstream {
+                store_path,
+                nar_hash,
+                signed_by,
+            },
+            Line::Failed { store_path, reason } => Self::Failed { store_path, reason },
+        }
+    }
+}
+
+impl From<ReceiptLine> for Line {
+    fn from(line: ReceiptLine) -> Self {
+        match line {
+            ReceiptLine::Receipt(receipt) => {
+                let Receipt {
+                    status,
+                    store_path,
+                    nar_hash,
+                    nar_size,
+                    cache,
+                    time,
+                    signatures,
+                    stats,
+                } = receipt;
+                let receipt = Acknowledged {
+                    store_path,
+                    nar_hash,
+                    nar_size,
+                    cache,
+                    time,
+                    signatures,
+                    stats,
+                };
+                match status {
+                    ReceiptStatus::Uploaded => Self::Uploaded(receipt),
+                    ReceiptStatus::Present => Self::Present(receipt),
+                }
+            }
+            ReceiptLine::Different {
+                store_path,
+                nar_hash,
+                cache_nar_hash,
+            } => Self::Different {
+                store_path,
+                nar_hash,
+                cache_nar_hash,
+            },
+            ReceiptLine::SkippedUpstream {
+                store_path,
+                nar_hash,
+                signed_by,
+            } => Self::SkippedUpstream {
+                store_path,
+                nar_hash,
+                signed_by,
+            },
+            ReceiptLine::Failed { store_path, reason } => Self::Failed { store_path, reason },
+        }
+    }
+}

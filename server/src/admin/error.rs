@@ -1,0 +1,34 @@
+//! What can go wrong when something is administrated.
+
+use snowbank_core::cache_name::CacheName;
+use snowbank_core::signing::KeyError;
+
+use crate::auth::AuthError;
+use crate::db::DbError;
+use crate::secrets::SecretError;
+
+/// Why something was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// There is a cache of that name.
+    #[error("there is a cache `{0}` already; choose another name")]
+    NameTaken(CacheName),
+    /// The server has never been started, so there is no key to sign tokens with.
+    #[error("there is no token key yet; start `snowbankd` once, which makes one")]
+    NoTokenKey,
+    /// A token would be of no use.
+    #[error("{0}")]
+    BadToken(&'static str),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// A secret could not be sealed, opened or written.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A token could not be signed.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// A signing key could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}

@@ -1,0 +1,22 @@
+//! Who asks, and what they may: tokens, the keys that sign them, and the proofs that a permission was checked.
+//!
+//! Invariants: a token is believed only under a key of the ring, by that key's own algorithm, within its times and unless
+//! it was revoked; a [`MayPush`] or [`MayPull`] exists only where that was checked. Verification reads the database at most
+//! every few seconds, never writes it, and follows a revocation within 5 s (R2). Status codes are for `http` to choose.
+
+mod claims;
+mod error;
+mod header;
+mod keys;
+mod proof;
+mod verifier;
+
+pub use claims::{Claims, Grants, Permission, Token};
+pub use error::AuthError;
+pub use header::extract_token;
+pub use keys::TokenKey;
+pub use proof::{MayPull, MayPush, authorize_pull, authorize_push};
+pub use verifier::Verifier;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! What a token says: the registered claims of RFC 7519 and, under `snowbank`, what it allows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use snowbank_core::cache_name::{CacheName, CachePattern};
+
+/// Something that a token can allow on a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Permission {
+    /// Reading a private cache.
+    Pull,
+    /// Adding paths.
+    Push,
+}
+
+impl Permission {
+    /// The permission's name, as in a token.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is no permission of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a permission; there are `pull` and `push`")]
+pub struct UnknownPermission;
+
+impl FromStr for Permission {
+    type Err = UnknownPermission;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "pull" => Ok(Self::Pull),
+            "push" => Ok(Self::Push),
+            _ => Err(UnknownPermission),
+        }
+    }
+}
+
+/// What a token allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grants {
+    /// Permissions by pattern of cache names. Those that this version does not know allow nothing in it.
+    #[serde(default, deserialize_with = "known_permissions")]
+    pub caches: BTreeMap<CachePattern, Vec<Permission>>,
+    /// Whether the token may administrate the server.
+    #[serde(default)]
+    pub admin: bool,
+}
+
+fn known_permissions<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<CachePattern, Vec<Permission>>, D::Error> {
+    let named = BTreeMap::<CachePattern, Vec<String>>::deserialize(deserializer)?;
+    let known = |names: Vec<String>| names.iter().filter_map(|name| name.parse().ok()).collect();
+    Ok(named.into_iter().map(|(pattern, names)| (pattern, known(names))).collect())
+}
+
+impl Grants {
+    /// What is allowed on a cache, by all patterns together, each permission once.
+    #[must_use]
+    pub fn permissions(&self, cache: &CacheName) -> Vec<Permission> {
+        let mut permissions: Vec<Permission> =
+            self.caches.iter().filter(|(pattern, _)| pattern.matches(cache)).flat_map(|(_, list)| list).copied().collect();
+        permissions.sort_unstable();
+        permissions.dedup();
+        permissions
+    }
+}
+
+/// Everything that is signed in a token. Times are Unix seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Whom it was given to.
+    pub sub: String,
+    /// Its own id, by which it can be revoked.
+    pub jti: String,
+    /// When it was issued.
+    pub iat: i64,
+    /// When its time is over.
+    pub exp: i64,
+    /// When its time begins, if that is not when it was issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<i64>,
+    /// What it allows.
+    pub snowbank: Grants,
+}
+
+/// A token that was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Whom it was given to.
+    pub sub: String,
+    /// Its own id.
+    pub jti: String,
+    /// When its time is over, in Unix seconds.
+    pub exp: i64,
+    /// What it allows.
+    pub grants: Grants,
+}
+
+impl Token {
+    /// What it allows on a cache, each permission once.
+    #[must_use]
+    pub fn permissions(&self, cache: &CacheName) -> Vec<Permission> {
+        self.grants.permissions(cache)
+    }
+}

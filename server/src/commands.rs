@@ -1,0 +1,83 @@
+//! The commands of `snowbankd`: entry points, which read the settings, open what they need and call what does the work.
+//!
+//! Standard output has what a command is asked for (for `token create` the token and nothing else); logs and errors go to
+//! standard error.
+
+mod cache;
+mod check;
+mod cli;
+mod serve;
+mod token;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use rustix::fs::Mode;
+
+use crate::config::{Config, Overrides};
+use crate::db::Db;
+use crate::secrets::{DataDir, Sealer};
+use cli::{Cli, Command};
+
+/// Parses the command line and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::from_command_line();
+    // Whatever this process makes is its user's alone: the database has tokens' ids, the storage private caches.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("snowbankd: error: {}", explain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the threads that serve requests")?;
+    let overrides = cli.overrides();
+    let result = runtime.block_on(async {
+        match cli.command.unwrap_or_default() {
+            Command::Serve(_) => serve::serve(&overrides).await,
+            Command::Token(cli::TokenCommand::Create(args)) => token::create(&overrides, args).await,
+            Command::Cache(cli::CacheCommand::Create(args)) => cache::create(&overrides, args).await,
+        }
+    });
+    // A command has ended what it began; after a second signal nobody waits for blocking threads.
+    runtime.shutdown_background();
+    result
+}
+
+/// What a command needs that works beside a running server.
+struct Beside {
+    config: Config,
+    db: Db,
+    sealer: Sealer,
+}
+
+impl Beside {
+    async fn open(overrides: &Overrides) -> anyhow::Result<Self> {
+        let config = Config::load(overrides)?;
+        let data_dir = DataDir::existing(&config.data_dir)?;
+        let sealer = Sealer::load(&data_dir)?;
+        let db = Db::open_existing(&config.database, &config.data_dir).await?;
+        Ok(Self { config, db, sealer })
+    }
+}
+
+/// The error and its causes in one line; a cause that the error names already is not said twice.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}

@@ -1,0 +1,1 @@
+//! `snowbankd check`, not written yet.

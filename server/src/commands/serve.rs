@@ -1,0 +1,187 @@
+//! `snowbankd serve`: opens everything, says where it is, and serves until a signal.
+//!
+//! The order is that of what may fail for reasons outside of the data: settings, the data folder, its lock, the address.
+//! Only then is anything made. The lock is taken before the database is opened, since an upgrade of its schema must not
+//! meet another server's.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, FirstStart, SetUp};
+use crate::app::App;
+use crate::auth::Verifier;
+use crate::clock::unix_now;
+use crate::config::{Config, Overrides, PublicUrl};
+use crate::db::Db;
+use crate::secrets::{DataDir, Sealer};
+use crate::storage::Storage;
+use crate::{http, telemetry};
+
+pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
+    let config = Config::load(overrides)?;
+    telemetry::init(&config.log)?;
+    // From here on a signal is not the end of the process, so that it is never the end of a half-made data folder.
+    let mut signals = Signals::install()?;
+    let data_dir = DataDir::create(&config.data_dir)?;
+    let _lock = data_dir.lock()?;
+    let listener = listen(config.listen).await?;
+    let address = listener.local_addr().context("cannot tell the address that is listened on")?;
+
+    let sealer = Sealer::load_or_create(&data_dir)?;
+    let db = Db::open(&config.database, &config.data_dir).await?;
+    let set_up = SetUp {
+        compression_level: config.compression.level,
+        host: config.public_url.as_ref().map(PublicUrl::host),
+    };
+    let found = admin::first_start(&db, &sealer, &data_dir, &set_up, unix_now()).await?;
+    let storage = Storage::open(&config.storage).await?;
+    storage.claim(&found.instance).await?;
+    let verifier = Verifier::open(db.clone(), sealer.clone()).await?;
+    let banner = banner(&config, address, &data_dir, &found);
+    let app = Arc::new(App::new(config, db.clone(), storage, sealer, verifier).await?);
+    show(&banner);
+    tracing::info!(%address, data_dir = %data_dir.path().display(), "serving");
+
+    let code = run_until_signal(app, listener, &mut signals).await?;
+    db.close().await;
+    tracing::info!("stopped");
+    Ok(code)
+}
+
+/// Serves; the first signal lets requests finish, the second does not.
+async fn run_until_signal(app: Arc<App>, listener: TcpListener, signals: &mut Signals) -> anyhow::Result<ExitCode> {
+    let shutdown = CancellationToken::new();
+    let mut server = pin!(http::serve(app, listener, shutdown.clone()));
+    tokio::select! {
+        result = &mut server => return result.map(|()| ExitCode::SUCCESS),
+        name = signals.next() => tracing::info!(signal = name, "stopping when requests under way are done"),
+    }
+    shutdown.cancel();
+    tokio::select! {
+        result = &mut server => result.map(|()| ExitCode::SUCCESS),
+        name = signals.next() => {
+            // What was acknowledged is durable, and what was not is never half visible.
+            tracing::warn!(signal = name, "stopping at once; clients have to push again what was under way");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> anyhow::Result<Self> {
+        let install = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
+    }
+
+    /// Waits for a signal that asks to stop, and gives its name.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => anyhow!(
+            "cannot listen on {address}: another program does. Stop that one, or choose another address with --listen ADDR"
+        ),
+        ErrorKind::PermissionDenied => anyhow!(
+            "cannot listen on {address}: the system does not allow this user to. Choose a port above 1023 with --listen ADDR"
+        ),
+        ErrorKind::AddrNotAvailable => anyhow!(
+            "cannot listen on {address}: this machine does not have that address. Choose one of its own with --listen ADDR"
+        ),
+        _ => anyhow!("cannot listen on {address}: {error}. Choose another address with --listen ADDR"),
+    })
+}
+
+/// The address to show to people: the public one, or the listening one as this machine reaches it.
+pub(super) fn base_url(config: &Config, listening: SocketAddr) -> String {
+    if let Some(url) = &config.public_url {
+        return url.to_string();
+    }
+    let ip = match listening.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, listening.port()))
+}
+
+/// A few lines that can be pasted. The root token itself is among them only on a terminal, and only when it is new.
+fn banner(config: &Config, address: SocketAddr, data_dir: &DataDir, found: &FirstStart) -> String {
+    let base = base_url(config, address);
+    let token_file = data_dir.root_token();
+    let mut lines = vec![
+        format!("Snowbank is listening on {base}"),
+        format!("  data        {}", data_dir.path().display()),
+    ];
+    if token_file.exists() {
+        lines.push(format!("  root token  {}", token_file.display()));
+    }
+    if let Some(token) = found.root_token.as_ref().filter(|_| io::stdout().is_terminal()) {
+        lines.push(format!("              {}", token.expose()));
+    }
+    if let Some((main, key)) = &found.main {
+        lines.push("Push from this machine:".to_owned());
+        if token_file.exists() {
+            lines.push(format!("  snowbank login local {base} < {}", shell_quoted(&token_file)));
+        }
+        lines.push(format!("  snowbank push {main} ./result"));
+        lines.push("Substitute on any machine, in nix.conf:".to_owned());
+        lines.push(format!("  extra-substituters = {base}/{main}"));
+        lines.push(format!("  extra-trusted-public-keys = {key}"));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// Writes the banner; that nobody reads it is no reason not to serve.
+fn show(banner: &str) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(banner.as_bytes()).and_then(|()| out.flush()) {
+        tracing::debug!(%error, "standard output is closed");
+    }
+}
+
+/// A path as one word of a POSIX shell.
+fn shell_quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_spaces_can_be_pasted() {
+        assert_eq!(shell_quoted(Path::new("/home/a/root-token")), "/home/a/root-token");
+        assert_eq!(shell_quoted(Path::new("/my data/it's")), r"'/my data/it'\''s'");
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named_with_what_to_do() {
+        let taken = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let message = listen(address).await.unwrap_err().to_string();
+        assert!(message.contains(&address.to_string()) && message.contains("--listen"), "{message}");
+    }
+}

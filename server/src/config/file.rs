@@ -1,0 +1,38 @@
+//! The config file as it is written: the top-level keys and sections, before paths are resolved.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::database::DatabaseSection;
+use super::server::Listen;
+use super::storage::StorageSection;
+use super::{CompressionConfig, ConfigError, LimitsConfig, LogConfig, PublicUrl, error};
+
+/// Every key that a config file can have.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ConfigFile {
+    pub listen: Listen,
+    pub data_dir: Option<PathBuf>,
+    pub public_url: Option<PublicUrl>,
+    pub database: DatabaseSection,
+    pub storage: StorageSection,
+    pub limits: LimitsConfig,
+    pub log: LogConfig,
+    pub compression: CompressionConfig,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self(SocketAddr::from(([127, 0, 0, 1], 8080)))
+    }
+}
+
+/// Reads and parses a config file; also gives its text, for errors that are found later.
+pub(super) fn read(path: &Path) -> Result<(ConfigFile, String), ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let file = toml::from_str(&text).map_err(|problem| error::from_toml(path, &text, &problem))?;
+    Ok((file, text))
+}

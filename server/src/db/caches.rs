@@ -1,0 +1,175 @@
+//! Logical caches, and the domains within which caches share chunks.
+
+use snowbank_core::cache_name::CacheName;
+use snowbank_core::store_path::StoreDir;
+use sqlx::FromRow;
+
+use super::convert::{self, id_types};
+use super::counters::{self, Counter};
+use super::exec::on_either;
+use super::{DbError, Exec};
+
+id_types! {
+    /// A cache's id.
+    CacheId;
+    /// A dedup domain's id.
+    DomainId;
+}
+
+impl DomainId {
+    /// The domain that caches are in unless they were created isolated.
+    pub const SHARED: Self = Self(1);
+}
+
+/// A logical cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Its id.
+    pub id: CacheId,
+    /// The name in its address.
+    pub name: CacheName,
+    /// With whom it shares chunks.
+    pub domain: DomainId,
+    /// Whether anyone may read it.
+    pub public: bool,
+    /// The store that its paths belong to.
+    pub store_dir: StoreDir,
+    /// Nix asks caches with a lower number first.
+    pub priority: i64,
+    /// Whether Nix asks it about many paths at once.
+    pub want_mass_query: bool,
+    /// Paths signed with a key of one of these names are not pushed.
+    pub upstream_keys: Vec<String>,
+    /// The zstd level that clients are told to use.
+    pub compression_level: i32,
+    /// When it was made.
+    pub created: i64,
+}
+
+/// A cache that is to be made.
+#[derive(Debug, Clone)]
+pub struct NewCache {
+    /// The name in its address.
+    pub name: CacheName,
+    /// With whom it shares chunks.
+    pub domain: DomainId,
+    /// Whether anyone may read it.
+    pub public: bool,
+    /// The store that its paths belong to.
+    pub store_dir: StoreDir,
+    /// Nix asks caches with a lower number first.
+    pub priority: i64,
+    /// The zstd level that clients are told to use.
+    pub compression_level: i32,
+    /// When it is made.
+    pub created: i64,
+}
+
+/// Key names whose paths are not pushed, unless a cache says otherwise.
+const DEFAULT_UPSTREAM_KEYS: &str = "cache.nixos.org-1";
+
+#[derive(FromRow)]
+struct CacheRow {
+    id: i64,
+    name: String,
+    domain_id: i64,
+    public: i64,
+    store_dir: String,
+    priority: i64,
+    want_mass_query: i64,
+    upstream_keys: String,
+    compression_level: i64,
+    created: i64,
+}
+
+impl TryFrom<CacheRow> for Cache {
+    type Error = DbError;
+
+    fn try_from(row: CacheRow) -> Result<Self, DbError> {
+        Ok(Self {
+            id: CacheId(row.id),
+            name: convert::text("caches.name", &row.name)?,
+            domain: DomainId(row.domain_id),
+            public: row.public != 0,
+            store_dir: convert::text("caches.store_dir", &row.store_dir)?,
+            priority: row.priority,
+            want_mass_query: row.want_mass_query != 0,
+            upstream_keys: row.upstream_keys.split_ascii_whitespace().map(str::to_owned).collect(),
+            compression_level: convert::number("caches.compression_level", row.compression_level)?,
+            created: row.created,
+        })
+    }
+}
+
+/// The cache of that name.
+///
+/// # Errors
+/// As any read.
+pub async fn lookup(exec: Exec<'_>, name: &CacheName) -> Result<Option<Cache>, DbError> {
+    let row: Option<CacheRow> = on_either!(exec, |conn| {
+        sqlx::query_as(
+            "SELECT id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, \
+             compression_level, created FROM caches WHERE name = $1",
+        )
+        .bind(name.as_str())
+        .fetch_optional(conn)
+        .await?
+    });
+    row.map(Cache::try_from).transpose()
+}
+
+/// Every cache, by name.
+///
+/// # Errors
+/// As any read.
+pub async fn list(exec: Exec<'_>) -> Result<Vec<Cache>, DbError> {
+    let rows: Vec<CacheRow> = on_either!(exec, |conn| {
+        sqlx::query_as(
+            "SELECT id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, \
+             compression_level, created FROM caches ORDER BY name",
+        )
+        .fetch_all(conn)
+        .await?
+    });
+    rows.into_iter().map(Cache::try_from).collect()
+}
+
+/// Makes a cache.
+///
+/// # Errors
+/// [`DbError::Constraint`] when the name is taken.
+pub async fn add(mut exec: Exec<'_>, new: &NewCache) -> Result<Cache, DbError> {
+    let id = counters::reserve(exec.again(), Counter::Cache, 1).await?;
+    let row: CacheRow = on_either!(exec, |conn| {
+        sqlx::query_as(
+            "INSERT INTO caches (id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, \
+             compression_level, created) VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9) \
+             RETURNING id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, \
+             compression_level, created",
+        )
+        .bind(id)
+        .bind(new.name.as_str())
+        .bind(new.domain.0)
+        .bind(i64::from(new.public))
+        .bind(new.store_dir.as_str())
+        .bind(new.priority)
+        .bind(DEFAULT_UPSTREAM_KEYS)
+        .bind(i64::from(new.compression_level))
+        .bind(new.created)
+        .fetch_one(conn)
+        .await?
+    });
+    Cache::try_from(row)
+}
+
+/// Makes a domain of its own for a cache that is to share with no other.
+///
+/// # Errors
+/// As any write.
+pub async fn add_domain(mut exec: Exec<'_>, now: i64) -> Result<DomainId, DbError> {
+    let id = counters::reserve(exec.again(), Counter::Domain, 1).await?;
+    on_either!(exec, |conn| {
+        sqlx::query("INSERT INTO domains (id, created) VALUES ($1, $2)").bind(id).bind(now).execute(conn).await?;
+    });
+    Ok(DomainId(id))
+}

@@ -1,0 +1,266 @@
+//! The chunk index: a row per chunk and domain, naming the pack record that holds it.
+//!
+//! Names are unique within a domain; the first row stays (a second copy is dead weight in its pack). Ids are what
+//! manifests name chunks by.
+
+use std::collections::{HashMap, HashSet};
+
+use snowbank_core::chunk::ChunkName;
+use snowbank_core::pack::PackKey;
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::caches::DomainId;
+use super::exec::on_either;
+use super::packs::PackId;
+use super::{DbError, Exec, batch, convert};
+
+/// Where a chunk is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkLocation {
+    /// Its id.
+    pub id: u64,
+    /// Its name.
+    pub name: ChunkName,
+    /// The pack that holds it.
+    pub pack: PackId,
+    /// Names the pack's object.
+    pub pack_key: PackKey,
+    /// Where its record starts in the object.
+    pub offset: u32,
+    /// How long its record is.
+    pub len: u32,
+}
+
+/// A chunk whose pack has just been stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewChunk {
+    /// A reserved id.
+    pub id: u64,
+    /// Its name.
+    pub name: ChunkName,
+    /// The pack that holds it.
+    pub pack: PackId,
+    /// Where its record starts in the object.
+    pub offset: u32,
+    /// How long its record is.
+    pub len: u32,
+}
+
+#[derive(FromRow)]
+struct ChunkRow {
+    id: i64,
+    name: Vec<u8>,
+    pack_id: i64,
+    key: Vec<u8>,
+    pack_offset: i64,
+    record_len: i64,
+}
+
+impl TryFrom<ChunkRow> for ChunkLocation {
+    type Error = DbError;
+
+    fn try_from(row: ChunkRow) -> Result<Self, DbError> {
+        Ok(Self {
+            id: convert::number("chunks.id", row.id)?,
+            name: ChunkName::from_bytes(convert::bytes("chunks.name", &row.name)?),
+            pack: PackId(row.pack_id),
+            pack_key: PackKey::from_bytes(convert::bytes("packs.key", &row.key)?),
+            offset: convert::number("chunks.pack_offset", row.pack_offset)?,
+            len: convert::number("chunks.record_len", row.record_len)?,
+        })
+    }
+}
+
+const SELECT: &str = "SELECT c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len \
+                      FROM chunks c JOIN packs p ON p.id = c.pack_id";
+
+/// Runs of neighbouring ids at least this long are read as a range; shorter ones go into lists.
+const RANGE_LEN: u64 = 16;
+
+/// Which of these names the domain has.
+///
+/// # Errors
+/// As any read.
+pub async fn present(exec: Exec<'_>, domain: DomainId, names: &[ChunkName]) -> Result<HashSet<ChunkName>, DbError> {
+    let mut found = HashSet::with_capacity(names.len());
+    on_either!(exec, |conn| {
+        for batch in batch::padded(names) {
+            let sql = format!(
+                "SELECT name FROM chunks WHERE domain_id = $1 AND name IN ({})",
+                batch.placeholders(2)
+            );
+            let mut query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(domain.0);
+            for name in batch.iter() {
+                query = query.bind(&name.as_bytes()[..]);
+            }
+            let rows: Vec<Vec<u8>> = query.fetch_all(&mut *conn).await?;
+            for name in rows {
+                found.insert(ChunkName::from_bytes(convert::bytes("chunks.name", &name)?));
+            }
+        }
+    });
+    Ok(found)
+}
+
+/// Where these chunks are; a name that the domain does not have is not in the result.
+///
+/// # Errors
+/// As any read.
+pub async fn lookup_by_names(
+    exec: Exec<'_>,
+    domain: DomainId,
+    names: &[ChunkName],
+) -> Result<HashMap<ChunkName, ChunkLocation>, DbError> {
+    let mut found = HashMap::with_capacity(names.len());
+    on_either!(exec, |conn| {
+        for batch in batch::padded(names) {
+            let sql = format!("{SELECT} WHERE c.domain_id = $1 AND c.name IN ({})", batch.placeholders(2));
+            let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(domain.0);
+            for name in batch.iter() {
+                query = query.bind(&name.as_bytes()[..]);
+            }
+            let rows: Vec<ChunkRow> = query.fetch_all(&mut *conn).await?;
+            for row in rows {
+                let location = ChunkLocation::try_from(row)?;
+                found.insert(location.name, location);
+            }
+        }
+    });
+    Ok(found)
+}
+
+/// Where these chunks are; an id that no row has is not in the result.
+///
+/// # Errors
+/// As any read.
+pub async fn lookup_by_ids(exec: Exec<'_>, ids: &[u64]) -> Result<HashMap<u64, ChunkLocation>, DbError> {
+    let (ranges, singles) = runs(ids)?;
+    let mut rows: Vec<ChunkRow> = Vec::with_capacity(ids.len());
+    on_either!(exec, |conn| {
+        for (first, last) in ranges {
+            let sql = format!("{SELECT} WHERE c.id BETWEEN $1 AND $2");
+            let range = sqlx::query_as(AssertSqlSafe(sql)).bind(first).bind(last).fetch_all(&mut *conn).await?;
+            rows.extend(range);
+        }
+        for batch in batch::padded(&singles) {
+            let sql = format!("{SELECT} WHERE c.id IN ({})", batch.placeholders(1));
+            let mut query = sqlx::query_as(AssertSqlSafe(sql));
+            for id in batch.iter() {
+                query = query.bind(*id);
+            }
+            rows.extend(query.fetch_all(&mut *conn).await?);
+        }
+    });
+    rows.into_iter().map(|row| ChunkLocation::try_from(row).map(|location| (location.id, location))).collect()
+}
+
+/// Splits ids into inclusive ranges that are long enough to be read as such, and the rest.
+fn runs(ids: &[u64]) -> Result<(Vec<(i64, i64)>, Vec<i64>), DbError> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    let (mut ranges, mut singles) = (Vec::new(), Vec::new());
+    for run in ids.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
+        match run {
+            [first, .., last] if last - first + 1 >= RANGE_LEN => {
+                ranges.push((convert::to_db(*first)?, convert::to_db(*last)?));
+            }
+            _ => {
+                for id in run {
+                    singles.push(convert::to_db(*id)?);
+                }
+            }
+        }
+    }
+    Ok((ranges, singles))
+}
+
+/// Adds chunks, skipping those whose name the domain has; gives how many were added.
+///
+/// The caller sorts them by name: transactions that add the same names then wait for each other instead of deadlocking.
+///
+/// # Errors
+/// [`DbError::Constraint`] when an id is taken or a pack does not exist.
+pub async fn add(exec: Exec<'_>, domain: DomainId, chunks: &[NewChunk]) -> Result<u64, DbError> {
+    let mut added = 0;
+    on_either!(exec, |conn| {
+        for batch in batch::exact(chunks) {
+            let sql = format!(
+                "INSERT INTO chunks (id, domain_id, name, pack_id, pack_offset, record_len) VALUES {} \
+                 ON CONFLICT (domain_id, name) DO NOTHING",
+                batch::rows(6, batch.len())
+            );
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for chunk in batch {
+                query = query
+                    .bind(convert::to_db(chunk.id)?)
+                    .bind(domain.0)
+                    .bind(&chunk.name.as_bytes()[..])
+                    .bind(chunk.pack.0)
+                    .bind(i64::from(chunk.offset))
+                    .bind(i64::from(chunk.len));
+            }
+            added += query.execute(&mut *conn).await?.rows_affected();
+        }
+    });
+    Ok(added)
+}
+
+/// Looks whether each id still has the name that it had; gives the names (sorted, once each) for which it has not.
+///
+/// # Errors
+/// As any read.
+pub async fn exists(exec: Exec<'_>, chunks: &[(u64, ChunkName)]) -> Result<Vec<ChunkName>, DbError> {
+    let ids: Vec<u64> = chunks.iter().map(|(id, _)| *id).collect();
+    let found = lookup_by_ids(exec, &ids).await?;
+    let holds = |id: &u64, name: &ChunkName| found.get(id).is_some_and(|location| location.name == *name);
+    let mut missing: Vec<ChunkName> =
+        chunks.iter().filter(|(id, name)| !holds(id, name)).map(|(_, name)| *name).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    Ok(missing)
+}
+
+/// Up to `limit` chunks with an id above `after`, by id, with the domain that each is in.
+///
+/// # Errors
+/// As any read.
+pub async fn page(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<(DomainId, ChunkLocation)>, DbError> {
+    #[derive(FromRow)]
+    struct Row {
+        domain_id: i64,
+        #[sqlx(flatten)]
+        chunk: ChunkRow,
+    }
+    let after = convert::to_db(after)?;
+    let rows: Vec<Row> = on_either!(exec, |conn| {
+        sqlx::query_as(
+            "SELECT c.domain_id, c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len \
+             FROM chunks c JOIN packs p ON p.id = c.pack_id WHERE c.id > $1 ORDER BY c.id LIMIT $2",
+        )
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?
+    });
+    rows.into_iter().map(|row| Ok((DomainId(row.domain_id), ChunkLocation::try_from(row.chunk)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_runs_are_ranges_and_the_rest_are_singles() {
+        let mut ids: Vec<u64> = (100..120).collect();
+        ids.extend([7, 5, 6, 7, 300]);
+        let (ranges, singles) = runs(&ids).unwrap();
+        assert_eq!(ranges, [(100, 119)]);
+        assert_eq!(singles, [5, 6, 7, 300]);
+    }
+
+    #[test]
+    fn an_id_beyond_the_engines_integers_is_refused() {
+        assert!(matches!(runs(&[u64::MAX]), Err(DbError::TooLarge(u64::MAX))));
+    }
+}

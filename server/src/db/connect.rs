@@ -1,0 +1,199 @@
+//! Opening the database: pools, what every connection is set to, and the two kinds of transaction.
+//!
+//! SQLite: one connection writes and a few read, each with its settings in the connect options, so that no connection is
+//! ever without them; `synchronous=FULL` makes a commit durable. PostgreSQL: every session has `synchronous_commit` on.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
+
+use super::migrate::{self, Dialect};
+use super::tx::{Conn, ConnInner, Tx, TxInner};
+use super::DbError;
+use super::exec::on_either;
+use crate::config::{DatabaseConfig, DatabaseUrl};
+
+/// Connections that read from SQLite at the same time.
+const SQLITE_READERS: u32 = 4;
+/// Page cache of one SQLite connection; with the readers and the writer, 80 MiB.
+const SQLITE_CACHE_KIB: u32 = 16 * 1024;
+/// How long a statement waits for another process's lock, or for a connection to come free.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// The advisory lock that keeps commits and destructive transactions apart on PostgreSQL ("snowbank" in ASCII).
+const COMMIT_LOCK: i64 = 0x736e_6f77_6261_6e6b;
+
+/// A handle to the database; clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Db(Pools);
+
+#[derive(Debug, Clone)]
+enum Pools {
+    Sqlite { writer: SqlitePool, readers: SqlitePool },
+    Postgres(PgPool),
+}
+
+impl Db {
+    /// Connects, creates the database if it is not there, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When it cannot be reached or made, or a newer version has written it ([`DbError::Newer`]).
+    pub async fn open(config: &DatabaseConfig, _data_dir: &Path) -> Result<Self, DbError> {
+        match &config.url {
+            DatabaseUrl::Sqlite(path) => {
+                let writer = sqlite_writer(path, true).await?;
+                migrate::run(Dialect::Sqlite, &writer).await?;
+                Ok(Self(Pools::Sqlite { writer, readers: sqlite_readers(path).await? }))
+            }
+            DatabaseUrl::Postgres(url) => {
+                let pool = postgres(url).await?;
+                migrate::run(Dialect::Postgres, &pool).await?;
+                Ok(Self(Pools::Postgres(pool)))
+            }
+        }
+    }
+
+    /// Connects to a database that a server has set up, as a command beside it does; makes and upgrades nothing.
+    ///
+    /// # Errors
+    /// When there is none ([`DbError::Absent`]), or its schema is not this version's.
+    pub async fn open_existing(config: &DatabaseConfig, data_dir: &Path) -> Result<Self, DbError> {
+        match &config.url {
+            DatabaseUrl::Sqlite(path) => {
+                if !path.exists() {
+                    return Err(DbError::Absent(data_dir.to_owned()));
+                }
+                let writer = sqlite_writer(path, false).await?;
+                migrate::check(&mut *writer.acquire().await?).await?;
+                Ok(Self(Pools::Sqlite { writer, readers: sqlite_readers(path).await? }))
+            }
+            DatabaseUrl::Postgres(url) => {
+                let pool = postgres(url).await?;
+                migrate::check(&mut *pool.acquire().await?).await?;
+                Ok(Self(Pools::Postgres(pool)))
+            }
+        }
+    }
+
+    /// A connection for reading.
+    ///
+    /// # Errors
+    /// [`DbError::Busy`] when none comes free in time, [`DbError::Unavailable`] when the database is gone.
+    pub async fn reader(&self) -> Result<Conn, DbError> {
+        Ok(Conn(match &self.0 {
+            Pools::Sqlite { readers, .. } => ConnInner::Sqlite(readers.acquire().await?),
+            Pools::Postgres(pool) => ConnInner::Postgres(pool.acquire().await?),
+        }))
+    }
+
+    /// A transaction that adds. Any number of them run at once on PostgreSQL, one at a time on SQLite, and none beside
+    /// an [`Db::exclusive_tx`]: what this one has seen to exist still exists when it commits.
+    ///
+    /// # Errors
+    /// As [`Db::reader`].
+    pub async fn commit_tx(&self) -> Result<Tx, DbError> {
+        self.begin("SELECT pg_advisory_xact_lock_shared($1)").await
+    }
+
+    /// A transaction that nothing else writes beside: one that destroys, or sets up.
+    ///
+    /// # Errors
+    /// As [`Db::reader`].
+    pub async fn exclusive_tx(&self) -> Result<Tx, DbError> {
+        self.begin("SELECT pg_advisory_xact_lock($1)").await
+    }
+
+    async fn begin(&self, postgres_lock: &'static str) -> Result<Tx, DbError> {
+        Ok(Tx(match &self.0 {
+            Pools::Sqlite { writer, .. } => TxInner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Postgres(pool) => {
+                let mut tx = pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+                // The lock is the first statement, so that each later one sees what was committed before it was had.
+                sqlx::query(postgres_lock).bind(COMMIT_LOCK).execute(&mut *tx).await?;
+                TxInner::Postgres(tx)
+            }
+        }))
+    }
+
+    /// Asks the database for a sign of life.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        let mut conn = self.reader().await?;
+        on_either!(conn.exec(), |conn| {
+            sqlx::query("SELECT 1 FROM instance").fetch_optional(conn).await?;
+        });
+        Ok(())
+    }
+
+    /// Closes every connection; what waits for one gets an error. SQLite's write-ahead log is folded into its file.
+    pub async fn close(&self) {
+        match &self.0 {
+            Pools::Sqlite { writer, readers } => {
+                // The last connection to close does the folding, and only one that may write can.
+                readers.close().await;
+                writer.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+fn sqlite_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(PATIENCE)
+        .foreign_keys(true)
+        .statement_cache_capacity(256)
+        .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
+        .pragma("temp_store", "MEMORY")
+        .pragma("mmap_size", "0")
+        // A burst of commits may grow the log; it is cut back to this afterwards.
+        .pragma("journal_size_limit", "67108864")
+}
+
+/// A pool whose connections live as long as it does, since a new one would begin with a cold cache.
+fn pool_options<DB: sqlx::Database>(connections: u32) -> PoolOptions<DB> {
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        .max_lifetime(None)
+        .idle_timeout(None)
+}
+
+async fn sqlite_writer(path: &Path, create: bool) -> Result<SqlitePool, DbError> {
+    let options = sqlite_options(path).create_if_missing(create);
+    Ok(pool_options::<Sqlite>(1).test_before_acquire(false).connect_with(options).await?)
+}
+
+async fn sqlite_readers(path: &Path) -> Result<SqlitePool, DbError> {
+    let options = sqlite_options(path).pragma("query_only", "ON");
+    let pool = pool_options::<Sqlite>(SQLITE_READERS).min_connections(SQLITE_READERS).test_before_acquire(false);
+    Ok(pool.connect_with(options).await?)
+}
+
+async fn postgres(url: &str) -> Result<PgPool, DbError> {
+    let options = PgConnectOptions::from_str(url)?.application_name("snowbankd").statement_cache_capacity(256);
+    let pool = pool_options::<Postgres>(POSTGRES_CONNECTIONS).after_connect(|conn, _| {
+        Box::pin(async move {
+            // Stronger settings (remote_apply) stay as the administrator set them.
+            sqlx::query(
+                "SELECT set_config('synchronous_commit', 'on', false) \
+                 WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')",
+            )
+            .execute(conn)
+            .await?;
+            Ok(())
+        })
+    });
+    Ok(pool.connect_with(options).await?)
+}

@@ -1,0 +1,158 @@
+//! What can go wrong with the database, sorted by what a caller does about it.
+//!
+//! No message holds a statement's values, and none holds the database's address.
+
+use std::path::PathBuf;
+
+use sqlx::error::{DatabaseError, ErrorKind};
+use sqlx::migrate::MigrateError;
+
+/// Why a database call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// Others hold a lock or every connection; worth another try in a moment.
+    #[error("the database is busy; try again in a moment")]
+    Busy(#[source] sqlx::Error),
+    /// It cannot be reached, or cannot be written to.
+    #[error("the database is unavailable: {0}. Check that it runs, that its folder can be written to, and its disk")]
+    Unavailable(#[source] sqlx::Error),
+    /// A row is there already, or one that is named is not.
+    #[error("the database refused the change: {0}")]
+    Constraint(#[source] sqlx::Error),
+    /// No room is left.
+    #[error("the database has no room left to write: {0}. Make room on its disk")]
+    Full(#[source] sqlx::Error),
+    /// A row says what no row can say.
+    #[error("the database is damaged: {0}. Run `snowbankd check`, or restore a backup")]
+    Corrupt(String),
+    /// A number does not fit the database's 64-bit signed integers.
+    #[error("{0} is too large a number for the database")]
+    TooLarge(u64),
+    /// There is no database yet.
+    #[error("there is no Snowbank data in {}. Start `snowbankd` once, or say where it is with --data-dir DIR", .0.display())]
+    Absent(PathBuf),
+    /// A newer version has changed the schema.
+    #[error(
+        "the database was written by a newer version of snowbankd (schema {found}; this one knows {known}). Start the \
+         newer version, or restore a backup from before the upgrade"
+    )]
+    Newer {
+        /// A schema version that the database has and this program does not know.
+        found: i64,
+        /// The latest schema version that this program knows.
+        known: i64,
+    },
+    /// This version has to upgrade the schema before a command can use it.
+    #[error(
+        "the database has the schema of an older version of snowbankd (this one needs {0}). Restart the server with this \
+         version first, which upgrades it"
+    )]
+    Older(i64),
+    /// The schema could not be brought up to date.
+    #[error("cannot upgrade the database: {0}. Nothing was changed by the failed step; restore a backup if this stays")]
+    Migrate(#[source] MigrateError),
+    /// Anything else.
+    #[error("the database failed: {0}")]
+    Other(#[source] sqlx::Error),
+}
+
+impl DbError {
+    /// A row that says what no row can say; `what` names it.
+    pub fn corrupt(what: impl Into<String>) -> Self {
+        Self::Corrupt(what.into())
+    }
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        let class = match &error {
+            sqlx::Error::Database(database) => classify(database.as_ref()),
+            sqlx::Error::PoolTimedOut => Class::Busy,
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                Class::Unavailable
+            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => return Self::Corrupt(error.to_string()),
+            _ => Class::Other,
+        };
+        match class {
+            Class::Busy => Self::Busy(error),
+            Class::Unavailable => Self::Unavailable(error),
+            Class::Constraint => Self::Constraint(error),
+            Class::Full => Self::Full(error),
+            Class::Corrupt => Self::Corrupt(error.to_string()),
+            Class::Other => Self::Other(error),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Busy,
+    Unavailable,
+    Constraint,
+    Full,
+    Corrupt,
+    Other,
+}
+
+fn classify(error: &dyn DatabaseError) -> Class {
+    if error.kind() != ErrorKind::Other {
+        return Class::Constraint;
+    }
+    let code = error.code().unwrap_or_default();
+    if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+        code.parse().map_or(Class::Other, classify_sqlite)
+    } else {
+        classify_postgres(&code)
+    }
+}
+
+/// SQLite's extended result codes, <https://www.sqlite.org/rescode.html>.
+fn classify_sqlite(code: i32) -> Class {
+    /// A full disk shows as this one when the shared-memory file cannot grow.
+    const IOERR_SHMSIZE: i32 = 4874;
+    match (code, code & 0xff) {
+        (IOERR_SHMSIZE, _) | (_, 13) => Class::Full,
+        (_, 5 | 6) => Class::Busy,
+        (_, 8 | 10 | 14) => Class::Unavailable,
+        (_, 11 | 26) => Class::Corrupt,
+        (_, 19) => Class::Constraint,
+        _ => Class::Other,
+    }
+}
+
+/// PostgreSQL's SQLSTATE codes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn classify_postgres(code: &str) -> Class {
+    match code {
+        "53100" => Class::Full,
+        "40001" | "40P01" | "55P03" | "57014" => Class::Busy,
+        "XX001" | "XX002" => Class::Corrupt,
+        _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") || code.starts_with("58") => {
+            Class::Unavailable
+        }
+        "25006" => Class::Unavailable,
+        _ if code.starts_with("23") => Class::Constraint,
+        _ => Class::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        assert_eq!(classify_sqlite(13), Class::Full);
+        assert_eq!(classify_sqlite(4874), Class::Full);
+        assert_eq!(classify_sqlite(10 | (3 << 8)), Class::Unavailable);
+        assert_eq!(classify_postgres("53100"), Class::Full);
+        assert_eq!(classify_postgres("58030"), Class::Unavailable);
+    }
+
+    #[test]
+    fn locks_are_worth_another_try() {
+        assert_eq!(classify_sqlite(5), Class::Busy);
+        assert_eq!(classify_sqlite(517), Class::Busy);
+        assert_eq!(classify_postgres("40P01"), Class::Busy);
+    }
+}

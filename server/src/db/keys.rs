@@ -1,0 +1,166 @@
+//! Keys at rest: each cache's signing keys, the server's token keys, and the tokens that were revoked.
+//!
+//! Secrets are sealed before they come here; this module could not read them.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use super::caches::CacheId;
+use super::counters::{self, Counter};
+use super::exec::on_either;
+use super::{DbError, Exec};
+
+/// A cache's key, its secret sealed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedSigningKey {
+    /// The name that Nix knows it by.
+    pub name: String,
+    /// The public half, as in nix.conf.
+    pub public_key: String,
+    /// The sealed secret half.
+    pub sealed_secret: Vec<u8>,
+}
+
+impl fmt::Debug for SealedSigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedSigningKey").field("public_key", &self.public_key).finish_non_exhaustive()
+    }
+}
+
+/// A key that tokens are signed with, sealed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedTokenKey {
+    /// What a token's header names it by.
+    pub kid: String,
+    /// The one algorithm that it is for, such as `HS256`.
+    pub algorithm: String,
+    /// The sealed key.
+    pub sealed_secret: Vec<u8>,
+    /// When it was made.
+    pub created: i64,
+}
+
+impl fmt::Debug for SealedTokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedTokenKey").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+/// The keys that a cache signs with, oldest first.
+///
+/// # Errors
+/// As any read.
+pub async fn active_signing_keys(exec: Exec<'_>, cache: CacheId) -> Result<Vec<SealedSigningKey>, DbError> {
+    let rows: Vec<(String, String, Vec<u8>)> = on_either!(exec, |conn| {
+        sqlx::query_as(
+            "SELECT name, public_key, sealed_secret FROM signing_keys \
+             WHERE cache_id = $1 AND retired IS NULL ORDER BY id",
+        )
+        .bind(cache.0)
+        .fetch_all(conn)
+        .await?
+    });
+    let key = |(name, public_key, sealed_secret)| SealedSigningKey { name, public_key, sealed_secret };
+    Ok(rows.into_iter().map(key).collect())
+}
+
+/// Gives a cache a key to sign with.
+///
+/// # Errors
+/// As any write.
+pub async fn add_signing_key(
+    mut exec: Exec<'_>,
+    cache: CacheId,
+    key: &SealedSigningKey,
+    now: i64,
+) -> Result<(), DbError> {
+    let id = counters::reserve(exec.again(), Counter::SigningKey, 1).await?;
+    on_either!(exec, |conn| {
+        sqlx::query(
+            "INSERT INTO signing_keys (id, cache_id, name, public_key, sealed_secret, created, retired) \
+             VALUES ($1, $2, $3, $4, $5, $6, NULL)",
+        )
+        .bind(id)
+        .bind(cache.0)
+        .bind(&key.name)
+        .bind(&key.public_key)
+        .bind(&key.sealed_secret)
+        .bind(now)
+        .execute(conn)
+        .await?;
+    });
+    Ok(())
+}
+
+/// The keys that tokens may be signed with, newest first: the first is the one for new tokens.
+///
+/// # Errors
+/// As any read.
+pub async fn token_keys(exec: Exec<'_>) -> Result<Vec<SealedTokenKey>, DbError> {
+    let rows: Vec<(String, String, Vec<u8>, i64)> = on_either!(exec, |conn| {
+        sqlx::query_as(
+            "SELECT kid, algorithm, sealed_secret, created FROM token_keys \
+             WHERE retired IS NULL ORDER BY created DESC, kid",
+        )
+        .fetch_all(conn)
+        .await?
+    });
+    let key = |(kid, algorithm, sealed_secret, created)| SealedTokenKey { kid, algorithm, sealed_secret, created };
+    Ok(rows.into_iter().map(key).collect())
+}
+
+/// Adds a key to sign tokens with.
+///
+/// # Errors
+/// [`DbError::Constraint`] when its `kid` is taken.
+pub async fn add_token_key(exec: Exec<'_>, key: &SealedTokenKey) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        sqlx::query(
+            "INSERT INTO token_keys (kid, algorithm, sealed_secret, created, retired) VALUES ($1, $2, $3, $4, NULL)",
+        )
+        .bind(&key.kid)
+        .bind(&key.algorithm)
+        .bind(&key.sealed_secret)
+        .bind(key.created)
+        .execute(conn)
+        .await?;
+    });
+    Ok(())
+}
+
+/// Whether a token was revoked.
+///
+/// # Errors
+/// As any read.
+pub async fn is_revoked(exec: Exec<'_>, jti: &str) -> Result<bool, DbError> {
+    let found: Option<i64> = on_either!(exec, |conn| {
+        sqlx::query_scalar("SELECT revoked FROM revoked_tokens WHERE jti = $1").bind(jti).fetch_optional(conn).await?
+    });
+    Ok(found.is_some())
+}
+
+/// The ids of all revoked tokens.
+///
+/// # Errors
+/// As any read.
+pub async fn revoked(exec: Exec<'_>) -> Result<HashSet<String>, DbError> {
+    let rows: Vec<String> = on_either!(exec, |conn| {
+        sqlx::query_scalar("SELECT jti FROM revoked_tokens").fetch_all(conn).await?
+    });
+    Ok(rows.into_iter().collect())
+}
+
+/// Revokes a token; revoking it again changes nothing.
+///
+/// # Errors
+/// As any write.
+pub async fn revoke(exec: Exec<'_>, jti: &str, now: i64) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        sqlx::query("INSERT INTO revoked_tokens (jti, revoked) VALUES ($1, $2) ON CONFLICT (jti) DO NOTHING")
+            .bind(jti)
+            .bind(now)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}

@@ -1,0 +1,268 @@
+//! NARs: what the server has decoded and found to be what was declared (W3), with the manifest to make it from chunks.
+//!
+//! A manifest is kept in segments: the first with the NAR's row, so that small NARs cost one row and one read, the others
+//! in rows of their own, found by position for ranged reads.
+
+use snowbank_core::hash::{FileHash, NarHash};
+use snowbank_core::manifest::ContentDigest;
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::caches::DomainId;
+use super::convert::{self, id_types};
+use super::exec::on_either;
+use super::{DbError, Exec, batch};
+
+id_types! {
+    /// A NAR's id.
+    NarId;
+}
+
+/// The version of the stored manifests that this program writes.
+const FORMAT: i64 = 1;
+
+/// A stored NAR, without its manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nar {
+    /// Its id.
+    pub id: NarId,
+    /// The domain that its chunks belong to.
+    pub domain: DomainId,
+    /// SHA-256 of the NAR.
+    pub nar_hash: NarHash,
+    /// Length of the NAR.
+    pub nar_size: u64,
+    /// SHA-256 of the compressed stream as it is served.
+    pub file_hash: FileHash,
+    /// Length of the compressed stream.
+    pub file_size: u64,
+    /// Binds chunk names and slot values.
+    pub content_digest: ContentDigest,
+    /// Chunks, counting repetitions.
+    pub chunk_count: u64,
+    /// Segments of its manifest.
+    pub segment_count: u32,
+    /// Version of its stored manifest.
+    pub format: u32,
+    /// When it was made.
+    pub created: i64,
+}
+
+/// A segment of a stored manifest, encoded, and where it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedSegment {
+    /// Bytes of the NAR before it.
+    pub first_raw: u64,
+    /// Bytes of the compressed stream before it.
+    pub first_stored: u64,
+    /// The segment itself.
+    pub data: Vec<u8>,
+}
+
+/// A NAR that has just been decoded.
+#[derive(Debug, Clone)]
+pub struct NewNar<'a> {
+    /// A reserved id.
+    pub id: NarId,
+    /// The domain that its chunks belong to.
+    pub domain: DomainId,
+    /// SHA-256 of the NAR.
+    pub nar_hash: NarHash,
+    /// Length of the NAR.
+    pub nar_size: u64,
+    /// SHA-256 of the compressed stream as it is served.
+    pub file_hash: FileHash,
+    /// Length of the compressed stream.
+    pub file_size: u64,
+    /// Binds chunk names and slot values.
+    pub content_digest: ContentDigest,
+    /// Chunks, counting repetitions.
+    pub chunk_count: u64,
+    /// Its manifest, in order.
+    pub segments: &'a [EncodedSegment],
+    /// When it is made.
+    pub created: i64,
+}
+
+/// A NAR's columns as they come from the database, under the names that `nar_columns` gives them.
+#[derive(FromRow)]
+pub(super) struct NarRow {
+    nar_id: i64,
+    nar_domain: i64,
+    nar_hash: Vec<u8>,
+    nar_size: i64,
+    file_hash: Vec<u8>,
+    file_size: i64,
+    content_digest: Vec<u8>,
+    chunk_count: i64,
+    segment_count: i64,
+    format: i64,
+    nar_created: i64,
+}
+
+/// What `NarRow` reads, from a table called `n`.
+macro_rules! nar_columns {
+    () => {
+        "n.id AS nar_id, n.domain_id AS nar_domain, n.nar_hash, n.nar_size, n.file_hash, n.file_size, \
+         n.content_digest, n.chunk_count, n.segment_count, n.format, n.created AS nar_created"
+    };
+}
+pub(super) use nar_columns;
+
+impl TryFrom<NarRow> for Nar {
+    type Error = DbError;
+
+    fn try_from(row: NarRow) -> Result<Self, DbError> {
+        Ok(Self {
+            id: NarId(row.nar_id),
+            domain: DomainId(row.nar_domain),
+            nar_hash: NarHash::from_bytes(convert::bytes("nars.nar_hash", &row.nar_hash)?),
+            nar_size: convert::number("nars.nar_size", row.nar_size)?,
+            file_hash: FileHash::from_bytes(convert::bytes("nars.file_hash", &row.file_hash)?),
+            file_size: convert::number("nars.file_size", row.file_size)?,
+            content_digest: ContentDigest::from_bytes(convert::bytes("nars.content_digest", &row.content_digest)?),
+            chunk_count: convert::number("nars.chunk_count", row.chunk_count)?,
+            segment_count: convert::number("nars.segment_count", row.segment_count)?,
+            format: convert::number("nars.format", row.format)?,
+            created: row.nar_created,
+        })
+    }
+}
+
+/// The domain's NAR of that hash, whether or not a path makes it visible.
+///
+/// # Errors
+/// As any read.
+pub async fn lookup(exec: Exec<'_>, domain: DomainId, nar_hash: &NarHash) -> Result<Option<Nar>, DbError> {
+    let row: Option<NarRow> = on_either!(exec, |conn| {
+        sqlx::query_as(concat!("SELECT ", nar_columns!(), " FROM nars n WHERE n.domain_id = $1 AND n.nar_hash = $2"))
+            .bind(domain.0)
+            .bind(&nar_hash.as_bytes()[..])
+            .fetch_optional(conn)
+            .await?
+    });
+    row.map(Nar::try_from).transpose()
+}
+
+/// Adds a NAR and its manifest; the caller has looked, in the same transaction, that the domain has none of that hash.
+///
+/// # Errors
+/// [`DbError::Constraint`] when there is one.
+pub async fn add(exec: Exec<'_>, nar: &NewNar<'_>) -> Result<(), DbError> {
+    let (first, others) = match nar.segments {
+        [] => (&[][..], &[][..]),
+        [first, others @ ..] => (&first.data[..], others),
+    };
+    let rows = others
+        .iter()
+        .zip(1_i64..)
+        .map(|(segment, seq)| {
+            Ok((seq, convert::to_db(segment.first_raw)?, convert::to_db(segment.first_stored)?, &segment.data))
+        })
+        .collect::<Result<Vec<_>, DbError>>()?;
+    let nar_size = convert::to_db(nar.nar_size)?;
+    let file_size = convert::to_db(nar.file_size)?;
+    let chunk_count = convert::to_db(nar.chunk_count)?;
+    let segment_count = convert::to_db(nar.segments.len() as u64)?;
+    on_either!(exec, |conn| {
+        sqlx::query(
+            "INSERT INTO nars (id, domain_id, nar_hash, nar_size, file_hash, file_size, content_digest, chunk_count, \
+             segment_count, format, created, manifest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        )
+        .bind(nar.id.0)
+        .bind(nar.domain.0)
+        .bind(&nar.nar_hash.as_bytes()[..])
+        .bind(nar_size)
+        .bind(&nar.file_hash.as_bytes()[..])
+        .bind(file_size)
+        .bind(&nar.content_digest.as_bytes()[..])
+        .bind(chunk_count)
+        .bind(segment_count)
+        .bind(FORMAT)
+        .bind(nar.created)
+        .bind(first)
+        .execute(&mut *conn)
+        .await?;
+        for batch in batch::exact(&rows) {
+            let sql = format!(
+                "INSERT INTO nar_segments (nar_id, seq, first_raw, first_stored, data) VALUES {}",
+                batch::rows(5, batch.len())
+            );
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for (seq, first_raw, first_stored, data) in batch {
+                query = query.bind(nar.id.0).bind(*seq).bind(*first_raw).bind(*first_stored).bind(&data[..]);
+            }
+            query.execute(&mut *conn).await?;
+        }
+    });
+    Ok(())
+}
+
+/// One segment of a NAR's manifest, counted from 0.
+///
+/// # Errors
+/// As any read.
+pub async fn segment(exec: Exec<'_>, nar: NarId, seq: u32) -> Result<Option<Vec<u8>>, DbError> {
+    Ok(on_either!(exec, |conn| {
+        if seq == 0 {
+            let sql = "SELECT manifest FROM nars WHERE id = $1 AND segment_count > 0";
+            sqlx::query_scalar(sql).bind(nar.0).fetch_optional(conn).await?
+        } else {
+            let sql = "SELECT data FROM nar_segments WHERE nar_id = $1 AND seq = $2";
+            sqlx::query_scalar(sql).bind(nar.0).bind(i64::from(seq)).fetch_optional(conn).await?
+        }
+    }))
+}
+
+/// The segment that holds the byte at `offset` of the compressed stream, and its number. An offset behind the end
+/// gives the last segment.
+///
+/// # Errors
+/// As any read.
+pub async fn segment_at_stored(exec: Exec<'_>, nar: NarId, offset: u64) -> Result<Option<(u32, Vec<u8>)>, DbError> {
+    let sql = "SELECT seq, data FROM nar_segments WHERE nar_id = $1 AND seq = \
+               (SELECT max(seq) FROM nar_segments WHERE nar_id = $1 AND first_stored <= $2)";
+    segment_at(exec, sql, nar, offset).await
+}
+
+/// The segment that holds the byte at `offset` of the NAR, and its number. An offset behind the end gives the last
+/// segment.
+///
+/// # Errors
+/// As any read.
+pub async fn segment_at_raw(exec: Exec<'_>, nar: NarId, offset: u64) -> Result<Option<(u32, Vec<u8>)>, DbError> {
+    let sql = "SELECT seq, data FROM nar_segments WHERE nar_id = $1 AND seq = \
+               (SELECT max(seq) FROM nar_segments WHERE nar_id = $1 AND first_raw <= $2)";
+    segment_at(exec, sql, nar, offset).await
+}
+
+async fn segment_at(
+    mut exec: Exec<'_>,
+    sql: &'static str,
+    nar: NarId,
+    offset: u64,
+) -> Result<Option<(u32, Vec<u8>)>, DbError> {
+    // What lies beyond the database's integers lies behind every end.
+    let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    let row: Option<(i64, Vec<u8>)> = on_either!(exec.again(), |conn| {
+        sqlx::query_as(sql).bind(nar.0).bind(offset).fetch_optional(conn).await?
+    });
+    match row {
+        Some((seq, data)) => Ok(Some((convert::number("nar_segments.seq", seq)?, data))),
+        None => Ok(segment(exec, nar, 0).await?.map(|data| (0, data))),
+    }
+}
+
+/// Up to `limit` NARs with an id above `after`, by id.
+///
+/// # Errors
+/// As any read.
+pub async fn page(exec: Exec<'_>, after: NarId, limit: u32) -> Result<Vec<Nar>, DbError> {
+    let rows: Vec<NarRow> = on_either!(exec, |conn| {
+        sqlx::query_as(concat!("SELECT ", nar_columns!(), " FROM nars n WHERE n.id > $1 ORDER BY n.id LIMIT $2"))
+            .bind(after.0)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?
+    });
+    rows.into_iter().map(Nar::try_from).collect()
+}

@@ -1,0 +1,264 @@
+//! Paths: what a cache shows. A path's row is what makes it visible, and ties it to a NAR that was decoded (W4).
+
+use std::collections::HashMap;
+
+use snowbank_core::hash::NarHash;
+use snowbank_core::signing::Signature;
+use snowbank_core::store_path::{StorePath, StorePathHash};
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::caches::CacheId;
+use super::convert::{self, id_types};
+use super::exec::on_either;
+use super::nars::{Nar, NarId, NarRow, nar_columns};
+use super::{DbError, Exec, batch};
+
+id_types! {
+    /// A path's id.
+    PathId;
+}
+
+/// A visible path with everything that its narinfo says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathRecord {
+    /// Its id.
+    pub id: PathId,
+    /// The store path.
+    pub store_path: StorePath,
+    /// Its content.
+    pub nar: Nar,
+    /// What it refers to, sorted.
+    pub references: Vec<StorePath>,
+    /// What built it.
+    pub deriver: Option<StorePath>,
+    /// Signatures that came with it; the cache's own are made when it is served.
+    pub signatures: Vec<Signature>,
+    /// Its content address, if it has one.
+    pub ca: Option<String>,
+    /// The subject of the token that pushed it.
+    pub pushed_by: String,
+    /// When it became visible.
+    pub created: i64,
+}
+
+/// What a receipt says of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathBrief {
+    /// The store path.
+    pub store_path: StorePath,
+    /// SHA-256 of its NAR.
+    pub nar_hash: NarHash,
+    /// Length of its NAR.
+    pub nar_size: u64,
+    /// When it became visible.
+    pub created: i64,
+}
+
+/// A path that is to become visible.
+#[derive(Debug, Clone)]
+pub struct NewPath<'a> {
+    /// A reserved id.
+    pub id: PathId,
+    /// Where.
+    pub cache: CacheId,
+    /// The store path.
+    pub store_path: &'a StorePath,
+    /// Its content.
+    pub nar: NarId,
+    /// What it refers to; kept sorted.
+    pub references: &'a [StorePath],
+    /// What built it.
+    pub deriver: Option<&'a StorePath>,
+    /// Signatures that come with it.
+    pub signatures: &'a [Signature],
+    /// Its content address, if it has one.
+    pub ca: Option<&'a str>,
+    /// The subject of the token that pushes it.
+    pub pushed_by: &'a str,
+    /// When it becomes visible.
+    pub created: i64,
+}
+
+#[derive(FromRow)]
+struct PathRow {
+    id: i64,
+    hash: String,
+    name: String,
+    refs: String,
+    deriver: Option<String>,
+    signatures: String,
+    ca: Option<String>,
+    pushed_by: String,
+    created: i64,
+    #[sqlx(flatten)]
+    nar: NarRow,
+}
+
+macro_rules! select_path {
+    ($rest:literal) => {
+        concat!(
+            "SELECT p.id, p.hash, p.name, p.refs, p.deriver, p.signatures, p.ca, p.pushed_by, p.created, ",
+            nar_columns!(),
+            " FROM paths p JOIN nars n ON n.id = p.nar_id ",
+            $rest
+        )
+    };
+}
+
+impl TryFrom<PathRow> for PathRecord {
+    type Error = DbError;
+
+    fn try_from(row: PathRow) -> Result<Self, DbError> {
+        Ok(Self {
+            id: PathId(row.id),
+            store_path: store_path(&row.hash, &row.name)?,
+            nar: row.nar.try_into()?,
+            references: convert::words("paths.refs", &row.refs)?,
+            deriver: row.deriver.as_deref().map(|deriver| convert::text("paths.deriver", deriver)).transpose()?,
+            signatures: convert::words("paths.signatures", &row.signatures)?,
+            ca: row.ca,
+            pushed_by: row.pushed_by,
+            created: row.created,
+        })
+    }
+}
+
+fn store_path(hash: &str, name: &str) -> Result<StorePath, DbError> {
+    convert::text("paths.hash, paths.name", &format!("{hash}-{name}"))
+}
+
+/// The cache's path with that hash part.
+///
+/// # Errors
+/// As any read.
+pub async fn lookup(exec: Exec<'_>, cache: CacheId, hash: &StorePathHash) -> Result<Option<PathRecord>, DbError> {
+    let row: Option<PathRow> = on_either!(exec, |conn| {
+        sqlx::query_as(select_path!("WHERE p.cache_id = $1 AND p.hash = $2"))
+            .bind(cache.0)
+            .bind(hash.to_string())
+            .fetch_optional(conn)
+            .await?
+    });
+    row.map(PathRecord::try_from).transpose()
+}
+
+/// Which of these hash parts the cache has, and what it has there.
+///
+/// # Errors
+/// As any read.
+pub async fn lookup_many(
+    exec: Exec<'_>,
+    cache: CacheId,
+    hashes: &[StorePathHash],
+) -> Result<HashMap<StorePathHash, PathBrief>, DbError> {
+    let mut found = HashMap::with_capacity(hashes.len());
+    on_either!(exec, |conn| {
+        for batch in batch::padded(hashes) {
+            let sql = format!(
+                "SELECT p.hash, p.name, n.nar_hash, n.nar_size, p.created FROM paths p JOIN nars n ON n.id = p.nar_id \
+                 WHERE p.cache_id = $1 AND p.hash IN ({})",
+                batch.placeholders(2)
+            );
+            let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(cache.0);
+            for hash in batch.iter() {
+                query = query.bind(hash.to_string());
+            }
+            let rows: Vec<(String, String, Vec<u8>, i64, i64)> = query.fetch_all(&mut *conn).await?;
+            for (hash, name, nar_hash, nar_size, created) in rows {
+                let brief = PathBrief {
+                    store_path: store_path(&hash, &name)?,
+                    nar_hash: NarHash::from_bytes(convert::bytes("nars.nar_hash", &nar_hash)?),
+                    nar_size: convert::number("nars.nar_size", nar_size)?,
+                    created,
+                };
+                found.insert(brief.store_path.hash(), brief);
+            }
+        }
+    });
+    Ok(found)
+}
+
+/// The NAR of that hash, if a path of the cache makes it visible.
+///
+/// # Errors
+/// As any read.
+pub async fn visible_nar(exec: Exec<'_>, cache: CacheId, nar_hash: &NarHash) -> Result<Option<Nar>, DbError> {
+    let row: Option<NarRow> = on_either!(exec, |conn| {
+        sqlx::query_as(concat!(
+            "SELECT ",
+            nar_columns!(),
+            " FROM nars n WHERE n.domain_id = (SELECT domain_id FROM caches WHERE id = $1) AND n.nar_hash = $2 \
+             AND EXISTS (SELECT 1 FROM paths p WHERE p.nar_id = n.id AND p.cache_id = $1)"
+        ))
+        .bind(cache.0)
+        .bind(&nar_hash.as_bytes()[..])
+        .fetch_optional(conn)
+        .await?
+    });
+    row.map(Nar::try_from).transpose()
+}
+
+/// Makes a path visible.
+///
+/// # Errors
+/// [`DbError::Constraint`] when the cache has one with that hash part, or the NAR does not exist.
+pub async fn add(exec: Exec<'_>, path: &NewPath<'_>) -> Result<(), DbError> {
+    let mut references: Vec<String> = path.references.iter().map(StorePath::base_name).collect();
+    references.sort_unstable();
+    on_either!(exec, |conn| {
+        sqlx::query(
+            "INSERT INTO paths (id, cache_id, hash, name, nar_id, refs, deriver, signatures, ca, pushed_by, created) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(path.id.0)
+        .bind(path.cache.0)
+        .bind(path.store_path.hash().to_string())
+        .bind(path.store_path.name())
+        .bind(path.nar.0)
+        .bind(references.join(" "))
+        .bind(path.deriver.map(StorePath::base_name))
+        .bind(convert::join(path.signatures))
+        .bind(path.ca)
+        .bind(path.pushed_by)
+        .bind(path.created)
+        .execute(conn)
+        .await?;
+    });
+    Ok(())
+}
+
+/// How many paths a cache shows.
+///
+/// # Errors
+/// As any read.
+pub async fn count(exec: Exec<'_>, cache: CacheId) -> Result<u64, DbError> {
+    let count: i64 = on_either!(exec, |conn| {
+        sqlx::query_scalar("SELECT count(*) FROM paths WHERE cache_id = $1").bind(cache.0).fetch_one(conn).await?
+    });
+    convert::number("count of paths", count)
+}
+
+/// Up to `limit` paths with an id above `after`, by id, with the cache that shows each.
+///
+/// # Errors
+/// As any read.
+pub async fn page(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<(CacheId, PathRecord)>, DbError> {
+    #[derive(FromRow)]
+    struct Row {
+        cache_id: i64,
+        #[sqlx(flatten)]
+        path: PathRow,
+    }
+    let rows: Vec<Row> = on_either!(exec, |conn| {
+        sqlx::query_as(concat!(
+            "SELECT p.cache_id, p.id, p.hash, p.name, p.refs, p.deriver, p.signatures, p.ca, p.pushed_by, p.created, ",
+            nar_columns!(),
+            " FROM paths p JOIN nars n ON n.id = p.nar_id WHERE p.id > $1 ORDER BY p.id LIMIT $2"
+        ))
+        .bind(after.0)
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?
+    });
+    rows.into_iter().map(|row| Ok((CacheId(row.cache_id), PathRecord::try_from(row.path)?))).collect()
+}

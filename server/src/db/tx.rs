@@ -1,0 +1,63 @@
+//! Connections that read and transactions that write.
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Postgres, Sqlite, Transaction};
+
+use super::{DbError, Exec};
+
+/// A connection for reading; each statement sees what was committed when it began.
+#[derive(Debug)]
+pub struct Conn(pub(super) ConnInner);
+
+#[derive(Debug)]
+pub(super) enum ConnInner {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Conn {
+    /// The connection, for one query function.
+    pub fn exec(&mut self) -> Exec<'_> {
+        match &mut self.0 {
+            ConnInner::Sqlite(conn) => Exec::Sqlite(conn),
+            ConnInner::Postgres(conn) => Exec::Postgres(conn),
+        }
+    }
+}
+
+/// A transaction. Dropped without [`Tx::commit`], also by a cancelled future, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Tx(pub(super) TxInner);
+
+#[derive(Debug)]
+pub(super) enum TxInner {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Tx {
+    /// The transaction's connection, for one query function.
+    pub fn exec(&mut self) -> Exec<'_> {
+        match &mut self.0 {
+            TxInner::Sqlite(tx) => Exec::Sqlite(tx),
+            TxInner::Postgres(tx) => Exec::Postgres(tx),
+        }
+    }
+
+    /// Makes everything in it visible and durable.
+    ///
+    /// # Errors
+    /// When the database could not make it so; after [`DbError::Unavailable`] it may have happened nevertheless.
+    pub async fn commit(self) -> Result<(), DbError> {
+        match self.0 {
+            TxInner::Sqlite(tx) => tx.commit().await?,
+            TxInner::Postgres(mut tx) => {
+                // After a failed statement PostgreSQL answers COMMIT with a rollback and no error. A statement before it
+                // does fail then, so that a lost transaction is never taken for a committed one.
+                sqlx::query("SELECT 1").execute(&mut *tx).await?;
+                tx.commit().await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! Caches by name, with their signing keys opened: what every request needs first.
+//!
+//! An entry is believed for [`STALENESS`] (R2: what is reconfigured or deleted is gone within 5 s on every replica). A
+//! name that is not there is asked for each time, so a cache that was just created is there at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use snowbank_core::cache_name::CacheName;
+use snowbank_core::receipt::Receipt;
+use snowbank_core::signing::SecretKey;
+use thiserror::Error;
+
+use crate::db::caches::Cache;
+use crate::db::{self, Db, DbError};
+use crate::secrets::{Sealer, SecretError};
+
+/// How long an entry is believed. Less than the 5 s that R2 allows, to leave room for the request itself.
+pub const STALENESS: Duration = Duration::from_secs(3);
+const MOST_ENTRIES: u64 = 4096;
+
+/// A cache and the keys that sign for it.
+#[derive(Debug)]
+pub struct OpenCache {
+    /// The cache's row.
+    pub cache: Cache,
+    /// Active signing keys, oldest first.
+    pub keys: Vec<SecretKey>,
+}
+
+impl OpenCache {
+    /// Signs a receipt with every active key.
+    pub fn sign(&self, receipt: &mut Receipt) {
+        for key in &self.keys {
+            receipt.sign(key);
+        }
+    }
+}
+
+/// Why a cache could not be opened.
+#[derive(Debug, Error)]
+pub enum DirectoryError {
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// A signing key of the cache cannot be opened with this server's key.
+    #[error("cache `{cache}`: {source}")]
+    Key {
+        /// The cache's name.
+        cache: CacheName,
+        /// Why.
+        source: SecretError,
+    },
+}
+
+/// How a shared look-up ends without an entry.
+#[derive(Debug)]
+enum LookupEnd {
+    Absent,
+    Failed(Arc<DirectoryError>),
+}
+
+impl From<DirectoryError> for LookupEnd {
+    fn from(error: DirectoryError) -> Self {
+        Self::Failed(Arc::new(error))
+    }
+}
+
+/// Finds caches by name.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    db: Db,
+    sealer: Sealer,
+    entries: moka::future::Cache<CacheName, Arc<OpenCache>>,
+}
+
+impl Directory {
+    /// Nothing is read before it is asked for.
+    #[must_use]
+    pub fn new(db: Db, sealer: Sealer) -> Self {
+        let entries = moka::future::Cache::builder().max_capacity(MOST_ENTRIES).time_to_live(STALENESS).build();
+        Self { db, sealer, entries }
+    }
+
+    /// The cache of this name, if there is one.
+    ///
+    /// # Errors
+    /// When the database fails or a key cannot be opened.
+    pub async fn lookup(&self, name: &CacheName) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
+        if let Some(found) = self.entries.get(name).await {
+            return Ok(Some(found));
+        }
+        // Those who ask at the same time share one look-up; what is absent or fails leaves no entry behind.
+        let opened = self.entries.try_get_with_by_ref(name, async { self.open(name).await?.ok_or(LookupEnd::Absent) });
+        match opened.await {
+            Ok(found) => Ok(Some(found)),
+            Err(end) => match &*end {
+                LookupEnd::Absent => Ok(None),
+                LookupEnd::Failed(error) => Err(Arc::clone(error)),
+            },
+        }
+    }
+
+    async fn open(&self, name: &CacheName) -> Result<Option<Arc<OpenCache>>, DirectoryError> {
+        let mut conn = self.db.reader().await?;
+        let Some(cache) = db::caches::lookup(conn.exec(), name).await? else {
+            return Ok(None);
+        };
+        let sealed = db::keys::active_signing_keys(conn.exec(), cache.id).await?;
+        let keys = sealed
+            .iter()
+            .map(|key| self.sealer.open_signing_key(key))
+            .collect::<Result<_, _>>()
+            .map_err(|source| DirectoryError::Key { cache: name.clone(), source })?;
+        Ok(Some(Arc::new(OpenCache { cache, keys })))
+    }
+}

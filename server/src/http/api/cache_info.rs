@@ -1,0 +1,44 @@
+//! `GET /api/v1/caches/{cache}`: what a client must know before it pushes or substitutes.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use snowbank_core::bundle::MAX_BUNDLE_ENTRIES;
+use snowbank_core::manifest::MAX_MANIFEST_BYTES;
+use snowbank_core::wire::{CacheInfo, Limits};
+
+use super::super::access::may_see;
+use super::super::error::ApiError;
+use super::{NAMES_PER_REQUEST, PATHS_PER_QUERY, PATHS_PER_REQUEST};
+use crate::app::App;
+
+pub(in crate::http) async fn cache_info(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<CacheInfo>, ApiError> {
+    let allowed = may_see(&app, &headers, &name).await?;
+    let cache = &allowed.target.cache;
+    Ok(Json(CacheInfo {
+        name: cache.name.to_string(),
+        public: cache.public,
+        store_dir: cache.store_dir.to_string(),
+        public_keys: allowed.target.keys.iter().map(|key| key.public().to_string()).collect(),
+        priority: u32::try_from(cache.priority).unwrap_or(u32::MAX),
+        upstream_keys: cache.upstream_keys.clone(),
+        cut: app.cut,
+        compression_level: cache.compression_level,
+        limits: Limits {
+            bundle_bytes: app.config.limits.bundle_size.bytes(),
+            bundle_entries: u32::try_from(MAX_BUNDLE_ENTRIES).unwrap_or(u32::MAX),
+            names_per_request: NAMES_PER_REQUEST,
+            paths_per_request: PATHS_PER_REQUEST,
+            paths_per_query: PATHS_PER_QUERY,
+            manifest_bytes: MAX_MANIFEST_BYTES as u64,
+        },
+        permissions: allowed.permissions.iter().map(ToString::to_string).collect(),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }))
+}

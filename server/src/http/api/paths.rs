@@ -1,0 +1,46 @@
+//! `POST /api/v1/caches/{cache}/paths`: verify paths and make them visible, one answer line each.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use snowbank_core::wire::CommitRequest;
+
+use super::super::access::may_push;
+use super::super::body::{collect, declared_length};
+use super::super::error::ApiError;
+use super::super::ndjson;
+use super::{JSON_BYTES, PATHS_PER_REQUEST, body_limits};
+use crate::app::App;
+use crate::clock::unix_now;
+use crate::ingest::commit;
+
+/// The text, what it parses to, and the manifests decoded from it.
+const COPIES: u64 = 3;
+
+pub(in crate::http) async fn paths(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let push = may_push(&app, &headers, &name).await?;
+    let limits = body_limits(&app.config.limits, JSON_BYTES);
+    let declared = declared_length(&headers, limits)?;
+    let room = app.budgets.body(declared.unwrap_or(JSON_BYTES) * COPIES).await?;
+    let body = collect(body, limits).await?;
+    let request: CommitRequest = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad_request(format!("the commit does not parse: {error}")))?;
+    drop(body);
+    if request.paths.len() > PATHS_PER_REQUEST as usize {
+        let message = format!("{} paths in one commit; at most {PATHS_PER_REQUEST} are taken", request.paths.len());
+        return Err(ApiError::limit(message));
+    }
+    let place = app.budgets.commit(&push.token.sub).await?;
+    Ok(ndjson::response(|lines| async move {
+        commit(&app.ingest, &push.pusher(), request, unix_now, &lines).await;
+        drop((room, place));
+    }))
+}

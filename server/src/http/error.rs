@@ -1,0 +1,208 @@
+//! The only mapping from failures to status codes and bodies.
+//!
+//! What a client is told names the thing, the cause and the next step. What went wrong inside the server is logged here,
+//! once, and told as no more than "try again" or "ask the operator". A refusal never says what the server computed.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use snowbank_core::frame::FrameError;
+use snowbank_core::wire::{ErrorBody, code};
+
+use super::body::BodyError;
+use crate::db::DbError;
+use crate::directory::DirectoryError;
+use crate::ingest::ReceiveError;
+use crate::pack::{PackWriteError, ReadError};
+use crate::serving::ServeError;
+use crate::storage::StorageError;
+
+/// A failure as the client is told.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    retry_after_seconds: Option<u32>,
+    challenge: bool,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after_seconds: None, challenge: false }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code::BAD_REQUEST, message)
+    }
+
+    pub(super) fn limit(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code::LIMIT_EXCEEDED, message)
+    }
+
+    /// 401 with a challenge that Nix, curl and browsers answer from a netrc or by asking.
+    pub(super) fn unauthenticated(message: impl Into<String>) -> Self {
+        Self { challenge: true, ..Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message) }
+    }
+
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code::NOT_FOUND, message)
+    }
+
+    pub(super) fn busy(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        Self {
+            retry_after_seconds: Some(retry_after_seconds),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, code::BUSY, message)
+        }
+    }
+
+    fn unavailable(what: &str) -> Self {
+        let message = format!("the server's {what} does not answer; try again in a moment");
+        Self {
+            retry_after_seconds: Some(2),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code::STORAGE_UNAVAILABLE, message)
+        }
+    }
+
+    fn full() -> Self {
+        let message = "the server's storage is full; nothing of this request was kept. Its operator has to make room; \
+                       then push again, and only what is missing is sent";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, code::STORAGE_FULL, message)
+    }
+
+    pub(super) fn internal() -> Self {
+        let message = "the server failed; its log has the reason under this request's id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(ErrorBody::new(self.code, self.message))).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"snowbank\", charset=\"UTF-8\""));
+        }
+        response
+    }
+}
+
+/// The answer to a path that is no route.
+pub(super) async fn no_route(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is nothing at {}", uri.path()))
+}
+
+/// The answer to a method that a route does not have.
+pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{method} is not possible at {}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_REQUEST, message)
+}
+
+impl From<&DbError> for ApiError {
+    fn from(error: &DbError) -> Self {
+        tracing::error!(%error, "the database failed");
+        match error {
+            DbError::Full(_) => Self::full(),
+            DbError::Busy(_) | DbError::Unavailable(_) => Self::unavailable("database"),
+            _ => Self::internal(),
+        }
+    }
+}
+
+impl From<DbError> for ApiError {
+    fn from(error: DbError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<Arc<DbError>> for ApiError {
+    fn from(error: Arc<DbError>) -> Self {
+        Self::from(&*error)
+    }
+}
+
+impl From<Arc<DirectoryError>> for ApiError {
+    fn from(error: Arc<DirectoryError>) -> Self {
+        match &*error {
+            DirectoryError::Database(error) => Self::from(error),
+            DirectoryError::Key { .. } => {
+                tracing::error!(%error, "a cache cannot be opened");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<StorageError> for ApiError {
+    fn from(error: StorageError) -> Self {
+        tracing::error!(%error, "the storage failed");
+        match error {
+            StorageError::Full { .. } => Self::full(),
+            StorageError::Unavailable { .. } => Self::unavailable("storage"),
+            _ => Self::internal(),
+        }
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let message = error.to_string();
+        match error {
+            BodyError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE, message),
+            BodyError::TooSlow { .. } => Self::new(StatusCode::REQUEST_TIMEOUT, code::TOO_SLOW, message),
+            BodyError::Broken(_) => Self::bad_request(message),
+        }
+    }
+}
+
+impl From<ReceiveError<BodyError>> for ApiError {
+    fn from(error: ReceiveError<BodyError>) -> Self {
+        let refused = |code, message| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message);
+        match error {
+            ReceiveError::Body(error) => error.into(),
+            ReceiveError::Bundle(error) => refused(code::BUNDLE_INVALID, format!("the bundle: {error}")),
+            // What the bytes are instead is the server's knowledge.
+            ReceiveError::Chunk { name, source: FrameError::Name { .. } } => {
+                refused(code::CHUNK_INVALID, format!("chunk {name}: its bytes and slots give another name"))
+            }
+            ReceiveError::Chunk { name, source } => refused(code::CHUNK_INVALID, format!("chunk {name}: {source}")),
+            ReceiveError::Store(PackWriteError::Storage(error)) => error.into(),
+            ReceiveError::Store(PackWriteError::Database(error)) | ReceiveError::Database(error) => error.into(),
+            ReceiveError::Store(error) => {
+                tracing::error!(%error, "a pack could not be written");
+                Self::internal()
+            }
+            ReceiveError::Random(error) => {
+                tracing::error!(%error, "a bundle was not verified");
+                Self::internal()
+            }
+            ReceiveError::Stopped(error) => {
+                tracing::error!(%error, "a bundle was not verified");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<ServeError> for ApiError {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Database(error) | ServeError::Read(ReadError::Database(error)) => error.into(),
+            ServeError::Read(ReadError::Storage(error)) => error.into(),
+            error => {
+                tracing::error!(%error, "a NAR could not be served");
+                Self::internal()
+            }
+        }
+    }
+}

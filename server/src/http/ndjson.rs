@@ -1,0 +1,60 @@
+//! A response of JSON lines that is written while the work goes on, with a heartbeat line when there is nothing to say.
+//!
+//! The work lives inside the body: when the client goes away the body is dropped, and the work with it, at its next
+//! await. Transactions that were not committed roll back.
+
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use snowbank_core::wire::CommitLine;
+use tokio::sync::mpsc;
+
+/// No proxy's idle timeout is shorter than this.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Lines that wait for the client; more, and the work waits.
+const LINES_AHEAD: usize = 64;
+
+/// Runs `work`, which sends its lines, and streams them.
+pub(super) fn response<F, W>(work: F) -> Response
+where
+    F: FnOnce(mpsc::Sender<CommitLine>) -> W,
+    W: Future<Output = ()> + Send + 'static,
+{
+    let (sender, mut lines) = mpsc::channel(LINES_AHEAD);
+    let mut work: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = Some(Box::pin(work(sender)));
+    let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
+    let lines = stream::poll_fn(move |context| {
+        if let Some(running) = &mut work
+            && running.as_mut().poll(context).is_ready()
+        {
+            work = None;
+        }
+        match lines.poll_recv(context) {
+            Poll::Ready(Some(line)) => {
+                heartbeat.reset();
+                Poll::Ready(Some(encode(&line)))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => heartbeat.poll_tick(context).map(|_| Some(encode(&CommitLine::Heartbeat))),
+        }
+    });
+    let mut response = Response::new(Body::from_stream(lines));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would hold lines back until a buffer is full.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+fn encode(line: &CommitLine) -> Result<Bytes, serde_json::Error> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    Ok(Bytes::from(text))
+}

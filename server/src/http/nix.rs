@@ -1,0 +1,21 @@
+//! What any Nix asks of a substituter. Three kinds of answers, none of which writes anything.
+
+pub(super) mod cache_info;
+pub(super) mod nar;
+pub(super) mod narinfo;
+
+use axum::http::HeaderValue;
+
+/// `Cache-Control` for what never changes under its URL.
+fn immutable(public: bool) -> HeaderValue {
+    HeaderValue::from_static(if public {
+        "public, max-age=31536000, immutable"
+    } else {
+        "private, max-age=31536000, immutable"
+    })
+}
+
+/// `Cache-Control` for what may change or go within seconds.
+fn short_lived(public: bool) -> HeaderValue {
+    HeaderValue::from_static(if public { "public, max-age=3" } else { "private, max-age=3" })
+}

@@ -1,0 +1,27 @@
+//! `GET /{cache}/nix-cache-info`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+
+use super::super::access::may_read;
+use super::super::error::ApiError;
+use super::short_lived;
+use crate::app::App;
+use crate::serving;
+
+pub(in crate::http) async fn nix_cache_info(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let allowed = may_read(&app, &headers, &name).await?;
+    let body = serving::nix_cache_info(&allowed.target);
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/x-nix-cache-info"));
+    headers.insert(header::CACHE_CONTROL, short_lived(allowed.target.cache.public));
+    Ok(response)
+}

@@ -1,0 +1,107 @@
+//! `GET /{cache}/nar/<narhash>.nar.zst` and `.nar`: immutable, by range, only where the cache shows a path with that NAR.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use futures_util::TryStreamExt as _;
+use snowbank_core::hash::NarHash;
+
+use super::super::access::may_read;
+use super::super::error::ApiError;
+use super::immutable;
+use crate::app::App;
+use crate::db;
+use crate::db::nars::Nar;
+use crate::serving::{RangeRequest, Representation, nar_stream, parse_range};
+
+pub(in crate::http) async fn nar(
+    State(app): State<Arc<App>>,
+    Path((name, file)): Path<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let allowed = may_read(&app, &headers, &name).await?;
+    let (hash, representation) = parse_name(&file)
+        .ok_or_else(|| ApiError::not_found(format!("`{file}` is not a NAR's name, <52 characters>.nar.zst or .nar")))?;
+    let mut conn = app.db.reader().await?;
+    let found = db::paths::visible_nar(conn.exec(), allowed.target.cache.id, &hash).await?;
+    drop(conn);
+    let nar = found.ok_or_else(|| ApiError::not_found(format!("the cache `{name}` has no NAR {}", hash.to_nix32())))?;
+
+    let mut response = head(&nar, representation, allowed.target.cache.public);
+    if is_unchanged(&headers, response.headers()) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    let length = representation.len(&nar);
+    let range = match wanted(&headers, response.headers(), length) {
+        RangeRequest::Whole => 0..length,
+        RangeRequest::Part(range) => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let text = format!("bytes {}-{}/{length}", range.start, range.end - 1);
+            set(&mut response, header::CONTENT_RANGE, &text);
+            range
+        }
+        RangeRequest::Unsatisfiable => {
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            set(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
+            return Ok(response);
+        }
+    };
+    set(&mut response, header::CONTENT_LENGTH, &(range.end - range.start).to_string());
+    if method != Method::HEAD {
+        let log_name = file;
+        let bytes = nar_stream(app.nars.clone(), nar, representation, range)
+            .inspect_err(move |error| tracing::error!(nar = %log_name, %error, "a NAR was broken off"));
+        *response.body_mut() = Body::from_stream(bytes);
+    }
+    Ok(response)
+}
+
+fn parse_name(file: &str) -> Option<(NarHash, Representation)> {
+    let (hash, representation) = match file.strip_suffix(".nar.zst") {
+        Some(hash) => (hash, Representation::Zstd),
+        None => (file.strip_suffix(".nar")?, Representation::Raw),
+    };
+    Some((NarHash::from_nix32(hash).ok()?, representation))
+}
+
+fn head(nar: &Nar, representation: Representation, public: bool) -> Response {
+    let (content_type, tag) = match representation {
+        Representation::Zstd => ("application/zstd", nar.file_hash.to_nix32()),
+        Representation::Raw => ("application/x-nix-nar", nar.nar_hash.to_nix32()),
+    };
+    let mut response = Response::new(Body::empty());
+    set(&mut response, header::ETAG, &format!("\"{tag}\""));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CACHE_CONTROL, immutable(public));
+    response
+}
+
+/// `If-None-Match` names this very representation.
+fn is_unchanged(request: &HeaderMap, response: &HeaderMap) -> bool {
+    let Some(known) = request.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let tag = response.get(header::ETAG).and_then(|value| value.to_str().ok());
+    known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == "*" || Some(one) == tag)
+}
+
+/// The range asked for; an `If-Range` that names something else asks for the whole.
+fn wanted(request: &HeaderMap, response: &HeaderMap, length: u64) -> RangeRequest {
+    let current = request.get(header::IF_RANGE).is_none_or(|tag| Some(tag) == response.get(header::ETAG));
+    let range = request.get(header::RANGE).filter(|_| current).and_then(|value| value.to_str().ok());
+    parse_range(range, length)
+}
+
+fn set(response: &mut Response, name: header::HeaderName, value: &str) {
+    // Digits, hashes and punctuation: always a valid header value.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

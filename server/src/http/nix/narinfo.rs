@@ -1,0 +1,33 @@
+//! `GET /{cache}/<hash>.narinfo`. A miss is never to be kept: the next push may bring the path.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use snowbank_core::store_path::StorePathHash;
+
+use super::super::access::may_read;
+use super::super::error::ApiError;
+use super::short_lived;
+use crate::app::App;
+
+pub(in crate::http) async fn narinfo(
+    State(app): State<Arc<App>>,
+    Path((name, file)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let allowed = may_read(&app, &headers, &name).await?;
+    let hash = file
+        .strip_suffix(".narinfo")
+        .and_then(|hash| StorePathHash::from_chars(hash.as_bytes()))
+        .ok_or_else(|| ApiError::not_found(format!("`{file}` is not a narinfo's name, <32 characters>.narinfo")))?;
+    let found = app.narinfos.lookup(&allowed.target, &hash).await?;
+    let narinfo = found.ok_or_else(|| ApiError::not_found(format!("the cache `{name}` has no path {hash}")))?;
+    let mut response = Response::new(Body::from(narinfo.body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/x-nix-narinfo"));
+    headers.insert(header::CACHE_CONTROL, short_lived(allowed.target.cache.public));
+    Ok(response)
+}

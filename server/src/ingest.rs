@@ -1,0 +1,81 @@
+//! Receiving, verifying and committing what clients push.
+//!
+//! The write order, each step durable before the next:
+//! - W1 `pack::Packs::store` puts the pack object (fsynced, or an acknowledged PUT);
+//! - W2 the same call commits the chunk rows that name it;
+//! - W3 [`verify`] reads those chunks back, fills their slots, decodes them and finds the declared SHA-256 and size: it
+//!   decodes the very stream that will be served;
+//! - W4 [`commit`] makes the path visible in the transaction that ties it to its NAR row, after looking once more that
+//!   every chunk that W3 read still exists under the same id.
+//!
+//! A crash between two steps leaves something that nothing names yet: an object without rows, chunks without a NAR. It
+//! is found again by a push that is run again, or collected after the grace period. Nothing is half visible.
+
+mod candidate;
+mod commit;
+mod in_flight;
+mod manifest;
+mod questions;
+mod receive;
+mod verify;
+
+use std::sync::Arc;
+
+pub use commit::{Pusher, commit};
+pub use questions::{missing_chunks, missing_paths};
+pub use receive::{ReceiveError, receive_bundle};
+pub use verify::{VerifiedNar, VerifyError, verify};
+
+use crate::db::Db;
+use crate::pack::Packs;
+use in_flight::InFlight;
+use manifest::read_manifest;
+
+/// What ingest works with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    /// Metadata.
+    pub db: Db,
+    /// Chunk bytes.
+    pub packs: Packs,
+    /// Chunks that some request of this process is storing at this moment.
+    in_flight: Arc<InFlight>,
+    /// Permits for threads that verify frames and decode NARs.
+    cpu: Arc<tokio::sync::Semaphore>,
+    limits: IngestLimits,
+}
+
+/// Bounds on the work that one request may cause.
+#[derive(Debug, Clone, Copy)]
+pub struct IngestLimits {
+    /// Threads that verify and decode at the same time, over all requests.
+    pub verify_threads: usize,
+    /// The largest NAR, raw bytes, and the most raw bytes that one commit may have decoded.
+    pub commit_raw_bytes: u64,
+}
+
+impl Ingest {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(db: Db, packs: Packs, limits: IngestLimits) -> Self {
+        let cpu = Arc::new(tokio::sync::Semaphore::new(limits.verify_threads.max(1)));
+        Self { db, packs, in_flight: Arc::default(), cpu, limits }
+    }
+
+    /// Runs CPU-bound work on a blocking thread, as many at a time as configured.
+    async fn on_cpu<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
+        let permit = Arc::clone(&self.cpu).acquire_owned().await.map_err(|_| Stopped)?;
+        tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(permit);
+            result
+        })
+        .await
+        .map_err(|_| Stopped)
+    }
+}
+
+/// A worker thread panicked or the server is stopping; the request fails as an internal error.
+#[derive(Debug, thiserror::Error)]
+#[error("a worker thread stopped before it had finished")]
+pub struct Stopped;

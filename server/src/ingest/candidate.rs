@@ -1,0 +1,133 @@
+//! The fields of a path as a client sends them, parsed into what the database may hold.
+
+use std::sync::Arc;
+
+use snowbank_core::hash::NarHash;
+use snowbank_core::manifest::{ManifestError, WireManifest};
+use snowbank_core::narinfo::is_content_address;
+use snowbank_core::signing::Signature;
+use snowbank_core::store_path::{StoreDir, StorePath};
+use snowbank_core::wire::{PathCommit, code};
+
+use super::verify::VerifyError;
+use super::{Ingest, read_manifest};
+use crate::db::caches::Cache;
+
+/// Names that one path may refer to. Nixpkgs' largest closures have references in the hundreds.
+const MOST_REFERENCES: usize = 100_000;
+const MOST_SIGNATURES: usize = 64;
+const LONGEST_CA: usize = 1024;
+
+/// A path whose fields are well formed; nothing is known yet of its content.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) path: StorePath,
+    pub(super) nar_hash: NarHash,
+    pub(super) nar_size: u64,
+    /// Sorted, without repetition.
+    pub(super) references: Vec<StorePath>,
+    /// Those of the references that must be visible in the cache: all but its own and upstream's.
+    pub(super) needed: Vec<StorePath>,
+    pub(super) deriver: Option<StorePath>,
+    pub(super) signatures: Vec<Signature>,
+    pub(super) ca: Option<String>,
+    pub(super) manifest: Arc<WireManifest>,
+}
+
+/// Why a path is not taken, as the client is told: a code of [`code`] and a message.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) code: &'static str,
+    pub(super) message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// What parsing a path may end in besides a refusal.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    Refused(Refusal),
+    Failed(VerifyError),
+}
+
+impl From<Refusal> for Unfit {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Candidate {
+    /// Checks every field of `commit`, and fetches its manifest when that was sent as chunks.
+    pub(super) async fn parse(ingest: &Ingest, cache: &Cache, commit: PathCommit) -> Result<Self, Unfit> {
+        let path = store_path(&cache.store_dir, &commit.store_path)?;
+        let mut references = base_names("reference", &commit.references)?;
+        references.sort_unstable();
+        references.dedup();
+        let upstream = base_names("upstream reference", &commit.upstream)?;
+        let needed =
+            references.iter().filter(|name| **name != path && !upstream.contains(name)).cloned().collect::<Vec<_>>();
+        let deriver = commit.deriver.as_deref().map(|name| base_name("deriver", name)).transpose()?;
+        if commit.signatures.len() > MOST_SIGNATURES {
+            let message = format!("{} signatures; at most {MOST_SIGNATURES} are taken", commit.signatures.len());
+            return Err(Refusal::new(code::LIMIT_EXCEEDED, message).into());
+        }
+        let signatures = commit.signatures.iter().map(|text| signature(text)).collect::<Result<_, _>>()?;
+        if let Some(ca) = &commit.ca
+            && (ca.len() > LONGEST_CA || !is_content_address(ca))
+        {
+            return Err(Refusal::new(code::NARINFO_INVALID, "its content address is none that Nix knows").into());
+        }
+        let manifest = read_manifest(ingest, cache.domain, &commit.manifest).await?;
+        Ok(Self {
+            path,
+            nar_hash: commit.nar_hash,
+            nar_size: commit.nar_size,
+            references,
+            needed,
+            deriver,
+            signatures,
+            ca: commit.ca,
+            manifest: Arc::new(manifest),
+        })
+    }
+}
+
+fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, Refusal> {
+    StorePath::parse(dir, text).map_err(|error| {
+        if text.starts_with(&format!("{dir}/")) {
+            Refusal::new(code::NARINFO_INVALID, format!("`{text}` is not a store path: {error}"))
+        } else {
+            let message = format!("`{text}` is not in this cache's store directory, {dir}; push it to a cache of its own");
+            Refusal::new(code::STORE_DIR_MISMATCH, message)
+        }
+    })
+}
+
+fn base_names(what: &str, names: &[String]) -> Result<Vec<StorePath>, Refusal> {
+    if names.len() > MOST_REFERENCES {
+        let message = format!("{} entries in its {what}s; at most {MOST_REFERENCES} are taken", names.len());
+        return Err(Refusal::new(code::LIMIT_EXCEEDED, message));
+    }
+    names.iter().map(|name| base_name(what, name)).collect()
+}
+
+fn base_name(what: &str, name: &str) -> Result<StorePath, Refusal> {
+    StorePath::from_base_name(name)
+        .map_err(|error| Refusal::new(code::NARINFO_INVALID, format!("its {what} `{name}` is not a store path: {error}")))
+}
+
+fn signature(text: &str) -> Result<Signature, Refusal> {
+    text.parse().map_err(|error| {
+        Refusal::new(code::NARINFO_INVALID, format!("its signature `{text}` is not of the form name:base64: {error}"))
+    })
+}
+
+impl From<ManifestError> for Unfit {
+    fn from(error: ManifestError) -> Self {
+        Self::Refused(Refusal::new(code::MANIFEST_INVALID, format!("its manifest: {error}")))
+    }
+}

@@ -1,0 +1,369 @@
+//! W4: verified paths become visible, many in one short transaction, each answered by one line as soon as it is.
+//!
+//! Verification (W3) of several paths runs ahead of the transaction; the order of the request is kept, so that a path
+//! may refer to one before it. The transaction takes the lock of C1 first, then looks once more at everything that it
+//! relies on: chunks under the ids that were read, references, what another push has made visible meanwhile.
+
+use std::collections::{HashMap, HashSet};
+
+use futures_util::stream::{self, StreamExt};
+use snowbank_core::chunk::ChunkName;
+use snowbank_core::hash::NarHash;
+use snowbank_core::receipt::ReceiptStatus;
+use snowbank_core::store_path::{StorePath, StorePathHash};
+use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit, code};
+use tokio::sync::mpsc;
+
+use super::candidate::{Candidate, Refusal, Unfit};
+use super::{Ingest, VerifiedNar, VerifyError, verify};
+use crate::db::nars::{NarId, NewNar};
+use crate::db::paths::{NewPath, PathBrief, PathId};
+use crate::db::{self, DbError, Tx};
+use crate::directory::OpenCache;
+
+/// Paths that become visible in one transaction at most.
+const GROUP: usize = 64;
+
+/// Who pushes, and where to.
+#[derive(Debug, Clone, Copy)]
+pub struct Pusher<'a> {
+    /// The cache and the keys that sign its receipts.
+    pub target: &'a OpenCache,
+    /// The token's subject, kept with the path.
+    pub subject: &'a str,
+    /// Whether the token may also read here, and so learn hashes that it did not bring.
+    pub may_pull: bool,
+}
+
+/// A path that has passed verification.
+struct Ready {
+    store_path: String,
+    candidate: Candidate,
+    proof: Proof,
+}
+
+enum Proof {
+    /// This very manifest is that of an existing NAR row.
+    Known,
+    /// The server has decoded it just now.
+    Decoded(Box<VerifiedNar>),
+}
+
+/// Verifies and commits the paths of `request` in their order, and sends one line for each, then the end line.
+///
+/// What concerns one path becomes its line. `now` gives unix seconds.
+pub async fn commit(
+    ingest: &Ingest,
+    pusher: &Pusher<'_>,
+    request: CommitRequest,
+    now: impl Fn() -> i64,
+    lines: &mpsc::Sender<CommitLine>,
+) {
+    let mut answered = 0;
+    let ahead = ingest.limits.verify_threads.max(1) * 2;
+    let mut checked = stream::iter(request.paths)
+        .map(|path| check(ingest, pusher, path))
+        .buffered(ahead)
+        .ready_chunks(GROUP);
+    while let Some(group) = checked.next().await {
+        let mut ready = Vec::with_capacity(group.len());
+        for result in group {
+            match result {
+                Ok(path) => ready.push(path),
+                Err(line) => {
+                    answered += 1;
+                    if lines.send(line).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+        for line in commit_group(ingest, pusher, ready, now()).await {
+            answered += 1;
+            if lines.send(line).await.is_err() {
+                return;
+            }
+        }
+    }
+    // A client that has gone needs no end.
+    let _ = lines.send(CommitLine::End { paths: answered }).await;
+}
+
+/// W3 for one path; the error is its line.
+async fn check(ingest: &Ingest, pusher: &Pusher<'_>, path: PathCommit) -> Result<Ready, CommitLine> {
+    let store_path = path.store_path.clone();
+    let cache = &pusher.target.cache;
+    let candidate = match Candidate::parse(ingest, cache, path).await {
+        Ok(candidate) => candidate,
+        Err(Unfit::Refused(refusal)) => return Err(refused(store_path, refusal)),
+        Err(Unfit::Failed(error)) => return Err(verify_line(store_path, error)),
+    };
+    match prove(ingest, pusher, &candidate).await {
+        Ok(proof) => Ok(Ready { store_path, candidate, proof }),
+        Err(error) => Err(verify_line(store_path, error)),
+    }
+}
+
+async fn prove(ingest: &Ingest, pusher: &Pusher<'_>, candidate: &Candidate) -> Result<Proof, VerifyError> {
+    let domain = pusher.target.cache.domain;
+    let mut conn = ingest.db.reader().await?;
+    let known = db::nars::lookup(conn.exec(), domain, &candidate.nar_hash).await?;
+    drop(conn);
+    if let Some(nar) = known
+        && nar.nar_size == candidate.nar_size
+        && nar.content_digest == candidate.manifest.content_digest()
+    {
+        return Ok(Proof::Known);
+    }
+    decode(ingest, pusher, candidate).await
+}
+
+async fn decode(ingest: &Ingest, pusher: &Pusher<'_>, candidate: &Candidate) -> Result<Proof, VerifyError> {
+    let manifest = candidate.manifest.clone();
+    let domain = pusher.target.cache.domain;
+    let verified = verify(ingest, domain, manifest, candidate.nar_hash, candidate.nar_size).await?;
+    Ok(Proof::Decoded(Box::new(verified)))
+}
+
+/// Commits `ready` in one transaction, or, where that has to be given up, path by path.
+async fn commit_group(ingest: &Ingest, pusher: &Pusher<'_>, mut ready: Vec<Ready>, now: i64) -> Vec<CommitLine> {
+    if ready.is_empty() {
+        return Vec::new();
+    }
+    // A NAR row that was known when it was looked at may have been collected since; then its chunks are decoded after
+    // all. Each path is decoded at most once, so this ends.
+    loop {
+        match transact(ingest, pusher, &ready, now).await {
+            Ok(Outcome::Done(lines)) => return lines,
+            Ok(Outcome::Decode(indexes)) => {
+                let mut failed = Vec::new();
+                for &index in indexes.iter().rev() {
+                    match decode(ingest, pusher, &ready[index].candidate).await {
+                        Ok(proof) => ready[index].proof = proof,
+                        Err(error) => failed.push(verify_line(ready.remove(index).store_path, error)),
+                    }
+                }
+                if !failed.is_empty() {
+                    failed.extend(Box::pin(commit_group(ingest, pusher, ready, now)).await);
+                    return failed;
+                }
+            }
+            Err(error) => {
+                return ready.into_iter().map(|path| database_line(path.store_path, &error)).collect();
+            }
+        }
+    }
+}
+
+enum Outcome {
+    Done(Vec<CommitLine>),
+    /// These have to be decoded first.
+    Decode(Vec<usize>),
+}
+
+async fn transact(ingest: &Ingest, pusher: &Pusher<'_>, ready: &[Ready], now: i64) -> Result<Outcome, DbError> {
+    let cache = &pusher.target.cache;
+    let mut tx = ingest.db.commit_tx().await?;
+    let mut visible = visible_paths(&mut tx, pusher, ready).await?;
+    let gone = gone_chunks(&mut tx, ready).await?;
+    let mut nars: HashMap<NarHash, NarId> = HashMap::new();
+    let mut lines = Vec::with_capacity(ready.len());
+    let mut decode = Vec::new();
+    let mut next_path = db::counters::reserve(tx.exec(), db::counters::Counter::Path, count(ready.len())).await?;
+
+    for (index, path) in ready.iter().enumerate() {
+        let candidate = &path.candidate;
+        if let Some(found) = visible.get(&candidate.path.hash()) {
+            lines.push(present_line(pusher, path, found, now));
+            continue;
+        }
+        let missing: Vec<&StorePath> = candidate
+            .needed
+            .iter()
+            .filter(|name| visible.get(&name.hash()).is_none_or(|found| found.store_path != **name))
+            .collect();
+        if !missing.is_empty() {
+            lines.push(refused(path.store_path.clone(), references_missing(&missing)));
+            continue;
+        }
+        let lost = path.lost(&gone);
+        if !lost.is_empty() {
+            lines.push(CommitLine::ChunksMissing { store_path: path.store_path.clone(), missing: lost });
+            continue;
+        }
+        let nar = match nars.get(&candidate.nar_hash) {
+            Some(nar) => *nar,
+            None => match nar_row(&mut tx, pusher, path, now).await? {
+                Some(nar) => nar,
+                None => {
+                    decode.push(index);
+                    continue;
+                }
+            },
+        };
+        nars.insert(candidate.nar_hash, nar);
+        let brief = PathBrief {
+            store_path: candidate.path.clone(),
+            nar_hash: candidate.nar_hash,
+            nar_size: candidate.nar_size,
+            created: now,
+        };
+        let row = NewPath {
+            id: PathId(next_path),
+            cache: cache.id,
+            store_path: &candidate.path,
+            nar,
+            references: &candidate.references,
+            deriver: candidate.deriver.as_ref(),
+            signatures: &candidate.signatures,
+            ca: candidate.ca.as_deref(),
+            pushed_by: pusher.subject,
+            created: now,
+        };
+        db::paths::add(tx.exec(), &row).await?;
+        next_path += 1;
+        lines.push(CommitLine::Receipt(pusher.receipt(ReceiptStatus::Uploaded, &path.store_path, &brief, now)));
+        visible.insert(candidate.path.hash(), brief);
+    }
+    if !decode.is_empty() {
+        return Ok(Outcome::Decode(decode));
+    }
+    tx.commit().await?;
+    Ok(Outcome::Done(lines))
+}
+
+/// What the cache shows of the paths themselves and of everything that they refer to.
+async fn visible_paths(
+    tx: &mut Tx,
+    pusher: &Pusher<'_>,
+    ready: &[Ready],
+) -> Result<HashMap<StorePathHash, PathBrief>, DbError> {
+    let hashes: HashSet<StorePathHash> = ready
+        .iter()
+        .flat_map(|path| path.candidate.needed.iter().chain([&path.candidate.path]))
+        .map(StorePath::hash)
+        .collect();
+    let hashes: Vec<StorePathHash> = hashes.into_iter().collect();
+    db::paths::lookup_many(tx.exec(), pusher.target.cache.id, &hashes).await
+}
+
+/// Chunks that were read for verification and are no longer what they were.
+async fn gone_chunks(tx: &mut Tx, ready: &[Ready]) -> Result<HashSet<ChunkName>, DbError> {
+    let mut read: Vec<(u64, ChunkName)> = Vec::new();
+    for path in ready {
+        if let Proof::Decoded(nar) = &path.proof {
+            read.extend_from_slice(&nar.read);
+        }
+    }
+    read.sort_unstable();
+    read.dedup();
+    Ok(db::chunks::exists(tx.exec(), &read).await?.into_iter().collect())
+}
+
+impl Ready {
+    fn lost(&self, gone: &HashSet<ChunkName>) -> Vec<ChunkName> {
+        match &self.proof {
+            Proof::Decoded(nar) if !gone.is_empty() => {
+                nar.read.iter().map(|(_, name)| *name).filter(|name| gone.contains(name)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The NAR row to tie the path to, made if there is none; `None` when it was known once and is gone.
+async fn nar_row(tx: &mut Tx, pusher: &Pusher<'_>, path: &Ready, now: i64) -> Result<Option<NarId>, DbError> {
+    let cache = &pusher.target.cache;
+    if let Some(nar) = db::nars::lookup(tx.exec(), cache.domain, &path.candidate.nar_hash).await? {
+        return Ok(Some(nar.id));
+    }
+    let Proof::Decoded(nar) = &path.proof else {
+        return Ok(None);
+    };
+    let id = NarId(db::counters::reserve(tx.exec(), db::counters::Counter::Nar, 1).await?);
+    let row = NewNar {
+        id,
+        domain: cache.domain,
+        nar_hash: nar.nar_hash,
+        nar_size: nar.nar_size,
+        file_hash: nar.file_hash,
+        file_size: nar.file_size,
+        content_digest: nar.content_digest,
+        chunk_count: nar.chunk_count,
+        segments: &nar.segments,
+        created: now,
+    };
+    db::nars::add(tx.exec(), &row).await?;
+    Ok(Some(id))
+}
+
+fn present_line(pusher: &Pusher<'_>, path: &Ready, found: &PathBrief, now: i64) -> CommitLine {
+    let store_path = path.store_path.clone();
+    if found.store_path != path.candidate.path {
+        let message = format!(
+            "the cache has another path with the same hash part, `{}`; a cache holds one path per hash part",
+            if pusher.may_pull { found.store_path.base_name() } else { "(not shown)".to_owned() }
+        );
+        return refused(store_path, Refusal::new(code::NARINFO_INVALID, message));
+    }
+    if found.nar_hash == path.candidate.nar_hash {
+        return CommitLine::Receipt(pusher.receipt(ReceiptStatus::Present, &store_path, found, now));
+    }
+    CommitLine::Different { store_path, nar_hash: pusher.may_pull.then_some(found.nar_hash) }
+}
+
+fn references_missing(missing: &[&StorePath]) -> Refusal {
+    const NAMED: usize = 5;
+    let mut names: Vec<String> = missing.iter().take(NAMED).map(|path| path.base_name()).collect();
+    if missing.len() > NAMED {
+        names.push(format!("{} more", missing.len() - NAMED));
+    }
+    let message = format!(
+        "it refers to paths that the cache does not have: {}; push its whole closure, these first",
+        names.join(", ")
+    );
+    Refusal::new(code::REFERENCES_MISSING, message)
+}
+
+fn refused(store_path: String, refusal: Refusal) -> CommitLine {
+    CommitLine::Error { store_path, code: refusal.code.to_owned(), message: refusal.message }
+}
+
+fn verify_line(store_path: String, error: VerifyError) -> CommitLine {
+    let code = match &error {
+        VerifyError::Missing(_) => code::NOT_FOUND,
+        VerifyError::Mismatch(_) | VerifyError::Slots { .. } => code::NAR_MISMATCH,
+        VerifyError::Nar(_) => code::NAR_INVALID,
+        VerifyError::TooLarge { .. } => code::LIMIT_EXCEEDED,
+        VerifyError::Database(error) => return database_line(store_path, error),
+        VerifyError::Read(_) => code::STORAGE_UNAVAILABLE,
+        VerifyError::Frame(_) | VerifyError::Stopped(_) => code::INTERNAL,
+    };
+    match error {
+        VerifyError::Missing(missing) => CommitLine::ChunksMissing { store_path, missing },
+        VerifyError::Read(error) => {
+            tracing::error!(%store_path, %error, "a chunk could not be read back");
+            refused(store_path, Refusal::new(code, "the storage did not give back a chunk; try again"))
+        }
+        VerifyError::Frame(error) => {
+            tracing::error!(%store_path, %error, "a stored frame does not decode");
+            refused(store_path, Refusal::new(code, "a stored chunk is damaged; the operator should run a check"))
+        }
+        error => refused(store_path, Refusal::new(code, error.to_string())),
+    }
+}
+
+fn database_line(store_path: String, error: &DbError) -> CommitLine {
+    tracing::error!(%store_path, %error, "the database failed during a commit");
+    let refusal = match error {
+        DbError::Full(_) => {
+            Refusal::new(code::STORAGE_FULL, "the server's disk is full; nothing was stored; make room and push again")
+        }
+        _ => Refusal::new(code::STORAGE_UNAVAILABLE, "the server's database did not answer; try again"),
+    };
+    refused(store_path, refusal)
+}
+
+fn count(paths: usize) -> u32 {
+    u32::try_from(paths).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,44 @@
+//! Fetches the manifest that a commit names: in the request itself, or, when it is large, from chunks sent before.
+
+use snowbank_core::frame::FrameDecoder;
+use snowbank_core::manifest::{MAX_MANIFEST_BYTES, ManifestError, WireManifest};
+use snowbank_core::wire::{ManifestSource, code};
+
+use super::candidate::{Refusal, Unfit};
+use super::verify::{VerifyError, lookup};
+use super::Ingest;
+use crate::db::caches::DomainId;
+use crate::pack::{PackReader, ReadError};
+
+/// Reads and decodes the manifest; at most [`MAX_MANIFEST_BYTES`].
+pub(super) async fn read_manifest(
+    ingest: &Ingest,
+    domain: DomainId,
+    source: &ManifestSource,
+) -> Result<WireManifest, Unfit> {
+    let names = match source {
+        ManifestSource::Inline(text) => return Ok(ManifestSource::decode_inline(text)?),
+        ManifestSource::Chunks(names) => names,
+    };
+    if names.len() > MAX_MANIFEST_BYTES / ManifestSource::PIECE_BYTES {
+        let message = format!("its manifest is named as {} pieces; at most 16 are taken", names.len());
+        return Err(Refusal::new(code::LIMIT_EXCEEDED, message).into());
+    }
+    let failed = |error: VerifyError| Unfit::Failed(error);
+    let locations = lookup(ingest, domain, names)
+        .await
+        .map_err(|error| failed(error.into()))?
+        .map_err(|missing| failed(VerifyError::Missing(missing)))?;
+    let mut encoded = Vec::new();
+    for location in locations {
+        let read = PackReader::read(&ingest.packs, &[location]).await;
+        let reader = read.map_err(|error: ReadError| failed(error.into()))?;
+        if encoded.len() + reader.raw_bytes() > MAX_MANIFEST_BYTES {
+            return Err(ManifestError::Bytes(encoded.len() + reader.raw_bytes()).into());
+        }
+        reader
+            .for_each(|header, frame| FrameDecoder::new().decode_into(frame, header.raw_len, &mut encoded))
+            .map_err(|error| failed(error.into()))?;
+    }
+    Ok(WireManifest::decode(&encoded)?)
+}

@@ -1,0 +1,322 @@
+//! W3: the server decodes the very stream that it will serve, and believes nothing else.
+//!
+//! Chunks are looked up by name, read from their packs, their slots filled from the manifest, decoded in parallel and
+//! hashed in order: SHA-256 of the raw stream must be the declared NAR hash, its length the declared size, and it must
+//! parse as a NAR. On the way fall out what serving needs: the stored manifest, FileHash and FileSize.
+//!
+//! Memory: a few batches of at most [`BATCH_CHUNKS`] chunks. Work stops at the declared size.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, FuturesOrdered, StreamExt};
+use snowbank_core::chunk::ChunkName;
+use snowbank_core::frame::{FrameDecoder, FrameError, fill};
+use snowbank_core::hash::{FileHash, NarHash, Sha256Hasher};
+use snowbank_core::manifest::{ContentDigest, SegmentBuilder, SegmentEntry, WireManifest};
+use snowbank_core::nar::decode::{NarError, Validator};
+use thiserror::Error;
+
+use super::{Ingest, Stopped};
+use crate::db::caches::DomainId;
+use crate::db::chunks::ChunkLocation;
+use crate::db::nars::EncodedSegment;
+use crate::db::{self, DbError};
+use crate::pack::{PackReader, Packs, ReadError};
+
+/// Chunks that are looked up by one question to the database.
+const LOOKUP_NAMES: usize = 1024;
+/// Chunks of one batch: read together, decoded by one thread.
+const BATCH_CHUNKS: usize = 16;
+/// Batches of one NAR that are read, and batches that are decoded, at the same time.
+const BATCHES_AHEAD: usize = 2;
+/// At most this many missing chunks are named in one answer.
+const MISSING_NAMED: usize = 8192;
+
+/// A NAR that this server has decoded, as it will be stored.
+#[derive(Debug)]
+pub struct VerifiedNar {
+    /// SHA-256 of the raw stream: computed here, equal to the declared one.
+    pub nar_hash: NarHash,
+    /// Raw bytes.
+    pub nar_size: u64,
+    /// SHA-256 of the compressed stream that will be served.
+    pub file_hash: FileHash,
+    /// Bytes of that stream.
+    pub file_size: u64,
+    /// Binds chunk names and slot values.
+    pub content_digest: ContentDigest,
+    /// Chunks, counting repetitions.
+    pub chunk_count: u64,
+    /// The stored manifest.
+    pub segments: Vec<EncodedSegment>,
+    /// What was read: the commit looks once more that each still exists under this id.
+    pub read: Vec<(u64, ChunkName)>,
+}
+
+/// Why a manifest is not the NAR that it claims to be.
+#[derive(Debug, Error)]
+pub enum VerifyError {
+    /// These chunks are not stored; the client is to send them again.
+    #[error("{} chunks of this NAR are not stored", .0.len())]
+    Missing(Vec<ChunkName>),
+    /// The stream's SHA-256 or size is not the declared one. What it is instead is not told.
+    #[error("the chunks do not make up the declared NAR: {0} differs")]
+    Mismatch(&'static str),
+    /// The stream is not a well-formed NAR.
+    #[error("not a valid NAR: {0}")]
+    Nar(#[from] NarError),
+    /// Slot values and the slots of the chunks do not fit each other.
+    #[error("the manifest has {values} slot values, but its chunks have {slots} slots")]
+    Slots {
+        /// Values in the manifest.
+        values: usize,
+        /// Slots found so far.
+        slots: usize,
+    },
+    /// The declared size is beyond what a commit may make the server decode.
+    #[error("the NAR is {declared} bytes; this server takes at most {limit} (`[limits] max-nar-size`)")]
+    TooLarge {
+        /// As declared.
+        declared: u64,
+        /// As configured.
+        limit: u64,
+    },
+    /// A stored frame does not decode.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A stored chunk could not be read back.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The server is stopping.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// Decodes the NAR that `manifest` describes and compares it with what was declared.
+///
+/// # Errors
+/// See [`VerifyError`].
+pub async fn verify(
+    ingest: &Ingest,
+    domain: DomainId,
+    manifest: Arc<WireManifest>,
+    nar_hash: NarHash,
+    nar_size: u64,
+) -> Result<VerifiedNar, VerifyError> {
+    let limit = ingest.limits.commit_raw_bytes;
+    if nar_size > limit {
+        return Err(VerifyError::TooLarge { declared: nar_size, limit });
+    }
+    let mut state = Some(HashState::new(nar_size));
+    let mut read = Vec::with_capacity(manifest.names.len());
+    let mut next_value = 0;
+    for (page, names) in manifest.names.chunks(LOOKUP_NAMES).enumerate() {
+        let locations = match lookup(ingest, domain, names).await? {
+            Ok(locations) => locations,
+            Err(missing) => {
+                let rest = &manifest.names[page * LOOKUP_NAMES + names.len()..];
+                return Err(VerifyError::Missing(all_missing(ingest, domain, missing, rest).await?));
+            }
+        };
+        read.extend(locations.iter().map(|location| (location.id, location.name)));
+
+        let batches: Vec<Vec<ChunkLocation>> = locations.chunks(BATCH_CHUNKS).map(<[_]>::to_vec).collect();
+        let mut reads = stream::iter(batches).map(|batch| read_batch(ingest.packs.clone(), batch)).buffered(BATCHES_AHEAD);
+        let mut decoding = FuturesOrdered::new();
+        loop {
+            let decoded = tokio::select! {
+                Some(decoded) = decoding.next(), if !decoding.is_empty() => decoded,
+                next = reads.next(), if decoding.len() < BATCHES_AHEAD => match next {
+                    Some(next) => {
+                        let (ids, reader) = next?;
+                        let first_value = next_value;
+                        next_value += reader.slot_count();
+                        if next_value > manifest.values.len() {
+                            return Err(VerifyError::Slots { values: manifest.values.len(), slots: next_value });
+                        }
+                        let manifest = Arc::clone(&manifest);
+                        decoding.push_back(ingest.on_cpu(move || decode(&ids, reader, &manifest, first_value)));
+                        continue;
+                    }
+                    None if decoding.is_empty() => break,
+                    None => decoding.next().await.ok_or(Stopped)?,
+                },
+            };
+            let decoded = decoded??;
+            let mut hashing = state.take().ok_or(Stopped)?;
+            let manifest = Arc::clone(&manifest);
+            let hashed = ingest.on_cpu(move || hashing.add(&decoded, &manifest).map(|()| hashing)).await??;
+            state = Some(hashed);
+        }
+    }
+    if next_value != manifest.values.len() {
+        return Err(VerifyError::Slots { values: manifest.values.len(), slots: next_value });
+    }
+    let state = state.take().ok_or(Stopped)?;
+    state.finish(nar_hash, &manifest, read)
+}
+
+/// Reads a batch; gives its chunks' ids with it.
+async fn read_batch(packs: Packs, batch: Vec<ChunkLocation>) -> Result<(Vec<u64>, PackReader), ReadError> {
+    let reader = PackReader::read(&packs, &batch).await?;
+    Ok((batch.iter().map(|location| location.id).collect(), reader))
+}
+
+/// The locations of `names` in their order, or those that are missing.
+pub(super) async fn lookup(
+    ingest: &Ingest,
+    domain: DomainId,
+    names: &[ChunkName],
+) -> Result<Result<Vec<ChunkLocation>, Vec<ChunkName>>, DbError> {
+    let mut conn = ingest.db.reader().await?;
+    let found = db::chunks::lookup_by_names(conn.exec(), domain, names).await?;
+    let locations: Vec<ChunkLocation> = names.iter().filter_map(|name| found.get(name).cloned()).collect();
+    if locations.len() == names.len() {
+        return Ok(Ok(locations));
+    }
+    Ok(Err(names.iter().filter(|name| !found.contains_key(name)).copied().collect()))
+}
+
+/// Adds what is missing from `rest`, so that the client learns of all of it at once.
+async fn all_missing(
+    ingest: &Ingest,
+    domain: DomainId,
+    mut missing: Vec<ChunkName>,
+    rest: &[ChunkName],
+) -> Result<Vec<ChunkName>, DbError> {
+    for names in rest.chunks(LOOKUP_NAMES) {
+        if missing.len() >= MISSING_NAMED {
+            break;
+        }
+        let mut conn = ingest.db.reader().await?;
+        let present = db::chunks::present(conn.exec(), domain, names).await?;
+        missing.extend(names.iter().filter(|name| !present.contains(name)));
+    }
+    missing.sort_unstable();
+    missing.dedup();
+    missing.truncate(MISSING_NAMED);
+    Ok(missing)
+}
+
+/// One batch after decoding: filled frames as they will be served, and the raw bytes that they decode to.
+struct Decoded {
+    frames: Vec<u8>,
+    raw: Vec<u8>,
+    entries: Vec<SegmentEntry>,
+    first_value: usize,
+}
+
+fn decode(
+    ids: &[u64],
+    reader: PackReader,
+    manifest: &WireManifest,
+    first_value: usize,
+) -> Result<Decoded, VerifyError> {
+    let mut decoder = FrameDecoder::new();
+    let mut out = Decoded {
+        frames: Vec::with_capacity(reader.buffered_bytes()),
+        raw: Vec::with_capacity(reader.raw_bytes()),
+        entries: Vec::with_capacity(ids.len()),
+        first_value,
+    };
+    let mut values = &manifest.values[first_value..];
+    let mut ids = ids.iter();
+    reader.for_each(|header, frame| {
+        let (own, later) = values.split_at(header.slots.len().min(values.len()));
+        values = later;
+        fill(frame, &header.slots, own)?;
+        decoder.decode_into(frame, header.raw_len, &mut out.raw)?;
+        out.frames.extend_from_slice(frame);
+        let slots = u32::try_from(header.slots.len()).unwrap_or(u32::MAX);
+        let id = *ids.next().ok_or(Stopped)?;
+        out.entries.push(SegmentEntry { id, raw_len: header.raw_len, frame_len: header.frame_len, slots });
+        Ok::<(), VerifyError>(())
+    })?;
+    Ok(out)
+}
+
+/// What goes through the stream in order.
+struct HashState {
+    declared_size: u64,
+    raw: Sha256Hasher,
+    raw_bytes: u64,
+    file: Sha256Hasher,
+    file_bytes: u64,
+    nar: Validator,
+    builder: SegmentBuilder,
+    segments: Vec<EncodedSegment>,
+    chunks: u64,
+}
+
+impl HashState {
+    fn new(declared_size: u64) -> Self {
+        Self {
+            declared_size,
+            raw: Sha256Hasher::new(),
+            raw_bytes: 0,
+            file: Sha256Hasher::new(),
+            file_bytes: 0,
+            nar: Validator::new(),
+            builder: SegmentBuilder::new(),
+            segments: Vec::new(),
+            chunks: 0,
+        }
+    }
+
+    fn add(&mut self, decoded: &Decoded, manifest: &WireManifest) -> Result<(), VerifyError> {
+        self.raw_bytes += decoded.raw.len() as u64;
+        if self.raw_bytes > self.declared_size {
+            return Err(VerifyError::Mismatch("its size"));
+        }
+        self.raw.update(&decoded.raw);
+        self.nar.feed(&decoded.raw)?;
+        self.file.update(&decoded.frames);
+        self.file_bytes += decoded.frames.len() as u64;
+        let mut values = &manifest.values[decoded.first_value..];
+        for entry in &decoded.entries {
+            let (own, later) = values.split_at((entry.slots as usize).min(values.len()));
+            values = later;
+            if let Some(full) = self.builder.push(*entry, own) {
+                self.segments.push(encode(&full));
+            }
+            self.chunks += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(
+        mut self,
+        declared: NarHash,
+        manifest: &WireManifest,
+        read: Vec<(u64, ChunkName)>,
+    ) -> Result<VerifiedNar, VerifyError> {
+        if self.raw_bytes != self.declared_size {
+            return Err(VerifyError::Mismatch("its size"));
+        }
+        let nar_hash = NarHash::from(self.raw.finish());
+        if nar_hash != declared {
+            return Err(VerifyError::Mismatch("its SHA-256"));
+        }
+        self.nar.finish()?;
+        if let Some(last) = self.builder.finish() {
+            self.segments.push(encode(&last));
+        }
+        Ok(VerifiedNar {
+            nar_hash,
+            nar_size: self.raw_bytes,
+            file_hash: FileHash::from(self.file.finish()),
+            file_size: self.file_bytes,
+            content_digest: manifest.content_digest(),
+            chunk_count: self.chunks,
+            segments: self.segments,
+            read,
+        })
+    }
+}
+
+fn encode(segment: &snowbank_core::manifest::Segment) -> EncodedSegment {
+    EncodedSegment { first_raw: segment.first_raw, first_stored: segment.first_stored, data: segment.encode() }
+}

@@ -1,0 +1,21 @@
+//! The server of Snowbank, a self-hosted Nix binary cache: everything behind the binary `snowbankd`.
+//!
+//! Modules depend on each other in one direction only: commands → http → {ingest, serving, gc, admin} → {auth, pack} →
+//! {db, storage} → config. `db` holds the only SQL, `storage` the only object I/O, `http` the only status codes.
+
+pub mod admin;
+pub mod app;
+pub mod auth;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod db;
+pub mod directory;
+pub mod gc;
+pub mod http;
+pub mod ingest;
+pub mod pack;
+pub mod secrets;
+pub mod serving;
+pub mod storage;
+pub mod telemetry;

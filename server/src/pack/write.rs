@@ -1,0 +1,169 @@
+//! Writing packs. The order is the invariant: W1 the object is durable, then W2 its rows are committed.
+//!
+//! A crash between the two leaves an object without rows, which the collector claims later (C3); a crash before W1
+//! leaves nothing. Rows are inserted sorted by name, so that two writers cannot deadlock on PostgreSQL.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use snowbank_core::chunk::ChunkName;
+use snowbank_core::frame::ChunkHeader;
+use snowbank_core::pack::{MAX_PACK_BYTES, PackKey, PackWriter, RecordSpan};
+use thiserror::Error;
+
+use super::{ChunkIds, pack_object_key};
+use crate::db::caches::{CacheId, DomainId};
+use crate::db::chunks::NewChunk;
+use crate::db::counters::Counter;
+use crate::db::packs::{NewPack, PackId};
+use crate::db::{self, Db, DbError};
+use crate::storage::{Storage, StorageError};
+
+/// A verified chunk that is to be stored.
+#[derive(Debug)]
+pub struct NewRecord {
+    /// What the frame holds.
+    pub header: ChunkHeader,
+    /// One zstd frame, `header.frame_len` bytes.
+    pub frame: Vec<u8>,
+}
+
+/// Why a pack was not stored.
+#[derive(Debug, Error)]
+pub enum PackWriteError {
+    /// The object could not be made durable.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Its rows could not be committed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The chunks do not fit one pack.
+    #[error("a pack cannot hold these chunks: {0}")]
+    Format(#[from] snowbank_core::pack::PackError),
+    /// The system gave no random key.
+    #[error("the system's random number generator failed: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Writes packs, and keeps the newest of them in memory for the read-back that follows every push.
+#[derive(Debug, Clone)]
+pub struct Packs {
+    db: Db,
+    storage: Arc<Storage>,
+    ids: Arc<ChunkIds>,
+    recent: moka::sync::Cache<PackId, Bytes>,
+}
+
+impl Packs {
+    /// `recent_bytes` bounds the memory that recently written packs may take.
+    #[must_use]
+    pub fn new(db: Db, storage: Arc<Storage>, recent_bytes: u64) -> Self {
+        let recent = moka::sync::Cache::builder()
+            .max_capacity(recent_bytes)
+            .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+            .build();
+        Self { db, storage, ids: Arc::default(), recent }
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    pub(super) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    pub(super) fn recent(&self, pack: PackId) -> Option<Bytes> {
+        self.recent.get(&pack)
+    }
+
+    /// Stores `records` as packs, one unless they do not fit, and commits their rows in one transaction. Chunks whose name
+    /// the domain has meanwhile keep the row that they have; the copy in this pack is dead weight until compaction.
+    ///
+    /// # Errors
+    /// Nothing is visible when this fails; objects may be left for the collector.
+    pub async fn store(
+        &self,
+        domain: DomainId,
+        cache: CacheId,
+        records: Vec<NewRecord>,
+        now: i64,
+    ) -> Result<(), PackWriteError> {
+        let first_id = self.ids.take(&self.db, count(records.len())).await?.start;
+        let packs = fill_packs(domain, first_id, records)?;
+        for pack in &packs {
+            self.storage.put(&pack_object_key(&pack.key), pack.object.clone()).await?;
+        }
+
+        let mut tx = self.db.commit_tx().await?;
+        let first_pack = db::counters::reserve(tx.exec(), Counter::Pack, count(packs.len())).await?;
+        for (id, pack) in (first_pack..).map(PackId).zip(&packs) {
+            let row = NewPack {
+                id,
+                domain,
+                cache,
+                key: pack.key,
+                bytes: pack.object.len() as u64,
+                chunk_count: count(pack.rows.len()),
+                created: now,
+            };
+            db::packs::add(tx.exec(), &row).await?;
+        }
+        let mut chunks: Vec<NewChunk> = (first_pack..)
+            .map(PackId)
+            .zip(&packs)
+            .flat_map(|(pack, filled)| {
+                let row = move |(id, name, span): &(u64, ChunkName, RecordSpan)| NewChunk {
+                    id: *id,
+                    name: *name,
+                    pack,
+                    offset: span.offset,
+                    len: span.len,
+                };
+                filled.rows.iter().map(row)
+            })
+            .collect();
+        chunks.sort_unstable_by_key(|chunk| chunk.name);
+        db::chunks::add(tx.exec(), domain, &chunks).await?;
+        tx.commit().await?;
+
+        for (id, pack) in (first_pack..).map(PackId).zip(packs) {
+            self.recent.insert(id, pack.object);
+        }
+        Ok(())
+    }
+}
+
+/// An object that is ready to be put, and what lies where in it.
+struct FilledPack {
+    key: PackKey,
+    object: Bytes,
+    rows: Vec<(u64, ChunkName, RecordSpan)>,
+}
+
+/// Lays `records` out in packs, in order.
+fn fill_packs(domain: DomainId, first_id: u64, records: Vec<NewRecord>) -> Result<Vec<FilledPack>, PackWriteError> {
+    let mut packs = Vec::new();
+    let mut records = (first_id..).zip(records).peekable();
+    while records.peek().is_some() {
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).map_err(PackWriteError::Random)?;
+        let key = PackKey::from_bytes(key);
+        let mut writer = PackWriter::new(domain.0.unsigned_abs(), key);
+        let mut rows = Vec::new();
+        // A record that fits no pack at all is added nevertheless, for the writer to refuse.
+        let fits = |writer: &PackWriter, record: &NewRecord| {
+            writer.is_empty() || writer.bytes_if_added(&record.header) <= MAX_PACK_BYTES
+        };
+        while let Some((id, record)) = records.next_if(|(_, record)| fits(&writer, record)) {
+            let span = writer.add(id, &record.header, &record.frame)?;
+            rows.push((id, record.header.name, span));
+        }
+        packs.push(FilledPack { key, object: Bytes::from(writer.finish()), rows });
+    }
+    Ok(packs)
+}
+
+fn count(items: usize) -> u32 {
+    u32::try_from(items).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,84 @@
+//! The data folder: made with mode 0700, written to by one server at a time.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::SecretError;
+
+/// A data folder that is there.
+#[derive(Debug, Clone)]
+pub struct DataDir(PathBuf);
+
+/// Held by a server for as long as it serves; the system lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct DataDirLock {
+    _file: File,
+}
+
+impl DataDir {
+    /// Makes the folder (mode 0700) where it is not there, and makes sure that it can be written to.
+    ///
+    /// # Errors
+    /// When it cannot be made or written to.
+    pub fn create(path: &Path) -> Result<Self, SecretError> {
+        let failed = |source| SecretError::CreateDir { path: path.to_owned(), source };
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(failed)?;
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result.map_err(failed)?,
+        }
+        if !path.is_dir() {
+            return Err(SecretError::NotADir(path.to_owned()));
+        }
+        tempfile::tempfile_in(path)
+            .map_err(|source| SecretError::NotWritable { path: path.to_owned(), source })?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// A folder that a server has set up, for a command beside it.
+    ///
+    /// # Errors
+    /// [`SecretError::NoDataDir`] when there is none.
+    pub fn existing(path: &Path) -> Result<Self, SecretError> {
+        let dir = Self(path.to_owned());
+        if dir.server_key().exists() { Ok(dir) } else { Err(SecretError::NoDataDir(path.to_owned())) }
+    }
+
+    /// Takes the folder for one server.
+    ///
+    /// # Errors
+    /// [`SecretError::InUse`] when another server has it.
+    pub fn lock(&self) -> Result<DataDirLock, SecretError> {
+        let failed = |source| SecretError::NotWritable { path: self.0.clone(), source };
+        let file = File::create(self.0.join("snowbankd.lock")).map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(DataDirLock { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(SecretError::InUse(self.0.clone())),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The file with the key that secrets in the database are sealed with.
+    #[must_use]
+    pub fn server_key(&self) -> PathBuf {
+        self.0.join("server-key")
+    }
+
+    /// The file with the first token.
+    #[must_use]
+    pub fn root_token(&self) -> PathBuf {
+        self.0.join("root-token")
+    }
+}

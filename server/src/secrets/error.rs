@@ -1,0 +1,76 @@
+//! What can be wrong with the data folder and the secrets in it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a secret, or the folder for secrets, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The data folder cannot be made.
+    #[error("cannot create the data folder {}: {source}. Choose another with --data-dir DIR", path.display())]
+    CreateDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data folder is something else.
+    #[error("{} is not a folder. Choose another data folder with --data-dir DIR", .0.display())]
+    NotADir(PathBuf),
+    /// The data folder cannot be written to.
+    #[error(
+        "cannot write to the data folder {}: {source}. Make it writable for the user that runs snowbankd, or choose \
+         another with --data-dir DIR", path.display()
+    )]
+    NotWritable {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A command was started before the server ever was.
+    #[error("there is no Snowbank data in {}. Start `snowbankd` once, or say where it is with --data-dir DIR", .0.display())]
+    NoDataDir(PathBuf),
+    /// Another server uses the data folder.
+    #[error("another snowbankd is serving from {}. Stop it, or choose another data folder with --data-dir DIR", .0.display())]
+    InUse(PathBuf),
+    /// A secret file cannot be read.
+    #[error("cannot read the secret file {}: {source}. It has to be there and readable for the user that runs this", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A secret file cannot be written.
+    #[error("cannot write the secret file {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A secret file has nothing in it.
+    #[error("the secret file {} is empty. Restore it from a backup", .0.display())]
+    Empty(PathBuf),
+    /// Others can read a secret file.
+    #[error("the secret file {} can be read by others (mode {mode:04o}). Run: chmod 600 {}", path.display(), path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The server key is no key.
+    #[error("{} is not a server key (32 bytes in base64). Restore it from a backup", .0.display())]
+    BadServerKey(PathBuf),
+    /// A sealed secret was sealed with another server key, or for something else, or is damaged.
+    #[error(
+        "cannot open the sealed {0}: it was sealed with another server key. Restore the `server-key` file that belongs to \
+         this database into the data folder"
+    )]
+    Sealed(String),
+    /// The system gives no random bytes.
+    #[error("the system's random number generator failed: {0}")]
+    Random(getrandom::Error),
+}

@@ -1,0 +1,74 @@
+//! Secret files: mode 0600, one secret each, white space around it ignored.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::{SecretError, SecretString};
+
+/// Longer than any secret that belongs into such a file.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// Reads a secret file, without the white space around the secret.
+///
+/// # Errors
+/// When it cannot be read, is empty, or lets others read it.
+pub fn read_secret_file(path: &Path) -> Result<SecretString, SecretError> {
+    let failed = |source| SecretError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(SecretError::Exposed { path: path.to_owned(), mode });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
+    match text.trim() {
+        "" => Err(SecretError::Empty(path.to_owned())),
+        secret => Ok(SecretString::new(secret)),
+    }
+}
+
+/// Writes a secret and a line end to a file of mode 0600: whole or not at all, and durably. What was there is replaced.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_secret_file(path: &Path, secret: &SecretString) -> Result<(), SecretError> {
+    let failed = |source| SecretError::Write { path: path.to_owned(), source };
+    let file = prepare(path, secret).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    sync_parent(path).map_err(failed)
+}
+
+/// As [`write_secret_file`], but what was there stays; gives whether this call wrote the file.
+pub(super) fn write_secret_file_if_absent(path: &Path, secret: &SecretString) -> Result<bool, SecretError> {
+    let failed = |source| SecretError::Write { path: path.to_owned(), source };
+    let file = prepare(path, secret).map_err(failed)?;
+    let written = match file.persist_noclobber(path) {
+        Ok(_) => true,
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => return Err(failed(error.error)),
+    };
+    sync_parent(path).map_err(failed)?;
+    Ok(written)
+}
+
+/// A synced file beside `path`, of mode 0600 from its first moment.
+fn prepare(path: &Path, secret: &SecretString) -> io::Result<tempfile::NamedTempFile> {
+    let mode = fs::Permissions::from_mode(0o600);
+    let mut file = tempfile::Builder::new().prefix(".secret-").permissions(mode).tempfile_in(parent(path))?;
+    file.write_all(secret.expose().as_bytes())?;
+    file.write_all(b"\n")?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(parent(path))?.sync_all()
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

@@ -1,0 +1,13 @@
+//! Manifest to bytes: what any Nix reads.
+//!
+//! Nothing here writes to the database (R2). A NAR goes out as the stored frames, slots filled with the path's own hashes:
+//! nothing is decompressed unless the raw stream is asked for, and the length is known before the first byte.
+
+mod nar;
+mod narinfo;
+mod range;
+mod source;
+
+pub use nar::{NarBody, Representation, ServeError, nar_stream};
+pub use narinfo::{Narinfos, RenderedNarinfo, nix_cache_info};
+pub use range::{RangeRequest, parse_range};

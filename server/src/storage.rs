@@ -1,0 +1,106 @@
+//! Objects by key, durable when a call returns. Knows nothing of Nix, chunks or packs.
+//!
+//! Invariant: an object is there whole or not at all, and never changes. A key is a relative path of plain names with
+//! slashes between them. One backend today, the local disk; whatever calls does not see which it is.
+
+mod error;
+mod local;
+mod marker;
+
+pub use error::StorageError;
+pub use marker::MarkerError;
+
+use bytes::Bytes;
+
+use crate::config::StorageConfig;
+use crate::db::instance::Instance;
+
+/// An object storage.
+#[derive(Debug)]
+pub struct Storage(Backend);
+
+#[derive(Debug)]
+enum Backend {
+    Local(local::Local),
+}
+
+impl Storage {
+    /// Opens the configured storage, making it where it is not there, and removes what a stopped server left half
+    /// written. Only one server at a time opens a local storage.
+    ///
+    /// # Errors
+    /// When it cannot be reached or written to.
+    pub async fn open(config: &StorageConfig) -> Result<Self, StorageError> {
+        match config {
+            StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::open(path).await?))),
+        }
+    }
+
+    /// Makes sure that this storage is `instance`'s: marks an empty one, compares the mark of any other (C3).
+    ///
+    /// # Errors
+    /// [`MarkerError::Foreign`] or [`MarkerError::Unmarked`] when it is not; nothing was changed.
+    pub async fn claim(&self, instance: &Instance) -> Result<(), MarkerError> {
+        marker::claim(self, instance).await
+    }
+
+    /// Stores an object; durable when this returns, and not there at all when it fails.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] when there is no room, [`StorageError::Unavailable`] when the storage cannot be used.
+    pub async fn put(&self, key: &str, object: Bytes) -> Result<(), StorageError> {
+        match &self.0 {
+            Backend::Local(local) => local.put(key, object).await,
+        }
+    }
+
+    /// Reads `len` bytes from `offset` on, exactly.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], or [`StorageError::Short`] when the object ends before.
+    pub async fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
+        match &self.0 {
+            Backend::Local(local) => local.get_range(key, offset, len).await,
+        }
+    }
+
+    /// Reads a whole object. The caller knows that it is small: packs are at most 16 MiB.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when there is none.
+    pub async fn get(&self, key: &str) -> Result<Vec<u8>, StorageError> {
+        match &self.0 {
+            Backend::Local(local) => local.get(key).await,
+        }
+    }
+
+    /// An object's length, or `None` when there is no such object.
+    ///
+    /// # Errors
+    /// When the storage cannot be used.
+    pub async fn len(&self, key: &str) -> Result<Option<u64>, StorageError> {
+        match &self.0 {
+            Backend::Local(local) => local.len(key).await,
+        }
+    }
+
+    /// Removes an object, durably; one that is not there is removed already.
+    ///
+    /// # Errors
+    /// When the storage cannot be used.
+    pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
+        match &self.0 {
+            Backend::Local(local) => local.delete(key).await,
+        }
+    }
+
+    /// Up to `limit` keys that begin with `prefix` and come after `after` in bytewise order, in that order.
+    ///
+    /// # Errors
+    /// When the storage cannot be used.
+    pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, StorageError> {
+        match &self.0 {
+            Backend::Local(local) => local.list(prefix, after, limit).await,
+        }
+    }
+}

@@ -67,11 +67,7 @@ impl Used {
         } else if raw_bytes > MAX_BUNDLE_RAW_BYTES {
             Err(BundleError::RawBytes)
         } else {
-            Ok(Self {
-                bytes,
-                entries,
-                raw_bytes,
-            })
+            Ok(Self { bytes, entries, raw_bytes })
         }
     }
 }
@@ -162,10 +158,7 @@ impl BundleReader {
     /// # Errors
     /// [`BundleError`] when a header is bad or a limit is passed, which is seen at the header, before the frame came in. The
     /// reader is of no more use then.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator cannot say that more must be fed first"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot say that more must be fed first")]
     pub fn next(&mut self) -> Result<Option<(ChunkHeader, Vec<u8>)>, BundleError> {
         let header = match self.header.take() {
             Some(header) => header,
@@ -190,13 +183,9 @@ impl BundleReader {
     /// [`BundleError::Truncated`] when it ends inside of a record.
     pub fn finish(self) -> Result<(), BundleError> {
         if self.header.is_some() {
-            Err(BundleError::Truncated {
-                index: self.used.entries - 1,
-            })
+            Err(BundleError::Truncated { index: self.used.entries - 1 })
         } else if self.start < self.buffer.len() {
-            Err(BundleError::Truncated {
-                index: self.used.entries,
-            })
+            Err(BundleError::Truncated { index: self.used.entries })
         } else {
             Ok(())
         }

@@ -56,12 +56,7 @@ pub struct CutParams {
 
 impl CutParams {
     /// What a cache is made with.
-    pub const DEFAULT: Self = Self {
-        id: 1,
-        min: 32 << 10,
-        avg: 128 << 10,
-        max: 512 << 10,
-    };
+    pub const DEFAULT: Self = Self { id: 1, min: 32 << 10, avg: 128 << 10, max: 512 << 10 };
 
     /// Most that `max` may be: a cut that moves to a slot's end still makes no chunk above [`MAX_CHUNK_RAW_LEN`].
     pub const MAX_MAX: u32 = MAX_CHUNK_RAW_LEN - 32;
@@ -114,35 +109,13 @@ impl Cutter {
         let level = params.normalization().ok_or(CutParamsError::UnknownId(params.id))?;
         let (min, avg, max) = (params.min as usize, params.avg as usize, params.max as usize);
         let (mask_small, mask_large) = v2020::select_masks(avg, level);
-        Ok(Self {
-            min,
-            avg,
-            max,
-            mask_small,
-            mask_large,
-        })
+        Ok(Self { min, avg, max, mask_small, mask_large })
     }
 
     /// Bytes of the chunk at the beginning of `window`, which holds `max` bytes or the stream's rest.
     fn cut(&self, window: &[u8]) -> usize {
-        let Self {
-            min,
-            avg,
-            max,
-            mask_small,
-            mask_large,
-        } = *self;
-        v2020::cut(
-            window,
-            min,
-            avg,
-            max,
-            mask_small,
-            mask_large,
-            mask_small << 1,
-            mask_large << 1,
-        )
-        .1
+        let Self { min, avg, max, mask_small, mask_large } = *self;
+        v2020::cut(window, min, avg, max, mask_small, mask_large, mask_small << 1, mask_large << 1).1
     }
 }
 
@@ -253,11 +226,7 @@ struct SlotBudget {
 
 impl Default for SlotBudget {
     fn default() -> Self {
-        Self {
-            slots: MAX_MANIFEST_SLOTS,
-            bytes: SLOT_BUDGET_BYTES,
-            seen: HashSet::new(),
-        }
+        Self { slots: MAX_MANIFEST_SLOTS, bytes: SLOT_BUDGET_BYTES, seen: HashSet::new() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Masking: where the store directory, a slash and 32 nix32 characters stand, those characters are a *slot*. They become
 //! `0`s, and the hash that they spell joins the stream's slot values, left to right, scanning on after each slot.
 //!
-//! [`Masker`] works in place over a growing buffer and never looks at a byte twice, but for the few at the end that may
+//! `Masker` works in place over a growing buffer and never looks at a byte twice, but for the few at the end that may
 //! yet become a slot. Its result does not depend on how the bytes arrive. It cuts nothing; that is [`crate::cut`].
 
 use memchr::memmem::Finder;
@@ -24,9 +24,7 @@ pub(crate) struct Masker {
 impl Masker {
     pub(crate) fn new(store_dir: &StoreDir) -> Self {
         let prefix = format!("{}/", store_dir.as_str().trim_end_matches('/'));
-        Self {
-            finder: Finder::new(&prefix).into_owned(),
-        }
+        Self { finder: Finder::new(&prefix).into_owned() }
     }
 
     /// Most bytes at a buffer's end that may be undecided, and one more.
@@ -114,10 +112,7 @@ mod tests {
         let text = [b"x/nix/store/", &HASH[..], b"-name/nix/store/", &HASH[..]].concat();
         let (masked, slots) = mask_whole(&text);
         assert_eq!(slots, [12, 60]);
-        assert_eq!(
-            masked,
-            [b"x/nix/store/", &MASK[..], b"-name/nix/store/", &MASK[..]].concat()
-        );
+        assert_eq!(masked, [b"x/nix/store/", &MASK[..], b"-name/nix/store/", &MASK[..]].concat());
     }
 
     #[test]

@@ -113,9 +113,7 @@ impl FromStr for PackKey {
         if text.len() != 32 || !digits {
             return Err(refused());
         }
-        u128::from_str_radix(text, 16)
-            .map(|number| Self(number.to_be_bytes()))
-            .map_err(|_| refused())
+        u128::from_str_radix(text, 16).map(|number| Self(number.to_be_bytes())).map_err(|_| refused())
     }
 }
 
@@ -138,11 +136,7 @@ impl PackWriter {
         bytes.extend_from_slice(&0_u32.to_le_bytes());
         bytes.extend_from_slice(&domain.to_le_bytes());
         bytes.extend_from_slice(key.as_bytes());
-        Self {
-            bytes,
-            table: Vec::new(),
-            records: 0,
-        }
+        Self { bytes, table: Vec::new(), records: 0 }
     }
 
     /// Adds a chunk; gives where its record is in the pack.
@@ -163,10 +157,7 @@ impl PackWriter {
         record::write(&mut self.bytes, id, header, frame);
         // All of it is below MAX_PACK_BYTES, as was just seen.
         let as_u32 = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-        let span = RecordSpan {
-            offset: as_u32(start),
-            len: as_u32(self.bytes.len() - start),
-        };
+        let span = RecordSpan { offset: as_u32(start), len: as_u32(self.bytes.len() - start) };
         index::write_entry(&mut self.table, id, span, header);
         self.records += 1;
         Ok(span)
@@ -199,11 +190,7 @@ impl PackWriter {
     /// The pack's bytes.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
-        let Self {
-            mut bytes,
-            table,
-            records,
-        } = self;
+        let Self { mut bytes, table, records } = self;
         index::write_end(&mut bytes, &table, records);
         bytes
     }

@@ -84,15 +84,7 @@ impl Receipt {
     /// The text that is signed: version, status, cache, store path, NAR hash, NAR size and time, joined by `;`.
     #[must_use]
     pub fn signed_text(&self) -> String {
-        let Self {
-            status,
-            cache,
-            store_path,
-            nar_hash,
-            nar_size,
-            time,
-            ..
-        } = self;
+        let Self { status, cache, store_path, nar_hash, nar_size, time, .. } = self;
         format!("snowbank-receipt;1;{status};{cache};{store_path};{nar_hash};{nar_size};{time}")
     }
 
@@ -106,11 +98,7 @@ impl Receipt {
     #[must_use]
     pub fn signed_by<'k>(&self, keys: &'k [PublicKey]) -> Option<&'k PublicKey> {
         let text = self.signed_text();
-        keys.iter().find(|key| {
-            self.signatures
-                .iter()
-                .any(|signature| key.verify(text.as_bytes(), signature))
-        })
+        keys.iter().find(|key| self.signatures.iter().any(|signature| key.verify(text.as_bytes(), signature)))
     }
 
     /// Whether one of the signatures is valid by one of `keys`.
@@ -205,25 +193,8 @@ struct Acknowledged {
 
 impl Acknowledged {
     fn with(self, status: ReceiptStatus) -> ReceiptLine {
-        let Self {
-            store_path,
-            nar_hash,
-            nar_size,
-            cache,
-            time,
-            signatures,
-            stats,
-        } = self;
-        ReceiptLine::Receipt(Receipt {
-            status,
-            store_path,
-            nar_hash,
-            nar_size,
-            cache,
-            time,
-            signatures,
-            stats,
-        })
+        let Self { store_path, nar_hash, nar_size, cache, time, signatures, stats } = self;
+        ReceiptLine::Receipt(Receipt { status, store_path, nar_hash, nar_size, cache, time, signatures, stats })
     }
 }
 
@@ -232,24 +203,12 @@ impl From<Line> for ReceiptLine {
         match line {
             Line::Uploaded(receipt) => receipt.with(ReceiptStatus::Uploaded),
             Line::Present(receipt) => receipt.with(ReceiptStatus::Present),
-            Line::Different {
-                store_path,
-                nar_hash,
-                cache_nar_hash,
-            } => Self::Different {
-                store_path,
-                nar_hash,
-                cache_nar_hash,
-            },
-            Line::SkippedUpstream {
-                store_path,
-                nar_hash,
-                signed_by,
-            } => Self::SkippedUpstream {
-                store_path,
-                nar_hash,
-                signed_by,
-            },
+            Line::Different { store_path, nar_hash, cache_nar_hash } => {
+                Self::Different { store_path, nar_hash, cache_nar_hash }
+            }
+            Line::SkippedUpstream { store_path, nar_hash, signed_by } => {
+                Self::SkippedUpstream { store_path, nar_hash, signed_by }
+            }
             Line::Failed { store_path, reason } => Self::Failed { store_path, reason },
         }
     }
@@ -259,48 +218,19 @@ impl From<ReceiptLine> for Line {
     fn from(line: ReceiptLine) -> Self {
         match line {
             ReceiptLine::Receipt(receipt) => {
-                let Receipt {
-                    status,
-                    store_path,
-                    nar_hash,
-                    nar_size,
-                    cache,
-                    time,
-                    signatures,
-                    stats,
-                } = receipt;
-                let receipt = Acknowledged {
-                    store_path,
-                    nar_hash,
-                    nar_size,
-                    cache,
-                    time,
-                    signatures,
-                    stats,
-                };
+                let Receipt { status, store_path, nar_hash, nar_size, cache, time, signatures, stats } = receipt;
+                let receipt = Acknowledged { store_path, nar_hash, nar_size, cache, time, signatures, stats };
                 match status {
                     ReceiptStatus::Uploaded => Self::Uploaded(receipt),
                     ReceiptStatus::Present => Self::Present(receipt),
                 }
             }
-            ReceiptLine::Different {
-                store_path,
-                nar_hash,
-                cache_nar_hash,
-            } => Self::Different {
-                store_path,
-                nar_hash,
-                cache_nar_hash,
-            },
-            ReceiptLine::SkippedUpstream {
-                store_path,
-                nar_hash,
-                signed_by,
-            } => Self::SkippedUpstream {
-                store_path,
-                nar_hash,
-                signed_by,
-            },
+            ReceiptLine::Different { store_path, nar_hash, cache_nar_hash } => {
+                Self::Different { store_path, nar_hash, cache_nar_hash }
+            }
+            ReceiptLine::SkippedUpstream { store_path, nar_hash, signed_by } => {
+                Self::SkippedUpstream { store_path, nar_hash, signed_by }
+            }
             ReceiptLine::Failed { store_path, reason } => Self::Failed { store_path, reason },
         }
     }

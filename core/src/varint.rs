@@ -81,12 +81,9 @@ mod tests {
 
     #[test]
     fn long_forms_and_oversized_values_are_refused() {
-        for bytes in [
-            &[0x80, 0][..],
-            &[0xff, 0x80, 0],
-            &[0xff; 10],
-            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2],
-        ] {
+        for bytes in
+            [&[0x80, 0][..], &[0xff, 0x80, 0], &[0xff; 10], &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2]]
+        {
             assert_eq!(take(&mut &*bytes), Err(VarintError::NotCanonical));
         }
         for bytes in [&[][..], &[0x80], &[0xff; 9]] {

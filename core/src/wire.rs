@@ -274,13 +274,7 @@ impl ErrorBody {
     /// An error without a request id.
     #[must_use]
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self {
-            error: ErrorDetail {
-                code: code.to_owned(),
-                message: message.into(),
-                request_id: None,
-            },
-        }
+        Self { error: ErrorDetail { code: code.to_owned(), message: message.into(), request_id: None } }
     }
 }
 

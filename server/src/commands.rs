@@ -45,6 +45,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Serve(_) => serve::serve(&overrides).await,
             Command::Token(cli::TokenCommand::Create(args)) => token::create(&overrides, args).await,
             Command::Cache(cli::CacheCommand::Create(args)) => cache::create(&overrides, args).await,
+            Command::Check(args) => check::check(&overrides, args).await,
         }
     });
     // A command has ended what it began; after a second signal nobody waits for blocking threads.

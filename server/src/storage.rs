@@ -25,8 +25,8 @@ enum Backend {
 }
 
 impl Storage {
-    /// Opens the configured storage, making it where it is not there, and removes what a stopped server left half
-    /// written. Only one server at a time opens a local storage.
+    /// Opens the configured storage, making it where it is not there. Nothing in it is touched before
+    /// [`Storage::claim`] has found whose it is.
     ///
     /// # Errors
     /// When it cannot be reached or written to.
@@ -36,12 +36,26 @@ impl Storage {
         }
     }
 
-    /// Makes sure that this storage is `instance`'s: marks an empty one, compares the mark of any other (C3).
+    /// Opens a storage that is there, for reading beside the server that has it open; nothing in it is touched.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be reached.
+    pub async fn attach(config: &StorageConfig) -> Result<Self, StorageError> {
+        match config {
+            StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::attach(path).await?))),
+        }
+    }
+
+    /// Makes sure that this storage is `instance`'s: marks an empty one, compares the mark of any other (C3). Then removes
+    /// what a killed server left half written; so only the one server of an instance calls this.
     ///
     /// # Errors
     /// [`MarkerError::Foreign`] or [`MarkerError::Unmarked`] when it is not; nothing was changed.
     pub async fn claim(&self, instance: &Instance) -> Result<(), MarkerError> {
-        marker::claim(self, instance).await
+        marker::claim(self, instance).await?;
+        match &self.0 {
+            Backend::Local(local) => Ok(local.remove_unfinished().await?),
+        }
     }
 
     /// Stores an object; durable when this returns, and not there at all when it fails.

@@ -13,8 +13,9 @@ use crate::config::{LogConfig, LogFormat};
 /// When `RUST_LOG` is no filter, or logging was started before.
 pub fn init(config: &LogConfig) -> anyhow::Result<()> {
     let filter = match std::env::var("RUST_LOG") {
-        Ok(directives) if !directives.trim().is_empty() => EnvFilter::try_new(&directives)
-            .map_err(|error| anyhow::anyhow!("RUST_LOG is not a filter such as `info,snowbank_server=debug`: {error}"))?,
+        Ok(directives) if !directives.trim().is_empty() => EnvFilter::try_new(&directives).map_err(|error| {
+            anyhow::anyhow!("RUST_LOG is not a filter such as `info,snowbank_server=debug`: {error}")
+        })?,
         _ => EnvFilter::try_new(default_directives(config))?,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);

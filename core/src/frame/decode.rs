@@ -13,9 +13,7 @@ impl FrameDecoder {
     /// A decoder. Keep it: its context takes about 160 KiB.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            context: DCtx::create(),
-        }
+        Self { context: DCtx::create() }
     }
 
     /// Decodes `frame`, which must give `raw_len` bytes, and appends them to `out`.
@@ -42,16 +40,11 @@ impl FrameDecoder {
             Ok(None) => return Err(FrameError::FrameHeader("it does not say its content's size")),
             Err(_) => return Err(FrameError::NotZstd),
         }
-        let decoded = self
-            .context
-            .decompress(out, frame)
-            .map_err(|code| FrameError::Decode(zstd_message(code)))?;
+        let decoded = self.context.decompress(out, frame).map_err(|code| FrameError::Decode(zstd_message(code)))?;
         if decoded == out.len() {
             Ok(())
         } else {
-            Err(FrameError::Decode(format!(
-                "{decoded} bytes came out where {raw_len} were declared"
-            )))
+            Err(FrameError::Decode(format!("{decoded} bytes came out where {raw_len} were declared")))
         }
     }
 }

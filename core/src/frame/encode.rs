@@ -10,12 +10,11 @@ use zstd::zstd_safe::{self, CCtx, CParameter, InBuffer, OutBuffer, ResetDirectiv
 use super::{ChunkHeader, FrameError, FrameVerifier, Slot, filler::Filler, zstd_message};
 use crate::{
     chunk::{Chunk, ChunkName, MAX_CHUNK_RAW_LEN, MAX_SLOTS_PER_CHUNK},
-    mask::SLOT_LEN,
+    mask::{MASK, SLOT_LEN},
 };
 
 /// How often the filler is drawn before a chunk is given up.
 const SEEDS: u8 = 8;
-const CHECK_CONTEXT: &str = "snowbank 2026 encoder self-check v1";
 
 /// A frame and its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,49 +37,37 @@ impl FrameEncoder {
     /// An encoder at zstd level `level`, which is held to 1 to 19. Keep it: its context takes some megabytes.
     #[must_use]
     pub fn new(level: i32) -> Self {
-        Self {
-            context: CCtx::create(),
-            level: level.clamp(1, 19),
-            verifier: FrameVerifier::new(),
-            filled: Vec::new(),
-        }
+        Self { context: CCtx::create(), level: level.clamp(1, 19), verifier: FrameVerifier::new(), filled: Vec::new() }
     }
 
-    /// Encodes `chunk`, whose name is `name`, and proves the frame by the verifier's own code.
+    /// Encodes `chunk`, and proves the frame by the verifier's own code. `name` is taken to be the chunk's name.
     ///
     /// # Errors
-    /// [`FrameError::WillNotStayOpen`]: close the chunk and encode that. [`FrameError::Chunk`] for one that is empty, too long or
-    /// has slots that overlap; [`FrameError::Name`] when `name` is not its name.
+    /// [`FrameError::WillNotStayOpen`]: close the chunk and encode that. [`FrameError::Chunk`] for one that is empty, too long, or
+    /// has slots that overlap or are not masked.
     pub fn encode(&mut self, chunk: &Chunk, name: &ChunkName) -> Result<Encoded, FrameError> {
         let raw_len = check(chunk)?;
-        let entropy = blake3::derive_key(CHECK_CONTEXT, name.as_bytes());
         if !chunk.is_open() {
-            let encoded = self.encode_closed(chunk, name, raw_len)?;
-            self.verifier.verify(&encoded.header, &encoded.frame, &entropy)?;
-            return Ok(encoded);
+            let closed = self.encode_closed(chunk, name, raw_len)?;
+            self.verifier.verify_own(&closed.header, &closed.frame, &chunk.bytes, &[])?;
+            return Ok(closed);
         }
         let filler = Filler::new(chunk);
-        let mut filled = std::mem::take(&mut self.filled);
-        filled.clear();
-        filled.extend_from_slice(&chunk.bytes);
+        let mut bytes = std::mem::take(&mut self.filled);
+        bytes.clear();
+        bytes.extend_from_slice(&chunk.bytes);
         let mut outcome = Err(FrameError::WillNotStayOpen);
         for seed in 0..SEEDS {
-            filler.write(&mut filled, &chunk.slots, name, seed);
-            let encoded = self.encode_open(&filled, &chunk.slots, name, raw_len)?;
-            match self.verifier.verify(&encoded.header, &encoded.frame, &entropy) {
-                Ok(()) => {
-                    outcome = Ok(encoded);
-                    break;
-                }
-                // The filler has no part in the name: no other would help.
-                Err(error @ FrameError::Name { .. }) => {
-                    outcome = Err(error);
-                    break;
-                }
-                Err(_) => {}
+            filler.write(&mut bytes, &chunk.slots, name, seed);
+            let made = self.encode_open(&bytes, &chunk.slots, name, raw_len)?;
+            let fillers: Vec<_> =
+                chunk.slots.iter().filter_map(|&slot| bytes[slot as usize..].first_chunk()).copied().collect();
+            if self.verifier.verify_own(&made.header, &made.frame, &chunk.bytes, &fillers).is_ok() {
+                outcome = Ok(made);
+                break;
             }
         }
-        self.filled = filled;
+        self.filled = bytes;
         outcome
     }
 
@@ -99,7 +86,7 @@ impl FrameEncoder {
         raw_len: u32,
     ) -> Result<Encoded, FrameError> {
         self.prepare(Some(raw_len))?;
-        // What zstd takes back of its bound when a block does not compress, it may not give back at a flush.
+        // The bound is for one piece: each flush ends a block early and may cost another header.
         let mut frame = Vec::with_capacity(zstd_safe::compress_bound(filled.len()) + 64 * (slots.len() + 1));
         let mut places = Vec::with_capacity(slots.len());
         let mut done = 0;
@@ -109,10 +96,7 @@ impl FrameEncoder {
             done = start + SLOT_LEN;
             self.push(&filled[start..done], &mut frame)?;
             let payload = frame.len().checked_sub(SLOT_LEN).ok_or(FrameError::WillNotStayOpen)?;
-            places.push(Slot {
-                raw,
-                frame: u32::try_from(payload).map_err(|_| FrameError::WillNotStayOpen)?,
-            });
+            places.push(Slot { raw, frame: u32::try_from(payload).map_err(|_| FrameError::WillNotStayOpen)? });
         }
         self.run(&filled[done..], &mut frame)?;
         let mut output = around_end(&mut frame);
@@ -188,8 +172,8 @@ fn check(chunk: &Chunk) -> Result<u32, FrameError> {
     let mut end = 0;
     for &slot in &chunk.slots {
         let start = slot as usize;
-        if start < end || start + SLOT_LEN > chunk.bytes.len() {
-            return Err(FrameError::Chunk("its slots overlap or leave it"));
+        if start < end || chunk.bytes.get(start..start + SLOT_LEN) != Some(&MASK) {
+            return Err(FrameError::Chunk("its slots overlap, leave it or are not masked"));
         }
         end = start + SLOT_LEN;
     }
@@ -199,13 +183,5 @@ fn check(chunk: &Chunk) -> Result<u32, FrameError> {
 fn finish(name: ChunkName, raw_len: u32, slots: Vec<Slot>, mut frame: Vec<u8>) -> Encoded {
     frame.shrink_to_fit();
     let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-    Encoded {
-        header: ChunkHeader {
-            name,
-            raw_len,
-            frame_len,
-            slots,
-        },
-        frame,
-    }
+    Encoded { header: ChunkHeader { name, raw_len, frame_len, slots }, frame }
 }

@@ -35,11 +35,7 @@ impl Filler {
             present[usize::from(byte)] = true;
         }
         let absent: Vec<u8> = (0..=u8::MAX).filter(|&byte| !present[usize::from(byte)]).collect();
-        let kind = if absent.len() >= MIN_ABSENT {
-            Kind::Absent(absent)
-        } else {
-            Kind::Threes(Threes::of(chunk))
-        };
+        let kind = if absent.len() >= MIN_ABSENT { Kind::Absent(absent) } else { Kind::Threes(Threes::of(chunk)) };
         Self { kind }
     }
 
@@ -73,14 +69,8 @@ impl Threes {
     /// The threes of a chunk outside of its slots.
     fn of(chunk: &Chunk) -> Self {
         // Eight bits per byte leave most of them unset; 2^24 is one for each there can be.
-        let log = (chunk.bytes.len() * 8)
-            .next_power_of_two()
-            .trailing_zeros()
-            .clamp(10, 24);
-        let mut threes = Self {
-            bits: vec![0; 1 << (log - 6)],
-            shift: 32 - log,
-        };
+        let log = (chunk.bytes.len() * 8).next_power_of_two().trailing_zeros().clamp(10, 24);
+        let mut threes = Self { bits: vec![0; 1 << (log - 6)], shift: 32 - log };
         let mut start = 0;
         let ends = chunk.slots.iter().map(|&slot| slot as usize).chain([chunk.bytes.len()]);
         for end in ends {
@@ -110,11 +100,7 @@ impl Threes {
         let mut left = 0;
         for at in start..start + SLOT_LEN {
             // The threes that this byte completes: behind the last of the slot, those with the two that follow.
-            let until = if at + 1 == start + SLOT_LEN {
-                (at + 2).min(bytes.len() - 1)
-            } else {
-                at
-            };
+            let until = if at + 1 == start + SLOT_LEN { (at + 2).min(bytes.len() - 1) } else { at };
             for _ in 0..DRAWS {
                 if left == 0 {
                     random.fill(&mut pool);

@@ -82,11 +82,7 @@ impl ChunkHeader {
     /// Bytes that [`Self::encode_into`] appends.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        FIXED_LEN
-            + self
-                .gaps()
-                .map(|(raw, frame)| varint::len(raw) + varint::len(frame))
-                .sum::<usize>()
+        FIXED_LEN + self.gaps().map(|(raw, frame)| varint::len(raw) + varint::len(frame)).sum::<usize>()
     }
 
     /// Appends the binary form. Only a header that [`Self::check`] accepts decodes again.
@@ -129,15 +125,7 @@ impl ChunkHeader {
         };
         let slots = decode_slots(table, slot_count, raw_len, frame_len)?;
         let name = ChunkName::from_bytes(name);
-        Ok(Some((
-            Self {
-                name,
-                raw_len,
-                frame_len,
-                slots,
-            },
-            FIXED_LEN + table_len,
-        )))
+        Ok(Some((Self { name, raw_len, frame_len, slots }, FIXED_LEN + table_len)))
     }
 
     /// Whether the lengths are within their bounds, and the slots ascend within them without overlap.
@@ -162,19 +150,10 @@ impl ChunkHeader {
 
     /// The gaps before each slot in the chunk and in the frame.
     fn gaps(&self) -> impl Iterator<Item = (u64, u64)> {
-        let ends = self
-            .slots
-            .iter()
-            .map(|slot| (slot.raw.saturating_add(SLOT), slot.frame.saturating_add(SLOT)));
-        self.slots
-            .iter()
-            .zip(std::iter::once((0, 0)).chain(ends))
-            .map(|(slot, (raw_end, frame_end))| {
-                (
-                    u64::from(slot.raw.saturating_sub(raw_end)),
-                    u64::from(slot.frame.saturating_sub(frame_end)),
-                )
-            })
+        let ends = self.slots.iter().map(|slot| (slot.raw.saturating_add(SLOT), slot.frame.saturating_add(SLOT)));
+        self.slots.iter().zip(std::iter::once((0, 0)).chain(ends)).map(|(slot, (raw_end, frame_end))| {
+            (u64::from(slot.raw.saturating_sub(raw_end)), u64::from(slot.frame.saturating_sub(frame_end)))
+        })
     }
 }
 
@@ -187,11 +166,7 @@ fn check_lengths(raw_len: u32, frame_len: u32, slots: usize) -> Result<(), Heade
     }
     let limit = max_frame_len(raw_len, slots);
     if frame_len == 0 || frame_len > limit {
-        return Err(HeaderError::FrameLen {
-            raw_len,
-            frame_len,
-            limit,
-        });
+        return Err(HeaderError::FrameLen { raw_len, frame_len, limit });
     }
     Ok(())
 }
@@ -205,11 +180,7 @@ fn decode_slots(mut table: &[u8], count: usize, raw_len: u32, frame_len: u32) ->
         slots.push(Slot { raw, frame });
         (raw_end, frame_end) = (raw + SLOT, frame + SLOT);
     }
-    if table.is_empty() {
-        Ok(slots)
-    } else {
-        Err(HeaderError::SlotTable)
-    }
+    if table.is_empty() { Ok(slots) } else { Err(HeaderError::SlotTable) }
 }
 
 /// Where slot `index` begins, whose gap from `end` is next in `table`, in something of `len` bytes.
@@ -234,21 +205,13 @@ mod tests {
             let (mut raw, mut frame) = (0, 0);
             let mut slots = Vec::new();
             for (raw_gap, frame_gap) in gaps {
-                let slot = Slot {
-                    raw: raw + raw_gap,
-                    frame: frame + frame_gap,
-                };
+                let slot = Slot { raw: raw + raw_gap, frame: frame + frame_gap };
                 (raw, frame) = (slot.raw + SLOT, slot.frame + SLOT);
                 slots.push(slot);
             }
             let raw_len = (raw + raw_rest).max(frame);
             let frame_len = (frame + frame_rest).min(max_frame_len(raw_len, slots.len()));
-            ChunkHeader {
-                name: ChunkName::from_bytes(name),
-                raw_len,
-                frame_len,
-                slots,
-            }
+            ChunkHeader { name: ChunkName::from_bytes(name), raw_len, frame_len, slots }
         })
     }
 
@@ -289,19 +252,9 @@ mod tests {
 
     #[test]
     fn the_widest_slot_table_fits_its_length_field() {
-        let slots: Vec<_> = (0..4096)
-            .map(|index| Slot {
-                raw: index * 1024,
-                frame: index * 1024,
-            })
-            .collect();
+        let slots: Vec<_> = (0..4096).map(|index| Slot { raw: index * 1024, frame: index * 1024 }).collect();
         let raw_len = MAX_CHUNK_RAW_LEN;
-        let header = ChunkHeader {
-            name: ChunkName::from_bytes([1; 32]),
-            raw_len,
-            frame_len: raw_len,
-            slots,
-        };
+        let header = ChunkHeader { name: ChunkName::from_bytes([1; 32]), raw_len, frame_len: raw_len, slots };
         let mut bytes = Vec::new();
         header.encode_into(&mut bytes);
         assert_eq!(ChunkHeader::decode(&bytes), Ok(Some((header, bytes.len()))));

@@ -35,24 +35,15 @@ impl FrameVerifier {
     /// # Errors
     /// [`FrameError`] says what is wrong with it.
     pub fn verify(&mut self, header: &ChunkHeader, frame: &[u8], entropy: &[u8; 32]) -> Result<(), FrameError> {
-        header.check()?;
-        if frame.len() != header.frame_len as usize {
-            return Err(FrameError::Length {
-                declared: header.frame_len,
-                actual: frame.len(),
-            });
-        }
-        walk(header, frame)?;
-        let raw_len = header.raw_len as usize;
-        let first = room(&mut self.first, raw_len);
+        check_outside(header, frame)?;
+        let first = room(&mut self.first, header.raw_len as usize);
         if header.is_open() {
+            let fillers = fillers(header, entropy);
             self.frame.clear();
             self.frame.extend_from_slice(frame);
-            let fillers = fillers(header, entropy);
             decode_filled(&mut self.decoder, header, &mut self.frame, &fillers, first)?;
-            let others: Vec<_> = fillers.iter().map(|filler| filler.map(|byte| byte ^ 0x55)).collect();
-            let second = room(&mut self.second, raw_len);
-            decode_filled(&mut self.decoder, header, &mut self.frame, &others, second)?;
+            let second = room(&mut self.second, header.raw_len as usize);
+            decode_filled(&mut self.decoder, header, &mut self.frame, &changed(&fillers), second)?;
             if first != second {
                 return Err(FrameError::DependsOnSlots);
             }
@@ -60,15 +51,39 @@ impl FrameVerifier {
             self.decoder.decode(frame, first)?;
         }
         let actual = ChunkName::of(first, header.slots.iter().map(|slot| slot.raw));
-        if actual == header.name {
-            Ok(())
-        } else {
-            Err(FrameError::Name {
-                declared: header.name,
-                actual,
-            })
-        }
+        if actual == header.name { Ok(()) } else { Err(FrameError::Name { declared: header.name, actual }) }
     }
+
+    /// Proves the same of a frame that was just made from `bytes`, with `fillers` in its slots. Since the bytes are known, and
+    /// a byte that depends on a slot is now the filler's, one decode with other bytes in the slots shows it.
+    pub(super) fn verify_own(
+        &mut self,
+        header: &ChunkHeader,
+        frame: &[u8],
+        bytes: &[u8],
+        fillers: &[[u8; SLOT_LEN]],
+    ) -> Result<(), FrameError> {
+        check_outside(header, frame)?;
+        let decoded = room(&mut self.first, header.raw_len as usize);
+        self.frame.clear();
+        self.frame.extend_from_slice(frame);
+        decode_filled(&mut self.decoder, header, &mut self.frame, &changed(fillers), decoded)?;
+        if decoded == bytes { Ok(()) } else { Err(FrameError::DependsOnSlots) }
+    }
+}
+
+/// What can be said without decoding.
+fn check_outside(header: &ChunkHeader, frame: &[u8]) -> Result<(), FrameError> {
+    header.check()?;
+    if frame.len() != header.frame_len as usize {
+        return Err(FrameError::Length { declared: header.frame_len, actual: frame.len() });
+    }
+    walk(header, frame)
+}
+
+/// Other bytes in every place.
+fn changed(fillers: &[[u8; SLOT_LEN]]) -> Vec<[u8; SLOT_LEN]> {
+    fillers.iter().map(|filler| filler.map(|byte| byte ^ 0x55)).collect()
 }
 
 /// Decodes `frame` with `fillers` in its slots, finds them in their places, and masks them there.
@@ -93,9 +108,7 @@ fn decode_filled(
 
 /// Random bytes for each slot.
 fn fillers(header: &ChunkHeader, entropy: &[u8; 32]) -> Vec<[u8; SLOT_LEN]> {
-    let mut reader = blake3::Hasher::new_keyed(entropy)
-        .update(header.name.as_bytes())
-        .finalize_xof();
+    let mut reader = blake3::Hasher::new_keyed(entropy).update(header.name.as_bytes()).finalize_xof();
     let mut fillers = vec![[0; SLOT_LEN]; header.slots.len()];
     reader.fill(fillers.as_flattened_mut());
     fillers

@@ -125,17 +125,11 @@ fn frame_header(header: &ChunkHeader, frame: &[u8]) -> Result<(u64, usize), Fram
     bytes[..size_len].copy_from_slice(size);
     let declared = u64::from_le_bytes(bytes).saturating_add(bias);
     if declared != u64::from(header.raw_len) {
-        return Err(FrameError::ContentSize {
-            declared,
-            raw_len: header.raw_len,
-        });
+        return Err(FrameError::ContentSize { declared, raw_len: header.raw_len });
     }
     let window = window.unwrap_or(declared);
     if window > MAX_WINDOW {
-        return Err(FrameError::Window {
-            window,
-            limit: MAX_WINDOW,
-        });
+        return Err(FrameError::Window { window, limit: MAX_WINDOW });
     }
     Ok((window, MAGIC.len() + 1 + usize::from(!single_segment) + size_len))
 }

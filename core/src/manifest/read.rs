@@ -48,10 +48,6 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) const fn end(&self) -> Result<(), ManifestError> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(ManifestError::NotCanonical("bytes follow its end"))
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(ManifestError::NotCanonical("bytes follow its end")) }
     }
 }

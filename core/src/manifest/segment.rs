@@ -65,10 +65,7 @@ impl Segment {
         varint::put(&mut out, self.first_stored);
         varint::put(&mut out, self.entries.len() as u64);
         let mut end = 0_u64;
-        for run in self
-            .entries
-            .chunk_by(|one, next| one.id.checked_add(1) == Some(next.id))
-        {
+        for run in self.entries.chunk_by(|one, next| one.id.checked_add(1) == Some(next.id)) {
             let first = run.first().map_or(0, |entry| entry.id);
             varint::put(&mut out, varint::zigzag(first.wrapping_sub(end).cast_signed()));
             varint::put(&mut out, run.len() as u64);
@@ -106,9 +103,7 @@ impl Segment {
                 slots: fields.varint_u32()?,
             };
             slots += u64::from(entry.slots);
-            let ends = end_raw
-                .checked_add(entry.raw_len.into())
-                .zip(end_stored.checked_add(entry.frame_len.into()));
+            let ends = end_raw.checked_add(entry.raw_len.into()).zip(end_stored.checked_add(entry.frame_len.into()));
             (end_raw, end_stored) = ends.ok_or(ManifestError::NotCanonical("its lengths overflow"))?;
             entries.push(entry);
         }
@@ -120,12 +115,7 @@ impl Segment {
         if chunks > 1 && values.len() > SEGMENT_SLOTS {
             return Err(ManifestError::NotCanonical("a segment has too many slots"));
         }
-        Ok(Self {
-            first_raw,
-            first_stored,
-            entries,
-            values,
-        })
+        Ok(Self { first_raw, first_stored, entries, values })
     }
 }
 
@@ -165,9 +155,7 @@ impl SegmentBuilder {
     /// Adds the NAR's next chunk, with the values of its slots (as many as it has); gives the segment before it when that is
     /// full.
     pub fn push(&mut self, entry: SegmentEntry, values: &[StorePathHash]) -> Option<Segment> {
-        let Segment {
-            entries, values: held, ..
-        } = &self.segment;
+        let Segment { entries, values: held, .. } = &self.segment;
         let full = entries.len() == SEGMENT_CHUNKS || held.len() + values.len() > SEGMENT_SLOTS;
         let done = if full { self.take() } else { None };
         self.segment.entries.push(entry);
@@ -186,12 +174,7 @@ impl SegmentBuilder {
             return None;
         }
         let (first_raw, first_stored) = (self.segment.end_raw(), self.segment.end_stored());
-        let next = Segment {
-            first_raw,
-            first_stored,
-            entries: Vec::new(),
-            values: Vec::new(),
-        };
+        let next = Segment { first_raw, first_stored, entries: Vec::new(), values: Vec::new() };
         Some(std::mem::replace(&mut self.segment, next))
     }
 }

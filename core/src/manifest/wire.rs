@@ -53,10 +53,7 @@ impl WireManifest {
         }
         let values = values::decode(&mut fields)?;
         fields.end()?;
-        Ok(Self {
-            names: names.iter().copied().map(ChunkName::from_bytes).collect(),
-            values,
-        })
+        Ok(Self { names: names.iter().copied().map(ChunkName::from_bytes).collect(), values })
     }
 
     /// The digest of the content.

@@ -38,12 +38,7 @@ impl Footer {
             return Err(PackError::NotAPack("it does not end with the pack's magic"));
         }
         check_version(version)?;
-        Ok(Self {
-            table_offset,
-            table_len,
-            records,
-            hash,
-        })
+        Ok(Self { table_offset, table_len, records, hash })
     }
 
     /// Bytes of the whole pack.
@@ -84,9 +79,7 @@ impl PackIndex {
         if pack.len() > MAX_PACK_BYTES {
             return Err(PackError::Full { bytes: pack.len() });
         }
-        let (front, footer) = pack
-            .split_last_chunk()
-            .ok_or(PackError::Truncated("there is no footer"))?;
+        let (front, footer) = pack.split_last_chunk().ok_or(PackError::Truncated("there is no footer"))?;
         let footer = Footer::parse(footer)?;
         if footer.pack_len() != pack.len() as u64 {
             return Err(PackError::Truncated("its length is not what its footer says"));
@@ -140,10 +133,7 @@ fn parse_table(mut table: &[u8], footer: &Footer) -> Result<Vec<PackEntry>, Pack
             return Err(PackError::Inconsistent("a record reaches into the table"));
         }
         // It lies before the table's offset, which is a u32.
-        let span = RecordSpan {
-            offset,
-            len: u32::try_from(len).unwrap_or(u32::MAX),
-        };
+        let span = RecordSpan { offset, len: u32::try_from(len).unwrap_or(u32::MAX) };
         entries.push(PackEntry { id, span, header });
     }
     if next != footer.table_offset as usize || entries.len() != footer.records as usize {
@@ -181,25 +171,15 @@ pub(super) fn write_end(bytes: &mut Vec<u8>, table: &[u8], records: u32) {
 }
 
 fn table_hash(head: &[u8], table: &[u8]) -> [u8; 32] {
-    *blake3::Hasher::new_derive_key(TABLE_CONTEXT)
-        .update(head)
-        .update(table)
-        .finalize()
-        .as_bytes()
+    *blake3::Hasher::new_derive_key(TABLE_CONTEXT).update(head).update(table).finalize().as_bytes()
 }
 
 const fn check_version(version: u32) -> Result<(), PackError> {
-    if version == VERSION {
-        Ok(())
-    } else {
-        Err(PackError::Version(version))
-    }
+    if version == VERSION { Ok(()) } else { Err(PackError::Version(version)) }
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], PackError> {
-    let (taken, after) = rest
-        .split_first_chunk()
-        .ok_or(PackError::Truncated("a field is incomplete"))?;
+    let (taken, after) = rest.split_first_chunk().ok_or(PackError::Truncated("a field is incomplete"))?;
     *rest = after;
     Ok(*taken)
 }

@@ -13,16 +13,14 @@ use snowbank_core::{
     manifest::{Segment, SegmentBuilder, SegmentEntry, WireManifest},
     pack::{PackIndex, PackKey, PackWriter},
     receipt::{Receipt, ReceiptLine, ReceiptStats, ReceiptStatus},
-    signing::SecretKey,
+    signing::{PublicKey, SecretKey},
     wire::{CommitLine, CommitRequest, ManifestSource, PathCommit},
 };
 
 use crate::sample::{Numbers, cut};
 
 fn path(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(file)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)
 }
 
 fn blessing() -> bool {
@@ -34,23 +32,13 @@ fn assert_golden(file: &str, actual: &[u8]) {
         fs::write(path(file), actual).unwrap();
     }
     let wanted = fs::read(path(file)).unwrap();
-    assert!(
-        wanted == actual,
-        "{file} is another: {} bytes instead of {}",
-        actual.len(),
-        wanted.len()
-    );
+    assert!(wanted == actual, "{file} is another: {} bytes instead of {}", actual.len(), wanted.len());
 }
 
 /// A stream with open and closed chunks at the default sizes.
 fn stream() -> Vec<u8> {
     let mut numbers = Numbers::new(2026);
-    [
-        numbers.text(700_000, 3000),
-        numbers.binary(400_000, 4000),
-        numbers.text(200_000, 100),
-    ]
-    .concat()
+    [numbers.text(700_000, 3000), numbers.binary(400_000, 4000), numbers.text(200_000, 100)].concat()
 }
 
 /// A few small chunks of all kinds.
@@ -63,12 +51,7 @@ fn small_chunks() -> Vec<Chunk> {
         values: vec![hash, numbers.hash()],
     };
     let text = crate::sample::one_chunk(&numbers.text(2000, 300));
-    vec![
-        ends,
-        text,
-        Chunk::closed(b"closed".to_vec()),
-        Chunk::closed(vec![0; 5000]),
-    ]
+    vec![ends, text, Chunk::closed(b"closed".to_vec()), Chunk::closed(vec![0; 5000])]
 }
 
 /// Their frames, as they were when the vectors were made.
@@ -77,8 +60,8 @@ fn small_frames() -> Vec<Encoded> {
         let mut encoder = FrameEncoder::new(3);
         let mut writer = BundleWriter::new();
         for chunk in small_chunks() {
-            let encoded = encoder.encode(&chunk, &chunk.name()).unwrap();
-            writer.add(&encoded.header, &encoded.frame);
+            let made = encoder.encode(&chunk, &chunk.name()).unwrap();
+            writer.add(&made.header, &made.frame);
         }
         fs::write(path("bundle.bin"), writer.finish()).unwrap();
     }
@@ -110,9 +93,7 @@ fn bundles_and_frames() {
         let mut filled = frame.clone();
         fill(&mut filled, &header.slots, &chunk.values).unwrap();
         let mut bytes = Vec::new();
-        FrameDecoder::new()
-            .decode_into(&filled, header.raw_len, &mut bytes)
-            .unwrap();
+        FrameDecoder::new().decode_into(&filled, header.raw_len, &mut bytes).unwrap();
         assert_eq!(bytes, chunk.true_bytes());
         again.add(header, frame);
     }
@@ -121,10 +102,7 @@ fn bundles_and_frames() {
 
 #[test]
 fn packs() {
-    let mut writer = PackWriter::new(
-        3,
-        PackKey::from_bytes(std::array::from_fn(|at| u8::try_from(at).unwrap())),
-    );
+    let mut writer = PackWriter::new(3, PackKey::from_bytes(std::array::from_fn(|at| u8::try_from(at).unwrap())));
     for (id, Encoded { header, frame }) in (500..).zip(small_frames()) {
         writer.add(id, &header, &frame).unwrap();
     }
@@ -149,12 +127,7 @@ fn manifests() {
     for (id, (chunk, encoded)) in [500, 501, 77, 78].into_iter().zip(chunks.iter().zip(small_frames())) {
         let header = encoded.header;
         let slots = u32::try_from(header.slots.len()).unwrap();
-        let entry = SegmentEntry {
-            id,
-            raw_len: header.raw_len,
-            frame_len: header.frame_len,
-            slots,
-        };
+        let entry = SegmentEntry { id, raw_len: header.raw_len, frame_len: header.frame_len, slots };
         assert!(builder.push(entry, &chunk.values).is_none());
     }
     let segment = builder.finish().unwrap();
@@ -193,36 +166,19 @@ fn receipts() {
     let store_path = receipt.store_path.clone();
     let lines = [
         ReceiptLine::Receipt(receipt.clone()),
-        ReceiptLine::Receipt(Receipt {
-            status: ReceiptStatus::Present,
-            stats: Some(stats),
-            ..receipt.clone()
-        }),
-        ReceiptLine::Different {
-            store_path: store_path.clone(),
-            nar_hash: receipt.nar_hash,
-            cache_nar_hash: None,
-        },
+        ReceiptLine::Receipt(Receipt { status: ReceiptStatus::Present, stats: Some(stats), ..receipt.clone() }),
+        ReceiptLine::Different { store_path: store_path.clone(), nar_hash: receipt.nar_hash, cache_nar_hash: None },
         ReceiptLine::SkippedUpstream {
             store_path: store_path.clone(),
             nar_hash: receipt.nar_hash,
             signed_by: "cache.nixos.org-1".to_owned(),
         },
-        ReceiptLine::Failed {
-            store_path,
-            reason: "no such file".to_owned(),
-        },
+        ReceiptLine::Failed { store_path, reason: "no such file".to_owned() },
     ];
-    let text: String = lines
-        .iter()
-        .map(|line| serde_json::to_string(line).unwrap() + "\n")
-        .collect();
+    let text: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
     assert_golden("receipts.jsonl", text.as_bytes());
     for (line, wanted) in text.lines().zip(&lines) {
-        assert!(
-            line.starts_with("{\"status\":\"") && line.contains("\",\"store_path\":\"/nix/store/"),
-            "{line}"
-        );
+        assert!(line.starts_with("{\"status\":\"") && line.contains("\",\"store_path\":\"/nix/store/"), "{line}");
         assert_eq!(&serde_json::from_str::<ReceiptLine>(line).unwrap(), wanted);
         assert_eq!(wanted.store_path(), receipt.store_path);
     }
@@ -233,40 +189,16 @@ fn receipts() {
 fn a_receipt_holds_for_what_it_says_alone() {
     let (receipt, key) = receipt();
     let keys = [SecretKey::from_seed("other-1", [2; 32]).unwrap().public(), key.public()];
-    assert_eq!(
-        receipt.signed_by(&keys).map(|key| key.name()),
-        Some("cache.example.org-main-1")
-    );
+    assert_eq!(receipt.signed_by(&keys).map(PublicKey::name), Some("cache.example.org-main-1"));
     assert!(!receipt.verify(&keys[..1]));
     for changed in [
-        Receipt {
-            status: ReceiptStatus::Present,
-            ..receipt.clone()
-        },
-        Receipt {
-            cache: "other".to_owned(),
-            ..receipt.clone()
-        },
-        Receipt {
-            store_path: format!("{}x", receipt.store_path),
-            ..receipt.clone()
-        },
-        Receipt {
-            nar_hash: NarHash::from_bytes([0; 32]),
-            ..receipt.clone()
-        },
-        Receipt {
-            nar_size: 1,
-            ..receipt.clone()
-        },
-        Receipt {
-            time: 0,
-            ..receipt.clone()
-        },
-        Receipt {
-            signatures: vec![],
-            ..receipt.clone()
-        },
+        Receipt { status: ReceiptStatus::Present, ..receipt.clone() },
+        Receipt { cache: "other".to_owned(), ..receipt.clone() },
+        Receipt { store_path: format!("{}x", receipt.store_path), ..receipt.clone() },
+        Receipt { nar_hash: NarHash::from_bytes([0; 32]), ..receipt.clone() },
+        Receipt { nar_size: 1, ..receipt.clone() },
+        Receipt { time: 0, ..receipt.clone() },
+        Receipt { signatures: vec![], ..receipt.clone() },
     ] {
         assert!(!changed.verify(&keys));
     }
@@ -275,10 +207,7 @@ fn a_receipt_holds_for_what_it_says_alone() {
 #[test]
 fn commit_messages() {
     let (receipt, _) = receipt();
-    let manifest = WireManifest {
-        names: small_chunks().iter().map(Chunk::name).collect(),
-        values: vec![],
-    };
+    let manifest = WireManifest { names: small_chunks().iter().map(Chunk::name).collect(), values: vec![] };
     let path = PathCommit {
         store_path: receipt.store_path.clone(),
         nar_hash: receipt.nar_hash,
@@ -290,18 +219,14 @@ fn commit_messages() {
         ca: None,
         manifest: ManifestSource::inline(&manifest.encode()),
     };
-    let ManifestSource::Inline(text) = &path.manifest else {
-        panic!("not inline")
-    };
+    let ManifestSource::Inline(text) = &path.manifest else { panic!("not inline") };
     assert_eq!(ManifestSource::decode_inline(text), Ok(manifest.clone()));
     let in_chunks = PathCommit {
         upstream: path.references.clone(),
         manifest: ManifestSource::Chunks(manifest.names.clone()),
         ..path.clone()
     };
-    let request = CommitRequest {
-        paths: vec![path, in_chunks],
-    };
+    let request = CommitRequest { paths: vec![path, in_chunks] };
     let text = serde_json::to_string_pretty(&request).unwrap();
     assert_golden("commit-request.json", text.as_bytes());
     assert_eq!(serde_json::from_str::<CommitRequest>(&text).unwrap(), request);
@@ -310,25 +235,12 @@ fn commit_messages() {
     let lines = [
         CommitLine::Heartbeat,
         CommitLine::Receipt(receipt),
-        CommitLine::ChunksMissing {
-            store_path: store_path.clone(),
-            missing: manifest.names,
-        },
-        CommitLine::Different {
-            store_path: store_path.clone(),
-            nar_hash: None,
-        },
-        CommitLine::Error {
-            store_path,
-            code: "nar-mismatch".to_owned(),
-            message: "why".to_owned(),
-        },
+        CommitLine::ChunksMissing { store_path: store_path.clone(), missing: manifest.names },
+        CommitLine::Different { store_path: store_path.clone(), nar_hash: None },
+        CommitLine::Error { store_path, code: "nar-mismatch".to_owned(), message: "why".to_owned() },
         CommitLine::End { paths: 4 },
     ];
-    let text: String = lines
-        .iter()
-        .map(|line| serde_json::to_string(line).unwrap() + "\n")
-        .collect();
+    let text: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
     assert_golden("commit-lines.jsonl", text.as_bytes());
     let back: Vec<CommitLine> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(back, lines);

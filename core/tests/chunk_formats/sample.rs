@@ -9,12 +9,7 @@ use snowbank_core::{
 pub const PREFIX: &[u8] = b"/nix/store/";
 
 /// Small chunks, so that a test's stream has many.
-pub const SMALL: CutParams = CutParams {
-    id: 1,
-    min: 256,
-    avg: 1024,
-    max: 4096,
-};
+pub const SMALL: CutParams = CutParams { id: 1, min: 256, avg: 1024, max: 4096 };
 
 /// A stream of numbers from a seed (BLAKE3's).
 pub struct Numbers(blake3::OutputReader);
@@ -62,14 +57,7 @@ impl Numbers {
             "0x7f",
             "; ",
         ];
-        const NAMES: [&str; 6] = [
-            "-glibc-2.40",
-            "-bash-5.2/bin/sh",
-            "-foo",
-            "-python3-3.13.1/lib",
-            "",
-            ".drv",
-        ];
+        const NAMES: [&str; 6] = ["-glibc-2.40", "-bash-5.2/bin/sh", "-foo", "-python3-3.13.1/lib", "", ".drv"];
         let hashes: Vec<_> = (0..40).map(|_| self.hash()).collect();
         let mut out = Vec::new();
         while out.len() < len {

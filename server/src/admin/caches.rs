@@ -61,8 +61,7 @@ pub(super) async fn create_cache_in(
     if db::caches::lookup(tx.exec(), &spec.name).await?.is_some() {
         return Err(AdminError::NameTaken(spec.name.clone()));
     }
-    let domain =
-        if spec.isolated { db::caches::add_domain(tx.exec(), now).await? } else { DomainId::SHARED };
+    let domain = if spec.isolated { db::caches::add_domain(tx.exec(), now).await? } else { DomainId::SHARED };
     let new = NewCache {
         name: spec.name.clone(),
         domain,

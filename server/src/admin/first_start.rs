@@ -10,9 +10,9 @@ use snowbank_core::cache_name::{CacheName, CachePattern};
 use snowbank_core::cut::CutParams;
 use snowbank_core::signing::PublicKey;
 
+use super::AdminError;
 use super::caches::{CacheSpec, create_cache_in};
 use super::tokens::{MAX_LIFETIME, TokenSpec, issue};
-use super::AdminError;
 use crate::auth::{Grants, Permission, TokenKey};
 use crate::db::instance::{self, Instance};
 use crate::db::{self, Db, DbError, Tx};
@@ -82,11 +82,7 @@ async fn root_token(tx: &mut Tx, sealer: &Sealer, now: i64) -> Result<SecretStri
     db::keys::add_token_key(tx.exec(), &key.seal(sealer, now)?).await?;
     let everywhere = CachePattern::new("*").map_err(|error| DbError::corrupt(error.to_string()))?;
     let caches = BTreeMap::from([(everywhere, vec![Permission::Pull, Permission::Push])]);
-    let spec = TokenSpec {
-        subject: "root".to_owned(),
-        grants: Grants { caches, admin: true },
-        lifetime: MAX_LIFETIME,
-    };
+    let spec = TokenSpec { subject: "root".to_owned(), grants: Grants { caches, admin: true }, lifetime: MAX_LIFETIME };
     issue(&key, spec, now)
 }
 

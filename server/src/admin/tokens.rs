@@ -24,12 +24,7 @@ pub struct TokenSpec {
 ///
 /// # Errors
 /// [`AdminError::BadToken`] when it would be of no use, [`AdminError::NoTokenKey`] when the server was never started.
-pub async fn create_token(
-    db: &Db,
-    sealer: &Sealer,
-    spec: TokenSpec,
-    now: i64,
-) -> Result<SecretString, AdminError> {
+pub async fn create_token(db: &Db, sealer: &Sealer, spec: TokenSpec, now: i64) -> Result<SecretString, AdminError> {
     let mut conn = db.reader().await?;
     let keys = db::keys::token_keys(conn.exec()).await?;
     let newest = keys.first().ok_or(AdminError::NoTokenKey)?;
@@ -41,7 +36,9 @@ pub(super) fn issue(key: &TokenKey, spec: TokenSpec, now: i64) -> Result<SecretS
         return Err(AdminError::BadToken("a token needs a subject: whom or what it is for, such as --sub ci"));
     }
     if spec.grants.caches.is_empty() && !spec.grants.admin {
-        return Err(AdminError::BadToken("a token that allows nothing is of no use; add --pull PATTERN or --push PATTERN"));
+        return Err(AdminError::BadToken(
+            "a token that allows nothing is of no use; add --pull PATTERN or --push PATTERN",
+        ));
     }
     if spec.lifetime.get() == 0 || spec.lifetime > MAX_LIFETIME {
         return Err(AdminError::BadToken("a token lives from 1s to 3650d; give --expires a length of time in between"));

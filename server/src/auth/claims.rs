@@ -74,8 +74,13 @@ impl Grants {
     /// What is allowed on a cache, by all patterns together, each permission once.
     #[must_use]
     pub fn permissions(&self, cache: &CacheName) -> Vec<Permission> {
-        let mut permissions: Vec<Permission> =
-            self.caches.iter().filter(|(pattern, _)| pattern.matches(cache)).flat_map(|(_, list)| list).copied().collect();
+        let mut permissions: Vec<Permission> = self
+            .caches
+            .iter()
+            .filter(|(pattern, _)| pattern.matches(cache))
+            .flat_map(|(_, list)| list)
+            .copied()
+            .collect();
         permissions.sort_unstable();
         permissions.dedup();
         permissions

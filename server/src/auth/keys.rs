@@ -57,12 +57,12 @@ impl TokenKey {
     /// # Errors
     /// [`AuthError::Secret`] when this server's key does not open it, [`AuthError::WrongAlgorithm`] when it is for an
     /// algorithm that this version does not know.
-    pub fn open(sealed: &SealedTokenKey, sealer: &Sealer) -> Result<Self, AuthError> {
-        if sealed.algorithm != Self::ALGORITHM_NAME {
+    pub fn open(row: &SealedTokenKey, sealer: &Sealer) -> Result<Self, AuthError> {
+        if row.algorithm != Self::ALGORITHM_NAME {
             return Err(AuthError::WrongAlgorithm);
         }
-        let secret = sealer.open(&purpose(&sealed.kid), &sealed.sealed_secret)?;
-        Ok(Self { kid: sealed.kid.clone(), secret })
+        let secret = sealer.open(&purpose(&row.kid), &row.sealed_secret)?;
+        Ok(Self { kid: row.kid.clone(), secret })
     }
 
     /// Signs a token.
@@ -109,12 +109,13 @@ impl Ring {
         if header.alg != *algorithm {
             return Err(AuthError::WrongAlgorithm);
         }
-        let claims = jsonwebtoken::decode::<Claims>(token, key, &validation(*algorithm)).map_err(|error| {
-            match error.kind() {
-                jsonwebtoken::errors::ErrorKind::InvalidSignature => AuthError::BadSignature,
-                _ => AuthError::Malformed,
-            }
-        })?;
+        let claims =
+            jsonwebtoken::decode::<Claims>(token, key, &validation(*algorithm)).map_err(|error| {
+                match error.kind() {
+                    jsonwebtoken::errors::ErrorKind::InvalidSignature => AuthError::BadSignature,
+                    _ => AuthError::Malformed,
+                }
+            })?;
         self.accept(claims.claims, now)
     }
 

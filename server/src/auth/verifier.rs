@@ -41,7 +41,7 @@ impl Verifier {
     /// # Errors
     /// When the database fails, or a key was sealed with another server key.
     pub async fn open(db: Db, sealer: Sealer) -> Result<Self, AuthError> {
-        let loaded = load(&db, &sealer, |error| Err(error)).await?;
+        let loaded = load(&db, &sealer, Err).await?;
         Ok(Self { db, sealer, current: Arc::new(RwLock::new(loaded)), loading: Arc::default() })
     }
 
@@ -91,12 +91,12 @@ async fn load(
     // Taken before the reads: what is committed during them counts as not seen.
     let at = Instant::now();
     let mut conn = db.reader().await?;
-    let sealed = db::keys::token_keys(conn.exec()).await?;
+    let rows = db::keys::token_keys(conn.exec()).await?;
     let revoked = db::keys::revoked(conn.exec()).await?;
     drop(conn);
-    let mut keys = Vec::with_capacity(sealed.len());
-    for key in &sealed {
-        match TokenKey::open(key, sealer) {
+    let mut keys = Vec::with_capacity(rows.len());
+    for row in &rows {
+        match TokenKey::open(row, sealer) {
             Ok(key) => keys.push(key),
             Err(error) => on_bad_key(error)?,
         }

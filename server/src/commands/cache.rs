@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use super::Beside;
 use super::cli::CacheCreateArgs;
-use super::serve::base_url;
 use crate::admin::{self, CacheSpec};
 use crate::clock::unix_now;
 use crate::config::{Overrides, PublicUrl};
@@ -22,7 +21,8 @@ pub(super) async fn create(overrides: &Overrides, args: CacheCreateArgs) -> anyh
     let created = admin::create_cache(&beside.db, &beside.sealer, &spec, unix_now()).await?;
     beside.db.close().await;
     let kind = if created.cache.public { "public" } else { "private" };
-    let base = base_url(&beside.config, beside.config.listen);
+    // Where the server listens is its own affair, and may have been said on its command line.
+    let base = beside.config.public_url.as_ref().map_or("http://SERVER", PublicUrl::as_str);
     println!("Created the {kind} cache `{}`. In nix.conf on machines that use it:", created.cache.name);
     println!("  extra-substituters = {base}/{}", created.cache.name);
     println!("  extra-trusted-public-keys = {}", created.public_key);

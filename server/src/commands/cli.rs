@@ -13,7 +13,7 @@ use crate::config::{Overrides, Seconds};
 #[derive(Debug, Parser)]
 #[command(name = "snowbankd", version, max_term_width = 100)]
 pub struct Cli {
-    /// The data folder [default: $XDG_DATA_HOME/snowbank or ~/.local/share/snowbank].
+    /// The data folder [default: `$XDG_DATA_HOME/snowbank` or ~/.local/share/snowbank].
     #[arg(long, global = true, value_name = "DIR", env = "SNOWBANKD_DATA_DIR")]
     data_dir: Option<PathBuf>,
 
@@ -46,6 +46,15 @@ pub(super) enum Command {
     /// Logical caches.
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Prove that database and storage agree. Works beside a running server; exits with 1 when they do not.
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Read every pack and decode every NAR too, not only compare rows and lengths.
+    #[arg(long)]
+    pub read_data: bool,
 }
 
 impl Default for Command {
@@ -120,10 +129,6 @@ impl Cli {
             Some(Command::Serve(args)) => args.listen,
             _ => None,
         };
-        Overrides {
-            config: self.config.clone(),
-            data_dir: self.data_dir.clone(),
-            listen: nested.or(self.serve.listen),
-        }
+        Overrides { config: self.config.clone(), data_dir: self.data_dir.clone(), listen: nested.or(self.serve.listen) }
     }
 }

@@ -1,8 +1,8 @@
 //! `snowbankd serve`: opens everything, says where it is, and serves until a signal.
 //!
 //! The order is that of what may fail for reasons outside of the data: settings, the data folder, its lock, the address.
-//! Only then is anything made. The lock is taken before the database is opened, since an upgrade of its schema must not
-//! meet another server's.
+//! Only then are keys, database and storage made or opened. The lock comes before the database, since an upgrade of its
+//! schema must not meet another server.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -38,10 +38,8 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
 
     let sealer = Sealer::load_or_create(&data_dir)?;
     let db = Db::open(&config.database, &config.data_dir).await?;
-    let set_up = SetUp {
-        compression_level: config.compression.level,
-        host: config.public_url.as_ref().map(PublicUrl::host),
-    };
+    let set_up =
+        SetUp { compression_level: config.compression.level, host: config.public_url.as_ref().map(PublicUrl::host) };
     let found = admin::first_start(&db, &sealer, &data_dir, &set_up, unix_now()).await?;
     let storage = Storage::open(&config.storage).await?;
     storage.claim(&found.instance).await?;
@@ -112,7 +110,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// The address to show to people: the public one, or the listening one as this machine reaches it.
-pub(super) fn base_url(config: &Config, listening: SocketAddr) -> String {
+fn base_url(config: &Config, listening: SocketAddr) -> String {
     if let Some(url) = &config.public_url {
         return url.to_string();
     }
@@ -128,10 +126,8 @@ pub(super) fn base_url(config: &Config, listening: SocketAddr) -> String {
 fn banner(config: &Config, address: SocketAddr, data_dir: &DataDir, found: &FirstStart) -> String {
     let base = base_url(config, address);
     let token_file = data_dir.root_token();
-    let mut lines = vec![
-        format!("Snowbank is listening on {base}"),
-        format!("  data        {}", data_dir.path().display()),
-    ];
+    let mut lines =
+        vec![format!("Snowbank is listening on {base}"), format!("  data        {}", data_dir.path().display())];
     if token_file.exists() {
         lines.push(format!("  root token  {}", token_file.display()));
     }

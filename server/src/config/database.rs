@@ -39,9 +39,10 @@ impl DatabaseConfig {
             DatabaseUrl::Sqlite(_) => Ok(()),
             DatabaseUrl::Postgres(_) => Err(Problem {
                 key: &["database", "url"],
-                message: "PostgreSQL is not supported by this version; use sqlite:PATH, or leave the key out for a file \
+                message:
+                    "PostgreSQL is not supported by this version; use sqlite:PATH, or leave the key out for a file \
                           in the data folder"
-                    .to_owned(),
+                        .to_owned(),
             }),
         }
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use toml::de::DeTable;
+
 /// Why there is no [`Config`](super::Config).
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -66,11 +68,12 @@ impl Problem {
 /// Turns a TOML error into ours, naming the key that holds the place where it happened.
 pub(super) fn from_toml(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let at = error.span().map_or(0, |span| span.start);
+    let message = error.message().replace("unknown field", "unknown key");
     // An unknown key is named in the message already; for a bad value, its key has to be looked up.
-    let key = key_at(text, at).filter(|key| !error.message().contains(&format!("`{key}`")));
+    let key = key_at(text, at).filter(|key| !message.contains(&format!("`{key}`")));
     let message = match key {
-        Some(key) => format!("`{key}`: {}", error.message()),
-        None => error.message().to_owned(),
+        Some(key) => format!("`{key}`: {message}"),
+        None => message,
     };
     ConfigError::Invalid { path: path.to_owned(), line: line_at(text, at), message: OneLine(&message).to_string() }
 }
@@ -89,29 +92,20 @@ fn line_at(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-/// The dotted path of the innermost key whose value holds the byte at `offset`.
+/// The dotted path of the key whose value holds the byte at `offset`.
 fn key_at(text: &str, offset: usize) -> Option<String> {
-    let document = toml::de::DeTable::parse(text).ok()?;
-    let mut table = document.get_ref();
-    let mut path = Vec::new();
-    'deeper: loop {
-        for (key, value) in table {
-            if value.span().contains(&offset) || value.span().start == offset {
-                path.push(key.get_ref().to_string());
-                match value.get_ref().as_table() {
-                    Some(inner) => table = inner,
-                    None => break 'deeper,
-                }
-                continue 'deeper;
-            }
-        }
-        break;
+    fn find(table: &DeTable<'_>, offset: usize) -> Option<String> {
+        table.iter().find_map(|(key, value)| match value.get_ref().as_table() {
+            // A section's own span is only its head, so that it says nothing about what is in it.
+            Some(section) => find(section, offset).map(|below| format!("{}.{below}", key.get_ref())),
+            None => value.span().contains(&offset).then(|| key.get_ref().to_string()),
+        })
     }
-    (!path.is_empty()).then(|| path.join("."))
+    find(DeTable::parse(text).ok()?.get_ref(), offset)
 }
 
 fn line_of_key(text: &str, path: &[&str]) -> Option<usize> {
-    let document = toml::de::DeTable::parse(text).ok()?;
+    let document = DeTable::parse(text).ok()?;
     let mut table = document.get_ref();
     let mut line = None;
     for part in path {

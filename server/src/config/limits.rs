@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::error::Problem;
 use super::units::{Seconds, Size};
 
-/// The section; every value is within its bounds after [`LimitsConfig::validate`].
+/// The section; every value is within its bounds once a `Config` is loaded.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LimitsConfig {

@@ -56,7 +56,9 @@ impl FromStr for PublicUrl {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let url = text.trim().trim_end_matches('/');
         let problem = || {
-            format!("`{text}` is not an http or https address without query and user, such as \"https://cache.example.org\"")
+            format!(
+                "`{text}` is not an http or https address without query and user, such as \"https://cache.example.org\""
+            )
         };
         let uri: Uri = url.parse().map_err(|_| problem())?;
         let http = matches!(uri.scheme_str(), Some("http" | "https"));

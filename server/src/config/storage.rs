@@ -7,25 +7,29 @@ use serde::Deserialize;
 use super::{ConfigError, absolute, beside};
 
 /// The section as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) enum StorageSection {
-    Local { path: Option<PathBuf> },
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct StorageSection {
+    r#type: StorageType,
+    path: Option<PathBuf>,
 }
 
-impl Default for StorageSection {
-    fn default() -> Self {
-        Self::Local { path: None }
-    }
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum StorageType {
+    #[default]
+    Local,
 }
 
 impl StorageSection {
     /// The default is a folder in the data folder; a relative path is relative to the config file.
     pub(super) fn resolve(self, data_dir: &Path, config_dir: Option<&Path>) -> Result<StorageConfig, ConfigError> {
-        match self {
-            Self::Local { path: None } => Ok(StorageConfig::Local { path: data_dir.join("storage") }),
-            Self::Local { path: Some(path) } => Ok(StorageConfig::Local { path: absolute(&beside(config_dir, &path))? }),
-        }
+        let StorageType::Local = self.r#type;
+        let path = match self.path {
+            Some(path) => absolute(&beside(config_dir, &path))?,
+            None => data_dir.join("storage"),
+        };
+        Ok(StorageConfig::Local { path })
     }
 }
 

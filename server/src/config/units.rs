@@ -74,8 +74,10 @@ impl TryFrom<String> for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, unit) =
-            SIZE_UNITS.into_iter().find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0).unwrap_or(("B", 1));
+        let (name, unit) = SIZE_UNITS
+            .into_iter()
+            .find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit))
+            .unwrap_or(("B", 1));
         write!(f, "{}{name}", self.0 / unit)
     }
 }
@@ -126,8 +128,10 @@ impl TryFrom<String> for Seconds {
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, unit) =
-            TIME_UNITS.into_iter().find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0).unwrap_or(("s", 1));
+        let (name, unit) = TIME_UNITS
+            .into_iter()
+            .find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit))
+            .unwrap_or(("s", 1));
         write!(f, "{}{name}", self.0 / unit)
     }
 }

@@ -75,7 +75,7 @@ const SELECT: &str = "SELECT c.id, c.name, c.pack_id, p.key, c.pack_offset, c.re
                       FROM chunks c JOIN packs p ON p.id = c.pack_id";
 
 /// Runs of neighbouring ids at least this long are read as a range; shorter ones go into lists.
-const RANGE_LEN: u64 = 16;
+const RANGE_LEN: usize = 16;
 
 /// Which of these names the domain has.
 ///
@@ -85,10 +85,7 @@ pub async fn present(exec: Exec<'_>, domain: DomainId, names: &[ChunkName]) -> R
     let mut found = HashSet::with_capacity(names.len());
     on_either!(exec, |conn| {
         for batch in batch::padded(names) {
-            let sql = format!(
-                "SELECT name FROM chunks WHERE domain_id = $1 AND name IN ({})",
-                batch.placeholders(2)
-            );
+            let sql = format!("SELECT name FROM chunks WHERE domain_id = $1 AND name IN ({})", batch.placeholders(2));
             let mut query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(domain.0);
             for name in batch.iter() {
                 query = query.bind(&name.as_bytes()[..]);
@@ -134,7 +131,7 @@ pub async fn lookup_by_names(
 /// # Errors
 /// As any read.
 pub async fn lookup_by_ids(exec: Exec<'_>, ids: &[u64]) -> Result<HashMap<u64, ChunkLocation>, DbError> {
-    let (ranges, singles) = runs(ids)?;
+    let Runs { ranges, singles } = runs(ids)?;
     let mut rows: Vec<ChunkRow> = Vec::with_capacity(ids.len());
     on_either!(exec, |conn| {
         for (first, last) in ranges {
@@ -154,25 +151,27 @@ pub async fn lookup_by_ids(exec: Exec<'_>, ids: &[u64]) -> Result<HashMap<u64, C
     rows.into_iter().map(|row| ChunkLocation::try_from(row).map(|location| (location.id, location))).collect()
 }
 
-/// Splits ids into inclusive ranges that are long enough to be read as such, and the rest.
-fn runs(ids: &[u64]) -> Result<(Vec<(i64, i64)>, Vec<i64>), DbError> {
-    let mut ids = ids.to_vec();
+/// Ids as statements ask for them.
+#[derive(Debug, Default)]
+struct Runs {
+    /// First and last of neighbours that are many enough to be read as a range.
+    ranges: Vec<(i64, i64)>,
+    /// The others.
+    singles: Vec<i64>,
+}
+
+fn runs(ids: &[u64]) -> Result<Runs, DbError> {
+    let mut ids = ids.iter().map(|id| convert::to_db(*id)).collect::<Result<Vec<i64>, DbError>>()?;
     ids.sort_unstable();
     ids.dedup();
-    let (mut ranges, mut singles) = (Vec::new(), Vec::new());
+    let mut runs = Runs::default();
     for run in ids.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
         match run {
-            [first, .., last] if last - first + 1 >= RANGE_LEN => {
-                ranges.push((convert::to_db(*first)?, convert::to_db(*last)?));
-            }
-            _ => {
-                for id in run {
-                    singles.push(convert::to_db(*id)?);
-                }
-            }
+            [first, .., last] if run.len() >= RANGE_LEN => runs.ranges.push((*first, *last)),
+            _ => runs.singles.extend_from_slice(run),
         }
     }
-    Ok((ranges, singles))
+    Ok(runs)
 }
 
 /// Adds chunks, skipping those whose name the domain has; gives how many were added.
@@ -254,7 +253,7 @@ mod tests {
     fn long_runs_are_ranges_and_the_rest_are_singles() {
         let mut ids: Vec<u64> = (100..120).collect();
         ids.extend([7, 5, 6, 7, 300]);
-        let (ranges, singles) = runs(&ids).unwrap();
+        let Runs { ranges, singles } = runs(&ids).unwrap();
         assert_eq!(ranges, [(100, 119)]);
         assert_eq!(singles, [5, 6, 7, 300]);
     }

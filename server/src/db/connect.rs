@@ -12,10 +12,10 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 
-use super::migrate::{self, Dialect};
-use super::tx::{Conn, ConnInner, Tx, TxInner};
 use super::DbError;
 use super::exec::on_either;
+use super::migrate::{self, Dialect};
+use super::tx::{Conn, ConnInner, Tx, TxInner};
 use crate::config::{DatabaseConfig, DatabaseUrl};
 
 /// Connections that read from SQLite at the same time.
@@ -163,16 +163,16 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
 
 /// A pool whose connections live as long as it does, since a new one would begin with a cold cache.
 fn pool_options<DB: sqlx::Database>(connections: u32) -> PoolOptions<DB> {
-    PoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(PATIENCE)
-        .max_lifetime(None)
-        .idle_timeout(None)
+    PoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE).max_lifetime(None).idle_timeout(None)
 }
 
 async fn sqlite_writer(path: &Path, create: bool) -> Result<SqlitePool, DbError> {
     let options = sqlite_options(path).create_if_missing(create);
-    Ok(pool_options::<Sqlite>(1).test_before_acquire(false).connect_with(options).await?)
+    let pool = pool_options::<Sqlite>(1).test_before_acquire(false).connect_with(options).await;
+    pool.map_err(|source| match DbError::from(source) {
+        DbError::Unavailable(source) | DbError::Other(source) => DbError::Open { path: path.to_owned(), source },
+        error => error,
+    })
 }
 
 async fn sqlite_readers(path: &Path) -> Result<SqlitePool, DbError> {

@@ -16,6 +16,18 @@ pub enum DbError {
     /// It cannot be reached, or cannot be written to.
     #[error("the database is unavailable: {0}. Check that it runs, that its folder can be written to, and its disk")]
     Unavailable(#[source] sqlx::Error),
+    /// The database file cannot be opened.
+    #[error(
+        "cannot open the database file {}: {source}. Its folder has to be there and writable for the user that runs \
+         snowbankd, and the file has to be a SQLite database",
+        path.display()
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// A row is there already, or one that is named is not.
     #[error("the database refused the change: {0}")]
     Constraint(#[source] sqlx::Error),
@@ -115,7 +127,7 @@ fn classify_sqlite(code: i32) -> Class {
         (IOERR_SHMSIZE, _) | (_, 13) => Class::Full,
         (_, 5 | 6) => Class::Busy,
         (_, 8 | 10 | 14) => Class::Unavailable,
-        (_, 11 | 26) => Class::Corrupt,
+        (_, 11) => Class::Corrupt,
         (_, 19) => Class::Constraint,
         _ => Class::Other,
     }
@@ -144,7 +156,7 @@ mod tests {
     fn a_full_disk_is_told_from_a_broken_one() {
         assert_eq!(classify_sqlite(13), Class::Full);
         assert_eq!(classify_sqlite(4874), Class::Full);
-        assert_eq!(classify_sqlite(10 | (3 << 8)), Class::Unavailable);
+        assert_eq!(classify_sqlite(778), Class::Unavailable);
         assert_eq!(classify_postgres("53100"), Class::Full);
         assert_eq!(classify_postgres("58030"), Class::Unavailable);
     }

@@ -144,9 +144,8 @@ pub async fn is_revoked(exec: Exec<'_>, jti: &str) -> Result<bool, DbError> {
 /// # Errors
 /// As any read.
 pub async fn revoked(exec: Exec<'_>) -> Result<HashSet<String>, DbError> {
-    let rows: Vec<String> = on_either!(exec, |conn| {
-        sqlx::query_scalar("SELECT jti FROM revoked_tokens").fetch_all(conn).await?
-    });
+    let rows: Vec<String> =
+        on_either!(exec, |conn| { sqlx::query_scalar("SELECT jti FROM revoked_tokens").fetch_all(conn).await? });
     Ok(rows.into_iter().collect())
 }
 

@@ -243,9 +243,8 @@ async fn segment_at(
 ) -> Result<Option<(u32, Vec<u8>)>, DbError> {
     // What lies beyond the database's integers lies behind every end.
     let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-    let row: Option<(i64, Vec<u8>)> = on_either!(exec.again(), |conn| {
-        sqlx::query_as(sql).bind(nar.0).bind(offset).fetch_optional(conn).await?
-    });
+    let row: Option<(i64, Vec<u8>)> =
+        on_either!(exec.again(), |conn| { sqlx::query_as(sql).bind(nar.0).bind(offset).fetch_optional(conn).await? });
     match row {
         Some((seq, data)) => Ok(Some((convert::number("nar_segments.seq", seq)?, data))),
         None => Ok(segment(exec, nar, 0).await?.map(|data| (0, data))),

@@ -11,7 +11,6 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::db::{Db, DbError};
-use crate::pack::Packs;
 use crate::serving::{NarBody, ServeError};
 use crate::storage::{Storage, StorageError};
 
@@ -73,8 +72,6 @@ pub struct Checker<'a> {
     pub db: &'a Db,
     /// Objects.
     pub storage: &'a Storage,
-    /// Chunks.
-    pub packs: &'a Packs,
     /// NARs as they are served.
     pub nars: &'a NarBody,
     /// Whether to read every pack and decode every NAR, not only compare rows.

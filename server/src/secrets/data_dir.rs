@@ -31,13 +31,17 @@ impl DataDir {
         }
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => result.map_err(failed)?,
+            result => {
+                result.map_err(failed)?;
+                // A power cut takes what is in a folder along with its entry. A parent that this user may not read
+                // cannot be synced, and then the system does it within seconds.
+                let _ = path.parent().map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
+            }
         }
         if !path.is_dir() {
             return Err(SecretError::NotADir(path.to_owned()));
         }
-        tempfile::tempfile_in(path)
-            .map_err(|source| SecretError::NotWritable { path: path.to_owned(), source })?;
+        tempfile::tempfile_in(path).map_err(|source| SecretError::NotWritable { path: path.to_owned(), source })?;
         Ok(Self(path.to_owned()))
     }
 

@@ -75,7 +75,8 @@ impl Sealer {
         let nonce = random::<NONCE_LEN>()?;
         let payload = Payload { msg: secret, aad: purpose.as_bytes() };
         // The cipher refuses only what is longer than 2^38 bytes.
-        let sealed = self.0.encrypt(&XNonce::from(nonce), payload).map_err(|_| SecretError::Sealed(purpose.to_owned()))?;
+        let sealed =
+            self.0.encrypt(&XNonce::from(nonce), payload).map_err(|_| SecretError::Sealed(purpose.to_owned()))?;
         Ok([&[VERSION][..], &nonce, &sealed].concat())
     }
 

@@ -28,7 +28,9 @@ pub enum StorageError {
         source: io::Error,
     },
     /// The storage cannot be used, by this server or at this moment.
-    #[error("the storage is unavailable: {key}: {source}. Check that it is mounted, and that the server may read and write there")]
+    #[error(
+        "the storage is unavailable: {key}: {source}. Check that it is mounted, and that the server may read and write there"
+    )]
     Unavailable {
         /// What it was about.
         key: String,

@@ -3,7 +3,7 @@
 //! A file is written under another name in `.incoming`, synced, renamed to its key, and its folder synced; so it is there
 //! whole or not at all, and still there after a power cut. A folder that is new is synced into its parent first: an entry
 //! in a folder that vanishes would vanish with it. `.incoming` is on the same file system, since rename needs that; what
-//! is in it at the start is what a killed server left, and is removed.
+//! is in it when a server has claimed the storage is what a killed one left, and is removed.
 //!
 //! Work runs on blocking threads. A call that is given up goes on to its end there, which is harmless: an object that
 //! nobody names is garbage for the collector.
@@ -43,10 +43,7 @@ impl Local {
             fs::create_dir_all(&root)?;
             let root = root.canonicalize()?;
             let incoming = root.join(INCOMING);
-            if incoming.exists() {
-                fs::remove_dir_all(&incoming)?;
-            }
-            fs::create_dir(&incoming)?;
+            fs::create_dir_all(&incoming)?;
             // One written and synced file now is worth more than an error at the first push.
             write_synced(&incoming, b"")?.close()?;
             sync_dir(&root)?;
@@ -64,6 +61,31 @@ impl Local {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// As [`Self::open`], but makes, tries and removes nothing.
+    /// Removes what a killed server had not finished writing; only for the server whose storage this is.
+    pub(super) async fn remove_unfinished(&self) -> Result<(), StorageError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(INCOMING, move || {
+            for entry in fs::read_dir(&shared.incoming)? {
+                fs::remove_file(entry?.path())?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn attach(root: &Path) -> Result<Self, StorageError> {
+        let root = root.to_owned();
+        let shown = format!("the folder {}", root.display());
+        let shared = blocking(&shown, move || {
+            let root = root.canonicalize()?;
+            let incoming = root.join(INCOMING);
+            Ok(Shared { durable_dirs: Mutex::new(HashSet::from([root.clone()])), root, incoming })
+        })
+        .await?;
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     pub(super) async fn put(&self, key: &str, object: Bytes) -> Result<(), StorageError> {

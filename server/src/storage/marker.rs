@@ -34,7 +34,9 @@ pub enum MarkerError {
         our_epoch: u64,
     },
     /// It has objects, but no marker.
-    #[error("the storage is not empty (it has `{0}`) and is not marked as a Snowbank's. Give it an empty folder of its own")]
+    #[error(
+        "the storage is not empty (it has `{0}`) and is not marked as a Snowbank's. Give it an empty folder of its own"
+    )]
     Unmarked(String),
     /// The marker is not readable as one.
     #[error("the storage's marker object `{KEY}` is damaged; restore it from a backup of the storage")]

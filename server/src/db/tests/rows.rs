@@ -20,8 +20,12 @@ pub(super) async fn caches_are_found_by_name(fresh: Fresh) {
     assert_eq!(db::caches::lookup(tx.exec(), &"Main".parse().unwrap()).await.unwrap().as_ref(), Some(&made));
     assert_eq!(made.upstream_keys, ["cache.nixos.org-1"]);
     assert!(made.public && made.want_mass_query);
-    assert!(db::caches::lookup(tx.exec(), &"main".parse().unwrap()).await.unwrap().is_none(), "names are case-sensitive");
-    let names: Vec<String> = db::caches::list(tx.exec()).await.unwrap().iter().map(|cache| cache.name.to_string()).collect();
+    assert!(
+        db::caches::lookup(tx.exec(), &"main".parse().unwrap()).await.unwrap().is_none(),
+        "names are case-sensitive"
+    );
+    let names: Vec<String> =
+        db::caches::list(tx.exec()).await.unwrap().iter().map(|cache| cache.name.to_string()).collect();
     assert_eq!(names, ["Main", "alone"]);
     let again = db::caches::NewCache {
         name: "Main".parse().unwrap(),
@@ -84,11 +88,8 @@ pub(super) async fn a_pack_key_is_used_once(fresh: Fresh) {
 }
 
 fn segments(count: u64) -> Vec<EncodedSegment> {
-    let segment = |seq: u64| EncodedSegment {
-        first_raw: seq * 1_000,
-        first_stored: seq * 300,
-        data: seq.to_le_bytes().to_vec(),
-    };
+    let segment =
+        |seq: u64| EncodedSegment { first_raw: seq * 1_000, first_stored: seq * 300, data: seq.to_le_bytes().to_vec() };
     (0..count).map(segment).collect()
 }
 
@@ -101,7 +102,10 @@ pub(super) async fn nars_keep_their_segments_in_order(fresh: Fresh) {
     tx.commit().await.unwrap();
     let mut conn = fresh.db.reader().await.unwrap();
     assert_eq!(db::nars::segment(conn.exec(), NarId(1), 0).await.unwrap(), None);
-    assert_eq!(db::nars::segment_at_raw(conn.exec(), NarId(2), 999).await.unwrap(), Some((0, 0_u64.to_le_bytes().to_vec())));
+    assert_eq!(
+        db::nars::segment_at_raw(conn.exec(), NarId(2), 999).await.unwrap(),
+        Some((0, 0_u64.to_le_bytes().to_vec()))
+    );
     for seq in [0, 1, 699] {
         let data = u64::from(seq).to_le_bytes().to_vec();
         assert_eq!(db::nars::segment(conn.exec(), NarId(3), seq).await.unwrap(), Some(data));

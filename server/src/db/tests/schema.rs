@@ -1,8 +1,11 @@
 //! Setting up, upgrading, and refusing what this version does not know.
 
+use std::path::Path;
+
 use snowbank_core::cut::CutParams;
 
 use super::Fresh;
+use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::db::exec::on_either;
 use crate::db::{self, Db, DbError, counters};
 
@@ -28,10 +31,9 @@ async fn pretend_step(db: &Db, version: i64) {
 
 pub(super) async fn a_newer_schema_is_refused(fresh: Fresh) {
     pretend_step(&fresh.db, 999).await;
-    for opened in [
-        Db::open(&fresh.config, &fresh.data_dir).await,
-        Db::open_existing(&fresh.config, &fresh.data_dir).await,
-    ] {
+    for opened in
+        [Db::open(&fresh.config, &fresh.data_dir).await, Db::open_existing(&fresh.config, &fresh.data_dir).await]
+    {
         let error = opened.unwrap_err();
         assert!(matches!(error, DbError::Newer { found: 999, .. }), "{error}");
         assert!(error.to_string().contains("newer version"), "{error}");
@@ -55,4 +57,33 @@ pub(super) async fn settings_and_identity_are_made_once(fresh: Fresh) {
     let second = db::instance::load_or_create(tx.exec(), "second", 8).await.unwrap();
     assert_eq!(first, second);
     assert_eq!((first.id.as_str(), first.epoch, first.created), ("first", 1, 7));
+}
+
+fn sqlite(path: &Path) -> DatabaseConfig {
+    DatabaseConfig { url: DatabaseUrl::Sqlite(path.to_owned()) }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_a_database_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text");
+    std::fs::write(&text, "no database at all, but long enough to be taken for the head of one".repeat(100)).unwrap();
+    for path in [folder.path().join("absent/snowbank.db"), folder.path().to_owned(), text] {
+        let message = Db::open(&sqlite(&path), folder.path()).await.unwrap_err().to_string();
+        assert!(message.contains(path.to_str().unwrap()), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_does_not_make_a_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snowbank.db");
+    let error = Db::open_existing(&sqlite(&path), folder.path()).await.unwrap_err();
+    assert!(matches!(error, DbError::Absent(_)), "{error}");
+    assert!(!path.exists());
+    // What a server that was killed in its first moment leaves.
+    std::fs::write(&path, "").unwrap();
+    let error = Db::open_existing(&sqlite(&path), folder.path()).await.unwrap_err();
+    assert!(matches!(error, DbError::Older(_)), "{error}");
+    Db::open(&sqlite(&path), folder.path()).await.unwrap();
 }

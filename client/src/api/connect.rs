@@ -1,0 +1,86 @@
+//! The HTTP client itself: certificates, proxies, connections.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::Certificate;
+use reqwest::redirect::Policy;
+
+use super::ApiError;
+use crate::config::Target;
+
+/// Files of certificate authorities to trust instead of the system's; the first that is set counts, as with Nix.
+const CERTIFICATE_VARIABLES: [&str; 2] = ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"];
+
+/// How long to wait for what does not move.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For a connection, TLS included.
+    pub connect: Duration,
+    /// For the next bytes, in either direction.
+    pub stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), stall: Duration::from_secs(90) }
+    }
+}
+
+/// A client that reads the proxy variables, and the certificates that the environment or the system names.
+pub(super) fn client(target: &Target, timeouts: &Timeouts) -> Result<reqwest::Client, ApiError> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("snowbank/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(timeouts.connect)
+        .tcp_nodelay(true)
+        // Servers and proxies close idle connections, often after a minute; a request on one that is being closed fails.
+        .pool_idle_timeout(Duration::from_secs(20))
+        // Bundles in flight get a connection each: over one of HTTP/2 they would share its flow control window, which
+        // proxies keep at 64 KiB.
+        .http1_only()
+        // A token goes to the address that it is for. A redirect is an error that names the new address.
+        .redirect(Policy::none());
+    let builder = if !target.server_url.starts_with("https:") {
+        // Without TLS nothing is verified; then a machine without certificates is no error, and none are loaded.
+        builder.tls_certs_only([])
+    } else if let Some(certificates) = certificates_of_environment()? {
+        builder.tls_certs_only(certificates)
+    } else {
+        builder
+    };
+    builder.build().map_err(|error| ApiError::unusable(target, &error))
+}
+
+fn certificates_of_environment() -> Result<Option<Vec<Certificate>>, ApiError> {
+    for variable in CERTIFICATE_VARIABLES {
+        if let Some(file) = env::var_os(variable).filter(|file| !file.is_empty()) {
+            return certificates(variable, Path::new(&file)).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn certificates(variable: &str, file: &Path) -> Result<Vec<Certificate>, ApiError> {
+    let failed = |reason: &dyn std::fmt::Display| ApiError::certificates(variable, file, reason);
+    let pem = fs::read(file).map_err(|error| failed(&error))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| failed(&error))?;
+    if certificates.is_empty() { Err(failed(&"it has no PEM certificate")) } else { Ok(certificates) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_file_that_cannot_be_used_is_named_with_its_variable() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().join("empty.pem");
+        fs::write(&empty, "no certificate\n").unwrap();
+        for file in [folder.path().join("none.pem"), empty] {
+            let error = certificates("NIX_SSL_CERT_FILE", &file).unwrap_err().to_string();
+            assert!(error.contains("NIX_SSL_CERT_FILE") && error.contains(file.to_str().unwrap()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! What can go wrong with a request, told apart, each with the next step.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use snowbank_core::wire::ErrorDetail;
+
+use crate::config::Target;
+use crate::exit::{Exit, Failure};
+
+/// A request that failed. The text names the server, the cause and what to do; never a token.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    kind: ApiErrorKind,
+    message: String,
+    code: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+/// The kinds of failure that someone treats differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ApiErrorKind {
+    /// No connection (address, network, TLS), or one that broke.
+    Unreachable,
+    /// Nothing moved for too long.
+    Timeout,
+    /// 401.
+    Unauthenticated,
+    /// 403.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 413: something on the way takes only smaller bodies.
+    TooLarge,
+    /// 429.
+    Busy,
+    /// 502, 503, 504: the server, or what it needs, is away for a moment.
+    Unavailable,
+    /// Any other status from 500 up.
+    Server,
+    /// 507.
+    StorageFull,
+    /// An answer that is not the protocol's.
+    Protocol,
+    /// Any other status from 300 up: the request was understood and refused.
+    Rejected,
+    /// This machine's side: a certificate file, an address, a token that cannot be sent.
+    Setup,
+}
+
+impl ApiError {
+    fn new(kind: ApiErrorKind, message: String) -> Self {
+        Self { kind, message, code: None, retry_after: None }
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub const fn kind(&self) -> ApiErrorKind {
+        self.kind
+    }
+
+    /// The server's word for it, one of [`snowbank_core::wire::code`].
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// How long the server asks to wait.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The code to exit with.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self.kind {
+            ApiErrorKind::Unreachable | ApiErrorKind::Timeout => Exit::Unreachable,
+            ApiErrorKind::Unauthenticated => Exit::Unauthenticated,
+            ApiErrorKind::Forbidden => Exit::Forbidden,
+            ApiErrorKind::NotFound => Exit::NotFound,
+            ApiErrorKind::Busy | ApiErrorKind::Unavailable | ApiErrorKind::Server => Exit::Server,
+            ApiErrorKind::Protocol => Exit::Unexpected,
+            ApiErrorKind::StorageFull => Exit::StorageFull,
+            ApiErrorKind::TooLarge | ApiErrorKind::Rejected => Exit::Refused,
+            ApiErrorKind::Setup => Exit::Config,
+        }
+    }
+
+    pub(super) const fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
+        self
+    }
+
+    /// An answer of another status than success.
+    pub(super) fn status(
+        target: &Target,
+        url: &str,
+        status: StatusCode,
+        detail: Option<ErrorDetail>,
+        location: Option<&str>,
+    ) -> Self {
+        let kind = kind_of(status);
+        let server = &target.server_url;
+        let said = detail.as_ref().map_or_else(
+            || format!("status {status}, and no word of a Snowbank server"),
+            |detail| detail.message.clone(),
+        );
+        let message = match kind {
+            ApiErrorKind::Unauthenticated if target.token.is_none() => format!(
+                "{server} wants a token and there is none ({said}); run `snowbank login NAME {server}`, or set \
+                 SNOWBANK_TOKEN"
+            ),
+            ApiErrorKind::Unauthenticated => format!(
+                "{server} does not accept the token from {} ({said}); log in again with a token that is valid there",
+                target.token_source
+            ),
+            ApiErrorKind::Forbidden => format!(
+                "the token from {} does not permit this at {server} ({said}); ask the operator for one with that \
+                 permission",
+                target.token_source
+            ),
+            ApiErrorKind::NotFound if detail.is_none() => {
+                format!("there is nothing at {url} ({said}); is {server} the address of a Snowbank server?")
+            }
+            ApiErrorKind::NotFound => format!(
+                "{server} has no cache `{}`, or the token from {} may not see it ({said})",
+                target.cache, target.token_source
+            ),
+            ApiErrorKind::TooLarge => {
+                format!("the request's body is too large for {server}, or for a proxy before it ({said})")
+            }
+            ApiErrorKind::Busy => format!("{server} is too busy ({said}); try again later"),
+            ApiErrorKind::StorageFull => format!("the storage of {server} is full ({said})"),
+            ApiErrorKind::Unavailable | ApiErrorKind::Server => format!("{server} failed ({said})"),
+            _ if status.is_redirection() => format!(
+                "{server} redirects to {}; log in with the address that it is to be used by",
+                location.unwrap_or("another address")
+            ),
+            _ => format!("{server} refuses the request to {url} ({said})"),
+        };
+        let request_id = detail.as_ref().and_then(|detail| detail.request_id.as_deref());
+        let message = request_id.map_or_else(|| message.clone(), |id| format!("{message} [request {id}]"));
+        Self { code: detail.map(|detail| detail.code), ..Self::new(kind, message) }
+    }
+
+    /// A connection that was not made, or that broke.
+    pub(super) fn transport(target: &Target, url: &str, error: &reqwest::Error) -> Self {
+        let server = &target.server_url;
+        if error.is_builder() {
+            let message = format!("{url} cannot be asked ({}); is the address right?", chain(error));
+            return Self::new(ApiErrorKind::Setup, message);
+        }
+        if error.is_timeout() {
+            let message = format!(
+                "no connection to {server} within the time allowed; is the address right, and does a firewall let it \
+                 through?"
+            );
+            return Self::new(ApiErrorKind::Timeout, message);
+        }
+        let cause = chain(error);
+        let lower = cause.to_lowercase();
+        let message = if !error.is_connect() {
+            format!("the connection to {server} broke ({cause})")
+        } else if refused(error) {
+            format!("cannot connect to {server}: connection refused; is snowbankd running there, and is the address right?")
+        } else if lower.contains("certificate") || lower.contains("tls") || lower.contains("handshake") {
+            format!(
+                "cannot connect to {server} securely ({cause}); for a certificate of your own authority, name the \
+                 authority's file in NIX_SSL_CERT_FILE or SSL_CERT_FILE"
+            )
+        } else if error.is_dns() || lower.contains("dns") {
+            format!("cannot connect to {server}: its name is not found ({cause}); is the address right?")
+        } else {
+            format!("cannot connect to {server} ({cause}); is the address right, and is the network up?")
+        };
+        Self::new(ApiErrorKind::Unreachable, message)
+    }
+
+    pub(super) fn stalled(target: &Target, url: &str, limit: Duration) -> Self {
+        let message = format!(
+            "{} has not moved for {} s (at {url}); try again later",
+            target.server_url,
+            limit.as_secs()
+        );
+        Self::new(ApiErrorKind::Timeout, message)
+    }
+
+    pub(super) fn cut_off(target: &Target, url: &str) -> Self {
+        let message = format!("{} ended its answer before it was complete (at {url})", target.server_url);
+        Self::new(ApiErrorKind::Unreachable, message)
+    }
+
+    pub(super) fn protocol(target: &Target, url: &str, reason: &dyn fmt::Display) -> Self {
+        let message = format!(
+            "cannot understand the answer of {} (at {url}): {reason}; is it a Snowbank server of this version?",
+            target.server_url
+        );
+        Self::new(ApiErrorKind::Protocol, message)
+    }
+
+    pub(super) fn unusable(target: &Target, error: &reqwest::Error) -> Self {
+        let message = format!(
+            "cannot make connections to {} ({}); without certificates in the system, name a file of them in \
+             NIX_SSL_CERT_FILE or SSL_CERT_FILE",
+            target.server_url,
+            chain(error)
+        );
+        Self::new(ApiErrorKind::Setup, message)
+    }
+
+    pub(super) fn certificates(variable: &str, file: &Path, reason: &dyn fmt::Display) -> Self {
+        let message = format!(
+            "the certificates in {} cannot be used: {reason}; {variable} names that file, correct or unset it",
+            file.display()
+        );
+        Self::new(ApiErrorKind::Setup, message)
+    }
+
+    pub(super) fn token_unusable(target: &Target) -> Self {
+        let message = format!(
+            "the token from {} has characters that no token has; log in again",
+            target.token_source
+        );
+        Self::new(ApiErrorKind::Setup, message)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(kind: ApiErrorKind, retry_after: Option<Duration>) -> Self {
+        Self::new(kind, format!("{kind:?}")).with_retry_after(retry_after)
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self::new(error.exit(), error)
+    }
+}
+
+fn kind_of(status: StatusCode) -> ApiErrorKind {
+    match status.as_u16() {
+        401 => ApiErrorKind::Unauthenticated,
+        403 => ApiErrorKind::Forbidden,
+        404 => ApiErrorKind::NotFound,
+        // The server waited for this side: the line is slow or was interrupted.
+        408 => ApiErrorKind::Unavailable,
+        413 => ApiErrorKind::TooLarge,
+        429 => ApiErrorKind::Busy,
+        502..=504 => ApiErrorKind::Unavailable,
+        507 => ApiErrorKind::StorageFull,
+        500.. => ApiErrorKind::Server,
+        _ => ApiErrorKind::Rejected,
+    }
+}
+
+/// The causes of `error` without the first, whose text repeats the address.
+fn chain(error: &reqwest::Error) -> String {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if causes.last() != Some(&text) {
+            causes.push(text);
+        }
+        next = cause.source();
+    }
+    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+}
+
+fn refused(error: &reqwest::Error) -> bool {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}

@@ -1,0 +1,112 @@
+//! How often and after how long a failed request is repeated.
+//!
+//! Waiting doubles from a quarter of a second to 15 seconds, with jitter so that a fleet of clients does not come back as
+//! one, and is never shorter than the server's `Retry-After`. How many attempts there are depends on what failed: a full
+//! disk does not empty itself, a busy server gets free.
+
+use std::time::Duration;
+
+use super::{ApiError, ApiErrorKind};
+
+const FIRST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(15);
+/// The longest that a server is obeyed that asks to wait.
+const LONGEST_ASKED_FOR: Duration = Duration::from_secs(120);
+
+/// The attempts at one request.
+#[derive(Debug)]
+pub struct Backoff {
+    /// Whether the server had answered anything before.
+    reached: bool,
+    /// Failed attempts so far.
+    failed: u32,
+}
+
+impl Backoff {
+    pub(super) const fn new(reached: bool) -> Self {
+        Self { reached, failed: 0 }
+    }
+
+    /// Waits until the request may be repeated.
+    ///
+    /// # Errors
+    /// `error` itself, when it is of a kind that does not pass or has been waited for long enough.
+    pub async fn wait(&mut self, error: ApiError) -> Result<(), ApiError> {
+        let Some(delay) = self.next(&error) else { return Err(error) };
+        tracing::info!("{error}; trying again in {:.1} s", delay.as_secs_f32());
+        tokio::time::sleep(delay).await;
+        Ok(())
+    }
+
+    /// How long to wait after one more failure; `None` to give up.
+    fn next(&mut self, error: &ApiError) -> Option<Duration> {
+        self.failed += 1;
+        let attempts = match error.kind() {
+            // A wrong address should be told at once; a server that is being restarted comes back.
+            ApiErrorKind::Unreachable if !self.reached => 4,
+            ApiErrorKind::Unreachable | ApiErrorKind::Unavailable => 9,
+            ApiErrorKind::Busy => 60,
+            ApiErrorKind::Server => 5,
+            ApiErrorKind::Timeout | ApiErrorKind::StorageFull => 3,
+            _ => 1,
+        };
+        if self.failed >= attempts {
+            return None;
+        }
+        let doubled = FIRST.saturating_mul(1 << (self.failed - 1).min(16)).min(LONGEST);
+        let asked_for = error.retry_after().unwrap_or_default().min(LONGEST_ASKED_FOR);
+        Some(asked_for + jittered(doubled))
+    }
+}
+
+/// Between half of `delay` and all of it.
+pub(crate) fn jittered(delay: Duration) -> Duration {
+    // Without randomness there is no jitter, which only matters to a fleet.
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    delay.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(kind: ApiErrorKind, retry_after: Option<u64>) -> ApiError {
+        ApiError::for_tests(kind, retry_after.map(Duration::from_secs))
+    }
+
+    fn attempts(reached: bool, kind: ApiErrorKind) -> usize {
+        let mut backoff = Backoff::new(reached);
+        1 + std::iter::from_fn(|| backoff.next(&failure(kind, None))).count()
+    }
+
+    #[test]
+    fn what_cannot_pass_is_not_repeated() {
+        use ApiErrorKind::{Forbidden, NotFound, Rejected, TooLarge, Unauthenticated};
+        for kind in [Unauthenticated, Forbidden, NotFound, Rejected, TooLarge] {
+            assert_eq!(attempts(true, kind), 1, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_never_answered_is_given_up_sooner() {
+        assert!(attempts(false, ApiErrorKind::Unreachable) < attempts(true, ApiErrorKind::Unreachable));
+    }
+
+    #[test]
+    fn the_server_is_obeyed_within_reason() {
+        let mut backoff = Backoff::new(true);
+        let delay = backoff.next(&failure(ApiErrorKind::Busy, Some(7))).unwrap();
+        assert!((Duration::from_secs(7)..Duration::from_secs(8)).contains(&delay), "{delay:?}");
+        let delay = backoff.next(&failure(ApiErrorKind::Busy, Some(100_000))).unwrap();
+        assert!(delay < LONGEST_ASKED_FOR + LONGEST, "{delay:?}");
+    }
+
+    #[test]
+    fn waits_grow_up_to_a_limit() {
+        let mut backoff = Backoff::new(true);
+        let delays: Vec<_> =
+            std::iter::from_fn(|| backoff.next(&failure(ApiErrorKind::Busy, None))).take(20).collect();
+        assert!(delays[0] <= FIRST && delays.iter().all(|delay| *delay <= LONGEST), "{delays:?}");
+        assert!(delays[19] >= LONGEST / 2);
+    }
+}

@@ -1,0 +1,23 @@
+//! The subcommands: each takes its arguments, calls what does the work, and prints the outcome.
+
+pub mod login;
+pub mod push;
+pub mod use_cache;
+pub mod verify_receipts;
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Exit, Failure};
+
+/// Runs the subcommand that was asked for.
+///
+/// # Errors
+/// What made it fail, with the code to exit with.
+pub async fn run(cli: Cli) -> Result<Exit, Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Login(args) => login::run(&global, args).await,
+        Command::Push(args) => push::run(&global, args).await,
+        Command::Use(args) => use_cache::run(&global, args).await,
+        Command::VerifyReceipts(args) => verify_receipts::run(&global, args).await,
+    }
+}

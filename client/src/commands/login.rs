@@ -1,0 +1,112 @@
+//! `snowbank login`: remembers a server and its token, after asking the server whether it takes it.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead, IsTerminal, Write as _};
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use snowbank_core::cache_name::CacheName;
+use snowbank_core::wire::WhoAmI;
+use zeroize::Zeroizing;
+
+use crate::api::Api;
+use crate::cli::{GlobalArgs, LoginArgs};
+use crate::config::{
+    ClientConfig, Environment, Login, Secret, ServerName, Target, normalized_url, read_token, read_token_file, remember,
+};
+use crate::exit::{Exit, Failure};
+
+/// What errors and messages call standard input.
+const STANDARD_INPUT: &str = "standard input";
+
+/// Runs `snowbank login`.
+///
+/// # Errors
+/// No token, a server that cannot be reached or refuses it, a file that cannot be written.
+pub async fn run(global: &GlobalArgs, args: LoginArgs) -> Result<Exit, Failure> {
+    let name: ServerName = args.name.parse()?;
+    let url = normalized_url(&args.url)?;
+    let config_file = ClientConfig::user_file(global)?;
+    let (token, token_source) = token(&args).await?;
+    let whoami = if args.offline { None } else { Some(ask(&url, &token, &token_source).await?) };
+
+    let login = Login { name, url, token, make_default: args.default };
+    let (token_file, is_default) = remember(&config_file, &login)?;
+    if !global.quiet {
+        let subject = whoami.as_ref().map_or_else(String::new, |whoami| format!(" as {}", whoami.subject));
+        let default = if is_default { ", the default server" } else { "" };
+        let mut text = format!("Logged in to {} ({}){subject}{default}.\n", login.name, login.url);
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "The token from {token_source} is now in {}.", token_file.display());
+        for (pattern, permissions) in whoami.iter().flat_map(|whoami| &whoami.caches) {
+            let _ = writeln!(text, "  {pattern}: {}", permissions.join(", "));
+        }
+        io::stderr().write_all(text.as_bytes())?;
+    }
+    Ok(Exit::Success)
+}
+
+/// Asks the server who the token's bearer is.
+async fn ask(url: &str, token: &Secret, token_source: &str) -> Result<WhoAmI, Failure> {
+    // The question is about no cache; this one only fills the place.
+    let cache = CacheName::new("main").map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let target =
+        Target { server_url: url.to_owned(), cache, token: Some(token.clone()), token_source: token_source.to_owned() };
+    Ok(Api::new(&target)?.whoami().await?)
+}
+
+/// The token, and where it came from: `--token-file`, the environment, standard input.
+async fn token(args: &LoginArgs) -> Result<(Secret, String), Failure> {
+    if let Some(file) = &args.token_file {
+        return Ok((read_token_file(file)?, file.display().to_string()));
+    }
+    if let Some(source) = Environment::read_token()? {
+        return Ok((source.read()?, source.to_string()));
+    }
+    let secret = if io::stdin().is_terminal() {
+        prompt(&format!("Token for {}: ", args.url)).await?
+    } else {
+        blocking(|| Ok(read_token(io::stdin().lock(), STANDARD_INPUT)?)).await?
+    };
+    Ok((secret, STANDARD_INPUT.to_owned()))
+}
+
+/// Asks on the terminal, without echo.
+async fn prompt(question: &str) -> Result<Secret, Failure> {
+    io::stderr().write_all(question.as_bytes())?;
+    // Held by this future, not by the thread that waits for the line: a signal drops the future, and the echo is back.
+    let echo = EchoOff::new()?;
+    let line = blocking(|| {
+        let mut line = Zeroizing::new(String::with_capacity(4096));
+        io::stdin().lock().read_line(&mut line)?;
+        Ok(line)
+    })
+    .await;
+    drop(echo);
+    io::stderr().write_all(b"\n")?;
+    Ok(read_token(line?.as_bytes(), STANDARD_INPUT)?)
+}
+
+/// Runs what waits for input on a thread of its own, so that signals are still answered.
+async fn blocking<T: Send + 'static>(wait: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(wait).await.map_err(|error| Failure::new(Exit::Unexpected, error))?
+}
+
+/// While it lives, the terminal does not show what is typed.
+struct EchoOff(Termios);
+
+impl EchoOff {
+    fn new() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for EchoOff {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no echo.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
+}

@@ -1,0 +1,13 @@
+//! The `snowbank` client as a library: everything but the process's entry point, so that tests can call it.
+//!
+//! Arrows fall one way: `commands` → `push` → {`api`, `store`} → `config` → `exit`; `cli` holds clap types only and
+//! knows none of them.
+
+pub mod api;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod exit;
+pub mod progress;
+pub mod push;
+pub mod store;

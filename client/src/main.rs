@@ -1,0 +1,64 @@
+//! `snowbank`: parses the command line, sets up messages and signals, runs the subcommand, prints what went wrong.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use snowbank_client::cli::{Cli, GlobalArgs};
+use snowbank_client::commands;
+use snowbank_client::exit::{Exit, Failure};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    set_up_messages(&cli.global);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(Err(error.into())),
+    };
+    let outcome = runtime.block_on(async {
+        let (mut interrupt, mut terminate) = signals()?;
+        // The subcommand's future is dropped at a signal, and with it what it holds: requests, files, the terminal.
+        tokio::select! {
+            outcome = commands::run(cli) => outcome,
+            _ = interrupt.recv() => Ok(Exit::Interrupted),
+            _ = terminate.recv() => Ok(Exit::Terminated),
+        }
+    });
+    // A thread that reads a file or waits for input is not waited for.
+    runtime.shutdown_background();
+    report(outcome)
+}
+
+fn signals() -> io::Result<(Signal, Signal)> {
+    Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+}
+
+fn report(outcome: Result<Exit, Failure>) -> ExitCode {
+    let exit = outcome.unwrap_or_else(|failure| {
+        // Where standard error is closed, the code still tells.
+        let _ = writeln!(io::stderr(), "snowbank: error: {failure}");
+        failure.exit
+    });
+    exit.into()
+}
+
+/// Messages go to standard error, plainly: `WARN text`. `-q` leaves errors, `-v` and `-vv` add more.
+fn set_up_messages(global: &GlobalArgs) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    // Other crates' messages are for -vv only.
+    let theirs = if global.verbose > 1 { "info" } else { "error" };
+    let filter = format!("{theirs},snowbank_client={level},snowbank={level}");
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .without_time()
+        .with_target(false)
+        .init();
+}

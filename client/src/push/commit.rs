@@ -1,0 +1,93 @@
+//! Committing one batch of paths, as often as it takes to get an answer for each.
+//!
+//! What was answered before a connection broke stands; only the rest is asked again. A path that was committed by an
+//! attempt whose answer was lost comes back as present, with its receipt.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit, code};
+
+use crate::api::{Api, ApiError, jittered};
+
+/// Attempts at a path for which the server says that it failed for a reason that passes.
+const ATTEMPTS: u32 = 4;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// Paths to commit in one request.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// By number, references first.
+    pub(super) paths: Vec<(u32, PathCommit)>,
+}
+
+/// Commits a batch; each answer goes to `on_line` once, with the number of its path.
+///
+/// # Errors
+/// The failure that was not waited for any longer, and what is still without an answer.
+pub(super) async fn commit(
+    api: &Api,
+    batch: Batch,
+    mut on_line: impl FnMut(u32, CommitLine),
+) -> Result<(), (ApiError, Batch)> {
+    let mut left = batch.paths;
+    let mut backoff = api.backoff();
+    for attempt in 1.. {
+        let mut answered: HashMap<String, Option<CommitLine>> = HashMap::new();
+        let (numbers, paths): (Vec<u32>, Vec<PathCommit>) = left.into_iter().unzip();
+        let request = CommitRequest { paths };
+        let number: HashMap<&str, u32> =
+            request.paths.iter().map(|path| path.store_path.as_str()).zip(numbers.iter().copied()).collect();
+        let result = api
+            .commit(&request, |line| {
+                let Some(store_path) = store_path(&line).map(str::to_owned) else { return };
+                let Some(number) = number.get(store_path.as_str()) else { return };
+                if passes(&line) && attempt < ATTEMPTS {
+                    answered.insert(store_path, Some(line));
+                } else if answered.insert(store_path, None).is_none() {
+                    on_line(*number, line);
+                }
+            })
+            .await;
+        left = numbers
+            .into_iter()
+            .zip(request.paths)
+            .filter(|(_, path)| !matches!(answered.get(&path.store_path), Some(None)))
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        match result {
+            Ok(()) if attempt < ATTEMPTS => tokio::time::sleep(jittered(FIRST_WAIT * (1 << attempt))).await,
+            Ok(()) => {
+                // The server went on to leave these out.
+                for (number, path) in left {
+                    let message = "the server gave no answer for it".to_owned();
+                    on_line(number, CommitLine::Error { store_path: path.store_path, code: code::INTERNAL.to_owned(), message });
+                }
+                return Ok(());
+            }
+            Err(error) => match backoff.wait(error).await {
+                Ok(()) => {}
+                Err(error) => return Err((error, Batch { paths: left })),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Whether another attempt may come out better.
+fn passes(line: &CommitLine) -> bool {
+    let CommitLine::Error { code, .. } = line else { return false };
+    [code::BUSY, code::STORAGE_UNAVAILABLE, code::INTERNAL].contains(&code.as_str())
+}
+
+fn store_path(line: &CommitLine) -> Option<&str> {
+    match line {
+        CommitLine::Receipt(receipt) => Some(&receipt.store_path),
+        CommitLine::ChunksMissing { store_path, .. }
+        | CommitLine::Different { store_path, .. }
+        | CommitLine::Error { store_path, .. } => Some(store_path),
+        CommitLine::Heartbeat | CommitLine::End { .. } => None,
+    }
+}

@@ -1,0 +1,87 @@
+//! What stops a push as a whole.
+
+use std::io;
+use std::path::PathBuf;
+
+use snowbank_core::cut::CutParamsError;
+use snowbank_core::store_path::StoreDir;
+
+use crate::api::ApiError;
+use crate::exit::{Exit, Failure};
+use crate::store::StoreError;
+
+/// A push that could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushError {
+    /// The server, or the way to it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The Nix store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The cache is for another store.
+    #[error(
+        "the cache holds paths of {cache}, and this store's are in {local}; push to a cache that was created for {local}"
+    )]
+    StoreDir {
+        /// The cache's store directory.
+        cache: String,
+        /// This machine's.
+        local: StoreDir,
+    },
+    /// The server is newer than this program, or wrong.
+    #[error("the server asks for a way of cutting that cannot be used")]
+    Cut(#[from] CutParamsError),
+    /// The server named a key that is none.
+    #[error("the server names {key:?} as a key of the cache, which is none")]
+    Key {
+        /// As it was named.
+        key: String,
+    },
+    /// Receipts cannot be written.
+    #[error("cannot write receipts to {}", .path.display())]
+    Receipts {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Standard input was to name what to push.
+    #[error("cannot read installables from standard input")]
+    Input(#[source] io::Error),
+    /// Nothing was named on standard input either.
+    #[error("standard input named nothing to push; did the command before the pipe fail?")]
+    NothingNamed,
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    /// A fault of this program.
+    #[error("the push stopped by a fault of this program ({0}); please report it, and run the push again")]
+    Internal(String),
+}
+
+impl PushError {
+    /// The code to exit with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Api(error) => error.exit(),
+            Self::Store(_) => Exit::Store,
+            Self::StoreDir { .. } => Exit::Refused,
+            Self::NothingNamed => Exit::Usage,
+            _ => Exit::Unexpected,
+        }
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Api(error) => error.into(),
+            PushError::Store(error) => error.into(),
+            error => Self::new(error.exit(), error),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What came of each path: counted, written as receipts at once, told to people.
+//!
+//! Invariants: a path has one line, written to the file before anything that depends on it goes on, so that a push that is
+//! cut off leaves the receipts of what it did; the code to exit with is 0 only when every path is in the cache or is
+//! upstream's.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use snowbank_core::hash::NarHash;
+use snowbank_core::receipt::{Receipt, ReceiptLine, ReceiptStatus};
+
+use super::PushError;
+use super::plan::{Plan, Target};
+use crate::exit::Exit;
+use crate::progress::{Bytes, Progress};
+
+/// Where the ledger goes.
+#[derive(Debug, Clone, Default)]
+pub struct LedgerOptions {
+    /// A file for receipts; what is in it is replaced.
+    pub receipts: Option<PathBuf>,
+    /// Whether receipts and the summary go to standard output as JSON lines.
+    pub json: bool,
+    /// Whether people are told of each path, not only of those that failed.
+    pub verbose: bool,
+}
+
+/// What came of a push, as numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Paths that this push made visible.
+    pub uploaded: u64,
+    /// Paths that the cache had.
+    pub present: u64,
+    /// Paths left to upstream.
+    pub skipped: u64,
+    /// Paths that the cache has with other contents.
+    pub different: u64,
+    /// Paths that were not pushed.
+    pub failed: u64,
+    /// Paths that a dry run found missing.
+    pub missing: u64,
+    /// Bytes of NAR of the uploaded paths.
+    pub nar_bytes: u64,
+    /// Bytes of NAR that the cache did not have.
+    pub new_bytes: u64,
+    /// Chunks that were sent.
+    pub chunks_sent: u64,
+    /// Bytes of bundles that were sent.
+    pub sent_bytes: u64,
+    /// Time since the push began.
+    pub elapsed_ms: u64,
+}
+
+/// The record of one push.
+#[derive(Debug)]
+pub struct Ledger {
+    options: LedgerOptions,
+    file: Option<File>,
+    progress: Arc<Progress>,
+    started: Instant,
+    exit: Exit,
+    /// Counts; the pipeline adds what it sends.
+    pub(super) summary: Summary,
+}
+
+impl Ledger {
+    /// An empty ledger; its file is created.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn open(options: LedgerOptions, progress: &Arc<Progress>) -> Result<Self, PushError> {
+        let create = |path: &PathBuf| {
+            File::create(path).map_err(|source| PushError::Receipts { path: path.clone(), source })
+        };
+        let file = options.receipts.as_ref().map(create).transpose()?;
+        Ok(Self {
+            options,
+            file,
+            progress: Arc::clone(progress),
+            started: Instant::now(),
+            exit: Exit::Success,
+            summary: Summary::default(),
+        })
+    }
+
+    /// The cache has a path, as its receipt says.
+    pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), PushError> {
+        match receipt.status {
+            ReceiptStatus::Uploaded => {
+                self.summary.uploaded += 1;
+                self.summary.nar_bytes += receipt.nar_size;
+            }
+            ReceiptStatus::Present => self.summary.present += 1,
+        }
+        if self.options.verbose {
+            let stats = receipt.stats.map_or_else(String::new, |stats| format!(", {} sent", Bytes(stats.bytes_sent)));
+            let Receipt { status, store_path, nar_size, .. } = &receipt;
+            self.progress.say(&format!("{status}: {store_path} ({}{stats})", Bytes(*nar_size)));
+        }
+        self.line(&ReceiptLine::Receipt(receipt))
+    }
+
+    /// The cache has a path with other contents.
+    pub(super) fn different(
+        &mut self,
+        store_path: String,
+        nar_hash: NarHash,
+        cache_nar_hash: Option<NarHash>,
+    ) -> Result<(), PushError> {
+        self.summary.different += 1;
+        self.exit = self.exit.worse(Exit::Different);
+        let theirs = cache_nar_hash.map_or_else(|| "another NAR hash".to_owned(), |hash| hash.to_string());
+        self.progress.say(&format!(
+            "error: {store_path}: the cache has it with other contents ({theirs}, here {nar_hash}); the first stays"
+        ));
+        self.line(&ReceiptLine::Different { store_path, nar_hash, cache_nar_hash })
+    }
+
+    /// A path is left to upstream.
+    pub(super) fn skipped(
+        &mut self,
+        store_path: String,
+        nar_hash: NarHash,
+        signed_by: String,
+    ) -> Result<(), PushError> {
+        self.summary.skipped += 1;
+        if self.options.verbose {
+            self.progress.say(&format!("skipped: {store_path} (signed by {signed_by})"));
+        }
+        self.line(&ReceiptLine::SkippedUpstream { store_path, nar_hash, signed_by })
+    }
+
+    /// A path was not pushed; people are told.
+    pub(super) fn failed(&mut self, store_path: String, reason: String, exit: Exit) -> Result<(), PushError> {
+        self.progress.say(&format!("error: {store_path}: {reason}"));
+        self.given_up(store_path, reason, exit)
+    }
+
+    /// A path was not pushed, for a reason that people are told of elsewhere.
+    pub(super) fn given_up(&mut self, store_path: String, reason: String, exit: Exit) -> Result<(), PushError> {
+        self.summary.failed += 1;
+        self.exit = self.exit.worse(exit);
+        self.line(&ReceiptLine::Failed { store_path, reason })
+    }
+
+    /// What a push would do, and this one does not.
+    pub(super) fn would_push(&mut self, plan: &Plan, target: &Target) -> Result<(), PushError> {
+        for path in &plan.paths {
+            self.summary.missing += 1;
+            let store_path = target.full(&path.info.path);
+            let line = if self.options.json {
+                let (nar_hash, nar_size) = (path.info.nar_hash, path.info.nar_size);
+                serde_json::json!({
+                    "status": "missing", "store_path": store_path, "nar_hash": nar_hash, "nar_size": nar_size,
+                })
+                .to_string()
+            } else {
+                store_path
+            };
+            self.print(&line)?;
+        }
+        Ok(())
+    }
+
+    /// The code that what came of the paths amounts to.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The numbers so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Summary { elapsed_ms, ..self.summary }
+    }
+
+    /// Prints the summary as JSON, if JSON is wanted.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn finish(&mut self) -> Result<(), PushError> {
+        if self.options.json {
+            let line = serde_json::json!({ "summary": self.summary() }).to_string();
+            self.print(&line)?;
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &ReceiptLine) -> Result<(), PushError> {
+        if self.file.is_none() && !self.options.json {
+            return Ok(());
+        }
+        let mut text = serde_json::to_string(line).map_err(|error| PushError::Internal(error.to_string()))?;
+        if self.options.json {
+            self.print(&text)?;
+        }
+        if let (Some(file), Some(path)) = (&mut self.file, &self.options.receipts) {
+            text.push('\n');
+            // One write without a buffer: the line is there, whatever happens next.
+            let failed = |source| PushError::Receipts { path: path.clone(), source };
+            file.write_all(text.as_bytes()).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn print(&self, line: &str) -> Result<(), PushError> {
+        writeln!(io::stdout().lock(), "{line}").map_err(PushError::Output)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { uploaded, present, skipped, different, failed, missing, nar_bytes, new_bytes, .. } = self;
+        if *missing > 0 {
+            write!(f, "{missing} missing, ")?;
+        }
+        write!(f, "{uploaded} uploaded, {present} present")?;
+        for (count, word) in [(skipped, "left to upstream"), (different, "different"), (failed, "failed")] {
+            if *count > 0 {
+                write!(f, ", {count} {word}")?;
+            }
+        }
+        if *uploaded > 0 {
+            let saved = nar_bytes.saturating_sub(*new_bytes).saturating_mul(100).checked_div(*nar_bytes);
+            let (nar, new, sent) = (Bytes(*nar_bytes), Bytes(*new_bytes), Bytes(self.sent_bytes));
+            write!(f, "; {nar} of NARs, {new} of it new ({}% deduplicated), {sent} sent", saved.unwrap_or(0))?;
+        }
+        write!(f, "; {:.1} s", Duration::from_millis(self.elapsed_ms).as_secs_f32())
+    }
+}

@@ -1,0 +1,325 @@
+//! The pipeline against a server in memory that checks what it is sent.
+
+mod fake;
+mod tree;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use snowbank_core::receipt::{ReceiptLine, ReceiptStatus};
+use snowbank_core::store_path::StoreDir;
+use snowbank_core::wire::code;
+use tokio::sync::mpsc::unbounded_channel;
+
+use self::fake::{FakeServer, Faults};
+use self::tree::Tree;
+use super::{Pipeline, Push, Tuning};
+use crate::exit::Exit;
+use crate::progress::{Progress, Style};
+use crate::push::plan::{Plan, Target};
+use crate::push::{Ledger, LedgerOptions, PushError, PushOptions, Summary, plan};
+use crate::store::PathInfo;
+
+/// What came of a push.
+struct Outcome {
+    result: Result<(), PushError>,
+    lines: Vec<ReceiptLine>,
+    exit: Exit,
+    summary: Summary,
+    /// Bytes of the budget that were not given back.
+    held: usize,
+}
+
+impl Outcome {
+    #[track_caller]
+    fn success(self) -> Self {
+        assert!(self.result.is_ok() && self.exit == Exit::Success, "{:?} {:?} {:?}", self.result, self.exit, self.lines);
+        self
+    }
+
+    fn uploaded(&self) -> Vec<&str> {
+        let uploaded = |line: &&ReceiptLine| {
+            matches!(line, ReceiptLine::Receipt(receipt) if receipt.status == ReceiptStatus::Uploaded)
+        };
+        self.lines.iter().filter(uploaded).map(ReceiptLine::store_path).collect()
+    }
+
+    fn failed(&self) -> Vec<(&str, &str)> {
+        let failed = |line| match line {
+            &ReceiptLine::Failed { ref store_path, ref reason } => Some((store_path.as_str(), reason.as_str())),
+            _ => None,
+        };
+        self.lines.iter().filter_map(failed).collect()
+    }
+}
+
+async fn push(server: &FakeServer, infos: Vec<PathInfo>, tree: &Tree) -> Outcome {
+    push_tuned(server, infos, tree, |tuning| tuning).await
+}
+
+async fn push_tuned(
+    server: &FakeServer,
+    infos: Vec<PathInfo>,
+    tree: &Tree,
+    tune: impl FnOnce(Tuning) -> Tuning,
+) -> Outcome {
+    let api = server.api();
+    let progress = Arc::new(Progress::new(Style::Silent));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let receipts = Some(file.path().to_owned());
+    let mut ledger = Ledger::open(LedgerOptions { receipts, ..LedgerOptions::default() }, &progress).unwrap();
+    let target = Target::new(api.cache_info().await.unwrap(), &StoreDir::default()).unwrap();
+    let options = PushOptions { jobs: 3, closure: true, upstream_filter: true, dry_run: false };
+    let wanted = plan::choose(infos, &[], options, &target, &mut ledger).unwrap();
+    let missing = plan::ask(&api, wanted, &target, &mut ledger).await.unwrap();
+    let plan = Plan::new(missing, |path| tree.root(path));
+    let (events, mut reports) = unbounded_channel();
+    let parts = Push { api: &api, target: &target, plan: &plan, ledger: &mut ledger, progress: &progress };
+    let tuning = tune(Tuning::of(&target.cache));
+    let mut pipeline = Pipeline::new(parts, 3, tuning, events);
+    let mut result = pipeline.run(&mut reports).await;
+    if let Err(error) = &result
+        && let Err(worse) = pipeline.wind_down(error, &mut reports).await
+    {
+        result = Err(worse);
+    }
+    assert_eq!(pipeline.unfinished, 0);
+    let budget = pipeline.reading.budget.clone();
+    pipeline.tasks.shutdown().await;
+    drop((pipeline, reports));
+    let held = tuning.budget_bytes as usize - budget.free();
+    let (exit, summary) = (ledger.exit(), ledger.summary());
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let lines: Vec<ReceiptLine> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let distinct: HashSet<&str> = lines.iter().map(ReceiptLine::store_path).collect();
+    assert_eq!(distinct.len(), lines.len(), "each path has one line");
+    Outcome { result, lines, exit, summary, held }
+}
+
+#[tokio::test]
+async fn what_was_pushed_is_there_byte_for_byte_references_first() {
+    let (server, mut tree) = (FakeServer::start(Faults::default()).await, Tree::new());
+    let a = tree.add("a", &[], 3_000_000);
+    let b = tree.add("b", &[&a], 10);
+    let c = tree.add("c", &[&a, &b], 700_000);
+    let infos = vec![a, b, c];
+    let outcome = push(&server, infos.clone(), &tree).await.success();
+    assert_eq!(outcome.uploaded().len(), 3);
+    assert_eq!(outcome.held, 0, "all memory is given back");
+    server.assert_holds(&infos, &tree);
+
+    let requests = server.requests().len();
+    let again = push(&server, infos, &tree).await.success();
+    assert_eq!((again.summary.present, again.summary.uploaded), (3, 0));
+    assert_eq!(server.requests().len() - requests, 2, "the cache, and one question: {:?}", server.requests());
+}
+
+#[tokio::test]
+async fn a_rebuild_sends_nothing_but_commits() {
+    let (server, mut tree) = (FakeServer::start(Faults::default()).await, Tree::new());
+    let old = tree.add("old", &[], 10);
+    let new = tree.add("new", &[], 20);
+    let built = tree.add("built", &[&old], 2_000_000);
+    let rebuilt = tree.rebuild(&built, &old, &new);
+    push(&server, vec![old, new, built], &tree).await.success();
+    let outcome = push(&server, vec![rebuilt.clone()], &tree).await.success();
+    assert_eq!((outcome.summary.uploaded, outcome.summary.chunks_sent), (1, 0));
+    server.assert_holds(&[rebuilt], &tree);
+}
+
+#[tokio::test]
+async fn bundles_shrink_until_they_pass_and_stay_small() {
+    let faults = Faults { body_limit: Some(1 << 20), ..Faults::default() };
+    let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
+    let infos = vec![tree.add("noise", &[], 30_000_000)];
+    push(&server, infos.clone(), &tree).await.success();
+    server.assert_holds(&infos, &tree);
+    let bundles: Vec<_> = server.requests().into_iter().filter(|request| request.endpoint == "chunks").collect();
+    let refused = bundles.iter().filter(|request| request.status == 413).count();
+    assert!((3..=8).contains(&refused), "{refused} of {}", bundles.len());
+    let last_refused = bundles.iter().rposition(|request| request.status == 413).unwrap();
+    assert!(last_refused < 16, "it learns: {last_refused} of {}", bundles.len());
+    assert!(bundles.len() < 60, "no smaller than need be: {}", bundles.len());
+}
+
+#[tokio::test]
+async fn chunks_that_the_server_lost_are_sent_again() {
+    let faults = Faults { lose_chunks: 3, ..Faults::default() };
+    let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
+    let a = tree.add("a", &[], 2_000_000);
+    let b = tree.add("b", &[&a], 1_000_000);
+    let infos = vec![a, b];
+    let outcome = push(&server, infos.clone(), &tree).await.success();
+    assert_eq!(outcome.uploaded().len(), 2);
+    server.assert_holds(&infos, &tree);
+}
+
+#[tokio::test]
+async fn a_server_that_loses_chunks_for_ever_is_given_up() {
+    let faults = Faults { lose_chunks: usize::MAX, ..Faults::default() };
+    let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
+    let a = tree.add("a", &[], 100_000);
+    let b = tree.add("b", &[&a], 10);
+    let outcome = push(&server, vec![a, b], &tree).await;
+    assert_eq!((outcome.failed().len(), outcome.exit), (2, Exit::Server), "{:?}", outcome.lines);
+    assert!(server.requests().len() < 40, "{}", server.requests().len());
+}
+
+#[tokio::test]
+async fn a_damaged_path_and_what_refers_to_it_fail_and_the_rest_is_pushed() {
+    let (server, mut tree) = (FakeServer::start(Faults::default()).await, Tree::new());
+    let bad = tree.add("bad", &[], 500_000);
+    let referrer = tree.add("referrer", &[&bad], 10);
+    let above = tree.add("above", &[&referrer], 10);
+    let lost = tree.add("lost", &[], 10);
+    let good = tree.add("good", &[], 500_000);
+    tree.damage(&bad);
+    tree.lose(&lost);
+    let outcome = push(&server, vec![bad.clone(), referrer, above, lost, good.clone()], &tree).await;
+    assert!(outcome.result.is_ok());
+    assert_eq!(outcome.exit, Exit::Damaged);
+    assert_eq!(outcome.uploaded(), [tree::full(&good.path)]);
+    let failed = outcome.failed();
+    assert_eq!(failed.len(), 4, "{failed:?}");
+    let (_, reason) = failed.iter().find(|(path, _)| *path == tree::full(&bad.path)).unwrap();
+    for word in [bad.nar_hash.to_string(), format!("nix-store --repair-path {}", tree::full(&bad.path))] {
+        assert!(reason.contains(&word), "{reason}");
+    }
+    assert_eq!(failed.iter().filter(|(_, reason)| reason.contains("refers to")).count(), 2);
+    server.assert_holds(&[good], &tree);
+}
+
+#[tokio::test]
+async fn a_refused_path_takes_its_referrers_with_it_and_a_different_one_does_not() {
+    let (refused, different) = (Tree::name("refused"), Tree::name("different"));
+    let faults = Faults {
+        refuse: vec![(refused, code::NARINFO_INVALID)],
+        different: vec![different],
+        ..Faults::default()
+    };
+    let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
+    let refused = tree.add("refused", &[], 10);
+    let above_refused = tree.add("above-refused", &[&refused], 10);
+    let different = tree.add("different", &[], 10);
+    let above_different = tree.add("above-different", &[&different], 10);
+    let infos = vec![refused, above_refused, different, above_different.clone()];
+    let outcome = push(&server, infos, &tree).await;
+    assert_eq!(outcome.uploaded(), [tree::full(&above_different.path)], "{:?}", outcome.lines);
+    assert_eq!((outcome.failed().len(), outcome.summary.different), (2, 1));
+    assert_eq!(outcome.exit, Exit::Refused);
+}
+
+#[tokio::test]
+async fn thousands_of_tiny_paths_take_few_requests() {
+    let (server, mut tree) = (FakeServer::start(Faults::default()).await, Tree::new());
+    let mut infos: Vec<PathInfo> = Vec::new();
+    for number in 0..3000 {
+        let references: Vec<PathInfo> = infos.iter().rev().take(number % 4).cloned().collect();
+        let references: Vec<&PathInfo> = references.iter().collect();
+        infos.push(tree.add(&format!("tiny-{number}"), &references, 200));
+    }
+    let outcome = push(&server, infos.clone(), &tree).await.success();
+    assert_eq!(outcome.uploaded().len(), infos.len());
+    assert!(server.requests().len() < 60, "{:?}", server.requests());
+}
+
+#[tokio::test]
+async fn identical_chunks_are_sent_once() {
+    let (server, mut tree) = (FakeServer::start(Faults::default()).await, Tree::new());
+    let zeros = tree.add_bytes("zeros", &vec![0; 40_000_000]);
+    let more = tree.add_bytes("more", &vec![0; 40_000_001]);
+    let outcome = push(&server, vec![zeros.clone(), more.clone()], &tree).await.success();
+    assert!(outcome.summary.chunks_sent < 10, "{:?}", outcome.summary);
+    server.assert_holds(&[zeros, more], &tree);
+}
+
+#[tokio::test]
+async fn chunks_that_do_not_stay_open_are_closed() {
+    let (server, mut tree) = (FakeServer::start(Faults::default()).await, Tree::new());
+    let old = tree.add("old", &[], 10);
+    let new = tree.add("new", &[], 20);
+    let built = tree.add("built", &[&old], 1_000_000);
+    let rebuilt = tree.rebuild(&built, &old, &new);
+    let infos = vec![old, new, built, rebuilt];
+    let outcome = push_tuned(&server, infos.clone(), &tree, |tuning| Tuning { never_open: true, ..tuning }).await;
+    outcome.success();
+    server.assert_holds(&infos, &tree);
+}
+
+#[tokio::test]
+async fn large_manifests_travel_as_chunks() {
+    let faults = Faults { cut: Some((64, 256, 1024)), ..Faults::default() };
+    let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
+    let infos = vec![tree.add("many-chunks", &[], 6_000_000)];
+    push(&server, infos.clone(), &tree).await.success();
+    server.assert_holds(&infos, &tree);
+    assert!(server.requests().iter().all(|request| request.bytes < 9 << 20));
+    assert!(server.manifest_pieces() > 1);
+}
+
+#[tokio::test]
+async fn a_push_with_hardly_any_memory_still_comes_to_its_end() {
+    let (server, mut tree) = (FakeServer::start(Faults::default()).await, Tree::new());
+    let mut infos: Vec<PathInfo> = Vec::new();
+    for number in 0..60 {
+        let references: Vec<PathInfo> = infos.iter().rev().step_by(7).take(3).cloned().collect();
+        let references: Vec<&PathInfo> = references.iter().collect();
+        let size = if number % 10 == 0 { 3_000_000 } else { 1000 * number };
+        infos.push(tree.add(&format!("p-{number}"), &references, size));
+    }
+    let tight = |tuning| Tuning {
+        budget_bytes: 2 << 20,
+        open_weight: 6000,
+        window_bytes: 256 << 10,
+        window_names: 2,
+        bundle_bytes: 512 << 10,
+        ..tuning
+    };
+    let outcome = push_tuned(&server, infos.clone(), &tree, tight).await.success();
+    assert_eq!(outcome.uploaded().len(), infos.len());
+    server.assert_holds(&infos, &tree);
+}
+
+#[tokio::test]
+async fn failures_that_pass_are_waited_for() {
+    let faults = Faults { fail_requests: 4, cut_off_commits: 2, busy_paths: 2, ..Faults::default() };
+    let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
+    let a = tree.add("a", &[], 1_000_000);
+    let infos = vec![a.clone(), tree.add("b", &[&a], 10), tree.add("c", &[], 10)];
+    push(&server, infos.clone(), &tree).await.success();
+    server.assert_holds(&infos, &tree);
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_the_push_and_every_path_has_its_line() {
+    let faults = Faults { full: true, ..Faults::default() };
+    let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
+    let infos: Vec<PathInfo> = (0..5).map(|number| tree.add(&format!("p-{number}"), &[], 1_000_000)).collect();
+    let outcome = push(&server, infos, &tree).await;
+    let error = outcome.result.as_ref().unwrap_err();
+    assert_eq!(error.exit(), Exit::StorageFull);
+    assert!(error.to_string().contains("full"), "{error}");
+    assert_eq!((outcome.failed().len(), outcome.exit), (5, Exit::StorageFull));
+}
+
+#[tokio::test]
+async fn a_receipt_that_does_not_hold_is_no_receipt() {
+    let faults = Faults { forge_receipts: true, ..Faults::default() };
+    let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
+    let infos = vec![tree.add("a", &[], 10)];
+    let outcome = push(&server, infos.clone(), &tree).await;
+    assert_eq!((outcome.exit, outcome.summary.uploaded, outcome.failed().len()), (Exit::Receipt, 0, 1));
+    let again = push(&server, infos, &tree).await;
+    assert_eq!((again.exit, again.summary.present), (Exit::Receipt, 0));
+}
+
+#[tokio::test]
+async fn paths_signed_by_upstream_are_left_out_and_named_to_the_server() {
+    let (server, mut tree) = (FakeServer::start(Faults::default()).await, Tree::new());
+    let mut theirs = tree.add("theirs", &[], 10);
+    theirs.signatures = vec![tree::signature("cache.nixos.org-1")];
+    let ours = tree.add("ours", &[&theirs], 10);
+    let outcome = push(&server, vec![theirs.clone(), ours.clone()], &tree).await.success();
+    assert_eq!((outcome.summary.skipped, outcome.uploaded()), (1, vec![tree::full(&ours.path).as_str()]));
+    assert_eq!(server.upstream_named(), [theirs.path.base_name()]);
+}

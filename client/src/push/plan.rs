@@ -1,0 +1,224 @@
+//! What is to be pushed, and in which order: decided before anything is read.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use snowbank_core::hash::NarHash;
+use snowbank_core::receipt::Receipt;
+use snowbank_core::signing::PublicKey;
+use snowbank_core::store_path::{StoreDir, StorePath};
+use snowbank_core::wire::{CacheInfo, DifferentPath, MissingPathsRequest, MissingPathsResponse, PathQuery};
+
+use super::read::ToRead;
+use super::{Ledger, PushError, PushOptions};
+use crate::api::Api;
+use crate::exit::Exit;
+use crate::store::PathInfo;
+
+/// Questions about missing paths under way at a time.
+const QUESTIONS: usize = 4;
+/// Most bytes of such a question: what nginx lets through unless told otherwise is 1 MiB.
+const QUESTION_BYTES: usize = 512 << 10;
+/// What a path takes in a question besides its name.
+const QUERY_BYTES: usize = 120;
+
+/// The cache that is pushed to.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) cache: CacheInfo,
+    pub(super) store_dir: StoreDir,
+    keys: Arc<[PublicKey]>,
+}
+
+/// A path of the closure that is to be in the cache.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) info: PathInfo,
+    /// Base names of those of its references that upstream has.
+    pub(super) upstream: Vec<String>,
+}
+
+/// A path to push.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) info: PathInfo,
+    pub(super) upstream: Vec<String>,
+    /// Where its files are.
+    pub(super) root: PathBuf,
+    /// Those of its references that are pushed too; they come before it.
+    pub(super) references: Vec<u32>,
+}
+
+/// All paths to push, references first.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) paths: Vec<Planned>,
+}
+
+impl Target {
+    pub(super) fn new(cache: CacheInfo, local: &StoreDir) -> Result<Self, PushError> {
+        if cache.store_dir != local.as_str() {
+            return Err(PushError::StoreDir { cache: cache.store_dir, local: local.clone() });
+        }
+        cache.cut.validate()?;
+        let parse = |key: &String| key.parse().map_err(|_| PushError::Key { key: key.clone() });
+        let keys = cache.public_keys.iter().map(parse).collect::<Result<_, _>>()?;
+        Ok(Self { cache, store_dir: local.clone(), keys })
+    }
+
+    pub(super) fn full(&self, path: &StorePath) -> String {
+        path.full(&self.store_dir)
+    }
+
+    /// Whether `receipt` is one for the path as it is here, signed by a key of the cache.
+    pub(super) fn check(&self, receipt: &Receipt, info: &PathInfo) -> Result<(), &'static str> {
+        if receipt.cache != self.cache.name || receipt.store_path != self.full(&info.path) {
+            Err("the server's receipt is for another path or cache")
+        } else if (receipt.nar_hash, receipt.nar_size) != (info.nar_hash, info.nar_size) {
+            Err("the server's receipt has another NAR hash or size than the path here")
+        } else if !receipt.verify(&self.keys) {
+            Err("the server's receipt is not signed by a key of the cache")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Which of the closure `infos` are to be in the cache: all or only `roots`, less what upstream has, if asked to.
+pub(super) fn choose(
+    infos: Vec<PathInfo>,
+    roots: &[StorePath],
+    options: PushOptions,
+    target: &Target,
+    ledger: &mut Ledger,
+) -> Result<Vec<Wanted>, PushError> {
+    let keys: HashSet<&str> = target.cache.upstream_keys.iter().map(String::as_str).collect();
+    let signed_by_upstream = |info: &PathInfo| {
+        let signature = info.signatures.iter().find(|signature| keys.contains(signature.name()));
+        signature.filter(|_| options.upstream_filter).map(|signature| signature.name().to_owned())
+    };
+    let upstream: HashSet<StorePath> =
+        infos.iter().filter(|info| signed_by_upstream(info).is_some()).map(|info| info.path.clone()).collect();
+    let roots: HashSet<&StorePath> = roots.iter().collect();
+    let mut wanted = Vec::new();
+    for info in infos {
+        if !options.closure && !roots.contains(&info.path) {
+            continue;
+        }
+        if let Some(key) = signed_by_upstream(&info) {
+            ledger.skipped(target.full(&info.path), info.nar_hash, key)?;
+        } else {
+            let left_out = info.references.iter().filter(|path| upstream.contains(*path)).map(StorePath::base_name);
+            wanted.push(Wanted { upstream: left_out.collect(), info });
+        }
+    }
+    Ok(wanted)
+}
+
+/// Asks the cache which of `wanted` it lacks, and gives those; what is to be said of the others is in the ledger.
+pub(super) async fn ask(
+    api: &Api,
+    wanted: Vec<Wanted>,
+    target: &Target,
+    ledger: &mut Ledger,
+) -> Result<Vec<Wanted>, PushError> {
+    let most = (target.cache.limits.paths_per_query as usize).max(1);
+    let mut answers = stream::iter(questions(wanted, most, target))
+        .map(|batch| question(api, batch, target))
+        .buffered(QUESTIONS);
+    let mut missing = Vec::new();
+    while let Some((batch, answer, checked)) = answers.try_next().await? {
+        let mut asked: HashMap<String, NarHash> =
+            batch.iter().map(|wanted| (target.full(&wanted.info.path), wanted.info.nar_hash)).collect();
+        for (receipt, result) in answer.present.into_iter().zip(checked) {
+            if asked.remove(&receipt.store_path).is_some() {
+                match result {
+                    Ok(()) => ledger.receipt(receipt)?,
+                    Err(reason) => ledger.failed(receipt.store_path, reason.to_owned(), Exit::Receipt)?,
+                }
+            }
+        }
+        for DifferentPath { store_path, nar_hash } in answer.different {
+            if let Some(own) = asked.remove(&store_path) {
+                ledger.different(store_path, own, nar_hash)?;
+            }
+        }
+        // What is in no list counts as missing: its commit will tell.
+        missing.extend(batch.into_iter().filter(|wanted| asked.contains_key(&target.full(&wanted.info.path))));
+    }
+    Ok(missing)
+}
+
+fn questions(wanted: Vec<Wanted>, most: usize, target: &Target) -> Vec<Vec<Wanted>> {
+    let mut batches: Vec<Vec<Wanted>> = Vec::new();
+    let mut bytes = 0;
+    for wanted in wanted {
+        let more = target.store_dir.as_str().len() + 34 + wanted.info.path.name().len() + QUERY_BYTES;
+        match batches.last_mut() {
+            Some(batch) if batch.len() < most && bytes + more <= QUESTION_BYTES => {
+                bytes += more;
+                batch.push(wanted);
+            }
+            _ => {
+                bytes = more;
+                batches.push(vec![wanted]);
+            }
+        }
+    }
+    batches
+}
+
+type Checked = Vec<Result<(), &'static str>>;
+
+async fn question(
+    api: &Api,
+    batch: Vec<Wanted>,
+    target: &Target,
+) -> Result<(Vec<Wanted>, MissingPathsResponse, Checked), PushError> {
+    let query = |wanted: &Wanted| PathQuery {
+        store_path: target.full(&wanted.info.path),
+        nar_hash: wanted.info.nar_hash,
+    };
+    let answer = api.missing_paths(&MissingPathsRequest { paths: batch.iter().map(query).collect() }).await?;
+    // Thousands of signatures take a while.
+    let target = target.clone();
+    let checking = tokio::task::spawn_blocking(move || {
+        let infos: HashMap<String, &PathInfo> =
+            batch.iter().map(|wanted| (target.full(&wanted.info.path), &wanted.info)).collect();
+        let check = |receipt: &Receipt| infos.get(&receipt.store_path).map_or(Ok(()), |info| target.check(receipt, info));
+        let checked = answer.present.iter().map(check).collect();
+        drop(infos);
+        (batch, answer, checked)
+    });
+    checking.await.map_err(|error| PushError::Internal(error.to_string()))
+}
+
+impl Plan {
+    /// A plan for these paths; `root` says where a path's files are.
+    pub(super) fn new(missing: Vec<Wanted>, root: impl Fn(&StorePath) -> PathBuf) -> Self {
+        let numbers: HashMap<StorePath, u32> = missing.iter().map(|wanted| wanted.info.path.clone()).zip(0..).collect();
+        let planned = |(number, Wanted { info, upstream }): (u32, Wanted)| {
+            let earlier = |path| numbers.get(path).copied().filter(|reference| *reference < number);
+            let references = info.references.iter().filter_map(earlier).collect();
+            Planned { root: root(&info.path), info, upstream, references }
+        };
+        Self { paths: (0..).zip(missing).map(planned).collect() }
+    }
+
+    /// Bytes of all NARs together.
+    pub(super) fn nar_bytes(&self) -> u64 {
+        self.paths.iter().map(|path| path.info.nar_size).sum()
+    }
+
+    pub(super) fn to_read(&self, path: u32) -> ToRead {
+        let planned = &self.paths[path as usize];
+        ToRead {
+            path,
+            root: planned.root.clone(),
+            nar_hash: planned.info.nar_hash,
+            nar_size: planned.info.nar_size,
+        }
+    }
+}

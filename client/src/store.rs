@@ -1,0 +1,95 @@
+//! The Nix store of this machine: which paths there are, what they refer to, and their bytes.
+//!
+//! Path infos come from Nix itself, over the worker protocol; files are read straight from the disk ([`dump`]). Nothing
+//! here writes to the store, builds or substitutes. What is pushed, and where to, is left out.
+
+mod closure;
+mod connection;
+pub mod dump;
+mod error;
+mod location;
+mod operations;
+mod resolve;
+mod wire;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use snowbank_core::hash::NarHash;
+use snowbank_core::signing::Signature;
+use snowbank_core::store_path::{StoreDir, StorePath};
+use tokio::sync::Mutex;
+
+pub use error::StoreError;
+
+use connection::Connection;
+use location::Location;
+
+/// Which store to open.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {
+    /// A store's address as Nix writes it (`auto`, `daemon`, `unix://…`, `local`, `local?root=…`, a folder); `None` for
+    /// what `NIX_REMOTE` says, or `auto`.
+    pub uri: Option<String>,
+}
+
+/// An open Nix store. Clones share one connection to Nix.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    location: Location,
+    /// Taken out while in use: a connection whose use was cancelled or failed is in an unknown state, and is not put
+    /// back.
+    connection: Mutex<Option<Connection>>,
+}
+
+/// What Nix has registered for a path. The hash is Nix's word: whether the files still have it, only reading them tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathInfo {
+    /// The path.
+    pub path: StorePath,
+    /// SHA-256 of its NAR.
+    pub nar_hash: NarHash,
+    /// Length of its NAR in bytes.
+    pub nar_size: u64,
+    /// The paths that it refers to, sorted; itself among them if it does.
+    pub references: Vec<StorePath>,
+    /// The derivation that it was built from, if known.
+    pub deriver: Option<StorePath>,
+    /// Signatures of its narinfo fingerprint.
+    pub signatures: Vec<Signature>,
+    /// Whether it was built on this machine.
+    pub ultimate: bool,
+    /// How the path follows from its contents, if it does (`fixed:…`, `text:…`).
+    pub ca: Option<String>,
+    /// When it was registered, in seconds since 1970.
+    pub registration_time: u64,
+}
+
+impl Store {
+    /// Opens a store, and makes sure that Nix answers.
+    ///
+    /// # Errors
+    /// An address of a kind that is not supported, no Nix to ask, or one that speaks another protocol.
+    pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let location = Location::find(options.uri.as_deref())?;
+        let connection = Connection::open(&location).await?;
+        let shared = Shared { location, connection: Mutex::new(Some(connection)) };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The folder in which the store's paths say that they are.
+    #[must_use]
+    pub fn store_dir(&self) -> &StoreDir {
+        &self.shared.location.store_dir
+    }
+
+    /// Where the path's files are on this machine: elsewhere than it says, in a store at another root.
+    #[must_use]
+    pub fn real_path(&self, path: &StorePath) -> PathBuf {
+        self.shared.location.real_dir.join(path.base_name())
+    }
+}

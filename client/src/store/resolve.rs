@@ -1,0 +1,168 @@
+//! From what a user writes to store paths: store paths, files in them, symlinks to them, a derivation's outputs.
+
+use std::collections::{HashSet, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use snowbank_core::store_path::StorePath;
+
+use super::location::Location;
+use super::{Store, StoreError};
+
+/// As many symbolic links are followed as Linux follows.
+const MAX_LINKS: usize = 40;
+
+impl Store {
+    /// The store paths that `args` name, each once, in their order: a path in the store, or anything that a chain of
+    /// symbolic links leads into it (`./result`, `./result/bin/x`), or `PATH.drv^out,dev` and `PATH.drv^*` for outputs.
+    ///
+    /// # Errors
+    /// [`StoreError::Installable`], which names the argument, for what leads to no path, or to one that Nix does not
+    /// know; the connection broke, or Nix answered with an error.
+    pub async fn resolve(&self, args: &[String]) -> Result<Vec<StorePath>, StoreError> {
+        let mut named: Vec<(StorePath, &String)> = Vec::with_capacity(args.len());
+        for arg in args {
+            let paths = self.resolve_one(arg).await.map_err(|reason| match reason {
+                Unresolved::Because(reason) => StoreError::Installable { argument: arg.clone(), reason },
+                Unresolved::Store(error) => error,
+            })?;
+            named.extend(paths.into_iter().map(|path| (path, arg)));
+        }
+        let mut seen = HashSet::with_capacity(named.len());
+        named.retain(|(path, _)| seen.insert(path.clone()));
+
+        let paths: Vec<StorePath> = named.iter().map(|(path, _)| path.clone()).collect();
+        let valid = self.valid_paths(&paths).await?;
+        match named.iter().find(|(path, _)| !valid.contains(path)) {
+            None => Ok(paths),
+            Some((path, arg)) => Err(StoreError::Installable {
+                argument: (*arg).clone(),
+                reason: format!(
+                    "{} is not a valid path of the Nix store; was it built, and is it in this store?",
+                    path.full(self.store_dir())
+                ),
+            }),
+        }
+    }
+
+    async fn resolve_one(&self, arg: &str) -> Result<Vec<StorePath>, Unresolved> {
+        let location = &self.shared.location;
+        let Some((base, outputs)) = arg.rsplit_once('^') else {
+            return Ok(vec![locate(location, Path::new(arg)).map_err(|reason| hint(arg, reason))?]);
+        };
+        let derivation = locate(location, Path::new(base)).map_err(|reason| hint(arg, reason))?;
+        if derivation.name().strip_suffix(".drv").is_none() {
+            return Err(Unresolved::Because(format!(
+                "{} is no derivation, so it has no outputs",
+                derivation.base_name()
+            )));
+        }
+        let known = self.derivation_outputs(&derivation).await.map_err(|error| match error {
+            StoreError::Nix(message) => Unresolved::Because(message),
+            other => Unresolved::Store(other),
+        })?;
+        let wanted: HashSet<&str> = outputs.split(',').map(str::trim).collect();
+        let mut paths = Vec::new();
+        for (name, path) in &known {
+            if wanted.contains("*") || wanted.contains(name.as_str()) {
+                let path = path.clone();
+                paths.push(path.ok_or_else(|| Unresolved::Because(format!("its output {name:?} is not built")))?);
+            }
+        }
+        match wanted.iter().find(|name| **name != "*" && !known.contains_key(**name)) {
+            None => Ok(paths),
+            Some(name) => {
+                let known: Vec<&str> = known.keys().map(String::as_str).collect();
+                Err(Unresolved::Because(format!("it has no output {name:?}; it has {}", known.join(", "))))
+            }
+        }
+    }
+}
+
+/// Why an argument is no path: something to say of it, or a store that does not answer.
+enum Unresolved {
+    Because(String),
+    Store(StoreError),
+}
+
+/// People try what other tools take.
+fn hint(arg: &str, reason: String) -> Unresolved {
+    let is_flake_reference = arg.contains('#') && !Path::new(arg).exists();
+    Unresolved::Because(if is_flake_reference {
+        format!(
+            "it looks like a flake reference; build it first, and give what `nix build --print-out-paths '{arg}'` prints"
+        )
+    } else {
+        reason
+    })
+}
+
+/// The store path that `path` lies in, or that symbolic links lead to from it. Once inside the store nothing is followed:
+/// a path that only is there by name, in a store at another root, is found as well.
+fn locate(location: &Location, path: &Path) -> Result<StorePath, String> {
+    let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
+    let mut walked = PathBuf::from("/");
+    let mut left: VecDeque<OsString> = VecDeque::new();
+    push_front(&mut left, &absolute);
+    let mut links = 0;
+    loop {
+        if let Some(base_name) = below_store(location, &walked, &left) {
+            let base_name = base_name.to_str().ok_or("the name in the store is not UTF-8")?;
+            return StorePath::from_base_name(base_name).map_err(|error| error.to_string());
+        }
+        let Some(part) = left.pop_front() else {
+            let what =
+                if walked == Path::new(location.store_dir.as_str()) { "the store itself, not a path" } else { "not" };
+            return Err(format!("{} is {what} in {}", walked.display(), location.store_dir));
+        };
+        if part == ".." {
+            walked.pop();
+            continue;
+        }
+        walked.push(part);
+        match fs::read_link(&walked) {
+            Ok(target) => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(format!("too many symbolic links, the last of them {}", walked.display()));
+                }
+                walked.pop();
+                if target.is_absolute() {
+                    walked = PathBuf::from("/");
+                }
+                push_front(&mut left, &target);
+            }
+            // Not a link.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            Err(error) => return Err(format!("{}: {error}", walked.display())),
+        }
+    }
+}
+
+/// The name below the store directory, if `walked` followed by `left` is in it.
+fn below_store<'a>(location: &Location, walked: &Path, left: &'a VecDeque<OsString>) -> Option<&'a OsStr> {
+    [Path::new(location.store_dir.as_str()), &location.real_dir, &location.canonical_dir].into_iter().find_map(|dir| {
+        let missing = dir.strip_prefix(walked).ok()?;
+        let mut rest = left.iter();
+        for part in missing.components() {
+            if rest.next()?.as_os_str() != part.as_os_str() {
+                return None;
+            }
+        }
+        let name = rest.next()?;
+        // A `..` after the name would lead out again; then the walk decides.
+        (name != ".." && rest.all(|part| part != "..")).then_some(name.as_os_str())
+    })
+}
+
+fn push_front(left: &mut VecDeque<OsString>, path: &Path) {
+    for component in path.components().rev() {
+        match component {
+            Component::Normal(name) => left.push_front(name.to_owned()),
+            Component::ParentDir => left.push_front("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+}

@@ -164,11 +164,7 @@ impl Api {
     ///
     /// # Errors
     /// As [`Api::cache_info`]; [`ApiErrorKind::Unreachable`] when the answer was cut off.
-    pub async fn commit(
-        &self,
-        request: &CommitRequest,
-        mut on_line: impl FnMut(CommitLine),
-    ) -> Result<(), ApiError> {
+    pub async fn commit(&self, request: &CommitRequest, mut on_line: impl FnMut(CommitLine)) -> Result<(), ApiError> {
         let request = self.post("paths", JSON, self.to_json("paths", request)?);
         let mut lines = answer::Lines::new(self.attempt(&request).await?);
         while let Some(line) = lines.next().await? {

@@ -10,6 +10,11 @@ use snowbank_client::exit::{Exit, Failure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
+/// The system's allocator keeps what many threads free in pieces too small to give back: memory would grow to twice what is
+/// in use.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     set_up_messages(&cli.global);

@@ -60,10 +60,9 @@ pub async fn push(
     ledger: &mut Ledger,
     progress: &Arc<Progress>,
 ) -> Result<(), PushError> {
-    let (infos, cache) = tokio::try_join!(
-        async { store.closure(roots).await.map_err(PushError::from) },
-        async { api.cache_info().await.map_err(PushError::from) },
-    )?;
+    let (infos, cache) = tokio::try_join!(async { store.closure(roots).await.map_err(PushError::from) }, async {
+        api.cache_info().await.map_err(PushError::from)
+    },)?;
     let target = plan::Target::new(cache, store.store_dir())?;
     let wanted = plan::choose(infos, roots, options, &target, ledger)?;
     let missing = plan::ask(api, wanted, &target, ledger).await?;

@@ -190,20 +190,14 @@ mod tests {
             assert_eq!(name.parse::<CacheName>().unwrap().as_str(), name);
         }
         for name in ["", "-a", "_a", "+a", "a.b", "a/b", "a b", "é", "a*", &"x".repeat(51)] {
-            assert!(
-                matches!(name.parse::<CacheName>(), Err(CacheNameError::BadName(_))),
-                "{name}"
-            );
+            assert!(matches!(name.parse::<CacheName>(), Err(CacheNameError::BadName(_))), "{name}");
         }
     }
 
     #[test]
     fn words_of_the_server_are_reserved() {
         for name in RESERVED {
-            assert_eq!(
-                name.parse::<CacheName>(),
-                Err(CacheNameError::Reserved(name.to_owned()))
-            );
+            assert_eq!(name.parse::<CacheName>(), Err(CacheNameError::Reserved(name.to_owned())));
             assert!(name.parse::<CachePattern>().is_err());
         }
     }

@@ -57,9 +57,7 @@ impl Sha256 {
     /// # Errors
     /// [`HashError::BadDigest`] for any other text.
     pub fn from_nix32(text: &str) -> Result<Self, HashError> {
-        decode_nix32(text)
-            .map(Self)
-            .ok_or_else(|| HashError::BadDigest(excerpt(text)))
+        decode_nix32(text).map(Self).ok_or_else(|| HashError::BadDigest(excerpt(text)))
     }
 
     /// The digest as 52 nix32 characters, without a prefix.
@@ -291,10 +289,7 @@ mod tests {
     #[test]
     fn every_spelling_of_a_digest_is_read() {
         let digest = Sha256::of(b"abc");
-        assert_eq!(
-            (digest.to_nix32().as_str(), digest.to_hex().as_str()),
-            (ABC_NIX32, ABC_HEX)
-        );
+        assert_eq!((digest.to_nix32().as_str(), digest.to_hex().as_str()), (ABC_NIX32, ABC_HEX));
         assert_eq!(digest.to_sri(), ABC_SRI);
         assert_eq!(digest.to_string(), format!("sha256:{ABC_NIX32}"));
         let base64 = ABC_SRI.replacen('-', ":", 1);

@@ -63,10 +63,8 @@ impl NarInfo {
             let Some(text) = text.strip_suffix('\n') else {
                 return Err(NarInfoError::Truncated { line });
             };
-            let (name, value) = text.split_once(':').ok_or_else(|| NarInfoError::NoColon {
-                line,
-                text: excerpt(text),
-            })?;
+            let (name, value) =
+                text.split_once(':').ok_or_else(|| NarInfoError::NoColon { line, text: excerpt(text) })?;
             fields.take(store_dir, line, name, value.strip_prefix(' ').unwrap_or(value))?;
         }
         fields.finish()
@@ -86,9 +84,7 @@ impl NarInfo {
     /// The text, with its fields in Nix's order and references sorted; a missing deriver is left out.
     #[must_use]
     pub fn render(&self, store_dir: &StoreDir) -> String {
-        let mut out = Text(String::with_capacity(
-            512 + 128 * self.signatures.len() + 64 * self.references.len(),
-        ));
+        let mut out = Text(String::with_capacity(512 + 128 * self.signatures.len() + 64 * self.references.len()));
         out.line("StorePath", format_args!("{store_dir}/{}", self.store_path));
         out.line("URL", &self.url);
         out.line("Compression", &self.compression);
@@ -109,13 +105,7 @@ impl NarInfo {
     /// The text that this narinfo's signatures are of.
     #[must_use]
     pub fn fingerprint(&self, store_dir: &StoreDir) -> String {
-        fingerprint(
-            store_dir,
-            &self.store_path,
-            &self.nar_hash,
-            self.nar_size,
-            &self.references,
-        )
+        fingerprint(store_dir, &self.store_path, &self.nar_hash, self.nar_size, &self.references)
     }
 }
 
@@ -131,10 +121,7 @@ pub fn fingerprint(
 ) -> String {
     let prefix = format!("{store_dir}/");
     let references = sorted(references);
-    format!(
-        "1;{prefix}{store_path};{nar_hash};{nar_size};{}",
-        Joined(&references, ",", &prefix)
-    )
+    format!("1;{prefix}{store_path};{nar_hash};{nar_size};{}", Joined(&references, ",", &prefix))
 }
 
 /// Whether `text` can be the value of `URL`, `Compression` or `System`: not empty, no white space, no control character.
@@ -150,9 +137,7 @@ pub fn is_content_address(text: &str) -> bool {
     let digest = if let Some(digest) = text.strip_prefix("text:") {
         digest
     } else if let Some(rest) = text.strip_prefix("fixed:") {
-        rest.strip_prefix("r:")
-            .or_else(|| rest.strip_prefix("git:"))
-            .unwrap_or(rest)
+        rest.strip_prefix("r:").or_else(|| rest.strip_prefix("git:")).unwrap_or(rest)
     } else {
         return false;
     };

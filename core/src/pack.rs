@@ -139,6 +139,11 @@ impl PackWriter {
         Self { bytes, table: Vec::new(), records: 0 }
     }
 
+    /// Makes room for `bytes` more, so that a pack whose size is known is not moved as it grows.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve_exact(bytes.min(MAX_PACK_BYTES));
+    }
+
     /// Adds a chunk; gives where its record is in the pack.
     ///
     /// # Errors

@@ -59,11 +59,7 @@ fn check_name(name: &str) -> Result<(), KeyError> {
 fn parse<'a, const N: usize>(what: &'static str, text: &'a str) -> Result<(&'a str, Zeroizing<[u8; N]>), KeyError> {
     let (name, encoded) = text.split_once(':').ok_or(KeyError::NoName(what))?;
     check_name(name)?;
-    let damaged = || KeyError::BadBase64 {
-        what,
-        name: name.to_owned(),
-        bytes: N,
-    };
+    let damaged = || KeyError::BadBase64 { what, name: name.to_owned(), bytes: N };
     if encoded.len() != N.div_ceil(3) * 4 {
         return Err(damaged());
     }
@@ -92,10 +88,7 @@ impl SecretKey {
         check_name(name)?;
         let key = SigningKey::from_bytes(&seed);
         seed.zeroize();
-        Ok(Self {
-            name: name.to_owned(),
-            key,
-        })
+        Ok(Self { name: name.to_owned(), key })
     }
 
     /// Reads `name:base64` of 64 bytes, as `nix key generate-secret` writes it; no white space around it.
@@ -105,10 +98,7 @@ impl SecretKey {
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let (name, pair) = parse::<64>("a secret key", text)?;
         let key = SigningKey::from_keypair_bytes(&pair).map_err(|_| KeyError::HalvesDiffer(name.to_owned()))?;
-        Ok(Self {
-            name: name.to_owned(),
-            key,
-        })
+        Ok(Self { name: name.to_owned(), key })
     }
 
     /// The key as `name:base64` of 64 bytes, as Nix reads it.
@@ -128,27 +118,19 @@ impl SecretKey {
     /// The key that verifies what this one signs.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        PublicKey {
-            name: self.name.clone(),
-            key: self.key.verifying_key(),
-        }
+        PublicKey { name: self.name.clone(), key: self.key.verifying_key() }
     }
 
     /// Signs `message`; the same message always gets the same signature.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Signature {
-        Signature {
-            name: self.name.clone(),
-            bytes: self.key.sign(message).to_bytes(),
-        }
+        Signature { name: self.name.clone(), bytes: self.key.sign(message).to_bytes() }
     }
 }
 
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretKey")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("SecretKey").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -180,10 +162,7 @@ impl FromStr for PublicKey {
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let (name, bytes) = parse::<32>("a public key", text)?;
         match VerifyingKey::from_bytes(&bytes) {
-            Ok(key) if !key.is_weak() => Ok(Self {
-                name: name.to_owned(),
-                key,
-            }),
+            Ok(key) if !key.is_weak() => Ok(Self { name: name.to_owned(), key }),
             _ => Err(KeyError::BadPublicKey(name.to_owned())),
         }
     }
@@ -227,10 +206,7 @@ impl FromStr for Signature {
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let (name, bytes) = parse::<64>("a signature", text)?;
-        Ok(Self {
-            name: name.to_owned(),
-            bytes: *bytes,
-        })
+        Ok(Self { name: name.to_owned(), bytes: *bytes })
     }
 }
 
@@ -286,33 +262,19 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "SecretKey { name: \"k\", .. }");
         let text = secret.to_nix();
         let swapped = BASE64.encode([7; 64]);
-        for damaged in [
-            &text[..text.len() - 4],
-            &text[2..],
-            &format!("k:{swapped}"),
-            &format!("{}=", *text),
-        ] {
+        for damaged in [&text[..text.len() - 4], &text[2..], &format!("k:{swapped}"), &format!("{}=", *text)] {
             let error = SecretKey::parse(damaged).unwrap_err();
             assert!(!format!("{error} {error:?}").contains(&text[2..20]), "{error}");
         }
-        assert_eq!(
-            SecretKey::parse(&format!("k:{swapped}")).unwrap_err(),
-            KeyError::HalvesDiffer("k".to_owned())
-        );
+        assert_eq!(SecretKey::parse(&format!("k:{swapped}")).unwrap_err(), KeyError::HalvesDiffer("k".to_owned()));
     }
 
     #[test]
     fn names_have_no_colon_and_no_white_space() {
         for name in ["", "a b", "a\n", "a\u{a0}", "a\0", &"x".repeat(256)] {
-            assert!(
-                matches!(SecretKey::from_seed(name, [0; 32]), Err(KeyError::BadName(_))),
-                "{name:?}"
-            );
+            assert!(matches!(SecretKey::from_seed(name, [0; 32]), Err(KeyError::BadName(_))), "{name:?}");
             let text = format!("{name}:{}", BASE64.encode([0; 64]));
-            assert!(
-                matches!(text.parse::<Signature>(), Err(KeyError::BadName(_))),
-                "{name:?}"
-            );
+            assert!(matches!(text.parse::<Signature>(), Err(KeyError::BadName(_))), "{name:?}");
         }
         assert!(SecretKey::from_seed("a:b", [0; 32]).is_err());
     }

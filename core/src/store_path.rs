@@ -67,11 +67,7 @@ impl StoreDir {
         let valid = path.len() <= MAX_STORE_DIR_LEN
             && !path.contains(ambiguous)
             && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(plain));
-        if valid {
-            Ok(Self(path.to_owned()))
-        } else {
-            Err(StorePathError::BadStoreDir(excerpt(path)))
-        }
+        if valid { Ok(Self(path.to_owned())) } else { Err(StorePathError::BadStoreDir(excerpt(path))) }
     }
 
     /// The directory's path, without a slash at its end.
@@ -121,16 +117,11 @@ impl StorePath {
             .and_then(StorePathHash::from_chars)
             .ok_or_else(|| StorePathError::BadHash(excerpt(text)))?;
         // In range and at a character's boundary, since 32 ASCII characters stand before it.
-        let name = text[HASH_CHARS..]
-            .strip_prefix('-')
-            .ok_or_else(|| StorePathError::NoName(excerpt(text)))?;
+        let name = text[HASH_CHARS..].strip_prefix('-').ok_or_else(|| StorePathError::NoName(excerpt(text)))?;
         if !is_valid_name(name) {
             return Err(StorePathError::BadName(excerpt(text)));
         }
-        Ok(Self {
-            hash,
-            name: name.into(),
-        })
+        Ok(Self { hash, name: name.into() })
     }
 
     /// Reads the full path of something directly in `store_dir`.
@@ -138,15 +129,10 @@ impl StorePath {
     /// # Errors
     /// [`StorePathError::NotInStore`] for anything elsewhere or below a store path, else as [`Self::from_base_name`].
     pub fn parse(store_dir: &StoreDir, path: &str) -> Result<Self, StorePathError> {
-        let base_name = path
-            .strip_prefix(store_dir.as_str())
-            .and_then(|rest| rest.strip_prefix('/'));
+        let base_name = path.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/'));
         match base_name {
             Some(base_name) if !base_name.contains('/') => Self::from_base_name(base_name),
-            _ => Err(StorePathError::NotInStore {
-                path: excerpt(path),
-                store_dir: store_dir.clone(),
-            }),
+            _ => Err(StorePathError::NotInStore { path: excerpt(path), store_dir: store_dir.clone() }),
         }
     }
 
@@ -229,86 +215,31 @@ mod tests {
 
     #[test]
     fn names_follow_the_rule_of_nix() {
-        for name in [
-            "a",
-            "-",
-            ".a",
-            "..a",
-            "...",
-            "...-",
-            "a.",
-            "-.",
-            "+-._?=",
-            &"x".repeat(211),
-        ] {
+        for name in ["a", "-", ".a", "..a", "...", "...-", "a.", "-.", "+-._?=", &"x".repeat(211)] {
             assert_eq!(path(name).map(|path| path.name().to_owned()), Ok(name.to_owned()));
         }
-        for name in [
-            "",
-            ".",
-            "..",
-            ".-a",
-            "..-",
-            "a b",
-            "a/b",
-            "a\n",
-            "ä",
-            "a~",
-            "a*",
-            "a\0",
-            &"x".repeat(212),
-        ] {
+        for name in ["", ".", "..", ".-a", "..-", "a b", "a/b", "a\n", "ä", "a~", "a*", "a\0", &"x".repeat(212)] {
             assert!(matches!(path(name), Err(StorePathError::BadName(_))), "{name:?}");
         }
     }
 
     #[test]
     fn hashes_are_exactly_32_characters_of_the_alphabet() {
-        for text in [
-            "",
-            "a",
-            "0q43idch209zsdngl8yl79x0y79aajie-x",
-            "0Q43idch209zsdngl8yl79x0y79aajib-x",
-            "é",
-        ] {
-            assert!(
-                matches!(StorePath::from_base_name(text), Err(StorePathError::BadHash(_))),
-                "{text}"
-            );
+        for text in ["", "a", "0q43idch209zsdngl8yl79x0y79aajie-x", "0Q43idch209zsdngl8yl79x0y79aajib-x", "é"] {
+            assert!(matches!(StorePath::from_base_name(text), Err(StorePathError::BadHash(_))), "{text}");
         }
-        assert!(matches!(
-            StorePath::from_base_name(HASH),
-            Err(StorePathError::NoName(_))
-        ));
-        assert!(matches!(
-            StorePath::from_base_name(&format!("{HASH}a-x")),
-            Err(StorePathError::NoName(_))
-        ));
-        assert!(matches!(
-            StorePath::from_base_name(&format!("{HASH}é")),
-            Err(StorePathError::NoName(_))
-        ));
+        assert!(matches!(StorePath::from_base_name(HASH), Err(StorePathError::NoName(_))));
+        assert!(matches!(StorePath::from_base_name(&format!("{HASH}a-x")), Err(StorePathError::NoName(_))));
+        assert!(matches!(StorePath::from_base_name(&format!("{HASH}é")), Err(StorePathError::NoName(_))));
     }
 
     #[test]
     fn only_paths_directly_in_the_store_are_taken() {
         let store_dir = StoreDir::new("/gnu/store").unwrap();
-        for text in [
-            "",
-            "/gnu/store",
-            "/gnu/store/",
-            "/gnu/storeX",
-            &format!("/nix/store/{HASH}-a"),
-        ] {
+        for text in ["", "/gnu/store", "/gnu/store/", "/gnu/storeX", &format!("/nix/store/{HASH}-a")] {
             assert!(StorePath::parse(&store_dir, text).is_err(), "{text}");
         }
-        for text in [
-            "HASH-a",
-            "/gnu/store/HASH-a/",
-            "/gnu/store/HASH-a/b",
-            "/gnu/store//HASH-a",
-            "/gnu/storeHASH-a",
-        ] {
+        for text in ["HASH-a", "/gnu/store/HASH-a/", "/gnu/store/HASH-a/b", "/gnu/store//HASH-a", "/gnu/storeHASH-a"] {
             let error = StorePath::parse(&store_dir, &text.replace("HASH", HASH)).unwrap_err();
             assert!(matches!(error, StorePathError::NotInStore { .. }), "{text}");
         }
@@ -317,27 +248,12 @@ mod tests {
 
     #[test]
     fn store_directories_are_plain_absolute_paths() {
-        for text in [
-            "/nix/store",
-            "/a",
-            "/home/jürgen/.nix/store",
-            "/tmp/x y".replace(' ', "_").as_str(),
-        ] {
+        for text in ["/nix/store", "/a", "/home/jürgen/.nix/store", "/tmp/x y".replace(' ', "_").as_str()] {
             assert_eq!(StoreDir::new(text).unwrap().as_str(), text);
         }
-        for text in [
-            "",
-            "/",
-            "nix/store",
-            "/nix/store/",
-            "/nix//store",
-            "/nix/./store",
-            "/..",
-            "/a b",
-            "/a\n",
-            "/a;b",
-            "/a,b",
-        ] {
+        for text in
+            ["", "/", "nix/store", "/nix/store/", "/nix//store", "/nix/./store", "/..", "/a b", "/a\n", "/a;b", "/a,b"]
+        {
             assert!(StoreDir::new(text).is_err(), "{text}");
         }
         assert!(StoreDir::new(&format!("/{}", "x".repeat(1_024))).is_err());

@@ -6,8 +6,8 @@ use tokio::sync::Semaphore;
 
 use crate::auth::Verifier;
 use crate::config::Config;
-use crate::db::settings::cut_params;
 use crate::db::Db;
+use crate::db::settings::cut_params;
 use crate::directory::Directory;
 use crate::http::Budgets;
 use crate::ingest::{Ingest, IngestLimits};

@@ -21,7 +21,7 @@ mod verify;
 
 use std::sync::Arc;
 
-pub use commit::{Pusher, commit};
+pub use commit::commit;
 pub use questions::{missing_chunks, missing_paths};
 pub use receive::{ReceiveError, receive_bundle};
 pub use verify::{VerifiedNar, VerifyError, verify};

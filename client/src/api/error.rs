@@ -40,7 +40,7 @@ pub enum ApiErrorKind {
     TooLarge,
     /// 429.
     Busy,
-    /// 502, 503, 504: the server, or what it needs, is away for a moment.
+    /// 408, 502, 503, 504: the server, what it needs, or the line to it is away for a moment.
     Unavailable,
     /// Any other status from 500 up.
     Server,
@@ -169,7 +169,9 @@ impl ApiError {
         let message = if !error.is_connect() {
             format!("the connection to {server} broke ({cause})")
         } else if refused(error) {
-            format!("cannot connect to {server}: connection refused; is snowbankd running there, and is the address right?")
+            format!(
+                "cannot connect to {server}: connection refused; is snowbankd running there, and is the address right?"
+            )
         } else if lower.contains("certificate") || lower.contains("tls") || lower.contains("handshake") {
             format!(
                 "cannot connect to {server} securely ({cause}); for a certificate of your own authority, name the \
@@ -184,11 +186,8 @@ impl ApiError {
     }
 
     pub(super) fn stalled(target: &Target, url: &str, limit: Duration) -> Self {
-        let message = format!(
-            "{} has not moved for {} s (at {url}); try again later",
-            target.server_url,
-            limit.as_secs()
-        );
+        let message =
+            format!("{} has not moved for {} s (at {url}); try again later", target.server_url, limit.as_secs());
         Self::new(ApiErrorKind::Timeout, message)
     }
 
@@ -224,10 +223,7 @@ impl ApiError {
     }
 
     pub(super) fn token_unusable(target: &Target) -> Self {
-        let message = format!(
-            "the token from {} has characters that no token has; log in again",
-            target.token_source
-        );
+        let message = format!("the token from {} has characters that no token has; log in again", target.token_source);
         Self::new(ApiErrorKind::Setup, message)
     }
 
@@ -248,11 +244,10 @@ fn kind_of(status: StatusCode) -> ApiErrorKind {
         401 => ApiErrorKind::Unauthenticated,
         403 => ApiErrorKind::Forbidden,
         404 => ApiErrorKind::NotFound,
-        // The server waited for this side: the line is slow or was interrupted.
-        408 => ApiErrorKind::Unavailable,
         413 => ApiErrorKind::TooLarge,
         429 => ApiErrorKind::Busy,
-        502..=504 => ApiErrorKind::Unavailable,
+        // 408: the server waited for this side; the line is slow, or was interrupted.
+        408 | 502..=504 => ApiErrorKind::Unavailable,
         507 => ApiErrorKind::StorageFull,
         500.. => ApiErrorKind::Server,
         _ => ApiErrorKind::Rejected,

@@ -77,7 +77,8 @@ fn api(url: &str, token: Option<&str>) -> Api {
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}", body.len()).into_bytes()
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}", body.len())
+        .into_bytes()
 }
 
 fn refusal(status: &str, code: &str) -> Vec<u8> {

@@ -44,7 +44,10 @@ pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
     };
     say_summary(global, &api, &ledger)?;
     if args.best_effort && exit.is_forgivable() {
-        writeln!(io::stderr(), "snowbank: warning: not everything was pushed; going on, since --best-effort was given")?;
+        writeln!(
+            io::stderr(),
+            "snowbank: warning: not everything was pushed; going on, since --best-effort was given"
+        )?;
         return Ok(Exit::Success);
     }
     Ok(exit)

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 /// A bound on bytes in memory. Clones share it.
 #[derive(Debug, Clone)]
@@ -30,7 +30,10 @@ impl Budget {
         let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total);
         let permit = match Arc::clone(&self.bytes).try_acquire_many_owned(wanted) {
             Ok(permit) => permit,
-            Err(_) => Handle::current().block_on(Arc::clone(&self.bytes).acquire_many_owned(wanted)).ok()?,
+            Err(TryAcquireError::Closed) => return None,
+            Err(TryAcquireError::NoPermits) => {
+                Handle::current().block_on(Arc::clone(&self.bytes).acquire_many_owned(wanted)).ok()?
+            }
         };
         Some(Held(Some(permit)))
     }

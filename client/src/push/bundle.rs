@@ -28,8 +28,8 @@ pub(super) struct Entry {
 pub(super) struct Bundle {
     pub(super) body: Bytes,
     pub(super) entries: Vec<Entry>,
-    /// What the body takes; parts of a bundle share its memory.
-    _held: Arc<Held>,
+    /// What the body takes, given back when the last part of it is gone: parts share its memory.
+    held: Arc<Held>,
 }
 
 /// The bundle that is being filled.
@@ -68,7 +68,7 @@ impl Filling {
     pub(super) fn take(&mut self) -> Option<Bundle> {
         let Self { writer, entries, held } = std::mem::take(self);
         let body = writer.finish().into();
-        (!entries.is_empty()).then(|| Bundle { body, entries, _held: Arc::new(held) })
+        (!entries.is_empty()).then(|| Bundle { body, entries, held: Arc::new(held) })
     }
 }
 
@@ -100,7 +100,7 @@ impl Bundle {
     }
 
     fn cut_off(&mut self, len: usize, entries: Vec<Entry>) -> Self {
-        Self { body: self.body.split_to(len), entries, _held: Arc::clone(&self._held) }
+        Self { body: self.body.split_to(len), entries, held: Arc::clone(&self.held) }
     }
 }
 

@@ -63,7 +63,10 @@ pub(super) async fn commit(
                 // The server went on to leave these out.
                 for (number, path) in left {
                     let message = "the server gave no answer for it".to_owned();
-                    on_line(number, CommitLine::Error { store_path: path.store_path, code: code::INTERNAL.to_owned(), message });
+                    on_line(
+                        number,
+                        CommitLine::Error { store_path: path.store_path, code: code::INTERNAL.to_owned(), message },
+                    );
                 }
                 return Ok(());
             }

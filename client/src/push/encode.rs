@@ -40,21 +40,21 @@ impl Encoders {
     }
 
     /// Encodes `chunks`, in order.
-    pub(super) fn encode(&self, chunks: Vec<Pending>) -> Vec<Outcome> {
+    pub(super) fn encode_all(&self, chunks: Vec<Pending>) -> Vec<Outcome> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut encoder = idle.unwrap_or_else(|| FrameEncoder::new(self.level));
-        let outcomes = chunks.into_iter().map(|chunk| self.outcome(&mut encoder, chunk)).collect();
+        let outcomes = chunks.into_iter().map(|chunk| self.encode(&mut encoder, chunk)).collect();
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(encoder);
         outcomes
     }
 
-    fn outcome(&self, encoder: &mut FrameEncoder, pending: Pending) -> Outcome {
+    fn encode(&self, encoder: &mut FrameEncoder, pending: Pending) -> Outcome {
         let Pending { path, name, chunk, held } = pending;
         if self.never_open && chunk.is_open() {
             return Outcome::Close(name);
         }
         match encoder.encode(&chunk, &name) {
-            Ok(encoded) => Outcome::Frame { path, encoded, held },
+            Ok(made) => Outcome::Frame { path, encoded: made, held },
             Err(FrameError::WillNotStayOpen) => Outcome::Close(name),
             Err(error) => Outcome::Broken(name, error),
         }

@@ -76,9 +76,8 @@ impl Ledger {
     /// # Errors
     /// The file cannot be created.
     pub fn open(options: LedgerOptions, progress: &Arc<Progress>) -> Result<Self, PushError> {
-        let create = |path: &PathBuf| {
-            File::create(path).map_err(|source| PushError::Receipts { path: path.clone(), source })
-        };
+        let create =
+            |path: &PathBuf| File::create(path).map_err(|source| PushError::Receipts { path: path.clone(), source });
         let file = options.receipts.as_ref().map(create).transpose()?;
         Ok(Self {
             options,
@@ -164,7 +163,7 @@ impl Ledger {
             } else {
                 store_path
             };
-            self.print(&line)?;
+            print(&line)?;
         }
         Ok(())
     }
@@ -189,7 +188,7 @@ impl Ledger {
     pub fn finish(&mut self) -> Result<(), PushError> {
         if self.options.json {
             let line = serde_json::json!({ "summary": self.summary() }).to_string();
-            self.print(&line)?;
+            print(&line)?;
         }
         Ok(())
     }
@@ -200,7 +199,7 @@ impl Ledger {
         }
         let mut text = serde_json::to_string(line).map_err(|error| PushError::Internal(error.to_string()))?;
         if self.options.json {
-            self.print(&text)?;
+            print(&text)?;
         }
         if let (Some(file), Some(path)) = (&mut self.file, &self.options.receipts) {
             text.push('\n');
@@ -210,10 +209,10 @@ impl Ledger {
         }
         Ok(())
     }
+}
 
-    fn print(&self, line: &str) -> Result<(), PushError> {
-        writeln!(io::stdout().lock(), "{line}").map_err(PushError::Output)
-    }
+fn print(line: &str) -> Result<(), PushError> {
+    writeln!(io::stdout().lock(), "{line}").map_err(PushError::Output)
 }
 
 impl fmt::Display for Summary {

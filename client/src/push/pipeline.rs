@@ -271,7 +271,7 @@ impl<'a> Pipeline<'a> {
                 self.on_chunk(pending);
                 Ok(())
             }
-            Event::Read { path, end } => self.on_read(path, end),
+            Event::Read { path, end } => self.on_read(path, &end),
             Event::Asked { turn, window, answer } => {
                 self.questions.back(turn, (window, answer?));
                 self.on_answers()
@@ -310,11 +310,7 @@ impl<'a> Pipeline<'a> {
     }
 
     /// After a failure: waits a little for commits under way, whose receipts are due, and notes every other path as failed.
-    async fn wind_down(
-        &mut self,
-        error: &PushError,
-        reports: &mut UnboundedReceiver<Event>,
-    ) -> Result<(), PushError> {
+    async fn wind_down(&mut self, error: &PushError, reports: &mut UnboundedReceiver<Event>) -> Result<(), PushError> {
         let deadline = tokio::time::Instant::now() + WIND_DOWN;
         while self.committing > 0 {
             match tokio::time::timeout_at(deadline, reports.recv()).await {

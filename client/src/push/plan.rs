@@ -125,9 +125,8 @@ pub(super) async fn ask(
     ledger: &mut Ledger,
 ) -> Result<Vec<Wanted>, PushError> {
     let most = (target.cache.limits.paths_per_query as usize).max(1);
-    let mut answers = stream::iter(questions(wanted, most, target))
-        .map(|batch| question(api, batch, target))
-        .buffered(QUESTIONS);
+    let mut answers =
+        stream::iter(questions(wanted, most, target)).map(|batch| question(api, batch, target)).buffered(QUESTIONS);
     let mut missing = Vec::new();
     while let Some((batch, answer, checked)) = answers.try_next().await? {
         let mut asked: HashMap<String, NarHash> =
@@ -177,17 +176,16 @@ async fn question(
     batch: Vec<Wanted>,
     target: &Target,
 ) -> Result<(Vec<Wanted>, MissingPathsResponse, Checked), PushError> {
-    let query = |wanted: &Wanted| PathQuery {
-        store_path: target.full(&wanted.info.path),
-        nar_hash: wanted.info.nar_hash,
-    };
+    let query =
+        |wanted: &Wanted| PathQuery { store_path: target.full(&wanted.info.path), nar_hash: wanted.info.nar_hash };
     let answer = api.missing_paths(&MissingPathsRequest { paths: batch.iter().map(query).collect() }).await?;
     // Thousands of signatures take a while.
     let target = target.clone();
     let checking = tokio::task::spawn_blocking(move || {
         let infos: HashMap<String, &PathInfo> =
             batch.iter().map(|wanted| (target.full(&wanted.info.path), &wanted.info)).collect();
-        let check = |receipt: &Receipt| infos.get(&receipt.store_path).map_or(Ok(()), |info| target.check(receipt, info));
+        let check =
+            |receipt: &Receipt| infos.get(&receipt.store_path).map_or(Ok(()), |info| target.check(receipt, info));
         let checked = answer.present.iter().map(check).collect();
         drop(infos);
         (batch, answer, checked)
@@ -214,11 +212,6 @@ impl Plan {
 
     pub(super) fn to_read(&self, path: u32) -> ToRead {
         let planned = &self.paths[path as usize];
-        ToRead {
-            path,
-            root: planned.root.clone(),
-            nar_hash: planned.info.nar_hash,
-            nar_size: planned.info.nar_size,
-        }
+        ToRead { path, root: planned.root.clone(), nar_hash: planned.info.nar_hash, nar_size: planned.info.nar_size }
     }
 }

@@ -131,13 +131,7 @@ impl Decoder {
     /// A decoder at the beginning of a NAR.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            state: State::Magic,
-            directories: Directories::new(),
-            cut: Vec::new(),
-            offset: 0,
-            error: None,
-        }
+        Self { state: State::Magic, directories: Directories::new(), cut: Vec::new(), offset: 0, error: None }
     }
 
     /// Takes the next bytes and hands on what they mean; what came before an error has been handed on.
@@ -153,10 +147,7 @@ impl Decoder {
         }
         match &self.error {
             None => Ok(()),
-            Some(kind) => Err(NarError {
-                offset: self.offset,
-                kind: kind.clone(),
-            }),
+            Some(kind) => Err(NarError { offset: self.offset, kind: kind.clone() }),
         }
     }
 
@@ -166,15 +157,9 @@ impl Decoder {
     /// [`NarErrorKind::Truncated`] where the archive is not complete, or the error that [`Self::feed`] gave.
     pub fn finish(self) -> Result<(), NarError> {
         match (self.error, self.state) {
-            (Some(kind), _) => Err(NarError {
-                offset: self.offset,
-                kind,
-            }),
+            (Some(kind), _) => Err(NarError { offset: self.offset, kind }),
             (None, State::End) => Ok(()),
-            (None, _) => Err(NarError {
-                offset: self.offset + self.cut.len() as u64,
-                kind: NarErrorKind::Truncated,
-            }),
+            (None, _) => Err(NarError { offset: self.offset + self.cut.len() as u64, kind: NarErrorKind::Truncated }),
         }
     }
 
@@ -326,11 +311,7 @@ impl Decoder {
 
     /// What must come behind a node, the innermost open directory being the one that it is in.
     fn after_node(&self) -> State {
-        if self.directories.is_empty() {
-            State::End
-        } else {
-            State::EntryClose
-        }
+        if self.directories.is_empty() { State::End } else { State::EntryClose }
     }
 
     /// Hands on contents of a file and gives the rest of `input`.
@@ -379,10 +360,7 @@ where
     on_event(Event::Regular { executable, size });
     Ok(match size {
         0 => after_contents(0, on_event),
-        left => State::Contents {
-            left,
-            padding: padding(size),
-        },
+        left => State::Contents { left, padding: padding(size) },
     })
 }
 

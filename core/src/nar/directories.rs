@@ -15,10 +15,7 @@ pub(super) struct Directories {
 
 impl Directories {
     pub(super) const fn new() -> Self {
-        Self {
-            names: Vec::new(),
-            starts: Vec::new(),
-        }
+        Self { names: Vec::new(), starts: Vec::new() }
     }
 
     pub(super) const fn is_empty(&self) -> bool {

@@ -148,29 +148,18 @@ const DEFAULT_COMPRESSION: &str = "bzip2";
 
 /// A field's value, or what is wrong with it and where.
 fn checked<T, E: fmt::Display>(line: usize, field: &'static str, value: Result<T, E>) -> Result<T, NarInfoError> {
-    value.map_err(|error| NarInfoError::BadValue {
-        line,
-        field,
-        reason: error.to_string(),
-    })
+    value.map_err(|error| NarInfoError::BadValue { line, field, reason: error.to_string() })
 }
 
 fn unless_empty<T>(value: &str, read: fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
-    if value.is_empty() {
-        Ok(None)
-    } else {
-        read(value).map(Some)
-    }
+    if value.is_empty() { Ok(None) } else { read(value).map(Some) }
 }
 
 fn plain(value: &str) -> Result<String, String> {
     if is_field_value(value) {
         Ok(value.to_owned())
     } else {
-        Err(format!(
-            "`{}` is empty or has white space or control characters in it",
-            excerpt(value)
-        ))
+        Err(format!("`{}` is empty or has white space or control characters in it", excerpt(value)))
     }
 }
 
@@ -206,18 +195,13 @@ fn deriver(value: &str) -> Result<Option<StorePath>, String> {
     if matches!(value, "" | "unknown-deriver") {
         return Ok(None);
     }
-    StorePath::from_base_name(value)
-        .map(Some)
-        .map_err(|error| error.to_string())
+    StorePath::from_base_name(value).map(Some).map_err(|error| error.to_string())
 }
 
 fn content_address(value: &str) -> Result<String, String> {
     if is_content_address(value) {
         Ok(value.to_owned())
     } else {
-        Err(format!(
-            "`{}` is not a content address such as `fixed:r:sha256:…`",
-            excerpt(value)
-        ))
+        Err(format!("`{}` is not a content address such as `fixed:r:sha256:…`", excerpt(value)))
     }
 }

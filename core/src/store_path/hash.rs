@@ -146,9 +146,6 @@ mod tests {
         assert!(StorePathHash::from_chars(text).is_some());
         assert_eq!(StorePathHash::from_chars(&text[1..]), None);
         assert_eq!(StorePathHash::from_chars(&[text, b"0" as &[u8]].concat()), None);
-        assert_eq!(
-            (0..=255).filter(|&byte| is_nix32_char(byte)).collect::<Vec<u8>>(),
-            ALPHABET
-        );
+        assert_eq!((0..=255).filter(|&byte| is_nix32_char(byte)).collect::<Vec<u8>>(), ALPHABET);
     }
 }

@@ -10,10 +10,9 @@ use crate::{golden, golden_text};
 
 /// The trees that `make.sh` dumps, by the names of their files.
 fn golden_trees() -> [(&'static str, Node); 6] {
-    let deep = (1..=40).rev().fold(
-        Node::directory([(b"file", Node::file("bottom"))]),
-        |below, level: i32| Node::directory([(level.to_string().as_bytes(), below)]),
-    );
+    let deep = (1..=40).rev().fold(Node::directory([(b"file", Node::file("bottom"))]), |below, level: i32| {
+        Node::directory([(level.to_string().as_bytes(), below)])
+    });
     let tree = Node::directory([
         (b"a", Node::file("hello, world")),
         (
@@ -85,10 +84,7 @@ fn every_single_cut_and_every_byte_alone_read_the_same() {
     for at in 0..=nar.len() {
         let (before, after) = nar.split_at(at);
         assert_eq!(decode([before, after]), whole, "cut at {at}");
-        let expected = NarError {
-            offset: at as u64,
-            kind: NarErrorKind::Truncated,
-        };
+        let expected = NarError { offset: at as u64, kind: NarErrorKind::Truncated };
         if at < nar.len() {
             assert_eq!(decode([before]).1, Err(expected), "ends at {at}");
         }
@@ -141,10 +137,7 @@ fn directory(names: &[&[u8]]) -> Vec<u8> {
 #[test]
 fn names_that_leave_the_directory_are_refused() {
     for name in [b"" as &[u8], b".", b"..", b"/", b"a/b", b"../a", b"a\0b", b"\0"] {
-        assert!(
-            matches!(refusal(&directory(&[name])), NarErrorKind::BadName(_)),
-            "{name:?}"
-        );
+        assert!(matches!(refusal(&directory(&[name])), NarErrorKind::BadName(_)), "{name:?}");
     }
     assert_eq!(refusal(&directory(&[&[b'x'; 256]])), NarErrorKind::NameTooLong(256));
     for name in [b"..." as &[u8], b".a", b"\n", b"\xff", &[b'x'; 255]] {
@@ -154,38 +147,17 @@ fn names_that_leave_the_directory_are_refused() {
 
 #[test]
 fn names_out_of_order_are_refused() {
-    for names in [
-        [b"b" as &[u8], b"a"],
-        [b"a", b"a"],
-        [b"ab", b"a"],
-        [b"a", b"B"],
-        [b"\xff", b"a"],
-    ] {
-        assert!(
-            matches!(refusal(&directory(&names)), NarErrorKind::Unsorted(_)),
-            "{names:?}"
-        );
+    for names in [[b"b" as &[u8], b"a"], [b"a", b"a"], [b"ab", b"a"], [b"a", b"B"], [b"\xff", b"a"]] {
+        assert!(matches!(refusal(&directory(&names)), NarErrorKind::Unsorted(_)), "{names:?}");
     }
-    assert_eq!(
-        decode([directory(&[b"B", b"a", b"a-", b"a.", b"ab", b"\xff"]).as_slice()]).1,
-        Ok(())
-    );
+    assert_eq!(decode([directory(&[b"B", b"a", b"a-", b"a.", b"ab", b"\xff"]).as_slice()]).1, Ok(()));
 }
 
 #[test]
 fn order_is_kept_across_nested_directories() {
     let nested = |last: &[u8]| {
         let mut tokens: Vec<&[u8]> = vec![b"(", b"type", b"directory"];
-        tokens.extend([
-            b"entry" as &[u8],
-            b"(",
-            b"name",
-            b"m",
-            b"node",
-            b"(",
-            b"type",
-            b"directory",
-        ]);
+        tokens.extend([b"entry" as &[u8], b"(", b"name", b"m", b"node", b"(", b"type", b"directory"]);
         tokens.extend([b"entry" as &[u8], b"(", b"name", b"z", b"node"]);
         tokens.extend(FILE);
         tokens.extend([b")" as &[u8], b")", b")", b"entry", b"(", b"name", last, b"node"]);
@@ -214,10 +186,7 @@ fn what_nix_would_not_write_is_refused() {
     assert_eq!(refusal(&large_file), NarErrorKind::FileTooLarge(u64::MAX));
     assert_eq!(refusal(&[nar(&FILE), vec![0]].concat()), NarErrorKind::TrailingBytes);
     assert_eq!(refusal(b""), NarErrorKind::Truncated);
-    assert_eq!(
-        refusal(&u64::MAX.to_le_bytes()),
-        refusal(b"\x0e\0\0\0\0\0\0\0nix-archive-10\0\0")
-    );
+    assert_eq!(refusal(&u64::MAX.to_le_bytes()), refusal(b"\x0e\0\0\0\0\0\0\0nix-archive-10\0\0"));
     for tokens in [
         &[b"[" as &[u8]] as &[&[u8]],
         &[b"(", b"kind"],
@@ -242,10 +211,7 @@ fn padding_must_be_zero() {
     for (at, offset) in [(8 + 13, 0), (97, 97), (103, 103), (113, 104), (119, 104)] {
         let mut bytes = file.clone();
         bytes[at] = 1;
-        let error = NarError {
-            offset,
-            kind: NarErrorKind::BadPadding,
-        };
+        let error = NarError { offset, kind: NarErrorKind::BadPadding };
         assert_eq!(decode([bytes.as_slice()]).1, Err(error.clone()), "byte {at}");
         assert_eq!(decode(bytes.chunks(1)).1, Err(error), "byte {at} by bytes");
     }
@@ -256,16 +222,7 @@ fn directories_inside_each_other_end_somewhere() {
     let deep = |depth: usize| {
         let mut tokens: Vec<&[u8]> = Vec::new();
         for _ in 1..depth {
-            tokens.extend([
-                b"(" as &[u8],
-                b"type",
-                b"directory",
-                b"entry",
-                b"(",
-                b"name",
-                b"d",
-                b"node",
-            ]);
+            tokens.extend([b"(" as &[u8], b"type", b"directory", b"entry", b"(", b"name", b"d", b"node"]);
         }
         tokens.extend([b"(" as &[u8], b"type", b"directory", b")"]);
         for _ in 1..depth {
@@ -326,9 +283,7 @@ fn check_any(bytes: &[u8], cuts: &[prop::sample::Index]) -> Result<(), TestCaseE
     let whole = decode([bytes]);
     prop_assert_eq!(&decode(pieces(bytes, cuts)), &whole);
     let mut validator = Validator::new();
-    let fed = pieces(bytes, cuts)
-        .into_iter()
-        .try_for_each(|piece| validator.feed(piece));
+    let fed = pieces(bytes, cuts).into_iter().try_for_each(|piece| validator.feed(piece));
     prop_assert_eq!(fed.and_then(|()| validator.finish()), whole.1.clone());
     if whole.1.is_ok() {
         prop_assert!(Node::from_nar(bytes).is_ok_and(|tree| tree.to_nar() == bytes));

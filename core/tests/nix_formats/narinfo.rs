@@ -33,29 +33,20 @@ fn narinfos_of_nix_are_read_and_written_the_same() {
 #[test]
 fn fields_are_what_nix_meant() {
     let info = parse(&golden_text("built.xz.narinfo")).unwrap();
-    assert_eq!(
-        info.store_path.base_name(),
-        "0123456789abcdfghijklmnpqrsvwxyz-golden-built-1.0"
-    );
+    assert_eq!(info.store_path.base_name(), "0123456789abcdfghijklmnpqrsvwxyz-golden-built-1.0");
     assert_eq!(info.compression, "xz");
     assert!(info.url.starts_with("nar/") && info.url.ends_with(".nar.xz"));
     assert_eq!((info.file_size, info.nar_size), (Some(224), 240));
     assert_ne!(info.file_hash.unwrap().as_bytes(), info.nar_hash.as_bytes());
     assert_eq!(info.references.len(), 2);
-    assert_eq!(
-        info.deriver.unwrap().base_name(),
-        "zyxwvsrqpnmlkjihgfdcba9876543210-golden-built-1.0.drv"
-    );
+    assert_eq!(info.deriver.unwrap().base_name(), "zyxwvsrqpnmlkjihgfdcba9876543210-golden-built-1.0.drv");
     assert_eq!((info.system, info.ca, info.signatures.len()), (None, None, 2));
 
     let info = parse(&golden_text("recursive.zstd.narinfo")).unwrap();
     assert_eq!(info.ca, Some(format!("fixed:r:{}", info.nar_hash)));
     assert_eq!(info.references, []);
     let nar = golden("tree.nar");
-    assert_eq!(
-        (info.nar_size, info.nar_hash),
-        (nar.len() as u64, snowbank_core::hash::Sha256::of(&nar).into())
-    );
+    assert_eq!((info.nar_size, info.nar_hash), (nar.len() as u64, snowbank_core::hash::Sha256::of(&nar).into()));
 }
 
 /// The least that is a narinfo.
@@ -68,19 +59,12 @@ const LEAST: &str = "StorePath: /nix/store/0123456789abcdfghijklmnpqrsvwxyz-a\n\
 fn what_is_missing_has_a_meaning_or_is_named() {
     let info = parse(LEAST).unwrap();
     assert_eq!(info.compression, "bzip2");
-    assert_eq!(
-        (info.file_hash, info.file_size, info.deriver.as_ref()),
-        (None, None, None)
-    );
+    assert_eq!((info.file_hash, info.file_size, info.deriver.as_ref()), (None, None, None));
     assert!(info.references.is_empty());
     assert!(info.render(&StoreDir::default()).contains("\nCompression: bzip2\n"));
     for (at, field) in ["StorePath", "URL", "NarHash", "NarSize"].into_iter().enumerate() {
-        let without: String = LEAST
-            .split_inclusive('\n')
-            .enumerate()
-            .filter(|(line, _)| *line != at)
-            .map(|(_, line)| line)
-            .collect();
+        let without: String =
+            LEAST.split_inclusive('\n').enumerate().filter(|(line, _)| *line != at).map(|(_, line)| line).collect();
         assert_eq!(parse(&without), Err(NarInfoError::Missing { field }));
     }
 }
@@ -92,10 +76,7 @@ fn ways_to_say_nothing_are_understood() {
     assert_eq!(info, parse(LEAST).unwrap());
     let references = "1123456789abcdfghijklmnpqrsvwxyz-b 0123456789abcdfghijklmnpqrsvwxyz-a";
     let info = parse(&format!("{LEAST}References: {references}  {references}\n")).unwrap();
-    assert_eq!(
-        info.references.iter().map(StorePath::name).collect::<Vec<_>>(),
-        ["a", "b"]
-    );
+    assert_eq!(info.references.iter().map(StorePath::name).collect::<Vec<_>>(), ["a", "b"]);
 }
 
 #[test]
@@ -109,10 +90,7 @@ fn bad_values_are_refused_by_line_and_field() {
         ("FileSize", "1 "),
         ("FileSize", "18446744073709551616"),
         ("References", "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a"),
-        (
-            "References",
-            "0123456789abcdfghijklmnpqrsvwxyz-a\t1123456789abcdfghijklmnpqrsvwxyz-b",
-        ),
+        ("References", "0123456789abcdfghijklmnpqrsvwxyz-a\t1123456789abcdfghijklmnpqrsvwxyz-b"),
         ("References", "0123456789abcdfghijklmnpqrsvwxyz-a 0123"),
         ("Deriver", "unknown"),
         ("Compression", "x z"),
@@ -122,29 +100,17 @@ fn bad_values_are_refused_by_line_and_field() {
         ("CA", "fixed:r"),
     ] {
         match parse(&format!("{LEAST}Ignored: x\n{field}: {value}\n")) {
-            Err(NarInfoError::BadValue {
-                line: 6, field: named, ..
-            }) if named == field => {}
+            Err(NarInfoError::BadValue { line: 6, field: named, .. }) if named == field => {}
             other => panic!("{field}: {value}: {other:?}"),
         }
     }
-    for (from, to) in [
-        ("120", "0"),
-        ("/nix/store", "/gnu/store"),
-        ("nar/a.nar", "nar a"),
-        ("nar/a.nar", ""),
-        ("-a", ""),
-    ] {
-        assert!(
-            matches!(parse(&LEAST.replacen(from, to, 1)), Err(NarInfoError::BadValue { .. })),
-            "{to}"
-        );
+    for (from, to) in
+        [("120", "0"), ("/nix/store", "/gnu/store"), ("nar/a.nar", "nar a"), ("nar/a.nar", ""), ("-a", "")]
+    {
+        assert!(matches!(parse(&LEAST.replacen(from, to, 1)), Err(NarInfoError::BadValue { .. })), "{to}");
     }
     let error = parse(&format!("{LEAST}FileSize: many\n")).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "narinfo line 5: bad `FileSize`: `many` is not a whole number below 2^64"
-    );
+    assert_eq!(error, "narinfo line 5: bad `FileSize`: `many` is not a whole number below 2^64");
 }
 
 #[test]
@@ -164,20 +130,11 @@ fn single_fields_stand_once() {
 
 #[test]
 fn texts_that_are_no_lines_are_refused() {
-    assert_eq!(
-        parse(&LEAST[..LEAST.len() - 1]),
-        Err(NarInfoError::Truncated { line: 4 })
-    );
-    assert!(matches!(
-        parse(&format!("{LEAST}\n")),
-        Err(NarInfoError::NoColon { line: 5, .. })
-    ));
+    assert_eq!(parse(&LEAST[..LEAST.len() - 1]), Err(NarInfoError::Truncated { line: 4 }));
+    assert!(matches!(parse(&format!("{LEAST}\n")), Err(NarInfoError::NoColon { line: 5, .. })));
     assert!(matches!(parse("<html>\n"), Err(NarInfoError::NoColon { line: 1, .. })));
     let bytes = [LEAST.as_bytes(), b"X: \xff\n"].concat();
-    assert_eq!(
-        NarInfo::parse_bytes(&StoreDir::default(), &bytes),
-        Err(NarInfoError::NotUtf8 { line: 5 })
-    );
+    assert_eq!(NarInfo::parse_bytes(&StoreDir::default(), &bytes), Err(NarInfoError::NotUtf8 { line: 5 }));
 }
 
 #[test]
@@ -185,9 +142,7 @@ fn a_fingerprint_covers_sorted_distinct_references() {
     let path = |text: &str| StorePath::from_base_name(text).unwrap();
     let a = path("0123456789abcdfghijklmnpqrsvwxyz-a");
     let b = path("1123456789abcdfghijklmnpqrsvwxyz-b");
-    let hash: NarHash = "sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s"
-        .parse()
-        .unwrap();
+    let hash: NarHash = "sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s".parse().unwrap();
     let store_dir = StoreDir::default();
     assert_eq!(
         fingerprint(&store_dir, &a, &hash, 120, &[b.clone(), a.clone(), b]),
@@ -212,16 +167,9 @@ fn content_addresses_are_those_of_nix() {
     ] {
         assert!(is_content_address(text), "{text}");
     }
-    for text in [
-        "",
-        "text:",
-        "r:sha256",
-        sha256,
-        "fixed:r:r:sha256:x",
-        "fixed:sha3:x",
-        "text:sha256:",
-        "fixed:r:sha256",
-    ] {
+    for text in
+        ["", "text:", "r:sha256", sha256, "fixed:r:r:sha256:x", "fixed:sha3:x", "text:sha256:", "fixed:r:sha256"]
+    {
         assert!(!is_content_address(text), "{text}");
     }
     assert!(!is_content_address(&format!("fixed:{sha256}\nSig: x")));
@@ -234,16 +182,9 @@ fn narinfo() -> impl Strategy<Value = NarInfo> {
     let signature = ("[a-z.-]{1,20}", any::<[u8; 32]>(), any::<[u8; 8]>())
         .prop_map(|(name, seed, message)| SecretKey::from_seed(&name, seed).unwrap().sign(&message));
     let ca = any::<[u8; 32]>().prop_map(|hash| format!("fixed:r:{}", NarHash::from_bytes(hash)));
-    let file = (
-        proptest::option::of(any::<[u8; 32]>()),
-        proptest::option::of(any::<u64>()),
-    );
+    let file = (proptest::option::of(any::<[u8; 32]>()), proptest::option::of(any::<u64>()));
     let sizes = (any::<[u8; 32]>(), 1..=u64::MAX);
-    let maybe = (
-        proptest::option::of(store_path()),
-        proptest::option::of(word),
-        proptest::option::of(ca),
-    );
+    let maybe = (proptest::option::of(store_path()), proptest::option::of(word), proptest::option::of(ca));
     let signatures = prop::collection::vec(signature, 0..3);
     (store_path(), word, word, file, sizes, references, maybe, signatures).prop_map(
         |(store_path, url, compression, file, sizes, references, maybe, signatures)| NarInfo {

@@ -16,17 +16,11 @@ pub enum Node {
 
 impl Node {
     pub fn file(contents: &str) -> Self {
-        Self::Regular {
-            executable: false,
-            contents: contents.into(),
-        }
+        Self::Regular { executable: false, contents: contents.into() }
     }
 
     pub fn executable(contents: &str) -> Self {
-        Self::Regular {
-            executable: true,
-            contents: contents.into(),
-        }
+        Self::Regular { executable: true, contents: contents.into() }
     }
 
     pub fn symlink(target: &[u8]) -> Self {
@@ -160,9 +154,7 @@ pub fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Step>, Res
         }
     };
     let mut decoder = Decoder::new();
-    let result = pieces
-        .into_iter()
-        .try_for_each(|piece| decoder.feed(piece, &mut on_event));
+    let result = pieces.into_iter().try_for_each(|piece| decoder.feed(piece, &mut on_event));
     let complete = decoder.is_complete();
     let finished = decoder.finish();
     if result.is_err() {
@@ -189,7 +181,5 @@ pub fn node() -> impl Strategy<Value = Node> {
         4 => (any::<bool>(), contents()).prop_map(|(executable, contents)| Node::Regular { executable, contents }),
         1 => target,
     ];
-    leaf.prop_recursive(6, 40, 6, |inner| {
-        prop::collection::btree_map(name(), inner, 0..6).prop_map(Node::Directory)
-    })
+    leaf.prop_recursive(6, 40, 6, |inner| prop::collection::btree_map(name(), inner, 0..6).prop_map(Node::Directory))
 }

@@ -10,7 +10,10 @@ use crate::secrets::SecretError;
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// There is none.
-    #[error("this needs a token; get one from the cache's operator, then run `snowbank login`")]
+    #[error(
+        "this needs a token; get one from the cache's operator, then run `snowbank login` (for Nix: a netrc line whose \
+         password is the token)"
+    )]
     Missing,
     /// It is no JSON Web Token of ours, or asks for an algorithm that does not exist here, such as `none`.
     #[error("the token is malformed; check that it was copied whole, and that nothing was added to it")]
@@ -39,6 +42,14 @@ pub enum AuthError {
         /// What was asked.
         permission: Permission,
         /// Of which cache.
+        cache: CacheName,
+    },
+    /// There is no such cache, or none that the token may know of.
+    #[error(
+        "there is no cache `{cache}` here that this token may use; look for a misspelt name, or ask the cache's operator"
+    )]
+    NotHere {
+        /// The name that was asked for.
         cache: CacheName,
     },
     /// The keys could not be read.

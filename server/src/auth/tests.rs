@@ -1,12 +1,14 @@
 //! The refusal table: every way in which a token is not to be believed, and that the one good token is.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
+use snowbank_core::cache_name::CacheName;
 use snowbank_core::store_path::StoreDir;
 
 use super::keys::Ring;
@@ -14,6 +16,7 @@ use super::*;
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::db::caches::{Cache, CacheId, DomainId};
 use crate::db::{self, Db};
+use crate::directory::OpenCache;
 use crate::secrets::{Sealer, SecretString};
 
 const NOW: i64 = 1_800_000_000;
@@ -181,6 +184,10 @@ fn permissions_of_a_later_version_allow_nothing_here() {
     assert!(!token.grants.admin);
 }
 
+fn open(name: &str, public: bool) -> Arc<OpenCache> {
+    Arc::new(OpenCache { cache: cache(name, public), keys: Vec::new() })
+}
+
 fn cache(name: &str, public: bool) -> Cache {
     Cache {
         id: CacheId(1),
@@ -201,15 +208,22 @@ fn proofs_exist_only_for_what_is_allowed() {
     let (key, _) = known_key();
     let token = ring().verify(key.issue(&claims()).unwrap().expose(), NOW).unwrap();
     let token = Some(&token);
-    assert!(matches!(authorize_push(&cache("team-a", true), None), Err(AuthError::Missing)));
-    assert_eq!(authorize_push(&cache("team-a", false), token).unwrap().subject, "ci");
-    let refused = authorize_push(&cache("books", true), token).unwrap_err();
-    assert!(matches!(refused, AuthError::Forbidden { permission: Permission::Push, .. }), "{refused}");
-
-    authorize_pull(&cache("anything", true), None).unwrap();
-    authorize_pull(&cache("books", false), token).unwrap();
-    assert!(matches!(authorize_pull(&cache("books", false), None), Err(AuthError::Missing)));
-    assert!(matches!(authorize_pull(&cache("other", false), token), Err(AuthError::Forbidden { .. })));
+    let name = |name: &str| name.parse::<CacheName>().unwrap();
+    let push = |cache: &str, target, token| authorize_push(&name(cache), target, token);
+    let pull = |cache: &str, target, token| authorize_pull(&name(cache), target, token);
+    // A cache that is not there is answered as one that is not the caller's.
+    for absent in [false, true] {
+        let target = |name: &str, public| (!absent).then(|| open(name, public));
+        assert!(matches!(push("team-a", target("team-a", true), None), Err(AuthError::Missing)));
+        let refused = push("books", target("books", true), token).unwrap_err();
+        assert!(matches!(refused, AuthError::Forbidden { permission: Permission::Push, .. }), "{refused}");
+        assert!(matches!(pull("books", target("books", false), None), Err(AuthError::Missing)));
+        assert!(matches!(pull("other", target("other", false), token), Err(AuthError::NotHere { .. })));
+    }
+    assert_eq!(push("team-a", Some(open("team-a", false)), token).unwrap().subject, "ci");
+    assert!(matches!(push("team-a", None, token), Err(AuthError::NotHere { .. })));
+    pull("anything", Some(open("anything", true)), None).unwrap();
+    pull("books", Some(open("books", false)), token).unwrap();
 }
 
 #[test]

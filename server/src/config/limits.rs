@@ -28,7 +28,7 @@ pub struct LimitsConfig {
 impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
-            memory: Size::from_mib(128),
+            memory: Size::from_mib(96),
             bundle_size: Size::from_mib(8),
             max_nar_size: Size::from_bytes(64 << 30),
             verify_threads: 0,

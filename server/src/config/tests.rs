@@ -32,13 +32,13 @@ fn without_a_file_everything_has_a_default() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.database.url, DatabaseUrl::Sqlite("/data/snowbank.db".into()));
     assert_eq!(config.storage, StorageConfig::Local { path: "/data/storage".into() });
-    assert_eq!((config.limits.memory, config.limits.bundle_size), (Size::from_mib(128), Size::from_mib(8)));
+    assert_eq!((config.limits.memory, config.limits.bundle_size), (Size::from_mib(96), Size::from_mib(8)));
     assert_eq!((config.log.level, config.log.format), (LogLevel::Info, LogFormat::Text));
 }
 
 #[test]
 fn an_empty_file_is_the_same_as_none() {
-    assert_eq!(load("").1.unwrap().limits.memory, Size::from_mib(128));
+    assert_eq!(load("").1.unwrap().limits.memory, Size::from_mib(96));
 }
 
 #[test]

@@ -47,14 +47,11 @@ impl Budgets {
         let places = {
             let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
             commits.retain(|_, places| places.strong_count() > 0);
-            match commits.get(subject).and_then(Weak::upgrade) {
-                Some(places) => places,
-                None => {
-                    let places = Arc::new(Semaphore::new(COMMITS_PER_TOKEN));
-                    commits.insert(subject.to_owned(), Arc::downgrade(&places));
-                    places
-                }
-            }
+            commits.get(subject).and_then(Weak::upgrade).unwrap_or_else(|| {
+                let places = Arc::new(Semaphore::new(COMMITS_PER_TOKEN));
+                commits.insert(subject.to_owned(), Arc::downgrade(&places));
+                places
+            })
         };
         wait(places.acquire_owned(), "is verifying as many commits of this token as it may").await
     }

@@ -12,6 +12,7 @@ use snowbank_core::frame::FrameError;
 use snowbank_core::wire::{ErrorBody, code};
 
 use super::body::BodyError;
+use crate::auth::AuthError;
 use crate::db::DbError;
 use crate::directory::DirectoryError;
 use crate::ingest::ReceiveError;
@@ -43,12 +44,13 @@ impl ApiError {
     }
 
     /// 401 with a challenge that Nix, curl and browsers answer from a netrc or by asking.
-    pub(super) fn unauthenticated(message: impl Into<String>) -> Self {
+    fn unauthenticated(message: impl Into<String>) -> Self {
         Self { challenge: true, ..Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message) }
     }
 
-    pub(super) fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
+    /// A cache's name that is no name.
+    pub(super) fn no_cache(name: &str) -> Self {
+        Self::not_found(format!("there is no cache `{name}` here that this token may use; look for a misspelt name"))
     }
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
@@ -91,7 +93,10 @@ impl IntoResponse for ApiError {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.challenge {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"snowbank\", charset=\"UTF-8\""));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"snowbank\", charset=\"UTF-8\""),
+            );
         }
         response
     }
@@ -106,6 +111,22 @@ pub(super) async fn no_route(uri: Uri) -> ApiError {
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let message = format!("{method} is not possible at {}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_REQUEST, message)
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        let message = error.to_string();
+        match error {
+            AuthError::Database(error) => error.into(),
+            AuthError::Forbidden { .. } => Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message),
+            AuthError::NotHere { .. } => Self::not_found(message),
+            AuthError::Secret(_) | AuthError::Sign(_) => {
+                tracing::error!(%error, "tokens cannot be verified");
+                Self::internal()
+            }
+            _ => Self::unauthenticated(message),
+        }
+    }
 }
 
 impl From<&DbError> for ApiError {

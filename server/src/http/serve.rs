@@ -19,7 +19,7 @@ use crate::app::App;
 /// How long a client may take to send a request's head, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests in flight may finish for this long after the server was told to stop.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
+const SHUTDOWN_PATIENCE: Duration = Duration::from_mins(1);
 /// A failing accept (no descriptors left) is tried again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

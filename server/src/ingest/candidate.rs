@@ -101,7 +101,8 @@ fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, Refusal> {
         if text.starts_with(&format!("{dir}/")) {
             Refusal::new(code::NARINFO_INVALID, format!("`{text}` is not a store path: {error}"))
         } else {
-            let message = format!("`{text}` is not in this cache's store directory, {dir}; push it to a cache of its own");
+            let message =
+                format!("`{text}` is not in this cache's store directory, {dir}; push it to a cache of its own");
             Refusal::new(code::STORE_DIR_MISMATCH, message)
         }
     })
@@ -116,8 +117,9 @@ fn base_names(what: &str, names: &[String]) -> Result<Vec<StorePath>, Refusal> {
 }
 
 fn base_name(what: &str, name: &str) -> Result<StorePath, Refusal> {
-    StorePath::from_base_name(name)
-        .map_err(|error| Refusal::new(code::NARINFO_INVALID, format!("its {what} `{name}` is not a store path: {error}")))
+    StorePath::from_base_name(name).map_err(|error| {
+        Refusal::new(code::NARINFO_INVALID, format!("its {what} `{name}` is not a store path: {error}"))
+    })
 }
 
 fn signature(text: &str) -> Result<Signature, Refusal> {

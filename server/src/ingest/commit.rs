@@ -15,25 +15,15 @@ use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit, code};
 use tokio::sync::mpsc;
 
 use super::candidate::{Candidate, Refusal, Unfit};
+use super::questions::receipt;
 use super::{Ingest, VerifiedNar, VerifyError, verify};
+use crate::auth::MayPush;
 use crate::db::nars::{NarId, NewNar};
 use crate::db::paths::{NewPath, PathBrief, PathId};
 use crate::db::{self, DbError, Tx};
-use crate::directory::OpenCache;
 
 /// Paths that become visible in one transaction at most.
 const GROUP: usize = 64;
-
-/// Who pushes, and where to.
-#[derive(Debug, Clone, Copy)]
-pub struct Pusher<'a> {
-    /// The cache and the keys that sign its receipts.
-    pub target: &'a OpenCache,
-    /// The token's subject, kept with the path.
-    pub subject: &'a str,
-    /// Whether the token may also read here, and so learn hashes that it did not bring.
-    pub may_pull: bool,
-}
 
 /// A path that has passed verification.
 struct Ready {
@@ -54,17 +44,15 @@ enum Proof {
 /// What concerns one path becomes its line. `now` gives unix seconds.
 pub async fn commit(
     ingest: &Ingest,
-    pusher: &Pusher<'_>,
+    push: &MayPush,
     request: CommitRequest,
     now: impl Fn() -> i64,
     lines: &mpsc::Sender<CommitLine>,
 ) {
     let mut answered = 0;
     let ahead = ingest.limits.verify_threads.max(1) * 2;
-    let mut checked = stream::iter(request.paths)
-        .map(|path| check(ingest, pusher, path))
-        .buffered(ahead)
-        .ready_chunks(GROUP);
+    let mut checked =
+        stream::iter(request.paths).map(|path| check(ingest, push, path)).buffered(ahead).ready_chunks(GROUP);
     while let Some(group) = checked.next().await {
         let mut ready = Vec::with_capacity(group.len());
         for result in group {
@@ -78,7 +66,7 @@ pub async fn commit(
                 }
             }
         }
-        for line in commit_group(ingest, pusher, ready, now()).await {
+        for line in commit_group(ingest, push, ready, now()).await {
             answered += 1;
             if lines.send(line).await.is_err() {
                 return;
@@ -90,22 +78,22 @@ pub async fn commit(
 }
 
 /// W3 for one path; the error is its line.
-async fn check(ingest: &Ingest, pusher: &Pusher<'_>, path: PathCommit) -> Result<Ready, CommitLine> {
+async fn check(ingest: &Ingest, push: &MayPush, path: PathCommit) -> Result<Ready, CommitLine> {
     let store_path = path.store_path.clone();
-    let cache = &pusher.target.cache;
+    let cache = &push.target.cache;
     let candidate = match Candidate::parse(ingest, cache, path).await {
         Ok(candidate) => candidate,
         Err(Unfit::Refused(refusal)) => return Err(refused(store_path, refusal)),
         Err(Unfit::Failed(error)) => return Err(verify_line(store_path, error)),
     };
-    match prove(ingest, pusher, &candidate).await {
+    match prove(ingest, push, &candidate).await {
         Ok(proof) => Ok(Ready { store_path, candidate, proof }),
         Err(error) => Err(verify_line(store_path, error)),
     }
 }
 
-async fn prove(ingest: &Ingest, pusher: &Pusher<'_>, candidate: &Candidate) -> Result<Proof, VerifyError> {
-    let domain = pusher.target.cache.domain;
+async fn prove(ingest: &Ingest, push: &MayPush, candidate: &Candidate) -> Result<Proof, VerifyError> {
+    let domain = push.target.cache.domain;
     let mut conn = ingest.db.reader().await?;
     let known = db::nars::lookup(conn.exec(), domain, &candidate.nar_hash).await?;
     drop(conn);
@@ -115,36 +103,36 @@ async fn prove(ingest: &Ingest, pusher: &Pusher<'_>, candidate: &Candidate) -> R
     {
         return Ok(Proof::Known);
     }
-    decode(ingest, pusher, candidate).await
+    decode(ingest, push, candidate).await
 }
 
-async fn decode(ingest: &Ingest, pusher: &Pusher<'_>, candidate: &Candidate) -> Result<Proof, VerifyError> {
+async fn decode(ingest: &Ingest, push: &MayPush, candidate: &Candidate) -> Result<Proof, VerifyError> {
     let manifest = candidate.manifest.clone();
-    let domain = pusher.target.cache.domain;
+    let domain = push.target.cache.domain;
     let verified = verify(ingest, domain, manifest, candidate.nar_hash, candidate.nar_size).await?;
     Ok(Proof::Decoded(Box::new(verified)))
 }
 
 /// Commits `ready` in one transaction, or, where that has to be given up, path by path.
-async fn commit_group(ingest: &Ingest, pusher: &Pusher<'_>, mut ready: Vec<Ready>, now: i64) -> Vec<CommitLine> {
+async fn commit_group(ingest: &Ingest, push: &MayPush, mut ready: Vec<Ready>, now: i64) -> Vec<CommitLine> {
     if ready.is_empty() {
         return Vec::new();
     }
     // A NAR row that was known when it was looked at may have been collected since; then its chunks are decoded after
     // all. Each path is decoded at most once, so this ends.
     loop {
-        match transact(ingest, pusher, &ready, now).await {
+        match transact(ingest, push, &ready, now).await {
             Ok(Outcome::Done(lines)) => return lines,
             Ok(Outcome::Decode(indexes)) => {
                 let mut failed = Vec::new();
                 for &index in indexes.iter().rev() {
-                    match decode(ingest, pusher, &ready[index].candidate).await {
+                    match decode(ingest, push, &ready[index].candidate).await {
                         Ok(proof) => ready[index].proof = proof,
                         Err(error) => failed.push(verify_line(ready.remove(index).store_path, error)),
                     }
                 }
                 if !failed.is_empty() {
-                    failed.extend(Box::pin(commit_group(ingest, pusher, ready, now)).await);
+                    failed.extend(Box::pin(commit_group(ingest, push, ready, now)).await);
                     return failed;
                 }
             }
@@ -161,10 +149,10 @@ enum Outcome {
     Decode(Vec<usize>),
 }
 
-async fn transact(ingest: &Ingest, pusher: &Pusher<'_>, ready: &[Ready], now: i64) -> Result<Outcome, DbError> {
-    let cache = &pusher.target.cache;
+async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) -> Result<Outcome, DbError> {
+    let cache = &push.target.cache;
     let mut tx = ingest.db.commit_tx().await?;
-    let mut visible = visible_paths(&mut tx, pusher, ready).await?;
+    let mut visible = visible_paths(&mut tx, push, ready).await?;
     let gone = gone_chunks(&mut tx, ready).await?;
     let mut nars: HashMap<NarHash, NarId> = HashMap::new();
     let mut lines = Vec::with_capacity(ready.len());
@@ -174,7 +162,7 @@ async fn transact(ingest: &Ingest, pusher: &Pusher<'_>, ready: &[Ready], now: i6
     for (index, path) in ready.iter().enumerate() {
         let candidate = &path.candidate;
         if let Some(found) = visible.get(&candidate.path.hash()) {
-            lines.push(present_line(pusher, path, found, now));
+            lines.push(present_line(push, path, found, now));
             continue;
         }
         let missing: Vec<&StorePath> = candidate
@@ -191,15 +179,10 @@ async fn transact(ingest: &Ingest, pusher: &Pusher<'_>, ready: &[Ready], now: i6
             lines.push(CommitLine::ChunksMissing { store_path: path.store_path.clone(), missing: lost });
             continue;
         }
-        let nar = match nars.get(&candidate.nar_hash) {
-            Some(nar) => *nar,
-            None => match nar_row(&mut tx, pusher, path, now).await? {
-                Some(nar) => nar,
-                None => {
-                    decode.push(index);
-                    continue;
-                }
-            },
+        let made = nars.get(&candidate.nar_hash).copied();
+        let Some(nar) = (if made.is_some() { made } else { nar_row(&mut tx, push, path, now).await? }) else {
+            decode.push(index);
+            continue;
         };
         nars.insert(candidate.nar_hash, nar);
         let brief = PathBrief {
@@ -217,12 +200,12 @@ async fn transact(ingest: &Ingest, pusher: &Pusher<'_>, ready: &[Ready], now: i6
             deriver: candidate.deriver.as_ref(),
             signatures: &candidate.signatures,
             ca: candidate.ca.as_deref(),
-            pushed_by: pusher.subject,
+            pushed_by: &push.subject,
             created: now,
         };
         db::paths::add(tx.exec(), &row).await?;
         next_path += 1;
-        lines.push(CommitLine::Receipt(pusher.receipt(ReceiptStatus::Uploaded, &path.store_path, &brief, now)));
+        lines.push(CommitLine::Receipt(receipt(&push.target, ReceiptStatus::Uploaded, &path.store_path, &brief, now)));
         visible.insert(candidate.path.hash(), brief);
     }
     if !decode.is_empty() {
@@ -235,7 +218,7 @@ async fn transact(ingest: &Ingest, pusher: &Pusher<'_>, ready: &[Ready], now: i6
 /// What the cache shows of the paths themselves and of everything that they refer to.
 async fn visible_paths(
     tx: &mut Tx,
-    pusher: &Pusher<'_>,
+    push: &MayPush,
     ready: &[Ready],
 ) -> Result<HashMap<StorePathHash, PathBrief>, DbError> {
     let hashes: HashSet<StorePathHash> = ready
@@ -244,7 +227,7 @@ async fn visible_paths(
         .map(StorePath::hash)
         .collect();
     let hashes: Vec<StorePathHash> = hashes.into_iter().collect();
-    db::paths::lookup_many(tx.exec(), pusher.target.cache.id, &hashes).await
+    db::paths::lookup_many(tx.exec(), push.target.cache.id, &hashes).await
 }
 
 /// Chunks that were read for verification and are no longer what they were.
@@ -272,8 +255,8 @@ impl Ready {
 }
 
 /// The NAR row to tie the path to, made if there is none; `None` when it was known once and is gone.
-async fn nar_row(tx: &mut Tx, pusher: &Pusher<'_>, path: &Ready, now: i64) -> Result<Option<NarId>, DbError> {
-    let cache = &pusher.target.cache;
+async fn nar_row(tx: &mut Tx, push: &MayPush, path: &Ready, now: i64) -> Result<Option<NarId>, DbError> {
+    let cache = &push.target.cache;
     if let Some(nar) = db::nars::lookup(tx.exec(), cache.domain, &path.candidate.nar_hash).await? {
         return Ok(Some(nar.id));
     }
@@ -297,19 +280,19 @@ async fn nar_row(tx: &mut Tx, pusher: &Pusher<'_>, path: &Ready, now: i64) -> Re
     Ok(Some(id))
 }
 
-fn present_line(pusher: &Pusher<'_>, path: &Ready, found: &PathBrief, now: i64) -> CommitLine {
+fn present_line(push: &MayPush, path: &Ready, found: &PathBrief, now: i64) -> CommitLine {
     let store_path = path.store_path.clone();
     if found.store_path != path.candidate.path {
         let message = format!(
             "the cache has another path with the same hash part, `{}`; a cache holds one path per hash part",
-            if pusher.may_pull { found.store_path.base_name() } else { "(not shown)".to_owned() }
+            if push.may_pull { found.store_path.base_name() } else { "(not shown)".to_owned() }
         );
         return refused(store_path, Refusal::new(code::NARINFO_INVALID, message));
     }
     if found.nar_hash == path.candidate.nar_hash {
-        return CommitLine::Receipt(pusher.receipt(ReceiptStatus::Present, &store_path, found, now));
+        return CommitLine::Receipt(receipt(&push.target, ReceiptStatus::Present, &store_path, found, now));
     }
-    CommitLine::Different { store_path, nar_hash: pusher.may_pull.then_some(found.nar_hash) }
+    CommitLine::Different { store_path, nar_hash: push.may_pull.then_some(found.nar_hash) }
 }
 
 fn references_missing(missing: &[&StorePath]) -> Refusal {

@@ -4,9 +4,9 @@ use snowbank_core::frame::FrameDecoder;
 use snowbank_core::manifest::{MAX_MANIFEST_BYTES, ManifestError, WireManifest};
 use snowbank_core::wire::{ManifestSource, code};
 
+use super::Ingest;
 use super::candidate::{Refusal, Unfit};
 use super::verify::{VerifyError, lookup};
-use super::Ingest;
 use crate::db::caches::DomainId;
 use crate::pack::{PackReader, ReadError};
 

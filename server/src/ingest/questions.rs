@@ -7,9 +7,11 @@ use snowbank_core::receipt::{Receipt, ReceiptStatus};
 use snowbank_core::store_path::{StorePath, StorePathHash};
 use snowbank_core::wire::{DifferentPath, MissingPathsRequest, MissingPathsResponse};
 
-use super::{Ingest, Pusher};
+use super::Ingest;
+use crate::auth::MayPush;
 use crate::db::paths::PathBrief;
 use crate::db::{self, DbError};
+use crate::directory::OpenCache;
 
 /// Sorts the paths asked about into missing, present and different. A text that is no store path of this cache counts
 /// as missing: the commit refuses it with the reason.
@@ -18,11 +20,11 @@ use crate::db::{self, DbError};
 /// When the database fails.
 pub async fn missing_paths(
     ingest: &Ingest,
-    pusher: &Pusher<'_>,
+    push: &MayPush,
     request: &MissingPathsRequest,
     now: i64,
 ) -> Result<MissingPathsResponse, DbError> {
-    let cache = &pusher.target.cache;
+    let cache = &push.target.cache;
     let parsed: Vec<Option<StorePath>> =
         request.paths.iter().map(|query| StorePath::parse(&cache.store_dir, &query.store_path).ok()).collect();
     let hashes: Vec<StorePathHash> = parsed.iter().flatten().map(StorePath::hash).collect();
@@ -36,11 +38,11 @@ pub async fn missing_paths(
         match found {
             None => answer.missing.push(query.store_path.clone()),
             Some(found) if found.nar_hash == query.nar_hash => {
-                answer.present.push(pusher.receipt(ReceiptStatus::Present, &query.store_path, found, now));
+                answer.present.push(receipt(&push.target, ReceiptStatus::Present, &query.store_path, found, now));
             }
             Some(found) => answer.different.push(DifferentPath {
                 store_path: query.store_path.clone(),
-                nar_hash: pusher.may_pull.then_some(found.nar_hash),
+                nar_hash: push.may_pull.then_some(found.nar_hash),
             }),
         }
     }
@@ -51,26 +53,30 @@ pub async fn missing_paths(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn missing_chunks(ingest: &Ingest, pusher: &Pusher<'_>, names: &[ChunkName]) -> Result<Vec<u32>, DbError> {
+pub async fn missing_chunks(ingest: &Ingest, push: &MayPush, names: &[ChunkName]) -> Result<Vec<u32>, DbError> {
     let mut conn = ingest.db.reader().await?;
-    let present = db::chunks::present(conn.exec(), pusher.target.cache.domain, names).await?;
+    let present = db::chunks::present(conn.exec(), push.target.cache.domain, names).await?;
     Ok((0..).zip(names).filter(|(_, name)| !present.contains(name)).map(|(index, _)| index).collect())
 }
 
-impl Pusher<'_> {
-    /// A signed receipt for a path that is visible at this moment.
-    pub(super) fn receipt(&self, status: ReceiptStatus, store_path: &str, path: &PathBrief, now: i64) -> Receipt {
-        let mut receipt = Receipt {
-            status,
-            store_path: store_path.to_owned(),
-            nar_hash: path.nar_hash,
-            nar_size: path.nar_size,
-            cache: self.target.cache.name.to_string(),
-            time: now,
-            signatures: Vec::new(),
-            stats: None,
-        };
-        self.target.sign(&mut receipt);
-        receipt
-    }
+/// A signed receipt for a path that is visible at this moment.
+pub(super) fn receipt(
+    target: &OpenCache,
+    status: ReceiptStatus,
+    store_path: &str,
+    path: &PathBrief,
+    now: i64,
+) -> Receipt {
+    let mut receipt = Receipt {
+        status,
+        store_path: store_path.to_owned(),
+        nar_hash: path.nar_hash,
+        nar_size: path.nar_size,
+        cache: target.cache.name.to_string(),
+        time: now,
+        signatures: Vec::new(),
+        stats: None,
+    };
+    target.sign(&mut receipt);
+    receipt
 }

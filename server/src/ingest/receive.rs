@@ -89,12 +89,11 @@ where
         tokio::select! {
             Some(done) = verifying.next(), if !verifying.is_empty() => verified.append(&mut done?),
             bytes = body.next(), if body_open && verifying.len() <= LOTS_AHEAD => {
-                match bytes {
-                    Some(bytes) => lot.append(&mut take_records(&mut reader, &bytes.map_err(ReceiveError::Body)?)?),
-                    None => {
-                        body_open = false;
-                        reader.take().map_or(Ok(()), BundleReader::finish)?;
-                    }
+                if let Some(bytes) = bytes {
+                    lot.append(&mut take_records(&mut reader, &bytes.map_err(ReceiveError::Body)?)?);
+                } else {
+                    body_open = false;
+                    reader.take().map_or(Ok(()), BundleReader::finish)?;
                 }
                 let lot_bytes: usize = lot.iter().map(|record| record.frame.len()).sum();
                 if lot_bytes >= LOT_BYTES || (!body_open && lot_bytes > 0) {

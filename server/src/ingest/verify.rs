@@ -26,7 +26,7 @@ use crate::pack::{PackReader, Packs, ReadError};
 /// Chunks that are looked up by one question to the database.
 const LOOKUP_NAMES: usize = 1024;
 /// Chunks of one batch: read together, decoded by one thread.
-const BATCH_CHUNKS: usize = 16;
+const BATCH_CHUNKS: usize = 8;
 /// Batches of one NAR that are read, and batches that are decoded, at the same time.
 const BATCHES_AHEAD: usize = 2;
 /// At most this many missing chunks are named in one answer.
@@ -124,7 +124,8 @@ pub async fn verify(
         read.extend(locations.iter().map(|location| (location.id, location.name)));
 
         let batches: Vec<Vec<ChunkLocation>> = locations.chunks(BATCH_CHUNKS).map(<[_]>::to_vec).collect();
-        let mut reads = stream::iter(batches).map(|batch| read_batch(ingest.packs.clone(), batch)).buffered(BATCHES_AHEAD);
+        let mut reads =
+            stream::iter(batches).map(|batch| read_batch(ingest.packs.clone(), batch)).buffered(BATCHES_AHEAD);
         let mut decoding = FuturesOrdered::new();
         loop {
             let decoded = tokio::select! {

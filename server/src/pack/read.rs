@@ -116,6 +116,9 @@ impl PackReader {
     ///
     /// A record that was asked for twice is in here twice and has bytes of its own each time, so that filling one
     /// does not show in the other.
+    ///
+    /// # Errors
+    /// The first error of `visit`.
     pub fn for_each<E>(mut self, mut visit: impl FnMut(&ChunkHeader, &mut [u8]) -> Result<(), E>) -> Result<(), E> {
         for chunk in &self.chunks {
             visit(&chunk.header, &mut self.buffers[chunk.buffer][chunk.frame.clone()])?;

@@ -144,12 +144,15 @@ struct FilledPack {
 /// Lays `records` out in packs, in order.
 fn fill_packs(domain: DomainId, first_id: u64, records: Vec<NewRecord>) -> Result<Vec<FilledPack>, PackWriteError> {
     let mut packs = Vec::new();
+    // Each header stands in its record and in the table; ids, checksums and lengths are a few words beside it.
+    let room = records.iter().map(|new| new.frame.len() + 2 * new.header.encoded_len() + 64).sum();
     let mut records = (first_id..).zip(records).peekable();
     while records.peek().is_some() {
         let mut key = [0; 16];
         getrandom::fill(&mut key).map_err(PackWriteError::Random)?;
         let key = PackKey::from_bytes(key);
         let mut writer = PackWriter::new(domain.0.unsigned_abs(), key);
+        writer.reserve(room);
         let mut rows = Vec::new();
         // A record that fits no pack at all is added nevertheless, for the writer to refuse.
         let fits = |writer: &PackWriter, record: &NewRecord| {

@@ -103,7 +103,8 @@ pub fn nar_stream(
     range: Range<u64>,
 ) -> impl Stream<Item = Result<Bytes, ServeError>> + Send + 'static {
     let source = BatchSource::new(body.db.clone(), nar, representation, range.start, range.end);
-    let state = State { body, source, representation, wanted: range, in_flight: FuturesOrdered::new(), exhausted: false };
+    let state =
+        State { body, source, representation, wanted: range, in_flight: FuturesOrdered::new(), exhausted: false };
     stream::try_unfold(state, |mut state| async move {
         state.top_up().await?;
         match state.in_flight.next().await {
@@ -150,9 +151,9 @@ async fn load(
     let start = batch.start;
     let bytes = match representation {
         Representation::Zstd => filled_frames(reader, batch)?,
-        Representation::Raw => tokio::task::spawn_blocking(move || raw_bytes(reader, batch))
-            .await
-            .map_err(|_| ServeError::Stopped)??,
+        Representation::Raw => {
+            tokio::task::spawn_blocking(move || raw_bytes(reader, batch)).await.map_err(|_| ServeError::Stopped)??
+        }
     };
     Ok(cut_to(bytes, start, &wanted))
 }
@@ -162,10 +163,8 @@ async fn read_batch(body: &NarBody, entries: &[SegmentEntry]) -> Result<PackRead
     let mut conn = body.db.reader().await?;
     let found = db::chunks::lookup_by_ids(conn.exec(), &ids).await?;
     drop(conn);
-    let locations = ids
-        .iter()
-        .map(|id| found.get(id).cloned().ok_or(ServeError::Chunk(*id)))
-        .collect::<Result<Vec<_>, _>>()?;
+    let locations =
+        ids.iter().map(|id| found.get(id).cloned().ok_or(ServeError::Chunk(*id))).collect::<Result<Vec<_>, _>>()?;
     Ok(PackReader::read(&body.packs, &locations).await?)
 }
 

@@ -59,7 +59,11 @@ impl Narinfos {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn lookup(&self, cache: &OpenCache, hash: &StorePathHash) -> Result<Option<RenderedNarinfo>, Arc<DbError>> {
+    pub async fn lookup(
+        &self,
+        cache: &OpenCache,
+        hash: &StorePathHash,
+    ) -> Result<Option<RenderedNarinfo>, Arc<DbError>> {
         let key = (cache.cache.id, *hash);
         let rendered = self.rendered.try_get_with(key, async {
             let mut conn = self.db.reader().await?;

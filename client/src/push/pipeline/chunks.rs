@@ -3,11 +3,11 @@
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::wire::StoredChunks;
 
+use super::super::PushError;
 use super::super::book::Standing;
 use super::super::bundle::Bundle;
 use super::super::encode::Outcome;
 use super::super::read::Pending;
-use super::super::PushError;
 use super::{BUNDLES, Event, Pipeline, QUESTIONS};
 use crate::api::{ApiError, ApiErrorKind};
 use crate::exit::Exit;
@@ -85,7 +85,7 @@ impl Pipeline<'_> {
             let chunks: Vec<Pending> = self.to_encode.drain(..count).collect();
             let turn = self.encodings.start();
             let encoders = self.encoders.clone();
-            self.spawn_blocking(move |_| Event::Encoded { turn, outcomes: encoders.encode(chunks) });
+            self.spawn_blocking(move |_| Event::Encoded { turn, outcomes: encoders.encode_all(chunks) });
         }
     }
 
@@ -162,13 +162,10 @@ impl Pipeline<'_> {
 
     pub(super) fn on_sent(&mut self, bundle: Bundle, answer: Result<StoredChunks, ApiError>) -> Result<(), PushError> {
         self.sending -= 1;
-        let error = match answer {
-            Ok(_) => {
-                self.probing = false;
-                self.push.progress.sent(bundle.body.len() as u64);
-                return self.on_stored(&bundle);
-            }
-            Err(error) => error,
+        let Err(error) = answer else {
+            self.probing = false;
+            self.push.progress.sent(bundle.body.len() as u64);
+            return self.on_stored(&bundle);
         };
         match (error.kind(), bundle.half()) {
             (ApiErrorKind::TooLarge, Some(half)) => {

@@ -135,7 +135,7 @@ impl Pipeline<'_> {
         self.offer(Pending { path, name, chunk, held });
     }
 
-    pub(super) fn on_read(&mut self, path: u32, end: ReadEnd) -> Result<(), PushError> {
+    pub(super) fn on_read(&mut self, path: u32, end: &ReadEnd) -> Result<(), PushError> {
         self.readers -= 1;
         if self.paths[path as usize].stage != Stage::Reading {
             return Ok(());
@@ -170,27 +170,29 @@ impl Pipeline<'_> {
         if std::mem::take(&mut state.read_again) {
             return self.read_again(path);
         }
-        let manifest = match state.pieces.take() {
-            Some(pieces) => ManifestSource::Chunks(pieces),
-            None => {
-                let (names, values) = (std::mem::take(&mut state.names), std::mem::take(&mut state.values));
-                let encoded = WireManifest { names, values }.encode();
-                if encoded.len() as u64 > self.push.target.cache.limits.manifest_bytes {
-                    let most = self.push.target.cache.limits.manifest_bytes;
-                    let reason = format!("its manifest has {} bytes, and the cache takes {most} at most", encoded.len());
-                    return self.fail(path, reason, Exit::Refused);
-                }
-                if encoded.len() > INLINE_BYTES {
-                    return self.offer_manifest(path, &encoded);
-                }
-                ManifestSource::inline(&encoded)
-            }
-        };
+        if let Some(pieces) = state.pieces.take() {
+            self.may_be_committed(path, ManifestSource::Chunks(pieces));
+            return Ok(());
+        }
+        let (names, values) = (std::mem::take(&mut state.names), std::mem::take(&mut state.values));
+        let encoded = WireManifest { names, values }.encode();
+        let most = self.push.target.cache.limits.manifest_bytes;
+        if encoded.len() as u64 > most {
+            let reason = format!("its manifest has {} bytes, and the cache takes {most} at most", encoded.len());
+            return self.fail(path, reason, Exit::Refused);
+        }
+        if encoded.len() > INLINE_BYTES {
+            return self.offer_manifest(path, &encoded);
+        }
+        self.may_be_committed(path, ManifestSource::inline(&encoded));
+        Ok(())
+    }
+
+    fn may_be_committed(&mut self, path: u32, manifest: ManifestSource) {
         let (commit, cost) = self.commit_of(path, manifest);
         self.paths[path as usize].stage = Stage::Committing;
         self.commits.insert(path, commit);
         self.schedule.ready(path, cost);
-        Ok(())
     }
 
     /// Sends a large manifest ahead, as chunks.
@@ -265,7 +267,9 @@ impl Pipeline<'_> {
                 self.push.ledger.different(self.full(path), own, nar_hash)
             }
             CommitLine::ChunksMissing { missing, .. } => {
-                missing.iter().for_each(|name| self.book.forget(name));
+                for name in &missing {
+                    self.book.forget(name);
+                }
                 self.read_again(path)
             }
             // A reference in the same batch has to be committed again, and so has this path after it.

@@ -33,23 +33,29 @@ struct Outcome {
 impl Outcome {
     #[track_caller]
     fn success(self) -> Self {
-        assert!(self.result.is_ok() && self.exit == Exit::Success, "{:?} {:?} {:?}", self.result, self.exit, self.lines);
+        assert!(
+            self.result.is_ok() && self.exit == Exit::Success,
+            "{:?} {:?} {:?}",
+            self.result,
+            self.exit,
+            self.lines
+        );
         self
     }
 
     fn uploaded(&self) -> Vec<&str> {
-        let uploaded = |line: &&ReceiptLine| {
-            matches!(line, ReceiptLine::Receipt(receipt) if receipt.status == ReceiptStatus::Uploaded)
-        };
+        let uploaded = |line: &&ReceiptLine| matches!(line, ReceiptLine::Receipt(receipt) if receipt.status == ReceiptStatus::Uploaded);
         self.lines.iter().filter(uploaded).map(ReceiptLine::store_path).collect()
     }
 
     fn failed(&self) -> Vec<(&str, &str)> {
-        let failed = |line| match line {
-            &ReceiptLine::Failed { ref store_path, ref reason } => Some((store_path.as_str(), reason.as_str())),
-            _ => None,
-        };
-        self.lines.iter().filter_map(failed).collect()
+        let mut failed = Vec::new();
+        for line in &self.lines {
+            if let ReceiptLine::Failed { store_path, reason } = line {
+                failed.push((store_path.as_str(), reason.as_str()));
+            }
+        }
+        failed
     }
 }
 
@@ -192,11 +198,8 @@ async fn a_damaged_path_and_what_refers_to_it_fail_and_the_rest_is_pushed() {
 #[tokio::test]
 async fn a_refused_path_takes_its_referrers_with_it_and_a_different_one_does_not() {
     let (refused, different) = (Tree::name("refused"), Tree::name("different"));
-    let faults = Faults {
-        refuse: vec![(refused, code::NARINFO_INVALID)],
-        different: vec![different],
-        ..Faults::default()
-    };
+    let faults =
+        Faults { refuse: vec![(refused, code::NARINFO_INVALID)], different: vec![different], ..Faults::default() };
     let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
     let refused = tree.add("refused", &[], 10);
     let above_refused = tree.add("above-refused", &[&refused], 10);

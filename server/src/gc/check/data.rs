@@ -58,15 +58,17 @@ fn pack_problems(pack: &Pack, object: &[u8]) -> Vec<String> {
     for entry in &index.entries {
         let (start, end) = (entry.span.offset as usize, entry.span.offset as usize + entry.span.len as usize);
         let record = object.get(start..end).ok_or_else(|| "it ends before the record".to_owned());
-        let verified = record.and_then(|bytes| {
+        let outcome = record.and_then(|bytes| {
             let record = Record::parse(bytes).map_err(|error| error.to_string())?;
             if record.id != entry.id || record.header != entry.header {
                 return Err("record and table differ".to_owned());
             }
             // Any filling serves here: whether bytes depend on slots was settled when the frame came in.
-            verifier.verify(&record.header, record.frame, record.header.name.as_bytes()).map_err(|error| error.to_string())
+            verifier
+                .verify(&record.header, record.frame, record.header.name.as_bytes())
+                .map_err(|error| error.to_string())
         });
-        if let Err(problem) = verified {
+        if let Err(problem) = outcome {
             problems.push(format!("chunk {} ({}) at byte {start}: {problem}", entry.id, entry.header.name));
         }
     }

@@ -1,6 +1,7 @@
 //! What rows say of each other, and of the objects' lengths.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use snowbank_core::manifest::{ContentDigester, Segment};
 
@@ -50,11 +51,12 @@ pub(super) async fn chunks(checker: &Checker<'_>, stats: &mut CheckStats, found:
         let mut packs: HashMap<PackId, Option<Pack>> = HashMap::new();
         for (domain, chunk) in &page {
             stats.chunks += 1;
-            if !packs.contains_key(&chunk.pack) {
-                packs.insert(chunk.pack, db::packs::lookup(conn.exec(), chunk.pack).await?);
-            }
+            let pack = match packs.entry(chunk.pack) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(db::packs::lookup(conn.exec(), chunk.pack).await?),
+            };
             let end = u64::from(chunk.offset) + u64::from(chunk.len);
-            let detail = match packs.get(&chunk.pack).and_then(Option::as_ref) {
+            let detail = match pack {
                 None => "its pack has no row".to_owned(),
                 Some(pack) if pack.state != PackState::Live => "its pack is dead".to_owned(),
                 Some(pack) if pack.domain != *domain => "its pack is of another domain".to_owned(),

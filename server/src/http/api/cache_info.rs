@@ -19,13 +19,13 @@ pub(in crate::http) async fn cache_info(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<CacheInfo>, ApiError> {
-    let allowed = may_see(&app, &headers, &name).await?;
-    let cache = &allowed.target.cache;
+    let (target, permissions) = may_see(&app, &headers, &name).await?;
+    let cache = &target.cache;
     Ok(Json(CacheInfo {
         name: cache.name.to_string(),
         public: cache.public,
         store_dir: cache.store_dir.to_string(),
-        public_keys: allowed.target.keys.iter().map(|key| key.public().to_string()).collect(),
+        public_keys: target.keys.iter().map(|key| key.public().to_string()).collect(),
         priority: u32::try_from(cache.priority).unwrap_or(u32::MAX),
         upstream_keys: cache.upstream_keys.clone(),
         cut: app.cut,
@@ -38,7 +38,7 @@ pub(in crate::http) async fn cache_info(
             paths_per_query: PATHS_PER_QUERY,
             manifest_bytes: MAX_MANIFEST_BYTES as u64,
         },
-        permissions: allowed.permissions.iter().map(ToString::to_string).collect(),
+        permissions: permissions.iter().map(ToString::to_string).collect(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
     }))
 }

@@ -35,6 +35,6 @@ pub(in crate::http) async fn missing_chunks(
         return Err(ApiError::bad_request(message));
     }
     let names: Vec<ChunkName> = names.iter().map(|name| ChunkName::from_bytes(*name)).collect();
-    let missing = ingest::missing_chunks(&app.ingest, &push.pusher(), &names).await?;
+    let missing = ingest::missing_chunks(&app.ingest, &push, &names).await?;
     Ok(Json(MissingChunksResponse { missing }))
 }

@@ -33,5 +33,5 @@ pub(in crate::http) async fn missing_paths(
         let message = format!("{} paths in one question; at most {PATHS_PER_QUERY} are taken", request.paths.len());
         return Err(ApiError::limit(message));
     }
-    Ok(Json(ingest::missing_paths(&app.ingest, &push.pusher(), &request, unix_now()).await?))
+    Ok(Json(ingest::missing_paths(&app.ingest, &push, &request, unix_now()).await?))
 }

@@ -38,9 +38,9 @@ pub(in crate::http) async fn paths(
         let message = format!("{} paths in one commit; at most {PATHS_PER_REQUEST} are taken", request.paths.len());
         return Err(ApiError::limit(message));
     }
-    let place = app.budgets.commit(&push.token.sub).await?;
+    let place = app.budgets.commit(&push.subject).await?;
     Ok(ndjson::response(|lines| async move {
-        commit(&app.ingest, &push.pusher(), request, unix_now, &lines).await;
+        commit(&app.ingest, &push, request, unix_now, &lines).await;
         drop((room, place));
     }))
 }

@@ -12,10 +12,7 @@ use super::super::access::require_token;
 use super::super::error::ApiError;
 use crate::app::App;
 
-pub(in crate::http) async fn whoami(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-) -> Result<Json<WhoAmI>, ApiError> {
+pub(in crate::http) async fn whoami(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<WhoAmI>, ApiError> {
     let token = require_token(&app, &headers).await?;
     let caches: BTreeMap<String, Vec<String>> = token
         .grants

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
-use super::super::access::may_read;
+use super::super::access::may_pull;
 use super::super::error::ApiError;
 use super::short_lived;
 use crate::app::App;
@@ -17,7 +17,7 @@ pub(in crate::http) async fn nix_cache_info(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let allowed = may_read(&app, &headers, &name).await?;
+    let allowed = may_pull(&app, &headers, &name).await?;
     let body = serving::nix_cache_info(&allowed.target);
     let mut response = body.into_response();
     let headers = response.headers_mut();

@@ -9,7 +9,7 @@ use axum::response::Response;
 use futures_util::TryStreamExt as _;
 use snowbank_core::hash::NarHash;
 
-use super::super::access::may_read;
+use super::super::access::may_pull;
 use super::super::error::ApiError;
 use super::immutable;
 use crate::app::App;
@@ -23,7 +23,7 @@ pub(in crate::http) async fn nar(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let allowed = may_read(&app, &headers, &name).await?;
+    let allowed = may_pull(&app, &headers, &name).await?;
     let (hash, representation) = parse_name(&file)
         .ok_or_else(|| ApiError::not_found(format!("`{file}` is not a NAR's name, <52 characters>.nar.zst or .nar")))?;
     let mut conn = app.db.reader().await?;

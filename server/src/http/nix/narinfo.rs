@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use snowbank_core::store_path::StorePathHash;
 
-use super::super::access::may_read;
+use super::super::access::may_pull;
 use super::super::error::ApiError;
 use super::short_lived;
 use crate::app::App;
@@ -18,7 +18,7 @@ pub(in crate::http) async fn narinfo(
     Path((name, file)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let allowed = may_read(&app, &headers, &name).await?;
+    let allowed = may_pull(&app, &headers, &name).await?;
     let hash = file
         .strip_suffix(".narinfo")
         .and_then(|hash| StorePathHash::from_chars(hash.as_bytes()))

@@ -283,7 +283,7 @@ impl Shared {
         if self.faults.lose_chunks > 0 {
             self.faults.lose_chunks -= 1;
             let missing: Vec<ChunkName> = self.chunks.keys().take(2).copied().collect();
-            missing.iter().for_each(|name| drop(self.chunks.remove(name)));
+            self.chunks.retain(|name, _| !missing.contains(name));
             return CommitLine::ChunksMissing { store_path, missing };
         }
         let base_name = store_path.rsplit('/').next().unwrap();

@@ -1,0 +1,31 @@
+//! Snowbank from outside, as a user meets it: real processes, real Nix, a file per behaviour.
+
+mod beside_a_running_server;
+mod body_limit;
+mod client_killed;
+mod damaged_path;
+mod different_path;
+mod disk_full;
+mod first_deposit;
+mod first_start;
+mod installables;
+mod layers;
+mod next_version;
+mod private_caches;
+mod push_again;
+mod reading;
+mod rebuild;
+mod refused_bodies;
+mod refused_bundles;
+mod refused_chunks;
+mod refused_nars;
+mod refused_paths;
+mod refused_tokens;
+mod server_killed;
+mod server_trouble;
+mod slots;
+mod stores;
+mod tiny_paths;
+mod two_clients;
+mod use_cache;
+mod verify_receipts;

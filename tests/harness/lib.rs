@@ -1,0 +1,48 @@
+//! The harness of the end-to-end tests: real `snowbankd` and `snowbank` processes, real Nix stores, nginx, small file
+//! systems and killed processes, everything on loopback and in folders of the test's own.
+//!
+//! A harness function that cannot do its work panics and says what it did and what came back: a test that cannot run has
+//! failed. Nothing outlives a test: processes are ended by their ids when their owner is dropped, folders are removed, and
+//! both are kept or printed where the test failed. Every wait has a limit.
+//!
+//! `SNOWBANK_TESTS_FULL=1` asks for the long counts, `SNOWBANK_TEST_SEED` repeats a random run, `SNOWBANK_TEST_BIN`
+//! names the folder of the binaries (default: beside the test's own).
+#![expect(clippy::missing_panics_doc, reason = "panicking with what went wrong is how a harness reports")]
+#![expect(clippy::must_use_candidate, reason = "an assertion that also gives what it saw is called for either")]
+
+pub mod client;
+pub mod craft;
+pub mod database;
+pub mod nginx;
+pub mod nix;
+pub mod oracle;
+pub mod process;
+pub mod protocol;
+pub mod random;
+pub mod scratch;
+pub mod server;
+pub mod tmpfs;
+pub mod token;
+pub mod trees;
+
+pub use self::{
+    client::{Client, Push},
+    nginx::Nginx,
+    nix::NixStore,
+    protocol::Api,
+    random::Random,
+    scratch::Scratch,
+    server::Server,
+};
+
+/// Whether the long counts are asked for (`tests/run --full`).
+#[must_use]
+pub fn full() -> bool {
+    std::env::var_os("SNOWBANK_TESTS_FULL").is_some_and(|value| value == "1")
+}
+
+/// `many` in a full run, else `few`.
+#[must_use]
+pub fn count(few: usize, many: usize) -> usize {
+    if full() { many } else { few }
+}

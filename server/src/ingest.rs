@@ -26,6 +26,8 @@ pub use questions::{missing_chunks, missing_paths};
 pub use receive::{ReceiveError, receive_bundle};
 pub use verify::{VerifiedNar, VerifyError, verify};
 
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::db::Db;
 use crate::pack::Packs;
 use in_flight::InFlight;
@@ -63,15 +65,21 @@ impl Ingest {
     }
 
     /// Runs CPU-bound work on a blocking thread, as many at a time as configured.
+    ///
+    /// Waiting for a permit is a task of its own: a caller that is not polled for a while (it waits for something else, or
+    /// its client does not read) would otherwise keep a permit that was handed to it, and may wait for itself.
     async fn on_cpu<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
-        let permit = Arc::clone(&self.cpu).acquire_owned().await.map_err(|_| Stopped)?;
-        tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        })
-        .await
-        .map_err(|_| Stopped)
+        let cpu = Arc::clone(&self.cpu);
+        let task = tokio::spawn(async move {
+            let permit = cpu.acquire_owned().await.map_err(|_| Stopped)?;
+            let done = tokio::task::spawn_blocking(move || {
+                let result = work();
+                drop(permit);
+                result
+            });
+            done.await.map_err(|_| Stopped)
+        });
+        AbortOnDropHandle::new(task).await.map_err(|_| Stopped)?
     }
 }
 

@@ -24,6 +24,7 @@ mod refused_tokens;
 mod server_killed;
 mod server_trouble;
 mod slots;
+mod slow_readers;
 mod stores;
 mod tiny_paths;
 mod two_clients;

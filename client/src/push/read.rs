@@ -80,7 +80,7 @@ impl Reading {
         let mut stopped = false;
         let mut on_chunk = |chunk: Chunk| {
             let name = chunk.name();
-            let bytes = chunk.bytes.len() + CHUNK_BYTES + SLOT_BYTES * chunk.slots.len();
+            let bytes = chunk.bytes.capacity() + CHUNK_BYTES + SLOT_BYTES * chunk.slots.len();
             match self.budget.hold(bytes) {
                 Some(held) => hand_over(Pending { path: path.path, name, chunk, held }),
                 None => stopped = true,

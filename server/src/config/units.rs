@@ -3,14 +3,15 @@
 //! A unit is always written out: a bare number would leave it to the reader to guess.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// A number of bytes, written `"64KiB"`, `"128MiB"`, `"1GiB"` or `"512B"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(u64);
 
 const SIZE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
@@ -59,16 +60,17 @@ impl FromStr for Size {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected = "a size: write a whole number and one of B, KiB, MiB, GiB, TiB, such as \"128MiB\"";
-        parse(text, &SIZE_UNITS).map(Self).ok_or_else(|| UnitError { text: text.to_owned(), expected })
+        parse(text, &SIZE_UNITS).map(Self).ok_or_else(|| UnitError { text: text.to_owned(), expected: Self::EXPECTED })
     }
 }
 
-impl TryFrom<String> for Size {
-    type Error = UnitError;
+impl Written for Size {
+    const EXPECTED: &'static str = "a size: write a whole number and one of B, KiB, MiB, GiB, TiB, such as \"128MiB\"";
+}
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(WrittenVisitor(PhantomData))
     }
 }
 
@@ -83,8 +85,7 @@ impl fmt::Display for Size {
 }
 
 /// A length of time in whole seconds, written `"30s"`, `"5m"`, `"12h"` or `"90d"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(u64);
 
 const TIME_UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
@@ -113,16 +114,18 @@ impl FromStr for Seconds {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected = "a length of time: write a whole number and one of s, m, h, d, such as \"30s\" or \"90d\"";
-        parse(text, &TIME_UNITS).map(Self).ok_or_else(|| UnitError { text: text.to_owned(), expected })
+        parse(text, &TIME_UNITS).map(Self).ok_or_else(|| UnitError { text: text.to_owned(), expected: Self::EXPECTED })
     }
 }
 
-impl TryFrom<String> for Seconds {
-    type Error = UnitError;
+impl Written for Seconds {
+    const EXPECTED: &'static str =
+        "a length of time: write a whole number and one of s, m, h, d, such as \"30s\" or \"90d\"";
+}
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(WrittenVisitor(PhantomData))
     }
 }
 
@@ -133,6 +136,27 @@ impl fmt::Display for Seconds {
             .find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit))
             .unwrap_or(("s", 1));
         write!(f, "{}{name}", self.0 / unit)
+    }
+}
+
+/// A quantity that is written as a text with a unit.
+trait Written: FromStr<Err = UnitError> {
+    /// What such a text looks like.
+    const EXPECTED: &'static str;
+}
+
+/// Reads a quantity; a bare number, which has no unit, is told what to write instead.
+struct WrittenVisitor<T>(PhantomData<T>);
+
+impl<T: Written> Visitor<'_> for WrittenVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::EXPECTED)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
     }
 }
 

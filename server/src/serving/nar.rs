@@ -14,6 +14,7 @@ use snowbank_core::frame::{FrameDecoder, FrameError, fill};
 use snowbank_core::manifest::SegmentEntry;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::source::{Batch, BatchSource};
 use crate::db::nars::Nar;
@@ -130,9 +131,13 @@ impl State {
             match self.source.next().await? {
                 Some(batch) => {
                     let (body, representation, wanted) = (self.body.clone(), self.representation, self.wanted.clone());
-                    self.in_flight.push_back(Box::pin(async move {
+                    // A task of its own: when the client stops reading, a batch half loaded goes on, and gives back
+                    // its database connection.
+                    let loading = tokio::spawn(async move {
                         Ok((load(&body, batch, representation, wanted).await?, permit))
-                    }));
+                    });
+                    let loading = AbortOnDropHandle::new(loading);
+                    self.in_flight.push_back(Box::pin(async move { loading.await.map_err(|_| ServeError::Stopped)? }));
                 }
                 None => self.exhausted = true,
             }

@@ -71,7 +71,7 @@ impl Tuning {
         let limits = &cache.limits;
         let bundle_bytes = usize::try_from(limits.bundle_bytes).unwrap_or(usize::MAX);
         Self {
-            budget_bytes: 80 << 20,
+            budget_bytes: 64 << 20,
             open_weight: 32 << 20,
             window_bytes: 8 << 20,
             window_names: (limits.names_per_request as usize).clamp(1, 2048),

@@ -133,9 +133,8 @@ impl State {
                     let (body, representation, wanted) = (self.body.clone(), self.representation, self.wanted.clone());
                     // A task of its own: when the client stops reading, a batch half loaded goes on, and gives back
                     // its database connection.
-                    let loading = tokio::spawn(async move {
-                        Ok((load(&body, batch, representation, wanted).await?, permit))
-                    });
+                    let loading =
+                        tokio::spawn(async move { Ok((load(&body, batch, representation, wanted).await?, permit)) });
                     let loading = AbortOnDropHandle::new(loading);
                     self.in_flight.push_back(Box::pin(async move { loading.await.map_err(|_| ServeError::Stopped)? }));
                 }

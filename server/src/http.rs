@@ -7,6 +7,7 @@ mod access;
 mod api;
 mod body;
 mod budget;
+mod drain;
 mod error;
 mod ndjson;
 mod nix;
@@ -39,6 +40,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/{cache}/nar/{file}", get(nix::nar::nar))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::wrong_method)
+        .layer(axum::middleware::from_fn(drain::drain_refused))
         .layer(axum::middleware::from_fn(request_id::with_request_id))
         .with_state(app)
 }

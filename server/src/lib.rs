@@ -1,7 +1,7 @@
 //! The server of Snowbank, a self-hosted Nix binary cache: everything behind the binary `snowbankd`.
 //!
 //! Modules depend on each other in one direction only: commands → http → {ingest, serving, gc, admin} → {auth, pack} →
-//! {db, storage} → config. `db` holds the only SQL, `storage` the only object I/O, `http` the only status codes.
+//! directory → {db, storage} → config. `db` holds the only SQL, `storage` the only object I/O, `http` the only status codes.
 
 pub mod admin;
 pub mod app;

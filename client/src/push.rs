@@ -4,7 +4,7 @@
 //! plan ──► read (dump, SHA-256, mask, cut, name) ──► ask ──► encode ──► bundle ──► send ──► commit ──► ledger
 //! ```
 //!
-//! [`plan`] decides what is to be pushed, [`pipeline`] does it, and the [`Ledger`] keeps what came of each path: it is
+//! `plan` decides what is to be pushed, `pipeline` does it, and the [`Ledger`] keeps what came of each path: it is
 //! where receipts are written, as they come. Invariant: a path is committed only after the bytes that were read have the
 //! hash that Nix recorded, and after all that it refers to (what upstream has apart) is visible in the cache.
 //!
@@ -16,6 +16,7 @@ mod bundle;
 mod commit;
 mod encode;
 mod error;
+mod hash;
 mod ledger;
 mod pipeline;
 mod plan;

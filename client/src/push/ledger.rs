@@ -66,6 +66,7 @@ pub struct Ledger {
     progress: Arc<Progress>,
     started: Instant,
     exit: Exit,
+    finished: bool,
     /// Counts; the pipeline adds what it sends.
     pub(super) summary: Summary,
 }
@@ -85,6 +86,7 @@ impl Ledger {
             progress: Arc::clone(progress),
             started: Instant::now(),
             exit: Exit::Success,
+            finished: false,
             summary: Summary::default(),
         })
     }
@@ -186,6 +188,7 @@ impl Ledger {
     /// # Errors
     /// Standard output cannot be written.
     pub fn finish(&mut self) -> Result<(), PushError> {
+        self.finished = true;
         if self.options.json {
             let line = serde_json::json!({ "summary": self.summary() }).to_string();
             print(&line)?;
@@ -213,6 +216,16 @@ impl Ledger {
 
 fn print(line: &str) -> Result<(), PushError> {
     writeln!(io::stdout().lock(), "{line}").map_err(PushError::Output)
+}
+
+/// A push that a signal ends is dropped where it stands; what it did is told, and nothing depends on that.
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.progress.end();
+            self.progress.say(&format!("stopped early: {}; push again for the rest", self.summary()));
+        }
+    }
 }
 
 impl fmt::Display for Summary {

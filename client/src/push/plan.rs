@@ -210,8 +210,177 @@ impl Plan {
         self.paths.iter().map(|path| path.info.nar_size).sum()
     }
 
-    pub(super) fn to_read(&self, path: u32) -> ToRead {
+    pub(super) fn to_read(&self, path: u32, hash_beside: bool) -> ToRead {
         let planned = &self.paths[path as usize];
-        ToRead { path, root: planned.root.clone(), nar_hash: planned.info.nar_hash, nar_size: planned.info.nar_size }
+        ToRead {
+            path,
+            root: planned.root.clone(),
+            nar_hash: planned.info.nar_hash,
+            nar_size: planned.info.nar_size,
+            hash_beside,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use snowbank_core::cut::CutParams;
+    use snowbank_core::receipt::ReceiptStatus;
+    use snowbank_core::signing::SecretKey;
+    use snowbank_core::wire::Limits;
+
+    use super::*;
+    use crate::progress::{Progress, Style};
+    use crate::push::LedgerOptions;
+
+    const OPTIONS: PushOptions = PushOptions { jobs: 1, closure: true, upstream_filter: true, dry_run: false };
+
+    fn key() -> SecretKey {
+        SecretKey::from_seed("cache-1", [3; 32]).unwrap()
+    }
+
+    fn target() -> Target {
+        let cache = CacheInfo {
+            name: "main".to_owned(),
+            public: true,
+            store_dir: "/nix/store".to_owned(),
+            public_keys: vec![key().public().to_string()],
+            priority: 41,
+            upstream_keys: vec!["upstream-1".to_owned()],
+            cut: CutParams::DEFAULT,
+            compression_level: 3,
+            limits: Limits {
+                bundle_bytes: 8 << 20,
+                bundle_entries: 8192,
+                names_per_request: 8192,
+                paths_per_request: 256,
+                paths_per_query: 4096,
+                manifest_bytes: 16 << 20,
+            },
+            permissions: Vec::new(),
+            server_version: "0".to_owned(),
+        };
+        Target::new(cache, &StoreDir::default()).unwrap()
+    }
+
+    fn ledger() -> Ledger {
+        Ledger::open(LedgerOptions::default(), &Arc::new(Progress::new(Style::Silent))).unwrap()
+    }
+
+    fn path(number: usize) -> StorePath {
+        StorePath::from_base_name(&format!("{}-p{number:06}", "0".repeat(32))).unwrap()
+    }
+
+    fn info(number: usize, references: &[usize], signed_by: Option<&str>) -> PathInfo {
+        let sign = |name: &str| SecretKey::from_seed(name, [1; 32]).unwrap().sign(b"");
+        PathInfo {
+            path: path(number),
+            nar_hash: NarHash::from_bytes([1; 32]),
+            nar_size: 1000,
+            references: references.iter().copied().map(path).collect(),
+            deriver: None,
+            signatures: signed_by.map(sign).into_iter().collect(),
+            ultimate: false,
+            ca: None,
+            registration_time: 0,
+        }
+    }
+
+    /// 0 is upstream's, 1 and 2 are ours; 2 refers to both and to itself.
+    fn closure() -> Vec<PathInfo> {
+        vec![info(0, &[], Some("upstream-1")), info(1, &[0], Some("other-1")), info(2, &[0, 1, 2], None)]
+    }
+
+    fn chosen(options: PushOptions) -> (Vec<Wanted>, u64) {
+        let mut ledger = ledger();
+        let wanted = choose(closure(), &[path(2)], options, &target(), &mut ledger).unwrap();
+        (wanted, ledger.summary().skipped)
+    }
+
+    fn paths(wanted: &[Wanted]) -> Vec<StorePath> {
+        wanted.iter().map(|wanted| wanted.info.path.clone()).collect()
+    }
+
+    #[test]
+    fn what_upstream_signed_is_left_out_and_named_where_it_is_referred_to() {
+        let (wanted, skipped) = chosen(OPTIONS);
+        assert_eq!((paths(&wanted), skipped), (vec![path(1), path(2)], 1));
+        assert!(wanted.iter().all(|wanted| wanted.upstream == [path(0).base_name()]));
+    }
+
+    #[test]
+    fn without_the_filter_nothing_is_upstreams() {
+        let (wanted, skipped) = chosen(PushOptions { upstream_filter: false, ..OPTIONS });
+        assert_eq!((wanted.len(), skipped), (3, 0));
+        assert!(wanted.iter().all(|wanted| wanted.upstream.is_empty()));
+    }
+
+    #[test]
+    fn without_the_closure_only_the_roots_are_wanted() {
+        let (wanted, skipped) = chosen(PushOptions { closure: false, ..OPTIONS });
+        assert_eq!((paths(&wanted), skipped), (vec![path(2)], 0));
+        assert_eq!(wanted[0].upstream, [path(0).base_name()]);
+    }
+
+    #[test]
+    fn a_plan_has_the_references_among_what_is_pushed() {
+        let (wanted, _) = chosen(OPTIONS);
+        let plan = Plan::new(wanted, |path| path.base_name().into());
+        let references: Vec<&[u32]> = plan.paths.iter().map(|path| path.references.as_slice()).collect();
+        assert_eq!(references, [&[][..], &[0]], "neither upstream's nor itself");
+        assert_eq!(plan.nar_bytes(), 2000);
+    }
+
+    #[test]
+    fn questions_keep_both_limits_and_the_order() {
+        let wanted: Vec<Wanted> =
+            (0..10_000).map(|number| Wanted { info: info(number, &[], None), upstream: Vec::new() }).collect();
+        let expected = paths(&wanted);
+        let batches = questions(wanted.clone(), 4096, &target());
+        let query = |wanted: &Wanted| PathQuery {
+            store_path: target().full(&wanted.info.path),
+            nar_hash: wanted.info.nar_hash,
+        };
+        for batch in &batches {
+            let request = MissingPathsRequest { paths: batch.iter().map(query).collect() };
+            let bytes = serde_json::to_vec(&request).unwrap().len();
+            assert!(bytes <= QUESTION_BYTES && batch.len() <= 4096, "{bytes} bytes, {} paths", batch.len());
+        }
+        assert!(batches.len() < 6);
+        assert_eq!(paths(&batches.concat()), expected);
+        assert_eq!(questions(wanted, 100, &target()).len(), 100);
+    }
+
+    #[test]
+    fn receipts_are_checked_against_path_cache_and_keys() {
+        let (target, info) = (target(), info(1, &[], None));
+        let receipt = |change: &dyn Fn(&mut Receipt), key: &SecretKey| {
+            let mut receipt = Receipt {
+                status: ReceiptStatus::Present,
+                store_path: target.full(&info.path),
+                nar_hash: info.nar_hash,
+                nar_size: info.nar_size,
+                cache: "main".to_owned(),
+                time: 1,
+                signatures: Vec::new(),
+                stats: None,
+            };
+            change(&mut receipt);
+            receipt.sign(key);
+            target.check(&receipt, &info)
+        };
+        assert_eq!(receipt(&|_| {}, &key()), Ok(()));
+        assert!(receipt(&|receipt| receipt.cache = "other".to_owned(), &key()).is_err());
+        assert!(receipt(&|receipt| receipt.store_path.push('x'), &key()).is_err());
+        assert!(receipt(&|receipt| receipt.nar_size += 1, &key()).is_err());
+        assert!(receipt(&|receipt| receipt.nar_hash = NarHash::from_bytes([2; 32]), &key()).is_err());
+        assert!(receipt(&|_| {}, &SecretKey::from_seed("cache-1", [4; 32]).unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_cache_for_another_store_is_refused() {
+        let error = Target::new(target().cache, &StoreDir::new("/gnu/store").unwrap()).unwrap_err();
+        assert!(error.to_string().contains("/gnu/store") && error.to_string().contains("/nix/store"), "{error}");
+        assert_eq!(error.exit(), Exit::Refused);
     }
 }

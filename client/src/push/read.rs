@@ -7,19 +7,24 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use snowbank_core::chunk::{Chunk, ChunkName, Chunker, CutParams};
 use snowbank_core::cut::CutParamsError;
-use snowbank_core::hash::{NarHash, Sha256Hasher};
+use snowbank_core::hash::NarHash;
 use snowbank_core::store_path::StoreDir;
 
 use super::budget::{Budget, Held};
+use super::hash::Hashing;
 use crate::store::dump::{DumpError, dump_nar};
 
 /// What a chunk takes in memory besides its bytes.
 const CHUNK_BYTES: usize = 512;
 /// And for each of its slots.
 const SLOT_BYTES: usize = 48;
+
+/// A smaller path is not worth a thread for its hash.
+const HASH_BESIDE_BYTES: u64 = 16 << 20;
 
 /// A chunk that was cut.
 #[derive(Debug)]
@@ -48,6 +53,8 @@ pub(super) struct ToRead {
     pub(super) root: PathBuf,
     pub(super) nar_hash: NarHash,
     pub(super) nar_size: u64,
+    /// Whether a core is idle that may do the hashing.
+    pub(super) hash_beside: bool,
 }
 
 /// How reading ended.
@@ -70,12 +77,19 @@ pub(super) enum ReadEnd {
 
 impl Reading {
     /// Reads a path, and hands over its chunks in order.
-    pub(super) fn read(&self, path: &ToRead, mut hand_over: impl FnMut(Pending)) -> ReadEnd {
+    pub(super) fn read(&self, path: &ToRead, hand_over: impl FnMut(Pending)) -> ReadEnd {
+        if path.hash_beside && path.nar_size >= HASH_BESIDE_BYTES {
+            thread::scope(|scope| self.read_hashing(path, Hashing::beside(scope), hand_over))
+        } else {
+            self.read_hashing(path, Hashing::here(), hand_over)
+        }
+    }
+
+    fn read_hashing(&self, path: &ToRead, mut hashing: Hashing<'_>, mut hand_over: impl FnMut(Pending)) -> ReadEnd {
         let mut chunker = match Chunker::new(&self.store_dir, self.cut) {
             Ok(chunker) => chunker,
             Err(error) => return ReadEnd::Cut(error),
         };
-        let mut hasher = Sha256Hasher::new();
         let mut size = 0;
         let mut stopped = false;
         let mut on_chunk = |chunk: Chunk| {
@@ -90,7 +104,7 @@ impl Reading {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            hasher.update(piece);
+            hashing.update(piece);
             size += piece.len() as u64;
             // What is longer than it may be is damaged, and only its hash is still of interest.
             if size <= path.nar_size {
@@ -103,7 +117,7 @@ impl Reading {
             Err(DumpError::Stopped(_)) => return ReadEnd::Stopped,
             Err(error) => return ReadEnd::Unreadable(error),
         }
-        let hash = NarHash::from_bytes(*hasher.finish().as_bytes());
+        let hash = NarHash::from_bytes(*hashing.finish().as_bytes());
         if (hash, size) != (path.nar_hash, path.nar_size) {
             return ReadEnd::Damaged {
                 recorded_hash: path.nar_hash,
@@ -145,7 +159,7 @@ mod tests {
         })
         .unwrap();
         let nar_hash = NarHash::from_bytes(*snowbank_core::hash::Sha256::of(&nar).as_bytes());
-        ToRead { path: 3, root: root.to_owned(), nar_hash, nar_size: nar.len() as u64 }
+        ToRead { path: 3, root: root.to_owned(), nar_hash, nar_size: nar.len() as u64, hash_beside: false }
     }
 
     #[test]
@@ -160,6 +174,16 @@ mod tests {
         });
         assert!(matches!(end, ReadEnd::Whole), "{end:?}");
         assert_eq!(bytes, path.nar_size);
+    }
+
+    #[test]
+    fn a_large_path_is_read_the_same_with_a_thread_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a"), vec![7; usize::try_from(HASH_BESIDE_BYTES).unwrap()]).unwrap();
+        let path = ToRead { hash_beside: true, ..to_read(folder.path()) };
+        assert!(matches!(reading().read(&path, drop), ReadEnd::Whole));
+        let wrong = ToRead { nar_hash: NarHash::from_bytes([0; 32]), ..path };
+        assert!(matches!(reading().read(&wrong, drop), ReadEnd::Damaged { .. }));
     }
 
     #[test]

@@ -80,7 +80,9 @@ impl Pipeline<'_> {
             let state = &mut self.paths[path as usize];
             state.stage = Stage::Reading;
             state.attempts += 1;
-            let to_read = self.push.plan.to_read(path);
+            // When this path is the last, and readers are left over, so are cores.
+            let is_last = self.next_path as usize >= self.paths.len() && self.to_read_again.is_empty();
+            let to_read = self.push.plan.to_read(path, is_last && self.readers < self.jobs);
             let reading = self.reading.clone();
             self.spawn_blocking(move |events| {
                 let hand_over = |pending| drop(events.send(Event::Chunk(pending)));

@@ -91,7 +91,7 @@ impl Site {
     #[must_use]
     pub fn with_faults(random: Random) -> Arc<Self> {
         let mut site = Self::new(Self::kind(), Postgres::start());
-        site.faults = Some(StorageFaults::before(site.storage_address(), random));
+        site.faults = Some(StorageFaults::before(site.s3_address(), random));
         Arc::new(site)
     }
 
@@ -153,7 +153,9 @@ impl Site {
         self.faults.as_ref().unwrap_or_else(|| panic!("this site has no proxy; start it with `with_faults`"))
     }
 
-    fn storage_address(&self) -> SocketAddr {
+    /// Where its object storage listens, whatever proxy is before it.
+    #[must_use]
+    pub fn s3_address(&self) -> SocketAddr {
         match &self.storage {
             ObjectStorage::Strict(server) => server.address(),
             ObjectStorage::Rclone(server) => server.address(),
@@ -186,7 +188,7 @@ impl Site {
             let _ = self.postgres().create_database(database);
             known.push(database.to_owned());
         }
-        let address = self.faults.as_ref().map_or_else(|| self.storage_address(), StorageFaults::address);
+        let address = self.faults.as_ref().map_or_else(|| self.s3_address(), StorageFaults::address);
         let mut keys = vec![
             ("bucket".to_owned(), format!("\"{BUCKET}\"")),
             ("prefix".to_owned(), format!("\"{PREFIX}\"")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use snowbank_harness::{Api, Client, NixStore, Server, Site, count, database, oracle, oracle::Oracle, trees};
+use snowbank_harness::{Api, Client, NixStore, Scratch, Server, Site, count, database, oracle, oracle::Oracle, trees};
 
 #[test]
 fn replicas_that_start_together_make_one_cache_one_key_and_one_root_token() {
@@ -37,11 +37,12 @@ fn replicas_that_start_together_make_one_cache_one_key_and_one_root_token() {
 fn a_replica_with_another_server_key_is_refused() {
     let site = Site::start();
     let server = Server::options().on(&site).replicas(1).start();
-    let other = Site::start();
-    // The first site's database and bucket, the other's key.
+    let scratch = Scratch::new("server-key");
+    let other = scratch.join("other-key");
+    snowbank_harness::site::make_server_key(&other);
     let output = Server::options()
         .on(&site)
-        .env("SNOWBANKD_SERVER_KEY_FILE", other.server_key_file().to_str().unwrap())
+        .env("SNOWBANKD_SERVER_KEY_FILE", other.to_str().unwrap())
         .start_in_vain(std::time::Duration::from_secs(30));
     assert!(!output.status.success() && output.stderr.contains("server key"), "{output}");
     assert!(Api::anonymous(&server).get("/readyz").status.is_success());

@@ -8,7 +8,7 @@ use std::{
     fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -118,12 +118,7 @@ impl Site {
             Kind::Strict | Kind::Local => ObjectStorage::Strict(S3Server::start()),
         };
         let scratch = Scratch::new("site");
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).unwrap_or_else(|e| panic!("the system gives no random bytes: {e}"));
-        let file = scratch.join("server-key");
-        process::write(&file, STANDARD.encode(key) + "\n");
-        let private = fs::set_permissions(&file, fs::Permissions::from_mode(0o600));
-        private.unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        make_server_key(&scratch.join("server-key"));
         Self { faults: None, storage, postgres: Mutex::new(postgres), databases: Mutex::default(), scratch }
     }
 
@@ -208,4 +203,13 @@ impl Site {
         }
         config
     }
+}
+
+/// Makes a new server key.
+pub fn make_server_key(file: &Path) {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).unwrap_or_else(|e| panic!("the system gives no random bytes: {e}"));
+    process::write(file, STANDARD.encode(key) + "\n");
+    let private = fs::set_permissions(file, fs::Permissions::from_mode(0o600));
+    private.unwrap_or_else(|e| panic!("{}: {e}", file.display()));
 }

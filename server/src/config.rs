@@ -12,6 +12,7 @@ mod limits;
 mod log;
 mod server;
 mod storage;
+mod storage_cache;
 mod units;
 
 pub use compression::CompressionConfig;
@@ -21,6 +22,7 @@ pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use server::{PublicUrl, default_data_dir};
 pub use storage::StorageConfig;
+pub use storage_cache::CacheConfig;
 pub use units::{Seconds, Size};
 
 use std::net::SocketAddr;

@@ -3,10 +3,12 @@
 //! Invariant: an object is there whole or not at all, and never changes. A key is a relative path of plain names with
 //! slashes between them. One backend today, the local disk; whatever calls does not see which it is.
 
+mod disk_cache;
 mod error;
 mod local;
 mod marker;
 
+pub use disk_cache::DiskCache;
 pub use error::StorageError;
 pub use marker::MarkerError;
 
@@ -75,6 +77,14 @@ impl Storage {
     pub async fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.get_range(key, offset, len).await,
+        }
+    }
+
+    /// How many bytes a ranged read may usefully have: where a request takes long, few large ones are better than many.
+    #[must_use]
+    pub fn read_window(&self) -> u64 {
+        match &self.0 {
+            Backend::Local(_) => 512 * 1024,
         }
     }
 

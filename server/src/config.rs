@@ -10,6 +10,8 @@ mod error;
 mod file;
 mod limits;
 mod log;
+mod metrics;
+mod secret;
 mod server;
 mod storage;
 mod storage_cache;
@@ -20,8 +22,10 @@ pub use database::{DatabaseConfig, DatabaseUrl};
 pub use error::ConfigError;
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
+pub use metrics::MetricsConfig;
+pub use secret::SecretString;
 pub use server::{PublicUrl, default_data_dir};
-pub use storage::StorageConfig;
+pub use storage::{CredentialsConfig, FixedCredentials, S3Config, StorageConfig};
 pub use storage_cache::CacheConfig;
 pub use units::{Seconds, Size};
 
@@ -56,6 +60,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Where metrics are served.
+    pub metrics: MetricsConfig,
     /// How chunks are compressed.
     pub compression: CompressionConfig,
 }
@@ -76,6 +82,7 @@ impl Config {
             (None, Some(key)) => absolute(&beside(config_dir, &key))?,
             (None, None) => default_data_dir()?,
         };
+        file.storage.validate().map_err(|problem| problem.locate(overrides.config.as_deref(), &text))?;
         let config = Self {
             listen: overrides.listen.unwrap_or(file.listen.0),
             public_url: file.public_url,
@@ -83,6 +90,7 @@ impl Config {
             storage: file.storage.resolve(&data_dir, config_dir)?,
             limits: file.limits,
             log: file.log,
+            metrics: file.metrics,
             compression: file.compression,
             data_dir,
         };

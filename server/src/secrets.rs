@@ -8,13 +8,12 @@ mod data_dir;
 mod error;
 mod file;
 mod sealer;
-mod string;
 
+pub use crate::config::SecretString;
 pub use data_dir::{DataDir, DataDirLock};
 pub use error::SecretError;
 pub use file::{read_secret_file, write_secret_file};
 pub use sealer::Sealer;
-pub use string::SecretString;
 
 /// Random bytes from the system.
 ///

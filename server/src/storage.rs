@@ -1,21 +1,27 @@
 //! Objects by key, durable when a call returns. Knows nothing of Nix, chunks or packs.
 //!
 //! Invariant: an object is there whole or not at all, and never changes. A key is a relative path of plain names with
-//! slashes between them. One backend today, the local disk; whatever calls does not see which it is.
+//! slashes between them. A folder of this machine, or a bucket of a service; whatever calls does not see which it is.
 
 mod disk_cache;
 mod error;
 mod local;
 mod marker;
+mod s3;
 
 pub use disk_cache::DiskCache;
-pub use error::StorageError;
+pub use error::{FailureKind, ServiceFailure, StorageError, StorageFailure};
 pub use marker::MarkerError;
 
 use bytes::Bytes;
 
 use crate::config::StorageConfig;
 use crate::db::instance::Instance;
+
+/// No object that is read whole is longer: packs are at most 16 MiB.
+const MAX_WHOLE_BYTES: u64 = 17 * 1024 * 1024;
+/// What the keys of a starting server's trial objects begin with.
+const PROBE_PREFIX: &str = "snowbank-probe-";
 
 /// An object storage.
 #[derive(Debug)]
@@ -24,6 +30,7 @@ pub struct Storage(Backend);
 #[derive(Debug)]
 enum Backend {
     Local(local::Local),
+    S3(s3::S3),
 }
 
 impl Storage {
@@ -35,6 +42,7 @@ impl Storage {
     pub async fn open(config: &StorageConfig) -> Result<Self, StorageError> {
         match config {
             StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::open(path).await?))),
+            StorageConfig::S3(config) => Ok(Self(Backend::S3(s3::S3::open(config).await?))),
         }
     }
 
@@ -45,6 +53,7 @@ impl Storage {
     pub async fn attach(config: &StorageConfig) -> Result<Self, StorageError> {
         match config {
             StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::attach(path).await?))),
+            StorageConfig::S3(config) => Ok(Self(Backend::S3(s3::S3::attach(config).await?))),
         }
     }
 
@@ -57,6 +66,8 @@ impl Storage {
         marker::claim(self, instance).await?;
         match &self.0 {
             Backend::Local(local) => Ok(local.remove_unfinished().await?),
+            // An object is there once its PUT is acknowledged, and nothing of it before.
+            Backend::S3(_) => Ok(()),
         }
     }
 
@@ -67,6 +78,7 @@ impl Storage {
     pub async fn put(&self, key: &str, object: Bytes) -> Result<(), StorageError> {
         match &self.0 {
             Backend::Local(local) => local.put(key, object).await,
+            Backend::S3(s3) => s3.put(key, object).await,
         }
     }
 
@@ -77,6 +89,7 @@ impl Storage {
     pub async fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.get_range(key, offset, len).await,
+            Backend::S3(s3) => s3.get_range(key, offset, len).await,
         }
     }
 
@@ -85,6 +98,8 @@ impl Storage {
     pub fn read_window(&self) -> u64 {
         match &self.0 {
             Backend::Local(_) => 512 * 1024,
+            // A pack of a default bundle, with its heads.
+            Backend::S3(_) => 8 * 1024 * 1024 + 512 * 1024,
         }
     }
 
@@ -95,6 +110,7 @@ impl Storage {
     pub async fn get(&self, key: &str) -> Result<Vec<u8>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.get(key).await,
+            Backend::S3(s3) => s3.get(key).await,
         }
     }
 
@@ -105,6 +121,7 @@ impl Storage {
     pub async fn len(&self, key: &str) -> Result<Option<u64>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.len(key).await,
+            Backend::S3(s3) => s3.len(key).await,
         }
     }
 
@@ -115,6 +132,7 @@ impl Storage {
     pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
         match &self.0 {
             Backend::Local(local) => local.delete(key).await,
+            Backend::S3(s3) => s3.delete(key).await,
         }
     }
 
@@ -125,6 +143,18 @@ impl Storage {
     pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.list(prefix, after, limit).await,
+            Backend::S3(s3) => s3.list(prefix, after, limit).await,
+        }
+    }
+
+    /// Whether the storage can be used, as far as requests have shown; a storage that has failed is asked once more.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] when it cannot.
+    pub async fn health(&self) -> Result<(), StorageError> {
+        match &self.0 {
+            Backend::Local(local) => local.health().await,
+            Backend::S3(s3) => s3.health().await,
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::database::DatabaseSection;
 use super::server::Listen;
 use super::storage::StorageSection;
-use super::{CompressionConfig, ConfigError, LimitsConfig, LogConfig, PublicUrl, error};
+use super::{CompressionConfig, ConfigError, LimitsConfig, LogConfig, MetricsConfig, PublicUrl, error};
 
 /// Every key that a config file can have.
 #[derive(Debug, Default, Deserialize)]
@@ -21,6 +21,7 @@ pub(super) struct ConfigFile {
     pub storage: StorageSection,
     pub limits: LimitsConfig,
     pub log: LogConfig,
+    pub metrics: MetricsConfig,
     pub compression: CompressionConfig,
 }
 

@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use self::block::{BLOCK_LEN, BlockId};
 use self::files::{Files, Found};
 use self::index::Index;
-use super::StorageError;
+use super::{StorageError, StorageFailure};
 use crate::config::CacheConfig;
 
 /// How long nothing is cached after the disk has failed.
@@ -77,7 +77,9 @@ impl DiskCache {
             }
             Ok((files, index))
         });
-        let (files, index) = opened.await?.map_err(|source| StorageError::Unavailable { key: shown, source })?;
+        let (files, index) = opened
+            .await?
+            .map_err(|error| StorageError::Unavailable { key: shown.clone(), source: StorageFailure::Io(error) })?;
         let state = State { index, claimed: HashSet::new(), off_until: None, warned: false };
         state.show_size();
         let shared = Shared { files, state: Mutex::new(state), released: Notify::new() };

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::StorageError;
+use super::{StorageError, StorageFailure};
 
 const INCOMING: &str = ".incoming";
 
@@ -56,14 +56,11 @@ impl Local {
         .await;
         match opened {
             Ok(shared) => Ok(Self { shared: Arc::new(shared) }),
-            Err(StorageError::NotFound { key }) => {
-                Err(StorageError::Unavailable { key, source: io::ErrorKind::NotFound.into() })
-            }
+            Err(StorageError::NotFound { key }) => Err(StorageError::folder_gone(key)),
             Err(error) => Err(error),
         }
     }
 
-    /// As [`Self::open`], but makes, tries and removes nothing.
     /// Removes what a killed server had not finished writing; only for the server whose storage this is.
     pub(super) async fn remove_unfinished(&self) -> Result<(), StorageError> {
         let shared = Arc::clone(&self.shared);
@@ -76,6 +73,7 @@ impl Local {
         .await
     }
 
+    /// As [`Self::open`], but makes, tries and removes nothing.
     pub(super) async fn attach(root: &Path) -> Result<Self, StorageError> {
         let root = root.to_owned();
         let shown = format!("the folder {}", root.display());
@@ -100,9 +98,7 @@ impl Local {
         .await;
         match result {
             // Nothing is looked up when writing: the folder itself has gone.
-            Err(StorageError::NotFound { key }) => {
-                Err(StorageError::Unavailable { key, source: io::ErrorKind::NotFound.into() })
-            }
+            Err(StorageError::NotFound { key }) => Err(StorageError::folder_gone(key)),
             result => result,
         }
     }
@@ -122,7 +118,9 @@ impl Local {
         })
         .await;
         match result {
-            Err(StorageError::Other { key, source }) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(StorageError::Other { key, source: StorageFailure::Io(source) })
+                if source.kind() == io::ErrorKind::UnexpectedEof =>
+            {
                 Err(StorageError::Short { key, wanted })
             }
             result => result,
@@ -175,6 +173,15 @@ impl Local {
             Ok(found)
         })
         .await
+    }
+
+    /// Whether the folder is there.
+    pub(super) async fn health(&self) -> Result<(), StorageError> {
+        let root = self.shared.root.clone();
+        match blocking("its folder", move || fs::metadata(root).map(drop)).await {
+            Err(StorageError::NotFound { key }) => Err(StorageError::folder_gone(key)),
+            result => result,
+        }
     }
 
     fn locate(&self, key: &str) -> Result<(Arc<Shared>, PathBuf), StorageError> {

@@ -3,11 +3,14 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Storage, StorageError};
+use super::{PROBE_PREFIX, Storage, StorageError};
 use crate::db::instance::Instance;
 
 /// The marker's key.
-const KEY: &str = "snowbank-instance";
+pub(super) const KEY: &str = "snowbank-instance";
+
+/// More replicas than ever start at the same moment.
+const MOST_TRIALS: usize = 1000;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Marker {
@@ -35,7 +38,7 @@ pub enum MarkerError {
     },
     /// It has objects, but no marker.
     #[error(
-        "the storage is not empty (it has `{0}`) and is not marked as a Snowbank's. Give it an empty folder of its own"
+        "the storage is not empty (it has `{0}`) and is not marked as a Snowbank's. Give it an empty folder or prefix of its own"
     )]
     Unmarked(String),
     /// The marker is not readable as one.
@@ -61,7 +64,9 @@ pub(super) async fn claim(storage: &Storage, instance: &Instance) -> Result<(), 
             })
         }
         Err(StorageError::NotFound { .. }) => {
-            if let Some(key) = storage.list("", None, 1).await?.pop() {
+            // Other replicas may be trying the storage at this moment, or have marked it as theirs and ours just now.
+            let found = storage.list("", None, MOST_TRIALS).await?;
+            if let Some(key) = found.into_iter().find(|key| !key.starts_with(PROBE_PREFIX) && key != KEY) {
                 return Err(MarkerError::Unmarked(key));
             }
             let marker = Marker { instance: instance.id.clone(), epoch: instance.epoch };

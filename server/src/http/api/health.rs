@@ -1,4 +1,4 @@
-//! `GET /healthz`: the process answers. `GET /readyz`: it can also read its database.
+//! `GET /healthz`: the process answers. `GET /readyz`: it can also read its database and use its storage.
 
 use std::sync::Arc;
 
@@ -15,5 +15,7 @@ pub(in crate::http) async fn healthz() -> &'static str {
 pub(in crate::http) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     let mut conn = app.db.reader().await?;
     db::caches::list(conn.exec()).await?;
+    drop(conn);
+    app.storage.health().await?;
     Ok("ready\n")
 }

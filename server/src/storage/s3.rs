@@ -1,0 +1,210 @@
+//! Objects in a bucket of an S3-compatible service.
+//!
+//! Only what every such service does alike is relied on: single PUTs with a length and a signed hash, ranged GETs, HEAD,
+//! DELETE, and ListObjectsV2 by its own continuation. No conditional request, no checksum extension, no ETag, no multipart
+//! upload. Keys are random and never used again, so that a PUT that is sent twice writes the same bytes twice.
+//!
+//! A PUT is durable when the service acknowledges it. A call is tried again while that makes sense (`calls`).
+
+mod calls;
+mod circuit;
+mod client;
+mod credentials;
+mod failure;
+mod probe;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+
+use super::{FailureKind, ServiceFailure, StorageError};
+use crate::config::S3Config;
+use calls::{Calls, Operation};
+use failure::{from_body, from_sdk};
+
+/// Keys of one page of a listing.
+const PAGE: usize = 1000;
+
+/// A bucket.
+#[derive(Debug)]
+pub(super) struct S3 {
+    client: Client,
+    bucket: String,
+    prefix: String,
+    calls: Calls,
+}
+
+impl S3 {
+    /// Connects, and proves that objects can be written, read by range, listed and deleted.
+    pub(super) async fn open(config: &S3Config) -> Result<Self, StorageError> {
+        let s3 = Self::attach(config).await?;
+        probe::probe(&s3, config).await?;
+        Ok(s3)
+    }
+
+    /// As [`Self::open`], but tries nothing.
+    pub(super) async fn attach(config: &S3Config) -> Result<Self, StorageError> {
+        Ok(Self {
+            client: client::connect(config).await?,
+            bucket: config.bucket.clone(),
+            prefix: config.prefix.clone(),
+            calls: Calls::new(config),
+        })
+    }
+
+    pub(super) async fn put(&self, key: &str, object: Bytes) -> Result<(), StorageError> {
+        let len = object.len() as u64;
+        self.calls
+            .run(Operation::Put, key, len, || {
+                let request = self
+                    .client
+                    .put_object()
+                    .bucket(&self.bucket)
+                    .key(self.full(key))
+                    .content_length(i64::try_from(len).unwrap_or(i64::MAX))
+                    .body(ByteStream::from(object.clone()));
+                async move { request.send().await.map(|_| ()).map_err(|error| from_sdk("PutObject", &error)) }
+            })
+            .await
+    }
+
+    pub(super) async fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
+        let bytes = self.get_up_to(key, offset, len).await?;
+        if bytes.len() as u64 == len {
+            return Ok(bytes);
+        }
+        Err(StorageError::Short { key: key.to_owned(), wanted: offset.saturating_add(len) })
+    }
+
+    /// As [`Self::get_range`], but gives fewer bytes where the object ends before.
+    pub(super) async fn get_up_to(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
+        let Some(last) = len.checked_sub(1).map(|more| offset.saturating_add(more)) else {
+            return Ok(Vec::new());
+        };
+        let range = format!("bytes={offset}-{last}");
+        let result = self.calls.run(Operation::Get, key, len, || self.get_once(key, Some(&range), offset, len)).await;
+        match result {
+            Err(StorageError::Other { source: super::StorageFailure::Service(failure), .. })
+                if failure.kind == FailureKind::BeyondEnd =>
+            {
+                Ok(Vec::new())
+            }
+            result => result,
+        }
+    }
+
+    pub(super) async fn get(&self, key: &str) -> Result<Vec<u8>, StorageError> {
+        self.calls.run(Operation::Get, key, super::MAX_WHOLE_BYTES, || self.get_once(key, None, 0, u64::MAX)).await
+    }
+
+    async fn get_once(&self, key: &str, range: Option<&str>, offset: u64, len: u64) -> Result<Vec<u8>, ServiceFailure> {
+        let request = self.client.get_object().bucket(&self.bucket).key(self.full(key));
+        let answer = request.set_range(range.map(str::to_owned)).send().await;
+        let answer = answer.map_err(|error| from_sdk("GetObject", &error))?;
+        // A service may answer 200 instead of 206 with the very range, or ignore the range and send all of the object.
+        let declared = answer.content_length().and_then(|declared| u64::try_from(declared).ok());
+        let whole =
+            range.is_some() && answer.content_range().is_none() && declared.is_none_or(|declared| declared > len);
+        let skip = if whole { offset } else { 0 };
+        let bytes = self.calls.collect(answer.body, skip, len, declared.unwrap_or(len)).await;
+        bytes.map_err(|error| from_body("GetObject", &error))
+    }
+
+    pub(super) async fn len(&self, key: &str) -> Result<Option<u64>, StorageError> {
+        let result = self
+            .calls
+            .run(Operation::Head, key, 0, || async {
+                let request = self.client.head_object().bucket(&self.bucket).key(self.full(key));
+                let answer = request.send().await.map_err(|error| from_sdk("HeadObject", &error))?;
+                Ok(answer.content_length().and_then(|len| u64::try_from(len).ok()).unwrap_or(0))
+            })
+            .await;
+        match result {
+            Ok(len) => Ok(Some(len)),
+            Err(StorageError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn delete(&self, key: &str) -> Result<(), StorageError> {
+        let result = self
+            .calls
+            .run(Operation::Delete, key, 0, || async {
+                let request = self.client.delete_object().bucket(&self.bucket).key(self.full(key));
+                request.send().await.map(|_| ()).map_err(|error| from_sdk("DeleteObject", &error))
+            })
+            .await;
+        match result {
+            Err(StorageError::NotFound { .. }) => Ok(()),
+            result => result,
+        }
+    }
+
+    pub(super) async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StorageError> {
+        let mut found: Vec<String> = Vec::new();
+        let mut continuation: Option<String> = None;
+        while found.len() < limit {
+            let page = self
+                .calls
+                .run(Operation::List, prefix, 0, || self.list_once(prefix, after, limit, continuation.clone()))
+                .await?;
+            found.extend(page.keys);
+            continuation = match page.next {
+                Some(next) => Some(next),
+                None => break,
+            };
+        }
+        // Sorted by the protocol; a service that is lax about it must not make a caller skip keys.
+        found.sort_unstable();
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn list_once(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        continuation: Option<String>,
+    ) -> Result<ListPage, ServiceFailure> {
+        let request = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(self.full(prefix))
+            .max_keys(i32::try_from(limit.min(PAGE)).unwrap_or(i32::MAX))
+            .set_start_after(after.filter(|_| continuation.is_none()).map(|after| self.full(after)))
+            .set_continuation_token(continuation);
+        let answer = request.send().await.map_err(|error| from_sdk("ListObjectsV2", &error))?;
+        let own = |key: &str| key.strip_prefix(&self.prefix).map(str::to_owned);
+        // A service without `start-after` gives what comes before as well.
+        let wanted = |key: &String| after.is_none_or(|after| key.as_str() > after);
+        let keys = answer.contents().iter().filter_map(|object| object.key().and_then(own)).filter(wanted).collect();
+        let next = answer.next_continuation_token().filter(|_| answer.is_truncated() == Some(true)).map(str::to_owned);
+        Ok(ListPage { keys, next })
+    }
+
+    /// Whether the storage answers. Asks it nothing while requests succeed.
+    pub(super) async fn health(&self) -> Result<(), StorageError> {
+        if self.calls.is_closed() {
+            return Ok(());
+        }
+        // A replica that is out of the load balancer gets no other request by which it could find out.
+        self.len(super::marker::KEY).await.map(|_| ())
+    }
+
+    fn full(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+}
+
+/// One answer of a listing.
+struct ListPage {
+    keys: Vec<String>,
+    next: Option<String>,
+}

@@ -14,6 +14,7 @@ mod metrics;
 mod secret;
 mod server;
 mod storage;
+mod storage_cache;
 mod units;
 
 pub use compression::CompressionConfig;
@@ -25,6 +26,7 @@ pub use metrics::MetricsConfig;
 pub use secret::SecretString;
 pub use server::{PublicUrl, default_data_dir};
 pub use storage::{CredentialsConfig, FixedCredentials, S3Config, StorageConfig};
+pub use storage_cache::CacheConfig;
 pub use units::{Seconds, Size};
 
 use std::net::SocketAddr;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::db::Db;
@@ -11,14 +9,11 @@ use crate::db::settings::cut_params;
 use crate::directory::Directory;
 use crate::http::Budgets;
 use crate::ingest::{Ingest, IngestLimits};
-use crate::pack::Packs;
+use crate::pack::{Packs, ReadBudget};
 use crate::secrets::Sealer;
 use crate::serving::{NarBody, Narinfos};
 use crate::storage::Storage;
 use snowbank_core::cut::CutParams;
-
-/// Stored bytes of one batch that is read ahead, filled and waiting: what a read-ahead permit stands for.
-const READ_AHEAD_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Everything that endpoints need.
 #[derive(Debug)]
@@ -46,8 +41,8 @@ pub struct App {
 }
 
 impl App {
-    /// Puts the parts together. `[limits] memory` is shared out here, and nowhere else: half to request bodies, a quarter
-    /// to packs that were just written, a quarter to read-ahead.
+    /// Puts the parts together. `[limits] memory` is shared out here, and nowhere else: half to request bodies, an
+    /// eighth to packs that were just written, an eighth to reading them back, a quarter to read-ahead.
     ///
     /// # Errors
     /// When the settings in the database cannot be read.
@@ -60,12 +55,12 @@ impl App {
     ) -> anyhow::Result<Self> {
         let memory = config.limits.memory.bytes();
         let storage = Arc::new(storage);
-        let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 4);
+        let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 8);
         let limits = IngestLimits {
             verify_threads: config.limits.effective_verify_threads(),
             commit_raw_bytes: config.limits.max_nar_size.bytes(),
+            read_back: memory / 8,
         };
-        let read_ahead = usize::try_from(memory / 4 / READ_AHEAD_BYTES).unwrap_or(usize::MAX >> 4).max(1);
         let mut conn = db.reader().await?;
         let cut = cut_params(conn.exec()).await?.unwrap_or(CutParams::DEFAULT);
         drop(conn);
@@ -73,7 +68,7 @@ impl App {
             directory: Directory::new(db.clone(), sealer),
             ingest: Ingest::new(db.clone(), packs.clone(), limits),
             narinfos: Narinfos::new(db.clone()),
-            nars: NarBody { db: db.clone(), packs, read_ahead: Arc::new(Semaphore::new(read_ahead)) },
+            nars: NarBody { db: db.clone(), packs, read_ahead: ReadBudget::new(memory / 4) },
             budgets: Budgets::new(memory / 2),
             config,
             db,

@@ -16,6 +16,7 @@ mod commit;
 mod in_flight;
 mod manifest;
 mod questions;
+mod read_back;
 mod receive;
 mod verify;
 
@@ -29,7 +30,7 @@ pub use verify::{VerifiedNar, VerifyError, verify};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::db::Db;
-use crate::pack::Packs;
+use crate::pack::{Packs, ReadBudget};
 use in_flight::InFlight;
 use manifest::read_manifest;
 
@@ -44,6 +45,8 @@ pub struct Ingest {
     in_flight: Arc<InFlight>,
     /// Permits for threads that verify frames and decode NARs.
     cpu: Arc<tokio::sync::Semaphore>,
+    /// Memory for chunks that are read back and decoded.
+    read_back: ReadBudget,
     limits: IngestLimits,
 }
 
@@ -54,6 +57,8 @@ pub struct IngestLimits {
     pub verify_threads: usize,
     /// The largest NAR, raw bytes, and the most raw bytes that one commit may have decoded.
     pub commit_raw_bytes: u64,
+    /// Memory for chunks that are read back and decoded, over all requests.
+    pub read_back: u64,
 }
 
 impl Ingest {
@@ -61,7 +66,8 @@ impl Ingest {
     #[must_use]
     pub fn new(db: Db, packs: Packs, limits: IngestLimits) -> Self {
         let cpu = Arc::new(tokio::sync::Semaphore::new(limits.verify_threads.max(1)));
-        Self { db, packs, in_flight: Arc::default(), cpu, limits }
+        let read_back = ReadBudget::new(limits.read_back);
+        Self { db, packs, in_flight: Arc::default(), cpu, read_back, limits }
     }
 
     /// Runs CPU-bound work on a blocking thread, as many at a time as configured.

@@ -3,12 +3,14 @@
 //! Invariant: a pack object never changes and its key is never used again, so a range of it may be cached for ever.
 //! This layer knows where bytes lie; what they mean to a NAR is `ingest`'s and `serving`'s business.
 
+mod budget;
 mod ids;
 mod read;
 mod write;
 
+pub use budget::{ReadBudget, ReadPermit};
 pub use ids::ChunkIds;
-pub use read::{PackReader, ReadError};
+pub use read::{ReadError, StoredChunk, read_chunks, read_cost};
 pub use write::{NewRecord, PackWriteError, Packs};
 
 use snowbank_core::pack::PackKey;

@@ -3,11 +3,13 @@
 //! Invariant: an object is there whole or not at all, and never changes. A key is a relative path of plain names with
 //! slashes between them. A folder of this machine, or a bucket of a service; whatever calls does not see which it is.
 
+mod disk_cache;
 mod error;
 mod local;
 mod marker;
 mod s3;
 
+pub use disk_cache::DiskCache;
 pub use error::{FailureKind, ServiceFailure, StorageError, StorageFailure};
 pub use marker::MarkerError;
 
@@ -88,6 +90,16 @@ impl Storage {
         match &self.0 {
             Backend::Local(local) => local.get_range(key, offset, len).await,
             Backend::S3(s3) => s3.get_range(key, offset, len).await,
+        }
+    }
+
+    /// How many bytes a ranged read may usefully have: where a request takes long, few large ones are better than many.
+    #[must_use]
+    pub fn read_window(&self) -> u64 {
+        match &self.0 {
+            Backend::Local(_) => 512 * 1024,
+            // A pack of a default bundle, with its heads.
+            Backend::S3(_) => 8 * 1024 * 1024 + 512 * 1024,
         }
     }
 

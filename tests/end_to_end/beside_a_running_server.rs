@@ -53,7 +53,7 @@ fn check_finds_what_is_wrong_with_a_pack() {
     let _ = Client::of(&server, &store).push(&[&path]).success();
     oracle::assert_check_is_clean(&server);
     server.terminate();
-    let pack = pack_file(&server.data_dir().join("storage/packs"));
+    let pack = pack_file(&server.objects().join("packs"));
     let whole = fs::read(&pack).unwrap();
     let name = pack.file_name().unwrap().to_string_lossy().into_owned();
 

@@ -1,4 +1,6 @@
 //! Snowbank from outside, as a user meets it: real processes, real Nix, a file per behaviour.
+//!
+//! Where `Server::start` runs them is decided by `SNOWBANK_TEST_SITE`; what is left out on replicas is listed in `nextest.toml`.
 
 mod beside_a_running_server;
 mod body_limit;
@@ -11,20 +13,30 @@ mod first_start;
 mod installables;
 mod layers;
 mod next_version;
+mod postgres_restarted;
 mod private_caches;
 mod push_again;
+mod read_cache;
 mod reading;
 mod rebuild;
+mod receipt_is_true_on_every_replica;
 mod refused_bodies;
 mod refused_bundles;
 mod refused_chunks;
 mod refused_nars;
 mod refused_paths;
 mod refused_tokens;
+mod replica_killed;
+mod replicas_start_together;
+mod secrets_stay_secret;
 mod server_killed;
 mod server_trouble;
 mod slots;
 mod slow_readers;
+mod storage_faults;
+mod storage_gone;
+mod storage_misconfigured;
+mod storage_request_counts;
 mod stores;
 mod tiny_paths;
 mod two_clients;

@@ -1,27 +1,31 @@
-//! Reading a server's `SQLite` database beside it, as an independent witness.
+//! Reading a server's database beside it, as an independent witness.
 
-use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{Connection as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use crate::Server;
+use crate::{Server, postgres};
 
-/// The one number that a query gives.
+/// The one number that a query gives; the query is in the SQL of both engines.
 ///
 /// # Panics
 /// When the database cannot be read, or the query gives no number.
 #[must_use]
 pub fn number(server: &Server, query: &'static str) -> i64 {
-    let file = server.data_dir().join("snowbank.db");
-    assert!(file.is_file(), "{} is not there", file.display());
-    let options = SqliteConnectOptions::new().filename(&file).read_only(true);
     let answer = async {
+        if let Some(site) = server.shared() {
+            let mut connection = PgConnection::connect(&site.database_url("snowbank")).await?;
+            let number: i64 = sqlx::query_scalar(query).fetch_one(&mut connection).await?;
+            connection.close().await?;
+            return Ok::<_, sqlx::Error>(number);
+        }
+        let file = server.data_dir().join("snowbank.db");
+        assert!(file.is_file(), "{} is not there", file.display());
+        let options = SqliteConnectOptions::new().filename(&file).read_only(true);
         let mut connection = SqliteConnection::connect_with(&options).await?;
         let number: i64 = sqlx::query_scalar(query).fetch_one(&mut connection).await?;
         connection.close().await?;
-        Ok::<_, sqlx::Error>(number)
+        Ok(number)
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.unwrap_or_else(|e| panic!("no runtime: {e}"));
-    runtime.block_on(answer).unwrap_or_else(|e| panic!("{query}: {e}"))
+    postgres::runtime().block_on(answer).unwrap_or_else(|e| panic!("{query}: {e}"))
 }
 
 /// How many chunks the server knows.
@@ -45,5 +49,5 @@ pub fn paths(server: &Server) -> i64 {
 /// Bytes of the records that its chunks lie in.
 #[must_use]
 pub fn record_bytes(server: &Server) -> i64 {
-    number(server, "SELECT coalesce(sum(record_len), 0) FROM chunks")
+    number(server, "SELECT CAST(coalesce(sum(record_len), 0) AS BIGINT) FROM chunks")
 }

@@ -5,22 +5,33 @@
 //! failed. Nothing outlives a test: processes are ended by their ids when their owner is dropped, folders are removed, and
 //! both are kept or printed where the test failed. Every wait has a limit.
 //!
+//! A [`Server`] is one `snowbankd` with `SQLite` and a local folder, or, where `SNOWBANK_TEST_SITE` says so, three of them on
+//! PostgreSQL and S3 behind a load balancer; the tests are the same.
+//!
 //! `SNOWBANK_TESTS_FULL=1` asks for the long counts, `SNOWBANK_TEST_SEED` repeats a random run, `SNOWBANK_TEST_BIN`
 //! names the folder of the binaries (default: beside the test's own).
 #![expect(clippy::missing_panics_doc, reason = "panicking with what went wrong is how a harness reports")]
 #![expect(clippy::must_use_candidate, reason = "an assertion that also gives what it saw is called for either")]
 
+pub mod balancer;
 pub mod client;
 pub mod craft;
 pub mod database;
+pub mod loopback;
 pub mod nginx;
 pub mod nix;
 pub mod oracle;
+pub mod postgres;
 pub mod process;
 pub mod protocol;
 pub mod random;
+pub mod rclone;
+pub mod replica;
+pub mod s3;
 pub mod scratch;
 pub mod server;
+pub mod site;
+pub mod storage_faults;
 pub mod tmpfs;
 pub mod token;
 pub mod trees;
@@ -31,8 +42,10 @@ pub use self::{
     nix::NixStore,
     protocol::Api,
     random::Random,
+    replica::Replica,
     scratch::Scratch,
     server::Server,
+    site::Site,
 };
 
 /// Whether the long counts are asked for (`tests/run --full`).

@@ -37,6 +37,13 @@ fn beside_the_test() -> PathBuf {
     if folder.ends_with("deps") { folder.parent().unwrap_or(folder).to_path_buf() } else { folder.to_path_buf() }
 }
 
+/// Cargo's target folder: two above a test's binary.
+#[must_use]
+pub fn target_folder() -> PathBuf {
+    let folder = beside_the_test();
+    folder.parent().unwrap_or(&folder).to_path_buf()
+}
+
 /// A command with an empty environment but for `PATH` and the home folder `home`.
 #[must_use]
 pub fn command(program: impl AsRef<OsStr>, home: &Path) -> Command {

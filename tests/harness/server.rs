@@ -1,25 +1,38 @@
-//! A real `snowbankd` with a data folder and an address of its own.
+//! A Snowbank as its users see it: one `snowbankd`, or several on one database and bucket behind a load balancer.
+//!
+//! What a test that says nothing of it gets is decided by `SNOWBANK_TEST_SITE` (see [`site`](crate::site)): the same tests
+//! run on every kind.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus},
-    time::{Duration, Instant},
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
 };
 
-use rustix::process::Signal;
+use crate::{
+    balancer::Balancer,
+    process::{self, Running},
+    replica::Replica,
+    scratch,
+    site::Site,
+};
 
-use crate::{Scratch, process, scratch};
-
-/// How long a server may take to become ready, and to end when told to.
-const LIMIT: Duration = Duration::from_mins(1);
+/// How many replicas a site has unless said otherwise.
+const REPLICAS: usize = 3;
 
 /// What a server is started with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ServerOptions {
     config: String,
     data_dir: Option<PathBuf>,
+    site: Option<Arc<Site>>,
+    database: String,
+    storage: Vec<(String, String)>,
+    replicas: usize,
+    environment: Vec<(String, String)>,
 }
 
 impl ServerOptions {
@@ -37,33 +50,83 @@ impl ServerOptions {
         self
     }
 
-    /// Starts it and waits until it is ready.
+    /// Runs it on this site, whatever the environment says.
     #[must_use]
-    pub fn start(self) -> Server {
-        let scratch = Scratch::new("server");
-        let data_dir = self.data_dir.unwrap_or_else(|| scratch.join("data"));
-        process::write(&scratch.join("config.toml"), self.config);
-        let mut server =
-            Server { child: None, data_dir, address: process::own_address(), peak_rss: 0, output_ends: 0, scratch };
+    pub fn on(mut self, site: &Arc<Site>) -> Self {
+        self.site = Some(Arc::clone(site));
+        self
+    }
+
+    /// The site's database that it uses, made when it is not there; the default is `snowbank`.
+    #[must_use]
+    pub fn database(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.database);
+        self
+    }
+
+    /// Another value for a key of `[storage]`, as TOML; an empty one leaves the key out.
+    #[must_use]
+    pub fn storage(mut self, key: &str, value: &str) -> Self {
+        self.storage.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// How many replicas there are on a site.
+    #[must_use]
+    pub const fn replicas(mut self, count: usize) -> Self {
+        self.replicas = count;
+        self
+    }
+
+    /// A variable of its environment, which has few otherwise.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn replica(&self, site: Option<&Site>, data_dir: Option<PathBuf>) -> Replica {
+        let config =
+            site.map_or_else(|| self.config.clone(), |site| site.config(&self.config, &self.database, &self.storage));
+        Replica::new(&config, data_dir, site.is_some(), &self.environment)
+    }
+
+    /// Starts it, all replicas at once, and waits until they are ready.
+    #[must_use]
+    pub fn start(mut self) -> Server {
+        let site = self.site.take().or_else(Site::of_environment);
+        let count = if site.is_some() { self.replicas } else { 1 };
+        let mut data_dir = self.data_dir.take();
+        let replicas = (0..count).map(|_| self.replica(site.as_deref(), data_dir.take())).collect();
+        let mut server = Server { replicas, balancer: None, site, storage: self.storage };
         server.start_again();
+        if server.site.is_some() {
+            server.balancer = Some(Balancer::before(server.replicas.iter().map(Replica::address).collect()));
+        }
         server
+    }
+
+    /// Starts one replica that is to end by itself within `limit`, and gives what it said.
+    #[must_use]
+    pub fn start_in_vain(mut self, limit: Duration) -> process::Output {
+        let site = self.site.take().or_else(Site::of_environment);
+        let replica = self.replica(site.as_deref(), self.data_dir.clone());
+        Running::start(replica.serve(), &[]).wait_for(limit)
     }
 }
 
-/// A `snowbankd`. Ended (with SIGKILL) when dropped; when the test has failed, its log is printed.
+/// One `snowbankd`, or a site's replicas and the load balancer before them. Ended (with SIGKILL) when dropped.
 #[derive(Debug)]
 pub struct Server {
-    child: Option<Child>,
-    data_dir: PathBuf,
-    address: SocketAddr,
-    peak_rss: u64,
-    /// Where the standard output of earlier starts ends.
-    output_ends: u64,
-    scratch: Scratch,
+    // Ended before what they use.
+    replicas: Vec<Replica>,
+    balancer: Option<Balancer>,
+    site: Option<Arc<Site>>,
+    storage: Vec<(String, String)>,
 }
 
 impl Server {
-    /// A server with no configuration at all.
+    /// A server with no configuration at all, or on the site that the environment names.
     #[must_use]
     pub fn start() -> Self {
         Self::options().start()
@@ -72,110 +135,91 @@ impl Server {
     /// A server to be configured.
     #[must_use]
     pub fn options() -> ServerOptions {
-        ServerOptions::default()
+        ServerOptions {
+            config: String::new(),
+            data_dir: None,
+            site: None,
+            database: "snowbank".to_owned(),
+            storage: Vec::new(),
+            replicas: REPLICAS,
+            environment: Vec::new(),
+        }
     }
 
-    /// `http://127.…:PORT`.
+    /// What its replicas share; `None` for one with a database and a storage of its own.
+    #[must_use]
+    pub fn shared(&self) -> Option<&Site> {
+        self.site.as_deref()
+    }
+
+    /// What its replicas share.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        self.shared().unwrap_or_else(|| panic!("this server runs on no site"))
+    }
+
+    /// Its replicas; one unless it runs on a site.
+    #[must_use]
+    pub fn replicas(&self) -> &[Replica] {
+        &self.replicas
+    }
+
+    /// One of them, to be killed or started.
+    pub fn replica(&mut self, number: usize) -> &mut Replica {
+        &mut self.replicas[number]
+    }
+
+    fn first(&self) -> &Replica {
+        &self.replicas[0]
+    }
+
+    /// `http://127.…:PORT`; on a site the load balancer's.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.address())
     }
 
-    /// The address that it listens on.
+    /// The address that it listens on; on a site the load balancer's.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> SocketAddr {
+        self.balancer.as_ref().map_or_else(|| self.first().address(), Balancer::address)
     }
 
-    /// Its data folder.
+    /// Its data folder; on a site the first replica's.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
-        &self.data_dir
+        self.first().data_dir()
     }
 
-    /// The token that it made at its first start.
+    /// The token that was made at its first start.
     #[must_use]
     pub fn root_token(&self) -> String {
-        let file = self.data_dir.join("root-token");
-        let token = fs::read_to_string(&file).unwrap_or_else(|e| panic!("cannot read {}: {e}", file.display()));
-        token.trim().to_owned()
+        let files: Vec<PathBuf> = self.replicas.iter().map(|one| one.data_dir().join("root-token")).collect();
+        let token = files.iter().find_map(|file| fs::read_to_string(file).ok());
+        token.unwrap_or_else(|| panic!("there is none of {files:?}")).trim().to_owned()
     }
 
     /// Starts it where it ran before, and waits until it is ready.
     pub fn start_again(&mut self) {
-        assert!(self.child.is_none(), "the server runs already");
-        self.output_ends = fs::metadata(self.scratch.join("stdout")).map_or(0, |meta| meta.len());
-        let mut command = self.snowbankd();
-        command
-            .arg("--config")
-            .arg(self.scratch.join("config.toml"))
-            .arg("--data-dir")
-            .arg(&self.data_dir)
-            .args(["--listen", &self.address.to_string()])
-            .stdout(self.append("stdout"))
-            .stderr(self.append("stderr"));
-        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start snowbankd: {e}"));
-        self.child = Some(child);
-        self.wait_ready();
+        self.replicas.iter_mut().for_each(Replica::spawn);
+        self.replicas.iter_mut().for_each(Replica::wait_ready);
     }
 
-    fn snowbankd(&self) -> Command {
-        process::command(process::binary("snowbankd"), self.scratch.path())
-    }
-
-    fn append(&self, name: &str) -> File {
-        let file = OpenOptions::new().create(true).append(true).open(self.scratch.join(name));
-        file.unwrap_or_else(|e| panic!("cannot write the server's {name}: {e}"))
-    }
-
-    fn wait_ready(&mut self) {
-        let ready = format!("{}/readyz", self.url());
-        let started = Instant::now();
-        while !reqwest::blocking::get(&ready).is_ok_and(|answer| answer.status().is_success()) {
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                self.child = None;
-                panic!("snowbankd ended at its start, {status}: {}", self.log());
-            }
-            assert!(started.elapsed() < LIMIT, "snowbankd is not ready after {LIMIT:?}: {}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// Sends SIGTERM, and gives how it ended.
+    /// Sends SIGTERM, and gives how it ended; on a site, how the first ended of those that did not end well.
     pub fn terminate(&mut self) -> ExitStatus {
-        self.note_peak();
-        let mut child = self.child.take().unwrap_or_else(|| panic!("the server does not run"));
-        process::send(&child, Signal::TERM);
-        let started = Instant::now();
-        loop {
-            if let Ok(Some(status)) = child.try_wait() {
-                return status;
-            }
-            if started.elapsed() > LIMIT {
-                // Nothing else to do with it; the panic says what happened.
-                let _ = child.kill();
-                let _ = child.wait();
-                panic!("snowbankd did not end within {LIMIT:?} of SIGTERM: {}", self.log());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.ask_to_end();
+        let ends: Vec<ExitStatus> = self.replicas.iter_mut().map(Replica::terminate).collect();
+        ends.iter().find(|end| !end.success()).copied().unwrap_or(ends[0])
     }
 
     /// Sends SIGTERM and does not wait.
     pub fn ask_to_end(&self) {
-        if let Some(child) = &self.child {
-            process::send(child, Signal::TERM);
-        }
+        self.replicas.iter().for_each(Replica::ask_to_end);
     }
 
-    /// Sends SIGKILL, as a crash would.
+    /// Sends SIGKILL, as a crash would; on a site to every replica.
     pub fn kill9(&mut self) {
-        self.note_peak();
-        if let Some(mut child) = self.child.take() {
-            // Harmless when it has ended already; `wait` collects it either way.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.replicas.iter_mut().for_each(Replica::kill9);
     }
 
     /// Ends it gracefully and starts it again.
@@ -185,38 +229,27 @@ impl Server {
         self.start_again();
     }
 
-    fn note_peak(&mut self) {
-        if let Some(child) = &self.child {
-            self.peak_rss = self.peak_rss.max(process::peak_rss(child.id()));
-        }
-    }
-
-    /// The most memory that it has held, in bytes, over all its starts.
+    /// The most memory that it has held, in bytes, over all its starts; on a site the most of any replica.
     pub fn peak_rss_bytes(&mut self) -> u64 {
-        self.note_peak();
-        self.peak_rss
+        self.replicas.iter_mut().map(Replica::peak_rss_bytes).max().unwrap_or(0)
     }
 
-    /// What it wrote on standard output since its last start.
+    /// What it wrote on standard output since its last start; on a site the first replica.
     #[must_use]
     pub fn banner(&self) -> String {
-        let all = fs::read(self.scratch.join("stdout")).unwrap_or_default();
-        let from = usize::try_from(self.output_ends).map_or(all.len(), |at| at.min(all.len()));
-        String::from_utf8_lossy(&all[from..]).into_owned()
+        self.first().banner()
     }
 
-    /// What it has written on standard error, over all its starts.
+    /// What it has written on standard error, over all its starts and replicas.
     #[must_use]
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.scratch.join("stderr")).unwrap_or_default()).into_owned()
+        self.replicas.iter().map(Replica::log).collect()
     }
 
-    /// Runs `snowbankd ARGS` on this data folder, beside the server if it runs.
+    /// Runs `snowbankd ARGS` with its config and data folder, beside the server if it runs.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> process::Output {
-        let mut command = self.snowbankd();
-        command.arg("--config").arg(self.scratch.join("config.toml")).arg("--data-dir").arg(&self.data_dir).args(args);
-        process::run(command)
+        self.first().command(args)
     }
 
     /// A token that may pull what matches `pull` and push what matches `push`.
@@ -228,18 +261,21 @@ impl Server {
         self.command(&args).success().stdout.trim().to_owned()
     }
 
-    /// Bytes of the packs on its disk.
+    /// The folder of its stored objects: on its own disk, or on that of the site's object storage.
+    #[must_use]
+    pub fn objects(&self) -> PathBuf {
+        self.site.as_ref().map_or_else(|| self.data_dir().join("storage"), |site| site.objects(&self.storage))
+    }
+
+    /// Bytes of the packs that it has stored.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
-        scratch::bytes_beneath(&self.data_dir.join("storage/packs"))
+        scratch::bytes_beneath(&self.objects().join("packs"))
     }
-}
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill9();
-        if std::thread::panicking() {
-            eprintln!("--- snowbankd at {}\n{}\n---", self.url(), process::tail(&self.log(), 8_000));
-        }
+    /// The sum of a counter over all replicas.
+    #[must_use]
+    pub fn counted(&self, counter: &str, labels: &[(&str, &str)]) -> f64 {
+        self.replicas.iter().map(|replica| replica.counted(counter, labels)).sum()
     }
 }

@@ -3,25 +3,23 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use super::Beside;
 use super::cli::CheckArgs;
 use crate::config::Overrides;
 use crate::gc::check::{CheckStats, Checker};
-use crate::pack::Packs;
+use crate::pack::{Packs, ReadBudget};
 use crate::serving::NarBody;
 use crate::storage::Storage;
 
-/// Batches that are read ahead while NARs are decoded.
-const READ_AHEAD: usize = 4;
+/// Memory for what is read ahead while NARs are decoded.
+const READ_AHEAD_BYTES: u64 = 24 << 20;
 
 /// Prints each finding and a summary; the exit code is 0 only when there was nothing to find.
 pub(super) async fn check(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode> {
     let beside = Beside::open(overrides).await?;
     let storage = Arc::new(Storage::attach(&beside.config.storage).await?);
     let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0);
-    let nars = NarBody { db: beside.db.clone(), packs, read_ahead: Arc::new(Semaphore::new(READ_AHEAD)) };
+    let nars = NarBody { db: beside.db.clone(), packs, read_ahead: ReadBudget::new(READ_AHEAD_BYTES) };
     let checker = Checker { db: &beside.db, storage: &storage, nars: &nars, read_data: args.read_data };
     let mut findings = 0_u64;
     let stats = checker

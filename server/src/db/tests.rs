@@ -4,7 +4,8 @@
 //! Without PostgreSQL's programs that test fails, and says what to install.
 
 mod index;
-mod postgres;
+pub(crate) mod postgres;
+mod replicas;
 mod rows;
 mod schema;
 mod transactions;
@@ -52,7 +53,7 @@ macro_rules! suite {
                 async fn $case() {
                     let folder = tempfile::tempdir().unwrap();
                     let url = super::DatabaseUrl::Sqlite(folder.path().join("snowbank.db"));
-                    let config = super::DatabaseConfig { url };
+                    let config = super::DatabaseConfig::new(url);
                     super::$module::$case(super::Fresh::open(config, folder.path().to_owned()).await).await;
                 }
             )+
@@ -62,7 +63,8 @@ macro_rules! suite {
 
 suite! {
     schema::opening_again_changes_nothing,
-    schema::a_newer_schema_is_refused,
+    schema::a_newer_schema_is_refused_when_it_says_so,
+    schema::a_newer_schema_that_expands_is_worked_with,
     schema::a_command_does_not_upgrade,
     schema::settings_and_identity_are_made_once,
     transactions::what_is_dropped_leaves_nothing,
@@ -76,6 +78,7 @@ suite! {
     rows::a_pack_key_is_used_once,
     rows::nars_keep_their_segments_in_order,
     rows::paths_are_seen_by_their_cache_only,
+    replicas::what_is_stored_is_summed_up,
     index::chunks_are_found_by_name_and_id,
     index::the_first_row_of_a_name_stays,
     index::domains_do_not_see_each_other,
@@ -87,7 +90,7 @@ async fn every_case_holds_on_postgresql() {
     let server = postgres::Server::start();
     for (name, case) in CASES {
         println!("case {name}");
-        let config = DatabaseConfig { url: DatabaseUrl::Postgres(server.create_database(name).await) };
+        let config = server.config(name).await;
         case(Fresh::open(config, PathBuf::from("/nonexistent")).await).await;
     }
 }
@@ -138,6 +141,7 @@ fn nar(id: i64, domain: DomainId, segments: &[EncodedSegment]) -> NewNar<'_> {
         content_digest: ContentDigest::from_bytes([7; 32]),
         chunk_count: 40_000,
         segments,
+        cut_id: 3,
         created: 1_000,
     }
 }

@@ -8,7 +8,7 @@ use super::Ingest;
 use super::candidate::{Refusal, Unfit};
 use super::verify::{VerifyError, lookup};
 use crate::db::caches::DomainId;
-use crate::pack::{PackReader, ReadError};
+use crate::pack::{ReadError, read_chunks};
 
 /// Reads and decodes the manifest; at most [`MAX_MANIFEST_BYTES`].
 pub(super) async fn read_manifest(
@@ -31,14 +31,16 @@ pub(super) async fn read_manifest(
         .map_err(|missing| failed(VerifyError::Missing(missing)))?;
     let mut encoded = Vec::new();
     for location in locations {
-        let read = PackReader::read(&ingest.packs, &[location]).await;
-        let reader = read.map_err(|error: ReadError| failed(error.into()))?;
-        if encoded.len() + reader.raw_bytes() > MAX_MANIFEST_BYTES {
-            return Err(ManifestError::Bytes(encoded.len() + reader.raw_bytes()).into());
+        let read = read_chunks(&ingest.packs, &[location]).await;
+        for chunk in read.map_err(|error: ReadError| failed(error.into()))? {
+            let bytes = encoded.len() + chunk.header.raw_len as usize;
+            if bytes > MAX_MANIFEST_BYTES {
+                return Err(ManifestError::Bytes(bytes).into());
+            }
+            FrameDecoder::new()
+                .decode_into(&chunk.frame, chunk.header.raw_len, &mut encoded)
+                .map_err(|error| failed(error.into()))?;
         }
-        reader
-            .for_each(|header, frame| FrameDecoder::new().decode_into(frame, header.raw_len, &mut encoded))
-            .map_err(|error| failed(error.into()))?;
     }
     Ok(WireManifest::decode(&encoded)?)
 }

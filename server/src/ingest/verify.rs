@@ -4,31 +4,29 @@
 //! hashed in order: SHA-256 of the raw stream must be the declared NAR hash, its length the declared size, and it must
 //! parse as a NAR. On the way fall out what serving needs: the stored manifest, FileHash and FileSize.
 //!
-//! Memory: a few batches of at most [`BATCH_CHUNKS`] chunks. Work stops at the declared size.
+//! Memory: `read_back` bounds what is read and decoded. Work stops at the declared size.
 
 use std::sync::Arc;
 
-use futures_util::stream::{self, FuturesOrdered, StreamExt};
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::frame::{FrameDecoder, FrameError, fill};
 use snowbank_core::hash::{FileHash, NarHash, Sha256Hasher};
 use snowbank_core::manifest::{ContentDigest, SegmentBuilder, SegmentEntry, WireManifest};
 use snowbank_core::nar::decode::{NarError, Validator};
 use thiserror::Error;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::read_back::{GROUPS_AHEAD, Group, ReadBack};
 use super::{Ingest, Stopped};
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;
 use crate::db::nars::EncodedSegment;
 use crate::db::{self, DbError};
-use crate::pack::{PackReader, Packs, ReadError};
+use crate::pack::ReadError;
 
 /// Chunks that are looked up by one question to the database.
-const LOOKUP_NAMES: usize = 1024;
-/// Chunks of one batch: read together, decoded by one thread.
-const BATCH_CHUNKS: usize = 8;
-/// Batches of one NAR that are read, and batches that are decoded, at the same time.
-const BATCHES_AHEAD: usize = 2;
+pub(super) const LOOKUP_NAMES: usize = 1024;
 /// At most this many missing chunks are named in one answer.
 const MISSING_NAMED: usize = 8192;
 
@@ -110,60 +108,53 @@ pub async fn verify(
     if nar_size > limit {
         return Err(VerifyError::TooLarge { declared: nar_size, limit });
     }
-    let mut state = Some(HashState::new(nar_size));
-    let mut read = Vec::with_capacity(manifest.names.len());
-    let mut next_value = 0;
-    for (page, names) in manifest.names.chunks(LOOKUP_NAMES).enumerate() {
-        let locations = match lookup(ingest, domain, names).await? {
-            Ok(locations) => locations,
-            Err(missing) => {
-                let rest = &manifest.names[page * LOOKUP_NAMES + names.len()..];
-                return Err(VerifyError::Missing(all_missing(ingest, domain, missing, rest).await?));
-            }
-        };
-        read.extend(locations.iter().map(|location| (location.id, location.name)));
+    // A task of its own: it has memory that others wait for, and its caller may be waiting for a client.
+    let task = tokio::spawn(decode_all(ingest.clone(), domain, manifest, nar_hash, nar_size));
+    AbortOnDropHandle::new(task).await.map_err(|_| Stopped)?
+}
 
-        let batches: Vec<Vec<ChunkLocation>> = locations.chunks(BATCH_CHUNKS).map(<[_]>::to_vec).collect();
-        let mut reads =
-            stream::iter(batches).map(|batch| read_batch(ingest.packs.clone(), batch)).buffered(BATCHES_AHEAD);
-        let mut decoding = FuturesOrdered::new();
-        loop {
-            let decoded = tokio::select! {
-                Some(decoded) = decoding.next(), if !decoding.is_empty() => decoded,
-                next = reads.next(), if decoding.len() < BATCHES_AHEAD => match next {
-                    Some(next) => {
-                        let (ids, reader) = next?;
-                        let first_value = next_value;
-                        next_value += reader.slot_count();
-                        if next_value > manifest.values.len() {
-                            return Err(VerifyError::Slots { values: manifest.values.len(), slots: next_value });
-                        }
-                        let manifest = Arc::clone(&manifest);
-                        decoding.push_back(ingest.on_cpu(move || decode(&ids, reader, &manifest, first_value)));
-                        continue;
-                    }
-                    None if decoding.is_empty() => break,
-                    None => decoding.next().await.ok_or(Stopped)?,
-                },
-            };
-            let decoded = decoded??;
-            let mut hashing = state.take().ok_or(Stopped)?;
-            let manifest = Arc::clone(&manifest);
-            let hashed = ingest.on_cpu(move || hashing.add(&decoded, &manifest).map(|()| hashing)).await??;
-            state = Some(hashed);
-        }
+async fn decode_all(
+    ingest: Ingest,
+    domain: DomainId,
+    manifest: Arc<WireManifest>,
+    nar_hash: NarHash,
+    nar_size: u64,
+) -> Result<VerifiedNar, VerifyError> {
+    let mut reads = ReadBack::start(&ingest, domain, Arc::clone(&manifest), nar_size).await;
+    let mut decoding = FuturesOrdered::new();
+    let mut state = Some(HashState::new(nar_size));
+    let mut next_value = 0;
+    let mut all_read = false;
+    loop {
+        let decoded = tokio::select! {
+            Some(decoded) = decoding.next(), if !decoding.is_empty() => decoded,
+            group = reads.next(), if !all_read && decoding.len() < GROUPS_AHEAD => {
+                let Some(group) = group? else {
+                    all_read = true;
+                    continue;
+                };
+                let first_value = next_value;
+                next_value += group.chunks.iter().map(|(_, chunk)| chunk.header.slots.len()).sum::<usize>();
+                if next_value > manifest.values.len() {
+                    return Err(VerifyError::Slots { values: manifest.values.len(), slots: next_value });
+                }
+                let manifest = Arc::clone(&manifest);
+                decoding.push_back(ingest.on_cpu(move || decode(group, &manifest, first_value)));
+                continue;
+            }
+            else => break,
+        };
+        let decoded = decoded??;
+        let mut hashing = state.take().ok_or(Stopped)?;
+        let manifest = Arc::clone(&manifest);
+        let hashed = ingest.on_cpu(move || hashing.add(&decoded, &manifest).map(|()| hashing)).await??;
+        state = Some(hashed);
     }
     if next_value != manifest.values.len() {
         return Err(VerifyError::Slots { values: manifest.values.len(), slots: next_value });
     }
     let state = state.take().ok_or(Stopped)?;
-    state.finish(nar_hash, &manifest, read)
-}
-
-/// Reads a batch; gives its chunks' ids with it.
-async fn read_batch(packs: Packs, batch: Vec<ChunkLocation>) -> Result<(Vec<u64>, PackReader), ReadError> {
-    let reader = PackReader::read(&packs, &batch).await?;
-    Ok((batch.iter().map(|location| location.id).collect(), reader))
+    state.finish(nar_hash, &manifest, reads.read)
 }
 
 /// The locations of `names` in their order, or those that are missing.
@@ -182,7 +173,7 @@ pub(super) async fn lookup(
 }
 
 /// Adds what is missing from `rest`, so that the client learns of all of it at once.
-async fn all_missing(
+pub(super) async fn all_missing(
     ingest: &Ingest,
     domain: DomainId,
     mut missing: Vec<ChunkName>,
@@ -202,41 +193,29 @@ async fn all_missing(
     Ok(missing)
 }
 
-/// One batch after decoding: filled frames as they will be served, and the raw bytes that they decode to.
+/// A group after decoding: its frames filled as they will be served, and the raw bytes that they decode to.
 struct Decoded {
-    frames: Vec<u8>,
+    group: Group,
     raw: Vec<u8>,
     entries: Vec<SegmentEntry>,
     first_value: usize,
 }
 
-fn decode(
-    ids: &[u64],
-    reader: PackReader,
-    manifest: &WireManifest,
-    first_value: usize,
-) -> Result<Decoded, VerifyError> {
+fn decode(mut group: Group, manifest: &WireManifest, first_value: usize) -> Result<Decoded, VerifyError> {
     let mut decoder = FrameDecoder::new();
-    let mut out = Decoded {
-        frames: Vec::with_capacity(reader.buffered_bytes()),
-        raw: Vec::with_capacity(reader.raw_bytes()),
-        entries: Vec::with_capacity(ids.len()),
-        first_value,
-    };
+    let mut raw = Vec::with_capacity(group.chunks.iter().map(|(_, chunk)| chunk.header.raw_len as usize).sum());
+    let mut entries = Vec::with_capacity(group.chunks.len());
     let mut values = &manifest.values[first_value..];
-    let mut ids = ids.iter();
-    reader.for_each(|header, frame| {
+    for (id, chunk) in &mut group.chunks {
+        let header = &chunk.header;
         let (own, later) = values.split_at(header.slots.len().min(values.len()));
         values = later;
-        fill(frame, &header.slots, own)?;
-        decoder.decode_into(frame, header.raw_len, &mut out.raw)?;
-        out.frames.extend_from_slice(frame);
+        fill(&mut chunk.frame, &header.slots, own)?;
+        decoder.decode_into(&chunk.frame, header.raw_len, &mut raw)?;
         let slots = u32::try_from(header.slots.len()).unwrap_or(u32::MAX);
-        let id = *ids.next().ok_or(Stopped)?;
-        out.entries.push(SegmentEntry { id, raw_len: header.raw_len, frame_len: header.frame_len, slots });
-        Ok::<(), VerifyError>(())
-    })?;
-    Ok(out)
+        entries.push(SegmentEntry { id: *id, raw_len: header.raw_len, frame_len: header.frame_len, slots });
+    }
+    Ok(Decoded { group, raw, entries, first_value })
 }
 
 /// What goes through the stream in order.
@@ -274,8 +253,10 @@ impl HashState {
         }
         self.raw.update(&decoded.raw);
         self.nar.feed(&decoded.raw)?;
-        self.file.update(&decoded.frames);
-        self.file_bytes += decoded.frames.len() as u64;
+        for (_, chunk) in &decoded.group.chunks {
+            self.file.update(&chunk.frame);
+            self.file_bytes += chunk.frame.len() as u64;
+        }
         let mut values = &manifest.values[decoded.first_value..];
         for entry in &decoded.entries {
             let (own, later) = values.split_at((entry.slots as usize).min(values.len()));

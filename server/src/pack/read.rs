@@ -1,13 +1,16 @@
 //! Reading chunks: locations become few large ranged reads, and each record is checked before its frame is used.
 //!
 //! Records of one push lie side by side, so the chunks of a NAR are usually one range. What is read between them (the
-//! record heads, a chunk that is not wanted) costs less than another round trip as long as the gap is small.
+//! record heads, a chunk that is not wanted) costs less than another round trip as long as the gap is small. Ranges that
+//! one read cannot serve are read at the same time.
 //!
 //! Invariant: a frame leaves here only when its record's checksum, id and name are those that the caller asked for.
 //! C4: an object that is gone has been compacted; its chunks are looked up again by id, once.
 
 use std::ops::Range;
 
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::frame::ChunkHeader;
 use snowbank_core::pack::Record;
@@ -15,14 +18,17 @@ use thiserror::Error;
 
 use super::{Packs, pack_object_key};
 use crate::db::chunks::ChunkLocation;
-use crate::db::packs::PackId;
 use crate::db::{self, DbError};
 use crate::storage::StorageError;
 
-/// A gap up to this many bytes is read rather than asked around.
+/// A gap up to this many bytes is read rather than asked around. On a storage with latency more would be faster, and would
+/// take memory that another read has better use for.
 const MAX_GAP_BYTES: u64 = 64 * 1024;
-/// No single ranged read is longer than this, unless one record alone is.
-const MAX_READ_BYTES: u64 = 4 * 1024 * 1024;
+/// No single ranged read is longer than this, unless one record alone is: a little more than a full pack of a default
+/// bundle. How much is asked for at once is the caller's business.
+const MAX_READ_BYTES: u64 = 9 * 1024 * 1024;
+/// Ranged reads of one call at the same time.
+const READS_AT_ONCE: usize = 8;
 
 /// Why a chunk could not be read.
 #[derive(Debug, Error)]
@@ -47,102 +53,88 @@ pub enum ReadError {
     },
 }
 
-/// One chunk's header and its frame within a shared buffer.
+/// A chunk as it is stored, whose record's checksum holds.
 #[derive(Debug)]
-pub struct ChunkBytes {
-    /// What the pack says about the chunk, checked against its checksum.
+pub struct StoredChunk {
+    /// What the pack says about the chunk.
     pub header: ChunkHeader,
-    buffer: usize,
-    frame: Range<usize>,
+    /// The frame, to be filled in place. It is a part of what was read together, all of which is freed with the last part;
+    /// a record that was asked for twice is there twice.
+    pub frame: BytesMut,
 }
 
-/// The result of one [`PackReader::read`]: frames in the order asked for, in buffers that the caller may write to.
-#[derive(Debug, Default)]
-pub struct PackReader {
-    buffers: Vec<Vec<u8>>,
-    chunks: Vec<ChunkBytes>,
+/// Reads the records at `locations`, in that order, with as few storage reads as their places allow. Takes about as much
+/// memory as [`read_cost`] says.
+///
+/// # Errors
+/// [`ReadError::Damaged`] when a record is not what the index says; otherwise what storage or database said.
+pub async fn read_chunks(packs: &Packs, locations: &[ChunkLocation]) -> Result<Vec<StoredChunk>, ReadError> {
+    match read_once(packs, locations).await {
+        Err(ReadError::Storage(StorageError::NotFound { .. })) => {
+            let ids: Vec<u64> = locations.iter().map(|l| l.id).collect();
+            let mut conn = packs.db().reader().await?;
+            let found = db::chunks::lookup_by_ids(conn.exec(), &ids).await?;
+            drop(conn);
+            let moved: Vec<ChunkLocation> =
+                locations.iter().map(|old| found.get(&old.id).unwrap_or(old).clone()).collect();
+            read_once(packs, &moved).await
+        }
+        result => result,
+    }
 }
 
-impl PackReader {
-    /// Reads the records at `locations`, in that order, with as few storage reads as their places allow.
-    ///
-    /// # Errors
-    /// [`ReadError::Damaged`] when a record is not what the index says; otherwise what storage or database said.
-    pub async fn read(packs: &Packs, locations: &[ChunkLocation]) -> Result<Self, ReadError> {
-        match Self::read_once(packs, locations).await {
-            Err(ReadError::Storage(StorageError::NotFound { .. })) => {
-                let ids: Vec<u64> = locations.iter().map(|l| l.id).collect();
-                let mut conn = packs.db().reader().await?;
-                let found = db::chunks::lookup_by_ids(conn.exec(), &ids).await?;
-                drop(conn);
-                let moved: Vec<ChunkLocation> =
-                    locations.iter().map(|old| found.get(&old.id).unwrap_or(old).clone()).collect();
-                Self::read_once(packs, &moved).await
-            }
-            result => result,
+/// Bytes that reading `next` after `last` takes: its record, and the gap before it that is read as well.
+#[must_use]
+pub fn read_cost(last: Option<&ChunkLocation>, next: &ChunkLocation) -> u64 {
+    u64::from(next.len) + last.and_then(|last| gap(last, next)).unwrap_or(0)
+}
+
+async fn read_once(packs: &Packs, locations: &[ChunkLocation]) -> Result<Vec<StoredChunk>, ReadError> {
+    let groups: Vec<Vec<ChunkLocation>> =
+        coalesce(locations).into_iter().map(|group| locations[group].to_vec()).collect();
+    if let [group] = &groups[..] {
+        return parse(read_range(packs, group).await?, group);
+    }
+    let chunks = Vec::with_capacity(locations.len());
+    stream::iter(groups)
+        .map(|group| async move { parse(read_range(packs, &group).await?, &group) })
+        .buffered(READS_AT_ONCE)
+        .try_fold(chunks, |mut chunks, group| async move {
+            chunks.extend(group);
+            Ok(chunks)
+        })
+        .await
+}
+
+/// Checks the records of one range and takes it apart.
+fn parse(mut bytes: BytesMut, group: &[ChunkLocation]) -> Result<Vec<StoredChunk>, ReadError> {
+    let mut chunks = Vec::with_capacity(group.len());
+    let mut position = span_of(group).start;
+    for location in group {
+        let damaged = |reason: String| ReadError::Damaged {
+            object: pack_object_key(&location.pack_key),
+            offset: location.offset,
+            chunk: location.name,
+            reason,
+        };
+        let gap = usize::try_from(u64::from(location.offset) - position).unwrap_or(usize::MAX);
+        let len = location.len as usize;
+        if bytes.len() < gap.saturating_add(len) {
+            return Err(damaged("the object ends before it".to_owned()));
         }
-    }
-
-    async fn read_once(packs: &Packs, locations: &[ChunkLocation]) -> Result<Self, ReadError> {
-        let mut reader = Self { buffers: Vec::new(), chunks: Vec::with_capacity(locations.len()) };
-        for group in coalesce(locations) {
-            let members = &locations[group.clone()];
-            let (pack, range) = span_of(members);
-            let bytes = read_range(packs, pack, &members[0], range.clone()).await?;
-            let buffer = reader.buffers.len();
-            for location in members {
-                let damaged = |reason: String| ReadError::Damaged {
-                    object: pack_object_key(&location.pack_key),
-                    offset: location.offset,
-                    chunk: location.name,
-                    reason,
-                };
-                let start = usize::try_from(u64::from(location.offset) - range.start).unwrap_or(usize::MAX);
-                let end = start.saturating_add(location.len as usize);
-                let slice = bytes.get(start..end).ok_or_else(|| damaged("the object ends before it".to_owned()))?;
-                let record = Record::parse(slice).map_err(|error| damaged(error.to_string()))?;
-                if record.id != location.id || record.header.name != location.name {
-                    return Err(damaged("another chunk lies there".to_owned()));
-                }
-                let frame = start + record.frame_range.start..start + record.frame_range.end;
-                reader.chunks.push(ChunkBytes { header: record.header, buffer, frame });
-            }
-            reader.buffers.push(bytes);
+        drop(bytes.split_to(gap));
+        let mut frame = bytes.split_to(len);
+        position = end_of(location);
+        let record = Record::parse(&frame).map_err(|error| damaged(error.to_string()))?;
+        if record.id != location.id || record.header.name != location.name {
+            return Err(damaged("another chunk lies there".to_owned()));
         }
-        Ok(reader)
+        let (header, range) = (record.header, record.frame_range);
+        frame.truncate(range.end);
+        drop(frame.split_to(range.start));
+        chunks.push(StoredChunk { header, frame });
     }
-
-    /// Each chunk's header and its frame, to be filled in place.
-    ///
-    /// A record that was asked for twice is in here twice and has bytes of its own each time, so that filling one
-    /// does not show in the other.
-    ///
-    /// # Errors
-    /// The first error of `visit`.
-    pub fn for_each<E>(mut self, mut visit: impl FnMut(&ChunkHeader, &mut [u8]) -> Result<(), E>) -> Result<(), E> {
-        for chunk in &self.chunks {
-            visit(&chunk.header, &mut self.buffers[chunk.buffer][chunk.frame.clone()])?;
-        }
-        Ok(())
-    }
-
-    /// Slots of all chunks together.
-    #[must_use]
-    pub fn slot_count(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.header.slots.len()).sum()
-    }
-
-    /// Raw bytes that the frames decode to.
-    #[must_use]
-    pub fn raw_bytes(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.header.raw_len as usize).sum()
-    }
-
-    /// Bytes that the buffers take.
-    #[must_use]
-    pub fn buffered_bytes(&self) -> usize {
-        self.buffers.iter().map(Vec::len).sum()
-    }
+    Ok(chunks)
 }
 
 /// Index ranges of `locations` that one read serves: same pack, ascending, small gaps, bounded length.
@@ -150,14 +142,8 @@ fn coalesce(locations: &[ChunkLocation]) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     for (index, next) in locations.iter().enumerate() {
         if let Some(group) = groups.last_mut() {
-            let first = &locations[group.start];
-            let last = &locations[group.end - 1];
-            let last_end = u64::from(last.offset) + u64::from(last.len);
-            let next_end = u64::from(next.offset) + u64::from(next.len);
-            let joins = next.pack == last.pack
-                && u64::from(next.offset) >= last_end
-                && u64::from(next.offset) - last_end <= MAX_GAP_BYTES
-                && next_end - u64::from(first.offset) <= MAX_READ_BYTES;
+            let joins = gap(&locations[group.end - 1], next).is_some()
+                && end_of(next) - u64::from(locations[group.start].offset) <= MAX_READ_BYTES;
             if joins {
                 group.end = index + 1;
                 continue;
@@ -168,31 +154,41 @@ fn coalesce(locations: &[ChunkLocation]) -> Vec<Range<usize>> {
     groups
 }
 
-fn span_of(members: &[ChunkLocation]) -> (PackId, Range<u64>) {
-    let first = &members[0];
-    let last = &members[members.len() - 1];
-    (first.pack, u64::from(first.offset)..u64::from(last.offset) + u64::from(last.len))
+/// The bytes between the two, when they are so few that one read may serve both.
+fn gap(last: &ChunkLocation, next: &ChunkLocation) -> Option<u64> {
+    let between = u64::from(next.offset).checked_sub(end_of(last))?;
+    (next.pack == last.pack && between <= MAX_GAP_BYTES).then_some(between)
 }
 
-async fn read_range(
-    packs: &Packs,
-    pack: PackId,
-    location: &ChunkLocation,
-    range: Range<u64>,
-) -> Result<Vec<u8>, ReadError> {
-    if let Some(object) = packs.recent(pack) {
+fn end_of(location: &ChunkLocation) -> u64 {
+    u64::from(location.offset) + u64::from(location.len)
+}
+
+fn span_of(group: &[ChunkLocation]) -> Range<u64> {
+    group.first().map_or(0, |first| u64::from(first.offset))..group.last().map_or(0, end_of)
+}
+
+async fn read_range(packs: &Packs, group: &[ChunkLocation]) -> Result<BytesMut, ReadError> {
+    let range = span_of(group);
+    let Some(first) = group.first() else {
+        return Ok(BytesMut::new());
+    };
+    if let Some(object) = packs.recent(first.pack) {
         let slice = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
         if let Some(bytes) = slice.and_then(|(start, end)| object.get(start..end)) {
-            return Ok(bytes.to_vec());
+            return Ok(BytesMut::from(bytes));
         }
     }
-    let key = pack_object_key(&location.pack_key);
-    Ok(packs.storage().get_range(&key, range.start, range.end - range.start).await?)
+    let bytes =
+        packs.storage().get_range(&pack_object_key(&first.pack_key), range.start, range.end - range.start).await?;
+    // Nobody else has these bytes, so that nothing is copied.
+    Ok(BytesMut::from(Bytes::from(bytes)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::packs::PackId;
     use snowbank_core::pack::PackKey;
 
     fn at(pack: i64, offset: u32, len: u32) -> ChunkLocation {
@@ -221,7 +217,15 @@ mod tests {
     #[test]
     fn one_read_stays_within_its_bound() {
         let megabyte = 1024 * 1024;
-        let run: Vec<_> = (0..10).map(|i| at(1, i * megabyte, megabyte)).collect();
-        assert_eq!(coalesce(&run), vec![0..4, 4..8, 8..10]);
+        let run: Vec<_> = (0..20).map(|i| at(1, i * megabyte, megabyte)).collect();
+        assert_eq!(coalesce(&run), vec![0..9, 9..18, 18..20]);
+    }
+
+    #[test]
+    fn a_gap_costs_what_is_read_over() {
+        assert_eq!(read_cost(None, &at(1, 150, 50)), 50);
+        assert_eq!(read_cost(Some(&at(1, 100, 50)), &at(1, 160, 50)), 60);
+        assert_eq!(read_cost(Some(&at(1, 100, 50)), &at(2, 160, 50)), 50);
+        assert_eq!(read_cost(Some(&at(1, 100, 50)), &at(1, 100_000, 50)), 50);
     }
 }

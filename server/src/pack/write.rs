@@ -60,6 +60,8 @@ impl Packs {
     pub fn new(db: Db, storage: Arc<Storage>, recent_bytes: u64) -> Self {
         let recent = moka::sync::Cache::builder()
             .max_capacity(recent_bytes)
+            // What was written last is read back next; how often older packs were asked for says nothing.
+            .eviction_policy(moka::policy::EvictionPolicy::lru())
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
             .build();
         Self { db, storage, ids: Arc::default(), recent }
@@ -71,6 +73,12 @@ impl Packs {
 
     pub(super) fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    /// How many bytes a ranged read may usefully have; see [`Storage::read_window`].
+    #[must_use]
+    pub fn read_window(&self) -> u64 {
+        self.storage.read_window()
     }
 
     pub(super) fn recent(&self, pack: PackId) -> Option<Bytes> {

@@ -1,28 +1,31 @@
 //! A NAR as a stream of filled frames, or of the raw bytes that they decode to, with read-ahead.
 //!
-//! Memory: one batch per open response, plus batches read ahead for which a permit of the shared pool was free. A slow
-//! reader keeps what it has and gets no more; it cannot keep others from their first batch.
+//! A batch is read by one storage request where its chunks lie together, and is as large as the storage likes and memory
+//! allows. Memory: every batch has permits of the shared budget until its last byte has left, except that a response of
+//! which nothing is under way may always read one of the least size. A slow reader keeps what it has and gets no more; it
+//! cannot keep others from their next batch.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, FuturesOrdered, Stream, StreamExt};
 use snowbank_core::frame::{FrameDecoder, FrameError, fill};
 use snowbank_core::manifest::SegmentEntry;
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::source::{Batch, BatchSource};
 use crate::db::nars::Nar;
-use crate::db::{self, Db, DbError};
-use crate::pack::{PackReader, Packs, ReadError};
+use crate::db::{Db, DbError};
+use crate::pack::{Packs, ReadBudget, ReadError, ReadPermit, StoredChunk, read_chunks};
 
 /// Batches of one response that may be in flight, the first included.
 const MOST_AHEAD: usize = 6;
+/// Raw batches are counted with what they decode to, and so may be this many times as large.
+const RAW_WINDOWS: u64 = 4;
 
 /// Which of the two forms of a NAR is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,21 @@ impl Representation {
         match self {
             Self::Zstd => nar.file_size,
             Self::Raw => nar.nar_size,
+        }
+    }
+
+    /// Memory that a chunk takes beside what is read of it.
+    pub(super) fn cost_of(self, entry: &SegmentEntry) -> u64 {
+        match self {
+            Self::Zstd => 0,
+            Self::Raw => entry.raw_len.into(),
+        }
+    }
+
+    fn windows(self) -> u64 {
+        match self {
+            Self::Zstd => 1,
+            Self::Raw => RAW_WINDOWS,
         }
     }
 
@@ -81,11 +99,11 @@ pub struct NarBody {
     pub db: Db,
     /// Chunk bytes.
     pub packs: Packs,
-    /// One permit per batch that may be read ahead, over all responses.
-    pub read_ahead: Arc<Semaphore>,
+    /// Memory for batches, over all responses.
+    pub read_ahead: ReadBudget,
 }
 
-type Loading = BoxFuture<'static, Result<(Bytes, Option<OwnedSemaphorePermit>), ServeError>>;
+type Loading = BoxFuture<'static, Result<VecDeque<Bytes>, ServeError>>;
 
 struct State {
     body: NarBody,
@@ -93,10 +111,12 @@ struct State {
     representation: Representation,
     wanted: Range<u64>,
     in_flight: FuturesOrdered<Loading>,
+    /// What is left of the batch that is being sent.
+    pieces: VecDeque<Bytes>,
     exhausted: bool,
 }
 
-/// The bytes `range` of `nar`, in pieces of about half a megabyte.
+/// The bytes `range` of `nar`, in pieces of at most a few megabytes.
 pub fn nar_stream(
     body: NarBody,
     nar: Nar,
@@ -104,100 +124,123 @@ pub fn nar_stream(
     range: Range<u64>,
 ) -> impl Stream<Item = Result<Bytes, ServeError>> + Send + 'static {
     let source = BatchSource::new(body.db.clone(), nar, representation, range.start, range.end);
-    let state =
-        State { body, source, representation, wanted: range, in_flight: FuturesOrdered::new(), exhausted: false };
+    let (in_flight, pieces) = (FuturesOrdered::new(), VecDeque::new());
+    let state = State { body, source, representation, wanted: range, in_flight, pieces, exhausted: false };
     stream::try_unfold(state, |mut state| async move {
-        state.top_up().await?;
-        match state.in_flight.next().await {
-            None => Ok(None),
-            Some(loaded) => {
-                let (bytes, permit) = loaded?;
-                drop(permit);
-                Ok(Some((bytes, state)))
+        loop {
+            if let Some(piece) = state.pieces.pop_front() {
+                return Ok(Some((piece, state)));
             }
+            state.top_up().await?;
+            match state.in_flight.next().await {
+                None => return Ok(None),
+                Some(loaded) => state.pieces = loaded?,
+            }
+            // While this batch is sent, the next one is read.
+            state.top_up().await?;
         }
     })
 }
 
 impl State {
-    /// Starts as many batches as may be in flight: one always, more while the shared pool has permits.
+    /// Starts as many batches as may be in flight: one always, more while the budget has room for whole ones.
     async fn top_up(&mut self) -> Result<(), ServeError> {
+        let window = self.body.packs.read_window() * self.representation.windows();
         while !self.exhausted && self.in_flight.len() < MOST_AHEAD {
-            let permit = match Arc::clone(&self.body.read_ahead).try_acquire_owned() {
-                Ok(permit) => Some(permit),
-                Err(_) if self.in_flight.is_empty() => None,
-                Err(_) => break,
+            let permit = if self.in_flight.is_empty() && self.pieces.is_empty() {
+                self.body.read_ahead.try_some(window)
+            } else if let Some(permit) = self.body.read_ahead.try_all(window) {
+                Some(permit)
+            } else {
+                break;
             };
-            match self.source.next().await? {
-                Some(batch) => {
-                    let (body, representation, wanted) = (self.body.clone(), self.representation, self.wanted.clone());
-                    // A task of its own: when the client stops reading, a batch half loaded goes on, and gives back
-                    // its database connection.
-                    let loading =
-                        tokio::spawn(async move { Ok((load(&body, batch, representation, wanted).await?, permit)) });
-                    let loading = AbortOnDropHandle::new(loading);
-                    self.in_flight.push_back(Box::pin(async move { loading.await.map_err(|_| ServeError::Stopped)? }));
-                }
-                None => self.exhausted = true,
-            }
+            let most_bytes = permit.as_ref().map_or(ReadPermit::LEAST_BYTES, ReadPermit::bytes);
+            let Some(batch) = self.source.next(most_bytes).await? else {
+                self.exhausted = true;
+                break;
+            };
+            let (packs, representation, wanted) = (self.body.packs.clone(), self.representation, self.wanted.clone());
+            // A task of its own: when the client stops reading, a batch half loaded goes on, and gives back its permit
+            // or its database connection.
+            let loading = tokio::spawn(load(packs, batch, permit, representation, wanted));
+            let loading = AbortOnDropHandle::new(loading);
+            self.in_flight.push_back(Box::pin(async move { loading.await.map_err(|_| ServeError::Stopped)? }));
         }
         Ok(())
     }
 }
 
 async fn load(
-    body: &NarBody,
+    packs: Packs,
     batch: Batch,
+    permit: Option<ReadPermit>,
     representation: Representation,
     wanted: Range<u64>,
-) -> Result<Bytes, ServeError> {
-    let reader = read_batch(body, &batch.entries).await?;
+) -> Result<VecDeque<Bytes>, ServeError> {
+    let permit = permit.map(|mut permit| {
+        permit.shrink_to(batch.cost);
+        Arc::new(permit)
+    });
+    let chunks = read_chunks(&packs, &batch.locations).await?;
     let start = batch.start;
-    let bytes = match representation {
-        Representation::Zstd => filled_frames(reader, batch)?,
+    let pieces = match representation {
+        Representation::Zstd => filled_frames(chunks, batch, permit.as_ref())?,
         Representation::Raw => {
-            tokio::task::spawn_blocking(move || raw_bytes(reader, batch)).await.map_err(|_| ServeError::Stopped)??
+            let raw = tokio::task::spawn_blocking(move || raw_bytes(chunks, batch));
+            let raw = raw.await.map_err(|_| ServeError::Stopped)??;
+            VecDeque::from([Piece::bytes(raw, permit)])
         }
     };
-    Ok(cut_to(bytes, start, &wanted))
+    Ok(cut_to(pieces, start, &wanted))
 }
 
-async fn read_batch(body: &NarBody, entries: &[SegmentEntry]) -> Result<PackReader, ServeError> {
-    let ids: Vec<u64> = entries.iter().map(|entry| entry.id).collect();
-    let mut conn = body.db.reader().await?;
-    let found = db::chunks::lookup_by_ids(conn.exec(), &ids).await?;
-    drop(conn);
-    let locations =
-        ids.iter().map(|id| found.get(id).cloned().ok_or(ServeError::Chunk(*id))).collect::<Result<Vec<_>, _>>()?;
-    Ok(PackReader::read(&body.packs, &locations).await?)
+/// Bytes that keep their permit until the last of them has left.
+struct Piece<T> {
+    bytes: T,
+    _permit: Option<Arc<ReadPermit>>,
 }
 
-/// The frames with their slots filled: what the client gets, without decompressing anything.
-fn filled_frames(reader: PackReader, batch: Batch) -> Result<Bytes, ServeError> {
-    let mut out = BytesMut::with_capacity(reader.buffered_bytes());
-    each_filled(reader, batch, |_, frame| {
-        out.extend_from_slice(frame);
+impl<T: AsRef<[u8]>> AsRef<[u8]> for Piece<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+impl<T: AsRef<[u8]> + Send + 'static> Piece<T> {
+    fn bytes(bytes: T, permit: Option<Arc<ReadPermit>>) -> Bytes {
+        Bytes::from_owner(Self { bytes, _permit: permit })
+    }
+}
+
+/// The frames with their slots filled: what the client gets, without decompressing or copying anything.
+fn filled_frames(
+    chunks: Vec<StoredChunk>,
+    batch: Batch,
+    permit: Option<&Arc<ReadPermit>>,
+) -> Result<VecDeque<Bytes>, ServeError> {
+    let mut pieces = VecDeque::with_capacity(chunks.len());
+    each_filled(chunks, batch, |_, chunk| {
+        pieces.push_back(Piece::bytes(chunk.frame, permit.cloned()));
         Ok(())
     })?;
-    Ok(out.freeze())
+    Ok(pieces)
 }
 
-fn raw_bytes(reader: PackReader, batch: Batch) -> Result<Bytes, ServeError> {
-    let mut out = Vec::with_capacity(reader.raw_bytes());
+fn raw_bytes(chunks: Vec<StoredChunk>, batch: Batch) -> Result<Vec<u8>, ServeError> {
+    let mut out = Vec::with_capacity(batch.entries.iter().map(|entry| entry.raw_len as usize).sum());
     let mut decoder = FrameDecoder::new();
-    each_filled(reader, batch, |entry, frame| Ok(decoder.decode_into(frame, entry.raw_len, &mut out)?))?;
-    Ok(Bytes::from(out))
+    each_filled(chunks, batch, |entry, chunk| Ok(decoder.decode_into(&chunk.frame, entry.raw_len, &mut out)?))?;
+    Ok(out)
 }
 
 fn each_filled(
-    reader: PackReader,
+    chunks: Vec<StoredChunk>,
     batch: Batch,
-    mut visit: impl FnMut(&SegmentEntry, &[u8]) -> Result<(), ServeError>,
+    mut visit: impl FnMut(&SegmentEntry, StoredChunk) -> Result<(), ServeError>,
 ) -> Result<(), ServeError> {
-    let mut entries = VecDeque::from(batch.entries);
     let mut values = batch.values.as_slice();
-    reader.for_each(|header, frame| {
-        let entry = entries.pop_front().ok_or(ServeError::Stopped)?;
+    for (entry, mut chunk) in batch.entries.iter().zip(chunks) {
+        let header = &chunk.header;
         let same = header.frame_len == entry.frame_len
             && header.raw_len == entry.raw_len
             && header.slots.len() == entry.slots as usize
@@ -207,20 +250,25 @@ fn each_filled(
         }
         let (own, later) = values.split_at(header.slots.len());
         values = later;
-        fill(frame, &header.slots, own)?;
-        visit(&entry, frame)
-    })
+        fill(&mut chunk.frame, &chunk.header.slots, own)?;
+        visit(entry, chunk)?;
+    }
+    Ok(())
 }
 
-/// The part of `bytes`, which begin at `start`, that lies within `wanted`.
-fn cut_to(mut bytes: Bytes, start: u64, wanted: &Range<u64>) -> Bytes {
-    let end = start + bytes.len() as u64;
-    if wanted.end < end {
-        bytes.truncate(usize::try_from(wanted.end.saturating_sub(start)).unwrap_or(0));
-    }
-    if wanted.start > start {
-        let skip = usize::try_from(wanted.start - start).unwrap_or(usize::MAX).min(bytes.len());
-        bytes = bytes.slice(skip..);
-    }
-    bytes
+/// The parts of `pieces`, which begin at `start`, that lie within `wanted`.
+fn cut_to(pieces: VecDeque<Bytes>, mut start: u64, wanted: &Range<u64>) -> VecDeque<Bytes> {
+    let cut = |mut piece: Bytes| {
+        let end = start + piece.len() as u64;
+        if wanted.end < end {
+            piece.truncate(usize::try_from(wanted.end.saturating_sub(start)).unwrap_or(0));
+        }
+        if wanted.start > start {
+            let skip = usize::try_from(wanted.start - start).unwrap_or(usize::MAX).min(piece.len());
+            piece = piece.slice(skip..);
+        }
+        start = end;
+        piece
+    };
+    pieces.into_iter().map(cut).filter(|piece| !piece.is_empty()).collect()
 }

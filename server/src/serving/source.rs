@@ -1,7 +1,7 @@
-//! The stored manifest as a stream of batches: a few chunks each, with the slot values that belong to them.
+//! The stored manifest as a stream of batches: some chunks each, where they lie, and the slot values that belong to them.
 //!
-//! One segment of the manifest is in memory at a time, whatever the NAR's size. A range begins at the segment that holds
-//! its first byte, without reading those before it.
+//! One segment of the manifest is in memory at a time, whatever the NAR's size, and where its chunks lie is looked up at
+//! once. A range begins at the segment that holds its first byte, without reading those before it.
 
 use std::collections::VecDeque;
 
@@ -9,20 +9,25 @@ use snowbank_core::manifest::{Segment, SegmentEntry};
 use snowbank_core::store_path::StorePathHash;
 
 use super::nar::{Representation, ServeError};
+use crate::db::chunks::ChunkLocation;
 use crate::db::nars::Nar;
 use crate::db::{self, Db, DbError};
+use crate::pack::read_cost;
 
-/// A batch ends at this many stored bytes or this many chunks.
-const BATCH_STORED_BYTES: u64 = 512 * 1024;
-const BATCH_CHUNKS: usize = 64;
+/// A batch of at least this many bytes ends where the next chunk lies in another pack: the rest of that pack and the
+/// beginning of the next one would be two reads in any case.
+const ENOUGH_OF_A_PACK: u64 = 2 * 1024 * 1024;
 
 /// Some chunks of a NAR, one after the other.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) entries: Vec<SegmentEntry>,
+    pub(super) locations: Vec<ChunkLocation>,
     pub(super) values: Vec<StorePathHash>,
     /// Where the first of them begins in the representation that is served.
     pub(super) start: u64,
+    /// Memory that it takes while it is read and waits.
+    pub(super) cost: u64,
 }
 
 /// Reads a manifest, segment by segment.
@@ -36,7 +41,7 @@ pub(super) struct BatchSource {
     /// Nor those from here on.
     to: u64,
     next_segment: Option<u32>,
-    entries: VecDeque<SegmentEntry>,
+    chunks: VecDeque<(SegmentEntry, ChunkLocation)>,
     values: VecDeque<StorePathHash>,
     position: u64,
 }
@@ -45,32 +50,37 @@ impl BatchSource {
     /// Batches that cover the bytes `from..to` of the representation.
     pub(super) fn new(db: Db, nar: Nar, representation: Representation, from: u64, to: u64) -> Self {
         let next_segment = (from < to).then_some(0);
-        let (entries, values) = (VecDeque::new(), VecDeque::new());
-        Self { db, nar, representation, from, to, next_segment, entries, values, position: 0 }
+        let (chunks, values) = (VecDeque::new(), VecDeque::new());
+        Self { db, nar, representation, from, to, next_segment, chunks, values, position: 0 }
     }
 
-    /// The next batch; `None` after the last one that is wanted.
-    pub(super) async fn next(&mut self) -> Result<Option<Batch>, ServeError> {
+    /// The next batch, of one chunk or of as many as cost at most `most_bytes`; `None` after the last one that is wanted.
+    pub(super) async fn next(&mut self, most_bytes: u64) -> Result<Option<Batch>, ServeError> {
         if self.position >= self.to {
             return Ok(None);
         }
-        while self.entries.is_empty() {
+        while self.chunks.is_empty() {
             if !self.load_segment().await? {
                 return Ok(None);
             }
-            self.skip_to_start();
         }
-        let mut batch = Batch { entries: Vec::new(), values: Vec::new(), start: self.position };
-        let mut stored_bytes = 0;
-        while let Some(entry) = self.entries.front() {
-            let full = stored_bytes >= BATCH_STORED_BYTES || batch.entries.len() >= BATCH_CHUNKS;
-            if full || self.position >= self.to {
+        let (entries, locations, values) = (Vec::new(), Vec::new(), Vec::new());
+        let mut batch = Batch { entries, locations, values, start: self.position, cost: 0 };
+        while let Some((entry, location)) = self.chunks.front() {
+            let last = batch.locations.last();
+            let cost = self.representation.cost_of(entry) + read_cost(last, location);
+            let turns = last.is_some_and(|last| last.pack != location.pack) && batch.cost >= ENOUGH_OF_A_PACK;
+            let full = turns || batch.cost + cost > most_bytes;
+            if self.position >= self.to || (full && !batch.entries.is_empty()) {
                 break;
             }
-            stored_bytes += u64::from(entry.frame_len);
+            batch.cost += cost;
             self.position += self.representation.len_of(entry);
             batch.values.extend(self.values.drain(..(entry.slots as usize).min(self.values.len())));
-            batch.entries.extend(self.entries.pop_front());
+            if let Some((entry, location)) = self.chunks.pop_front() {
+                batch.entries.push(entry);
+                batch.locations.push(location);
+            }
         }
         Ok(Some(batch))
     }
@@ -96,23 +106,41 @@ impl BatchSource {
             Representation::Zstd => segment.first_stored,
             Representation::Raw => segment.first_raw,
         };
-        self.entries = segment.entries.into();
         self.values = segment.values.into();
         self.next_segment = Some(seq + 1);
+        let wanted = self.wanted_of(segment.entries);
+        self.chunks = self.locate(wanted).await?;
         Ok(true)
     }
 
-    /// Drops the chunks that lie before the first byte that is wanted.
-    fn skip_to_start(&mut self) {
-        while let Some(entry) = self.entries.front() {
-            let end = self.position + self.representation.len_of(entry);
-            if end > self.from {
-                return;
+    /// Drops the chunks that lie before the first byte that is wanted, and those after the last one.
+    fn wanted_of(&mut self, entries: Vec<SegmentEntry>) -> Vec<SegmentEntry> {
+        let mut wanted = Vec::with_capacity(entries.len());
+        let mut end = self.position;
+        for entry in entries {
+            let start = end;
+            end += self.representation.len_of(&entry);
+            if end <= self.from {
+                self.values.drain(..(entry.slots as usize).min(self.values.len()));
+                self.position = end;
+            } else if start < self.to {
+                wanted.push(entry);
             }
-            self.values.drain(..(entry.slots as usize).min(self.values.len()));
-            self.position = end;
-            self.entries.pop_front();
         }
+        wanted
+    }
+
+    /// Where `entries` lie, by one question to the database.
+    async fn locate(&self, entries: Vec<SegmentEntry>) -> Result<VecDeque<(SegmentEntry, ChunkLocation)>, ServeError> {
+        let ids: Vec<u64> = entries.iter().map(|entry| entry.id).collect();
+        let mut conn = self.db.reader().await?;
+        let found = db::chunks::lookup_by_ids(conn.exec(), &ids).await?;
+        drop(conn);
+        let locate = |entry: SegmentEntry| {
+            let location = found.get(&entry.id).cloned().ok_or(ServeError::Chunk(entry.id))?;
+            Ok((entry, location))
+        };
+        entries.into_iter().map(locate).collect()
     }
 }
 

@@ -6,6 +6,9 @@
 
 mod big_path;
 mod chunk_sweep;
+mod far;
+mod many_pushers;
+mod storage_latency;
 mod tiny_paths;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +26,10 @@ enum Benchmark {
     BigPath(big_path::Args),
     /// Thousands of tiny paths in one push: time and requests
     TinyPaths(tiny_paths::Args),
+    /// A storage that takes its time: the rate of one large NAR, and a closure's requests
+    StorageLatency(storage_latency::Args),
+    /// Several clients that push large paths: the server's peak memory
+    ManyPushers(many_pushers::Args),
     /// Stored bytes by chunk size, over real version pairs
     ChunkSweep(chunk_sweep::Args),
 }
@@ -31,6 +38,8 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().benchmark {
         Benchmark::BigPath(args) => big_path::run(&args),
         Benchmark::TinyPaths(args) => tiny_paths::run(&args),
+        Benchmark::StorageLatency(args) => storage_latency::run(&args),
+        Benchmark::ManyPushers(args) => many_pushers::run(&args),
         Benchmark::ChunkSweep(args) => chunk_sweep::run(&args),
     }
 }

@@ -1,0 +1,93 @@
+//! A storage that is set wrongly is refused at the start, with what is wrong and what to do.
+
+use std::time::{Duration, Instant};
+
+use snowbank_harness::{
+    Server, Site, process,
+    s3::{ACCESS_KEY_ID, SECRET_ACCESS_KEY},
+    server::ServerOptions,
+};
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Starts a server that cannot; every one of `words` is said, and no secret.
+#[track_caller]
+fn assert_refuses(options: ServerOptions, words: &[&str]) {
+    let started = Instant::now();
+    let output = options.start_in_vain(LIMIT);
+    eprintln!("after {:?}: {}", started.elapsed(), output.stderr.trim());
+    assert!(!output.status.success(), "{output}");
+    for word in words {
+        assert!(output.stderr.contains(word), "`{word}` is not said: {output}");
+    }
+    assert!(!output.said().contains(SECRET_ACCESS_KEY), "a secret is said: {output}");
+}
+
+/// A server on a site, with one key of `[storage]` changed, that gives up soon.
+fn with(site: &std::sync::Arc<Site>, key: &str, value: &str) -> ServerOptions {
+    let options = Server::options().on(site).storage("retry-for", "\"2s\"").storage("request-timeout", "\"2s\"");
+    options.storage(key, value)
+}
+
+#[test]
+fn a_wrong_secret() {
+    let site = Site::start();
+    assert_refuses(with(&site, "secret-access-key", "\"wrong\""), &["403", "SignatureDoesNotMatch", "access key"]);
+}
+
+#[test]
+fn a_bucket_that_is_not_there() {
+    let site = Site::start();
+    assert_refuses(with(&site, "bucket", "\"nowhere\""), &["NoSuchBucket", "nowhere", "Create the bucket"]);
+}
+
+#[test]
+fn an_endpoint_where_nobody_listens() {
+    let site = Site::start();
+    let address = process::own_address().to_string();
+    assert_refuses(with(&site, "endpoint", &format!("\"http://{address}\"")), &[&address, "endpoint"]);
+}
+
+#[test]
+fn an_endpoint_whose_name_does_not_resolve() {
+    let site = Site::start();
+    assert_refuses(with(&site, "endpoint", "\"http://storage.invalid\""), &["storage.invalid", "resolve"]);
+}
+
+#[test]
+fn https_to_a_port_that_speaks_http() {
+    let site = Site::start();
+    let address = site.s3_address().to_string();
+    assert_refuses(with(&site, "endpoint", &format!("\"https://{address}\"")), &[&address, "https"]);
+}
+
+#[test]
+fn no_credentials_at_all_are_missed_within_two_seconds() {
+    let site = Site::start();
+    let options = with(&site, "access-key-id", "").storage("secret-access-key", "");
+    let started = Instant::now();
+    assert_refuses(options, &["credentials", "access-key-id", "AWS_ACCESS_KEY_ID", "profile", "instance-metadata"]);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[test]
+fn credentials_from_the_environment_serve() {
+    let site = Site::start();
+    let server = with(&site, "access-key-id", "")
+        .storage("secret-access-key", "")
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+        .replicas(1)
+        .start();
+    assert!(server.replicas()[0].is_ready());
+}
+
+#[test]
+fn a_bucket_that_belongs_to_another_instance() {
+    let site = Site::start();
+    let server = Server::options().on(&site).replicas(1).start();
+    assert_refuses(Server::options().on(&site).database("second"), &["belongs to Snowbank instance"]);
+    // Beside it under another prefix is room.
+    let other = Server::options().on(&site).database("third").storage("prefix", "\"third\"").replicas(1).start();
+    assert!(server.replicas()[0].is_ready() && other.replicas()[0].is_ready());
+}

@@ -1,0 +1,78 @@
+//! What a push and a download cost in requests to the object storage, by the server's own count and by the storage's.
+
+use snowbank_harness::{Api, Client, NixStore, Random, Server, Site, oracle::Oracle, site::Kind, trees};
+
+const MIB: u64 = 1 << 20;
+const REQUESTS: &str = "snowbank_storage_requests_total";
+
+/// Requests of one operation so far, asserted to be the same on both sides.
+#[track_caller]
+fn count(server: &Server, site: &Site, operation: &'static str) -> u64 {
+    let seen = site.s3().counts().get(operation).copied().unwrap_or(0);
+    let own = server.counted(REQUESTS, &[("operation", operation)]);
+    assert!((own - small(seen)).abs() < 0.5, "{operation}: the servers counted {own}, the storage {seen}");
+    seen
+}
+
+#[test]
+fn a_push_takes_a_put_per_eight_mebibytes_and_a_download_two_gets() {
+    let (site, store) = (Site::of(Kind::Strict), NixStore::new());
+    // Without replicas that a request might meet first: what counts is the same with any number.
+    let mut server = Server::options().on(&site).replicas(1).start();
+    let mut random = Random::fixed(131);
+    let mebibytes = 96;
+    let path = trees::add_noise(&store, &mut random, "noise", 96 << 20);
+    let (puts, lists) = (count(&server, &site, "put"), count(&server, &site, "list"));
+
+    let _ = Client::of(&server, &store).push(&[&path]).success();
+    let puts = count(&server, &site, "put") - puts;
+    let stored = server.stored_bytes();
+    eprintln!("{puts} PUTs for {} MiB stored", stored / MIB);
+    assert!(puts <= mebibytes / 8 + 4, "{puts} PUTs for {mebibytes} MiB");
+    assert_eq!(count(&server, &site, "list"), lists, "a push lists nothing");
+    assert_eq!(site.s3().counts().get("multipart"), None);
+
+    // A replica that has nothing in memory.
+    server.restart();
+    let gets = count_after_restart(&site);
+    let info = Oracle::main(&server).narinfo(&path).unwrap();
+    for address in [info.url.clone(), info.url.trim_end_matches(".zst").to_owned()] {
+        let before = count_after_restart(&site);
+        let answer = Api::anonymous(&server).get(&format!("/main/{address}"));
+        assert!(answer.status.is_success(), "{}", answer.text());
+        let gets = count_after_restart(&site) - before;
+        eprintln!("{gets} GETs for {} MiB of {address}", stored / MIB);
+        assert!(gets <= 2 * stored.div_ceil(8 * MIB) + 2, "{gets} GETs for {} MiB", stored / MIB);
+    }
+    let own = server.counted(REQUESTS, &[("operation", "get")]);
+    let seen = count_after_restart(&site) - gets;
+    assert!(own >= small(seen), "the server counted {own}, the storage {seen} since");
+    assert_eq!(site.s3().refused().len(), 0, "no rule is broken: {:?}", site.s3().refused());
+}
+
+/// A count as a metric's value.
+fn small(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap())
+}
+
+/// GETs that the storage has seen; the server's own count began anew.
+fn count_after_restart(site: &Site) -> u64 {
+    site.s3().counts().get("get").copied().unwrap_or(0)
+}
+
+#[test]
+fn a_small_closure_takes_few_requests_each_way() {
+    let (site, store) = (Site::of(Kind::Strict), NixStore::new());
+    let server = Server::options().on(&site).replicas(1).start();
+    let paths = trees::add_tiny(&store, 200, "small");
+    let puts = count(&server, &site, "put");
+    let _ = Client::of(&server, &store).push(&paths).success();
+    let puts = count(&server, &site, "put") - puts;
+    let gets = count(&server, &site, "get");
+    let oracle = Oracle::main(&server);
+    paths.iter().for_each(|path| drop(oracle.assert_whole(path)));
+    let gets = count(&server, &site, "get") - gets;
+    eprintln!("200 tiny paths: {puts} PUTs up, {gets} GETs down");
+    assert!(puts <= 12, "{puts} PUTs");
+    assert!(gets <= 200, "{gets} GETs");
+}

@@ -1,0 +1,258 @@
+//! One `snowbankd` process with a data folder and an address of its own.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::{Scratch, process};
+
+/// How long a server may take to become ready, and to end when told to.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// A `snowbankd`. Ended (with SIGKILL) when dropped; when the test has failed, its log is printed.
+#[derive(Debug)]
+pub struct Replica {
+    child: Option<Child>,
+    data_dir: PathBuf,
+    address: SocketAddr,
+    metrics: Option<SocketAddr>,
+    environment: Vec<(String, String)>,
+    peak_rss: u64,
+    /// Where the standard output of earlier starts ends.
+    output_ends: u64,
+    scratch: Scratch,
+}
+
+impl Replica {
+    /// One that has this config file and, unless told otherwise, an empty data folder of its own; not started.
+    /// `with_metrics` gives it an address for them.
+    pub(crate) fn new(
+        config: &str,
+        data_dir: Option<PathBuf>,
+        with_metrics: bool,
+        environment: &[(String, String)],
+    ) -> Self {
+        let scratch = Scratch::new("server");
+        let data_dir = data_dir.unwrap_or_else(|| scratch.join("data"));
+        let metrics = with_metrics.then(process::own_address);
+        let section = metrics.map(|address| format!("\n[metrics]\nlisten = \"{address}\"\n")).unwrap_or_default();
+        let file = scratch.join("config.toml");
+        process::write(&file, format!("{config}{section}"));
+        // It may hold secrets.
+        let private = fs::set_permissions(&file, fs::Permissions::from_mode(0o600));
+        private.unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        Self {
+            child: None,
+            data_dir,
+            address: process::own_address(),
+            metrics,
+            environment: environment.to_vec(),
+            peak_rss: 0,
+            output_ends: 0,
+            scratch,
+        }
+    }
+
+    /// `http://127.…:PORT`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its data folder.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The folder of its config file.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The process that serves.
+    pub(crate) fn serve(&self) -> Command {
+        let mut command = self.snowbankd();
+        command.arg("--config").arg(self.scratch.join("config.toml")).arg("--data-dir").arg(&self.data_dir);
+        command.args(["--listen", &self.address.to_string()]);
+        command
+    }
+
+    /// Starts it and does not wait.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "the server runs already");
+        self.output_ends = fs::metadata(self.scratch.join("stdout")).map_or(0, |meta| meta.len());
+        let mut command = self.serve();
+        command.stdout(self.append("stdout")).stderr(self.append("stderr"));
+        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start snowbankd: {e}"));
+        self.child = Some(child);
+    }
+
+    /// Starts it where it ran before, and waits until it is ready.
+    pub fn start_again(&mut self) {
+        self.spawn();
+        self.wait_ready();
+    }
+
+    fn snowbankd(&self) -> Command {
+        let mut command = process::command(process::binary("snowbankd"), self.scratch.path());
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command
+    }
+
+    fn append(&self, name: &str) -> File {
+        let file = OpenOptions::new().create(true).append(true).open(self.scratch.join(name));
+        file.unwrap_or_else(|e| panic!("cannot write the server's {name}: {e}"))
+    }
+
+    /// Whether it says that it is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        reqwest::blocking::get(format!("{}/readyz", self.url())).is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Waits until it is ready.
+    pub fn wait_ready(&mut self) {
+        let started = Instant::now();
+        while !self.is_ready() {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                self.child = None;
+                panic!("snowbankd ended at its start, {status}: {}", self.log());
+            }
+            assert!(started.elapsed() < LIMIT, "snowbankd is not ready after {LIMIT:?}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends SIGTERM and does not wait.
+    pub fn ask_to_end(&self) {
+        if let Some(child) = &self.child {
+            process::send(child, Signal::TERM);
+        }
+    }
+
+    /// Sends SIGTERM, and gives how it ended.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.note_peak();
+        self.ask_to_end();
+        let mut child = self.child.take().unwrap_or_else(|| panic!("the server does not run"));
+        let started = Instant::now();
+        loop {
+            if let Ok(Some(status)) = child.try_wait() {
+                return status;
+            }
+            if started.elapsed() > LIMIT {
+                // Nothing else to do with it; the panic says what happened.
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("snowbankd did not end within {LIMIT:?} of SIGTERM: {}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends SIGKILL, as a crash would.
+    pub fn kill9(&mut self) {
+        self.note_peak();
+        if let Some(mut child) = self.child.take() {
+            // Harmless when it has ended already; `wait` collects it either way.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Sends SIGABRT: it ends as on a failed assertion of its own, with a core where the system writes one.
+    pub fn abort(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap_or_else(|| panic!("the server does not run"));
+        process::send(&child, Signal::ABORT);
+        child.wait().unwrap_or_else(|e| panic!("waiting for snowbankd: {e}"))
+    }
+
+    fn note_peak(&mut self) {
+        if let Some(child) = &self.child {
+            self.peak_rss = self.peak_rss.max(process::peak_rss(child.id()));
+        }
+    }
+
+    /// The most memory that it has held, in bytes, over all its starts.
+    pub fn peak_rss_bytes(&mut self) -> u64 {
+        self.note_peak();
+        self.peak_rss
+    }
+
+    /// What it wrote on standard output since its last start.
+    #[must_use]
+    pub fn banner(&self) -> String {
+        let all = fs::read(self.scratch.join("stdout")).unwrap_or_default();
+        let from = usize::try_from(self.output_ends).map_or(all.len(), |at| at.min(all.len()));
+        String::from_utf8_lossy(&all[from..]).into_owned()
+    }
+
+    /// What it has written on standard error, over all its starts.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.scratch.join("stderr")).unwrap_or_default()).into_owned()
+    }
+
+    /// Runs `snowbankd ARGS` with its config and data folder, beside it if it runs.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> process::Output {
+        let mut command = self.snowbankd();
+        command.arg("--config").arg(self.scratch.join("config.toml")).arg("--data-dir").arg(&self.data_dir).args(args);
+        process::run(command)
+    }
+
+    /// The page that Prometheus reads.
+    #[must_use]
+    pub fn metrics_page(&self) -> String {
+        let address = self.metrics.unwrap_or_else(|| panic!("this server has no address for metrics"));
+        let answer = reqwest::blocking::get(format!("http://{address}/metrics")).and_then(|answer| answer.text());
+        answer.unwrap_or_else(|e| panic!("http://{address}/metrics: {e}"))
+    }
+
+    /// Its metrics: each series (`name{labels}`, as on the page) and its value.
+    #[must_use]
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let page = self.metrics_page();
+        let lines = page.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let parse = |line: &str| {
+            let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no metric: {line}"));
+            (series.to_owned(), value.parse().unwrap_or_else(|e| panic!("{line}: {e}")))
+        };
+        lines.map(parse).collect()
+    }
+
+    /// The sum over a counter's series that carry all these labels.
+    #[must_use]
+    pub fn counted(&self, counter: &str, labels: &[(&str, &str)]) -> f64 {
+        let carries = |series: &str| {
+            series.split('{').next() == Some(counter)
+                && labels.iter().all(|(label, value)| series.contains(&format!("{label}=\"{value}\"")))
+        };
+        self.metrics().into_iter().filter(|(series, _)| carries(series)).map(|(_, value)| value).sum()
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            eprintln!("--- snowbankd at {}\n{}\n---", self.url(), process::tail(&self.log(), 8_000));
+        }
+    }
+}

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::cli::MigrateDatabaseArgs;
 use crate::admin::migrate_database::{self, Compared, Plan, Progress};
-use crate::config::{Config, DatabaseConfig, DatabaseUrl, Hidden, Overrides};
+use crate::config::{Config, DatabaseConfig, DatabaseUrl, Overrides, SecretString};
 use crate::db::Db;
 use crate::secrets::{DataDir, DataDirLock};
 
@@ -57,13 +57,17 @@ pub(super) async fn migrate(overrides: &Overrides, args: MigrateDatabaseArgs) ->
         );
         return Ok(ExitCode::FAILURE);
     }
-    println!("The databases are equal. Now set `url` or `url-file` of [database] to the new one (or SNOWBANKD_DATABASE_URL)");
-    println!("on every server, with the same `server-key-file`, and start. The old database is unchanged; keep it as a backup.");
+    println!(
+        "The databases are equal. Now set `url` or `url-file` of [database] to the new one (or SNOWBANKD_DATABASE_URL)"
+    );
+    println!(
+        "on every server, with the same `server-key-file`, and start. The old database is unchanged; keep it as a backup."
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 /// An address of the command line: given, or in a file. A relative path is relative to where the command runs.
-fn side(url: Option<Hidden>, file: Option<PathBuf>) -> anyhow::Result<Option<DatabaseUrl>> {
+fn side(url: Option<SecretString>, file: Option<PathBuf>) -> anyhow::Result<Option<DatabaseUrl>> {
     let url = match (url, file) {
         (Some(url), _) => DatabaseUrl::try_from(url.expose().to_owned()).map_err(anyhow::Error::msg)?,
         (None, Some(file)) => DatabaseUrl::from_file(&file)?,

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -25,7 +26,7 @@ use crate::config::{Config, Overrides, PublicUrl};
 use crate::db::Db;
 use crate::secrets::{DataDir, Sealer};
 use crate::storage::Storage;
-use crate::{http, telemetry};
+use crate::{gc, http, telemetry};
 
 pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let config = Config::load(overrides)?;
@@ -59,6 +60,7 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     if let Some((metrics, listener)) = metrics {
         beside.spawn(http::serve_metrics(metrics, listener, stop.clone()));
     }
+    beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
     let code = run_until_signal(app, listener, &mut signals).await?;
     stop.cancel();
     while let Some(ended) = beside.join_next().await {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::error::Problem;
 use super::secret::SecretString;
+use super::storage_cache::{CacheConfig, CacheSection};
 use super::units::{Seconds, Size};
 use super::{ConfigError, absolute, beside};
 
@@ -32,6 +33,7 @@ pub(super) struct StorageSection {
     retry_for: Option<Seconds>,
     max_requests: Option<usize>,
     memory_in_flight: Option<Size>,
+    cache: Option<CacheSection>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -79,6 +81,8 @@ pub struct S3Config {
     pub max_requests: usize,
     /// Bytes that the bodies of requests under way may take together.
     pub memory_in_flight: Size,
+    /// Where parts of packs are kept for reading, if anywhere.
+    pub cache: Option<CacheConfig>,
 }
 
 /// Where credentials come from.
@@ -115,7 +119,7 @@ impl StorageSection {
     }
 
     fn validate_local(&self) -> Result<(), Problem> {
-        let for_s3: [(&'static [&'static str], bool); 16] = [
+        let for_s3: [(&'static [&'static str], bool); 17] = [
             (&["storage", "bucket"], self.bucket.is_some()),
             (&["storage", "prefix"], self.prefix.is_some()),
             (&["storage", "endpoint"], self.endpoint.is_some()),
@@ -132,6 +136,7 @@ impl StorageSection {
             (&["storage", "retry-for"], self.retry_for.is_some()),
             (&["storage", "max-requests"], self.max_requests.is_some()),
             (&["storage", "memory-in-flight"], self.memory_in_flight.is_some()),
+            (&["storage", "cache"], self.cache.is_some()),
         ];
         match for_s3.into_iter().find(|(_, is_set)| *is_set) {
             Some((key, _)) => Err(Problem {
@@ -211,7 +216,7 @@ impl StorageSection {
         if self.memory_in_flight.is_some_and(|size| size < Size::from_mib(32)) {
             return problem(&["storage", "memory-in-flight"], "is too little; allowed is 32MiB or more");
         }
-        Ok(())
+        self.cache.as_ref().map_or(Ok(()), CacheSection::validate)
     }
 
     fn region_or_environment(&self) -> Option<String> {
@@ -250,6 +255,7 @@ impl StorageSection {
             retry_for: self.retry_for.unwrap_or(Seconds::new(60)),
             max_requests: self.max_requests.unwrap_or(64),
             memory_in_flight: self.memory_in_flight.unwrap_or(Size::from_mib(128)),
+            cache: self.cache.map(|cache| cache.resolve(config_dir)).transpose()?,
         })))
     }
 }

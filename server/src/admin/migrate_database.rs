@@ -106,9 +106,7 @@ async fn plan_target(target: &Db, wanted: instance::Instance) -> Result<Plan, Mo
     let moving = transfer::is_moving(to.exec()).await.map_err(MoveError::Target)?;
     let found = instance::lookup(to.exec()).await.map_err(MoveError::Target)?;
     match found {
-        Some(found) if found.id != wanted.id => {
-            Err(MoveError::OtherInstance { found: found.id, wanted: wanted.id })
-        }
+        Some(found) if found.id != wanted.id => Err(MoveError::OtherInstance { found: found.id, wanted: wanted.id }),
         Some(_) if moving => Ok(Plan::Resume),
         Some(_) => Ok(Plan::Compare),
         None => {

@@ -57,8 +57,12 @@ pub(super) async fn migrate(overrides: &Overrides, args: MigrateDatabaseArgs) ->
         );
         return Ok(ExitCode::FAILURE);
     }
-    println!("The databases are equal. Now set `url` or `url-file` of [database] to the new one (or SNOWBANKD_DATABASE_URL)");
-    println!("on every server, with the same `server-key-file`, and start. The old database is unchanged; keep it as a backup.");
+    println!(
+        "The databases are equal. Now set `url` or `url-file` of [database] to the new one (or SNOWBANKD_DATABASE_URL)"
+    );
+    println!(
+        "on every server, with the same `server-key-file`, and start. The old database is unchanged; keep it as a backup."
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -38,7 +38,11 @@ async fn filled(folder: &Path) -> Db {
     };
     chunks::add(tx.exec(), domain, &(1..=CHUNKS).map(chunk).collect::<Vec<_>>()).await.unwrap();
     let segments: Vec<_> = (0..12_u64)
-        .map(|seq| EncodedSegment { first_raw: seq, first_stored: seq, data: vec![u8::try_from(seq).unwrap(); 1 << 20] })
+        .map(|seq| EncodedSegment {
+            first_raw: seq,
+            first_stored: seq,
+            data: vec![u8::try_from(seq).unwrap(); 1 << 20],
+        })
         .collect();
     let nar = NewNar {
         id: NarId(1),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::Problem;
-use super::secret::SecretString;
+use super::secret::{self, SecretString};
 use super::storage_cache::{CacheConfig, CacheSection};
 use super::units::{Seconds, Size};
 use super::{ConfigError, absolute, beside};
@@ -110,8 +110,16 @@ pub struct FixedCredentials {
 }
 
 impl StorageSection {
-    /// Says which key does not go with which value.
-    pub(super) fn validate(&self) -> Result<(), Problem> {
+    /// Says which key does not go with which value, or with a file that others can read.
+    pub(super) fn validate(&self, config_file: Option<&Path>) -> Result<(), Problem> {
+        if let Some(mode) = self.secret_access_key.as_ref().and(config_file).and_then(secret::exposed_mode) {
+            let message = format!(
+                "others can read this file (mode {mode:04o}). Run: chmod 600 {}; or give the server another source of \
+                 credentials, such as AWS_SECRET_ACCESS_KEY or `credentials-file`",
+                config_file.unwrap_or(Path::new("FILE")).display()
+            );
+            return Err(Problem { key: &["storage", "secret-access-key"], message });
+        }
         match self.r#type {
             StorageType::Local => self.validate_local(),
             StorageType::S3 => self.validate_s3(),

@@ -167,6 +167,9 @@ pub struct PathCommit {
     /// Nix's content address, for paths that have one.
     #[serde(default)]
     pub ca: Option<String>,
+    /// The id of the [`CutParams`] under which its chunks were cut; absent where the pusher does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u32>,
     /// Which chunks and slot values make up its NAR.
     pub manifest: ManifestSource,
 }

@@ -2,12 +2,13 @@
 //!
 //! A [`Config`] is complete and checked: paths are absolute, every value is within its bounds, and nothing later asks
 //! whether a setting makes sense. Keys are kebab-case; an unknown key or a bad value is an error that names the file, the
-//! line, the key and what is allowed. Secrets are never settings: they live in files of the data folder.
+//! line, the key and what is allowed. What may hold a secret is [`Hidden`], and can stand in a file of its own.
 
 mod compression;
 mod database;
 mod error;
 mod file;
+mod hidden;
 mod limits;
 mod log;
 mod server;
@@ -15,8 +16,9 @@ mod storage;
 mod units;
 
 pub use compression::CompressionConfig;
-pub use database::{DatabaseConfig, DatabaseUrl};
+pub use database::{DatabaseConfig, DatabaseUrl, PostgresConfig, TlsMode};
 pub use error::ConfigError;
+pub use hidden::Hidden;
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use server::{PublicUrl, default_data_dir};
@@ -25,6 +27,9 @@ pub use units::{Seconds, Size};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use database::{Surroundings, Wrong};
+use error::Problem;
 
 /// What the command line and the environment say; each value wins over the config file's.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +40,10 @@ pub struct Overrides {
     pub data_dir: Option<PathBuf>,
     /// The address to listen on.
     pub listen: Option<SocketAddr>,
+    /// The database's address. It may hold a password, so it is no flag, which every user of the machine could read.
+    pub database_url: Option<Hidden>,
+    /// The file with the server key.
+    pub server_key_file: Option<PathBuf>,
 }
 
 /// Everything that can be set, resolved and checked.
@@ -44,6 +53,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The data folder, absolute.
     pub data_dir: PathBuf,
+    /// The file with the key that secrets in the database are sealed with, where it is not the data folder's.
+    pub server_key_file: Option<PathBuf>,
     /// The address under which clients reach the server, where it is not the listening address.
     pub public_url: Option<PublicUrl>,
     /// Where rows live.
@@ -74,22 +85,37 @@ impl Config {
             (None, Some(key)) => absolute(&beside(config_dir, &key))?,
             (None, None) => default_data_dir()?,
         };
+        let around = Surroundings {
+            data_dir: &data_dir,
+            config_file: overrides.config.as_deref(),
+            from_environment: overrides.database_url.as_ref(),
+        };
+        let locate = |problem: Problem| problem.locate(overrides.config.as_deref(), &text);
+        let database = file.database.resolve(&around).map_err(|wrong| match wrong {
+            Wrong::Key(problem) => locate(problem),
+            Wrong::Other(error) => error,
+        })?;
+        let server_key_file = match (&overrides.server_key_file, file.server_key_file) {
+            (Some(variable), _) => Some(absolute(variable)?),
+            (None, Some(key)) => Some(absolute(&beside(config_dir, &key))?),
+            (None, None) => None,
+        };
         let config = Self {
+            server_key_file,
             listen: overrides.listen.unwrap_or(file.listen.0),
             public_url: file.public_url,
-            database: file.database.resolve(&data_dir),
+            database,
             storage: file.storage.resolve(&data_dir, config_dir)?,
             limits: file.limits,
             log: file.log,
             compression: file.compression,
             data_dir,
         };
-        config.validate().map_err(|problem| problem.locate(overrides.config.as_deref(), &text))?;
+        config.validate().map_err(locate)?;
         Ok(config)
     }
 
-    fn validate(&self) -> Result<(), error::Problem> {
-        self.database.validate()?;
+    fn validate(&self) -> Result<(), Problem> {
         self.limits.validate()
     }
 }

@@ -24,6 +24,7 @@ mod convert;
 mod error;
 mod exec;
 mod migrate;
+mod postgres;
 mod tx;
 
 pub use connect::Db;

@@ -143,6 +143,7 @@ impl Deposit {
             deriver: None,
             signatures: Vec::new(),
             ca: None,
+            cut: None,
             manifest: ManifestSource::inline(&self.manifest.encode()),
         }
     }

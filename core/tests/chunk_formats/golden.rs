@@ -217,6 +217,7 @@ fn commit_messages() {
         deriver: None,
         signatures: vec![],
         ca: None,
+        cut: None,
         manifest: ManifestSource::inline(&manifest.encode()),
     };
     let ManifestSource::Inline(text) = &path.manifest else { panic!("not inline") };

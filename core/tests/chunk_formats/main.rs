@@ -7,3 +7,4 @@ mod forged;
 mod frames;
 mod golden;
 mod sample;
+mod versions;

@@ -24,7 +24,7 @@ async fn place() -> Place {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = DataDir::create(folder.path()).unwrap();
     let sealer = Sealer::load_or_create(&data_dir).unwrap();
-    let config = DatabaseConfig { url: DatabaseUrl::Sqlite(folder.path().join("snowbank.db")) };
+    let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
     let db = Db::open(&config, folder.path()).await.unwrap();
     Place { _folder: folder, data_dir, sealer, db }
 }

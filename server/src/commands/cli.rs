@@ -1,5 +1,6 @@
 //! The command line of `snowbankd`.
 
+use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use clap::parser::ValueSource;
 use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use snowbank_core::cache_name::{CacheName, CachePattern};
 
-use crate::config::{Overrides, Seconds};
+use crate::config::{Hidden, Overrides, Seconds};
 
 /// A self-hosted Nix binary cache. Without a command, it serves.
 #[derive(Debug, Parser)]
@@ -122,13 +123,21 @@ impl Cli {
         cli
     }
 
-    /// What the command line says about settings.
+    /// What the command line and the environment say about settings.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
         let nested = match &self.command {
             Some(Command::Serve(args)) => args.listen,
             _ => None,
         };
-        Overrides { config: self.config.clone(), data_dir: self.data_dir.clone(), listen: nested.or(self.serve.listen) }
+        // A variable that is set to nothing is not set, as with flags' variables.
+        let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
+        Overrides {
+            config: self.config.clone(),
+            data_dir: self.data_dir.clone(),
+            listen: nested.or(self.serve.listen),
+            database_url: variable("SNOWBANKD_DATABASE_URL").map(|url| Hidden::new(url.to_string_lossy())),
+            server_key_file: variable("SNOWBANKD_SERVER_KEY_FILE").map(PathBuf::from),
+        }
     }
 }

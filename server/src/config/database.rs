@@ -1,4 +1,7 @@
 //! `[database]`: where rows live.
+//!
+//! An address may hold a password. It is never shown, and it is refused from a config file that others can read: such a
+//! file gets no better treatment than a secret file, since a warning would leave the password as readable as before.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,46 +9,190 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::Problem;
+use super::{ConfigError, Hidden, Seconds, absolute, beside, hidden};
+
+const DEFAULT_CONNECTIONS: u32 = 16;
+const DEFAULT_STATEMENT_TIMEOUT: Seconds = Seconds::new(30);
 
 /// The section as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct DatabaseSection {
     url: Option<DatabaseUrl>,
+    url_file: Option<PathBuf>,
+    connections: Option<u32>,
+    statement_timeout: Option<Seconds>,
+    tls: Option<TlsMode>,
+    tls_ca_file: Option<PathBuf>,
 }
 
-impl DatabaseSection {
-    /// The default is a file in the data folder; a relative path is relative to the data folder.
-    pub(super) fn resolve(self, data_dir: &Path) -> DatabaseConfig {
-        let url = match self.url {
-            Some(DatabaseUrl::Sqlite(path)) => DatabaseUrl::Sqlite(data_dir.join(path)),
-            Some(postgres @ DatabaseUrl::Postgres(_)) => postgres,
-            None => DatabaseUrl::Sqlite(data_dir.join("snowbank.db")),
-        };
-        DatabaseConfig { url }
+/// What the section's values are relative to, and what wins over them.
+pub(super) struct Surroundings<'a> {
+    pub data_dir: &'a Path,
+    pub config_file: Option<&'a Path>,
+    /// The environment's address.
+    pub from_environment: Option<&'a Hidden>,
+}
+
+/// Either what is wrong with a key, or with something outside of the file.
+pub(super) enum Wrong {
+    Key(Problem),
+    Other(ConfigError),
+}
+
+impl From<ConfigError> for Wrong {
+    fn from(error: ConfigError) -> Self {
+        Self::Other(error)
     }
 }
 
-/// Which database to use.
+fn wrong(key: &'static [&'static str], message: impl Into<String>) -> Wrong {
+    Wrong::Key(Problem { key, message: message.into() })
+}
+
+impl DatabaseSection {
+    /// The default is a file in the data folder. A relative path of a database is relative to the data folder, any
+    /// other to the config file.
+    pub(super) fn resolve(self, around: &Surroundings<'_>) -> Result<DatabaseConfig, Wrong> {
+        let config_dir = around.config_file.and_then(Path::parent);
+        if self.url.is_some() && self.url_file.is_some() {
+            return Err(wrong(&["database", "url-file"], "`url` is given too; keep one of the two"));
+        }
+        let url = if let Some(text) = around.from_environment {
+            DatabaseUrl::try_from(text.expose().to_owned())
+                .map_err(|problem| ConfigError::Value(format!("SNOWBANKD_DATABASE_URL: {problem}")))?
+        } else if let Some(file) = &self.url_file {
+            let path = absolute(&beside(config_dir, file))?;
+            let text = hidden::read(&path).map_err(|message| wrong(&["database", "url-file"], message))?;
+            DatabaseUrl::try_from(text.expose().to_owned())
+                .map_err(|problem| wrong(&["database", "url-file"], format!("in {}: {problem}", path.display())))?
+        } else {
+            if let (Some(url), Some(path)) = (&self.url, around.config_file) {
+                refuse_shown_password(url, path)?;
+            }
+            self.url.clone().unwrap_or_else(|| DatabaseUrl::Sqlite("snowbank.db".into()))
+        };
+        let url = match url {
+            DatabaseUrl::Sqlite(path) => DatabaseUrl::Sqlite(around.data_dir.join(path)),
+            postgres @ DatabaseUrl::Postgres(_) => postgres,
+        };
+        self.refuse_for_sqlite(&url)?;
+        let tls_ca_file = self.tls_ca_file.map(|path| absolute(&beside(config_dir, &path))).transpose()?;
+        let postgres = PostgresConfig {
+            connections: self.connections.unwrap_or(DEFAULT_CONNECTIONS),
+            statement_timeout: self.statement_timeout.unwrap_or(DEFAULT_STATEMENT_TIMEOUT),
+            tls: self.tls,
+            tls_ca_file,
+        };
+        let config = DatabaseConfig { url, postgres };
+        config.validate().map_err(Wrong::Key)?;
+        Ok(config)
+    }
+
+    fn refuse_for_sqlite(&self, url: &DatabaseUrl) -> Result<(), Wrong> {
+        let DatabaseUrl::Sqlite(_) = url else { return Ok(()) };
+        let given: [(&'static [&'static str], bool); 4] = [
+            (&["database", "connections"], self.connections.is_some()),
+            (&["database", "statement-timeout"], self.statement_timeout.is_some()),
+            (&["database", "tls"], self.tls.is_some()),
+            (&["database", "tls-ca-file"], self.tls_ca_file.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(wrong(
+                key,
+                "it is for PostgreSQL, and the database is SQLite; remove it, or give a postgres:// address",
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+fn refuse_shown_password(url: &DatabaseUrl, path: &Path) -> Result<(), Wrong> {
+    if !url.has_password() {
+        return Ok(());
+    }
+    match hidden::exposed_mode(path) {
+        Some(mode) => Err(wrong(
+            &["database", "url"],
+            format!(
+                "it holds a password, and others can read this file (mode {mode:04o}). Run: chmod 600 {}; or put the \
+                 address into a file of its own (`url-file`) or into SNOWBANKD_DATABASE_URL",
+                path.display()
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Which database to use, and how.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
     /// Its address.
     pub url: DatabaseUrl,
+    /// What holds for PostgreSQL only.
+    pub postgres: PostgresConfig,
+}
+
+/// How to use a PostgreSQL server.
+#[derive(Debug, Clone)]
+pub struct PostgresConfig {
+    /// Connections that are open at the same time at most.
+    pub connections: u32,
+    /// How long a statement may take.
+    pub statement_timeout: Seconds,
+    /// Whether the connection is encrypted; without it, what the address says.
+    pub tls: Option<TlsMode>,
+    /// Certificates, in PEM, of authorities to trust besides the public ones.
+    pub tls_ca_file: Option<PathBuf>,
 }
 
 impl DatabaseConfig {
-    pub(super) fn validate(&self) -> Result<(), Problem> {
-        match self.url {
-            DatabaseUrl::Sqlite(_) => Ok(()),
-            DatabaseUrl::Postgres(_) => Err(Problem {
-                key: &["database", "url"],
-                message:
-                    "PostgreSQL is not supported by this version; use sqlite:PATH, or leave the key out for a file \
-                          in the data folder"
-                        .to_owned(),
-            }),
-        }
+    /// A database of that address, with defaults for the rest.
+    #[must_use]
+    pub fn new(url: DatabaseUrl) -> Self {
+        let postgres = PostgresConfig {
+            connections: DEFAULT_CONNECTIONS,
+            statement_timeout: DEFAULT_STATEMENT_TIMEOUT,
+            tls: None,
+            tls_ca_file: None,
+        };
+        Self { url, postgres }
     }
+
+    fn validate(&self) -> Result<(), Problem> {
+        let DatabaseUrl::Postgres(_) = &self.url else { return Ok(()) };
+        let problem = |key, message: String| Err(Problem { key, message });
+        let PostgresConfig { connections, statement_timeout, tls, tls_ca_file } = &self.postgres;
+        if !(2..=1000).contains(connections) {
+            return problem(&["database", "connections"], format!("{connections} is not within 2 to 1000"));
+        }
+        if !(1..=3600).contains(&statement_timeout.get()) {
+            let message = format!("{statement_timeout} is not within 1s to 1h");
+            return problem(&["database", "statement-timeout"], message);
+        }
+        let mode = tls.or_else(|| self.url.tls_mode());
+        if tls_ca_file.is_some() && !matches!(mode, Some(TlsMode::VerifyCa | TlsMode::VerifyFull)) {
+            let message = "certificates are verified only with `tls = \"verify-full\"` or \"verify-ca\"; set that too";
+            return problem(&["database", "tls-ca-file"], message.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Whether the connection to PostgreSQL is encrypted, and what is verified, as libpq's `sslmode` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// Where the server offers it.
+    Prefer,
+    /// Never.
+    Disable,
+    /// Always; any certificate will do.
+    Require,
+    /// Always, with a certificate of a trusted authority.
+    VerifyCa,
+    /// Always, with a certificate of a trusted authority for that very host.
+    VerifyFull,
 }
 
 /// A database's address: `sqlite:PATH`, or `postgres://USER@HOST/NAME`.
@@ -55,7 +202,37 @@ pub enum DatabaseUrl {
     /// A file.
     Sqlite(PathBuf),
     /// A server; the address may hold a password, and is never shown.
-    Postgres(String),
+    Postgres(Hidden),
+}
+
+impl DatabaseUrl {
+    /// The parameters of a PostgreSQL address, as they stand behind its `?`.
+    fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+        let text = match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(url) => url.expose(),
+        };
+        let query = text.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').filter_map(|pair| pair.split_once('='))
+    }
+
+    fn has_password(&self) -> bool {
+        let Self::Postgres(url) = self else { return false };
+        let address = url.expose().split('?').next().unwrap_or_default();
+        let rest = address.split_once("//").map_or("", |(_, rest)| rest);
+        // Up to the last `@`: a password with a `/` that was not escaped counts too.
+        let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
+        user.contains(':') || self.parameters().any(|(key, _)| key == "password")
+    }
+
+    fn tls_mode(&self) -> Option<TlsMode> {
+        let (_, mode) = self.parameters().find(|(key, _)| matches!(*key, "sslmode" | "ssl-mode"))?;
+        match mode {
+            "verify-ca" => Some(TlsMode::VerifyCa),
+            "verify-full" => Some(TlsMode::VerifyFull),
+            _ => None,
+        }
+    }
 }
 
 impl TryFrom<String> for DatabaseUrl {
@@ -69,7 +246,7 @@ impl TryFrom<String> for DatabaseUrl {
                 "" => Err(problem),
                 path => Ok(Self::Sqlite(PathBuf::from(path))),
             },
-            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Self::Postgres(text)),
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Self::Postgres(Hidden::new(text))),
             _ => Err(problem),
         }
     }

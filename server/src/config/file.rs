@@ -17,6 +17,7 @@ pub(super) struct ConfigFile {
     pub listen: Listen,
     pub data_dir: Option<PathBuf>,
     pub public_url: Option<PublicUrl>,
+    pub server_key_file: Option<PathBuf>,
     pub database: DatabaseSection,
     pub storage: StorageSection,
     pub limits: LimitsConfig,

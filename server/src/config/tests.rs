@@ -4,12 +4,14 @@ use std::path::Path;
 
 use super::*;
 
+mod database;
+
 fn load(text: &str) -> (tempfile::TempDir, Result<Config, ConfigError>) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("snowbankd.toml");
     std::fs::write(&file, text).unwrap();
     let data_dir = Some(folder.path().join("data"));
-    let config = Config::load(&Overrides { config: Some(file), data_dir, listen: None });
+    let config = Config::load(&Overrides { config: Some(file), data_dir, ..Overrides::default() });
     (folder, config)
 }
 
@@ -49,8 +51,12 @@ fn flags_win_over_the_file() {
     let from_file = Config::load(&Overrides { config: Some(file.clone()), ..Overrides::default() }).unwrap();
     assert_eq!(from_file.data_dir, folder.path().join("here"), "relative to the config file");
     assert_eq!(from_file.listen.port(), 1);
-    let overrides =
-        Overrides { config: Some(file), data_dir: Some("/flag".into()), listen: Some("[::1]:2".parse().unwrap()) };
+    let overrides = Overrides {
+        config: Some(file),
+        data_dir: Some("/flag".into()),
+        listen: Some("[::1]:2".parse().unwrap()),
+        ..Overrides::default()
+    };
     let config = Config::load(&overrides).unwrap();
     assert_eq!((config.data_dir, config.listen.port()), ("/flag".into(), 2));
 }
@@ -98,15 +104,6 @@ fn a_value_out_of_bounds_is_named_with_its_line() {
     assert_names("[limits]\nbundle-size = \"32MiB\"\n", &[":2: ", "`limits.bundle-size`", "32MiB", "512KiB to 16MiB"]);
     assert_names("[limits]\nmemory = \"1MiB\"\n", &[":2: ", "`limits.memory`", "64MiB"]);
     assert_names("limits = { connections = 0 }\n", &[":1: ", "`limits.connections`", "1 to 65536"]);
-    assert_names("\n\n[database]\nurl = \"postgres://u:hunter2@h/d\"\n", &[":4: ", "`database.url`", "sqlite:PATH"]);
-}
-
-#[test]
-fn no_error_and_no_debug_text_shows_a_password() {
-    for text in ["[database]\nurl = \"postgres://u:hunter2@h/d\"\n", "[database]\nurl = \"mysql://u:hunter2@h/d\"\n"] {
-        assert!(!error(text).contains("hunter2"));
-    }
-    assert!(!format!("{:?}", DatabaseUrl::Postgres("postgres://u:hunter2@h/d".into())).contains("hunter2"));
 }
 
 #[test]

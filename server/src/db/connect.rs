@@ -1,42 +1,48 @@
 //! Opening the database: pools, what every connection is set to, and the two kinds of transaction.
 //!
 //! SQLite: one connection writes and a few read, each with its settings in the connect options, so that no connection is
-//! ever without them; `synchronous=FULL` makes a commit durable. PostgreSQL: every session has `synchronous_commit` on.
+//! ever without them; `synchronous=FULL` makes a commit durable. PostgreSQL (see [`postgres`]): every session has
+//! `synchronous_commit` on, and limits on its statements.
 
 use std::path::Path;
-use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
-use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
+use sqlx::{Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use tokio::sync::Mutex;
 
-use super::DbError;
 use super::exec::on_either;
-use super::migrate::{self, Dialect};
 use super::tx::{Conn, ConnInner, Tx, TxInner};
+use super::{DbError, Exec, migrate, postgres};
 use crate::config::{DatabaseConfig, DatabaseUrl};
 
 /// Connections that read from SQLite at the same time.
 const SQLITE_READERS: u32 = 4;
 /// Page cache of one SQLite connection; with the readers and the writer, 80 MiB.
 const SQLITE_CACHE_KIB: u32 = 16 * 1024;
-/// How long a statement waits for another process's lock, or for a connection to come free.
+/// How long a statement waits for another process's lock on SQLite, or for a connection to come free.
 const PATIENCE: Duration = Duration::from_secs(30);
-const POSTGRES_CONNECTIONS: u32 = 16;
 
 /// The advisory lock that keeps commits and destructive transactions apart on PostgreSQL ("snowbank" in ASCII).
 const COMMIT_LOCK: i64 = 0x736e_6f77_6261_6e6b;
 
 /// A handle to the database; clones share its connections.
 #[derive(Debug, Clone)]
-pub struct Db(Pools);
+pub struct Db(pub(super) Pools);
 
 #[derive(Debug, Clone)]
-enum Pools {
-    Sqlite { writer: SqlitePool, readers: SqlitePool },
-    Postgres(PgPool),
+pub(super) enum Pools {
+    Sqlite {
+        writer: SqlitePool,
+        readers: SqlitePool,
+    },
+    Postgres {
+        pool: PgPool,
+        /// Held by the one that asks a server why it gives no connections.
+        asking: Arc<Mutex<()>>,
+    },
 }
 
 impl Db {
@@ -48,13 +54,16 @@ impl Db {
         match &config.url {
             DatabaseUrl::Sqlite(path) => {
                 let writer = sqlite_writer(path, true).await?;
-                migrate::run(Dialect::Sqlite, &writer).await?;
+                migrate::run(Exec::Sqlite(&mut *writer.acquire().await?)).await?;
                 Ok(Self(Pools::Sqlite { writer, readers: sqlite_readers(path).await? }))
             }
             DatabaseUrl::Postgres(url) => {
-                let pool = postgres(url).await?;
-                migrate::run(Dialect::Postgres, &pool).await?;
-                Ok(Self(Pools::Postgres(pool)))
+                let options = postgres::options(url, &config.postgres)?;
+                let mut first = postgres::connect(&options).await?;
+                let upgraded = migrate::run(Exec::Postgres(&mut first)).await;
+                upgraded.map_err(|error| postgres::explain_upgrade(&options, error))?;
+                first.close().await?;
+                Ok(Self::over(postgres::pool(options, &config.postgres).await?))
             }
         }
     }
@@ -70,15 +79,21 @@ impl Db {
                     return Err(DbError::Absent(data_dir.to_owned()));
                 }
                 let writer = sqlite_writer(path, false).await?;
-                migrate::check(&mut *writer.acquire().await?).await?;
+                migrate::check(Exec::Sqlite(&mut *writer.acquire().await?)).await?;
                 Ok(Self(Pools::Sqlite { writer, readers: sqlite_readers(path).await? }))
             }
             DatabaseUrl::Postgres(url) => {
-                let pool = postgres(url).await?;
-                migrate::check(&mut *pool.acquire().await?).await?;
-                Ok(Self(Pools::Postgres(pool)))
+                let options = postgres::options(url, &config.postgres)?;
+                let mut first = postgres::connect(&options).await?;
+                migrate::check(Exec::Postgres(&mut first)).await?;
+                first.close().await?;
+                Ok(Self::over(postgres::pool(options, &config.postgres).await?))
             }
         }
+    }
+
+    fn over(pool: PgPool) -> Self {
+        Self(Pools::Postgres { pool, asking: Arc::default() })
     }
 
     /// A connection for reading.
@@ -88,7 +103,10 @@ impl Db {
     pub async fn reader(&self) -> Result<Conn, DbError> {
         Ok(Conn(match &self.0 {
             Pools::Sqlite { readers, .. } => ConnInner::Sqlite(readers.acquire().await?),
-            Pools::Postgres(pool) => ConnInner::Postgres(pool.acquire().await?),
+            Pools::Postgres { pool, asking } => match pool.acquire().await {
+                Ok(connection) => ConnInner::Postgres(connection),
+                Err(error) => return Err(why(pool, asking, error).await),
+            },
         }))
     }
 
@@ -112,11 +130,17 @@ impl Db {
     async fn begin(&self, postgres_lock: &'static str) -> Result<Tx, DbError> {
         Ok(Tx(match &self.0 {
             Pools::Sqlite { writer, .. } => TxInner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => {
-                let mut tx = pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-                // The lock is the first statement, so that each later one sees what was committed before it was had.
-                sqlx::query(postgres_lock).bind(COMMIT_LOCK).execute(&mut *tx).await?;
-                TxInner::Postgres(tx)
+            Pools::Postgres { pool, asking } => {
+                let first = locked(pool, postgres_lock).await;
+                let tx = match first {
+                    // The connection died after it had been tried, and nothing has been done on it.
+                    Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => locked(pool, postgres_lock).await,
+                    result => result,
+                };
+                match tx {
+                    Ok(tx) => TxInner::Postgres(tx),
+                    Err(error) => return Err(why(pool, asking, error).await),
+                }
             }
         }))
     }
@@ -141,7 +165,7 @@ impl Db {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres { pool, .. } => pool.close().await,
         }
     }
 }
@@ -162,7 +186,7 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// A pool whose connections live as long as it does, since a new one would begin with a cold cache.
-fn pool_options<DB: sqlx::Database>(connections: u32) -> PoolOptions<DB> {
+pub(super) fn pool_options<DB: sqlx::Database>(connections: u32) -> PoolOptions<DB> {
     PoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE).max_lifetime(None).idle_timeout(None)
 }
 
@@ -181,19 +205,19 @@ async fn sqlite_readers(path: &Path) -> Result<SqlitePool, DbError> {
     Ok(pool.connect_with(options).await?)
 }
 
-async fn postgres(url: &str) -> Result<PgPool, DbError> {
-    let options = PgConnectOptions::from_str(url)?.application_name("snowbankd").statement_cache_capacity(256);
-    let pool = pool_options::<Postgres>(POSTGRES_CONNECTIONS).after_connect(|conn, _| {
-        Box::pin(async move {
-            // Stronger settings (remote_apply) stay as the administrator set them.
-            sqlx::query(
-                "SELECT set_config('synchronous_commit', 'on', false) \
-                 WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')",
-            )
-            .execute(conn)
-            .await?;
-            Ok(())
-        })
-    });
-    Ok(pool.connect_with(options).await?)
+async fn locked(pool: &PgPool, lock: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let mut tx = pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+    // The lock is the first statement, so that each later one sees what was committed before it was had.
+    sqlx::query(lock).bind(COMMIT_LOCK).execute(&mut *tx).await?;
+    Ok(tx)
+}
+
+/// Whether all connections are in use or none can be had looks the same to who waits for one. One request asks the server;
+/// the others need no better answer than "busy".
+async fn why(pool: &PgPool, asking: &Mutex<()>, error: sqlx::Error) -> DbError {
+    let outage = match (&error, asking.try_lock()) {
+        (sqlx::Error::PoolTimedOut, Ok(_asking)) => postgres::outage(pool).await,
+        _ => None,
+    };
+    DbError::from(outage.unwrap_or(error))
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with the database, sorted by what a caller does about it.
 //!
-//! No message holds a statement's values, and none holds the database's address.
+//! No message holds a statement's values, and none holds the database's password.
 
 use std::path::PathBuf;
 
@@ -14,8 +14,18 @@ pub enum DbError {
     #[error("the database is busy; try again in a moment")]
     Busy(#[source] sqlx::Error),
     /// It cannot be reached, or cannot be written to.
-    #[error("the database is unavailable: {0}. Check that it runs, that its folder can be written to, and its disk")]
+    #[error("the database is unavailable: {0}. Check that it runs and can be written to, and its disk")]
     Unavailable(#[source] sqlx::Error),
+    /// PostgreSQL cannot be reached, or not be used, at the start.
+    #[error("cannot use the PostgreSQL database {target}: {problem}")]
+    Connect {
+        /// Host, port and database, without a password.
+        target: String,
+        /// What failed, and what to do.
+        problem: String,
+        /// What the driver said, if it was the driver.
+        source: Option<sqlx::Error>,
+    },
     /// The database file cannot be opened.
     #[error(
         "cannot open the database file {}: {source}. Its folder has to be there and writable for the user that runs \
@@ -80,9 +90,12 @@ impl From<sqlx::Error> for DbError {
         let class = match &error {
             sqlx::Error::Database(database) => classify(database.as_ref()),
             sqlx::Error::PoolTimedOut => Class::Busy,
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-                Class::Unavailable
-            }
+            // A connection that was cut in the middle of a message reads as a breach of the protocol.
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Class::Unavailable,
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => return Self::Corrupt(error.to_string()),
             _ => Class::Other,
         };
@@ -139,10 +152,11 @@ fn classify_postgres(code: &str) -> Class {
         "53100" => Class::Full,
         "40001" | "40P01" | "55P03" | "57014" => Class::Busy,
         "XX001" | "XX002" => Class::Corrupt,
-        _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") || code.starts_with("58") => {
-            Class::Unavailable
-        }
-        "25006" => Class::Unavailable,
+        // Connections, resources, shutdown and start, the system; then who may log in, and the database itself, which an
+        // operator is about to change.
+        _ if ["08", "53", "57P", "58", "28", "3D"].iter().any(|class| code.starts_with(class)) => Class::Unavailable,
+        // A server that only follows another, and a transaction that idled for too long.
+        "25006" | "25P03" => Class::Unavailable,
         _ if code.starts_with("23") => Class::Constraint,
         _ => Class::Other,
     }
@@ -150,6 +164,8 @@ fn classify_postgres(code: &str) -> Class {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -159,6 +175,17 @@ mod tests {
         assert_eq!(classify_sqlite(778), Class::Unavailable);
         assert_eq!(classify_postgres("53100"), Class::Full);
         assert_eq!(classify_postgres("58030"), Class::Unavailable);
+    }
+
+    #[test]
+    fn a_server_that_goes_or_comes_is_unavailable() {
+        for code in ["57P01", "57P02", "57P03", "57P05", "08006", "08P01", "25P03", "25006", "53300"] {
+            assert_eq!(classify_postgres(code), Class::Unavailable, "{code}");
+        }
+        for kind in [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof] {
+            let error = DbError::from(sqlx::Error::Io(kind.into()));
+            assert!(matches!(error, DbError::Unavailable(_)), "{error}");
+        }
     }
 
     #[test]

@@ -1,65 +1,127 @@
 //! Brings the schema up to date, or finds that it is not.
 //!
 //! The steps lie in `migrations/{sqlite,postgres}` at the workspace's top, one number and meaning in both; they are
-//! append-only: a step that has been released is never changed.
+//! append-only: a step that has been released is never changed. On PostgreSQL they are taken under an advisory lock, so that
+//! any number of servers can start at once.
+//!
+//! Servers of two versions share a database while one replaces the other. So a step expands only: new tables, new columns
+//! with a default. What older versions cannot live with (a column gone, a new meaning) comes at least one release later, and
+//! its step raises the setting `oldest-schema`: the lowest schema that a program must know to work with the database.
+//! Without that setting, any will do.
 
+use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{Acquire, SqlSafeStr};
 
-use super::DbError;
+use super::exec::on_either;
+use super::{DbError, Exec, settings};
 
-/// Which dialect a step is written in.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Dialect {
-    Sqlite,
-    Postgres,
+/// The setting with the lowest schema that a program must know.
+pub(super) const OLDEST: &str = "oldest-schema";
+
+struct Step {
+    version: i64,
+    description: &'static str,
+    sqlite: &'static str,
+    postgres: &'static str,
 }
 
-/// Number, description, and the step for SQLite and for PostgreSQL.
-const STEPS: [(i64, &str, &str, &str); 1] = [(
-    1,
-    "initial",
-    include_str!("../../../migrations/sqlite/0001_initial.sql"),
-    include_str!("../../../migrations/postgres/0001_initial.sql"),
-)];
+const STEPS: [Step; 2] = [
+    Step {
+        version: 1,
+        description: "initial",
+        sqlite: include_str!("../../../migrations/sqlite/0001_initial.sql"),
+        postgres: include_str!("../../../migrations/postgres/0001_initial.sql"),
+    },
+    Step {
+        version: 2,
+        description: "cut id",
+        sqlite: include_str!("../../../migrations/sqlite/0002_cut_id.sql"),
+        postgres: include_str!("../../../migrations/postgres/0002_cut_id.sql"),
+    },
+];
 
-const LATEST: i64 = STEPS[STEPS.len() - 1].0;
+pub(super) const LATEST: i64 = STEPS[STEPS.len() - 1].version;
 
-fn migrator(dialect: Dialect) -> Migrator {
-    let steps = STEPS.into_iter().map(|(version, description, sqlite, postgres)| {
-        let sql = match dialect {
-            Dialect::Sqlite => sqlite,
-            Dialect::Postgres => postgres,
-        };
-        Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+fn migrator(sql: fn(&Step) -> &'static str) -> Migrator {
+    let steps = STEPS.iter().map(|step| {
+        let (kind, sql) = (MigrationType::Simple, sql(step).into_sql_str());
+        Migration::new(step.version, step.description.into(), kind, sql, false)
     });
-    Migrator::with_migrations(steps.collect())
+    let mut migrator = Migrator::with_migrations(steps.collect());
+    // Steps of a newer version are judged here, by what they say about older ones.
+    migrator.set_ignore_missing(true);
+    migrator
 }
 
 /// Applies the steps that are missing, each in a transaction of its own.
-pub(super) async fn run<'a, A>(dialect: Dialect, connection: A) -> Result<(), DbError>
-where
-    A: Acquire<'a>,
-    <A::Connection as std::ops::Deref>::Target: Migrate,
-{
-    migrator(dialect).run(connection).await.map_err(|error| match error {
-        MigrateError::VersionMissing(found) => DbError::Newer { found, known: LATEST },
-        MigrateError::Execute(error) => DbError::from(error),
-        error => DbError::Migrate(error),
-    })
+pub(super) async fn run(mut exec: Exec<'_>) -> Result<(), DbError> {
+    // A database of a newer version is not touched, not even by a look for missing steps.
+    if let Some(found) = applied(exec.again()).await? {
+        judge(exec.again(), found).await?;
+    }
+    let done = match exec.again() {
+        Exec::Sqlite(conn) => migrator(|step| step.sqlite).run_direct(None, conn, false).await,
+        Exec::Postgres(conn) => migrator(|step| step.postgres).run_direct(None, conn, false).await,
+    };
+    done.map_err(failed)?;
+    let found = applied(exec.again()).await?.unwrap_or_default();
+    if found > LATEST {
+        tracing::info!(
+            schema = found,
+            known = LATEST,
+            "the database has the schema of a newer version, with which this one works"
+        );
+    }
+    judge(exec, found).await
 }
 
-/// Checks that every step has been applied and no other; changes nothing.
-pub(super) async fn check<C: Migrate>(conn: &mut C) -> Result<(), DbError> {
-    let applied = conn.list_applied_migrations("_sqlx_migrations").await.map_err(|error| match error {
-        // Without that table nothing has ever been applied: the file is there, and the server has not set it up yet.
-        MigrateError::Execute(sqlx::Error::Database(_)) => DbError::Older(LATEST),
-        MigrateError::Execute(error) => DbError::from(error),
-        error => DbError::Migrate(error),
-    })?;
-    match applied.last().map_or(0, |step| step.version) {
-        found if found > LATEST => Err(DbError::Newer { found, known: LATEST }),
+/// Checks that every step has been applied, and none that this version cannot live with; changes nothing.
+pub(super) async fn check(mut exec: Exec<'_>) -> Result<(), DbError> {
+    match applied(exec.again()).await?.unwrap_or_default() {
         found if found < LATEST => Err(DbError::Older(LATEST)),
+        found => judge(exec, found).await,
+    }
+}
+
+/// The last step that was applied; `None` where nothing ever was.
+async fn applied(exec: Exec<'_>) -> Result<Option<i64>, DbError> {
+    let steps = on_either!(exec, |conn| conn.list_applied_migrations("_sqlx_migrations").await);
+    match steps {
+        Ok(steps) => Ok(steps.last().map(|step| step.version)),
+        // Without that table the database is there, and no server has set it up yet.
+        Err(MigrateError::Execute(error)) if is_absent(&error) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn is_absent(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    error.code().as_deref() == Some("42P01") || error.message().starts_with("no such table")
+}
+
+/// Refuses a schema whose steps this version cannot live with.
+async fn judge(exec: Exec<'_>, found: i64) -> Result<(), DbError> {
+    if found <= LATEST {
+        return Ok(());
+    }
+    let oldest = settings::lookup(exec, OLDEST).await?;
+    let oldest = oldest.map_or(Ok(0), |text| text.parse::<i64>());
+    match oldest.map_err(|error| DbError::corrupt(format!("the setting `{OLDEST}`: {error}")))? {
+        oldest if oldest > LATEST => Err(DbError::Newer { found, known: LATEST }),
         _ => Ok(()),
+    }
+}
+
+fn failed(error: MigrateError) -> DbError {
+    match error {
+        MigrateError::Execute(error) => DbError::from(error),
+        MigrateError::ExecuteMigration(error, version) => match DbError::from(error) {
+            DbError::Other(error) | DbError::Constraint(error) => {
+                DbError::Migrate(MigrateError::ExecuteMigration(error, version))
+            }
+            // A full disk or a lost connection is no fault of the step.
+            error => error,
+        },
+        error => DbError::Migrate(error),
     }
 }

@@ -79,6 +79,8 @@ pub struct NewNar<'a> {
     pub chunk_count: u64,
     /// Its manifest, in order.
     pub segments: &'a [EncodedSegment],
+    /// The chunking under which the client says it cut; 0 where it does not say.
+    pub cut_id: u32,
     /// When it is made.
     pub created: i64,
 }
@@ -166,7 +168,8 @@ pub async fn add(exec: Exec<'_>, nar: &NewNar<'_>) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
             "INSERT INTO nars (id, domain_id, nar_hash, nar_size, file_hash, file_size, content_digest, chunk_count, \
-             segment_count, format, created, manifest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             segment_count, format, created, manifest, cut_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(nar.id.0)
         .bind(nar.domain.0)
@@ -180,6 +183,7 @@ pub async fn add(exec: Exec<'_>, nar: &NewNar<'_>) -> Result<(), DbError> {
         .bind(FORMAT)
         .bind(nar.created)
         .bind(first)
+        .bind(i64::from(nar.cut_id))
         .execute(&mut *conn)
         .await?;
         for batch in batch::exact(&rows) {
@@ -195,6 +199,18 @@ pub async fn add(exec: Exec<'_>, nar: &NewNar<'_>) -> Result<(), DbError> {
         }
     });
     Ok(())
+}
+
+/// The chunking under which a NAR was cut, 0 where the client did not say. It is no part of [`Nar`], since its column
+/// stands behind the manifest.
+///
+/// # Errors
+/// As any read.
+pub async fn cut_id(exec: Exec<'_>, nar: NarId) -> Result<Option<u32>, DbError> {
+    let found: Option<i64> = on_either!(exec, |conn| {
+        sqlx::query_scalar("SELECT cut_id FROM nars WHERE id = $1").bind(nar.0).fetch_optional(conn).await?
+    });
+    found.map(|id| convert::number("nars.cut_id", id)).transpose()
 }
 
 /// One segment of a NAR's manifest, counted from 0.

@@ -33,6 +33,21 @@ pub async fn add_if_absent(exec: Exec<'_>, key: &str, value: &str) -> Result<boo
     Ok(rows == 1)
 }
 
+/// Sets a setting, whatever it was.
+///
+/// # Errors
+/// As any write.
+pub async fn set(exec: Exec<'_>, key: &str, value: &str) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        sqlx::query("INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = $2")
+            .bind(key)
+            .bind(value)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}
+
 /// How clients are told to cut, once [`add_cut_params`] has set it.
 ///
 /// # Errors

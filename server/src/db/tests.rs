@@ -52,7 +52,7 @@ macro_rules! suite {
                 async fn $case() {
                     let folder = tempfile::tempdir().unwrap();
                     let url = super::DatabaseUrl::Sqlite(folder.path().join("snowbank.db"));
-                    let config = super::DatabaseConfig { url };
+                    let config = super::DatabaseConfig::new(url);
                     super::$module::$case(super::Fresh::open(config, folder.path().to_owned()).await).await;
                 }
             )+
@@ -62,7 +62,8 @@ macro_rules! suite {
 
 suite! {
     schema::opening_again_changes_nothing,
-    schema::a_newer_schema_is_refused,
+    schema::a_newer_schema_is_refused_when_it_says_so,
+    schema::a_newer_schema_that_expands_is_worked_with,
     schema::a_command_does_not_upgrade,
     schema::settings_and_identity_are_made_once,
     transactions::what_is_dropped_leaves_nothing,
@@ -87,7 +88,7 @@ async fn every_case_holds_on_postgresql() {
     let server = postgres::Server::start();
     for (name, case) in CASES {
         println!("case {name}");
-        let config = DatabaseConfig { url: DatabaseUrl::Postgres(server.create_database(name).await) };
+        let config = server.config(name).await;
         case(Fresh::open(config, PathBuf::from("/nonexistent")).await).await;
     }
 }
@@ -138,6 +139,7 @@ fn nar(id: i64, domain: DomainId, segments: &[EncodedSegment]) -> NewNar<'_> {
         content_digest: ContentDigest::from_bytes([7; 32]),
         chunk_count: 40_000,
         segments,
+        cut_id: 3,
         created: 1_000,
     }
 }

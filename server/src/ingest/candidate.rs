@@ -31,6 +31,8 @@ pub(super) struct Candidate {
     pub(super) deriver: Option<StorePath>,
     pub(super) signatures: Vec<Signature>,
     pub(super) ca: Option<String>,
+    /// The chunking that the client says it cut by.
+    pub(super) cut: Option<u32>,
     pub(super) manifest: Arc<WireManifest>,
 }
 
@@ -91,6 +93,7 @@ impl Candidate {
             deriver,
             signatures,
             ca: commit.ca,
+            cut: commit.cut,
             manifest: Arc::new(manifest),
         })
     }

@@ -274,6 +274,7 @@ async fn nar_row(tx: &mut Tx, push: &MayPush, path: &Ready, now: i64) -> Result<
         content_digest: nar.content_digest,
         chunk_count: nar.chunk_count,
         segments: &nar.segments,
+        cut_id: path.candidate.cut.unwrap_or_default(),
         created: now,
     };
     db::nars::add(tx.exec(), &row).await?;

@@ -235,6 +235,7 @@ impl Pipeline<'_> {
             deriver: info.deriver.as_ref().map(StorePath::base_name),
             signatures: info.signatures.iter().map(ToString::to_string).collect(),
             ca: info.ca.clone(),
+            cut: Some(u32::from(self.reading.cut.id)),
             manifest,
         };
         (commit, cost)

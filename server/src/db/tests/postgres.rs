@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
+use crate::config::{DatabaseConfig, DatabaseUrl, Hidden};
+
 const NOBODY: u32 = 65_534;
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -63,8 +65,12 @@ impl Server {
         }
     }
 
-    /// Makes an empty database and gives its address.
-    pub(super) async fn create_database(&self, name: &str) -> String {
+    /// Makes an empty database and gives the settings to use it.
+    pub(super) async fn config(&self, name: &str) -> DatabaseConfig {
+        DatabaseConfig::new(DatabaseUrl::Postgres(Hidden::new(self.create_database(name).await)))
+    }
+
+    async fn create_database(&self, name: &str) -> String {
         let mut connection = self.connect().await;
         let sql = format!("CREATE DATABASE \"{name}\"");
         sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();

@@ -119,6 +119,7 @@ pub(super) async fn nars_keep_their_segments_in_order(fresh: Fresh) {
 
     let found = db::nars::lookup(conn.exec(), DomainId::SHARED, &nar_hash(3)).await.unwrap().unwrap();
     assert_eq!((found.id, found.segment_count, found.nar_size), (NarId(3), 700, 5_000_000_000));
+    assert_eq!(db::nars::cut_id(conn.exec(), NarId(3)).await.unwrap(), Some(3));
     assert!(db::nars::lookup(conn.exec(), DomainId(2), &nar_hash(3)).await.unwrap().is_none());
     assert_eq!(db::nars::page(conn.exec(), NarId(1), 10).await.unwrap().len(), 2);
     drop(conn);

@@ -21,16 +21,44 @@ pub(super) async fn opening_again_changes_nothing(fresh: Fresh) {
     assert_eq!(counters::reserve(tx.exec(), counters::Counter::Chunk, 1).await.unwrap(), 11);
 }
 
+/// Makes the database look like that of a program whose last step is `version`.
 async fn pretend_step(db: &Db, version: i64) {
     let mut tx = db.exclusive_tx().await.unwrap();
     on_either!(tx.exec(), |conn| {
-        sqlx::query("UPDATE _sqlx_migrations SET version = $1").bind(version).execute(conn).await.unwrap();
+        sqlx::query("UPDATE _sqlx_migrations SET version = $1 WHERE version = 2")
+            .bind(version)
+            .execute(conn)
+            .await
+            .unwrap();
     });
     tx.commit().await.unwrap();
 }
 
-pub(super) async fn a_newer_schema_is_refused(fresh: Fresh) {
-    pretend_step(&fresh.db, 999).await;
+async fn demand(db: &Db, oldest: &str) {
+    let mut tx = db.exclusive_tx().await.unwrap();
+    db::settings::set(tx.exec(), "oldest-schema", oldest).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// A database that a newer version has upgraded as well.
+async fn add_step(db: &Db, version: i64) {
+    let mut tx = db.exclusive_tx().await.unwrap();
+    on_either!(tx.exec(), |conn| {
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             SELECT $1, 'newer', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
+        )
+        .bind(version)
+        .execute(conn)
+        .await
+        .unwrap();
+    });
+    tx.commit().await.unwrap();
+}
+
+pub(super) async fn a_newer_schema_is_refused_when_it_says_so(fresh: Fresh) {
+    add_step(&fresh.db, 999).await;
+    demand(&fresh.db, "999").await;
     for opened in
         [Db::open(&fresh.config, &fresh.data_dir).await, Db::open_existing(&fresh.config, &fresh.data_dir).await]
     {
@@ -38,6 +66,20 @@ pub(super) async fn a_newer_schema_is_refused(fresh: Fresh) {
         assert!(matches!(error, DbError::Newer { found: 999, .. }), "{error}");
         assert!(error.to_string().contains("newer version"), "{error}");
     }
+}
+
+pub(super) async fn a_newer_schema_that_expands_is_worked_with(fresh: Fresh) {
+    add_step(&fresh.db, 999).await;
+    for oldest in [None, Some("1"), Some("2")] {
+        if let Some(oldest) = oldest {
+            demand(&fresh.db, oldest).await;
+        }
+        Db::open(&fresh.config, &fresh.data_dir).await.unwrap().ping().await.unwrap();
+        Db::open_existing(&fresh.config, &fresh.data_dir).await.unwrap();
+    }
+    demand(&fresh.db, "soon").await;
+    let error = Db::open(&fresh.config, &fresh.data_dir).await.unwrap_err();
+    assert!(matches!(error, DbError::Corrupt(_)), "{error}");
 }
 
 pub(super) async fn a_command_does_not_upgrade(fresh: Fresh) {
@@ -60,7 +102,7 @@ pub(super) async fn settings_and_identity_are_made_once(fresh: Fresh) {
 }
 
 fn sqlite(path: &Path) -> DatabaseConfig {
-    DatabaseConfig { url: DatabaseUrl::Sqlite(path.to_owned()) }
+    DatabaseConfig::new(DatabaseUrl::Sqlite(path.to_owned()))
 }
 
 #[tokio::test]

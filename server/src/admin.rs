@@ -6,11 +6,13 @@
 mod caches;
 mod error;
 mod first_start;
+mod server_key;
 mod tokens;
 
 pub use caches::{CacheSpec, CreatedCache, create_cache};
 pub use error::AdminError;
 pub use first_start::{FirstStart, SetUp, first_start};
+pub use server_key::check_server_key;
 pub use tokens::{TokenSpec, create_token};
 
 #[cfg(test)]

@@ -14,9 +14,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use rustix::fs::Mode;
 
+use crate::admin;
 use crate::config::{Config, Overrides};
 use crate::db::Db;
-use crate::secrets::{DataDir, Sealer};
+use crate::secrets::Sealer;
 use cli::{Cli, Command};
 
 /// Parses the command line and runs the command.
@@ -63,9 +64,9 @@ struct Beside {
 impl Beside {
     async fn open(overrides: &Overrides) -> anyhow::Result<Self> {
         let config = Config::load(overrides)?;
-        let data_dir = DataDir::existing(&config.data_dir)?;
-        let sealer = Sealer::load(&data_dir)?;
+        let sealer = Sealer::for_command(config.server_key_file.as_deref(), &config.data_dir)?;
         let db = Db::open_existing(&config.database, &config.data_dir).await?;
+        admin::check_server_key(&db, &sealer).await?;
         Ok(Self { config, db, sealer })
     }
 }

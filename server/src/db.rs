@@ -13,10 +13,12 @@ pub mod chunks;
 pub mod counters;
 pub mod instance;
 pub mod keys;
+pub mod leader;
 pub mod nars;
 pub mod packs;
 pub mod paths;
 pub mod settings;
+pub mod usage;
 
 mod batch;
 mod connect;
@@ -33,4 +35,4 @@ pub use exec::Exec;
 pub use tx::{Conn, Tx};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

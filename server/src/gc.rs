@@ -1,3 +1,4 @@
-//! Proof that database and storage agree. (Collection, compaction and repair build on it.)
+//! Proof that database and storage agree, and sums over what they hold. (Collection, compaction and repair build on it.)
 
 pub mod check;
+pub mod usage;

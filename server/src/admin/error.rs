@@ -16,6 +16,12 @@ pub enum AdminError {
     /// The server has never been started, so there is no key to sign tokens with.
     #[error("there is no token key yet; start `snowbankd` once, which makes one")]
     NoTokenKey,
+    /// The database belongs to another server key.
+    #[error(
+        "this database's secrets were sealed with another server key. Give every server that shares it the same file \
+         (`server-key-file`, SNOWBANKD_SERVER_KEY_FILE, or `server-key` in the data folder)"
+    )]
+    OtherServerKey,
     /// A token would be of no use.
     #[error("{0}")]
     BadToken(&'static str),

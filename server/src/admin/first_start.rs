@@ -10,9 +10,9 @@ use snowbank_core::cache_name::{CacheName, CachePattern};
 use snowbank_core::cut::CutParams;
 use snowbank_core::signing::PublicKey;
 
-use super::AdminError;
 use super::caches::{CacheSpec, create_cache_in};
 use super::tokens::{MAX_LIFETIME, TokenSpec, issue};
+use super::{AdminError, server_key};
 use crate::auth::{Grants, Permission, TokenKey};
 use crate::db::instance::{self, Instance};
 use crate::db::{self, Db, DbError, Tx};
@@ -44,7 +44,8 @@ pub struct FirstStart {
 /// Makes what a new Snowbank starts with, or finds that it is there.
 ///
 /// # Errors
-/// When the database or the root token's file cannot be written; nothing was made then.
+/// When the database or the root token's file cannot be written, or the database belongs to another server key; nothing
+/// was made then.
 pub async fn first_start(
     db: &Db,
     sealer: &Sealer,
@@ -53,6 +54,7 @@ pub async fn first_start(
     now: i64,
 ) -> Result<FirstStart, AdminError> {
     let mut tx = db.exclusive_tx().await?;
+    server_key::claim(tx.exec(), sealer).await?;
     let instance = instance::load_or_create(tx.exec(), &random_id::<16>()?, now).await?;
     db::settings::add_cut_params(tx.exec(), &CutParams::DEFAULT).await?;
     let root_token = if db::settings::add_if_absent(tx.exec(), DONE, "1").await? {

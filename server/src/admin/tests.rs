@@ -107,6 +107,50 @@ async fn two_servers_that_start_together_agree() {
     assert_ne!(a.root_token.is_some(), b.root_token.is_some());
 }
 
+#[tokio::test]
+async fn a_server_with_another_key_is_refused() {
+    let place = place().await;
+    place.start(NOW).await;
+    check_server_key(&place.db, &place.sealer).await.unwrap();
+    let other = Sealer::new(&[9; 32]);
+    for refused in [
+        check_server_key(&place.db, &other).await,
+        first_start(&place.db, &other, &place.data_dir, &SET_UP, NOW).await.map(|_| ()),
+    ] {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, AdminError::OtherServerKey), "{error}");
+        assert!(error.to_string().contains("server-key-file"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_replicas_that_start_together_on_postgresql_make_one_of_each() {
+    let server = crate::db::tests::postgres::Server::start();
+    let config = server.config("shared").await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut starts = tokio::task::JoinSet::new();
+    for replica in 0..10 {
+        let (config, path) = (config.clone(), folder.path().join(replica.to_string()));
+        starts.spawn(async move {
+            let data_dir = DataDir::create(&path).unwrap();
+            let db = Db::open(&config, &path).await.unwrap();
+            let started = first_start(&db, &Sealer::new(&[7; 32]), &data_dir, &SET_UP, NOW).await.unwrap();
+            assert_eq!(data_dir.root_token().exists(), started.root_token.is_some());
+            (db, started)
+        });
+    }
+    let started = starts.join_all().await;
+    let (db, first) = &started[0];
+    assert_eq!(started.iter().filter(|(_, start)| start.root_token.is_some()).count(), 1);
+    for (_, start) in &started {
+        assert_eq!(start.instance, first.instance);
+        assert_eq!(start.main.as_ref().unwrap().1.to_string(), first.main.as_ref().unwrap().1.to_string());
+    }
+    let mut conn = db.reader().await.unwrap();
+    assert_eq!(db::keys::token_keys(conn.exec()).await.unwrap().len(), 1);
+    assert_eq!(db::caches::list(conn.exec()).await.unwrap().len(), 1);
+}
+
 fn spec(name: &str) -> CacheSpec<'_> {
     CacheSpec { name: name.parse().unwrap(), public: false, isolated: false, compression_level: 3, host: None }
 }

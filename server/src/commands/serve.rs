@@ -36,7 +36,7 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let listener = listen(config.listen).await?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
 
-    let sealer = Sealer::load_or_create(&data_dir)?;
+    let sealer = Sealer::for_server(config.server_key_file.as_deref(), &data_dir)?;
     let db = Db::open(&config.database, &config.data_dir).await?;
     let set_up =
         SetUp { compression_level: config.compression.level, host: config.public_url.as_ref().map(PublicUrl::host) };

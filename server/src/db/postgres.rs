@@ -48,9 +48,10 @@ pub(super) fn options(url: &Hidden, config: &PostgresConfig) -> Result<PgConnect
     let url = known_parameters(url);
     let options = PgConnectOptions::from_str(url.expose()).map_err(|source| DbError::Connect {
         target: "of the configured address".to_owned(),
-        problem: "the address cannot be understood; write postgres://USER:PASSWORD@HOST:PORT/NAME, with characters such \
+        problem:
+            "the address cannot be understood; write postgres://USER:PASSWORD@HOST:PORT/NAME, with characters such \
                   as / : @ in the password written as %2F %3A %40"
-            .to_owned(),
+                .to_owned(),
         source: Some(source),
     })?;
     let mut options = options.application_name("snowbankd").statement_cache_capacity(256);
@@ -112,12 +113,16 @@ pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, 
             version / 10_000,
             version % 10_000
         ),
-        (_, true, _) => "the server only follows another one (a hot standby) and takes no writes. Give the address of the \
+        (_, true, _) => {
+            "the server only follows another one (a hot standby) and takes no writes. Give the address of the \
                          primary"
-            .to_owned(),
-        (_, _, true) => "sessions are read-only there (default_transaction_read_only). Set it to off for this user and \
+                .to_owned()
+        }
+        (_, _, true) => {
+            "sessions are read-only there (default_transaction_read_only). Set it to off for this user and \
                          database"
-            .to_owned(),
+                .to_owned()
+        }
         _ => return Ok(connection),
     };
     Err(DbError::Connect { target: target(options), problem, source: None })
@@ -151,7 +156,9 @@ pub(super) fn explain(options: &PgConnectOptions, source: sqlx::Error) -> DbErro
                     options.get_username()
                 ),
                 Some("25006") => "The server takes no writes; give the address of the primary".to_owned(),
-                Some("53300") => "Raise max_connections there, or lower `connections` in [database] on each server".to_owned(),
+                Some("53300") => {
+                    "Raise max_connections there, or lower `connections` in [database] on each server".to_owned()
+                }
                 _ => "The server's log has more".to_owned(),
             };
             format!("{}. {what}", error.message())

@@ -4,7 +4,8 @@
 //! Without PostgreSQL's programs that test fails, and says what to install.
 
 mod index;
-mod postgres;
+pub(crate) mod postgres;
+mod replicas;
 mod rows;
 mod schema;
 mod transactions;
@@ -77,6 +78,7 @@ suite! {
     rows::a_pack_key_is_used_once,
     rows::nars_keep_their_segments_in_order,
     rows::paths_are_seen_by_their_cache_only,
+    replicas::what_is_stored_is_summed_up,
     index::chunks_are_found_by_name_and_id,
     index::the_first_row_of_a_name_stays,
     index::domains_do_not_see_each_other,

@@ -61,6 +61,12 @@ pub enum SecretError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The server key that the settings name is not there.
+    #[error(
+        "there is no server key at {}, which `server-key-file` names. Servers that share a database share this file; for a \
+         new database make it: head -c 32 /dev/urandom | base64 > {} && chmod 600 {}", .0.display(), .0.display(), .0.display()
+    )]
+    NoServerKey(PathBuf),
     /// The server key is no key.
     #[error("{} is not a server key (32 bytes in base64). Restore it from a backup", .0.display())]
     BadServerKey(PathBuf),

@@ -4,6 +4,7 @@
 //! that length can be drawn at random for ever. Bound to its purpose and name, a sealed key cannot be passed off as another.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -19,10 +20,19 @@ use crate::db::keys::SealedSigningKey;
 
 const VERSION: u8 = 1;
 const NONCE_LEN: usize = 24;
+const ID_LEN: usize = 8;
+
+/// What a server key's id is derived under.
+const ID_CONTEXT: &str = "snowbank server key id 1";
 
 /// Seals secrets, and opens what it has sealed.
 #[derive(Clone)]
-pub struct Sealer(Arc<XChaCha20Poly1305>);
+pub struct Sealer(Arc<Key>);
+
+struct Key {
+    cipher: XChaCha20Poly1305,
+    id: String,
+}
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,7 +44,36 @@ impl Sealer {
     /// A sealer for this key.
     #[must_use]
     pub fn new(key: &[u8; 32]) -> Self {
-        Self(Arc::new(XChaCha20Poly1305::new(key.into())))
+        let hash = blake3::Hash::from_bytes(blake3::derive_key(ID_CONTEXT, key));
+        let id = hash.to_hex()[..2 * ID_LEN].to_owned();
+        Self(Arc::new(Key { cipher: XChaCha20Poly1305::new(key.into()), id }))
+    }
+
+    /// What tells server keys apart, and says nothing else about them: 8 bytes in hexadecimal.
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// A server's key: the configured file, or the data folder's, which is made where it is not there.
+    ///
+    /// # Errors
+    /// As [`Sealer::load_or_create`]; [`SecretError::NoServerKey`] when the configured file is not there.
+    pub fn for_server(configured: Option<&Path>, data_dir: &DataDir) -> Result<Self, SecretError> {
+        configured.map_or_else(|| Self::load_or_create(data_dir), Self::load_configured)
+    }
+
+    /// The key for a command beside a server: the configured file, or that of the data folder. With a configured file
+    /// the data folder may be anything.
+    ///
+    /// # Errors
+    /// As [`Sealer::load`]; [`SecretError::NoDataDir`] when there is no data folder and no configured file.
+    pub fn for_command(configured: Option<&Path>, data_dir: &Path) -> Result<Self, SecretError> {
+        configured.map_or_else(|| Self::load(&DataDir::existing(data_dir)?), Self::load_configured)
+    }
+
+    fn load_configured(path: &Path) -> Result<Self, SecretError> {
+        if path.exists() { Self::read(path.to_owned()) } else { Err(SecretError::NoServerKey(path.to_owned())) }
     }
 
     /// Reads the server key; draws and writes it first where there is none.
@@ -56,7 +95,10 @@ impl Sealer {
     /// # Errors
     /// When the file cannot be read, lets others read it, or holds no key.
     pub fn load(data_dir: &DataDir) -> Result<Self, SecretError> {
-        let path = data_dir.server_key();
+        Self::read(data_dir.server_key())
+    }
+
+    fn read(path: PathBuf) -> Result<Self, SecretError> {
         let text = read_secret_file(&path)?;
         let bytes = BASE64_STANDARD.decode(text.expose()).map(Zeroizing::new).unwrap_or_default();
         let mut key = Zeroizing::new([0; 32]);
@@ -75,8 +117,11 @@ impl Sealer {
         let nonce = random::<NONCE_LEN>()?;
         let payload = Payload { msg: secret, aad: purpose.as_bytes() };
         // The cipher refuses only what is longer than 2^38 bytes.
-        let sealed =
-            self.0.encrypt(&XNonce::from(nonce), payload).map_err(|_| SecretError::Sealed(purpose.to_owned()))?;
+        let sealed = self
+            .0
+            .cipher
+            .encrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| SecretError::Sealed(purpose.to_owned()))?;
         Ok([&[VERSION][..], &nonce, &sealed].concat())
     }
 
@@ -92,7 +137,7 @@ impl Sealer {
             return Err(failed());
         }
         let payload = Payload { msg: ciphertext, aad: purpose.as_bytes() };
-        self.0.decrypt(&XNonce::from(*nonce), payload).map(Zeroizing::new).map_err(|_| failed())
+        self.0.cipher.decrypt(&XNonce::from(*nonce), payload).map(Zeroizing::new).map_err(|_| failed())
     }
 
     /// Seals a cache's signing key, as the database keeps it.

@@ -102,6 +102,33 @@ fn a_server_key_is_made_once() {
 }
 
 #[test]
+fn a_configured_server_key_has_to_be_there_and_needs_no_data_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    let data_dir = DataDir::create(&folder.path().join("data")).unwrap();
+    let message = Sealer::for_server(Some(&file), &data_dir).unwrap_err().to_string();
+    assert!(message.contains("head -c 32 /dev/urandom | base64 >") && message.contains("chmod 600"), "{message}");
+    assert!(!data_dir.server_key().exists() && !file.exists(), "nothing is made");
+
+    // 32 bytes as `base64` writes them.
+    write_secret_file(&file, &SecretString::new("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")).unwrap();
+    let server = Sealer::for_server(Some(&file), &data_dir).unwrap();
+    let command = Sealer::for_command(Some(&file), Path::new("/nonexistent")).unwrap();
+    assert_eq!(server.key_id(), command.key_id());
+    let sealed = server.seal("token key a", b"secret").unwrap();
+    assert_eq!(command.open("token key a", &sealed).unwrap().as_slice(), b"secret");
+    assert!(matches!(Sealer::for_command(None, Path::new("/nonexistent")), Err(SecretError::NoDataDir(_))));
+}
+
+#[test]
+fn a_key_id_tells_keys_apart() {
+    let (one, two) = (Sealer::new(&[1; 32]), Sealer::new(&[2; 32]));
+    assert_eq!((one.key_id().len(), two.key_id().len()), (16, 16));
+    assert_ne!(one.key_id(), two.key_id());
+    assert_eq!(one.key_id(), Sealer::new(&[1; 32]).key_id());
+}
+
+#[test]
 fn a_sealed_secret_opens_only_with_its_key_for_its_purpose_and_unchanged() {
     let sealer = Sealer::new(&[1; 32]);
     let kept = sealer.seal("token key a", b"secret").unwrap();

@@ -16,13 +16,13 @@ use crate::config::{DatabaseConfig, DatabaseUrl, Hidden};
 const NOBODY: u32 = 65_534;
 const PATIENCE: Duration = Duration::from_mins(1);
 
-pub(super) struct Server {
+pub(crate) struct Server {
     folder: tempfile::TempDir,
     process: Child,
 }
 
 impl Server {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let programs = programs();
         let folder = tempfile::Builder::new().prefix("snowbank-pg-").tempdir().unwrap();
         if geteuid().is_root() {
@@ -66,7 +66,7 @@ impl Server {
     }
 
     /// Makes an empty database and gives the settings to use it.
-    pub(super) async fn config(&self, name: &str) -> DatabaseConfig {
+    pub(crate) async fn config(&self, name: &str) -> DatabaseConfig {
         DatabaseConfig::new(DatabaseUrl::Postgres(Hidden::new(self.create_database(name).await)))
     }
 

@@ -1,0 +1,69 @@
+//! Sums over what is stored, counted by one server and read by all.
+
+use serde::{Deserialize, Serialize};
+
+use super::exec::on_either;
+use super::{DbError, Exec, convert, settings};
+
+const USAGE: &str = "usage";
+
+/// What is stored, as it was counted last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Packs.
+    pub packs: u64,
+    /// Bytes of their objects.
+    pub bytes: u64,
+    /// Chunks in them.
+    pub chunks: u64,
+    /// NARs.
+    pub nars: u64,
+    /// Paths of all caches.
+    pub paths: u64,
+    /// When it was counted.
+    pub counted: i64,
+}
+
+/// Counts. Chunks are summed up over packs, of which there are thousands of times fewer.
+///
+/// # Errors
+/// As any read.
+pub async fn count(exec: Exec<'_>, now: i64) -> Result<Usage, DbError> {
+    let (packs, bytes, chunks, nars, paths): (i64, i64, i64, i64, i64) = on_either!(exec, |conn| {
+        sqlx::query_as(
+            "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), CAST(coalesce(sum(chunk_count), 0) AS BIGINT), \
+             (SELECT count(*) FROM nars), (SELECT count(*) FROM paths) FROM packs WHERE state = 0",
+        )
+        .fetch_one(conn)
+        .await?
+    });
+    Ok(Usage {
+        packs: convert::number("count of packs", packs)?,
+        bytes: convert::number("sum of packs.bytes", bytes)?,
+        chunks: convert::number("sum of packs.chunk_count", chunks)?,
+        nars: convert::number("count of nars", nars)?,
+        paths: convert::number("count of paths", paths)?,
+        counted: now,
+    })
+}
+
+/// Keeps the sums for every server to read.
+///
+/// # Errors
+/// As any write.
+pub async fn store(exec: Exec<'_>, usage: &Usage) -> Result<(), DbError> {
+    let text = serde_json::to_string(usage).map_err(|error| DbError::corrupt(format!("usage: {error}")))?;
+    settings::set(exec, USAGE, &text).await
+}
+
+/// The sums that were counted last.
+///
+/// # Errors
+/// As any read; [`DbError::Corrupt`] when they make no sense.
+pub async fn lookup(exec: Exec<'_>) -> Result<Option<Usage>, DbError> {
+    let parse = |text: String| {
+        serde_json::from_str(&text).map_err(|error| DbError::corrupt(format!("the setting `{USAGE}`: {error}")))
+    };
+    settings::lookup(exec, USAGE).await?.map(parse).transpose()
+}

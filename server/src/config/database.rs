@@ -206,6 +206,16 @@ pub enum DatabaseUrl {
 }
 
 impl DatabaseUrl {
+    /// The address that a secret file holds.
+    ///
+    /// # Errors
+    /// When the file cannot be read, lets others read it, or holds no address.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = hidden::read(path).map_err(ConfigError::Value)?;
+        let said = |problem| ConfigError::Value(format!("{}: {problem}", path.display()));
+        Self::try_from(text.expose().to_owned()).map_err(said)
+    }
+
     /// The parameters of a PostgreSQL address, as they stand behind its `?`.
     fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         let text = match self {

@@ -20,6 +20,7 @@ mod units;
 pub use compression::CompressionConfig;
 pub use database::{DatabaseConfig, DatabaseUrl, PostgresConfig, TlsMode};
 pub use error::ConfigError;
+pub use hidden::Hidden;
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
@@ -91,7 +92,9 @@ impl Config {
             (None, Some(key)) => absolute(&beside(config_dir, &key))?,
             (None, None) => default_data_dir()?,
         };
-        file.storage.validate(overrides.config.as_deref()).map_err(|problem| problem.locate(overrides.config.as_deref(), &text))?;
+        file.storage
+            .validate(overrides.config.as_deref())
+            .map_err(|problem| problem.locate(overrides.config.as_deref(), &text))?;
         let around = Surroundings {
             data_dir: &data_dir,
             config_file: overrides.config.as_deref(),

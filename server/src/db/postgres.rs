@@ -20,6 +20,8 @@ const RETRY: Duration = Duration::from_millis(250);
 const ACQUIRE: Duration = Duration::from_secs(10);
 /// A transaction waits for nothing but the database; one that idles has lost its client.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_mins(1);
+/// A connection is made anew after this, so that a name that has moved to another server is followed.
+const LIFETIME: Duration = Duration::from_mins(30);
 const OLDEST_SERVER: i32 = 130_000;
 /// Parameters of an address that the driver knows.
 const PARAMETERS: [&str; 18] = [
@@ -213,10 +215,13 @@ pub(super) async fn pool(options: PgConnectOptions, config: &PostgresConfig) -> 
         lock: (statement / 2).to_string(),
         idle: IDLE_IN_TRANSACTION.as_millis().to_string(),
     };
-    let pool = pool_options::<Postgres>(config.connections).acquire_timeout(ACQUIRE).after_connect(move |conn, _| {
-        let limits = limits.clone();
-        Box::pin(async move { limits.set(conn).await })
-    });
+    let pool = pool_options::<Postgres>(config.connections)
+        .acquire_timeout(ACQUIRE)
+        .max_lifetime(LIFETIME)
+        .after_connect(move |conn, _| {
+            let limits = limits.clone();
+            Box::pin(async move { limits.set(conn).await })
+        });
     pool.connect_with(options.clone()).await.map_err(|error| explain(&options, error))
 }
 

@@ -3,6 +3,8 @@
 //! Functions take the database and the sealer, never the running server: they work beside one, which follows within
 //! seconds. The time is a parameter.
 
+pub mod migrate_database;
+
 mod caches;
 mod error;
 mod first_start;

@@ -6,6 +6,7 @@
 mod cache;
 mod check;
 mod cli;
+mod migrate_database;
 mod serve;
 mod token;
 
@@ -46,6 +47,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Serve(_) => serve::serve(&overrides).await,
             Command::Token(cli::TokenCommand::Create(args)) => token::create(&overrides, args).await,
             Command::Cache(cli::CacheCommand::Create(args)) => cache::create(&overrides, args).await,
+            Command::MigrateDatabase(args) => migrate_database::migrate(&overrides, args).await,
             Command::Check(args) => check::check(&overrides, args).await,
         }
     });

@@ -2,13 +2,12 @@
 //!
 //! A [`Config`] is complete and checked: paths are absolute, every value is within its bounds, and nothing later asks
 //! whether a setting makes sense. Keys are kebab-case; an unknown key or a bad value is an error that names the file, the
-//! line, the key and what is allowed. What may hold a secret is [`Hidden`], and can stand in a file of its own.
+//! line, the key and what is allowed. What may hold a secret is [`SecretString`], and can stand in a file of its own.
 
 mod compression;
 mod database;
 mod error;
 mod file;
-mod hidden;
 mod limits;
 mod log;
 mod metrics;
@@ -21,7 +20,6 @@ mod units;
 pub use compression::CompressionConfig;
 pub use database::{DatabaseConfig, DatabaseUrl, PostgresConfig, TlsMode};
 pub use error::ConfigError;
-pub use hidden::Hidden;
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
@@ -47,7 +45,7 @@ pub struct Overrides {
     /// The address to listen on.
     pub listen: Option<SocketAddr>,
     /// The database's address. It may hold a password, so it is no flag, which every user of the machine could read.
-    pub database_url: Option<Hidden>,
+    pub database_url: Option<SecretString>,
     /// The file with the server key.
     pub server_key_file: Option<PathBuf>,
 }
@@ -93,7 +91,7 @@ impl Config {
             (None, Some(key)) => absolute(&beside(config_dir, &key))?,
             (None, None) => default_data_dir()?,
         };
-        file.storage.validate().map_err(|problem| problem.locate(overrides.config.as_deref(), &text))?;
+        file.storage.validate(overrides.config.as_deref()).map_err(|problem| problem.locate(overrides.config.as_deref(), &text))?;
         let around = Surroundings {
             data_dir: &data_dir,
             config_file: overrides.config.as_deref(),

@@ -18,6 +18,7 @@ pub mod nars;
 pub mod packs;
 pub mod paths;
 pub mod settings;
+pub mod transfer;
 pub mod usage;
 
 mod batch;

@@ -9,6 +9,7 @@ mod body;
 mod budget;
 mod drain;
 mod error;
+mod metrics;
 mod ndjson;
 mod nix;
 mod request_id;
@@ -20,6 +21,7 @@ use axum::Router;
 use axum::routing::{get, post};
 
 pub use budget::Budgets;
+pub use metrics::serve_metrics;
 pub use serve::serve;
 
 use crate::app::App;
@@ -41,6 +43,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(axum::middleware::from_fn(drain::drain_refused))
+        .layer(axum::middleware::from_fn(metrics::counted))
         .layer(axum::middleware::from_fn(request_id::with_request_id))
         .with_state(app)
 }

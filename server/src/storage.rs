@@ -23,6 +23,9 @@ const MAX_WHOLE_BYTES: u64 = 17 * 1024 * 1024;
 /// What the keys of a starting server's trial objects begin with.
 const PROBE_PREFIX: &str = "snowbank-probe-";
 
+/// Keys that are never used again begin like this: what is kept of them stays true.
+const CACHED: &str = "packs/";
+
 /// An object storage.
 #[derive(Debug)]
 pub struct Storage(Backend);
@@ -30,7 +33,7 @@ pub struct Storage(Backend);
 #[derive(Debug)]
 enum Backend {
     Local(local::Local),
-    S3(s3::S3),
+    S3 { s3: s3::S3, cache: Option<DiskCache> },
 }
 
 impl Storage {
@@ -42,7 +45,14 @@ impl Storage {
     pub async fn open(config: &StorageConfig) -> Result<Self, StorageError> {
         match config {
             StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::open(path).await?))),
-            StorageConfig::S3(config) => Ok(Self(Backend::S3(s3::S3::open(config).await?))),
+            StorageConfig::S3(config) => {
+                let s3 = s3::S3::open(config).await?;
+                let cache = match &config.cache {
+                    Some(cache) => Some(DiskCache::open(cache).await?),
+                    None => None,
+                };
+                Ok(Self(Backend::S3 { s3, cache }))
+            }
         }
     }
 
@@ -53,7 +63,7 @@ impl Storage {
     pub async fn attach(config: &StorageConfig) -> Result<Self, StorageError> {
         match config {
             StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::attach(path).await?))),
-            StorageConfig::S3(config) => Ok(Self(Backend::S3(s3::S3::attach(config).await?))),
+            StorageConfig::S3(config) => Ok(Self(Backend::S3 { s3: s3::S3::attach(config).await?, cache: None })),
         }
     }
 
@@ -67,7 +77,7 @@ impl Storage {
         match &self.0 {
             Backend::Local(local) => Ok(local.remove_unfinished().await?),
             // An object is there once its PUT is acknowledged, and nothing of it before.
-            Backend::S3(_) => Ok(()),
+            Backend::S3 { .. } => Ok(()),
         }
     }
 
@@ -78,7 +88,7 @@ impl Storage {
     pub async fn put(&self, key: &str, object: Bytes) -> Result<(), StorageError> {
         match &self.0 {
             Backend::Local(local) => local.put(key, object).await,
-            Backend::S3(s3) => s3.put(key, object).await,
+            Backend::S3 { s3, .. } => s3.put(key, object).await,
         }
     }
 
@@ -89,7 +99,10 @@ impl Storage {
     pub async fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.get_range(key, offset, len).await,
-            Backend::S3(s3) => s3.get_range(key, offset, len).await,
+            Backend::S3 { s3, cache: Some(cache) } if key.starts_with(CACHED) => {
+                cache.get_range(|offset, len| s3.get_up_to(key, offset, len), key, offset, len).await
+            }
+            Backend::S3 { s3, .. } => s3.get_range(key, offset, len).await,
         }
     }
 
@@ -99,7 +112,7 @@ impl Storage {
         match &self.0 {
             Backend::Local(_) => 512 * 1024,
             // A pack of a default bundle, with its heads.
-            Backend::S3(_) => 8 * 1024 * 1024 + 512 * 1024,
+            Backend::S3 { .. } => 8 * 1024 * 1024 + 512 * 1024,
         }
     }
 
@@ -110,7 +123,7 @@ impl Storage {
     pub async fn get(&self, key: &str) -> Result<Vec<u8>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.get(key).await,
-            Backend::S3(s3) => s3.get(key).await,
+            Backend::S3 { s3, .. } => s3.get(key).await,
         }
     }
 
@@ -121,7 +134,7 @@ impl Storage {
     pub async fn len(&self, key: &str) -> Result<Option<u64>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.len(key).await,
-            Backend::S3(s3) => s3.len(key).await,
+            Backend::S3 { s3, .. } => s3.len(key).await,
         }
     }
 
@@ -132,7 +145,7 @@ impl Storage {
     pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
         match &self.0 {
             Backend::Local(local) => local.delete(key).await,
-            Backend::S3(s3) => s3.delete(key).await,
+            Backend::S3 { s3, .. } => s3.delete(key).await,
         }
     }
 
@@ -143,7 +156,7 @@ impl Storage {
     pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.list(prefix, after, limit).await,
-            Backend::S3(s3) => s3.list(prefix, after, limit).await,
+            Backend::S3 { s3, .. } => s3.list(prefix, after, limit).await,
         }
     }
 
@@ -154,7 +167,7 @@ impl Storage {
     pub async fn health(&self) -> Result<(), StorageError> {
         match &self.0 {
             Backend::Local(local) => local.health().await,
-            Backend::S3(s3) => s3.health().await,
+            Backend::S3 { s3, .. } => s3.health().await,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line of `snowbankd`.
 
+use std::convert::Infallible;
 use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use snowbank_core::cache_name::{CacheName, CachePattern};
 
-use crate::config::{Hidden, Overrides, Seconds};
+use crate::config::{Overrides, Seconds, SecretString};
 
 /// A self-hosted Nix binary cache. Without a command, it serves.
 #[derive(Debug, Parser)]
@@ -49,6 +50,31 @@ pub(super) enum Command {
     Cache(CacheCommand),
     /// Prove that database and storage agree. Works beside a running server; exits with 1 when they do not.
     Check(CheckArgs),
+    /// Move everything to another database, from SQLite to PostgreSQL or back; exits with 1 when the two are not equal then.
+    /// Run again after it was cut off, it goes on where it stopped.
+    MigrateDatabase(MigrateDatabaseArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MigrateDatabaseArgs {
+    /// The database to move from, sqlite:PATH or postgres://USER@HOST/NAME. It is only read; no server may use it.
+    #[arg(long, value_name = "URL", value_parser = hidden)]
+    pub from: Option<SecretString>,
+    /// A file of mode 0600 with the address to move from, for one that holds a password.
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub from_file: Option<PathBuf>,
+    /// The database to move to, empty. The default is the one in the settings.
+    #[arg(long, value_name = "URL", value_parser = hidden)]
+    pub to: Option<SecretString>,
+    /// A file of mode 0600 with the address to move to, for one that holds a password.
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    pub to_file: Option<PathBuf>,
+}
+
+/// Any text: what is wrong with it is said without repeating it.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a value parser")]
+fn hidden(text: &str) -> Result<SecretString, Infallible> {
+    Ok(SecretString::new(text))
 }
 
 #[derive(Debug, Args)]
@@ -136,7 +162,7 @@ impl Cli {
             config: self.config.clone(),
             data_dir: self.data_dir.clone(),
             listen: nested.or(self.serve.listen),
-            database_url: variable("SNOWBANKD_DATABASE_URL").map(|url| Hidden::new(url.to_string_lossy())),
+            database_url: variable("SNOWBANKD_DATABASE_URL").map(|url| SecretString::new(url.to_string_lossy())),
             server_key_file: variable("SNOWBANKD_SERVER_KEY_FILE").map(PathBuf::from),
         }
     }

@@ -12,8 +12,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, FirstStart, SetUp};
@@ -24,7 +26,7 @@ use crate::config::{Config, Overrides, PublicUrl};
 use crate::db::Db;
 use crate::secrets::{DataDir, Sealer};
 use crate::storage::Storage;
-use crate::{http, telemetry};
+use crate::{gc, http, telemetry};
 
 pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let config = Config::load(overrides)?;
@@ -35,6 +37,10 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let _lock = data_dir.lock()?;
     let listener = listen(config.listen).await?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
+    let metrics = match config.metrics.listen() {
+        Some(address) => Some((telemetry::install_metrics()?, listen(address).await.context("`[metrics] listen`")?)),
+        None => None,
+    };
 
     let sealer = Sealer::for_server(config.server_key_file.as_deref(), &data_dir)?;
     let db = Db::open(&config.database, &config.data_dir).await?;
@@ -49,7 +55,17 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     show(&banner);
     tracing::info!(%address, data_dir = %data_dir.path().display(), "serving");
 
+    let stop = CancellationToken::new();
+    let mut beside = JoinSet::new();
+    if let Some((metrics, listener)) = metrics {
+        beside.spawn(http::serve_metrics(metrics, listener, stop.clone()));
+    }
+    beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
     let code = run_until_signal(app, listener, &mut signals).await?;
+    stop.cancel();
+    while let Some(ended) = beside.join_next().await {
+        ended.context("a task beside the server stopped")??;
+    }
     db.close().await;
     tracing::info!("stopped");
     Ok(code)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::Problem;
-use super::{ConfigError, Hidden, Seconds, absolute, beside, hidden};
+use super::{ConfigError, Seconds, SecretString, absolute, beside, secret};
 
 const DEFAULT_CONNECTIONS: u32 = 16;
 const DEFAULT_STATEMENT_TIMEOUT: Seconds = Seconds::new(30);
@@ -31,7 +31,7 @@ pub(super) struct Surroundings<'a> {
     pub data_dir: &'a Path,
     pub config_file: Option<&'a Path>,
     /// The environment's address.
-    pub from_environment: Option<&'a Hidden>,
+    pub from_environment: Option<&'a SecretString>,
 }
 
 /// Either what is wrong with a key, or with something outside of the file.
@@ -63,7 +63,7 @@ impl DatabaseSection {
                 .map_err(|problem| ConfigError::Value(format!("SNOWBANKD_DATABASE_URL: {problem}")))?
         } else if let Some(file) = &self.url_file {
             let path = absolute(&beside(config_dir, file))?;
-            let text = hidden::read(&path).map_err(|message| wrong(&["database", "url-file"], message))?;
+            let text = secret::read(&path).map_err(|message| wrong(&["database", "url-file"], message))?;
             DatabaseUrl::try_from(text.expose().to_owned())
                 .map_err(|problem| wrong(&["database", "url-file"], format!("in {}: {problem}", path.display())))?
         } else {
@@ -111,7 +111,7 @@ fn refuse_shown_password(url: &DatabaseUrl, path: &Path) -> Result<(), Wrong> {
     if !url.has_password() {
         return Ok(());
     }
-    match hidden::exposed_mode(path) {
+    match secret::exposed_mode(path) {
         Some(mode) => Err(wrong(
             &["database", "url"],
             format!(
@@ -202,10 +202,20 @@ pub enum DatabaseUrl {
     /// A file.
     Sqlite(PathBuf),
     /// A server; the address may hold a password, and is never shown.
-    Postgres(Hidden),
+    Postgres(SecretString),
 }
 
 impl DatabaseUrl {
+    /// The address that a secret file holds.
+    ///
+    /// # Errors
+    /// When the file cannot be read, lets others read it, or holds no address.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = secret::read(path).map_err(ConfigError::Value)?;
+        let said = |problem| ConfigError::Value(format!("{}: {problem}", path.display()));
+        Self::try_from(text.expose().to_owned()).map_err(said)
+    }
+
     /// The parameters of a PostgreSQL address, as they stand behind its `?`.
     fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         let text = match self {
@@ -246,7 +256,9 @@ impl TryFrom<String> for DatabaseUrl {
                 "" => Err(problem),
                 path => Ok(Self::Sqlite(PathBuf::from(path))),
             },
-            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Self::Postgres(Hidden::new(text))),
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                Ok(Self::Postgres(SecretString::new(text)))
+            }
             _ => Err(problem),
         }
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::Problem;
-use super::secret::SecretString;
+use super::secret::{self, SecretString};
+use super::storage_cache::{CacheConfig, CacheSection};
 use super::units::{Seconds, Size};
 use super::{ConfigError, absolute, beside};
 
@@ -32,6 +33,7 @@ pub(super) struct StorageSection {
     retry_for: Option<Seconds>,
     max_requests: Option<usize>,
     memory_in_flight: Option<Size>,
+    cache: Option<CacheSection>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -79,6 +81,8 @@ pub struct S3Config {
     pub max_requests: usize,
     /// Bytes that the bodies of requests under way may take together.
     pub memory_in_flight: Size,
+    /// Where parts of packs are kept for reading, if anywhere.
+    pub cache: Option<CacheConfig>,
 }
 
 /// Where credentials come from.
@@ -106,8 +110,16 @@ pub struct FixedCredentials {
 }
 
 impl StorageSection {
-    /// Says which key does not go with which value.
-    pub(super) fn validate(&self) -> Result<(), Problem> {
+    /// Says which key does not go with which value, or with a file that others can read.
+    pub(super) fn validate(&self, config_file: Option<&Path>) -> Result<(), Problem> {
+        if let Some(mode) = self.secret_access_key.as_ref().and(config_file).and_then(secret::exposed_mode) {
+            let message = format!(
+                "others can read this file (mode {mode:04o}). Run: chmod 600 {}; or give the server another source of \
+                 credentials, such as AWS_SECRET_ACCESS_KEY or `credentials-file`",
+                config_file.unwrap_or(Path::new("FILE")).display()
+            );
+            return Err(Problem { key: &["storage", "secret-access-key"], message });
+        }
         match self.r#type {
             StorageType::Local => self.validate_local(),
             StorageType::S3 => self.validate_s3(),
@@ -115,7 +127,7 @@ impl StorageSection {
     }
 
     fn validate_local(&self) -> Result<(), Problem> {
-        let for_s3: [(&'static [&'static str], bool); 16] = [
+        let for_s3: [(&'static [&'static str], bool); 17] = [
             (&["storage", "bucket"], self.bucket.is_some()),
             (&["storage", "prefix"], self.prefix.is_some()),
             (&["storage", "endpoint"], self.endpoint.is_some()),
@@ -132,6 +144,7 @@ impl StorageSection {
             (&["storage", "retry-for"], self.retry_for.is_some()),
             (&["storage", "max-requests"], self.max_requests.is_some()),
             (&["storage", "memory-in-flight"], self.memory_in_flight.is_some()),
+            (&["storage", "cache"], self.cache.is_some()),
         ];
         match for_s3.into_iter().find(|(_, is_set)| *is_set) {
             Some((key, _)) => Err(Problem {
@@ -211,7 +224,7 @@ impl StorageSection {
         if self.memory_in_flight.is_some_and(|size| size < Size::from_mib(32)) {
             return problem(&["storage", "memory-in-flight"], "is too little; allowed is 32MiB or more");
         }
-        Ok(())
+        self.cache.as_ref().map_or(Ok(()), CacheSection::validate)
     }
 
     fn region_or_environment(&self) -> Option<String> {
@@ -250,6 +263,7 @@ impl StorageSection {
             retry_for: self.retry_for.unwrap_or(Seconds::new(60)),
             max_requests: self.max_requests.unwrap_or(64),
             memory_in_flight: self.memory_in_flight.unwrap_or(Size::from_mib(128)),
+            cache: self.cache.map(|cache| cache.resolve(config_dir)).transpose()?,
         })))
     }
 }

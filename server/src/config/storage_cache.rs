@@ -16,6 +16,15 @@ pub(super) struct CacheSection {
 }
 
 impl CacheSection {
+    pub(super) fn validate(&self) -> Result<(), Problem> {
+        let least = Size::from_mib(64);
+        if self.max_size < least {
+            let message = format!("{} is too little; allowed is {least} or more", self.max_size);
+            return Err(Problem { key: &["storage", "cache", "max-size"], message });
+        }
+        Ok(())
+    }
+
     /// A relative path is relative to the config file.
     pub(super) fn resolve(self, config_dir: Option<&Path>) -> Result<CacheConfig, ConfigError> {
         Ok(CacheConfig { path: absolute(&beside(config_dir, &self.path))?, max_size: self.max_size })
@@ -29,15 +38,4 @@ pub struct CacheConfig {
     pub path: PathBuf,
     /// The most bytes of disk that it takes.
     pub max_size: Size,
-}
-
-impl CacheConfig {
-    pub(super) fn validate(&self) -> Result<(), Problem> {
-        let least = Size::from_mib(64);
-        if self.max_size < least {
-            let message = format!("{} is too little; allowed is {least} or more", self.max_size);
-            return Err(Problem { key: &["storage", "cache", "max-size"], message });
-        }
-        Ok(())
-    }
 }

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use super::exec::on_either;
 use super::tx::{Conn, ConnInner, Tx, TxInner};
-use super::{DbError, Exec, migrate, postgres};
+use super::{DbError, Exec, migrate, postgres, transfer};
 use crate::config::{DatabaseConfig, DatabaseUrl};
 
 /// Connections that read from SQLite at the same time.
@@ -51,6 +51,14 @@ impl Db {
     /// # Errors
     /// When it cannot be reached or made, or a newer version has written it ([`DbError::Newer`]).
     pub async fn open(config: &DatabaseConfig, _data_dir: &Path) -> Result<Self, DbError> {
+        Self::open_target(config).await?.complete().await
+    }
+
+    /// As [`Db::open`], for a database that rows are moved into.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn open_target(config: &DatabaseConfig) -> Result<Self, DbError> {
         match &config.url {
             DatabaseUrl::Sqlite(path) => {
                 let writer = sqlite_writer(path, true).await?;
@@ -73,6 +81,21 @@ impl Db {
     /// # Errors
     /// When there is none ([`DbError::Absent`]), or its schema is not this version's.
     pub async fn open_existing(config: &DatabaseConfig, data_dir: &Path) -> Result<Self, DbError> {
+        Self::attach(config, data_dir).await?.complete().await
+    }
+
+    /// As [`Db::open_existing`], for a database that rows are moved out of: a newer schema, which may have more than this
+    /// version knows, is refused.
+    ///
+    /// # Errors
+    /// As [`Db::open_existing`].
+    pub async fn open_source(config: &DatabaseConfig, data_dir: &Path) -> Result<Self, DbError> {
+        let db = Self::open_existing(config, data_dir).await?;
+        migrate::check_known(db.reader().await?.exec()).await?;
+        Ok(db)
+    }
+
+    async fn attach(config: &DatabaseConfig, data_dir: &Path) -> Result<Self, DbError> {
         match &config.url {
             DatabaseUrl::Sqlite(path) => {
                 if !path.exists() {
@@ -90,6 +113,14 @@ impl Db {
                 Ok(Self::over(postgres::pool(options, &config.postgres).await?))
             }
         }
+    }
+
+    /// Refuses a database that rows are still being moved into.
+    async fn complete(self) -> Result<Self, DbError> {
+        if transfer::is_moving(self.reader().await?.exec()).await? {
+            return Err(DbError::Moving);
+        }
+        Ok(self)
     }
 
     fn over(pool: PgPool) -> Self {

@@ -64,6 +64,12 @@ pub enum DbError {
         /// The latest schema version that this program knows.
         known: i64,
     },
+    /// A move into this database was cut off.
+    #[error(
+        "the database is not complete: `snowbankd migrate-database` was moving rows into it. Run that command again to the \
+         end, or use the database that they come from"
+    )]
+    Moving,
     /// This version has to upgrade the schema before a command can use it.
     #[error(
         "the database has the schema of an older version of snowbankd (this one needs {0}). Restart the server with this \

@@ -83,6 +83,14 @@ pub(super) async fn check(mut exec: Exec<'_>) -> Result<(), DbError> {
     }
 }
 
+/// Checks that no step has been applied that this version does not know.
+pub(super) async fn check_known(exec: Exec<'_>) -> Result<(), DbError> {
+    match applied(exec).await?.unwrap_or_default() {
+        found if found > LATEST => Err(DbError::Newer { found, known: LATEST }),
+        _ => Ok(()),
+    }
+}
+
 /// The last step that was applied; `None` where nothing ever was.
 async fn applied(exec: Exec<'_>) -> Result<Option<i64>, DbError> {
     let steps = on_either!(exec, |conn| conn.list_applied_migrations("_sqlx_migrations").await);

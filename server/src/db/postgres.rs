@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection, PgPool, Postgres};
 
 use super::DbError;
 use super::connect::pool_options;
-use crate::config::{Hidden, PostgresConfig, TlsMode};
+use crate::config::{PostgresConfig, SecretString, TlsMode};
 
 /// How long the first connection is tried for: servers and databases are started together, in any order.
 const START_PATIENCE: Duration = Duration::from_secs(8);
@@ -44,7 +44,7 @@ const PARAMETERS: [&str; 18] = [
 ];
 
 /// What to connect with.
-pub(super) fn options(url: &Hidden, config: &PostgresConfig) -> Result<PgConnectOptions, DbError> {
+pub(super) fn options(url: &SecretString, config: &PostgresConfig) -> Result<PgConnectOptions, DbError> {
     let url = known_parameters(url);
     let options = PgConnectOptions::from_str(url.expose()).map_err(|source| DbError::Connect {
         target: "of the configured address".to_owned(),
@@ -71,7 +71,7 @@ pub(super) fn options(url: &Hidden, config: &PostgresConfig) -> Result<PgConnect
 }
 
 /// The address without parameters that the driver does not know, since it would log them with their values.
-fn known_parameters(url: &Hidden) -> Hidden {
+fn known_parameters(url: &SecretString) -> SecretString {
     let Some((address, query)) = url.expose().split_once('?') else { return url.clone() };
     let known = |pair: &&str| {
         let key = pair.split('=').next().unwrap_or_default();
@@ -82,7 +82,7 @@ fn known_parameters(url: &Hidden) -> Hidden {
         known
     };
     let query: Vec<&str> = query.split('&').filter(known).collect();
-    Hidden::new(format!("{address}?{}", query.join("&")))
+    SecretString::new(format!("{address}?{}", query.join("&")))
 }
 
 /// The first connection, without limits on statements: what upgrades the schema may take its time.

@@ -24,6 +24,8 @@ use crate::db::{self, DbError, Tx};
 
 /// Paths that become visible in one transaction at most.
 const GROUP: usize = 64;
+/// How often a transaction is begun again that lost a race for a row.
+const MOST_RACES: u32 = 8;
 
 /// A path that has passed verification.
 struct Ready {
@@ -120,6 +122,7 @@ async fn commit_group(ingest: &Ingest, push: &MayPush, mut ready: Vec<Ready>, no
     }
     // A NAR row that was known when it was looked at may have been collected since; then its chunks are decoded after
     // all. Each path is decoded at most once, so this ends.
+    let mut races = 0;
     loop {
         match transact(ingest, push, &ready, now).await {
             Ok(Outcome::Done(lines)) => return lines,
@@ -136,6 +139,8 @@ async fn commit_group(ingest: &Ingest, push: &MayPush, mut ready: Vec<Ready>, no
                     return failed;
                 }
             }
+            // Another replica has added the same row since this transaction looked; the next one finds it.
+            Err(DbError::Constraint(_)) if races < MOST_RACES => races += 1,
             Err(error) => {
                 return ready.into_iter().map(|path| database_line(path.store_path, &error)).collect();
             }
@@ -155,6 +160,7 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
     let mut visible = visible_paths(&mut tx, push, ready).await?;
     let gone = gone_chunks(&mut tx, ready).await?;
     let mut nars: HashMap<NarHash, NarId> = HashMap::new();
+    let (mut visible_now, mut visible_bytes) = (0, 0);
     let mut lines = Vec::with_capacity(ready.len());
     let mut decode = Vec::new();
     let mut next_path = db::counters::reserve(tx.exec(), db::counters::Counter::Path, count(ready.len())).await?;
@@ -205,6 +211,8 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
         };
         db::paths::add(tx.exec(), &row).await?;
         next_path += 1;
+        visible_now += 1;
+        visible_bytes += brief.nar_size;
         lines.push(CommitLine::Receipt(receipt(&push.target, ReceiptStatus::Uploaded, &path.store_path, &brief, now)));
         visible.insert(candidate.path.hash(), brief);
     }
@@ -212,6 +220,8 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
         return Ok(Outcome::Decode(decode));
     }
     tx.commit().await?;
+    metrics::counter!("snowbank_committed_paths_total").increment(visible_now);
+    metrics::counter!("snowbank_committed_nar_bytes_total").increment(visible_bytes);
     Ok(Outcome::Done(lines))
 }
 

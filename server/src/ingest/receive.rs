@@ -164,6 +164,8 @@ async fn store_unknown<B: std::error::Error + 'static>(
             ingest.packs.store(domain, cache.id, new, now).await?;
             stored += new_count;
             stored_bytes += new_bytes;
+            metrics::counter!("snowbank_received_chunks_total").increment(u64::from(new_count));
+            metrics::counter!("snowbank_received_chunk_bytes_total").increment(new_bytes);
         }
         drop(claim);
         ingest.in_flight.wait_for(domain, &others).await;

@@ -59,13 +59,37 @@ impl DataDir {
     /// # Errors
     /// [`SecretError::InUse`] when another server has it.
     pub fn lock(&self) -> Result<DataDirLock, SecretError> {
-        let failed = |source| SecretError::NotWritable { path: self.0.clone(), source };
-        let file = File::create(self.0.join("snowbankd.lock")).map_err(failed)?;
+        let file = File::create(self.lock_file()).map_err(|source| self.not_writable(source))?;
+        self.lock_with(file)
+    }
+
+    /// Keeps servers away from a folder, where one was ever started; what it holds is not touched.
+    ///
+    /// # Errors
+    /// [`SecretError::InUse`] when a server has it.
+    pub fn lock_if_used(path: &Path) -> Result<Option<DataDirLock>, SecretError> {
+        let dir = Self(path.to_owned());
+        match File::open(dir.lock_file()) {
+            Ok(file) => dir.lock_with(file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(dir.not_writable(source)),
+        }
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.0.join("snowbankd.lock")
+    }
+
+    fn lock_with(&self, file: File) -> Result<DataDirLock, SecretError> {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(DataDirLock { _file: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(SecretError::InUse(self.0.clone())),
-            Err(error) => Err(failed(error.into())),
+            Err(error) => Err(self.not_writable(error.into())),
         }
+    }
+
+    fn not_writable(&self, source: io::Error) -> SecretError {
+        SecretError::NotWritable { path: self.0.clone(), source }
     }
 
     /// The folder.

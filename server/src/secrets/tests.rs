@@ -50,6 +50,7 @@ fn one_server_at_a_time_has_a_data_folder() {
     let data_dir = DataDir::create(folder.path()).unwrap();
     let lock = data_dir.lock().unwrap();
     assert!(matches!(data_dir.lock(), Err(SecretError::InUse(_))));
+    assert!(matches!(DataDir::lock_if_used(folder.path()), Err(SecretError::InUse(_))));
     drop(lock);
     data_dir.lock().unwrap();
 }

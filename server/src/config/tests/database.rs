@@ -18,7 +18,7 @@ fn load_private(text: &str, from_environment: Option<&str>) -> Result<Config, Co
     Config::load(&Overrides {
         config: Some(file),
         data_dir: Some("/data".into()),
-        database_url: from_environment.map(Hidden::new),
+        database_url: from_environment.map(SecretString::new),
         ..Overrides::default()
     })
 }
@@ -32,7 +32,7 @@ fn assert_refused(text: &str, parts: &[&str]) {
 }
 
 fn postgres() -> DatabaseUrl {
-    DatabaseUrl::Postgres(Hidden::new(URL))
+    DatabaseUrl::Postgres(SecretString::new(URL))
 }
 
 #[test]
@@ -109,5 +109,5 @@ fn no_error_and_no_debug_text_shows_a_password() {
     let environment = load_private("", Some("mysql://u:hunter2@h/d")).unwrap_err().to_string();
     assert!(environment.contains("SNOWBANKD_DATABASE_URL") && !environment.contains("hunter2"), "{environment}");
     let config = load_private(&format!("[database]\nurl = \"{URL}\"\n"), Some(URL)).unwrap();
-    assert!(!format!("{config:?} {:?}", Hidden::new("hunter2")).contains("hunter2"));
+    assert!(!format!("{config:?} {:?}", SecretString::new("hunter2")).contains("hunter2"));
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::config::{DatabaseConfig, DatabaseUrl, Hidden};
+use crate::config::{DatabaseConfig, DatabaseUrl, SecretString};
 
 const NOBODY: u32 = 65_534;
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -67,7 +67,7 @@ impl Server {
 
     /// Makes an empty database and gives the settings to use it.
     pub(crate) async fn config(&self, name: &str) -> DatabaseConfig {
-        DatabaseConfig::new(DatabaseUrl::Postgres(Hidden::new(self.create_database(name).await)))
+        DatabaseConfig::new(DatabaseUrl::Postgres(SecretString::new(self.create_database(name).await)))
     }
 
     async fn create_database(&self, name: &str) -> String {

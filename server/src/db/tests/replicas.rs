@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 
 use super::{Fresh, add_cache, pack, postgres};
-use crate::config::{DatabaseConfig, DatabaseUrl, Hidden};
+use crate::config::{DatabaseConfig, DatabaseUrl, SecretString};
 use crate::db::caches::DomainId;
 use crate::db::leader::Work;
 use crate::db::usage::{self, Usage};
@@ -85,7 +85,7 @@ async fn what_keeps_a_server_from_its_database_is_said_with_what_to_do() {
         (other("?host=", "?host=/nonexistent"), ["/nonexistent", "socket"]),
         (format!("{there}&sslmode=nonsense"), ["cannot be understood", "%2F"]),
     ] {
-        let config = DatabaseConfig::new(DatabaseUrl::Postgres(Hidden::new(address)));
+        let config = DatabaseConfig::new(DatabaseUrl::Postgres(SecretString::new(address)));
         let opened = tokio::time::timeout(Duration::from_secs(15), Db::open(&config, "/nonexistent".as_ref())).await;
         let message = opened.expect("it is given up in time").unwrap_err().to_string();
         for part in parts {
@@ -102,7 +102,7 @@ async fn a_database_that_cannot_be_set_up_says_why() {
     terminate(&config, "CREATE ROLE guest LOGIN").await;
     let guest = address(&config).replace("postgres@", "guest@");
     let open = async |address: &str| {
-        let config = DatabaseConfig::new(DatabaseUrl::Postgres(Hidden::new(address)));
+        let config = DatabaseConfig::new(DatabaseUrl::Postgres(SecretString::new(address)));
         Db::open(&config, "/nonexistent".as_ref()).await.unwrap_err().to_string()
     };
     let message = open(&guest).await;

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use futures_util::TryStreamExt as _;
+use metrics::counter;
 use snowbank_core::hash::NarHash;
 
 use super::super::access::may_pull;
@@ -55,6 +56,7 @@ pub(in crate::http) async fn nar(
     if method != Method::HEAD {
         let log_name = file;
         let bytes = nar_stream(app.nars.clone(), nar, representation, range)
+            .inspect_ok(|bytes| counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64))
             .inspect_err(move |error| tracing::error!(nar = %log_name, %error, "a NAR was broken off"));
         *response.body_mut() = Body::from_stream(bytes);
     }

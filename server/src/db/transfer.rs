@@ -1,0 +1,381 @@
+//! Whole tables, row by row, from one database to another of either engine.
+//!
+//! Rows go in the order of their keys, and a batch is one transaction: what the target has of a table is always its
+//! beginning, so that a copy that was cut off goes on behind the target's last key. Memory is bounded by the bytes of a
+//! batch and one row.
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::exec::on_either;
+use super::{DbError, Exec, batch, settings};
+
+/// The setting of a target that is not complete yet; servers do not work with such a database.
+const MOVING: &str = "moving";
+/// Rows of one batch at most.
+const ROWS: u32 = 512;
+/// Bytes of one batch at most, but for its last row.
+const BYTES: usize = 4 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Int,
+    Text,
+    Blob,
+}
+use Kind::{Blob, Int, Text};
+
+/// A table: its columns, of which the first `key` are what it is ordered by.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    columns: &'static [(&'static str, Kind)],
+    key: usize,
+    /// Small tables with rows from the start: written over, not gone on with.
+    seeded: bool,
+}
+
+const fn table(name: &'static str, key: usize, columns: &'static [(&'static str, Kind)]) -> Table {
+    Table { name, columns, key, seeded: false }
+}
+
+/// Every table of the schema: the identity first, by which a copy that was cut off is known, then those that others refer
+/// to before those that do.
+pub const TABLES: [Table; 13] = [
+    Table { seeded: true, ..table("instance", 1, &[("id", Text), ("epoch", Int), ("created", Int)]) },
+    Table { seeded: true, ..table("settings", 1, &[("key", Text), ("value", Text)]) },
+    Table { seeded: true, ..table("counters", 1, &[("name", Text), ("next", Int)]) },
+    Table { seeded: true, ..table("domains", 1, &[("id", Int), ("created", Int)]) },
+    table(
+        "caches",
+        1,
+        &[
+            ("id", Int),
+            ("name", Text),
+            ("domain_id", Int),
+            ("public", Int),
+            ("store_dir", Text),
+            ("priority", Int),
+            ("want_mass_query", Int),
+            ("upstream_keys", Text),
+            ("compression_level", Int),
+            ("created", Int),
+        ],
+    ),
+    table(
+        "signing_keys",
+        1,
+        &[
+            ("id", Int),
+            ("cache_id", Int),
+            ("name", Text),
+            ("public_key", Text),
+            ("sealed_secret", Blob),
+            ("created", Int),
+            ("retired", Int),
+        ],
+    ),
+    table(
+        "token_keys",
+        1,
+        &[("kid", Text), ("algorithm", Text), ("sealed_secret", Blob), ("created", Int), ("retired", Int)],
+    ),
+    table("revoked_tokens", 1, &[("jti", Text), ("revoked", Int)]),
+    table(
+        "packs",
+        1,
+        &[
+            ("id", Int),
+            ("domain_id", Int),
+            ("cache_id", Int),
+            ("key", Blob),
+            ("state", Int),
+            ("bytes", Int),
+            ("chunk_count", Int),
+            ("created", Int),
+        ],
+    ),
+    table(
+        "chunks",
+        1,
+        &[("id", Int), ("domain_id", Int), ("name", Blob), ("pack_id", Int), ("pack_offset", Int), ("record_len", Int)],
+    ),
+    table(
+        "nars",
+        1,
+        &[
+            ("id", Int),
+            ("domain_id", Int),
+            ("nar_hash", Blob),
+            ("nar_size", Int),
+            ("file_hash", Blob),
+            ("file_size", Int),
+            ("content_digest", Blob),
+            ("chunk_count", Int),
+            ("segment_count", Int),
+            ("format", Int),
+            ("created", Int),
+            ("manifest", Blob),
+            ("cut_id", Int),
+        ],
+    ),
+    table(
+        "nar_segments",
+        2,
+        &[("nar_id", Int), ("seq", Int), ("first_raw", Int), ("first_stored", Int), ("data", Blob)],
+    ),
+    table(
+        "paths",
+        1,
+        &[
+            ("id", Int),
+            ("cache_id", Int),
+            ("hash", Text),
+            ("name", Text),
+            ("nar_id", Int),
+            ("refs", Text),
+            ("deriver", Text),
+            ("signatures", Text),
+            ("ca", Text),
+            ("pushed_by", Text),
+            ("created", Int),
+        ],
+    ),
+];
+
+/// A column's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// NULL.
+    Null,
+    /// A number.
+    Int(i64),
+    /// A text.
+    Text(String),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+impl Value {
+    fn len(&self) -> usize {
+        match self {
+            Self::Null => 1,
+            Self::Int(_) => 8,
+            Self::Text(text) => text.len(),
+            Self::Blob(bytes) => bytes.len(),
+        }
+    }
+
+    /// One way to write it as bytes, the same for both engines, that no other value has.
+    fn hash_into(&self, hasher: &mut blake3::Hasher) {
+        let (tag, bytes) = match self {
+            Self::Null => (0, &[][..]),
+            Self::Int(number) => (1, &number.to_le_bytes()[..]),
+            Self::Text(text) => (2, text.as_bytes()),
+            Self::Blob(bytes) => (3, &bytes[..]),
+        };
+        hasher.update(&[tag]).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    }
+}
+
+/// A row: a value per column.
+pub type Row = Vec<Value>;
+
+/// How many rows a table has, and BLAKE3 over all of them in the order of their keys.
+#[derive(Debug, Clone)]
+pub struct Digest {
+    /// Rows.
+    pub rows: u64,
+    hasher: Box<blake3::Hasher>,
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self { rows: 0, hasher: Box::default() }
+    }
+}
+
+impl Digest {
+    /// Takes in a row.
+    pub fn add(&mut self, row: &[Value]) {
+        self.rows += 1;
+        row.iter().for_each(|value| value.hash_into(&mut self.hasher));
+    }
+
+    /// The checksum of what was taken in.
+    #[must_use]
+    pub fn checksum(&self) -> blake3::Hash {
+        self.hasher.finalize()
+    }
+}
+
+/// Binds a value; NULL has the type of its column, which PostgreSQL asks for.
+macro_rules! bind {
+    ($query:expr, $value:expr, $kind:expr) => {
+        match ($value, $kind) {
+            (Value::Int(number), _) => $query.bind(*number),
+            (Value::Text(text), _) => $query.bind(text.as_str()),
+            (Value::Blob(bytes), _) => $query.bind(bytes.as_slice()),
+            (Value::Null, Int) => $query.bind(None::<i64>),
+            (Value::Null, Text) => $query.bind(None::<&str>),
+            (Value::Null, Blob) => $query.bind(None::<&[u8]>),
+        }
+    };
+}
+
+impl Table {
+    /// Whether the table is small and copied anew each time.
+    #[must_use]
+    pub const fn is_seeded(&self) -> bool {
+        self.seeded
+    }
+
+    /// The key of a row.
+    #[must_use]
+    pub fn key_of(&self, row: &[Value]) -> Row {
+        row.iter().take(self.key).cloned().collect()
+    }
+
+    fn names(&self, count: usize) -> String {
+        self.columns.iter().take(count).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a server's own bookkeeping adds to a table is no part of it.
+    fn condition(&self, after: bool) -> String {
+        let keys = self.names(self.key);
+        let placeholders = if self.key == 1 { "$1" } else { "$1, $2" };
+        match (self.name, after) {
+            ("settings", true) => format!("WHERE key <> '{MOVING}' AND key > $1"),
+            ("settings", false) => format!("WHERE key <> '{MOVING}'"),
+            (_, true) => format!("WHERE ({keys}) > ({placeholders})"),
+            (_, false) => String::new(),
+        }
+    }
+
+    /// The rows behind the key `after`, up to a batch.
+    ///
+    /// # Errors
+    /// As any read.
+    pub async fn read(&self, exec: Exec<'_>, after: Option<&[Value]>) -> Result<Vec<Row>, DbError> {
+        let sql = format!(
+            "SELECT {} FROM {} {} ORDER BY {} LIMIT {ROWS}",
+            self.names(self.columns.len()),
+            self.name,
+            self.condition(after.is_some()),
+            self.names(self.key)
+        );
+        self.fetch(exec, sql, after.unwrap_or_default(), self.columns.len()).await
+    }
+
+    /// The key of the last row.
+    ///
+    /// # Errors
+    /// As any read.
+    pub async fn last_key(&self, exec: Exec<'_>) -> Result<Option<Row>, DbError> {
+        let order = self.names(self.key).replace(", ", " DESC, ");
+        let sql = format!(
+            "SELECT {} FROM {} {} ORDER BY {order} DESC LIMIT 1",
+            self.names(self.key),
+            self.name,
+            self.condition(false)
+        );
+        Ok(self.fetch(exec, sql, &[], self.key).await?.pop())
+    }
+
+    async fn fetch(&self, exec: Exec<'_>, sql: String, bound: &[Value], columns: usize) -> Result<Vec<Row>, DbError> {
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        on_either!(exec, |conn| {
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for (value, (_, kind)) in bound.iter().zip(self.columns) {
+                query = bind!(query, value, kind);
+            }
+            let mut found = query.fetch(conn);
+            while let Some(row) = found.try_next().await? {
+                let mut values = Vec::with_capacity(columns);
+                for (index, (_, kind)) in self.columns.iter().take(columns).enumerate() {
+                    values.push(match kind {
+                        Int => row.try_get::<Option<i64>, _>(index)?.map_or(Value::Null, Value::Int),
+                        Text => row.try_get::<Option<String>, _>(index)?.map_or(Value::Null, Value::Text),
+                        Blob => row.try_get::<Option<Vec<u8>>, _>(index)?.map_or(Value::Null, Value::Blob),
+                    });
+                }
+                bytes += values.iter().map(Value::len).sum::<usize>();
+                rows.push(values);
+                if bytes >= BYTES {
+                    break;
+                }
+            }
+        });
+        Ok(rows)
+    }
+
+    /// Writes rows; in a seeded table over those that are there.
+    ///
+    /// # Errors
+    /// As any write.
+    pub async fn write(&self, exec: Exec<'_>, rows: &[Row]) -> Result<(), DbError> {
+        let count = self.columns.len();
+        let over = if self.seeded {
+            let set: Vec<_> =
+                self.columns.iter().skip(self.key).map(|(name, _)| format!("{name} = excluded.{name}")).collect();
+            format!(" ON CONFLICT ({}) DO UPDATE SET {}", self.names(self.key), set.join(", "))
+        } else {
+            String::new()
+        };
+        on_either!(exec, |conn| {
+            for rows in batch::exact(rows) {
+                let values = batch::rows(count, rows.len());
+                let sql = format!("INSERT INTO {} ({}) VALUES {values}{over}", self.name, self.names(count));
+                let mut query = sqlx::query(AssertSqlSafe(sql));
+                for row in rows {
+                    for (value, (_, kind)) in row.iter().zip(self.columns) {
+                        query = bind!(query, value, kind);
+                    }
+                }
+                query.execute(&mut *conn).await?;
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Whether rows are being moved into this database, and not all are there yet.
+///
+/// # Errors
+/// As any read.
+pub async fn is_moving(exec: Exec<'_>) -> Result<bool, DbError> {
+    Ok(settings::lookup(exec, MOVING).await?.is_some())
+}
+
+/// Marks the database as one that is not complete, or as complete.
+///
+/// # Errors
+/// As any write.
+pub async fn set_moving(exec: Exec<'_>, moving: bool) -> Result<(), DbError> {
+    if moving {
+        return settings::set(exec, MOVING, "1").await;
+    }
+    on_either!(exec, |conn| {
+        sqlx::query("DELETE FROM settings WHERE key = $1").bind(MOVING).execute(conn).await?;
+    });
+    Ok(())
+}
+
+/// Columns of a SQLite database that no table here names.
+#[cfg(test)]
+pub(crate) async fn unknown_columns(exec: Exec<'_>) -> Result<Vec<String>, DbError> {
+    let Exec::Sqlite(conn) = exec else { return Ok(Vec::new()) };
+    let found: Vec<(String, String)> = sqlx::query_as(
+        "SELECT m.name, c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c \
+         WHERE m.type = 'table' AND m.name <> '_sqlx_migrations'",
+    )
+    .fetch_all(conn)
+    .await?;
+    let known = |table: &str, column: &str| {
+        TABLES.iter().any(|known| known.name == table && known.columns.iter().any(|(name, _)| *name == column))
+    };
+    let unknown = found.into_iter().filter(|(table, column)| !known(table, column));
+    Ok(unknown.map(|(table, column)| format!("{table}.{column}")).collect())
+}

@@ -111,7 +111,7 @@ impl ReadBack {
             let reading = tokio::spawn(async move {
                 let chunks = read_chunks(&packs, &locations).await?;
                 let chunks = locations.iter().map(|location| location.id).zip(chunks).collect();
-                Ok(Loaded { chunks, permit })
+                Ok::<_, VerifyError>(Loaded { chunks, permit })
             });
             let reading = AbortOnDropHandle::new(reading);
             self.in_flight.push_back(Box::pin(async move { reading.await.map_err(|_| Stopped)? }));

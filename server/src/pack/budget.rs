@@ -31,12 +31,12 @@ impl ReadBudget {
         Self { permits: Arc::new(Semaphore::new(all as usize)), most: (all * 3 / 8).max(1) }
     }
 
-    /// As much of `bytes` as there is, up to half of what is free, so that a few requests that do not go on cannot leave
-    /// nothing to all others; `None` when nothing is free.
+    /// All of `bytes`, or else half of what is free, so that a few requests that do not go on cannot leave nothing to all
+    /// others; `None` when nothing is free.
     #[must_use]
     pub fn try_some(&self, bytes: u64) -> Option<ReadPermit> {
-        let half = u32::try_from(self.permits.available_permits() / 2).unwrap_or(u32::MAX);
-        self.take(self.units(bytes).min(half).max(1)).or_else(|| self.take(1))
+        let half = || u32::try_from(self.permits.available_permits() / 2).unwrap_or(u32::MAX).max(1);
+        self.try_all(bytes).or_else(|| self.take(self.units(bytes).min(half()))).or_else(|| self.take(1))
     }
 
     /// All of `bytes`, or `None`.
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_first_taking_leaves_half_to_others_and_there_is_always_a_last_unit() {
+    fn what_is_short_is_taken_by_halves_to_the_last_unit() {
         let budget = ReadBudget::new(32 * UNIT);
         let sizes: Vec<u64> = std::iter::from_fn(|| budget.try_some(100 * UNIT))
             .map(|permit| {
@@ -94,7 +94,7 @@ mod tests {
                 bytes / UNIT
             })
             .collect();
-        assert_eq!(sizes, [12, 10, 5, 2, 1, 1, 1]);
+        assert_eq!(sizes, [12, 12, 4, 2, 1, 1]);
     }
 
     #[test]

@@ -91,7 +91,9 @@ impl Config {
             (None, Some(key)) => absolute(&beside(config_dir, &key))?,
             (None, None) => default_data_dir()?,
         };
-        file.storage.validate(overrides.config.as_deref()).map_err(|problem| problem.locate(overrides.config.as_deref(), &text))?;
+        file.storage
+            .validate(overrides.config.as_deref())
+            .map_err(|problem| problem.locate(overrides.config.as_deref(), &text))?;
         let around = Surroundings {
             data_dir: &data_dir,
             config_file: overrides.config.as_deref(),

@@ -16,7 +16,8 @@ fn a_storage_that_is_gone_is_said_with_503_and_the_server_recovers_by_itself() {
     let late = trees::add_noise(&store, &mut random, "late", 20 << 20);
     let _ = client.push(&[&kept]).success();
     let (api, root) = (Api::anonymous(&server), Api::root(&server));
-    let deposit = craft::Deposit::of(&mut random, "refused", &craft::Node::File(random.clone().bytes(100_000)));
+    let node = craft::Node::File(random.bytes(100_000));
+    let deposit = craft::Deposit::of(&mut random, "refused", &node);
 
     let gone_for = Duration::from_secs(if full() { 30 } else { 12 });
     site.faults().go_away();

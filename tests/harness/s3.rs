@@ -53,7 +53,8 @@ impl S3Server {
         let files = FileSystem::new(scratch.path()).unwrap_or_else(|e| panic!("s3s-fs: {e:?}"));
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, SECRET_ACCESS_KEY));
-        let handler = Strict { service: builder.build(), seen: Mutex::default() };
+        let buckets = scratch.path().to_path_buf();
+        let handler = Strict { service: builder.build(), buckets, seen: Mutex::default() };
         Self { server: Loopback::start(process::own_address(), handler), scratch }
     }
 
@@ -131,13 +132,14 @@ struct Seen {
 #[derive(Debug)]
 struct Strict {
     service: S3Service,
+    buckets: PathBuf,
     seen: Mutex<Seen>,
 }
 
 impl Handle for Strict {
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<AnyBody>, BoxError> {
         let (head, mut body) = request.into_parts();
-        let refusal = rules::check(&head, &mut lock(&self.seen));
+        let refusal = rules::check(&head, &mut lock(&self.seen), &self.buckets);
         if let Some(refusal) = refusal {
             // Read to its end, so that the sender gets to read the refusal.
             while let Some(Ok(_)) = body.frame().await {}

@@ -36,6 +36,16 @@ pub(super) struct Group {
     _permit: Arc<ReadPermit>,
 }
 
+/// What [`ReadBack::next`] has.
+pub(super) enum Next {
+    /// Chunks to decode.
+    Group(Group),
+    /// Nothing before memory comes free that groups handed out earlier hold; so there are such groups.
+    Busy,
+    /// Nothing any more.
+    End,
+}
+
 struct Loaded {
     chunks: VecDeque<(u64, StoredChunk)>,
     permit: Arc<ReadPermit>,
@@ -78,17 +88,18 @@ impl ReadBack {
         }
     }
 
-    /// The next group; `None` after the last one.
-    pub(super) async fn next(&mut self) -> Result<Option<Group>, VerifyError> {
+    /// The next group. May be dropped at any moment: nothing is lost.
+    pub(super) async fn next(&mut self) -> Result<Next, VerifyError> {
         loop {
             self.top_up().await?;
             if let Some(group) = self.loaded.as_mut().and_then(Loaded::next_group) {
-                return Ok(Some(group));
+                return Ok(Next::Group(group));
             }
             self.loaded = None;
             self.top_up().await?;
             match self.in_flight.next().await {
-                None => return Ok(None),
+                None if self.located.is_empty() => return Ok(Next::End),
+                None => return Ok(Next::Busy),
                 Some(loaded) => self.loaded = Some(loaded?),
             }
         }

@@ -17,7 +17,7 @@ use snowbank_core::nar::decode::{NarError, Validator};
 use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::read_back::{GROUPS_AHEAD, Group, ReadBack};
+use super::read_back::{GROUPS_AHEAD, Group, Next, ReadBack};
 use super::{Ingest, Stopped};
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;
@@ -124,14 +124,22 @@ async fn decode_all(
     let mut decoding = FuturesOrdered::new();
     let mut state = Some(HashState::new(nar_size));
     let mut next_value = 0;
-    let mut all_read = false;
+    // Whether there is nothing to ask `reads` for: for now, until something has been decoded, or for good.
+    let (mut busy, mut all_read) = (false, false);
     loop {
         let decoded = tokio::select! {
             Some(decoded) = decoding.next(), if !decoding.is_empty() => decoded,
-            group = reads.next(), if !all_read && decoding.len() < GROUPS_AHEAD => {
-                let Some(group) = group? else {
-                    all_read = true;
-                    continue;
+            group = reads.next(), if !all_read && !busy && decoding.len() < GROUPS_AHEAD => {
+                let group = match group? {
+                    Next::Group(group) => group,
+                    Next::Busy => {
+                        busy = true;
+                        continue;
+                    }
+                    Next::End => {
+                        all_read = true;
+                        continue;
+                    }
                 };
                 let first_value = next_value;
                 next_value += group.chunks.iter().map(|(_, chunk)| chunk.header.slots.len()).sum::<usize>();
@@ -149,6 +157,7 @@ async fn decode_all(
         let manifest = Arc::clone(&manifest);
         let hashed = ingest.on_cpu(move || hashing.add(&decoded, &manifest).map(|()| hashing)).await??;
         state = Some(hashed);
+        busy = false;
     }
     if next_value != manifest.values.len() {
         return Err(VerifyError::Slots { values: manifest.values.len(), slots: next_value });

@@ -1,6 +1,9 @@
 //! What strict services refuse, each rule with who has it.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
@@ -42,11 +45,18 @@ pub(crate) fn error_xml(code: &str, message: &str) -> String {
     )
 }
 
-/// Notes a request, and says whether it breaks a rule.
-pub(super) fn check(head: &Parts, seen: &mut Seen) -> Option<Refusal> {
+/// Notes a request, and says whether it breaks a rule. `buckets` is the folder that has a folder for each.
+pub(super) fn check(head: &Parts, seen: &mut Seen, buckets: &Path) -> Option<Refusal> {
     let query = Query(head.uri.query().unwrap_or_default());
     let operation = operation(&head.method, head.uri.path(), query);
-    let refusal = broken_rule(head, operation, query, seen);
+    let bucket = head.uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
+    let refusal = if buckets.join(bucket).is_dir() {
+        broken_rule(head, operation, query, seen)
+    } else {
+        // The server below would make it.
+        let message = "The specified bucket does not exist.";
+        Some(Refusal { status: StatusCode::NOT_FOUND, code: "NoSuchBucket", message })
+    };
     seen.requests.push(S3Request {
         operation,
         path: head.uri.path().to_owned(),

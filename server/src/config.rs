@@ -20,7 +20,6 @@ mod units;
 pub use compression::CompressionConfig;
 pub use database::{DatabaseConfig, DatabaseUrl, PostgresConfig, TlsMode};
 pub use error::ConfigError;
-pub use hidden::Hidden;
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;

@@ -242,8 +242,8 @@ fn command(program: &Path) -> Command {
     if rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    // The folder of the tests may be out of nobody's reach; and no signal of a terminal is meant for it.
-    command.current_dir("/").process_group(0).stdin(Stdio::null());
+    // The folder of the tests may be out of nobody's reach. It stays in the test's process group: it ends with that one.
+    command.current_dir("/").stdin(Stdio::null());
     command
 }
 

@@ -148,8 +148,13 @@ impl Replica {
 
     /// Sends SIGTERM, and gives how it ended.
     pub fn terminate(&mut self) -> ExitStatus {
-        self.note_peak();
         self.ask_to_end();
+        self.wait_end()
+    }
+
+    /// Waits for its end after [`Self::ask_to_end`]; to ask twice would end it at once.
+    pub(crate) fn wait_end(&mut self) -> ExitStatus {
+        self.note_peak();
         let mut child = self.child.take().unwrap_or_else(|| panic!("the server does not run"));
         let started = Instant::now();
         loop {

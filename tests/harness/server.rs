@@ -208,7 +208,7 @@ impl Server {
     /// Sends SIGTERM, and gives how it ended; on a site, how the first ended of those that did not end well.
     pub fn terminate(&mut self) -> ExitStatus {
         self.ask_to_end();
-        let ends: Vec<ExitStatus> = self.replicas.iter_mut().map(Replica::terminate).collect();
+        let ends: Vec<ExitStatus> = self.replicas.iter_mut().map(Replica::wait_end).collect();
         ends.iter().find(|end| !end.success()).copied().unwrap_or(ends[0])
     }
 

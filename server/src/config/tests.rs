@@ -83,7 +83,8 @@ fn an_unknown_key_is_named_with_its_line_and_the_keys_that_there_are() {
     );
     assert_names("[limits]\nmemroy = \"1GiB\"\n", &[":2: ", "`memroy`", "`memory`", "`bundle-size`"]);
     assert_names("[limit]\n", &[":1: ", "`limit`", "`limits`"]);
-    assert_names("[storage]\ntype = \"local\"\nbucket = \"x\"\n", &["`bucket`", "`path`"]);
+    assert_names("[storage]\ntype = \"local\"\nbuket = \"x\"\n", &[":3: ", "`buket`", "`bucket`", "`path`"]);
+    assert_names("[storage]\ntype = \"local\"\nbucket = \"x\"\n", &[":3: ", "`storage.bucket`", "`type = \"s3\"`"]);
 }
 
 #[test]

@@ -223,7 +223,15 @@ pub(super) fn pool_options<DB: sqlx::Database>(connections: u32) -> PoolOptions<
 
 async fn sqlite_writer(path: &Path, create: bool) -> Result<SqlitePool, DbError> {
     let options = sqlite_options(path).create_if_missing(create);
-    let pool = pool_options::<Sqlite>(1).test_before_acquire(false).connect_with(options).await;
+    // A full disk or a failed read makes SQLite undo the transaction by itself. The undoing that follows then fails, and a
+    // connection left with it counted as open would refuse every later one.
+    let pool = pool_options::<Sqlite>(1).test_before_acquire(false).after_release(|connection, _| {
+        Box::pin(async {
+            connection.ping().await?;
+            Ok(!connection.is_in_transaction())
+        })
+    });
+    let pool = pool.connect_with(options).await;
     pool.map_err(|source| match DbError::from(source) {
         DbError::Unavailable(source) | DbError::Other(source) => DbError::Open { path: path.to_owned(), source },
         error => error,

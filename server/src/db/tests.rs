@@ -69,6 +69,7 @@ suite! {
     schema::settings_and_identity_are_made_once,
     transactions::what_is_dropped_leaves_nothing,
     transactions::a_cancelled_transaction_leaves_the_writer_usable,
+    transactions::a_transaction_that_the_database_ended_leaves_the_writer_usable,
     transactions::a_failed_statement_is_never_committed_silently,
     transactions::destruction_waits_for_commits,
     transactions::another_process_can_write_beside,

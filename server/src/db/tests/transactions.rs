@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Fresh, add_cache, pack};
 use crate::db::caches::DomainId;
 use crate::db::counters::{self, Counter};
+use crate::db::exec::on_either;
 use crate::db::packs::PackId;
 use crate::db::{self, Db, DbError};
 
@@ -52,6 +53,20 @@ pub(super) async fn a_failed_statement_is_never_committed_silently(fresh: Fresh)
     let committed = tx.commit().await.is_ok();
     let stored = db::packs::lookup(fresh.db.reader().await.unwrap().exec(), PackId(1)).await.unwrap().is_some();
     assert_eq!(committed, stored);
+}
+
+/// As SQLite does by itself when the disk is full.
+pub(super) async fn a_transaction_that_the_database_ended_leaves_the_writer_usable(fresh: Fresh) {
+    let mut tx = fresh.db.commit_tx().await.unwrap();
+    add_cache(&mut tx, "lost", DomainId::SHARED).await;
+    on_either!(tx.exec(), |conn| {
+        sqlx::query("ROLLBACK").execute(conn).await.unwrap();
+    });
+    drop(tx);
+    let mut tx = fresh.db.commit_tx().await.unwrap();
+    add_cache(&mut tx, "kept", DomainId::SHARED).await;
+    tx.commit().await.unwrap();
+    assert_eq!(db::caches::list(fresh.db.reader().await.unwrap().exec()).await.unwrap().len(), 1);
 }
 
 pub(super) async fn destruction_waits_for_commits(fresh: Fresh) {

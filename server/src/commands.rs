@@ -67,7 +67,7 @@ impl Beside {
     async fn open(overrides: &Overrides) -> anyhow::Result<Self> {
         let config = Config::load(overrides)?;
         let sealer = Sealer::for_command(config.server_key_file.as_deref(), &config.data_dir)?;
-        let db = Db::open_existing(&config.database, &config.data_dir).await?;
+        let db = Db::open_existing(&config.database).await?;
         admin::check_server_key(&db, &sealer).await?;
         Ok(Self { config, db, sealer })
     }

@@ -13,6 +13,8 @@ pub use disk_cache::DiskCache;
 pub use error::{FailureKind, ServiceFailure, StorageError, StorageFailure};
 pub use marker::MarkerError;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::config::StorageConfig;
@@ -25,6 +27,9 @@ const PROBE_PREFIX: &str = "snowbank-probe-";
 
 /// Keys that are never used again begin like this: what is kept of them stays true.
 const CACHED: &str = "packs/";
+/// Pauses before a bucket that contradicts what was written is asked again: some services need a moment until every request
+/// sees all of an object.
+const SETTLING: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
 
 /// An object storage.
 #[derive(Debug)]
@@ -81,6 +86,14 @@ impl Storage {
         }
     }
 
+    /// Finds that this storage is `instance`'s, and changes nothing.
+    ///
+    /// # Errors
+    /// [`MarkerError::Foreign`] or [`MarkerError::Missing`] when it is not.
+    pub async fn verify_owner(&self, instance: &Instance) -> Result<(), MarkerError> {
+        marker::verify(self, instance).await
+    }
+
     /// Stores an object; durable when this returns, and not there at all when it fails.
     ///
     /// # Errors
@@ -97,12 +110,20 @@ impl Storage {
     /// # Errors
     /// [`StorageError::NotFound`], or [`StorageError::Short`] when the object ends before.
     pub async fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
-        match &self.0 {
-            Backend::Local(local) => local.get_range(key, offset, len).await,
-            Backend::S3 { s3, cache: Some(cache) } if key.starts_with(CACHED) => {
-                cache.get_range(|offset, len| s3.get_up_to(key, offset, len), key, offset, len).await
+        let (s3, cache) = match &self.0 {
+            Backend::Local(local) => return local.get_range(key, offset, len).await,
+            Backend::S3 { s3, cache } => (s3, cache.as_ref().filter(|_| key.starts_with(CACHED))),
+        };
+        let mut pauses = SETTLING.iter();
+        loop {
+            let result = match cache {
+                Some(cache) => cache.get_range(|offset, len| s3.get_up_to(key, offset, len), key, offset, len).await,
+                None => s3.get_range(key, offset, len).await,
+            };
+            match (&result, pauses.next()) {
+                (Err(StorageError::Short { .. }), Some(pause)) => tokio::time::sleep(*pause).await,
+                _ => return result,
             }
-            Backend::S3 { s3, .. } => s3.get_range(key, offset, len).await,
         }
     }
 

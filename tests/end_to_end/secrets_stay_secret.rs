@@ -73,7 +73,7 @@ fn no_secret_is_in_any_log_error_metric_or_crash() {
     hear("a start with a wrong secret", output.said());
     let wrong = site.database_url("snowbank").replace(postgres::PASSWORD, &format!("{}x", postgres::PASSWORD));
     let output =
-        Server::options().on(&site).env("SNOWBANKD_DATABASE_URL", &wrong).start_in_vain(Duration::from_secs(60));
+        Server::options().on(&site).env("SNOWBANKD_DATABASE_URL", &wrong).start_in_vain(Duration::from_mins(1));
     assert!(output.said().contains("password"), "a wrong password is named: {output}");
     hear("a start with a wrong password", output.said());
     // A config that does not parse, at the line of a secret.

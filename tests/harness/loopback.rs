@@ -180,7 +180,7 @@ impl<T: Unpin> Body for Holding<T> {
     }
 }
 
-/// The same body, read to its end even when its reader has gone away, for at most [`LINGER`] from then: whoever sends a
+/// The same body, read to its end even when its reader has gone away, for at most `LINGER` from then: whoever sends a
 /// large body and is refused early then gets to read the refusal, instead of a reset connection.
 pub fn lingering(body: Incoming) -> AnyBody {
     let hint = body.size_hint();
@@ -222,7 +222,7 @@ impl Body for Piped {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
 

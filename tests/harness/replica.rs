@@ -226,7 +226,8 @@ impl Replica {
     #[must_use]
     pub fn metrics_page(&self) -> String {
         let address = self.metrics.unwrap_or_else(|| panic!("this server has no address for metrics"));
-        let answer = reqwest::blocking::get(format!("http://{address}/metrics")).and_then(|answer| answer.text());
+        let answer =
+            reqwest::blocking::get(format!("http://{address}/metrics")).and_then(reqwest::blocking::Response::text);
         answer.unwrap_or_else(|e| panic!("http://{address}/metrics: {e}"))
     }
 

@@ -1,6 +1,6 @@
 //! An S3 server in the test process, as strict as the strictest service that Snowbank is to work with.
 //!
-//! Objects are files of a folder (`s3s-fs`), signatures are checked (`s3s`), and the layer in [`rules`] refuses what
+//! Objects are files of a folder (`s3s-fs`), signatures are checked (`s3s`), and the layer in `rules` refuses what
 //! Cloudflare R2 or another service refuses: what it lets pass may be relied upon.
 
 mod rules;

@@ -190,7 +190,9 @@ async fn digest(db: &Db, table: &Table, told: &mut (dyn FnMut(Progress) + Send))
         let batch = table.read(db.reader().await?.exec(), last.as_deref()).await?;
         let Some(row) = batch.last() else { return Ok(digest) };
         last = Some(table.key_of(row));
-        batch.iter().for_each(|row| digest.add(row));
+        for row in &batch {
+            digest.add(row);
+        }
         told(Progress { table: table.name, rows: digest.rows });
     }
 }

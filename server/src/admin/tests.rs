@@ -25,7 +25,7 @@ async fn place() -> Place {
     let data_dir = DataDir::create(folder.path()).unwrap();
     let sealer = Sealer::load_or_create(&data_dir).unwrap();
     let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
-    let db = Db::open(&config, folder.path()).await.unwrap();
+    let db = Db::open(&config).await.unwrap();
     Place { _folder: folder, data_dir, sealer, db }
 }
 
@@ -133,7 +133,7 @@ async fn ten_replicas_that_start_together_on_postgresql_make_one_of_each() {
         let (config, path) = (config.clone(), folder.path().join(replica.to_string()));
         starts.spawn(async move {
             let data_dir = DataDir::create(&path).unwrap();
-            let db = Db::open(&config, &path).await.unwrap();
+            let db = Db::open(&config).await.unwrap();
             let started = first_start(&db, &Sealer::new(&[7; 32]), &data_dir, &SET_UP, NOW).await.unwrap();
             assert_eq!(data_dir.root_token().exists(), started.root_token.is_some());
             (db, started)

@@ -249,7 +249,7 @@ fn a_token_is_found_in_bearer_and_basic_and_nowhere_else() {
 async fn a_running_verifier_follows_new_keys_and_revocations() {
     let folder = tempfile::tempdir().unwrap();
     let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("db")));
-    let db = Db::open(&config, folder.path()).await.unwrap();
+    let db = Db::open(&config).await.unwrap();
     let sealer = Sealer::new(&[1; 32]);
     let verifier = Verifier::open(db.clone(), sealer.clone()).await.unwrap();
 

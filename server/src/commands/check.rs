@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
+
 use super::Beside;
 use super::cli::CheckArgs;
 use crate::config::Overrides;
+use crate::db;
 use crate::gc::check::{CheckStats, Checker};
 use crate::pack::{Packs, ReadBudget};
 use crate::serving::NarBody;
@@ -18,6 +21,9 @@ const READ_AHEAD_BYTES: u64 = 24 << 20;
 pub(super) async fn check(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode> {
     let beside = Beside::open(overrides).await?;
     let storage = Arc::new(Storage::attach(&beside.config.storage).await?);
+    // Everything would be missing from another one's storage.
+    let instance = db::instance::lookup(beside.db.reader().await?.exec()).await?;
+    storage.verify_owner(&instance.context("the database has no instance row; start the server once")?).await?;
     let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0);
     let nars = NarBody { db: beside.db.clone(), packs, read_ahead: ReadBudget::new(READ_AHEAD_BYTES) };
     let checker = Checker { db: &beside.db, storage: &storage, nars: &nars, read_data: args.read_data };

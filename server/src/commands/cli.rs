@@ -57,7 +57,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct MigrateDatabaseArgs {
-    /// The database to move from, sqlite:PATH or postgres://USER@HOST/NAME. It is only read; no server may use it.
+    /// The database to move from, `sqlite:PATH` or `postgres://USER@HOST/NAME`. It is only read; no server may use it.
     #[arg(long, value_name = "URL", value_parser = hidden)]
     pub from: Option<SecretString>,
     /// A file of mode 0600 with the address to move from, for one that holds a password.

@@ -28,7 +28,7 @@ pub(super) async fn migrate(overrides: &Overrides, args: MigrateDatabaseArgs) ->
 
     let postgres = &config.database.postgres;
     let source = DatabaseConfig { url: from, postgres: postgres.clone() };
-    let source = Db::open_source(&source, &config.data_dir).await.context("cannot open the database to move from")?;
+    let source = Db::open_source(&source).await.context("cannot open the database to move from")?;
     let target = DatabaseConfig { url: to, postgres: postgres.clone() };
     let target = Db::open_target(&target).await.context("cannot open the database to move to")?;
 
@@ -49,7 +49,9 @@ pub(super) async fn migrate(overrides: &Overrides, args: MigrateDatabaseArgs) ->
     drop(locks);
 
     println!("{:<16} {:>12} {:>12}  {:<16}", "table", "rows from", "rows to", "checksum");
-    compared.iter().for_each(|table| println!("{table}"));
+    for table in &compared {
+        println!("{table}");
+    }
     if !compared.iter().all(Compared::is_equal) {
         eprintln!(
             "snowbankd: error: the databases differ. Empty the one that was moved to, and run the command again; the one \

@@ -43,7 +43,7 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     };
 
     let sealer = Sealer::for_server(config.server_key_file.as_deref(), &data_dir)?;
-    let db = Db::open(&config.database, &config.data_dir).await?;
+    let db = Db::open(&config.database).await?;
     let set_up =
         SetUp { compression_level: config.compression.level, host: config.public_url.as_ref().map(PublicUrl::host) };
     let found = admin::first_start(&db, &sealer, &data_dir, &set_up, unix_now()).await?;

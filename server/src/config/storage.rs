@@ -168,13 +168,12 @@ impl StorageSection {
             Some(_) => {}
         }
         let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_key_byte);
-        if let Some(prefix) = self.prefix.as_deref().map(|prefix| prefix.trim_matches('/')) {
-            if !prefix.is_empty() && !prefix.split('/').all(plain) {
-                return problem(
-                    &["storage", "prefix"],
-                    "is not a key's beginning: letters, digits, `.`, `-` and `_`, with single slashes between",
-                );
-            }
+        let prefix = self.prefix.as_deref().unwrap_or_default().trim_matches('/');
+        if !prefix.is_empty() && !prefix.split('/').all(plain) {
+            return problem(
+                &["storage", "prefix"],
+                "is not a key's beginning: letters, digits, `.`, `-` and `_`, with single slashes between",
+            );
         }
         if let Some(endpoint) = &self.endpoint {
             let uri: Option<axum::http::Uri> = endpoint.parse().ok();

@@ -25,6 +25,9 @@ const SQLITE_CACHE_KIB: u32 = 16 * 1024;
 /// How long a statement waits for another process's lock on SQLite, or for a connection to come free.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Who asks whether the database lives has a limit of their own: one that takes longer is as good as gone.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+
 /// The advisory lock that keeps commits and destructive transactions apart on PostgreSQL ("snowbank" in ASCII).
 const COMMIT_LOCK: i64 = 0x736e_6f77_6261_6e6b;
 
@@ -50,7 +53,7 @@ impl Db {
     ///
     /// # Errors
     /// When it cannot be reached or made, or a newer version has written it ([`DbError::Newer`]).
-    pub async fn open(config: &DatabaseConfig, _data_dir: &Path) -> Result<Self, DbError> {
+    pub async fn open(config: &DatabaseConfig) -> Result<Self, DbError> {
         Self::open_target(config).await?.complete().await
     }
 
@@ -80,8 +83,8 @@ impl Db {
     ///
     /// # Errors
     /// When there is none ([`DbError::Absent`]), or its schema is not this version's.
-    pub async fn open_existing(config: &DatabaseConfig, data_dir: &Path) -> Result<Self, DbError> {
-        Self::attach(config, data_dir).await?.complete().await
+    pub async fn open_existing(config: &DatabaseConfig) -> Result<Self, DbError> {
+        Self::attach(config).await?.complete().await
     }
 
     /// As [`Db::open_existing`], for a database that rows are moved out of: a newer schema, which may have more than this
@@ -89,17 +92,17 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::open_existing`].
-    pub async fn open_source(config: &DatabaseConfig, data_dir: &Path) -> Result<Self, DbError> {
-        let db = Self::open_existing(config, data_dir).await?;
+    pub async fn open_source(config: &DatabaseConfig) -> Result<Self, DbError> {
+        let db = Self::open_existing(config).await?;
         migrate::check_known(db.reader().await?.exec()).await?;
         Ok(db)
     }
 
-    async fn attach(config: &DatabaseConfig, data_dir: &Path) -> Result<Self, DbError> {
+    async fn attach(config: &DatabaseConfig) -> Result<Self, DbError> {
         match &config.url {
             DatabaseUrl::Sqlite(path) => {
                 if !path.exists() {
-                    return Err(DbError::Absent(data_dir.to_owned()));
+                    return Err(DbError::Absent(path.clone()));
                 }
                 let writer = sqlite_writer(path, false).await?;
                 migrate::check(Exec::Sqlite(&mut *writer.acquire().await?)).await?;
@@ -179,13 +182,17 @@ impl Db {
     /// Asks the database for a sign of life.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none within three seconds.
     pub async fn ping(&self) -> Result<(), DbError> {
-        let mut conn = self.reader().await?;
-        on_either!(conn.exec(), |conn| {
-            sqlx::query("SELECT 1 FROM instance").fetch_optional(conn).await?;
-        });
-        Ok(())
+        let answer = async {
+            let mut conn = self.reader().await?;
+            on_either!(conn.exec(), |conn| {
+                sqlx::query("SELECT 1 FROM instance").fetch_optional(conn).await?;
+            });
+            Ok(())
+        };
+        let late = |_| DbError::Busy(sqlx::Error::PoolTimedOut);
+        tokio::time::timeout(SIGN_OF_LIFE, answer).await.map_err(late)?
     }
 
     /// Closes every connection; what waits for one gets an error. SQLite's write-ahead log is folded into its file.

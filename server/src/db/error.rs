@@ -51,7 +51,7 @@ pub enum DbError {
     #[error("{0} is too large a number for the database")]
     TooLarge(u64),
     /// There is no database yet.
-    #[error("there is no Snowbank data in {}. Start `snowbankd` once, or say where it is with --data-dir DIR", .0.display())]
+    #[error("there is no database {}. Start `snowbankd` once, or say where its data is with --data-dir DIR", .0.display())]
     Absent(PathBuf),
     /// A newer version has changed the schema.
     #[error(

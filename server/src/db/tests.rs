@@ -11,7 +11,6 @@ mod schema;
 mod transactions;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 
 use snowbank_core::cache_name::CacheName;
@@ -31,12 +30,11 @@ use crate::config::{DatabaseConfig, DatabaseUrl};
 struct Fresh {
     db: Db,
     config: DatabaseConfig,
-    data_dir: PathBuf,
 }
 
 impl Fresh {
-    async fn open(config: DatabaseConfig, data_dir: PathBuf) -> Self {
-        Self { db: Db::open(&config, &data_dir).await.unwrap(), config, data_dir }
+    async fn open(config: DatabaseConfig) -> Self {
+        Self { db: Db::open(&config).await.unwrap(), config }
     }
 }
 
@@ -54,7 +52,7 @@ macro_rules! suite {
                     let folder = tempfile::tempdir().unwrap();
                     let url = super::DatabaseUrl::Sqlite(folder.path().join("snowbank.db"));
                     let config = super::DatabaseConfig::new(url);
-                    super::$module::$case(super::Fresh::open(config, folder.path().to_owned()).await).await;
+                    super::$module::$case(super::Fresh::open(config).await).await;
                 }
             )+
         }
@@ -92,7 +90,7 @@ async fn every_case_holds_on_postgresql() {
     for (name, case) in CASES {
         println!("case {name}");
         let config = server.config(name).await;
-        case(Fresh::open(config, PathBuf::from("/nonexistent")).await).await;
+        case(Fresh::open(config).await).await;
     }
 }
 

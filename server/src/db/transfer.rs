@@ -183,24 +183,20 @@ impl Value {
 pub type Row = Vec<Value>;
 
 /// How many rows a table has, and BLAKE3 over all of them in the order of their keys.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default, Clone)]
 pub struct Digest {
     /// Rows.
     pub rows: u64,
     hasher: Box<blake3::Hasher>,
 }
 
-impl Default for Digest {
-    fn default() -> Self {
-        Self { rows: 0, hasher: Box::default() }
-    }
-}
-
 impl Digest {
     /// Takes in a row.
     pub fn add(&mut self, row: &[Value]) {
         self.rows += 1;
-        row.iter().for_each(|value| value.hash_into(&mut self.hasher));
+        for value in row {
+            value.hash_into(&mut self.hasher);
+        }
     }
 
     /// The checksum of what was taken in.

@@ -57,7 +57,7 @@ mod tests {
     async fn sums_are_kept_and_the_work_stops_when_it_is_told_to() {
         let folder = tempfile::tempdir().unwrap();
         let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
-        let db = Db::open(&config, folder.path()).await.unwrap();
+        let db = Db::open(&config).await.unwrap();
         let stop = CancellationToken::new();
         let work = tokio::spawn(run(db.clone(), stop.clone()));
         let counted = async {

@@ -184,9 +184,9 @@ async fn load(
     let chunks = read_chunks(&packs, &batch.locations).await?;
     let start = batch.start;
     let pieces = match representation {
-        Representation::Zstd => filled_frames(chunks, batch, permit.as_ref())?,
+        Representation::Zstd => filled_frames(chunks, &batch, permit.as_ref())?,
         Representation::Raw => {
-            let raw = tokio::task::spawn_blocking(move || raw_bytes(chunks, batch));
+            let raw = tokio::task::spawn_blocking(move || raw_bytes(chunks, &batch));
             let raw = raw.await.map_err(|_| ServeError::Stopped)??;
             VecDeque::from([Piece::bytes(raw, permit)])
         }
@@ -215,7 +215,7 @@ impl<T: AsRef<[u8]> + Send + 'static> Piece<T> {
 /// The frames with their slots filled: what the client gets, without decompressing or copying anything.
 fn filled_frames(
     chunks: Vec<StoredChunk>,
-    batch: Batch,
+    batch: &Batch,
     permit: Option<&Arc<ReadPermit>>,
 ) -> Result<VecDeque<Bytes>, ServeError> {
     let mut pieces = VecDeque::with_capacity(chunks.len());
@@ -226,7 +226,7 @@ fn filled_frames(
     Ok(pieces)
 }
 
-fn raw_bytes(chunks: Vec<StoredChunk>, batch: Batch) -> Result<Vec<u8>, ServeError> {
+fn raw_bytes(chunks: Vec<StoredChunk>, batch: &Batch) -> Result<Vec<u8>, ServeError> {
     let mut out = Vec::with_capacity(batch.entries.iter().map(|entry| entry.raw_len as usize).sum());
     let mut decoder = FrameDecoder::new();
     each_filled(chunks, batch, |entry, chunk| Ok(decoder.decode_into(&chunk.frame, entry.raw_len, &mut out)?))?;
@@ -235,7 +235,7 @@ fn raw_bytes(chunks: Vec<StoredChunk>, batch: Batch) -> Result<Vec<u8>, ServeErr
 
 fn each_filled(
     chunks: Vec<StoredChunk>,
-    batch: Batch,
+    batch: &Batch,
     mut visit: impl FnMut(&SegmentEntry, StoredChunk) -> Result<(), ServeError>,
 ) -> Result<(), ServeError> {
     let mut values = batch.values.as_slice();

@@ -107,10 +107,12 @@ impl DiskCache {
             let (there, claim, others) = self.shared.sort(key, &missing);
             let others_ids: Vec<BlockId> = others.iter().map(|number| BlockId::of(key, *number)).collect();
             let shared = Arc::clone(&self.shared);
-            let read = blocking(key, move || there.into_iter().map(|(number, id)| (number, shared.read(id))).collect());
+            let read = blocking(key, move || {
+                there.into_iter().map(|(number, id)| (number, shared.read(id))).collect::<Vec<_>>()
+            });
             let claim = Arc::new(claim);
             let fetched = try_join_all(runs(&claim.numbers).map(|run| fetch_and_store(&fetch, &claim, run)));
-            let (read, fetched): (Vec<(u64, Option<Vec<u8>>)>, _) = try_join(read, fetched).await?;
+            let (read, fetched) = try_join(read, fetched).await?;
             drop(claim);
 
             missing = others;
@@ -119,12 +121,11 @@ impl DiskCache {
             }
             for (number, bytes) in read {
                 // A block that ends too early is not believed: perhaps the storage's answer was cut off then.
-                match bytes.filter(|bytes| wanted.is_covered(number, bytes.len())) {
-                    Some(bytes) => wanted.put(places(&(number..number + 1)), bytes)?,
-                    None => {
-                        self.shared.lock().index.remove(BlockId::of(key, number));
-                        missing.push(number);
-                    }
+                if let Some(bytes) = bytes.filter(|bytes| wanted.is_covered(number, bytes.len())) {
+                    wanted.put(places(&(number..number + 1)), bytes)?;
+                } else {
+                    self.shared.lock().index.remove(BlockId::of(key, number));
+                    missing.push(number);
                 }
             }
             if missing.is_empty() {

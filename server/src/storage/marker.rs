@@ -1,5 +1,7 @@
 //! The object that says whose storage this is (C3), so that a staging server does not collect production's objects.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,9 @@ use crate::db::instance::Instance;
 
 /// The marker's key.
 pub(super) const KEY: &str = "snowbank-instance";
+
+/// How long another replica's marker may be seen in part, on a storage whose objects grow while they are written.
+const WRITING: Duration = Duration::from_secs(3);
 
 /// More replicas than ever start at the same moment.
 const MOST_TRIALS: usize = 1000;
@@ -41,6 +46,11 @@ pub enum MarkerError {
         "the storage is not empty (it has `{0}`) and is not marked as a Snowbank's. Give it an empty folder or prefix of its own"
     )]
     Unmarked(String),
+    /// It has no marker.
+    #[error(
+        "the storage has no marker object `{KEY}`, so it is not the one of this database, or a part of it was deleted. Check          `[storage]`; a server that starts marks an empty storage as its own"
+    )]
+    Missing,
     /// The marker is not readable as one.
     #[error("the storage's marker object `{KEY}` is damaged; restore it from a backup of the storage")]
     Damaged,
@@ -49,31 +59,41 @@ pub enum MarkerError {
     Storage(#[from] StorageError),
 }
 
+/// Marks an empty storage as `instance`'s, or finds that it is.
 pub(super) async fn claim(storage: &Storage, instance: &Instance) -> Result<(), MarkerError> {
-    match storage.get(KEY).await {
-        Ok(bytes) => {
-            let found: Marker = serde_json::from_slice(&bytes).map_err(|_| MarkerError::Damaged)?;
-            if found.instance == instance.id && found.epoch == instance.epoch {
-                return Ok(());
-            }
-            Err(MarkerError::Foreign {
-                theirs: found.instance,
-                their_epoch: found.epoch,
-                ours: instance.id.clone(),
-                our_epoch: instance.epoch,
-            })
+    let until = Instant::now() + WRITING;
+    loop {
+        match verify(storage, instance).await {
+            Err(MarkerError::Missing) => break,
+            Err(MarkerError::Damaged) if Instant::now() < until => tokio::time::sleep(WRITING / 20).await,
+            result => return result,
         }
-        Err(StorageError::NotFound { .. }) => {
-            // Other replicas may be trying the storage at this moment, or have marked it as theirs and ours just now.
-            let found = storage.list("", None, MOST_TRIALS).await?;
-            if let Some(key) = found.into_iter().find(|key| !key.starts_with(PROBE_PREFIX) && key != KEY) {
-                return Err(MarkerError::Unmarked(key));
-            }
-            let marker = Marker { instance: instance.id.clone(), epoch: instance.epoch };
-            // A struct of a string and a number always becomes JSON.
-            let bytes = serde_json::to_vec(&marker).map_err(|_| MarkerError::Damaged)?;
-            Ok(storage.put(KEY, Bytes::from(bytes)).await?)
-        }
-        Err(error) => Err(error.into()),
     }
+    // Other replicas may be trying the storage at this moment, or have marked it as theirs and ours just now.
+    let found = storage.list("", None, MOST_TRIALS).await?;
+    if let Some(key) = found.into_iter().find(|key| !key.starts_with(PROBE_PREFIX) && key != KEY) {
+        return Err(MarkerError::Unmarked(key));
+    }
+    let marker = Marker { instance: instance.id.clone(), epoch: instance.epoch };
+    // A struct of a string and a number always becomes JSON.
+    let bytes = serde_json::to_vec(&marker).map_err(|_| MarkerError::Damaged)?;
+    Ok(storage.put(KEY, Bytes::from(bytes)).await?)
+}
+
+/// Finds that the storage is `instance`'s.
+pub(super) async fn verify(storage: &Storage, instance: &Instance) -> Result<(), MarkerError> {
+    let bytes = match storage.get(KEY).await {
+        Err(StorageError::NotFound { .. }) => return Err(MarkerError::Missing),
+        result => result?,
+    };
+    let found: Marker = serde_json::from_slice(&bytes).map_err(|_| MarkerError::Damaged)?;
+    if found.instance == instance.id && found.epoch == instance.epoch {
+        return Ok(());
+    }
+    Err(MarkerError::Foreign {
+        theirs: found.instance,
+        their_epoch: found.epoch,
+        ours: instance.id.clone(),
+        our_epoch: instance.epoch,
+    })
 }

@@ -1,7 +1,7 @@
 //! Objects in a bucket of an S3-compatible service.
 //!
 //! Only what every such service does alike is relied on: single PUTs with a length and a signed hash, ranged GETs, HEAD,
-//! DELETE, and ListObjectsV2 by its own continuation. No conditional request, no checksum extension, no ETag, no multipart
+//! DELETE, and `ListObjectsV2` by its own continuation. No conditional request, no checksum extension, no `ETag`, no multipart
 //! upload. Keys are random and never used again, so that a PUT that is sent twice writes the same bytes twice.
 //!
 //! A PUT is durable when the service acknowledges it. A call is tried again while that makes sense (`calls`).
@@ -68,6 +68,7 @@ impl S3 {
             .await
     }
 
+    /// Exactly `len` bytes from `offset` on.
     pub(super) async fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
         let bytes = self.get_up_to(key, offset, len).await?;
         if bytes.len() as u64 == len {

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// A path of its own for each client: noise, and every fourth megabyte text.
 fn add(store: &NixStore, number: u64, mebibytes: u64) -> anyhow::Result<String> {
     let scratch = Scratch::new("pusher");
-    let name = scratch.join(&format!("pusher-{number}"));
+    let name = scratch.join(format!("pusher-{number}"));
     let mut file = File::create(&name).with_context(|| name.display().to_string())?;
     let mut random = Random::fixed(100 + number);
     for megabyte in 0..mebibytes {

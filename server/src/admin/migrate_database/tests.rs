@@ -24,7 +24,7 @@ fn sqlite(folder: &Path, name: &str) -> DatabaseConfig {
 
 /// A database after its first start, with rows in every large table and more bytes of manifests than a batch holds.
 async fn filled(folder: &Path) -> Db {
-    let db = Db::open(&sqlite(folder, "source.db"), folder).await.unwrap();
+    let db = Db::open(&sqlite(folder, "source.db")).await.unwrap();
     let data_dir = DataDir::create(folder).unwrap();
     let set_up = SetUp { compression_level: 3, host: None };
     first_start(&db, &Sealer::new(&[1; 32]), &data_dir, &set_up, 1_000).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_snowbank_moves_to_postgresql_and_back() {
     assert_eq!(different(&compared), [""; 0]);
     assert_eq!(compared.iter().find(|table| table.table == "chunks").unwrap().target.rows, CHUNKS);
     assert_eq!(plan(&source, &target).await.unwrap(), Plan::Compare);
-    let opened = Db::open(&config, folder.path()).await.unwrap();
+    let opened = Db::open(&config).await.unwrap();
     let mut conn = opened.reader().await.unwrap();
     assert!(caches::lookup(conn.exec(), &"main".parse().unwrap()).await.unwrap().is_some());
     drop(conn);
@@ -125,10 +125,10 @@ async fn a_move_that_was_cut_off_goes_on_where_it_stopped() {
             _ = stopped.recv() => {}
             result = copy(&source, &target, &mut told) => result.unwrap(),
         }
-        assert!(matches!(Db::open(&config, folder.path()).await, Err(DbError::Moving)), "no server takes half of it");
+        assert!(matches!(Db::open(&config).await, Err(DbError::Moving)), "no server takes half of it");
         assert_eq!(plan(&source, &target).await.unwrap(), Plan::Resume);
         assert_eq!(different(&moved(&source, &target).await), [""; 0]);
-        Db::open(&config, folder.path()).await.unwrap();
+        Db::open(&config).await.unwrap();
     }
 }
 
@@ -149,7 +149,7 @@ async fn a_target_that_is_somebody_elses_is_refused() {
 #[tokio::test]
 async fn every_table_and_column_of_the_schema_is_moved() {
     let folder = tempfile::tempdir().unwrap();
-    let db = Db::open(&sqlite(folder.path(), "db"), folder.path()).await.unwrap();
+    let db = Db::open(&sqlite(folder.path(), "db")).await.unwrap();
     let mut conn = db.reader().await.unwrap();
     assert_eq!(transfer::unknown_columns(conn.exec()).await.unwrap(), Vec::<String>::new());
 }

@@ -86,7 +86,7 @@ async fn what_keeps_a_server_from_its_database_is_said_with_what_to_do() {
         (format!("{there}&sslmode=nonsense"), ["cannot be understood", "%2F"]),
     ] {
         let config = DatabaseConfig::new(DatabaseUrl::Postgres(SecretString::new(address)));
-        let opened = tokio::time::timeout(Duration::from_secs(15), Db::open(&config, "/nonexistent".as_ref())).await;
+        let opened = tokio::time::timeout(Duration::from_secs(15), Db::open(&config)).await;
         let message = opened.expect("it is given up in time").unwrap_err().to_string();
         for part in parts {
             assert!(message.contains(part), "`{part}` is not in: {message}");
@@ -103,7 +103,7 @@ async fn a_database_that_cannot_be_set_up_says_why() {
     let guest = address(&config).replace("postgres@", "guest@");
     let open = async |address: &str| {
         let config = DatabaseConfig::new(DatabaseUrl::Postgres(SecretString::new(address)));
-        Db::open(&config, "/nonexistent".as_ref()).await.unwrap_err().to_string()
+        Db::open(&config).await.unwrap_err().to_string()
     };
     let message = open(&guest).await;
     assert!(message.contains("`guest`") && message.contains("GRANT CREATE"), "{message}");
@@ -113,7 +113,7 @@ async fn a_database_that_cannot_be_set_up_says_why() {
 }
 
 async fn open(config: &DatabaseConfig) -> Db {
-    Db::open(config, "/nonexistent".as_ref()).await.unwrap()
+    Db::open(config).await.unwrap()
 }
 
 fn address(config: &DatabaseConfig) -> String {

@@ -15,7 +15,7 @@ pub(super) async fn opening_again_changes_nothing(fresh: Fresh) {
     tx.commit().await.unwrap();
     fresh.db.close().await;
 
-    let again = Db::open(&fresh.config, &fresh.data_dir).await.unwrap();
+    let again = Db::open(&fresh.config).await.unwrap();
     again.ping().await.unwrap();
     let mut tx = again.commit_tx().await.unwrap();
     assert_eq!(counters::reserve(tx.exec(), counters::Counter::Chunk, 1).await.unwrap(), 11);
@@ -59,9 +59,7 @@ async fn add_step(db: &Db, version: i64) {
 pub(super) async fn a_newer_schema_is_refused_when_it_says_so(fresh: Fresh) {
     add_step(&fresh.db, 999).await;
     demand(&fresh.db, "999").await;
-    for opened in
-        [Db::open(&fresh.config, &fresh.data_dir).await, Db::open_existing(&fresh.config, &fresh.data_dir).await]
-    {
+    for opened in [Db::open(&fresh.config).await, Db::open_existing(&fresh.config).await] {
         let error = opened.unwrap_err();
         assert!(matches!(error, DbError::Newer { found: 999, .. }), "{error}");
         assert!(error.to_string().contains("newer version"), "{error}");
@@ -74,18 +72,18 @@ pub(super) async fn a_newer_schema_that_expands_is_worked_with(fresh: Fresh) {
         if let Some(oldest) = oldest {
             demand(&fresh.db, oldest).await;
         }
-        Db::open(&fresh.config, &fresh.data_dir).await.unwrap().ping().await.unwrap();
-        Db::open_existing(&fresh.config, &fresh.data_dir).await.unwrap();
+        Db::open(&fresh.config).await.unwrap().ping().await.unwrap();
+        Db::open_existing(&fresh.config).await.unwrap();
     }
     demand(&fresh.db, "soon").await;
-    let error = Db::open(&fresh.config, &fresh.data_dir).await.unwrap_err();
+    let error = Db::open(&fresh.config).await.unwrap_err();
     assert!(matches!(error, DbError::Corrupt(_)), "{error}");
 }
 
 pub(super) async fn a_command_does_not_upgrade(fresh: Fresh) {
-    assert!(Db::open_existing(&fresh.config, &fresh.data_dir).await.is_ok());
+    assert!(Db::open_existing(&fresh.config).await.is_ok());
     pretend_step(&fresh.db, 0).await;
-    let error = Db::open_existing(&fresh.config, &fresh.data_dir).await.unwrap_err();
+    let error = Db::open_existing(&fresh.config).await.unwrap_err();
     assert!(matches!(error, DbError::Older(_)), "{error}");
 }
 
@@ -111,7 +109,7 @@ async fn a_file_that_cannot_be_a_database_is_named() {
     let text = folder.path().join("text");
     std::fs::write(&text, "no database at all, but long enough to be taken for the head of one".repeat(100)).unwrap();
     for path in [folder.path().join("absent/snowbank.db"), folder.path().to_owned(), text] {
-        let message = Db::open(&sqlite(&path), folder.path()).await.unwrap_err().to_string();
+        let message = Db::open(&sqlite(&path)).await.unwrap_err().to_string();
         assert!(message.contains(path.to_str().unwrap()), "{message}");
     }
 }
@@ -120,12 +118,12 @@ async fn a_file_that_cannot_be_a_database_is_named() {
 async fn a_command_does_not_make_a_database() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("snowbank.db");
-    let error = Db::open_existing(&sqlite(&path), folder.path()).await.unwrap_err();
+    let error = Db::open_existing(&sqlite(&path)).await.unwrap_err();
     assert!(matches!(error, DbError::Absent(_)), "{error}");
     assert!(!path.exists());
     // What a server that was killed in its first moment leaves.
     std::fs::write(&path, "").unwrap();
-    let error = Db::open_existing(&sqlite(&path), folder.path()).await.unwrap_err();
+    let error = Db::open_existing(&sqlite(&path)).await.unwrap_err();
     assert!(matches!(error, DbError::Older(_)), "{error}");
-    Db::open(&sqlite(&path), folder.path()).await.unwrap();
+    Db::open(&sqlite(&path)).await.unwrap();
 }

@@ -86,7 +86,7 @@ pub(super) async fn destruction_waits_for_commits(fresh: Fresh) {
 }
 
 pub(super) async fn another_process_can_write_beside(fresh: Fresh) {
-    let beside = Db::open_existing(&fresh.config, &fresh.data_dir).await.unwrap();
+    let beside = Db::open_existing(&fresh.config).await.unwrap();
     let mut held = fresh.db.commit_tx().await.unwrap();
     add_cache(&mut held, "first", DomainId::SHARED).await;
     let waiting = tokio::spawn(async move {

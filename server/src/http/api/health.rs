@@ -6,16 +6,13 @@ use axum::extract::State;
 
 use super::super::error::ApiError;
 use crate::app::App;
-use crate::db;
 
 pub(in crate::http) async fn healthz() -> &'static str {
     "ok\n"
 }
 
 pub(in crate::http) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
-    let mut conn = app.db.reader().await?;
-    db::caches::list(conn.exec()).await?;
-    drop(conn);
+    app.db.ping().await?;
     app.storage.health().await?;
     Ok("ready\n")
 }

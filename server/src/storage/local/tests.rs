@@ -165,13 +165,16 @@ fn instance(id: &str, epoch: u64) -> Instance {
 async fn a_storage_belongs_to_one_instance_and_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path()).await;
+    assert!(matches!(storage.verify_owner(&instance("a", 1)).await, Err(MarkerError::Missing)));
     storage.claim(&instance("a", 1)).await.unwrap();
     storage.put("packs/aa/one", object(b"x")).await.unwrap();
     storage.claim(&instance("a", 1)).await.unwrap();
     for other in [instance("b", 1), instance("a", 2)] {
         let error = storage.claim(&other).await.unwrap_err();
         assert!(matches!(error, MarkerError::Foreign { .. }), "{error}");
+        assert!(matches!(storage.verify_owner(&other).await, Err(MarkerError::Foreign { .. })));
     }
+    storage.verify_owner(&instance("a", 1)).await.unwrap();
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ impl Calls {
                 key: key.to_owned(),
                 source: StorageFailure::Paused(latest),
             })?;
-            let failure = match self.attempt(operation, bytes, attempt()).await {
+            let failure = match self.attempt(operation, bytes, Box::pin(attempt())).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
@@ -125,7 +125,7 @@ impl Calls {
         }
     }
 
-    /// One attempt, with a place among the requests and room for its body.
+    /// One attempt (boxed by the caller: the SDK's futures are large), with a place among the requests and room for its body.
     async fn attempt<T>(
         &self,
         operation: Operation,

@@ -49,7 +49,7 @@ pub(super) async fn find(
                 return Ok(provider);
             }
             Ok(Err(CredentialsError::CredentialsNotLoaded(_))) => {
-                asked.push(format!("{}: {}", source.name, source.absent))
+                asked.push(format!("{}: {}", source.name, source.absent));
             }
             Ok(Err(error)) => asked.push(format!("{}: {}", source.name, chain(&error))),
             Err(_) => asked.push(format!("{}: no answer within {} s", source.name, PATIENCE.as_secs())),

@@ -30,7 +30,7 @@ where
             let status = raw.status().as_u16();
             let code = error.code().map(str::to_owned);
             let region = header("x-amz-bucket-region").map(|region| format!("; the bucket's region is {region}"));
-            let words = error.message().map_or_else(|| "no message".to_owned(), str::to_owned);
+            let words = error.message().unwrap_or("no message").trim_end_matches('.');
             ServiceFailure {
                 kind: kind_of(status, code.as_deref()),
                 operation,
@@ -92,9 +92,17 @@ fn kind_of(status: u16, code: Option<&str>) -> FailureKind {
         (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" | "StorageCapExceeded")
         | (507, _) => FailureKind::Full,
         (_, "InvalidRange") | (416, _) => FailureKind::BeyondEnd,
-        (_, "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable" | "OperationAborted")
-        // A temporary credential that ran out: the next attempt has a new one.
-        | (_, "ExpiredToken" | "TokenRefreshRequired")
+        // The last two: a temporary credential that ran out; the next attempt has a new one.
+        (
+            _,
+            "SlowDown"
+            | "RequestTimeout"
+            | "InternalError"
+            | "ServiceUnavailable"
+            | "OperationAborted"
+            | "ExpiredToken"
+            | "TokenRefreshRequired",
+        )
         | (408 | 409 | 425 | 429, _) => FailureKind::Busy,
         (401 | 403, _) => FailureKind::Denied,
         (404, _) => FailureKind::NotFound,

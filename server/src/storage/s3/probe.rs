@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::super::{FailureKind, PROBE_PREFIX, StorageError, StorageFailure};
+use super::super::{FailureKind, PROBE_PREFIX, SETTLING, StorageError, StorageFailure};
 use super::S3;
 use crate::config::S3Config;
 
@@ -12,14 +12,37 @@ const LEN: u64 = 4096;
 /// A service that is starting as well, beside this server, gets this long to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What one probe ended with, if it failed.
+enum Problem {
+    /// What was read is not what was written.
+    Contradiction(StorageError),
+    Other(StorageError),
+}
+
 /// Proves that the bucket can be used.
 ///
 /// # Errors
 /// [`StorageError::Settings`], which says which step failed and what to do.
 pub(super) async fn probe(s3: &S3, config: &S3Config) -> Result<(), StorageError> {
+    let mut pauses = SETTLING.iter();
+    loop {
+        match once(s3, config).await {
+            Ok(()) => return Ok(()),
+            Err(Problem::Other(error)) => return Err(error),
+            Err(Problem::Contradiction(error)) => {
+                let Some(pause) = pauses.next() else { return Err(error) };
+                tracing::debug!(%error, "the storage is tried again");
+                tokio::time::sleep(*pause).await;
+            }
+        }
+    }
+}
+
+async fn once(s3: &S3, config: &S3Config) -> Result<(), Problem> {
     let mut random = [0; 8];
     // Only the name has to differ from that of a replica that starts at the same moment.
-    getrandom::fill(&mut random).map_err(|error| StorageError::Settings(format!("no random bytes: {error}")))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| Problem::Other(StorageError::Settings(format!("no random bytes: {error}"))))?;
     let key = format!("{PROBE_PREFIX}{:016x}", u64::from_le_bytes(random));
     let object: Bytes = (0..LEN).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
     let explain = |step, error| failed(step, config, error);
@@ -34,23 +57,32 @@ pub(super) async fn probe(s3: &S3, config: &S3Config) -> Result<(), StorageError
             Err(error) => return Err(explain("writing an object", error)),
         }
     }
-    let part = s3.get_range(&key, 1000, 2000).await.map_err(|error| explain("reading a range of an object", error))?;
-    if part != object[1000..3000] {
-        return Err(strange(config, "a range that was read back is not what was written"));
-    }
-    let whole = s3.get(&key).await.map_err(|error| explain("reading an object", error))?;
-    if whole != object {
-        return Err(strange(config, "an object that was read back is not what was written"));
-    }
-    let listed = s3.list(&key, None, 2).await.map_err(|error| explain("listing objects", error))?;
-    if listed != [key.clone()] {
-        return Err(strange(config, "an object that was written is not in the listing"));
-    }
-    s3.delete(&key).await.map_err(|error| explain("deleting an object", error))?;
+    let read = read_back(s3, config, &key, &object).await;
+    let deleted = s3.delete(&key).await.map_err(|error| explain("deleting an object", error));
+    read?;
+    deleted?;
     match s3.len(&key).await.map_err(|error| explain("looking for an object that was deleted", error))? {
         None => Ok(()),
         Some(_) => Err(strange(config, "an object that was deleted is still there")),
     }
+}
+
+/// Reads and lists `object`, which was written just now.
+async fn read_back(s3: &S3, config: &S3Config, key: &str, object: &Bytes) -> Result<(), Problem> {
+    let explain = |step, error| failed(step, config, error);
+    let part = s3.get_range(key, 1000, 2000).await.map_err(|error| explain("reading a range of an object", error))?;
+    if part != object[1000..3000] {
+        return Err(strange(config, "a range that was read back is not what was written"));
+    }
+    let whole = s3.get(key).await.map_err(|error| explain("reading an object", error))?;
+    if whole[..] != object[..] {
+        return Err(strange(config, "an object that was read back is not what was written"));
+    }
+    let listed = s3.list(key, None, 2).await.map_err(|error| explain("listing objects", error))?;
+    if listed != [key] {
+        return Err(strange(config, "an object that was written is not in the listing"));
+    }
+    Ok(())
 }
 
 /// Whether it may be that the service only has not started yet.
@@ -70,7 +102,8 @@ fn place(config: &S3Config) -> String {
     format!("bucket `{}`{below} at {service}", config.bucket)
 }
 
-fn failed(step: &str, config: &S3Config, error: StorageError) -> StorageError {
+fn failed(step: &str, config: &S3Config, error: StorageError) -> Problem {
+    let is_contradiction = matches!(error, StorageError::Short { .. });
     let cause = match error {
         StorageError::Unavailable { source, .. }
         | StorageError::Full { source, .. }
@@ -85,13 +118,15 @@ fn failed(step: &str, config: &S3Config, error: StorageError) -> StorageError {
         StorageError::NotFound { .. } => format!("not found. {}", FailureKind::NoBucket.advice()),
         error => error.to_string(),
     };
-    StorageError::Settings(format!("the storage cannot be used: {step} failed in {}: {cause}", place(config)))
+    let error =
+        StorageError::Settings(format!("the storage cannot be used: {step} failed in {}: {cause}", place(config)));
+    if is_contradiction { Problem::Contradiction(error) } else { Problem::Other(error) }
 }
 
-fn strange(config: &S3Config, what: &str) -> StorageError {
-    StorageError::Settings(format!(
+fn strange(config: &S3Config, what: &str) -> Problem {
+    Problem::Contradiction(StorageError::Settings(format!(
         "the storage cannot be used: {what}, in {}. It does not keep objects as it should; a proxy or a cache in between may \
          be the cause",
         place(config)
-    ))
+    )))
 }

@@ -23,7 +23,7 @@ pub use error::ConfigError;
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
-pub use secret::SecretString;
+pub use secret::{SecretFileError, SecretString, read_secret_file};
 pub use server::{PublicUrl, default_data_dir};
 pub use storage::{CredentialsConfig, FixedCredentials, S3Config, StorageConfig};
 pub use storage_cache::CacheConfig;

@@ -1,6 +1,6 @@
 //! The data folder, and the secrets in it.
 //!
-//! Invariants: a secret file has mode 0600 and is refused with any other that lets someone else read it; secrets in the
+//! Invariants: a secret file is made with mode 0600, and refused when everyone can read it or a group write it; secrets in the
 //! database are sealed with the key in `server-key`, bound to what they are for, so that a copy of the database is no copy
 //! of the keys; no secret is ever part of an error, of a log line or of a `Debug` text.
 
@@ -9,10 +9,10 @@ mod error;
 mod file;
 mod sealer;
 
-pub use crate::config::SecretString;
+pub use crate::config::{SecretString, read_secret_file};
 pub use data_dir::{DataDir, DataDirLock};
 pub use error::SecretError;
-pub use file::{read_secret_file, write_secret_file};
+pub use file::write_secret_file;
 pub use sealer::Sealer;
 
 /// Random bytes from the system.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::Problem;
-use super::{ConfigError, Seconds, SecretString, absolute, beside, secret};
+use super::{ConfigError, Seconds, SecretString, absolute, beside, read_secret_file, secret};
 
 const DEFAULT_CONNECTIONS: u32 = 16;
 const DEFAULT_STATEMENT_TIMEOUT: Seconds = Seconds::new(30);
@@ -63,7 +63,7 @@ impl DatabaseSection {
                 .map_err(|problem| ConfigError::Value(format!("SNOWBANKD_DATABASE_URL: {problem}")))?
         } else if let Some(file) = &self.url_file {
             let path = absolute(&beside(config_dir, file))?;
-            let text = secret::read(&path).map_err(|message| wrong(&["database", "url-file"], message))?;
+            let text = read_secret_file(&path).map_err(|error| wrong(&["database", "url-file"], error.to_string()))?;
             DatabaseUrl::try_from(text.expose().to_owned())
                 .map_err(|problem| wrong(&["database", "url-file"], format!("in {}: {problem}", path.display())))?
         } else {
@@ -211,7 +211,7 @@ impl DatabaseUrl {
     /// # Errors
     /// When the file cannot be read, lets others read it, or holds no address.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = secret::read(path).map_err(ConfigError::Value)?;
+        let text = read_secret_file(path).map_err(|error| ConfigError::Value(error.to_string()))?;
         let said = |problem| ConfigError::Value(format!("{}: {problem}", path.display()));
         Self::try_from(text.expose().to_owned()).map_err(said)
     }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
@@ -47,33 +47,57 @@ impl<'de> Deserialize<'de> for SecretString {
     }
 }
 
-/// Reads a secret file, without the white space around the secret. The error is what to tell the operator.
-pub(super) fn read(path: &Path) -> Result<SecretString, String> {
-    let failed = |error: std::io::Error| {
-        format!(
-            "cannot read the secret file {}: {error}. It has to be there and readable for the user that runs this",
-            path.display()
-        )
-    };
+/// Why a secret file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileError {
+    /// It cannot be read.
+    #[error("cannot read the secret file {}: {source}. It has to be there and readable for the user that runs this", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It has nothing in it.
+    #[error("the secret file {} is empty; write the value into it, or restore it from a backup", .0.display())]
+    Empty(PathBuf),
+    /// Everyone can read it, or a group can change it.
+    #[error(
+        "the secret file {} is open to others (mode {mode:04o}). Run: chmod 600 {}, or 640 for a group that may read it",
+        path.display(), path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// Reads a secret file, without the white space around the secret. Its group may read it, nobody else.
+///
+/// # Errors
+/// When it cannot be read, is empty, or is open to others.
+pub fn read_secret_file(path: &Path) -> Result<SecretString, SecretFileError> {
+    let failed = |source| SecretFileError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     if let Some(mode) = exposed(&file.metadata().map_err(failed)?) {
-        let path = path.display();
-        return Err(format!("the secret file {path} can be read by others (mode {mode:04o}). Run: chmod 600 {path}"));
+        return Err(SecretFileError::Exposed { path: path.to_owned(), mode });
     }
     let mut text = Zeroizing::new(String::new());
     file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
     match text.trim() {
-        "" => Err(format!("the secret file {} is empty; write the value into it", path.display())),
+        "" => Err(SecretFileError::Empty(path.to_owned())),
         secret => Ok(SecretString::new(secret)),
     }
 }
 
-/// The permission bits of a file that others can read.
+/// The permission bits of a file that is open to others.
 pub(super) fn exposed_mode(path: &Path) -> Option<u32> {
     exposed(&std::fs::metadata(path).ok()?)
 }
 
 fn exposed(metadata: &std::fs::Metadata) -> Option<u32> {
     let mode = metadata.permissions().mode() & 0o7777;
-    (metadata.is_file() && mode & 0o077 != 0).then_some(mode)
+    (metadata.is_file() && mode & 0o027 != 0).then_some(mode)
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::config::SecretFileError;
+
 /// Why a secret, or the folder for secrets, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
@@ -34,14 +36,9 @@ pub enum SecretError {
     /// Another server uses the data folder.
     #[error("another snowbankd is serving from {}. Stop it, or choose another data folder with --data-dir DIR", .0.display())]
     InUse(PathBuf),
-    /// A secret file cannot be read.
-    #[error("cannot read the secret file {}: {source}. It has to be there and readable for the user that runs this", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// A secret file cannot be used.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
     /// A secret file cannot be written.
     #[error("cannot write the secret file {}: {source}", path.display())]
     Write {
@@ -49,17 +46,6 @@ pub enum SecretError {
         path: PathBuf,
         /// Why.
         source: io::Error,
-    },
-    /// A secret file has nothing in it.
-    #[error("the secret file {} is empty. Restore it from a backup", .0.display())]
-    Empty(PathBuf),
-    /// Others can read a secret file.
-    #[error("the secret file {} can be read by others (mode {mode:04o}). Run: chmod 600 {}", path.display(), path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
     },
     /// The server key that the settings name is not there.
     #[error(

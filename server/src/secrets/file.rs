@@ -1,35 +1,11 @@
-//! Secret files: mode 0600, one secret each, white space around it ignored.
+//! Writing secret files: mode 0600, one secret each.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use zeroize::Zeroizing;
-
 use super::{SecretError, SecretString};
-
-/// Longer than any secret that belongs into such a file.
-const MAX_BYTES: u64 = 64 * 1024;
-
-/// Reads a secret file, without the white space around the secret.
-///
-/// # Errors
-/// When it cannot be read, is empty, or lets others read it.
-pub fn read_secret_file(path: &Path) -> Result<SecretString, SecretError> {
-    let failed = |source| SecretError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(SecretError::Exposed { path: path.to_owned(), mode });
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
-    match text.trim() {
-        "" => Err(SecretError::Empty(path.to_owned())),
-        secret => Ok(SecretString::new(secret)),
-    }
-}
 
 /// Writes a secret and a line end to a file of mode 0600: whole or not at all, and durably. What was there is replaced.
 ///

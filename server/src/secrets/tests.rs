@@ -7,6 +7,7 @@ use std::path::Path;
 use snowbank_core::signing::SecretKey;
 
 use super::*;
+use crate::config::SecretFileError;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -72,18 +73,22 @@ fn a_secret_file_is_private_and_read_without_white_space() {
 fn what_is_wrong_with_a_secret_file_is_said_without_the_secret() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
-    let said = |error: SecretError| {
+    let said = |error: SecretFileError| {
         let message = error.to_string();
         assert!(message.contains(path.to_str().unwrap()), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
         message
     };
-    assert!(matches!(read_secret_file(&path), Err(SecretError::Read { .. })));
+    assert!(matches!(read_secret_file(&path), Err(SecretFileError::Read { .. })));
     write_secret_file(&path, &SecretString::new(" ")).unwrap();
     assert!(said(read_secret_file(&path).unwrap_err()).contains("empty"));
     write_secret_file(&path, &SecretString::new("hunter2")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(said(read_secret_file(&path).unwrap_err()).contains("chmod 600"));
+    for open in [0o644, 0o604, 0o660] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
+        assert!(said(read_secret_file(&path).unwrap_err()).contains("chmod 600"));
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+    assert_eq!(read_secret_file(&path).unwrap().expose(), "hunter2", "its group may read it");
     fs::remove_file(&path).unwrap();
     symlink("/nonexistent", &path).unwrap();
     said(read_secret_file(&path).unwrap_err());

@@ -83,8 +83,8 @@ fn a_missing_empty_or_readable_secret_file_is_named() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     assert_refused(&text, &["is empty"]);
     fs::write(&file, URL).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-    assert_refused(&text, &["0640", "chmod 600"]);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_refused(&text, &["0644", "chmod 600"]);
 }
 
 #[test]

@@ -117,6 +117,14 @@ impl FromStr for PackKey {
     }
 }
 
+/// Changes the key that a whole pack was written for, as if it had been written for `key`.
+///
+/// # Errors
+/// [`PackError`] when these bytes are no pack; they are unchanged then.
+pub fn rekey(pack: &mut [u8], key: PackKey) -> Result<(), PackError> {
+    index::rekey(pack, key)
+}
+
 /// Writes one pack in memory.
 #[derive(Debug)]
 pub struct PackWriter {

@@ -11,7 +11,7 @@ use crate::http::Budgets;
 use crate::ingest::{Ingest, IngestLimits};
 use crate::pack::{Packs, ReadBudget};
 use crate::secrets::Sealer;
-use crate::serving::{NarBody, Narinfos};
+use crate::serving::{Lookups, NarBody, Narinfos};
 use crate::storage::Storage;
 use snowbank_core::cut::CutParams;
 
@@ -42,7 +42,8 @@ pub struct App {
 
 impl App {
     /// Puts the parts together. `[limits] memory` is shared out here, and nowhere else: half to request bodies, an
-    /// eighth to packs that were just written, an eighth to reading them back, a quarter to read-ahead.
+    /// eighth to packs that were just written, an eighth to reading them back, a quarter to read-ahead. A storage over the
+    /// network gets a twelfth for blocks of packs, out of what is the request bodies' otherwise.
     ///
     /// # Errors
     /// When the settings in the database cannot be read.
@@ -55,21 +56,23 @@ impl App {
     ) -> anyhow::Result<Self> {
         let memory = config.limits.memory.bytes();
         let storage = Arc::new(storage);
-        let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 8);
+        let blocks = if storage.is_far() { memory / 12 } else { 0 };
+        let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 8, blocks);
         let limits = IngestLimits {
             verify_threads: config.limits.effective_verify_threads(),
             commit_raw_bytes: config.limits.max_nar_size.bytes(),
             read_back: memory / 8,
         };
+        let lookups = Lookups::new(&db);
         let mut conn = db.reader().await?;
         let cut = cut_params(conn.exec()).await?.unwrap_or(CutParams::DEFAULT);
         drop(conn);
         Ok(Self {
             directory: Directory::new(db.clone(), sealer),
             ingest: Ingest::new(db.clone(), packs.clone(), limits),
-            narinfos: Narinfos::new(db.clone()),
-            nars: NarBody { db: db.clone(), packs, read_ahead: ReadBudget::new(memory / 4) },
-            budgets: Budgets::new(memory / 2),
+            narinfos: Narinfos::new(lookups.clone()),
+            nars: NarBody { db: db.clone(), lookups, packs, read_ahead: ReadBudget::new(memory / 4) },
+            budgets: Budgets::new(memory / 2 - blocks),
             config,
             db,
             storage,

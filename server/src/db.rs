@@ -26,6 +26,7 @@ mod connect;
 mod convert;
 mod error;
 mod exec;
+mod gather;
 mod migrate;
 mod postgres;
 mod tx;
@@ -33,6 +34,7 @@ mod tx;
 pub use connect::Db;
 pub use error::DbError;
 pub use exec::Exec;
+pub use gather::Gather;
 pub use tx::{Conn, Tx};
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod body;
 mod budget;
 mod drain;
 mod error;
+mod front;
 mod metrics;
 mod ndjson;
 mod nix;

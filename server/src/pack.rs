@@ -3,6 +3,7 @@
 //! Invariant: a pack object never changes and its key is never used again, so a range of it may be cached for ever.
 //! This layer knows where bytes lie; what they mean to a NAR is `ingest`'s and `serving`'s business.
 
+mod blocks;
 mod budget;
 mod ids;
 mod read;

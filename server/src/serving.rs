@@ -3,11 +3,13 @@
 //! Nothing here writes to the database (R2). A NAR goes out as the stored frames, slots filled with the path's own hashes:
 //! nothing is decompressed unless the raw stream is asked for, and the length is known before the first byte.
 
+mod lookups;
 mod nar;
 mod narinfo;
 mod range;
 mod source;
 
-pub use nar::{NarBody, Representation, ServeError, nar_stream};
+pub use lookups::Lookups;
+pub use nar::{NarBody, Representation, SMALL_NAR_BYTES, ServeError, nar_stream, small_nar};
 pub use narinfo::{Narinfos, RenderedNarinfo, nix_cache_info};
 pub use range::{RangeRequest, parse_range};

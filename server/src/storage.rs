@@ -105,6 +105,21 @@ impl Storage {
         }
     }
 
+    /// Stores an object under a key of its own. `next` gives key and object for each attempt; the last ones that it gave are
+    /// those that are durable when this returns. What other attempts left is nobody's.
+    ///
+    /// # Errors
+    /// As [`Storage::put`].
+    pub async fn put_new(&self, mut next: impl FnMut() -> (String, Bytes)) -> Result<(), StorageError> {
+        match &self.0 {
+            Backend::Local(local) => {
+                let (key, object) = next();
+                local.put(&key, object).await
+            }
+            Backend::S3 { s3, .. } => s3.put_new(next).await,
+        }
+    }
+
     /// Reads `len` bytes from `offset` on, exactly.
     ///
     /// # Errors
@@ -125,6 +140,23 @@ impl Storage {
                 _ => return result,
             }
         }
+    }
+
+    /// Up to `len` bytes from `offset` on; fewer where the object ends.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`], or what the storage said.
+    pub async fn get_up_to(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
+        match &self.0 {
+            Backend::Local(local) => local.get_up_to(key, offset, len).await,
+            Backend::S3 { s3, .. } => s3.get_up_to(key, offset, len).await,
+        }
+    }
+
+    /// Whether every read takes a request over the network.
+    #[must_use]
+    pub fn is_far(&self) -> bool {
+        matches!(self.0, Backend::S3 { cache: None, .. })
     }
 
     /// How many bytes a ranged read may usefully have: where a request takes long, few large ones are better than many.

@@ -3,5 +3,5 @@
 mod log;
 mod metrics;
 
-pub use self::metrics::{Metrics, install_metrics};
+pub use self::metrics::{Metrics, install_metrics, is_counting};
 pub use log::init;

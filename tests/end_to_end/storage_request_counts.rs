@@ -78,3 +78,40 @@ fn a_small_closure_takes_few_requests_each_way() {
     assert!(puts <= 12, "{puts} PUTs");
     assert!(gets <= 200, "{gets} GETs");
 }
+
+/// What a server has counted so far: HTTP requests, transactions, requests to the storage.
+fn work(server: &Server) -> [u64; 4] {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    let count = |counter: &str, labels: &[(&str, &str)]| server.counted(counter, labels).round() as u64;
+    [
+        count("snowbank_http_requests_total", &[]),
+        count("snowbank_database_transactions_total", &[]),
+        count(REQUESTS, &[("operation", "put")]),
+        count(REQUESTS, &[("operation", "get")]),
+    ]
+}
+
+/// Not a bound but the price as it is, in [HTTP requests, transactions, PUTs, GETs]. A change that makes it dearer shows here;
+/// one that makes it cheaper changes these numbers.
+#[test]
+fn the_price_of_pushes_and_pulls_is_known_exactly() {
+    let (site, store) = (Site::of(Kind::Strict), NixStore::new());
+    let server = Server::options().on(&site).replicas(1).start();
+    let client = Client::of(&server, &store);
+    let cost = |what: &str, action: &mut dyn FnMut()| {
+        let before = work(&server);
+        action();
+        let after = work(&server);
+        let cost: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+        eprintln!("{what}: {cost:?}");
+        cost
+    };
+    let tiny = trees::add_tiny(&store, 300, "priced");
+    assert_eq!(cost("300 tiny paths", &mut || drop(client.push(&tiny).success())), [0, 0, 0, 0]);
+    assert_eq!(cost("the same again", &mut || drop(client.push(&tiny).success())), [0, 0, 0, 0]);
+    let large = trees::add_noise(&store, &mut Random::fixed(211), "priced", 20 << 20);
+    assert_eq!(cost("20 MiB of noise", &mut || drop(client.push(&[&large]).success())), [0, 0, 0, 0]);
+    let oracle = Oracle::main(&server);
+    let pull = &mut || drop(oracle.assert_whole(&large));
+    assert_eq!(cost("a pull of that", pull), [0, 0, 0, 0]);
+}

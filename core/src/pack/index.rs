@@ -9,6 +9,11 @@ use crate::frame::ChunkHeader;
 /// Bytes of a table entry before its chunk header.
 const ENTRY_PREFIX_LEN: usize = 8 + 4;
 
+/// Where the key begins in the head, which it ends.
+const KEY_AT: usize = HEAD_LEN - 16;
+/// Where the hash begins in the footer.
+const HASH_AT: usize = 3 * 4;
+
 /// The last [`FOOTER_LEN`] bytes of a pack: where its table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footer {
@@ -168,6 +173,23 @@ pub(super) fn write_end(bytes: &mut Vec<u8>, table: &[u8], records: u32) {
     bytes.extend_from_slice(&hash);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes.extend_from_slice(TAIL_MAGIC);
+}
+
+/// See [`super::rekey`].
+pub(super) fn rekey(pack: &mut [u8], key: PackKey) -> Result<(), PackError> {
+    let (body, end) = pack.split_last_chunk_mut::<FOOTER_LEN>().ok_or(PackError::Truncated("it has no footer"))?;
+    let footer = Footer::parse(end)?;
+    let (records, table) = body
+        .split_at_mut_checked(footer.table_offset as usize)
+        .ok_or(PackError::Truncated("the table lies outside of it"))?;
+    let head = records.first_chunk_mut::<HEAD_LEN>().ok_or(PackError::Truncated("it has no head"))?;
+    if table_hash(head, table) != footer.hash {
+        return Err(PackError::Table);
+    }
+    head[KEY_AT..].copy_from_slice(key.as_bytes());
+    let hash = table_hash(head, table);
+    end[HASH_AT..HASH_AT + hash.len()].copy_from_slice(&hash);
+    Ok(())
 }
 
 fn table_hash(head: &[u8], table: &[u8]) -> [u8; 32] {

@@ -11,6 +11,7 @@ use snowbank_core::{
     },
     pack::{
         FOOTER_LEN, Footer, HEAD_LEN, MAX_PACK_BYTES, PackError, PackIndex, PackKey, PackWriter, Record, RecordSpan,
+        rekey,
     },
     store_path::StorePathHash,
 };
@@ -95,6 +96,26 @@ fn a_pack_takes_no_more_than_its_limit() {
     let bytes = writer.finish();
     assert_eq!(bytes.len(), MAX_PACK_BYTES);
     assert_eq!(PackIndex::parse(&bytes).unwrap().entries.len(), 4);
+}
+
+#[test]
+fn a_pack_with_another_key_is_the_same_pack() {
+    let (bytes, _) = pack(&encoded(54, 5000));
+    let other = PackKey::from_bytes([0x17; 16]);
+    let mut changed = bytes.clone();
+    rekey(&mut changed, other).unwrap();
+    let index = PackIndex::parse(&changed).unwrap();
+    assert_eq!(index, PackIndex { key: other, ..PackIndex::parse(&bytes).unwrap() });
+    rekey(&mut changed, KEY).unwrap();
+    assert_eq!(changed, bytes);
+    for len in 0..bytes.len() {
+        let mut part = bytes[..len].to_vec();
+        assert!(rekey(&mut part, other).is_err());
+        assert_eq!(part, bytes[..len], "what is no pack stays as it is");
+    }
+    let mut damaged = bytes;
+    damaged[HEAD_LEN - 1] ^= 1;
+    assert_eq!(rekey(&mut damaged, other), Err(PackError::Table), "damage is not covered up");
 }
 
 #[test]

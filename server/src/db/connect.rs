@@ -150,7 +150,7 @@ impl Db {
     /// # Errors
     /// As [`Db::reader`].
     pub async fn commit_tx(&self) -> Result<Tx, DbError> {
-        self.begin("SELECT pg_advisory_xact_lock_shared($1)").await
+        self.begin("commit", "SELECT pg_advisory_xact_lock_shared($1)").await
     }
 
     /// A transaction that nothing else writes beside: one that destroys, or sets up.
@@ -158,10 +158,11 @@ impl Db {
     /// # Errors
     /// As [`Db::reader`].
     pub async fn exclusive_tx(&self) -> Result<Tx, DbError> {
-        self.begin("SELECT pg_advisory_xact_lock($1)").await
+        self.begin("exclusive", "SELECT pg_advisory_xact_lock($1)").await
     }
 
-    async fn begin(&self, postgres_lock: &'static str) -> Result<Tx, DbError> {
+    async fn begin(&self, kind: &'static str, postgres_lock: &'static str) -> Result<Tx, DbError> {
+        metrics::counter!("snowbank_database_transactions_total", "kind" => kind).increment(1);
         Ok(Tx(match &self.0 {
             Pools::Sqlite { writer, .. } => TxInner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             Pools::Postgres { pool, asking } => {

@@ -127,19 +127,32 @@ fn store_path(hash: &str, name: &str) -> Result<StorePath, DbError> {
     convert::text("paths.hash, paths.name", &format!("{hash}-{name}"))
 }
 
-/// The cache's path with that hash part.
+/// The cache's paths with these hash parts; what it does not have is not in the result.
 ///
 /// # Errors
 /// As any read.
-pub async fn lookup(exec: Exec<'_>, cache: CacheId, hash: &StorePathHash) -> Result<Option<PathRecord>, DbError> {
-    let row: Option<PathRow> = on_either!(exec, |conn| {
-        sqlx::query_as(select_path!("WHERE p.cache_id = $1 AND p.hash = $2"))
-            .bind(cache.0)
-            .bind(hash.to_string())
-            .fetch_optional(conn)
-            .await?
+pub async fn records(
+    exec: Exec<'_>,
+    cache: CacheId,
+    hashes: &[StorePathHash],
+) -> Result<HashMap<StorePathHash, PathRecord>, DbError> {
+    let mut found = HashMap::with_capacity(hashes.len());
+    on_either!(exec, |conn| {
+        for batch in batch::padded(hashes) {
+            let sql =
+                format!(concat!(select_path!("WHERE p.cache_id = $1 AND p.hash IN "), "({})"), batch.placeholders(2));
+            let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(cache.0);
+            for hash in batch.iter() {
+                query = query.bind(hash.to_string());
+            }
+            let rows: Vec<PathRow> = query.fetch_all(&mut *conn).await?;
+            for row in rows {
+                let record = PathRecord::try_from(row)?;
+                found.insert(record.store_path.hash(), record);
+            }
+        }
     });
-    row.map(PathRecord::try_from).transpose()
+    Ok(found)
 }
 
 /// Which of these hash parts the cache has, and what it has there.
@@ -178,24 +191,57 @@ pub async fn lookup_many(
     Ok(found)
 }
 
-/// The NAR of that hash, if a path of the cache makes it visible.
+/// A NAR that a cache shows, with its manifest where that is short.
+#[derive(Debug, Clone)]
+pub struct VisibleNar {
+    /// The NAR.
+    pub nar: Nar,
+    /// Its only segment, if that is all of the manifest and at most [`SHORT_MANIFEST_BYTES`] long.
+    pub manifest: Option<Vec<u8>>,
+}
+
+/// A manifest that is read along with its NAR's row is at most this long.
+pub const SHORT_MANIFEST_BYTES: i64 = 4096;
+
+/// Those of these NARs that the cache has a path with; one of which the domain only has the chunks does not exist for it.
 ///
 /// # Errors
 /// As any read.
-pub async fn visible_nar(exec: Exec<'_>, cache: CacheId, nar_hash: &NarHash) -> Result<Option<Nar>, DbError> {
-    let row: Option<NarRow> = on_either!(exec, |conn| {
-        sqlx::query_as(concat!(
-            "SELECT ",
-            nar_columns!(),
-            " FROM nars n WHERE n.domain_id = (SELECT domain_id FROM caches WHERE id = $1) AND n.nar_hash = $2 \
-             AND EXISTS (SELECT 1 FROM paths p WHERE p.nar_id = n.id AND p.cache_id = $1)"
-        ))
-        .bind(cache.0)
-        .bind(&nar_hash.as_bytes()[..])
-        .fetch_optional(conn)
-        .await?
+pub async fn visible_nars(
+    exec: Exec<'_>,
+    cache: CacheId,
+    nar_hashes: &[NarHash],
+) -> Result<HashMap<NarHash, VisibleNar>, DbError> {
+    #[derive(FromRow)]
+    struct Row {
+        short: Option<Vec<u8>>,
+        #[sqlx(flatten)]
+        nar: NarRow,
+    }
+    let mut found = HashMap::with_capacity(nar_hashes.len());
+    on_either!(exec, |conn| {
+        for batch in batch::padded(nar_hashes) {
+            let sql = format!(
+                concat!(
+                    "SELECT CASE WHEN n.segment_count = 1 AND length(n.manifest) <= $2 THEN n.manifest END AS short, ",
+                    nar_columns!(),
+                    " FROM nars n WHERE n.domain_id = (SELECT domain_id FROM caches WHERE id = $1) AND n.nar_hash IN ({}) \
+                     AND EXISTS (SELECT 1 FROM paths p WHERE p.nar_id = n.id AND p.cache_id = $1)"
+                ),
+                batch.placeholders(3)
+            );
+            let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(cache.0).bind(SHORT_MANIFEST_BYTES);
+            for hash in batch.iter() {
+                query = query.bind(&hash.as_bytes()[..]);
+            }
+            let rows: Vec<Row> = query.fetch_all(&mut *conn).await?;
+            for row in rows {
+                let nar = Nar::try_from(row.nar)?;
+                found.insert(nar.nar_hash, VisibleNar { nar, manifest: row.short });
+            }
+        }
     });
-    row.map(Nar::try_from).transpose()
+    Ok(found)
 }
 
 /// Makes a path visible.

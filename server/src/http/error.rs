@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use snowbank_core::frame::FrameError;
@@ -86,7 +85,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(ErrorBody::new(self.code, self.message))).into_response();
+        let mut response = self.status.into_response();
+        // `request_id` renders it, once the id is known.
+        response.extensions_mut().insert(ErrorBody::new(self.code, self.message));
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after_seconds {
@@ -219,6 +220,7 @@ impl From<ServeError> for ApiError {
     fn from(error: ServeError) -> Self {
         match error {
             ServeError::Database(error) | ServeError::Read(ReadError::Database(error)) => error.into(),
+            ServeError::Shared(error) => error.into(),
             ServeError::Read(ReadError::Storage(error)) => error.into(),
             error => {
                 tracing::error!(%error, "a NAR could not be served");

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{self, Metrics};
 
 const FOLD_EVERY: Duration = Duration::from_secs(5);
 
@@ -43,21 +43,35 @@ async fn render(State(metrics): State<Metrics>) -> impl IntoResponse {
 /// Counts a request under its route; a path that is none is counted with all others of that kind.
 pub(super) async fn counted(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let method = request.method().clone();
-    let began = Instant::now();
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
-    metrics::histogram!("snowbank_http_request_seconds", "route" => route.clone())
-        .record(began.elapsed().as_secs_f64());
     // A method can be any word: only those that routes have are told apart.
-    let method = match method.as_str() {
+    let method = match request.method().as_str() {
         "GET" => "GET",
         "HEAD" => "HEAD",
         "POST" => "POST",
         _ => "other",
     };
-    let status = response.status().as_str().to_owned();
+    let timer = Timer::start();
+    let response = next.run(request).await;
+    count(route.as_ref().map_or("none", MatchedPath::as_str), method, response.status(), timer);
+    response
+}
+
+/// Time since a request came, if anybody wants to know.
+#[derive(Debug)]
+pub(super) struct Timer(Option<Instant>);
+
+impl Timer {
+    pub(super) fn start() -> Self {
+        Self(telemetry::is_counting().then(Instant::now))
+    }
+}
+
+/// Counts one answer.
+pub(super) fn count(route: &str, method: &'static str, status: StatusCode, timer: Timer) {
+    let Some(began) = timer.0 else { return };
+    let (route, status) = (route.to_owned(), status.as_str().to_owned());
+    metrics::histogram!("snowbank_http_request_seconds", "route" => route.clone())
+        .record(began.elapsed().as_secs_f64());
     metrics::counter!("snowbank_http_requests_total", "route" => route, "method" => method, "status" => status)
         .increment(1);
-    response
 }

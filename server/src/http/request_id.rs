@@ -1,64 +1,88 @@
 //! A request's id: in its log lines, in the response's `x-request-id`, and in error bodies, so that a user's report and the
 //! operator's log meet. A client's own id is not taken over, since it would let one request pass for another in the log.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use axum::body::{Body, to_bytes};
+use axum::Json;
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use snowbank_core::wire::ErrorBody;
-use tracing::Instrument as _;
-
-const LARGEST_ERROR_BYTES: usize = 64 * 1024;
+use tracing::{Instrument as _, Span};
 
 /// Gives the request an id and logs it when its response head is ready.
 pub(super) async fn with_request_id(request: Request, next: Next) -> Response {
-    let id = new_id();
-    let span = tracing::info_span!("request", id, method = %request.method(), path = %request.uri().path());
-    let began = Instant::now();
-    async move {
-        let mut response = next.run(request).await;
-        let status = response.status();
-        if status.is_client_error() || status.is_server_error() {
-            response = name_in_error(response, &id).await;
+    let id = RequestId::new();
+    let span = id.span(request.method(), request.uri());
+    let response = next.run(request).instrument(span.clone()).await;
+    id.put_into(response, &span)
+}
+
+/// The id of a request, and when it came.
+#[derive(Debug)]
+pub(super) struct RequestId {
+    id: String,
+    came: Instant,
+}
+
+impl RequestId {
+    pub(super) fn new() -> Self {
+        Self { id: format!("{:016x}", next_number()), came: Instant::now() }
+    }
+
+    /// What the log says along with each line about the request.
+    pub(super) fn span(&self, method: &Method, uri: &Uri) -> Span {
+        tracing::info_span!("request", id = self.id, %method, path = %uri.path())
+    }
+
+    /// Writes the id into the response, and renders the error that a handler has left in it.
+    pub(super) fn put_into(self, mut response: Response, span: &Span) -> Response {
+        if let Some(mut error) = response.extensions_mut().remove::<ErrorBody>() {
+            error.error.request_id = Some(self.id.clone());
+            let (mut parts, _) = response.into_parts();
+            let rendered = Json(error).into_response();
+            parts.headers.extend(rendered.headers().clone());
+            response = Response::from_parts(parts, rendered.into_body());
         }
-        if let Ok(value) = HeaderValue::from_str(&id) {
+        let (status, micros) = (response.status().as_u16(), self.came.elapsed().as_micros());
+        span.in_scope(|| tracing::debug!(status, micros, "answered"));
+        if let Ok(value) = HeaderValue::try_from(self.id) {
             response.headers_mut().insert("x-request-id", value);
         }
-        let micros = began.elapsed().as_micros();
-        tracing::debug!(status = status.as_u16(), micros, "answered");
         response
     }
-    .instrument(span)
-    .await
 }
 
-/// 64 random bits in hex; a system without randomness gets ids that are all zeros, and still answers.
-fn new_id() -> String {
-    let mut bytes = [0; 8];
-    // Without an id the log is poorer; that is no reason to fail a request.
-    let _ = getrandom::fill(&mut bytes);
-    format!("{:016x}", u64::from_be_bytes(bytes))
-}
-
-/// Writes the id into a JSON error body.
-async fn name_in_error(response: Response, id: &str) -> Response {
-    let is_json = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
-    if !is_json {
-        return response;
-    }
-    let (mut parts, body) = response.into_parts();
-    let bytes = to_bytes(body, LARGEST_ERROR_BYTES).await.unwrap_or_default();
-    let named = serde_json::from_slice::<ErrorBody>(&bytes).ok().and_then(|mut error| {
-        error.error.request_id = Some(id.to_owned());
-        serde_json::to_vec(&error).ok()
+/// Numbers that differ from request to request and from server to server: a counter, mixed with what this process drew at
+/// its start. A system without randomness still gets ids that differ within one process.
+fn next_number() -> u64 {
+    static DRAWN: OnceLock<u64> = OnceLock::new();
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let drawn = *DRAWN.get_or_init(|| {
+        let mut bytes = [0; 8];
+        // Without an id that is unlike other servers' the log is poorer; that is no reason to fail a request.
+        let _ = getrandom::fill(&mut bytes);
+        u64::from_le_bytes(bytes)
     });
-    let bytes = named.unwrap_or_else(|| bytes.to_vec());
-    parts.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(parts, Body::from(bytes))
+    // One-to-one, and neighbours look unlike each other (SplitMix64's finaliser).
+    let mut number = drawn.wrapping_add(COUNTER.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_two_requests_have_one_id() {
+        let ids: HashSet<String> = (0..10_000).map(|_| RequestId::new().id).collect();
+        assert_eq!(ids.len(), 10_000);
+        assert!(ids.iter().all(|id| id.len() == 16));
+    }
 }

@@ -7,13 +7,12 @@ use anyhow::Context as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::routes;
+use super::front::Front;
 use crate::app::App;
 
 /// How long a client may take to send a request's head, and how long an idle connection is kept.
@@ -29,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// None today; the signature leaves room for a listener that breaks.
 pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
     let places = Arc::new(Semaphore::new(app.config.limits.connections));
-    let service = TowerToHyperService::new(routes(Arc::clone(&app)));
+    let front = Front::new(Arc::clone(&app));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -49,7 +48,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationT
             },
         };
         while connections.try_join_next().is_some() {}
-        let connection = connection(&service, stream);
+        let connection = connection(&front, stream);
         let watched = graceful.watch(connection);
         connections.spawn(async move {
             if let Err(error) = watched.await {
@@ -68,9 +67,9 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationT
     Ok(())
 }
 
-type Connection = auto::Connection<'static, TokioIo<TcpStream>, TowerToHyperService<axum::Router>, TokioExecutor>;
+type Connection = auto::Connection<'static, TokioIo<TcpStream>, Front, TokioExecutor>;
 
-fn connection(service: &TowerToHyperService<axum::Router>, stream: TcpStream) -> Connection {
+fn connection(front: &Front, stream: TcpStream) -> Connection {
     if let Err(error) = stream.set_nodelay(true) {
         // Answers are only later for it.
         tracing::debug!(%error, "TCP_NODELAY was refused");
@@ -78,5 +77,5 @@ fn connection(service: &TowerToHyperService<axum::Router>, stream: TcpStream) ->
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT));
-    builder.serve_connection(TokioIo::new(stream), service.clone()).into_owned()
+    builder.serve_connection(TokioIo::new(stream), front.clone()).into_owned()
 }

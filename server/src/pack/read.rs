@@ -93,17 +93,25 @@ async fn read_once(packs: &Packs, locations: &[ChunkLocation]) -> Result<Vec<Sto
     let groups: Vec<Vec<ChunkLocation>> =
         coalesce(locations).into_iter().map(|group| locations[group].to_vec()).collect();
     if let [group] = &groups[..] {
-        return parse(read_range(packs, group).await?, group);
+        return read_group(packs, group).await;
     }
     let chunks = Vec::with_capacity(locations.len());
     stream::iter(groups)
-        .map(|group| async move { parse(read_range(packs, &group).await?, &group) })
+        .map(|group| async move { read_group(packs, &group).await })
         .buffered(READS_AT_ONCE)
         .try_fold(chunks, |mut chunks, group| async move {
             chunks.extend(group);
             Ok(chunks)
         })
         .await
+}
+
+async fn read_group(packs: &Packs, group: &[ChunkLocation]) -> Result<Vec<StoredChunk>, ReadError> {
+    let parsed = parse(read_range(packs, group).await?, group);
+    if let (Err(_), Some(blocks), [first, ..]) = (&parsed, packs.blocks(), group) {
+        blocks.forget(first.pack, &span_of(group)).await;
+    }
+    parsed
 }
 
 /// Checks the records of one range and takes it apart.
@@ -177,6 +185,11 @@ async fn read_range(packs: &Packs, group: &[ChunkLocation]) -> Result<BytesMut, 
         let slice = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
         if let Some(bytes) = slice.and_then(|(start, end)| object.get(start..end)) {
             return Ok(BytesMut::from(bytes));
+        }
+    }
+    if let Some(blocks) = packs.blocks() {
+        if let Some(bytes) = blocks.read(packs.storage(), first.pack, &first.pack_key, &range).await {
+            return Ok(bytes);
         }
     }
     let bytes =

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::frame::ChunkHeader;
-use snowbank_core::pack::{MAX_PACK_BYTES, PackKey, PackWriter, RecordSpan};
+use snowbank_core::pack::{MAX_PACK_BYTES, PackKey, PackWriter, RecordSpan, rekey};
 use thiserror::Error;
 
+use super::blocks::Blocks;
 use super::{ChunkIds, pack_object_key};
 use crate::db::caches::{CacheId, DomainId};
 use crate::db::chunks::NewChunk;
@@ -52,19 +53,22 @@ pub struct Packs {
     storage: Arc<Storage>,
     ids: Arc<ChunkIds>,
     recent: moka::sync::Cache<PackId, Bytes>,
+    blocks: Option<Blocks>,
 }
 
 impl Packs {
-    /// `recent_bytes` bounds the memory that recently written packs may take.
+    /// `recent_bytes` bounds the memory that recently written packs may take, `block_bytes` that of blocks read from a
+    /// storage where each request takes long.
     #[must_use]
-    pub fn new(db: Db, storage: Arc<Storage>, recent_bytes: u64) -> Self {
+    pub fn new(db: Db, storage: Arc<Storage>, recent_bytes: u64, block_bytes: u64) -> Self {
         let recent = moka::sync::Cache::builder()
             .max_capacity(recent_bytes)
             // What was written last is read back next; how often older packs were asked for says nothing.
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
             .build();
-        Self { db, storage, ids: Arc::default(), recent }
+        let blocks = (block_bytes > 0 && storage.is_far()).then(|| Blocks::new(block_bytes));
+        Self { db, storage, ids: Arc::default(), recent, blocks }
     }
 
     pub(super) fn db(&self) -> &Db {
@@ -79,6 +83,10 @@ impl Packs {
     #[must_use]
     pub fn read_window(&self) -> u64 {
         self.storage.read_window()
+    }
+
+    pub(super) fn blocks(&self) -> Option<&Blocks> {
+        self.blocks.as_ref()
     }
 
     pub(super) fn recent(&self, pack: PackId) -> Option<Bytes> {
@@ -98,9 +106,16 @@ impl Packs {
         now: i64,
     ) -> Result<(), PackWriteError> {
         let first_id = self.ids.take(&self.db, count(records.len())).await?.start;
-        let packs = fill_packs(domain, first_id, records)?;
-        for pack in &packs {
-            self.storage.put(&pack_object_key(&pack.key), pack.object.clone()).await?;
+        let mut packs = fill_packs(domain, first_id, records)?;
+        for pack in &mut packs {
+            let mut is_first = true;
+            let attempt = || {
+                if !std::mem::take(&mut is_first) {
+                    pack.rekey();
+                }
+                (pack_object_key(&pack.key), pack.object.clone())
+            };
+            self.storage.put_new(attempt).await?;
         }
 
         let mut tx = self.db.commit_tx().await?;
@@ -147,6 +162,24 @@ struct FilledPack {
     key: PackKey,
     object: Bytes,
     rows: Vec<(u64, ChunkName, RecordSpan)>,
+}
+
+impl FilledPack {
+    /// Takes another key. Should the system give no random bytes now, it keeps the one that it has.
+    fn rekey(&mut self) {
+        let mut key = [0; 16];
+        if getrandom::fill(&mut key).is_err() {
+            return;
+        }
+        let key = PackKey::from_bytes(key);
+        // Whoever held the object for the attempt before is gone, so that nothing is copied as a rule.
+        let mut object =
+            std::mem::take(&mut self.object).try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        if rekey(&mut object, key).is_ok() {
+            self.key = key;
+        }
+        self.object = object.freeze();
+    }
 }
 
 /// Lays `records` out in packs, in order.

@@ -17,6 +17,7 @@ use snowbank_core::manifest::SegmentEntry;
 use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Lookups;
 use super::source::{Batch, BatchSource};
 use crate::db::nars::Nar;
 use crate::db::{Db, DbError};
@@ -75,6 +76,9 @@ pub enum ServeError {
     /// The database failed or contradicts itself.
     #[error(transparent)]
     Database(#[from] DbError),
+    /// The same, told to all that asked together.
+    #[error(transparent)]
+    Shared(#[from] Arc<DbError>),
     /// A chunk could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -97,6 +101,8 @@ pub enum ServeError {
 pub struct NarBody {
     /// Manifests and chunk locations.
     pub db: Db,
+    /// The same, where they are small.
+    pub lookups: Lookups,
     /// Chunk bytes.
     pub packs: Packs,
     /// Memory for batches, over all responses.
@@ -116,14 +122,15 @@ struct State {
     exhausted: bool,
 }
 
-/// The bytes `range` of `nar`, in pieces of at most a few megabytes.
+/// The bytes `range` of `nar`, in pieces of at most a few megabytes. `manifest` is its only segment, if the caller has it.
 pub fn nar_stream(
     body: NarBody,
     nar: Nar,
+    manifest: Option<Vec<u8>>,
     representation: Representation,
     range: Range<u64>,
 ) -> impl Stream<Item = Result<Bytes, ServeError>> + Send + 'static {
-    let source = BatchSource::new(body.db.clone(), nar, representation, range.start, range.end);
+    let source = BatchSource::new(&body, nar, manifest, representation, range.clone());
     let (in_flight, pieces) = (FuturesOrdered::new(), VecDeque::new());
     let state = State { body, source, representation, wanted: range, in_flight, pieces, exhausted: false };
     stream::try_unfold(state, |mut state| async move {
@@ -140,6 +147,36 @@ pub fn nar_stream(
             state.top_up().await?;
         }
     })
+}
+
+/// A NAR that is at most this long goes out in one piece.
+pub const SMALL_NAR_BYTES: u64 = 64 * 1024;
+
+/// All bytes of a NAR of at most [`SMALL_NAR_BYTES`], without what a stream takes. `manifest` as for [`nar_stream`].
+///
+/// # Errors
+/// As the stream's.
+pub async fn small_nar(
+    body: &NarBody,
+    nar: Nar,
+    manifest: Option<Vec<u8>>,
+    representation: Representation,
+) -> Result<Bytes, ServeError> {
+    let length = representation.len(&nar);
+    let _permit = body.read_ahead.try_some(length);
+    let mut source = BatchSource::new(body, nar, manifest, representation, 0..length);
+    let mut pieces = VecDeque::with_capacity(1);
+    while let Some(batch) = source.next(4 * SMALL_NAR_BYTES).await? {
+        pieces.extend(load(body.packs.clone(), batch, None, representation, 0..length).await?);
+    }
+    let whole = match pieces.len() {
+        1 => pieces.pop_front().unwrap_or_default(),
+        _ => pieces.iter().flatten().copied().collect(),
+    };
+    if whole.len() as u64 == length {
+        return Ok(whole);
+    }
+    Err(ServeError::Manifest(format!("it gives {} of {length} bytes", whole.len())))
 }
 
 impl State {

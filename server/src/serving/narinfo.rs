@@ -1,7 +1,7 @@
 //! Narinfos: looked up, signed with every active key of the cache, and kept rendered for a few seconds.
 //!
 //! A path that was added is there at once, since what is missing is never kept; one that was deleted or whose cache was
-//! reconfigured is gone within [`STALENESS`]. Look-ups of the same path at the same moment share one question.
+//! reconfigured is gone within [`STALENESS`].
 
 use std::sync::Arc;
 
@@ -9,10 +9,12 @@ use bytes::Bytes;
 use snowbank_core::narinfo::{NarInfo, fingerprint};
 use snowbank_core::store_path::StorePathHash;
 
+use crate::db::DbError;
 use crate::db::caches::CacheId;
 use crate::db::paths::PathRecord;
-use crate::db::{self, Db, DbError};
 use crate::directory::{OpenCache, STALENESS};
+
+use super::Lookups;
 
 /// Rendered narinfos, a few hundred bytes each.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
@@ -24,35 +26,23 @@ pub struct RenderedNarinfo {
     pub body: Bytes,
 }
 
-#[derive(Debug)]
-enum LookupEnd {
-    Absent,
-    Failed(Arc<DbError>),
-}
-
-impl From<DbError> for LookupEnd {
-    fn from(error: DbError) -> Self {
-        Self::Failed(Arc::new(error))
-    }
-}
-
 /// Looks up and renders narinfos.
 #[derive(Debug, Clone)]
 pub struct Narinfos {
-    db: Db,
+    lookups: Lookups,
     rendered: moka::future::Cache<(CacheId, StorePathHash), RenderedNarinfo>,
 }
 
 impl Narinfos {
     /// Nothing is read before it is asked for.
     #[must_use]
-    pub fn new(db: Db) -> Self {
+    pub fn new(lookups: Lookups) -> Self {
         let rendered = moka::future::Cache::builder()
             .max_capacity(MOST_BYTES)
             .weigher(|_, narinfo: &RenderedNarinfo| u32::try_from(narinfo.body.len() + 128).unwrap_or(u32::MAX))
             .time_to_live(STALENESS)
             .build();
-        Self { db, rendered }
+        Self { lookups, rendered }
     }
 
     /// The narinfo of the path with this hash part, if the cache has it.
@@ -65,43 +55,38 @@ impl Narinfos {
         hash: &StorePathHash,
     ) -> Result<Option<RenderedNarinfo>, Arc<DbError>> {
         let key = (cache.cache.id, *hash);
-        let rendered = self.rendered.try_get_with(key, async {
-            let mut conn = self.db.reader().await?;
-            let found = db::paths::lookup(conn.exec(), cache.cache.id, hash).await?;
-            drop(conn);
-            found.map(|path| render(cache, path)).ok_or(LookupEnd::Absent)
-        });
-        match rendered.await {
-            Ok(narinfo) => Ok(Some(narinfo)),
-            Err(end) => match &*end {
-                LookupEnd::Absent => Ok(None),
-                LookupEnd::Failed(error) => Err(Arc::clone(error)),
-            },
+        if let Some(rendered) = self.rendered.get(&key).await {
+            return Ok(Some(rendered));
         }
+        let Some(path) = self.lookups.path(cache.cache.id, *hash).await? else {
+            return Ok(None);
+        };
+        // Those who want it at the same time share one signing.
+        Ok(Some(self.rendered.get_with(key, async { render(cache, &path) }).await))
     }
 }
 
-fn render(cache: &OpenCache, path: PathRecord) -> RenderedNarinfo {
+fn render(cache: &OpenCache, path: &PathRecord) -> RenderedNarinfo {
     let store_dir = &cache.cache.store_dir;
     let nar = &path.nar;
     let signed = fingerprint(store_dir, &path.store_path, &nar.nar_hash, nar.nar_size, &path.references);
     let mut signatures: Vec<_> = cache.keys.iter().map(|key| key.sign(signed.as_bytes())).collect();
     // A pusher's signature in a name of ours would be the cache's own word from another mouth.
     let own = |name: &str| cache.keys.iter().any(|key| key.name() == name);
-    signatures.extend(path.signatures.into_iter().filter(|signature| !own(signature.name())));
+    signatures.extend(path.signatures.iter().filter(|signature| !own(signature.name())).cloned());
     let narinfo = NarInfo {
         url: format!("nar/{}.nar.zst", nar.nar_hash.to_nix32()),
-        store_path: path.store_path,
+        store_path: path.store_path.clone(),
         compression: "zstd".to_owned(),
         file_hash: Some(nar.file_hash),
         file_size: Some(nar.file_size),
         nar_hash: nar.nar_hash,
         nar_size: nar.nar_size,
-        references: path.references,
-        deriver: path.deriver,
+        references: path.references.clone(),
+        deriver: path.deriver.clone(),
         system: None,
         signatures,
-        ca: path.ca,
+        ca: path.ca.clone(),
     };
     RenderedNarinfo { body: Bytes::from(narinfo.render(store_dir)) }
 }

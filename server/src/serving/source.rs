@@ -4,11 +4,14 @@
 //! once. A range begins at the segment that holds its first byte, without reading those before it.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use snowbank_core::manifest::{Segment, SegmentEntry};
 use snowbank_core::store_path::StorePathHash;
 
+use super::lookups::FEW_CHUNKS;
 use super::nar::{Representation, ServeError};
+use super::{Lookups, NarBody};
 use crate::db::chunks::ChunkLocation;
 use crate::db::nars::Nar;
 use crate::db::{self, Db, DbError};
@@ -34,7 +37,10 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct BatchSource {
     db: Db,
+    lookups: Lookups,
     nar: Nar,
+    /// The only segment, if it is known already.
+    manifest: Option<Vec<u8>>,
     representation: Representation,
     /// Bytes before this one are not wanted.
     from: u64,
@@ -48,10 +54,18 @@ pub(super) struct BatchSource {
 
 impl BatchSource {
     /// Batches that cover the bytes `from..to` of the representation.
-    pub(super) fn new(db: Db, nar: Nar, representation: Representation, from: u64, to: u64) -> Self {
+    pub(super) fn new(
+        body: &NarBody,
+        nar: Nar,
+        manifest: Option<Vec<u8>>,
+        representation: Representation,
+        wanted: Range<u64>,
+    ) -> Self {
+        let Range { start: from, end: to } = wanted;
+        let (db, lookups) = (body.db.clone(), body.lookups.clone());
         let next_segment = (from < to).then_some(0);
         let (chunks, values) = (VecDeque::new(), VecDeque::new());
-        Self { db, nar, representation, from, to, next_segment, chunks, values, position: 0 }
+        Self { db, lookups, nar, manifest, representation, from, to, next_segment, chunks, values, position: 0 }
     }
 
     /// The next batch, of one chunk or of as many as cost at most `most_bytes`; `None` after the last one that is wanted.
@@ -90,17 +104,10 @@ impl BatchSource {
         let Some(seq) = self.next_segment.filter(|seq| *seq < self.nar.segment_count) else {
             return Ok(false);
         };
-        let mut conn = self.db.reader().await?;
-        let (seq, data) = if seq == 0 && self.from > 0 && self.nar.segment_count > 1 {
-            let found = match self.representation {
-                Representation::Zstd => db::nars::segment_at_stored(conn.exec(), self.nar.id, self.from).await?,
-                Representation::Raw => db::nars::segment_at_raw(conn.exec(), self.nar.id, self.from).await?,
-            };
-            found.ok_or_else(|| gone(seq))?
-        } else {
-            (seq, db::nars::segment(conn.exec(), self.nar.id, seq).await?.ok_or_else(|| gone(seq))?)
+        let (seq, data) = match self.manifest.take() {
+            Some(data) => (seq, data),
+            None => self.read_segment(seq).await?,
         };
-        drop(conn);
         let segment = Segment::decode(&data).map_err(|error| ServeError::Manifest(error.to_string()))?;
         self.position = match self.representation {
             Representation::Zstd => segment.first_stored,
@@ -111,6 +118,20 @@ impl BatchSource {
         let wanted = self.wanted_of(segment.entries);
         self.chunks = self.locate(wanted).await?;
         Ok(true)
+    }
+
+    /// The segment `seq` and its number, or, at the beginning, the one that holds the first byte that is wanted.
+    async fn read_segment(&self, seq: u32) -> Result<(u32, Vec<u8>), ServeError> {
+        let mut conn = self.db.reader().await?;
+        if seq == 0 && self.from > 0 && self.nar.segment_count > 1 {
+            let found = match self.representation {
+                Representation::Zstd => db::nars::segment_at_stored(conn.exec(), self.nar.id, self.from).await?,
+                Representation::Raw => db::nars::segment_at_raw(conn.exec(), self.nar.id, self.from).await?,
+            };
+            return found.ok_or_else(|| gone(seq));
+        }
+        let data = db::nars::segment(conn.exec(), self.nar.id, seq).await?;
+        Ok((seq, data.ok_or_else(|| gone(seq))?))
     }
 
     /// Drops the chunks that lie before the first byte that is wanted, and those after the last one.
@@ -133,9 +154,11 @@ impl BatchSource {
     /// Where `entries` lie, by one question to the database.
     async fn locate(&self, entries: Vec<SegmentEntry>) -> Result<VecDeque<(SegmentEntry, ChunkLocation)>, ServeError> {
         let ids: Vec<u64> = entries.iter().map(|entry| entry.id).collect();
-        let mut conn = self.db.reader().await?;
-        let found = db::chunks::lookup_by_ids(conn.exec(), &ids).await?;
-        drop(conn);
+        let found = if ids.len() <= FEW_CHUNKS {
+            self.lookups.few_chunks(&ids).await?
+        } else {
+            db::chunks::lookup_by_ids(self.db.reader().await?.exec(), &ids).await?
+        };
         let locate = |entry: SegmentEntry| {
             let location = found.get(&entry.id).cloned().ok_or(ServeError::Chunk(entry.id))?;
             Ok((entry, location))

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::{StorageError, StorageFailure};
+use super::StorageError;
 
 const INCOMING: &str = ".incoming";
 
@@ -104,27 +104,25 @@ impl Local {
     }
 
     pub(super) async fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
+        let bytes = self.get_up_to(key, offset, len).await?;
+        if bytes.len() as u64 == len {
+            return Ok(bytes);
+        }
+        Err(StorageError::Short { key: key.to_owned(), wanted: offset.saturating_add(len) })
+    }
+
+    /// As [`Self::get_range`], but gives fewer bytes where the object ends before.
+    pub(super) async fn get_up_to(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
         let (_, path) = self.locate(key)?;
-        let wanted = offset.saturating_add(len);
-        let result = blocking(key, move || {
+        blocking(key, move || {
             let file = File::open(path)?;
             // Never more memory than the object has bytes, whatever was asked for.
-            if file.metadata()?.len() < wanted {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+            let there = file.metadata()?.len().saturating_sub(offset).min(len);
+            let mut bytes = vec![0; usize::try_from(there).map_err(io::Error::other)?];
             file.read_exact_at(&mut bytes, offset)?;
             Ok(bytes)
         })
-        .await;
-        match result {
-            Err(StorageError::Other { key, source: StorageFailure::Io(source) })
-                if source.kind() == io::ErrorKind::UnexpectedEof =>
-            {
-                Err(StorageError::Short { key, wanted })
-            }
-            result => result,
-        }
+        .await
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<Vec<u8>, StorageError> {

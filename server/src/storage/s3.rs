@@ -2,7 +2,8 @@
 //!
 //! Only what every such service does alike is relied on: single PUTs with a length and a signed hash, ranged GETs, HEAD,
 //! DELETE, and `ListObjectsV2` by its own continuation. No conditional request, no checksum extension, no `ETag`, no multipart
-//! upload. Keys are random and never used again, so that a PUT that is sent twice writes the same bytes twice.
+//! upload. A PUT of a pack that is attempted again goes to another key: a service that still works on the broken attempt may
+//! undo it, and what has its key, after the later one was acknowledged.
 //!
 //! A PUT is durable when the service acknowledges it. A call is tried again while that makes sense (`calls`).
 
@@ -53,19 +54,26 @@ impl S3 {
     }
 
     pub(super) async fn put(&self, key: &str, object: Bytes) -> Result<(), StorageError> {
+        self.put_new(|| (key.to_owned(), object.clone())).await
+    }
+
+    /// Stores an object, with what `next` gives for each attempt.
+    pub(super) async fn put_new(&self, mut next: impl FnMut() -> (String, Bytes)) -> Result<(), StorageError> {
+        let (key, object) = next();
         let len = object.len() as u64;
-        self.calls
-            .run(Operation::Put, key, len, || {
-                let request = self
-                    .client
-                    .put_object()
-                    .bucket(&self.bucket)
-                    .key(self.full(key))
-                    .content_length(i64::try_from(len).unwrap_or(i64::MAX))
-                    .body(ByteStream::from(object.clone()));
-                async move { request.send().await.map(|_| ()).map_err(|error| from_sdk("PutObject", &error)) }
-            })
-            .await
+        let mut first = Some((key.clone(), object));
+        let attempt = || {
+            let (key, object) = first.take().unwrap_or_else(&mut next);
+            let request = self
+                .client
+                .put_object()
+                .bucket(&self.bucket)
+                .key(self.full(&key))
+                .content_length(i64::try_from(len).unwrap_or(i64::MAX))
+                .body(ByteStream::from(object));
+            async move { request.send().await.map(|_| ()).map_err(|error| from_sdk("PutObject", &error)) }
+        };
+        self.calls.run(Operation::Put, &key, len, attempt).await
     }
 
     /// Exactly `len` bytes from `offset` on.

@@ -1,6 +1,8 @@
 //! Numbers for Prometheus. Whatever counts something says so with the macros of the crate `metrics`, which cost next to
 //! nothing as long as no recorder is installed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
@@ -17,12 +19,21 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
+static COUNTING: AtomicBool = AtomicBool::new(false);
+
+/// Whether anything is counted, for what would cost something only to be thrown away.
+#[must_use]
+pub fn is_counting() -> bool {
+    COUNTING.load(Ordering::Relaxed)
+}
+
 /// Starts counting, once per process.
 ///
 /// # Errors
 /// When counting was started before.
 pub fn install_metrics() -> anyhow::Result<Metrics> {
     let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
+    COUNTING.store(true, Ordering::Relaxed);
     describe();
     gauge!("snowbank_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(Metrics(handle))
@@ -59,6 +70,10 @@ fn describe() {
     describe_counter!("snowbank_received_chunk_bytes_total", Unit::Bytes, "Bytes of their frames");
     describe_counter!("snowbank_committed_paths_total", "Paths that became visible");
     describe_counter!("snowbank_committed_nar_bytes_total", Unit::Bytes, "Bytes of their NARs");
+    describe_counter!(
+        "snowbank_database_transactions_total",
+        "Transactions begun, by kind: commit (adds) or exclusive (destroys, or sets up)"
+    );
     describe_counter!(
         "snowbank_storage_requests_total",
         "Requests to the object storage, each attempt, by operation and outcome: ok, retried or failed"

@@ -163,11 +163,11 @@ pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
     };
     db::paths::add(tx.exec(), &plain).await.unwrap();
 
-    let found = db::paths::lookup(tx.exec(), cache.id, &hello.hash()).await.unwrap().unwrap();
+    let found = db::paths::records(tx.exec(), cache.id, &[hello.hash()]).await.unwrap().remove(&hello.hash()).unwrap();
     assert_eq!((&found.store_path, found.nar.id, found.created), (&hello, NarId(1), 1_234));
     assert_eq!((found.references, found.deriver), (vec![hello.clone(), glibc.clone()], Some(other.clone())));
     assert_eq!((found.signatures, found.ca.as_deref()), (vec![signature], Some("fixed:r:sha256:abc")));
-    let found = db::paths::lookup(tx.exec(), cache.id, &glibc.hash()).await.unwrap().unwrap();
+    let found = db::paths::records(tx.exec(), cache.id, &[glibc.hash()]).await.unwrap().remove(&glibc.hash()).unwrap();
     assert!(found.references.is_empty() && found.signatures.is_empty() && found.ca.is_none());
 
     let hashes = [other.hash(), glibc.hash(), hello.hash()];
@@ -175,13 +175,14 @@ pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
     assert_eq!(many.len(), 2);
     assert_eq!(many[&glibc.hash()].nar_hash, nar_hash(1));
     assert_eq!(db::paths::count(tx.exec(), cache.id).await.unwrap(), 2);
-    assert!(db::paths::visible_nar(tx.exec(), cache.id, &nar_hash(1)).await.unwrap().is_some());
+    let visible = db::paths::visible_nars(tx.exec(), cache.id, &[nar_hash(1), nar_hash(77)]).await.unwrap();
+    assert_eq!(visible.keys().collect::<Vec<_>>(), [&nar_hash(1)]);
     let page = db::paths::page(tx.exec(), PathId(1), 10).await.unwrap();
     assert_eq!(page.iter().map(|(cache, path)| (*cache, path.id)).collect::<Vec<_>>(), [(cache.id, PathId(2))]);
 
     // The neighbour shares chunks and NARs, and sees none of it.
-    assert!(db::paths::lookup(tx.exec(), neighbour.id, &hello.hash()).await.unwrap().is_none());
-    assert!(db::paths::visible_nar(tx.exec(), neighbour.id, &nar_hash(1)).await.unwrap().is_none());
+    assert!(db::paths::records(tx.exec(), neighbour.id, &[hello.hash()]).await.unwrap().is_empty());
+    assert!(db::paths::visible_nars(tx.exec(), neighbour.id, &[nar_hash(1)]).await.unwrap().is_empty());
     assert_eq!(db::paths::count(tx.exec(), neighbour.id).await.unwrap(), 0);
 
     let again = NewPath { id: PathId(3), ..new };

@@ -14,9 +14,9 @@ use super::super::access::may_pull;
 use super::super::error::ApiError;
 use super::immutable;
 use crate::app::App;
-use crate::db;
 use crate::db::nars::Nar;
-use crate::serving::{RangeRequest, Representation, nar_stream, parse_range};
+use crate::db::paths::VisibleNar;
+use crate::serving::{RangeRequest, Representation, SMALL_NAR_BYTES, nar_stream, parse_range, small_nar};
 
 pub(in crate::http) async fn nar(
     State(app): State<Arc<App>>,
@@ -27,10 +27,9 @@ pub(in crate::http) async fn nar(
     let allowed = may_pull(&app, &headers, &name).await?;
     let (hash, representation) = parse_name(&file)
         .ok_or_else(|| ApiError::not_found(format!("`{file}` is not a NAR's name, <52 characters>.nar.zst or .nar")))?;
-    let mut conn = app.db.reader().await?;
-    let found = db::paths::visible_nar(conn.exec(), allowed.target.cache.id, &hash).await?;
-    drop(conn);
-    let nar = found.ok_or_else(|| ApiError::not_found(format!("the cache `{name}` has no NAR {}", hash.to_nix32())))?;
+    let found = app.nars.lookups.nar(allowed.target.cache.id, hash).await?;
+    let VisibleNar { nar, manifest } =
+        found.ok_or_else(|| ApiError::not_found(format!("the cache `{name}` has no NAR {}", hash.to_nix32())))?;
 
     let mut response = head(&nar, representation, allowed.target.cache.public);
     if is_unchanged(&headers, response.headers()) {
@@ -53,9 +52,13 @@ pub(in crate::http) async fn nar(
         }
     };
     set(&mut response, header::CONTENT_LENGTH, &(range.end - range.start).to_string());
-    if method != Method::HEAD {
+    if method != Method::HEAD && range == (0..length) && length <= SMALL_NAR_BYTES {
+        let bytes = small_nar(&app.nars, nar, manifest, representation).await?;
+        counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64);
+        *response.body_mut() = Body::from(bytes);
+    } else if method != Method::HEAD {
         let log_name = file;
-        let bytes = nar_stream(app.nars.clone(), nar, representation, range)
+        let bytes = nar_stream(app.nars.clone(), nar, manifest, representation, range)
             .inspect_ok(|bytes| counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64))
             .inspect_err(move |error| tracing::error!(nar = %log_name, %error, "a NAR was broken off"));
         *response.body_mut() = Body::from_stream(bytes);

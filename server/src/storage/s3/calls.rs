@@ -97,7 +97,7 @@ impl Calls {
         operation: Operation,
         key: &str,
         bytes: u64,
-        attempt: impl Fn() -> F,
+        mut attempt: impl FnMut() -> F,
     ) -> Result<T, StorageError>
     where
         F: Future<Output = Result<T, ServiceFailure>>,

@@ -1,0 +1,199 @@
+//! Questions that many requests ask at the same moment, gathered into few statements.
+//!
+//! While one statement is under way, what is asked meanwhile waits for the next one and is asked together. So a question that
+//! nobody else asks is asked at once, and under load the price of a statement is shared by all that wait. Invariant: a
+//! question is answered by a statement that began after the question was put, and so sees all that was committed before.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use super::{Db, DbError};
+
+/// Statements under way at the same time.
+const AT_ONCE: usize = 2;
+/// Questions of one statement; a size that statements are prepared for.
+const MOST_TOGETHER: usize = 64;
+
+/// Asks all of these; what has no answer is not in the result.
+pub type Ask<K, V> = fn(Db, Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, DbError>>;
+
+type Answer<V> = Result<Option<V>, Arc<DbError>>;
+
+/// Gathers questions of one kind. Cheap to clone.
+pub struct Gather<K, V>(Arc<Inner<K, V>>);
+
+struct Inner<K, V> {
+    db: Db,
+    ask: Ask<K, V>,
+    queue: Mutex<Queue<K, V>>,
+}
+
+struct Queue<K, V> {
+    waiting: VecDeque<(K, oneshot::Sender<Answer<V>>)>,
+    asking: usize,
+}
+
+impl<K, V> Inner<K, V> {
+    fn queue(&self) -> MutexGuard<'_, Queue<K, V>> {
+        // Nothing that can panic runs while it is locked.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, V> Gather<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// Asks `db` with `ask`.
+    #[must_use]
+    pub fn new(db: Db, ask: Ask<K, V>) -> Self {
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), asking: 0 });
+        Self(Arc::new(Inner { db, ask, queue }))
+    }
+
+    /// The answer to one question, `None` when there is none.
+    ///
+    /// # Errors
+    /// When the database fails; all that were asked together share the error.
+    pub async fn get(&self, key: K) -> Answer<V> {
+        let (sender, receiver) = oneshot::channel();
+        let starts = {
+            let mut queue = self.0.queue();
+            queue.waiting.push_back((key, sender));
+            let starts = queue.asking < AT_ONCE;
+            queue.asking += usize::from(starts);
+            starts
+        };
+        if starts {
+            // A task of its own, so that nobody waits for ever when the request that began it is cut off.
+            tokio::spawn(ask_all(Asking { inner: Arc::clone(&self.0), is_done: false }));
+        }
+        receiver.await.unwrap_or_else(|_| Err(Arc::new(DbError::Busy(sqlx::Error::WorkerCrashed))))
+    }
+}
+
+/// One that asks, until the queue is empty.
+struct Asking<K, V> {
+    inner: Arc<Inner<K, V>>,
+    is_done: bool,
+}
+
+impl<K, V> Asking<K, V> {
+    /// What to ask next. With the last of it this one stops being counted, under the same lock, so that nobody can put a
+    /// question that it only seems to be there for.
+    fn next(&mut self) -> Vec<(K, oneshot::Sender<Answer<V>>)> {
+        let mut queue = self.inner.queue();
+        let many = queue.waiting.len().min(MOST_TOGETHER);
+        if many == 0 {
+            queue.asking -= 1;
+            self.is_done = true;
+        }
+        queue.waiting.drain(..many).collect()
+    }
+}
+
+impl<K, V> Drop for Asking<K, V> {
+    /// After a panic, or at the end of the runtime.
+    fn drop(&mut self) {
+        if !self.is_done {
+            let mut queue = self.inner.queue();
+            queue.asking -= 1;
+            if queue.asking == 0 {
+                // Nobody is left to ask these; the senders' end tells those that wait.
+                queue.waiting.clear();
+            }
+        }
+    }
+}
+
+async fn ask_all<K, V>(mut asking: Asking<K, V>)
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    loop {
+        let batch = asking.next();
+        if batch.is_empty() {
+            return;
+        }
+        let (keys, senders): (Vec<K>, Vec<_>) = batch.into_iter().unzip();
+        let asked = (asking.inner.ask)(asking.inner.db.clone(), keys.clone()).await.map_err(Arc::new);
+        for (key, sender) in keys.iter().zip(senders) {
+            let answer = match &asked {
+                Ok(found) => Ok(found.get(key).cloned()),
+                Err(error) => Err(Arc::clone(error)),
+            };
+            // Whoever does not wait any more needs no answer.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+impl<K, V> Clone for Gather<K, V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K, V> fmt::Debug for Gather<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gather(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DatabaseConfig, DatabaseUrl};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+    fn squares(_: Db, keys: Vec<u64>) -> BoxFuture<'static, Result<HashMap<u64, u64>, DbError>> {
+        ASKED.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if keys.contains(&13) {
+                return Err(DbError::corrupt("thirteen".to_owned()));
+            }
+            assert!(!keys.contains(&666), "a fault of the program");
+            Ok(keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * key)).collect())
+        })
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_meanwhile_is_asked_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::Sqlite(folder.path().join("snowbank.db"));
+        let gather = Gather::new(Db::open(&DatabaseConfig::new(url)).await.unwrap(), squares);
+        let questions = (0..100_u64).map(|key| {
+            let gather = gather.clone();
+            async move { (key, gather.get(key % 12).await) }
+        });
+        for (key, answer) in futures_util::future::join_all(questions).await {
+            let key = key % 12;
+            assert_eq!(answer.unwrap(), (key % 2 == 0).then_some(key * key));
+        }
+        let asked = ASKED.swap(0, Ordering::SeqCst);
+        assert!(asked <= 4, "{asked} statements for 100 questions");
+
+        assert!(gather.get(13).await.unwrap_err().to_string().contains("thirteen"));
+        assert_eq!(gather.get(2).await.unwrap(), Some(4), "an error does not stay");
+        assert!(gather.get(666).await.is_err(), "whoever waits is told");
+        assert_eq!(gather.get(4).await.unwrap(), Some(16), "and others are answered");
+        // Those that give up hold nobody up.
+        for _ in 0..10 {
+            let given_up = std::pin::pin!(gather.get(6));
+            assert!(futures_util::poll!(given_up).is_pending());
+        }
+        assert_eq!(gather.get(8).await.unwrap(), Some(64));
+        assert_eq!(gather.0.queue().asking, 0);
+    }
+}

@@ -96,22 +96,34 @@ fn work(server: &Server) -> [u64; 4] {
 #[test]
 fn the_price_of_pushes_and_pulls_is_known_exactly() {
     let (site, store) = (Site::of(Kind::Strict), NixStore::new());
-    let server = Server::options().on(&site).replicas(1).start();
+    let mut server = Server::options().on(&site).replicas(1).start();
     let client = Client::of(&server, &store);
-    let cost = |what: &str, action: &mut dyn FnMut()| {
-        let before = work(&server);
+    let cost = |server: &Server, what: &str, action: &mut dyn FnMut()| {
+        let before = work(server);
         action();
-        let after = work(&server);
-        let cost: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+        let after = work(server);
+        let cost: [u64; 4] = std::array::from_fn(|at| after[at] - before[at]);
         eprintln!("{what}: {cost:?}");
         cost
     };
     let tiny = trees::add_tiny(&store, 300, "priced");
-    assert_eq!(cost("300 tiny paths", &mut || drop(client.push(&tiny).success())), [0, 0, 0, 0]);
-    assert_eq!(cost("the same again", &mut || drop(client.push(&tiny).success())), [0, 0, 0, 0]);
     let large = trees::add_noise(&store, &mut Random::fixed(211), "priced", 20 << 20);
-    assert_eq!(cost("20 MiB of noise", &mut || drop(client.push(&[&large]).success())), [0, 0, 0, 0]);
+    let pushes = [
+        cost(&server, "300 tiny paths", &mut || drop(client.push(&tiny).success())),
+        cost(&server, "the same again", &mut || drop(client.push(&tiny).success())),
+        cost(&server, "20 MiB of noise", &mut || drop(client.push(&[&large]).success())),
+    ];
+    // With nothing in memory.
+    server.restart();
     let oracle = Oracle::main(&server);
-    let pull = &mut || drop(oracle.assert_whole(&large));
-    assert_eq!(cost("a pull of that", pull), [0, 0, 0, 0]);
+    let pulls = [
+        cost(&server, "a pull of that", &mut || drop(oracle.assert_whole(&large))),
+        cost(&server, "a pull of a tiny path", &mut || drop(oracle.assert_whole(&tiny[0]))),
+        cost(&server, "a pull of its neighbour", &mut || drop(oracle.assert_whole(&tiny[1]))),
+        cost(&server, "a pull of a third", &mut || drop(oracle.assert_whole(&tiny[2]))),
+    ];
+    assert_eq!(
+        (pushes, pulls),
+        ([[6, 7, 1, 0], [2, 0, 0, 0], [9, 4, 3, 0]], [[2, 0, 0, 3], [2, 0, 0, 1], [2, 0, 0, 1], [2, 0, 0, 0]])
+    );
 }

@@ -3,6 +3,8 @@
 //! A manifest is kept in segments: the first with the NAR's row, so that small NARs cost one row and one read, the others
 //! in rows of their own, found by position for ranged reads.
 
+use std::collections::HashMap;
+
 use snowbank_core::hash::{FileHash, NarHash};
 use snowbank_core::manifest::ContentDigest;
 use sqlx::{AssertSqlSafe, FromRow};
@@ -143,6 +145,29 @@ pub async fn lookup(exec: Exec<'_>, domain: DomainId, nar_hash: &NarHash) -> Res
             .await?
     });
     row.map(Nar::try_from).transpose()
+}
+
+/// The ids of those of these NARs that the domain has.
+///
+/// # Errors
+/// As any read.
+pub async fn ids(exec: Exec<'_>, domain: DomainId, nar_hashes: &[NarHash]) -> Result<HashMap<NarHash, NarId>, DbError> {
+    let mut found = HashMap::with_capacity(nar_hashes.len());
+    on_either!(exec, |conn| {
+        for batch in batch::padded(nar_hashes) {
+            let list = batch.placeholders(2);
+            let sql = format!("SELECT nar_hash, id FROM nars WHERE domain_id = $1 AND nar_hash IN ({list})");
+            let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(domain.0);
+            for hash in batch.iter() {
+                query = query.bind(&hash.as_bytes()[..]);
+            }
+            let rows: Vec<(Vec<u8>, i64)> = query.fetch_all(&mut *conn).await?;
+            for (hash, id) in rows {
+                found.insert(NarHash::from_bytes(convert::bytes("nars.nar_hash", &hash)?), NarId(id));
+            }
+        }
+    });
+    Ok(found)
 }
 
 /// Adds a NAR and its manifest; the caller has looked, in the same transaction, that the domain has none of that hash.

@@ -1,7 +1,8 @@
 //! W4: verified paths become visible, many in one short transaction, each answered by one line as soon as it is.
 //!
-//! Verification (W3) of several paths runs ahead of the transaction; the order of the request is kept, so that a path
-//! may refer to one before it. The transaction takes the lock of C1 first, then looks once more at everything that it
+//! Paths are taken in groups, of many small ones or a few large ones, so that a transaction is shared by as many as can be
+//! without one waiting long for another. While a group is committed the next one is verified (W3); the order of the request
+//! is kept, so that a path may refer to one before it. The transaction takes the lock of C1 first, then looks once more at everything that it
 //! relies on: chunks under the ids that were read, references, what another push has made visible meanwhile.
 
 use std::collections::{HashMap, HashSet};
@@ -18,12 +19,14 @@ use super::candidate::{Candidate, Refusal, Unfit};
 use super::questions::receipt;
 use super::{Ingest, VerifiedNar, VerifyError, verify};
 use crate::auth::MayPush;
+use crate::db::caches::DomainId;
 use crate::db::nars::{NarId, NewNar};
 use crate::db::paths::{NewPath, PathBrief, PathId};
 use crate::db::{self, DbError, Tx};
 
-/// Paths that become visible in one transaction at most.
-const GROUP: usize = 64;
+/// Paths that become visible in one transaction at most, and bytes of their NARs: a larger path is alone in its group.
+const MOST_IN_GROUP: usize = 64;
+const MOST_BYTES_IN_GROUP: u64 = 16 << 20;
 /// How often a transaction is begun again that lost a race for a row.
 const MOST_RACES: u32 = 8;
 
@@ -52,31 +55,53 @@ pub async fn commit(
     lines: &mpsc::Sender<CommitLine>,
 ) {
     let mut answered = 0;
-    let ahead = ingest.limits.verify_threads.max(1) * 2;
-    let mut checked =
-        stream::iter(request.paths).map(|path| check(ingest, push, path)).buffered(ahead).ready_chunks(GROUP);
-    while let Some(group) = checked.next().await {
-        let mut ready = Vec::with_capacity(group.len());
-        for result in group {
-            match result {
-                Ok(path) => ready.push(path),
-                Err(line) => {
-                    answered += 1;
-                    if lines.send(line).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-        for line in commit_group(ingest, push, ready, now()).await {
+    let mut groups = groups(request.paths).into_iter();
+    let mut verified = Vec::new();
+    loop {
+        let next = groups.next();
+        let is_last = next.is_none();
+        let (committed, checked) = tokio::join!(
+            commit_group(ingest, push, std::mem::take(&mut verified), now()),
+            check_group(ingest, push, next.unwrap_or_default())
+        );
+        let (ready, refused): (Vec<_>, Vec<_>) = checked.into_iter().partition(Result::is_ok);
+        let refused = refused.into_iter().filter_map(Result::err);
+        verified = ready.into_iter().filter_map(Result::ok).collect();
+        for line in committed.into_iter().chain(refused) {
             answered += 1;
             if lines.send(line).await.is_err() {
                 return;
             }
         }
+        if is_last {
+            break;
+        }
     }
     // A client that has gone needs no end.
     let _ = lines.send(CommitLine::End { paths: answered }).await;
+}
+
+/// Cuts a request into groups, in its order.
+fn groups(paths: Vec<PathCommit>) -> Vec<Vec<PathCommit>> {
+    let mut groups: Vec<Vec<PathCommit>> = Vec::new();
+    let mut bytes = 0_u64;
+    for path in paths {
+        bytes = bytes.saturating_add(path.nar_size);
+        match groups.last_mut() {
+            Some(group) if group.len() < MOST_IN_GROUP && bytes <= MOST_BYTES_IN_GROUP => group.push(path),
+            _ => {
+                bytes = path.nar_size;
+                groups.push(vec![path]);
+            }
+        }
+    }
+    groups
+}
+
+/// W3 for the paths of a group, in their order.
+async fn check_group(ingest: &Ingest, push: &MayPush, group: Vec<PathCommit>) -> Vec<Result<Ready, CommitLine>> {
+    let ahead = ingest.limits.verify_threads.max(1) * 2;
+    stream::iter(group).map(|path| check(ingest, push, path)).buffered(ahead).collect().await
 }
 
 /// W3 for one path; the error is its line.
@@ -159,7 +184,10 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
     let mut tx = ingest.db.commit_tx().await?;
     let mut visible = visible_paths(&mut tx, push, ready).await?;
     let gone = gone_chunks(&mut tx, ready).await?;
-    let mut nars: HashMap<NarHash, NarId> = HashMap::new();
+    let nar_hashes: Vec<NarHash> = ready.iter().map(|path| path.candidate.nar_hash).collect();
+    let mut nars = db::nars::ids(tx.exec(), cache.domain, &nar_hashes).await?;
+    let new_nars = ready.iter().filter(|path| !nars.contains_key(&path.candidate.nar_hash)).count();
+    let mut next_nar = db::counters::reserve(tx.exec(), db::counters::Counter::Nar, count(new_nars)).await?;
     let (mut visible_now, mut visible_bytes) = (0, 0);
     let mut lines = Vec::with_capacity(ready.len());
     let mut decode = Vec::new();
@@ -185,12 +213,21 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
             lines.push(CommitLine::ChunksMissing { store_path: path.store_path.clone(), missing: lost });
             continue;
         }
-        let made = nars.get(&candidate.nar_hash).copied();
-        let Some(nar) = (if made.is_some() { made } else { nar_row(&mut tx, push, path, now).await? }) else {
-            decode.push(index);
-            continue;
+        let nar = match (nars.get(&candidate.nar_hash), &path.proof) {
+            (Some(nar), _) => *nar,
+            (None, Proof::Decoded(nar)) => {
+                let id = NarId(next_nar);
+                next_nar += 1;
+                add_nar(&mut tx, cache.domain, id, nar, path.candidate.cut, now).await?;
+                nars.insert(candidate.nar_hash, id);
+                id
+            }
+            // It was known once and is gone.
+            (None, Proof::Known) => {
+                decode.push(index);
+                continue;
+            }
         };
-        nars.insert(candidate.nar_hash, nar);
         let brief = PathBrief {
             store_path: candidate.path.clone(),
             nar_hash: candidate.nar_hash,
@@ -264,19 +301,17 @@ impl Ready {
     }
 }
 
-/// The NAR row to tie the path to, made if there is none; `None` when it was known once and is gone.
-async fn nar_row(tx: &mut Tx, push: &MayPush, path: &Ready, now: i64) -> Result<Option<NarId>, DbError> {
-    let cache = &push.target.cache;
-    if let Some(nar) = db::nars::lookup(tx.exec(), cache.domain, &path.candidate.nar_hash).await? {
-        return Ok(Some(nar.id));
-    }
-    let Proof::Decoded(nar) = &path.proof else {
-        return Ok(None);
-    };
-    let id = NarId(db::counters::reserve(tx.exec(), db::counters::Counter::Nar, 1).await?);
+async fn add_nar(
+    tx: &mut Tx,
+    domain: DomainId,
+    id: NarId,
+    nar: &VerifiedNar,
+    cut: Option<u32>,
+    now: i64,
+) -> Result<(), DbError> {
     let row = NewNar {
         id,
-        domain: cache.domain,
+        domain,
         nar_hash: nar.nar_hash,
         nar_size: nar.nar_size,
         file_hash: nar.file_hash,
@@ -284,11 +319,10 @@ async fn nar_row(tx: &mut Tx, push: &MayPush, path: &Ready, now: i64) -> Result<
         content_digest: nar.content_digest,
         chunk_count: nar.chunk_count,
         segments: &nar.segments,
-        cut_id: path.candidate.cut.unwrap_or_default(),
+        cut_id: cut.unwrap_or_default(),
         created: now,
     };
-    db::nars::add(tx.exec(), &row).await?;
-    Ok(Some(id))
+    db::nars::add(tx.exec(), &row).await
 }
 
 fn present_line(push: &MayPush, path: &Ready, found: &PathBrief, now: i64) -> CommitLine {

@@ -25,6 +25,7 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -137,9 +138,13 @@ fn measure(suite: &Suite, figure: &Figure) -> bool {
         suite.report.not_measured(figure.about, &format!("not installed: {}", missing.join(", ")));
         return false;
     }
+    let began = Instant::now();
     // What a figure leaves behind in the suite is made whole or not at all.
     let why = match catch_unwind(AssertUnwindSafe(|| (figure.run)(suite))) {
-        Ok(Ok(())) => return true,
+        Ok(Ok(())) => {
+            println!("  took {:.0} s in all", began.elapsed().as_secs_f64());
+            return true;
+        }
         Ok(Err(error)) => format!("{error:#}"),
         Err(panic) => panic_message(&*panic),
     };

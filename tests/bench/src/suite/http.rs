@@ -70,18 +70,18 @@ impl Connection {
     /// When no whole answer with status 200 comes.
     pub(crate) fn fetch(&mut self, target: &str, take: &mut dyn FnMut(&[u8])) -> Result<u64> {
         self.stream.write_all(&get(target))?;
-        let mut held = 0;
+        let mut len = 0;
         let head = loop {
-            let count = self.stream.read(&mut self.buffer[held..])?;
+            let count = self.stream.read(&mut self.buffer[len..])?;
             ensure!(count > 0, "{target}: the connection ended before the answer");
-            held += count;
-            if let Some(head) = head(&self.buffer[..held])? {
+            len += count;
+            if let Some(head) = head(&self.buffer[..len])? {
                 break head;
             }
         };
         ensure!(head.status == 200, "{target}: status {}", head.status);
-        take(&self.buffer[head.len..held]);
-        let mut done = (held - head.len) as u64;
+        take(&self.buffer[head.len..len]);
+        let mut done = (len - head.len) as u64;
         while done < head.body {
             let count = self.stream.read(&mut self.buffer)?;
             ensure!(count > 0, "{target}: the connection ended within the answer");

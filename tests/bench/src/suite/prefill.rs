@@ -109,9 +109,9 @@ async fn add_packs(db: &mut SqliteConnection, random: &mut Random, cache: i64, c
         let head = "INSERT INTO packs (id, domain_id, cache_id, key, state, bytes, chunk_count, created) ";
         let mut insert = QueryBuilder::<Sqlite>::new(head);
         insert.push_values(ids, |mut row, id| {
-            let held = CHUNKS_PER_PACK.min(chunks - (id - 1) * CHUNKS_PER_PACK);
+            let count = CHUNKS_PER_PACK.min(chunks - (id - 1) * CHUNKS_PER_PACK);
             row.push_bind(signed(id)).push_bind(1).push_bind(cache).push_bind(random.bytes(16)).push_bind(0);
-            row.push_bind(signed(held * RECORD_LEN)).push_bind(signed(held)).push_bind(CREATED);
+            row.push_bind(signed(count * RECORD_LEN)).push_bind(signed(count)).push_bind(CREATED);
         });
         insert.build().execute(&mut *db).await?;
     }

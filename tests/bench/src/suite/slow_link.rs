@@ -2,6 +2,7 @@
 //! a fixed time after it has left.
 
 use std::{
+    io::{self, Read as _, Write as _},
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, ensure};
 use snowbank_harness::process;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -56,6 +57,30 @@ impl SlowLink {
     /// Bytes that have passed to the server, and from it.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.up.bytes.load(Ordering::Relaxed), self.down.bytes.load(Ordering::Relaxed))
+    }
+
+    /// How long `bytes` in one plain stream take on such a link until their receiver's answer is there: what the link is
+    /// worth by itself.
+    ///
+    /// # Errors
+    /// When a connection breaks.
+    pub(crate) fn plain_stream(bytes: usize, bits_per_second: u32, delay: Duration) -> Result<Duration> {
+        let listener = std::net::TcpListener::bind(process::own_address())?;
+        let link = Self::before(listener.local_addr()?, bits_per_second, delay)?;
+        let other_end = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            let received = io::copy(&mut (&mut stream).take(bytes as u64), &mut io::sink())?;
+            stream.write_all(&received.to_le_bytes())
+        });
+        let began = Instant::now();
+        let mut stream = std::net::TcpStream::connect(link.address)?;
+        stream.write_all(&vec![0; bytes])?;
+        let mut received = [0; 8];
+        stream.read_exact(&mut received)?;
+        let took = began.elapsed();
+        other_end.join().map_err(|_| anyhow!("the receiver panicked"))??;
+        ensure!(u64::from_le_bytes(received) == bytes as u64, "not all bytes have passed");
+        Ok(took)
     }
 }
 
@@ -133,4 +158,15 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, lane: &Lane) {
         let _ = to.shutdown().await;
     };
     tokio::join!(send, receive);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_counted_and_comes_whole() {
+        let took = SlowLink::plain_stream(1_000_000, 1_000_000_000, Duration::from_millis(1)).unwrap();
+        assert!(took >= Duration::from_millis(9), "a megabyte needs 8 ms at 1 Gbit/s, and 1 ms each way: {took:?}");
+    }
 }

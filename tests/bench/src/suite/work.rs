@@ -44,6 +44,11 @@ pub(crate) fn settle() {
     }
 }
 
+/// Seconds of processor time between two readings of it.
+pub(crate) fn seconds_from(before: Duration, now: Duration) -> f64 {
+    now.saturating_sub(before).as_secs_f64()
+}
+
 /// What a push took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pushed {
@@ -76,7 +81,7 @@ fn push_by(client: &Client, server: &Server, paths: &[String]) -> Pushed {
     Pushed {
         wall: push.output.elapsed.as_secs_f64(),
         client_cpu: push.output.cpu.as_secs_f64(),
-        server_cpu: (server.cpu_time() - before).as_secs_f64(),
+        server_cpu: seconds_from(before, server.cpu_time()),
         client_peak: push.output.peak_rss,
         sent: push.stats().bytes_sent,
     }

@@ -8,7 +8,7 @@ use crate::suite::{
     corpus::Paths,
     report::{Target, number},
     series::Series,
-    work::{FileCache, in_turns, push, settle},
+    work::{FileCache, in_turns, push, seconds_from, settle},
 };
 
 /// (a) and (c).
@@ -30,7 +30,7 @@ fn one(suite: &Suite, name: &str, store: &NixStore, paths: &Paths) -> Result<()>
         || {
             let before = server.cpu_time();
             ours.fetch(&url, &key, &paths.paths);
-            cpu.push((server.cpu_time() - before).as_secs_f64());
+            cpu.push(seconds_from(before, server.cpu_time()));
             Ok(())
         },
         || {

@@ -8,7 +8,7 @@ use crate::suite::{
     load::{download, rounds},
     report::{Target, number},
     series::Series,
-    work::{Mirror, gigabytes, in_turns, mebibytes, megabytes, push},
+    work::{Mirror, gigabytes, in_turns, mebibytes, megabytes, push, seconds_from},
 };
 
 /// (a) over one and over five connections.
@@ -31,14 +31,14 @@ pub(crate) fn trees(suite: &Suite) -> Result<()> {
                 let before = server.cpu_time();
                 let done = download(server.address(), &targets, connections)?;
                 ours.push(done.rate());
-                cpu.push((server.cpu_time() - before).as_secs_f64() / gigabytes(done.bytes));
+                cpu.push(seconds_from(before, server.cpu_time()) / gigabytes(done.bytes));
                 Ok(())
             },
             || {
                 let before = mirror.nginx.cpu_time();
                 let done = download(mirror.nginx.address(), &targets, connections)?;
                 peer.push(done.rate());
-                peer_cpu.push((mirror.nginx.cpu_time() - before).as_secs_f64() / gigabytes(done.bytes));
+                peer_cpu.push(seconds_from(before, mirror.nginx.cpu_time()) / gigabytes(done.bytes));
                 Ok(())
             },
         )?;
@@ -74,7 +74,7 @@ pub(crate) fn tiny(suite: &Suite) -> Result<()> {
         || {
             let before = server.cpu_time();
             ours.push(download(server.address(), &mirror.nars, CONNECTIONS)?.time.as_secs_f64());
-            cpu.push((server.cpu_time() - before).as_secs_f64());
+            cpu.push(seconds_from(before, server.cpu_time()));
             Ok(())
         },
         || {

@@ -17,11 +17,11 @@ use crate::suite::{
 /// Each way.
 const DELAY: Duration = Duration::from_millis(20);
 
-/// 100 Mbit/s, and 10 Mbit/s with less to push.
+/// 100 Mbit/s, and 10 Mbit/s with less to push and once.
 pub(crate) fn run(suite: &Suite) -> Result<()> {
     let trees = suite.corpus.trees()?;
     one(suite, 100, trees, suite.runs, Target::AtMost(1.1))?;
-    one(suite, 10, &trees.beginning(suite.scale.slow_bytes), suite.few_runs(), Target::None)
+    one(suite, 10, &trees.beginning(suite.scale.slow_bytes), 1, Target::None)
 }
 
 fn one(suite: &Suite, megabits: u32, paths: &Paths, runs: usize, target: Target) -> Result<()> {
@@ -45,6 +45,12 @@ fn one(suite: &Suite, megabits: u32, paths: &Paths, runs: usize, target: Target)
         number(megabytes(paths.nar_bytes())),
         number(stored.median()),
         number(wire.median())
+    ));
+    // One second's worth.
+    let seconds = SlowLink::plain_stream((bits_per_second / 8) as usize, bits_per_second, DELAY)?.as_secs_f64();
+    let alone = number(seconds);
+    suite.report.detail(format!(
+        "{megabits} Mbit/s: one plain stream takes {alone} s for what needs 1 s, both delays included"
     ));
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::suite::{
     load::{self, Load},
     report::{Target, number},
     series::Series,
-    work::{Mirror, in_turns, push},
+    work::{Mirror, in_turns, push, seconds_from},
 };
 
 /// Connections that ask at the same time.
@@ -29,13 +29,13 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
             || {
                 let before = server.cpu_time();
                 ours.ask(suite, server.address(), &targets, status)?;
-                ours.cpu.push((server.cpu_time() - before).as_secs_f64());
+                ours.cpu.push(seconds_from(before, server.cpu_time()));
                 Ok(())
             },
             || {
                 let before = mirror.nginx.cpu_time();
                 peer.ask(suite, mirror.nginx.address(), &targets, status)?;
-                peer.cpu.push((mirror.nginx.cpu_time() - before).as_secs_f64());
+                peer.cpu.push(seconds_from(before, mirror.nginx.cpu_time()));
                 Ok(())
             },
         )?;

@@ -17,7 +17,7 @@ use crate::suite::{
     machine,
     report::{Target, number},
     series::{Series, float},
-    work::{in_turns, megabytes, push},
+    work::{in_turns, megabytes, push, seconds_from},
 };
 
 /// Pushes and narinfos, each by what SQLite does.
@@ -67,7 +67,7 @@ fn pushes(
             let server = service.start();
             let before = service.postgres.cpu_time();
             ours.push(amount / push(&server, store, &paths.paths).wall);
-            cpu.push(service.postgres.cpu_time().saturating_sub(before).as_secs_f64());
+            cpu.push(seconds_from(before, service.postgres.cpu_time()));
             Ok(())
         },
         || {

@@ -36,7 +36,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
     };
 
     let (mut wall, mut hashing, mut stored) = (Series::default(), Series::default(), Series::default());
-    let mut pushes: Vec<Pushed> = Vec::new();
+    let mut taken: Vec<Pushed> = Vec::new();
     in_turns(
         suite.runs,
         || {
@@ -44,7 +44,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
             let before = server.stored_bytes();
             let pushed = push(&server, store, &rebuild.paths);
             wall.push(pushed.wall);
-            pushes.push(pushed);
+            taken.push(pushed);
             stored.push(percent(server.stored_bytes() - before, rebuild));
             Ok(())
         },
@@ -68,7 +68,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
     report.measured("push of a rebuild of (b): bytes stored", &stored, "% of NAR", Target::AtMost(1.0));
     let what = "push of a rebuild of (b): wall, by reading and hashing it on one core";
     report.compared(what, &wall, &hashing, "s", Target::AtMost(3.5));
-    let sum = |part: fn(&Pushed) -> f64| number(pushes.iter().map(part).sum::<f64>() / float(pushes.len() as u64));
+    let sum = |part: fn(&Pushed) -> f64| number(taken.iter().map(part).sum::<f64>() / float(taken.len() as u64));
     report.detail(format!(
         "{} paths, {} MB of NAR; {} requests; CPU: client {} s, server {} s",
         rebuild.paths.len(),

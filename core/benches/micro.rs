@@ -181,10 +181,10 @@ fn frames(criterion: &mut Criterion, chunks: &[Chunk]) {
             bencher
                 .iter(|| named.iter().map(|(chunk, name)| encoder.encode(chunk, name).is_ok()).collect::<Vec<bool>>());
         });
-        let encoded: Vec<(&Chunk, Encoded)> = named
+        let travelling: Vec<(&Chunk, Encoded)> = named
             .iter()
             .filter_map(|(chunk, name)| match encoder.encode(chunk, name) {
-                Ok(encoded) => Some((*chunk, encoded)),
+                Ok(one) => Some((*chunk, one)),
                 Err(FrameError::WillNotStayOpen) => None,
                 Err(error) => panic!("a chunk does not encode: {error}"),
             })
@@ -192,7 +192,7 @@ fn frames(criterion: &mut Criterion, chunks: &[Chunk]) {
         let mut verifier = FrameVerifier::new();
         group.bench_function("verify", |bencher| {
             bencher.iter(|| {
-                for (_, one) in &encoded {
+                for (_, one) in &travelling {
                     verifier.verify(&one.header, &one.frame, &[7; 32]).expect("the frame is good");
                 }
             });
@@ -200,14 +200,14 @@ fn frames(criterion: &mut Criterion, chunks: &[Chunk]) {
         let (mut decoder, mut out) = (FrameDecoder::new(), Vec::new());
         group.bench_function("decode", |bencher| {
             bencher.iter(|| {
-                for (_, one) in &encoded {
+                for (_, one) in &travelling {
                     out.clear();
                     decoder.decode_into(&one.frame, one.header.raw_len, &mut out).expect("the frame is good");
                 }
             });
         });
         if name == "open" {
-            group.bench_function("fill-slots", |bencher| fill_all(bencher, &encoded));
+            group.bench_function("fill-slots", |bencher| fill_all(bencher, &travelling));
         }
     }
 }

@@ -23,6 +23,7 @@ use std::{
     any::Any,
     cell::OnceCell,
     fs,
+    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     time::Instant,
@@ -48,10 +49,10 @@ pub(crate) struct Args {
     /// Measure these figures only
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Runs of each figure, ours and the peer's in turn; medians count
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    runs: usize,
-    /// Try the suite itself out: a small corpus, low counts, one run; no measurement
+    /// Runs of each figure, ours and the peer's in turn; medians count [default: 5, and 1 with --quick]
+    #[arg(long, value_name = "N")]
+    runs: Option<NonZero<usize>>,
+    /// Try the suite itself out: a small corpus, low counts; no measurement
     #[arg(long)]
     quick: bool,
     /// List the figures and do nothing
@@ -99,11 +100,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let chosen = chosen(&args.only)?;
-    ensure!(args.runs > 0, "--runs must be at least 1");
     ensure_release_binaries()?;
     let scale = if args.quick { Scale::QUICK } else { Scale::FULL };
     let suite = Suite {
-        runs: if args.quick { 1 } else { args.runs },
+        runs: args.runs.map_or(if args.quick { 1 } else { 5 }, NonZero::get),
         corpus: Corpus::new(&scale),
         report: Report::default(),
         full: OnceCell::new(),
@@ -178,7 +178,7 @@ fn ensure_release_binaries() -> Result<()> {
 
 fn heading(suite: &Suite) -> String {
     if suite.scale.quick {
-        "TRIAL (--quick): a small corpus, low counts, one run. These are no measurements.".to_owned()
+        "TRIAL (--quick): a small corpus and low counts. These are no measurements.".to_owned()
     } else {
         format!("Medians of {} alternating runs.", suite.runs)
     }

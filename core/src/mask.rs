@@ -16,13 +16,15 @@ pub const MASK: [u8; SLOT_LEN] = [b'0'; SLOT_LEN];
 
 /// Finds and masks the slots of one stream.
 #[derive(Debug)]
-pub(crate) struct Masker {
+pub struct Masker {
     /// Finds the store directory with its slash.
     finder: Finder<'static>,
 }
 
 impl Masker {
-    pub(crate) fn new(store_dir: &StoreDir) -> Self {
+    /// A masker for streams of `store_dir`.
+    #[must_use]
+    pub fn new(store_dir: &StoreDir) -> Self {
         let prefix = format!("{}/", store_dir.as_str().trim_end_matches('/'));
         Self { finder: Finder::new(&prefix).into_owned() }
     }
@@ -36,7 +38,7 @@ impl Masker {
     ///
     /// Gives the offset up to which the bytes are decided: masked where they had to be, whatever follows. It is the
     /// next call's `from`, and the end of `buffer` when this is the stream's `last` piece.
-    pub(crate) fn mask(
+    pub fn mask(
         &self,
         buffer: &mut [u8],
         mut from: usize,

@@ -1,11 +1,15 @@
-//! nginx before a server: a proxy with a body limit, and an independent witness of what was asked.
+//! nginx before a server, as a proxy with a body limit and an independent witness of what was asked; and nginx as the server
+//! of a folder, which is what others use for a binary cache.
 
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
+    path::Path,
     process::{Child, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use rustix::process::Signal;
 
 use crate::{Scratch, Server, process};
 
@@ -24,7 +28,7 @@ pub struct Request {
     pub answer_bytes: u64,
 }
 
-/// An nginx in the foreground, as one process. Ended when dropped.
+/// An nginx in the foreground. Ended when dropped.
 #[derive(Debug)]
 pub struct Nginx {
     child: Child,
@@ -38,20 +42,39 @@ impl Nginx {
     #[must_use]
     pub fn before(server: &Server, body_limit: Option<&str>) -> Self {
         let scratch = Scratch::new("nginx");
+        let limit = body_limit.map(|limit| format!("client_max_body_size {limit};")).unwrap_or_default();
+        let folder = scratch.path().display();
+        // One process: the witness is no part of what is measured.
+        let main = "master_process off;\nevents { worker_connections 512; }\n";
+        let http = format!(
+            "{limit}\nlog_format plain '$request_method $uri $status $request_length $body_bytes_sent';\n\
+             access_log {folder}/access.log plain;\n"
+        );
+        let location = format!("proxy_pass {}; proxy_http_version 1.1;", server.url());
+        Self::start(scratch, main, &http, &location)
+    }
+
+    /// Starts one that serves the files of `folder`, with the settings of Debian's own configuration (a worker for each
+    /// processor, `sendfile`, `tcp_nopush`), but no logs and no end to a connection's requests.
+    #[must_use]
+    pub fn serving(folder: &Path) -> Self {
+        let scratch = Scratch::new("nginx");
+        // Otherwise its workers are someone who may not read a test's folders.
+        let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
+        let main = format!("{user}worker_processes auto;\nevents {{ worker_connections 768; }}\n");
+        let http = "access_log off;\nlog_not_found off;\nsendfile on;\ntcp_nopush on;\nkeepalive_requests 100000000;\n";
+        Self::start(scratch, &main, http, &format!("root {};", folder.display()))
+    }
+
+    fn start(scratch: Scratch, main: &str, http: &str, location: &str) -> Self {
         let address = process::own_address();
         let folder = scratch.path().display();
-        let limit = body_limit.map(|limit| format!("client_max_body_size {limit};")).unwrap_or_default();
         let temp: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"))
             .concat();
         let config = format!(
-            "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log {folder}/error.log;\n\
-             events {{ worker_connections 512; }}\n\
-             http {{\n{temp}{limit}\n\
-             log_format plain '$request_method $uri $status $request_length $body_bytes_sent';\n\
-             access_log {folder}/access.log plain;\n\
-             server {{ listen {address}; location / {{ proxy_pass {upstream}; proxy_http_version 1.1; }} }}\n}}\n",
-            upstream = server.url()
+            "daemon off;\npid {folder}/pid;\nerror_log {folder}/error.log;\n{main}\
+             http {{\n{temp}{http}server {{ listen {address}; location / {{ {location} }} }}\n}}\n"
         );
         process::write(&scratch.join("nginx.conf"), config);
         let errors = fs::File::create(scratch.join("stderr")).unwrap_or_else(|e| panic!("nginx's stderr: {e}"));
@@ -67,6 +90,18 @@ impl Nginx {
             TcpStream::connect(address).is_ok()
         });
         nginx
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Processor time that it has taken, its workers included.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        process::tree_cpu_time(self.child.id())
     }
 
     /// `http://127.…:PORT`.
@@ -111,6 +146,12 @@ fn parse(line: &str) -> Option<Request> {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
+        // With workers, SIGKILL would leave them behind.
+        process::send(&self.child, Signal::TERM);
+        let asked = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         // Harmless when it has ended already; `wait` collects it either way.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -24,6 +24,9 @@ const CONFIG: &str = "build-users-group =\nsandbox = true\nsandbox-fallback = fa
     connect-timeout = 10\nstalled-download-timeout = 60\ndownload-attempts = 1\n\
     experimental-features = nix-command\n";
 
+/// How long a copy of many gigabytes may take.
+const COPY_LIMIT: Duration = Duration::from_mins(30);
+
 /// A Nix store at a root of its own.
 #[derive(Debug)]
 pub struct NixStore {
@@ -152,6 +155,51 @@ impl NixStore {
             .iter()
             .map(|line| line.parse().unwrap_or_else(|e| panic!("nix-store --query --size: {line}: {e}")))
             .collect()
+    }
+
+    /// Adds the tree that a NAR describes, as `name`.
+    #[must_use]
+    pub fn add_nar(&self, name: &str, nar: &[u8]) -> String {
+        let scratch = Scratch::new("restored");
+        let mut command = self.command("nix-store");
+        command.arg("--restore").arg(scratch.join(name));
+        let _ = Running::start(command, nar).wait().success();
+        self.add(&scratch.join(name))
+    }
+
+    /// Takes what `nix-store --export` wrote, or the like: paths under any name, with references.
+    pub fn import(&self, export: &[u8]) {
+        let mut command = self.command("nix-store");
+        command.arg("--import");
+        let _ = Running::start(command, export).wait().success();
+    }
+
+    /// Has Nix copy paths, and all that they refer to, into the binary cache at `url` (`nix copy --to`).
+    #[must_use]
+    pub fn copy_to<S: AsRef<str>>(&self, url: &str, paths: &[S]) -> Output {
+        let mut command = self.command("nix");
+        command.args(["copy", "--to", url]).args(paths.iter().map(AsRef::as_ref));
+        Running::start(command, &[]).wait_for(COPY_LIMIT)
+    }
+
+    /// Has Nix copy paths, and all that they refer to, out of the binary cache at `url` (`nix copy --from`); each must be
+    /// signed by `key`.
+    #[must_use]
+    pub fn copy_from<S: AsRef<str>>(&self, url: &str, key: &str, paths: &[S]) -> Output {
+        let mut command = self.command("nix");
+        command.args(["copy", "--from", url, "--option", "trusted-public-keys", key]);
+        command.args(paths.iter().map(AsRef::as_ref));
+        Running::start(command, &[]).wait_for(COPY_LIMIT)
+    }
+
+    /// Makes a key for a binary cache: the file of its secret half, and its public half as nix.conf wants it.
+    #[must_use]
+    pub fn make_key(&self, name: &str) -> (PathBuf, String) {
+        let [secret, public] = ["secret", "public"].map(|half| self.scratch.join(format!("{name}.{half}")));
+        let args = ["--generate-binary-cache-key", name, &secret.to_string_lossy(), &public.to_string_lossy()];
+        let _ = self.run("nix-store", &args).success();
+        let key = fs::read_to_string(&public).unwrap_or_else(|e| panic!("{}: {e}", public.display()));
+        (secret, key.trim().to_owned())
     }
 
     /// The NAR of a path, by `nix-store --dump`.

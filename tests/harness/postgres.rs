@@ -18,7 +18,7 @@ use std::{
 use rustix::process::Signal;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::{Scratch, process};
+use crate::{Scratch, process, trees};
 
 const NOBODY: u32 = 65_534;
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -50,7 +50,7 @@ impl Postgres {
     fn start_with(durable: bool) -> Self {
         let scratch = Scratch::new("postgres");
         hand_over(scratch.path());
-        copy(&template(), &scratch.join("data"));
+        trees::copy_with_modes(&template(), &scratch.join("data"));
         let mut server = Self { process: None, address: process::own_address(), durable, scratch };
         server.start_again();
         server
@@ -86,6 +86,12 @@ impl Postgres {
         runtime().block_on(connect).is_ok()
     }
 
+    /// Processor time that it has taken, its sessions' that are open included.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        self.process.as_ref().map(|first| process::tree_cpu_time(first.id())).unwrap_or_default()
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
@@ -118,11 +124,11 @@ impl Postgres {
     /// Kills its first process with SIGKILL, as a crash would, and waits until the others have followed.
     pub fn kill9(&mut self) {
         let Some(mut first) = self.process.take() else { return };
-        let others = children(first.id());
+        let others = process::children(first.id());
         // Harmless when it has ended already; `wait` collects it either way.
         let _ = first.kill();
         let _ = first.wait();
-        process::wait_until("PostgreSQL's processes end", PATIENCE, || !others.iter().copied().any(is_alive));
+        process::wait_until("PostgreSQL's processes end", PATIENCE, || !others.iter().copied().any(process::is_alive));
     }
 
     /// Ends it as an administrator does who is in a hurry (fast shutdown): sessions are told.
@@ -167,24 +173,6 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
     runtime.unwrap_or_else(|e| panic!("no runtime: {e}"))
 }
 
-/// Processes whose parent is `parent`.
-fn children(parent: u32) -> Vec<u32> {
-    let entries = fs::read_dir("/proc").map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
-    let ids = entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    ids.filter(|id| stat(*id).is_some_and(|(_, its)| its == parent)).collect()
-}
-
-fn is_alive(id: u32) -> bool {
-    stat(id).is_some_and(|(state, _)| state != 'Z' && state != 'X')
-}
-
-/// State and parent of a process; they follow its name, which is in parentheses.
-fn stat(id: u32) -> Option<(char, u32)> {
-    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    let mut fields = text.rsplit_once(") ")?.1.split(' ');
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
-}
-
 /// A data folder as `initdb` makes it, made when it is not there yet; tests that start together wait for one another.
 fn template() -> PathBuf {
     let folder = process::target_folder().join("tmp");
@@ -200,7 +188,7 @@ fn template() -> PathBuf {
         let half = template.with_extension("half");
         // What an earlier attempt left.
         let _ = fs::remove_dir_all(&half);
-        copy(&scratch.join("data"), &half);
+        trees::copy_with_modes(&scratch.join("data"), &half);
         fs::rename(&half, &template).unwrap_or_else(|e| panic!("{}: {e}", template.display()));
     }
     template
@@ -218,13 +206,6 @@ fn initdb(scratch: &Scratch) {
     assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
     let access = "host all all 127.0.0.0/8 scram-sha-256\n";
     process::write(&scratch.join("data/pg_hba.conf"), access);
-}
-
-/// Copies a tree with its owners and modes.
-fn copy(from: &Path, to: &Path) {
-    let output = Command::new("cp").arg("-a").arg(from).arg(to).output();
-    let output = output.unwrap_or_else(|e| panic!("cp {}: {e}", from.display()));
-    assert!(output.status.success(), "cp {}: {}", from.display(), String::from_utf8_lossy(&output.stderr));
 }
 
 /// Gives a file or folder to the user that PostgreSQL runs as.

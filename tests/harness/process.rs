@@ -75,6 +75,8 @@ pub struct Output {
     pub elapsed: Duration,
     /// The most memory that it held, in bytes, as last seen (sampled every few milliseconds).
     pub peak_rss: u64,
+    /// Processor time that it and those of its children took that it has waited for.
+    pub cpu: Duration,
 }
 
 impl Output {
@@ -131,6 +133,8 @@ pub struct Running {
     what: String,
     started: Instant,
     peak_rss: u64,
+    /// Processor time, known once the process has ended.
+    cpu: Option<Duration>,
     // Declared after `child`, so that it is removed once the process is gone.
     streams: Scratch,
 }
@@ -150,7 +154,7 @@ impl Running {
         }
         command.stdout(file("stdout")).stderr(file("stderr"));
         let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {what}: {e}"));
-        Self { child, what, started: Instant::now(), peak_rss: 0, streams }
+        Self { child, what, started: Instant::now(), peak_rss: 0, cpu: None, streams }
     }
 
     /// The process's id.
@@ -161,8 +165,14 @@ impl Running {
 
     /// Whether it has ended.
     pub fn is_done(&mut self) -> bool {
-        self.peak_rss = self.peak_rss.max(peak_rss(self.child.id()));
-        matches!(self.child.try_wait(), Ok(Some(_)))
+        if self.cpu.is_none() {
+            self.peak_rss = self.peak_rss.max(peak_rss(self.child.id()));
+            if has_ended(&self.child) {
+                // Before it is waited for: the system forgets it then.
+                self.cpu = Some(cpu_time(self.child.id()));
+            }
+        }
+        self.cpu.is_some()
     }
 
     /// Sends SIGKILL.
@@ -185,15 +195,15 @@ impl Running {
     /// Waits for its end, at most `limit`; panics when it has not ended by then.
     #[must_use]
     pub fn wait_for(mut self, limit: Duration) -> Output {
-        let mut pause = Duration::from_micros(200);
         while !self.is_done() {
             if self.started.elapsed() > limit {
                 self.kill();
                 let output = self.output();
                 panic!("{} did not end within {limit:?}: {output}", self.what);
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(10));
+            // The end is seen at most 2 % too late.
+            let pause = self.started.elapsed() / 50;
+            std::thread::sleep(pause.clamp(Duration::from_micros(200), Duration::from_millis(10)));
         }
         self.output()
     }
@@ -207,6 +217,7 @@ impl Running {
             stderr: read("stderr"),
             elapsed: self.started.elapsed(),
             peak_rss: self.peak_rss,
+            cpu: self.cpu.unwrap_or_default(),
         }
     }
 }
@@ -215,9 +226,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         if !self.is_done() {
             self.kill();
-            // Nothing waits for this process any more; its end only has to be collected.
-            let _ = self.child.wait();
         }
+        // Nothing waits for this process any more; its end only has to be collected.
+        let _ = self.child.wait();
     }
 }
 
@@ -234,12 +245,65 @@ pub fn send(child: &Child, signal: rustix::process::Signal) {
     let _ = rustix::process::kill_process(pid, signal);
 }
 
+/// Whether a child has ended; it stays to be waited for.
+fn has_ended(child: &Child) -> bool {
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    // An error means that there is nothing to wait for any more.
+    !matches!(waitid(WaitId::Pid(Pid::from_child(child)), options), Ok(None))
+}
+
 /// The most memory that a process has held so far (`VmHWM`), in bytes; 0 when there is no such process any more.
 #[must_use]
 pub fn peak_rss(pid: u32) -> u64 {
+    memory(pid, "VmHWM:")
+}
+
+/// The memory that a process holds now (`VmRSS`), in bytes; 0 when there is no such process any more.
+#[must_use]
+pub fn rss(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, key: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+/// Processor time, user's and system's, that a process has taken so far with those of its children that it has waited for;
+/// known until the process is waited for, and to a hundredth of a second.
+#[must_use]
+pub fn cpu_time(pid: u32) -> Duration {
+    // `utime`, `stime`, `cutime` and `cstime` are fields 14 to 17; those behind the name begin with the third.
+    let ticks: u64 = stat(pid).iter().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
+    // A tick is 10 ms wherever Linux reports it (`USER_HZ`).
+    Duration::from_millis(ticks * 10)
+}
+
+/// As [`cpu_time`], with the children that run.
+#[must_use]
+pub fn tree_cpu_time(pid: u32) -> Duration {
+    cpu_time(pid) + children(pid).into_iter().map(cpu_time).sum::<Duration>()
+}
+
+/// Processes whose parent is `parent`.
+#[must_use]
+pub fn children(parent: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    let ids = entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(|id| stat(*id).get(1).is_some_and(|its| its.parse() == Ok(parent))).collect()
+}
+
+/// Whether there is such a process, and it runs.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    stat(pid).first().is_some_and(|state| state != "Z" && state != "X")
+}
+
+/// What `/proc/PID/stat` says behind the process's name, which is in parentheses: state, parent, …
+fn stat(pid: u32) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    text.rsplit_once(") ").map(|(_, rest)| rest.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
 }
 
 /// An address that nobody else listens on: the host in 127.64.0.0/10 is this process's own (its bits are the process's

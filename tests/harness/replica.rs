@@ -85,6 +85,12 @@ impl Replica {
         self.scratch.path()
     }
 
+    /// The running process's id.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// The process that serves.
     pub(crate) fn serve(&self) -> Command {
         let mut command = self.snowbankd();

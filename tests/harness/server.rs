@@ -234,6 +234,18 @@ impl Server {
         self.replicas.iter_mut().map(Replica::peak_rss_bytes).max().unwrap_or(0)
     }
 
+    /// The memory that it holds now, in bytes; on a site all replicas together.
+    #[must_use]
+    pub fn rss_bytes(&self) -> u64 {
+        self.replicas.iter().filter_map(Replica::id).map(process::rss).sum()
+    }
+
+    /// Processor time that it has taken since its last start; on a site all replicas together.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        self.replicas.iter().filter_map(Replica::id).map(process::cpu_time).sum()
+    }
+
     /// What it wrote on standard output since its last start; on a site the first replica.
     #[must_use]
     pub fn banner(&self) -> String {

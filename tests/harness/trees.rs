@@ -57,6 +57,13 @@ pub fn copy(from: &Path, to: &Path) {
     assert!(output.status.success(), "cp {}: {}", from.display(), String::from_utf8_lossy(&output.stderr));
 }
 
+/// Copies a tree with its modes and, for root, its owners.
+pub fn copy_with_modes(from: &Path, to: &Path) {
+    let output = Command::new("cp").arg("-a").arg(from).arg(to).output();
+    let output = output.unwrap_or_else(|e| panic!("cp {}: {e}", from.display()));
+    assert!(output.status.success(), "cp {}: {}", from.display(), String::from_utf8_lossy(&output.stderr));
+}
+
 /// Adds a copy of a machine's tree to the store under a name of its own.
 #[must_use]
 pub fn add_copy(store: &NixStore, tree: &Path, name: &str) -> String {

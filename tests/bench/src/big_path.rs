@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// A file of text and noise in turn, as large archives and disk images are.
-fn add(store: &NixStore, mebibytes: u64) -> anyhow::Result<String> {
+pub(crate) fn add(store: &NixStore, mebibytes: u64) -> anyhow::Result<String> {
     let scratch = Scratch::new("big");
     let name = scratch.join("big");
     let mut file = File::create(&name).with_context(|| name.display().to_string())?;

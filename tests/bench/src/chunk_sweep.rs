@@ -3,9 +3,7 @@
 //! Its tables are the ground for `CutParams::DEFAULT` and the default compression level; `docs/chunking.md` holds them with
 //! the decision. It measures formats, not the system: nothing is pushed, and times are CPU times of the encoder alone.
 
-mod corpus;
 mod measure;
-mod plant;
 mod report;
 
 use std::{
@@ -21,9 +19,10 @@ use std::{
 use anyhow::{Context, Result};
 use snowbank_core::cut::CutParams;
 
-use self::{
-    corpus::Pair,
-    measure::{Blind, Cuts, Frames, Streams},
+use self::measure::{Blind, Cuts, Frames};
+use crate::{
+    plant::Streams,
+    releases::{self, Pair},
 };
 
 /// Sweep chunk sizes over neighbouring releases of real software.
@@ -69,9 +68,9 @@ pub fn run(args: &Args) -> Result<()> {
     let choices = choices(args)?;
     let folder = match &args.corpus {
         Some(folder) => folder.clone(),
-        None => default_folder()?,
+        None => releases::default_folder()?,
     };
-    let pairs = corpus::load(&folder)?;
+    let pairs = releases::load(&folder)?;
     let jobs = args.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
@@ -115,12 +114,4 @@ fn measure_pair(pair: &Pair, choices: &[(CutParams, Vec<i32>)]) -> Result<PairRe
         masked.push(Masked { params: *params, cuts, frames: levels.iter().copied().zip(frames).collect() });
     }
     Ok(PairResult { pair: pair.clone(), nar_bytes: streams.nar_bytes(), blind: measure::blind(&streams)?, masked })
-}
-
-fn default_folder() -> Result<PathBuf> {
-    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    folder("XDG_CACHE_HOME")
-        .or_else(|| folder("HOME").map(|home| home.join(".cache")))
-        .map(|cache| cache.join("snowbank/corpus"))
-        .context("neither XDG_CACHE_HOME nor HOME is set: say where the corpus is with --corpus")
 }

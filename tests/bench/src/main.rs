@@ -1,23 +1,35 @@
-//! Benchmarks of Snowbank. Each prints what it measured, and what on; build with `--release`:
+//! Benchmarks of Snowbank. Without a subcommand it measures the whole system beside its peers (see `suite`); each
+//! subcommand looks into one thing. Build with `--release`:
 //!
-//! `cargo build --release && cargo run --release -p snowbank-bench -- big-path`
+//! `cargo build --workspace --release --bins && cargo run --release -p snowbank-bench`
 //!
 //! The binaries measured are those beside this one (`SNOWBANK_TEST_BIN` names another folder).
 
 mod big_path;
+mod blind;
 mod chunk_sweep;
 mod far;
 mod many_pushers;
+mod plant;
+mod releases;
 mod storage_latency;
+mod suite;
 mod tiny_paths;
 
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "snowbank-bench", about = "Measure Snowbank", disable_help_subcommand = true)]
+#[command(
+    name = "snowbank-bench",
+    about = "Measure Snowbank: the whole suite, or one thing",
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
     #[command(subcommand)]
-    benchmark: Benchmark,
+    benchmark: Option<Benchmark>,
+    #[command(flatten)]
+    suite: suite::Args,
 }
 
 #[derive(Debug, Subcommand)]
@@ -35,7 +47,9 @@ enum Benchmark {
 }
 
 fn main() -> anyhow::Result<()> {
-    match Cli::parse().benchmark {
+    let cli = Cli::parse();
+    let Some(benchmark) = cli.benchmark else { return suite::run(&cli.suite) };
+    match benchmark {
         Benchmark::BigPath(args) => big_path::run(&args),
         Benchmark::TinyPaths(args) => tiny_paths::run(&args),
         Benchmark::StorageLatency(args) => storage_latency::run(&args),

@@ -38,11 +38,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn large_nar(args: &Args, latency: Duration) -> anyhow::Result<()> {
     let (mut far, store) = (Far::start(latency), NixStore::new());
-    let mut random = Random::fixed(3);
-    // A third of it compresses, as in most packages.
-    let bytes = args.megabytes * 1_000_000;
-    let files = [("noise", random.bytes(bytes * 2 / 3)), ("text", random.text(bytes / 3))];
-    let path = trees::add_files(&store, "large", &files);
+    let path = add(&store, args.megabytes);
     let _ = Client::of(&far.server, &store).start_push("main", &[&path], &[]).wait_for(LIMIT).success();
 
     let info = Oracle::main(&far.server).narinfo(&path).context("the path is not there")?;
@@ -66,6 +62,14 @@ fn large_nar(args: &Args, latency: Duration) -> anyhow::Result<()> {
     }
     ensure!(best >= LEAST_RATE, "the NAR streamed at {best:.0} MB/s; {LEAST_RATE:.0} are wanted");
     Ok(())
+}
+
+/// One large path. A third of it compresses, as in most packages.
+pub(crate) fn add(store: &NixStore, megabytes: usize) -> String {
+    let mut random = Random::fixed(3);
+    let bytes = megabytes * 1_000_000;
+    let files = [("noise", random.bytes(bytes * 2 / 3)), ("text", random.text(bytes / 3))];
+    trees::add_files(store, "large", &files)
 }
 
 fn closure(args: &Args, latency: Duration) -> anyhow::Result<()> {

@@ -6,7 +6,6 @@
 use std::{collections::HashSet, fs, iter::Sum, ops::AddAssign};
 
 use anyhow::{Context, Result};
-use fastcdc::v2020::FastCDC;
 use snowbank_core::{
     chunk::{Chunk, Chunker},
     cut::CutParams,
@@ -15,42 +14,10 @@ use snowbank_core::{
 };
 use zstd::bulk::Compressor;
 
-use super::{
-    corpus::Pair,
-    plant::{self, Build},
+use crate::{
+    blind::BlindStore,
+    plant::{self, Streams},
 };
-
-const BLIND_SIZES: (usize, usize, usize) = (16 << 10, 64 << 10, 256 << 10);
-const BLIND_LEVEL: i32 = 8;
-
-/// The streams of one pair.
-pub struct Streams {
-    first: Vec<u8>,
-    next: Vec<u8>,
-    rebuild: Vec<u8>,
-}
-
-impl Streams {
-    /// Makes them.
-    ///
-    /// # Errors
-    /// When a tree cannot be read.
-    pub fn make(pair: &Pair) -> Result<Self> {
-        let build = |own, dependencies| Build { own, dependencies };
-        let mut first = plant::nar(&pair.old)?;
-        plant::rehash(&mut first, build("first", "these"));
-        let mut next = plant::nar(&pair.new)?;
-        let mut rebuild = next.clone();
-        plant::rehash(&mut next, build("next", "these"));
-        plant::rehash(&mut rebuild, build("rebuild", "others"));
-        Ok(Self { first, next, rebuild })
-    }
-
-    /// Bytes of the old release's NAR and of the new one's.
-    pub fn nar_bytes(&self) -> [u64; 2] {
-        [self.first.len() as u64, self.next.len() as u64]
-    }
-}
 
 /// Bytes stored for each release, in the order in which they come.
 #[derive(Clone, Copy, Debug, Default)]
@@ -144,25 +111,13 @@ sums!(Frames: stored, open, open_plain, gave_up, cpu_nanos);
 /// # Errors
 /// When zstd fails.
 pub fn blind(streams: &Streams) -> Result<Blind> {
-    let mut zstd = Compressor::new(BLIND_LEVEL)?;
-    let mut store = |seen: &mut HashSet<blake3::Hash>, nar: &[u8]| -> Result<u64> {
-        let (min, avg, max) = BLIND_SIZES;
-        let mut stored = 0;
-        for cut in FastCDC::new(nar, min, avg, max) {
-            let bytes = &nar[cut.offset..cut.offset + cut.length];
-            if seen.insert(blake3::hash(bytes)) {
-                stored += zstd.compress(bytes)?.len() as u64;
-            }
-        }
-        Ok(stored)
-    };
-    let mut seen = HashSet::new();
+    let mut store = BlindStore::new()?;
     let started = cpu_nanos()?;
-    let first = store(&mut seen, &streams.first)?;
+    let first = store.add(&streams.first)?;
     let cpu_nanos = cpu_nanos()? - started;
-    let chunks = seen.len() as u64;
-    let next = store(&mut seen, &streams.next)?;
-    let rebuild = store(&mut seen, &streams.rebuild)?;
+    let chunks = store.chunks();
+    let next = store.add(&streams.next)?;
+    let rebuild = store.add(&streams.rebuild)?;
     Ok(Blind { stored: Stored { first, next, rebuild }, chunks, cpu_nanos })
 }
 

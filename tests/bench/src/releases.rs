@@ -2,7 +2,7 @@
 //!
 //! Fetched once with pip and apt-get, then used from the cache folder without a network. A pair appears there whole or not
 //! at all. Python files are compiled as Nix's builders do it: each `.pyc` holds the path where it will be installed, with
-//! [`super::plant::OWN`] as its hash. `PyPI` releases are fixed; of a Debian package it is the two newest that the
+//! [`plant::OWN`] as its hash. `PyPI` releases are fixed; of a Debian package it is the two newest that the
 //! configured archives offer, and the file `versions` beside the trees says which.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::plant;
+use crate::plant;
 
 const PYPI: &[(&str, &str, &str)] = &[
     ("Django", "5.1.3", "5.1.4"),
@@ -56,6 +56,18 @@ pub struct Release {
     pub root: PathBuf,
     /// `name-version`, as it stands in its store path.
     pub store_name: String,
+}
+
+/// The folder that the corpus is kept in: snowbank/corpus in the XDG cache home.
+///
+/// # Errors
+/// When neither `XDG_CACHE_HOME` nor `HOME` is set.
+pub fn default_folder() -> Result<PathBuf> {
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    folder("XDG_CACHE_HOME")
+        .or_else(|| folder("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("snowbank/corpus"))
+        .context("neither XDG_CACHE_HOME nor HOME is set, so that there is no place for the corpus")
 }
 
 /// All pairs, in a fixed order; those not in `folder` yet are fetched.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use memchr::memmem;
 use snowbank_core::{nar::encode, store_path::StorePathHash};
 
-use super::corpus::Release;
+use crate::releases::{Pair, Release};
 
 /// The hash of a tree's own store path, until [`rehash`].
 pub const OWN: &[u8; 32] = b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
@@ -25,6 +25,38 @@ pub struct Build {
     pub own: &'static str,
     /// Distinguishes its dependencies' hashes.
     pub dependencies: &'static str,
+}
+
+/// The streams of one pair.
+pub struct Streams {
+    /// The old release.
+    pub first: Vec<u8>,
+    /// The new one, with the old one's dependencies.
+    pub next: Vec<u8>,
+    /// The new one, rebuilt with other dependencies.
+    pub rebuild: Vec<u8>,
+}
+
+impl Streams {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// When a tree cannot be read.
+    pub fn make(pair: &Pair) -> Result<Self> {
+        let build = |own, dependencies| Build { own, dependencies };
+        let mut first = nar(&pair.old)?;
+        rehash(&mut first, build("first", "these"));
+        let mut next = nar(&pair.new)?;
+        let mut rebuild = next.clone();
+        rehash(&mut next, build("next", "these"));
+        rehash(&mut rebuild, build("rebuild", "others"));
+        Ok(Self { first, next, rebuild })
+    }
+
+    /// Bytes of the old release's NAR and of the new one's.
+    pub fn nar_bytes(&self) -> [u64; 2] {
+        [self.first.len() as u64, self.next.len() as u64]
+    }
 }
 
 /// The store path of a tree of that name, with [`OWN`] as its hash.

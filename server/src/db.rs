@@ -34,7 +34,7 @@ mod tx;
 pub use connect::Db;
 pub use error::DbError;
 pub use exec::Exec;
-pub use gather::Gather;
+pub use gather::{Answers, Gather};
 pub use tx::{Conn, Tx};
 
 #[cfg(test)]

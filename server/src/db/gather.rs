@@ -19,8 +19,10 @@ const AT_ONCE: usize = 2;
 /// Questions of one statement; a size that statements are prepared for.
 const MOST_TOGETHER: usize = 64;
 
-/// Asks all of these; what has no answer is not in the result.
-pub type Ask<K, V> = fn(Db, Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, DbError>>;
+/// The answers to some questions; what has none is not among them.
+pub type Answers<K, V> = BoxFuture<'static, Result<HashMap<K, V>, DbError>>;
+/// Asks all of these.
+pub type Ask<K, V> = fn(Db, Vec<K>) -> Answers<K, V>;
 
 type Answer<V> = Result<Option<V>, Arc<DbError>>;
 

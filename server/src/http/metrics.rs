@@ -57,7 +57,7 @@ pub(super) async fn counted(request: Request, next: Next) -> Response {
 }
 
 /// Time since a request came, if anybody wants to know.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Timer(Option<Instant>);
 
 impl Timer {

@@ -100,7 +100,8 @@ mod tests {
         storage.put(&pack_object_key(&key), object.clone().into()).await.unwrap();
         let blocks = Blocks::new(8 * BLOCK_BYTES);
         let (pack, len) = (PackId(1), object.len() as u64);
-        let expected = |range: Range<u64>| Some(BytesMut::from(&object[range.start as usize..range.end as usize]));
+        let place = |at: u64| usize::try_from(at).unwrap();
+        let expected = |range: Range<u64>| Some(BytesMut::from(&object[place(range.start)..place(range.end)]));
         assert_eq!(blocks.read(&storage, pack, &key, &(10..20)).await, None, "perhaps nobody comes again");
         assert_eq!(blocks.read(&storage, pack, &key, &(30..90)).await, expected(30..90));
         storage.delete(&pack_object_key(&key)).await.unwrap();

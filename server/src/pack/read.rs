@@ -187,10 +187,10 @@ async fn read_range(packs: &Packs, group: &[ChunkLocation]) -> Result<BytesMut, 
             return Ok(BytesMut::from(bytes));
         }
     }
-    if let Some(blocks) = packs.blocks() {
-        if let Some(bytes) = blocks.read(packs.storage(), first.pack, &first.pack_key, &range).await {
-            return Ok(bytes);
-        }
+    if let Some(blocks) = packs.blocks()
+        && let Some(bytes) = blocks.read(packs.storage(), first.pack, &first.pack_key, &range).await
+    {
+        return Ok(bytes);
     }
     let bytes =
         packs.storage().get_range(&pack_object_key(&first.pack_key), range.start, range.end - range.start).await?;

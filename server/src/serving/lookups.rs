@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use snowbank_core::hash::NarHash;
 use snowbank_core::store_path::StorePathHash;
 
 use crate::db::caches::CacheId;
 use crate::db::chunks::ChunkLocation;
 use crate::db::paths::{PathRecord, VisibleNar};
-use crate::db::{self, Db, DbError, Gather};
+use crate::db::{self, Answers, Db, DbError, Gather};
 
 /// Up to this many chunks are looked up one by one, together with those of other requests; more are worth a statement.
 pub(super) const FEW_CHUNKS: usize = 8;
@@ -61,10 +60,7 @@ impl Lookups {
     }
 }
 
-fn ask_paths(
-    db: Db,
-    keys: Vec<(CacheId, StorePathHash)>,
-) -> BoxFuture<'static, Result<HashMap<(CacheId, StorePathHash), Arc<PathRecord>>, DbError>> {
+fn ask_paths(db: Db, keys: Vec<(CacheId, StorePathHash)>) -> Answers<(CacheId, StorePathHash), Arc<PathRecord>> {
     Box::pin(async move {
         let mut conn = db.reader().await?;
         let mut answers = HashMap::with_capacity(keys.len());
@@ -76,10 +72,7 @@ fn ask_paths(
     })
 }
 
-fn ask_nars(
-    db: Db,
-    keys: Vec<(CacheId, NarHash)>,
-) -> BoxFuture<'static, Result<HashMap<(CacheId, NarHash), VisibleNar>, DbError>> {
+fn ask_nars(db: Db, keys: Vec<(CacheId, NarHash)>) -> Answers<(CacheId, NarHash), VisibleNar> {
     Box::pin(async move {
         let mut conn = db.reader().await?;
         let mut answers = HashMap::with_capacity(keys.len());
@@ -91,7 +84,7 @@ fn ask_nars(
     })
 }
 
-fn ask_chunks(db: Db, ids: Vec<u64>) -> BoxFuture<'static, Result<HashMap<u64, ChunkLocation>, DbError>> {
+fn ask_chunks(db: Db, ids: Vec<u64>) -> Answers<u64, ChunkLocation> {
     Box::pin(async move { db::chunks::lookup_by_ids(db.reader().await?.exec(), &ids).await })
 }
 

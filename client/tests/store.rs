@@ -383,7 +383,8 @@ async fn a_daemon_is_asked_over_its_socket() {
     let added = text(&nix("nix-store").arg("--add").arg(folder.path().join("f")).output().unwrap());
     let _daemon = Daemon(nix("nix-daemon").stderr(std::process::Stdio::null()).spawn().unwrap());
     for _ in 0..200 {
-        if socket.exists() {
+        // Its file is there a moment before it listens.
+        if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

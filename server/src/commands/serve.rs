@@ -59,8 +59,9 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let mut beside = JoinSet::new();
     if let Some((metrics, listener)) = metrics {
         beside.spawn(http::serve_metrics(metrics, listener, stop.clone()));
+        // What is counted is shown there and nowhere else.
+        beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
     }
-    beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
     let code = run_until_signal(app, listener, &mut signals).await?;
     stop.cancel();
     while let Some(ended) = beside.join_next().await {

@@ -161,6 +161,14 @@ impl Db {
         self.begin("exclusive", "SELECT pg_advisory_xact_lock($1)").await
     }
 
+    /// As [`Db::commit_tx`], for what a server notes down for itself, of its own accord.
+    ///
+    /// # Errors
+    /// As [`Db::reader`].
+    pub async fn upkeep_tx(&self) -> Result<Tx, DbError> {
+        self.begin("upkeep", "SELECT pg_advisory_xact_lock_shared($1)").await
+    }
+
     async fn begin(&self, kind: &'static str, postgres_lock: &'static str) -> Result<Tx, DbError> {
         metrics::counter!("snowbank_database_transactions_total", "kind" => kind).increment(1);
         Ok(Tx(match &self.0 {

@@ -32,7 +32,7 @@ pub async fn run(db: Db, stop: CancellationToken) {
 async fn turn(db: &Db, leader: &mut Leader) -> Result<Option<Usage>, DbError> {
     if leader.holds().await? {
         let usage = usage::count(db.reader().await?.exec(), unix_now()).await?;
-        let mut tx = db.commit_tx().await?;
+        let mut tx = db.upkeep_tx().await?;
         usage::store(tx.exec(), &usage).await?;
         tx.commit().await?;
     }

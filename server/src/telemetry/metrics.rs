@@ -72,7 +72,7 @@ fn describe() {
     describe_counter!("snowbank_committed_nar_bytes_total", Unit::Bytes, "Bytes of their NARs");
     describe_counter!(
         "snowbank_database_transactions_total",
-        "Transactions begun, by kind: commit (adds) or exclusive (destroys, or sets up)"
+        "Transactions begun, by kind: commit (adds), exclusive (destroys, or sets up) or upkeep (what the server notes down)"
     );
     describe_counter!(
         "snowbank_storage_requests_total",

@@ -62,7 +62,7 @@ where
     /// The answer to one question, `None` when there is none.
     ///
     /// # Errors
-    /// When the database fails; all that were asked together share the error.
+    /// When the database fails; all that were asked together share the error, unless it is that of a damaged row.
     pub async fn get(&self, key: K) -> Answer<V> {
         let (sender, receiver) = oneshot::channel();
         let starts = {
@@ -125,10 +125,19 @@ where
             return;
         }
         let (keys, senders): (Vec<K>, Vec<_>) = batch.into_iter().unzip();
-        let asked = (asking.inner.ask)(asking.inner.db.clone(), keys.clone()).await.map_err(Arc::new);
-        for (key, sender) in keys.iter().zip(senders) {
+        let ask = |keys: Vec<K>| (asking.inner.ask)(asking.inner.db.clone(), keys);
+        let asked = ask(keys.clone()).await.map_err(Arc::new);
+        let is_damaged = matches!(&asked, Err(error) if matches!(**error, DbError::Corrupt(_)));
+        let one_by_one = is_damaged && keys.len() > 1;
+        for (key, sender) in keys.into_iter().zip(senders) {
+            // A row that makes no sense is the misfortune of those who asked for it, not of all who asked with them.
+            if one_by_one {
+                let alone = ask(vec![key.clone()]).await;
+                let _ = sender.send(alone.map(|found| found.get(&key).cloned()).map_err(Arc::new));
+                continue;
+            }
             let answer = match &asked {
-                Ok(found) => Ok(found.get(key).cloned()),
+                Ok(found) => Ok(found.get(&key).cloned()),
                 Err(error) => Err(Arc::clone(error)),
             };
             // Whoever does not wait any more needs no answer.
@@ -190,6 +199,9 @@ mod tests {
         assert_eq!(gather.get(2).await.unwrap(), Some(4), "an error does not stay");
         assert!(gather.get(666).await.is_err(), "whoever waits is told");
         assert_eq!(gather.get(4).await.unwrap(), Some(16), "and others are answered");
+        let (bad, good, absent) = tokio::join!(gather.get(13), gather.get(10), gather.get(7));
+        assert!(bad.is_err());
+        assert_eq!((good.unwrap(), absent.unwrap()), (Some(100), None), "a damaged row is not everybody's");
         // Those that give up hold nobody up.
         for _ in 0..10 {
             let given_up = std::pin::pin!(gather.get(6));

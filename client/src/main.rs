@@ -8,7 +8,9 @@ use snowbank_client::cli::{Cli, GlobalArgs};
 use snowbank_client::commands;
 use snowbank_client::exit::{Exit, Failure};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The system's allocator keeps what many threads free in pieces too small to give back: memory would grow to twice what is
 /// in use.
@@ -58,12 +60,15 @@ fn set_up_messages(global: &GlobalArgs) {
         (false, _) => LevelFilter::DEBUG,
     };
     // Other crates' messages are for -vv only.
-    let theirs = if global.verbose > 1 { "info" } else { "error" };
-    let filter = format!("{theirs},snowbank_client={level},snowbank={level}");
+    let theirs = if global.verbose > 1 { LevelFilter::INFO } else { LevelFilter::ERROR };
+    let filter =
+        Targets::new().with_default(theirs).with_target("snowbank_client", level).with_target("snowbank", level);
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_max_level(level.max(theirs))
         .without_time()
         .with_target(false)
+        .finish()
+        .with(filter)
         .init();
 }

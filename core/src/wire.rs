@@ -192,6 +192,16 @@ impl ManifestSource {
     /// Larger ones are cut into pieces of this many bytes; the last is shorter.
     pub const PIECE_BYTES: usize = 1 << 20;
 
+    /// Bytes that the encoded manifest has at most.
+    #[must_use]
+    pub fn most_bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Inline(text) => text.len(),
+            Self::Chunks(names) => names.len().saturating_mul(Self::PIECE_BYTES),
+        };
+        bytes as u64
+    }
+
     /// An encoded manifest (at most [`Self::MAX_INLINE_BYTES`]) as the message carries it.
     #[must_use]
     pub fn inline(encoded: &[u8]) -> Self {

@@ -11,7 +11,7 @@ use crate::http::Budgets;
 use crate::ingest::{Ingest, IngestLimits};
 use crate::pack::{Packs, ReadBudget};
 use crate::secrets::Sealer;
-use crate::serving::{Lookups, NarBody, Narinfos};
+use crate::serving::{Lookups, NarBody, Narinfos, SmallNars};
 use crate::storage::Storage;
 use snowbank_core::cut::CutParams;
 
@@ -32,8 +32,12 @@ pub struct App {
     pub ingest: Ingest,
     /// Narinfos.
     pub narinfos: Narinfos,
+    /// What readers ask the database.
+    pub lookups: Lookups,
     /// NARs.
     pub nars: NarBody,
+    /// Small ones that were asked for lately.
+    pub small_nars: SmallNars,
     /// What requests may hold.
     pub budgets: Budgets,
     /// How clients are told to cut.
@@ -43,7 +47,8 @@ pub struct App {
 impl App {
     /// Puts the parts together. `[limits] memory` is shared out here, and nowhere else: half to request bodies, an
     /// eighth to packs that were just written, an eighth to reading them back, a quarter to read-ahead. A storage over the
-    /// network gets a twelfth for blocks of packs, out of what is the request bodies' otherwise.
+    /// network gets a twelfth for blocks of packs, out of what is the request bodies' otherwise. Answers that were given a
+    /// moment ago are kept in 16 MiB besides.
     ///
     /// # Errors
     /// When the settings in the database cannot be read.
@@ -71,7 +76,9 @@ impl App {
             directory: Directory::new(db.clone(), sealer),
             ingest: Ingest::new(db.clone(), packs.clone(), limits),
             narinfos: Narinfos::new(lookups.clone()),
-            nars: NarBody { db: db.clone(), lookups, packs, read_ahead: ReadBudget::new(memory / 4) },
+            lookups,
+            nars: NarBody { db: db.clone(), packs, read_ahead: ReadBudget::new(memory / 4) },
+            small_nars: SmallNars::new(),
             budgets: Budgets::new(memory / 2 - blocks),
             config,
             db,

@@ -87,9 +87,14 @@ impl Directory {
     /// # Errors
     /// When the database fails or a key cannot be opened.
     pub async fn lookup(&self, name: &CacheName) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
-        if let Some(found) = self.entries.get(name).await {
-            return Ok(Some(found));
+        match self.entries.get(name).await {
+            Some(found) => Ok(Some(found)),
+            // Boxed, so that requests do not carry its state along.
+            None => Box::pin(self.look_up(name)).await,
         }
+    }
+
+    async fn look_up(&self, name: &CacheName) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
         // Those who ask at the same time share one look-up; what is absent or fails leaves no entry behind.
         let opened = self.entries.try_get_with_by_ref(name, async { self.open(name).await?.ok_or(LookupEnd::Absent) });
         match opened.await {

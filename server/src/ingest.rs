@@ -19,13 +19,14 @@ mod questions;
 mod read_back;
 mod receive;
 mod verify;
+mod verify_small;
 
 use std::sync::Arc;
 
 pub use commit::commit;
 pub use questions::{missing_chunks, missing_paths};
 pub use receive::{ReceiveError, receive_bundle};
-pub use verify::{VerifiedNar, VerifyError, verify};
+pub use verify::{Claim, VerifiedNar, VerifyError, verify};
 
 use tokio_util::task::AbortOnDropHandle;
 

@@ -7,9 +7,11 @@ mod lookups;
 mod nar;
 mod narinfo;
 mod range;
+mod small;
 mod source;
 
-pub use lookups::Lookups;
-pub use nar::{NarBody, Representation, SMALL_NAR_BYTES, ServeError, nar_stream, small_nar};
+pub use lookups::{FoundNar, Lookups};
+pub use nar::{NarBody, Representation, ServeError, nar_stream};
 pub use narinfo::{Narinfos, RenderedNarinfo, nix_cache_info};
 pub use range::{RangeRequest, parse_range};
+pub use small::{SMALL_NAR_BYTES, SmallNar, SmallNars};

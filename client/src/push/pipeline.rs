@@ -108,8 +108,8 @@ enum Event {
     Encoded { turn: u64, outcomes: Vec<Outcome> },
     /// A bundle was sent.
     Sent { bundle: Bundle, answer: Result<StoredChunks, ApiError> },
-    /// A path was answered.
-    Line { path: u32, line: CommitLine },
+    /// A path was answered, perhaps with a receipt that the cache has signed.
+    Line { path: u32, line: CommitLine, is_signed: bool },
     /// A commit ended; with an error, some of its paths are without an answer.
     Committed(Result<(), (ApiError, Batch)>),
 }
@@ -281,7 +281,7 @@ impl<'a> Pipeline<'a> {
                 self.on_encoded()
             }
             Event::Sent { bundle, answer } => self.on_sent(bundle, answer),
-            Event::Line { path, line } => self.on_line(path, line),
+            Event::Line { path, line, is_signed } => self.on_line(path, line, is_signed),
             Event::Committed(result) => self.on_committed(result),
         }
     }
@@ -314,9 +314,9 @@ impl<'a> Pipeline<'a> {
         let deadline = tokio::time::Instant::now() + WIND_DOWN;
         while self.committing > 0 {
             match tokio::time::timeout_at(deadline, reports.recv()).await {
-                Ok(Some(Event::Line { path, line })) => {
+                Ok(Some(Event::Line { path, line, is_signed })) => {
                     if matches!(line, CommitLine::Receipt(_) | CommitLine::Different { .. }) {
-                        self.on_line(path, line)?;
+                        self.on_line(path, line, is_signed)?;
                     }
                 }
                 Ok(Some(Event::Committed(_))) => self.committing -= 1,

@@ -72,13 +72,23 @@ impl Target {
         path.full(&self.store_dir)
     }
 
+    /// The cache's keys.
+    pub(super) fn keys(&self) -> Arc<[PublicKey]> {
+        Arc::clone(&self.keys)
+    }
+
     /// Whether `receipt` is one for the path as it is here, signed by a key of the cache.
     pub(super) fn check(&self, receipt: &Receipt, info: &PathInfo) -> Result<(), &'static str> {
+        self.check_signed(receipt, info, receipt.verify(&self.keys))
+    }
+
+    /// As [`Target::check`], where somebody has looked already whether it is signed.
+    pub(super) fn check_signed(&self, receipt: &Receipt, info: &PathInfo, is_signed: bool) -> Result<(), &'static str> {
         if receipt.cache != self.cache.name || receipt.store_path != self.full(&info.path) {
             Err("the server's receipt is for another path or cache")
         } else if (receipt.nar_hash, receipt.nar_size) != (info.nar_hash, info.nar_size) {
             Err("the server's receipt has another NAR hash or size than the path here")
-        } else if !receipt.verify(&self.keys) {
+        } else if !is_signed {
             Err("the server's receipt is not signed by a key of the cache")
         } else {
             Ok(())

@@ -54,7 +54,7 @@ impl FrameVerifier {
         if actual == header.name { Ok(()) } else { Err(FrameError::Name { declared: header.name, actual }) }
     }
 
-    /// Proves the same of a frame that was just made from `bytes`, with `fillers` in its slots. Since the bytes are known, and
+    /// Proves the same of an open frame that was just made from `bytes`, with `fillers` in its slots. Since the bytes are known, and
     /// a byte that depends on a slot is now the filler's, one decode with other bytes in the slots shows it.
     pub(super) fn verify_own(
         &mut self,
@@ -73,7 +73,7 @@ impl FrameVerifier {
 }
 
 /// What can be said without decoding.
-fn check_outside(header: &ChunkHeader, frame: &[u8]) -> Result<(), FrameError> {
+pub(super) fn check_outside(header: &ChunkHeader, frame: &[u8]) -> Result<(), FrameError> {
     header.check()?;
     if frame.len() != header.frame_len as usize {
         return Err(FrameError::Length { declared: header.frame_len, actual: frame.len() });

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 use super::PackError;
 use crate::frame::ChunkHeader;
@@ -62,7 +62,7 @@ impl<'a> Record<'a> {
         let (header, header_len) = ChunkHeader::decode(rest)?.ok_or(CUT_OFF)?;
         let checked_len = header_len + header.frame_len as usize;
         let checked = rest.get(..checked_len).ok_or(CUT_OFF)?;
-        if xxh3_64_with_seed(checked, id) != u64::from_le_bytes(*checksum) {
+        if XxHash3_64::oneshot_with_seed(id, checked) != u64::from_le_bytes(*checksum) {
             return Err(PackError::Checksum { id });
         }
         let frame_range = PREFIX_LEN + header_len..PREFIX_LEN + checked_len;
@@ -85,6 +85,6 @@ pub(super) fn write(out: &mut Vec<u8>, id: u64, header: &ChunkHeader, frame: &[u
     let checked_at = out.len();
     header.encode_into(out);
     out.extend_from_slice(frame);
-    let checksum = xxh3_64_with_seed(&out[checked_at..], id);
+    let checksum = XxHash3_64::oneshot_with_seed(id, &out[checked_at..]);
     out[checksum_at..checked_at].copy_from_slice(&checksum.to_le_bytes());
 }

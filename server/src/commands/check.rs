@@ -11,7 +11,7 @@ use crate::config::Overrides;
 use crate::db;
 use crate::gc::check::{CheckStats, Checker};
 use crate::pack::{Packs, ReadBudget};
-use crate::serving::{Lookups, NarBody};
+use crate::serving::NarBody;
 use crate::storage::Storage;
 
 /// Memory for what is read ahead while NARs are decoded.
@@ -25,12 +25,7 @@ pub(super) async fn check(overrides: &Overrides, args: CheckArgs) -> anyhow::Res
     let instance = db::instance::lookup(beside.db.reader().await?.exec()).await?;
     storage.verify_owner(&instance.context("the database has no instance row; start the server once")?).await?;
     let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0, 0);
-    let nars = NarBody {
-        db: beside.db.clone(),
-        lookups: Lookups::new(&beside.db),
-        packs,
-        read_ahead: ReadBudget::new(READ_AHEAD_BYTES),
-    };
+    let nars = NarBody { db: beside.db.clone(), packs, read_ahead: ReadBudget::new(READ_AHEAD_BYTES) };
     let checker = Checker { db: &beside.db, storage: &storage, nars: &nars, read_data: args.read_data };
     let mut findings = 0_u64;
     let stats = checker

@@ -6,6 +6,8 @@
 
 use std::fmt::Write;
 
+use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
+
 /// The sizes that batches have, largest first.
 const SIZES: [usize; 4] = [512, 64, 8, 1];
 
@@ -24,6 +26,21 @@ impl<'a, T> Padded<'a, T> {
     /// Placeholders from `$first` on, such as `$2,$3,$4`.
     pub(super) fn placeholders(&self, first: usize) -> String {
         placeholders(first, self.size)
+    }
+
+    /// A query for the ids of `table` under the elements, bound from `$first` on: those of the rows `x` that fulfil `scope` and
+    /// whose `key` is the element; NULL where there is none.
+    ///
+    /// An index over what `scope` names and `key` answers one element after the other, whatever the engine knows of the table:
+    /// with an `IN` list over `key`, PostgreSQL reads all that is in scope until its statistics say how much that is.
+    pub(super) fn ids(&self, table: &str, scope: &str, key: &str, first: usize) -> String {
+        let mut values = String::with_capacity(self.size * 7);
+        for number in first..first + self.size {
+            let comma = if number == first { "" } else { "," };
+            // Writing to a String cannot fail.
+            let _ = write!(values, "{comma}(${number})");
+        }
+        format!("SELECT (SELECT x.id FROM {table} x WHERE {scope} AND x.{key} = q.column1) FROM (VALUES {values}) AS q")
     }
 }
 
@@ -61,9 +78,58 @@ pub(super) fn rows(columns: usize, rows: usize) -> String {
     (0..rows).map(|row| format!("({})", placeholders(1 + row * columns, columns))).collect::<Vec<_>>().join(",")
 }
 
+/// How an engine likes the text of a long statement.
+pub(super) trait Engine {
+    /// `sql`, whose placeholders count from `$1` on in the order of the text.
+    fn text(&self, sql: String) -> AssertSqlSafe<String>;
+}
+
+impl Engine for PgConnection {
+    fn text(&self, sql: String) -> AssertSqlSafe<String> {
+        AssertSqlSafe(sql)
+    }
+}
+
+impl Engine for SqliteConnection {
+    /// To SQLite `$1` is a name, and names are searched from the first one on: in a statement of thousands that takes longer
+    /// than the statement.
+    fn text(&self, sql: String) -> AssertSqlSafe<String> {
+        AssertSqlSafe(without_numbers(&sql).unwrap_or(sql))
+    }
+}
+
+/// `sql` with `?` for each placeholder; `None` when they do not count up one by one, and so need their numbers.
+fn without_numbers(sql: &str) -> Option<String> {
+    let mut parts = sql.split('$');
+    let mut out = String::with_capacity(sql.len());
+    out.push_str(parts.next()?);
+    for (part, expected) in parts.zip(1_usize..) {
+        let rest = part.trim_start_matches(|character: char| character.is_ascii_digit());
+        if part[..part.len() - rest.len()].parse() != Ok(expected) {
+            return None;
+        }
+        out.push('?');
+        out.push_str(rest);
+    }
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_placeholders_in_order_can_do_without_numbers() {
+        assert_eq!(without_numbers("a = $1 AND b IN ($2,$3)").unwrap(), "a = ? AND b IN (?,?)");
+        assert_eq!(without_numbers("SELECT 1").unwrap(), "SELECT 1");
+        for needs_them in ["$2", "$1 $1", "$1 $3", "$2 $1", "$", "$1 $x"] {
+            assert_eq!(without_numbers(needs_them), None, "{needs_them}");
+        }
+        let items: Vec<u32> = (0..20).collect();
+        let ids = padded(&items).next().unwrap().ids("nars", "x.domain_id = $1", "nar_hash", 2);
+        assert!(!without_numbers(&ids).unwrap().contains('$'));
+        assert!(!without_numbers(&rows(13, 64)).unwrap().contains('$'));
+    }
 
     #[test]
     fn a_padded_batch_repeats_its_last_element() {
@@ -89,5 +155,9 @@ mod tests {
     fn placeholders_count_on() {
         assert_eq!(padded(&[1, 2]).next().unwrap().placeholders(2), "$2,$3,$4,$5,$6,$7,$8,$9");
         assert_eq!(rows(2, 2), "($1,$2),($3,$4)");
+        assert_eq!(
+            padded(&[1]).next().unwrap().ids("nars", "x.domain_id = $1", "nar_hash", 2),
+            "SELECT (SELECT x.id FROM nars x WHERE x.domain_id = $1 AND x.nar_hash = q.column1) FROM (VALUES ($2)) AS q"
+        );
     }
 }

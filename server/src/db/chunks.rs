@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet};
 
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::pack::PackKey;
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::FromRow;
 
+use super::batch::Engine as _;
 use super::caches::DomainId;
 use super::exec::on_either;
 use super::packs::PackId;
@@ -74,6 +75,9 @@ impl TryFrom<ChunkRow> for ChunkLocation {
 const SELECT: &str = "SELECT c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len \
                       FROM chunks c JOIN packs p ON p.id = c.pack_id";
 
+/// For [`batch::Padded::ids`].
+const IN_DOMAIN: &str = "x.domain_id = $1";
+
 /// Runs of neighbouring ids at least this long are read as a range; shorter ones go into lists.
 const RANGE_LEN: usize = 16;
 
@@ -85,8 +89,9 @@ pub async fn present(exec: Exec<'_>, domain: DomainId, names: &[ChunkName]) -> R
     let mut found = HashSet::with_capacity(names.len());
     on_either!(exec, |conn| {
         for batch in batch::padded(names) {
-            let sql = format!("SELECT name FROM chunks WHERE domain_id = $1 AND name IN ({})", batch.placeholders(2));
-            let mut query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(domain.0);
+            let ids = batch.ids("chunks", IN_DOMAIN, "name", 2);
+            let sql = format!("SELECT c.name FROM chunks c WHERE c.id IN ({ids})");
+            let mut query = sqlx::query_scalar(conn.text(sql)).bind(domain.0);
             for name in batch.iter() {
                 query = query.bind(&name.as_bytes()[..]);
             }
@@ -111,8 +116,8 @@ pub async fn lookup_by_names(
     let mut found = HashMap::with_capacity(names.len());
     on_either!(exec, |conn| {
         for batch in batch::padded(names) {
-            let sql = format!("{SELECT} WHERE c.domain_id = $1 AND c.name IN ({})", batch.placeholders(2));
-            let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(domain.0);
+            let sql = format!("{SELECT} WHERE c.id IN ({})", batch.ids("chunks", IN_DOMAIN, "name", 2));
+            let mut query = sqlx::query_as(conn.text(sql)).bind(domain.0);
             for name in batch.iter() {
                 query = query.bind(&name.as_bytes()[..]);
             }
@@ -136,12 +141,12 @@ pub async fn lookup_by_ids(exec: Exec<'_>, ids: &[u64]) -> Result<HashMap<u64, C
     on_either!(exec, |conn| {
         for (first, last) in ranges {
             let sql = format!("{SELECT} WHERE c.id BETWEEN $1 AND $2");
-            let range = sqlx::query_as(AssertSqlSafe(sql)).bind(first).bind(last).fetch_all(&mut *conn).await?;
+            let range = sqlx::query_as(conn.text(sql)).bind(first).bind(last).fetch_all(&mut *conn).await?;
             rows.extend(range);
         }
         for batch in batch::padded(&singles) {
             let sql = format!("{SELECT} WHERE c.id IN ({})", batch.placeholders(1));
-            let mut query = sqlx::query_as(AssertSqlSafe(sql));
+            let mut query = sqlx::query_as(conn.text(sql));
             for id in batch.iter() {
                 query = query.bind(*id);
             }
@@ -189,7 +194,7 @@ pub async fn add(exec: Exec<'_>, domain: DomainId, chunks: &[NewChunk]) -> Resul
                  ON CONFLICT (domain_id, name) DO NOTHING",
                 batch::rows(6, batch.len())
             );
-            let mut query = sqlx::query(AssertSqlSafe(sql));
+            let mut query = sqlx::query(conn.text(sql));
             for chunk in batch {
                 query = query
                     .bind(convert::to_db(chunk.id)?)

@@ -1,23 +1,27 @@
 //! Questions that many requests ask at the same moment, gathered into few statements.
 //!
 //! While one statement is under way, what is asked meanwhile waits for the next one and is asked together. So a question that
-//! nobody else asks is asked at once, and under load the price of a statement is shared by all that wait. Invariant: a
-//! question is answered by a statement that began after the question was put, and so sees all that was committed before.
+//! nobody else asks is asked at once, and under load the price of a statement is shared by all that wait. Where a statement
+//! takes long, others are made beside it. Invariant: a question is answered by a statement that began after the question was
+//! put, and so sees all that was committed before.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::{Db, DbError};
 
-/// Statements under way at the same time.
-const AT_ONCE: usize = 2;
+/// Statements under way at the same time, where one takes long: a database that is far away, or a connection that hangs.
+const MOST_AT_ONCE: usize = 4;
+/// A statement that has taken so long is not waited for by those that come now.
+const LONG: Duration = Duration::from_millis(10);
 /// Questions of one statement; a size that statements are prepared for.
-const MOST_TOGETHER: usize = 64;
+const MOST_TOGETHER: usize = 512;
 
 /// The answers to some questions; what has none is not among them.
 pub type Answers<K, V> = BoxFuture<'static, Result<HashMap<K, V>, DbError>>;
@@ -38,6 +42,8 @@ struct Inner<K, V> {
 struct Queue<K, V> {
     waiting: VecDeque<(K, oneshot::Sender<Answer<V>>)>,
     asking: usize,
+    /// When the last statement began.
+    began: Instant,
 }
 
 impl<K, V> Inner<K, V> {
@@ -55,7 +61,7 @@ where
     /// Asks `db` with `ask`.
     #[must_use]
     pub fn new(db: Db, ask: Ask<K, V>) -> Self {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), asking: 0 });
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), asking: 0, began: Instant::now() });
         Self(Arc::new(Inner { db, ask, queue }))
     }
 
@@ -68,8 +74,11 @@ where
         let starts = {
             let mut queue = self.0.queue();
             queue.waiting.push_back((key, sender));
-            let starts = queue.asking < AT_ONCE;
-            queue.asking += usize::from(starts);
+            let starts = queue.asking == 0 || (queue.asking < MOST_AT_ONCE && queue.began.elapsed() > LONG);
+            if starts {
+                queue.asking += 1;
+                queue.began = Instant::now();
+            }
             starts
         };
         if starts {
@@ -96,6 +105,7 @@ impl<K, V> Asking<K, V> {
             queue.asking -= 1;
             self.is_done = true;
         }
+        queue.began = Instant::now();
         queue.waiting.drain(..many).collect()
     }
 }
@@ -119,6 +129,8 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + 'static,
 {
+    // Whoever is about to ask as well does so first.
+    tokio::task::yield_now().await;
     loop {
         let batch = asking.next();
         if batch.is_empty() {
@@ -163,7 +175,6 @@ mod tests {
     use super::*;
     use crate::config::{DatabaseConfig, DatabaseUrl};
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     static ASKED: AtomicUsize = AtomicUsize::new(0);
 

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 
 use snowbank_core::hash::{FileHash, NarHash};
 use snowbank_core::manifest::ContentDigest;
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::FromRow;
 
+use super::batch::Engine as _;
 use super::caches::DomainId;
 use super::convert::{self, id_types};
 use super::exec::on_either;
@@ -132,19 +133,32 @@ impl TryFrom<NarRow> for Nar {
     }
 }
 
-/// The domain's NAR of that hash, whether or not a path makes it visible.
+/// Those of these NARs that the domain has, whether or not a path makes them visible.
 ///
 /// # Errors
 /// As any read.
-pub async fn lookup(exec: Exec<'_>, domain: DomainId, nar_hash: &NarHash) -> Result<Option<Nar>, DbError> {
-    let row: Option<NarRow> = on_either!(exec, |conn| {
-        sqlx::query_as(concat!("SELECT ", nar_columns!(), " FROM nars n WHERE n.domain_id = $1 AND n.nar_hash = $2"))
-            .bind(domain.0)
-            .bind(&nar_hash.as_bytes()[..])
-            .fetch_optional(conn)
-            .await?
+pub async fn lookup_many(
+    exec: Exec<'_>,
+    domain: DomainId,
+    nar_hashes: &[NarHash],
+) -> Result<HashMap<NarHash, Nar>, DbError> {
+    let mut found = HashMap::with_capacity(nar_hashes.len());
+    on_either!(exec, |conn| {
+        for batch in batch::padded(nar_hashes) {
+            let ids = batch.ids("nars", "x.domain_id = $1", "nar_hash", 2);
+            let sql = format!(concat!("SELECT ", nar_columns!(), " FROM nars n WHERE n.id IN ({})"), ids);
+            let mut query = sqlx::query_as(conn.text(sql)).bind(domain.0);
+            for hash in batch.iter() {
+                query = query.bind(&hash.as_bytes()[..]);
+            }
+            let rows: Vec<NarRow> = query.fetch_all(&mut *conn).await?;
+            for row in rows {
+                let nar = Nar::try_from(row)?;
+                found.insert(nar.nar_hash, nar);
+            }
+        }
     });
-    row.map(Nar::try_from).transpose()
+    Ok(found)
 }
 
 /// The ids of those of these NARs that the domain has.
@@ -155,9 +169,9 @@ pub async fn ids(exec: Exec<'_>, domain: DomainId, nar_hashes: &[NarHash]) -> Re
     let mut found = HashMap::with_capacity(nar_hashes.len());
     on_either!(exec, |conn| {
         for batch in batch::padded(nar_hashes) {
-            let list = batch.placeholders(2);
-            let sql = format!("SELECT nar_hash, id FROM nars WHERE domain_id = $1 AND nar_hash IN ({list})");
-            let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(domain.0);
+            let ids = batch.ids("nars", "x.domain_id = $1", "nar_hash", 2);
+            let sql = format!("SELECT n.nar_hash, n.id FROM nars n WHERE n.id IN ({ids})");
+            let mut query = sqlx::query_as(conn.text(sql)).bind(domain.0);
             for hash in batch.iter() {
                 query = query.bind(&hash.as_bytes()[..]);
             }
@@ -170,55 +184,66 @@ pub async fn ids(exec: Exec<'_>, domain: DomainId, nar_hashes: &[NarHash]) -> Re
     Ok(found)
 }
 
-/// Adds a NAR and its manifest; the caller has looked, in the same transaction, that the domain has none of that hash.
+/// Adds NARs and their manifests; the caller has looked, in the same transaction, that the domain has none of those hashes.
 ///
 /// # Errors
 /// [`DbError::Constraint`] when there is one.
-pub async fn add(exec: Exec<'_>, nar: &NewNar<'_>) -> Result<(), DbError> {
-    let (first, others) = match nar.segments {
-        [] => (&[][..], &[][..]),
-        [first, others @ ..] => (&first.data[..], others),
-    };
-    let rows = others
+pub async fn add(exec: Exec<'_>, nars: &[NewNar<'_>]) -> Result<(), DbError> {
+    let numbers = nars
         .iter()
-        .zip(1_i64..)
-        .map(|(segment, seq)| {
-            Ok((seq, convert::to_db(segment.first_raw)?, convert::to_db(segment.first_stored)?, &segment.data))
+        .map(|nar| {
+            let segments = nar.segments.len() as u64;
+            Ok([
+                convert::to_db(nar.nar_size)?,
+                convert::to_db(nar.file_size)?,
+                convert::to_db(nar.chunk_count)?,
+                convert::to_db(segments)?,
+            ])
         })
         .collect::<Result<Vec<_>, DbError>>()?;
-    let nar_size = convert::to_db(nar.nar_size)?;
-    let file_size = convert::to_db(nar.file_size)?;
-    let chunk_count = convert::to_db(nar.chunk_count)?;
-    let segment_count = convert::to_db(nar.segments.len() as u64)?;
+    let rows: Vec<_> = nars.iter().zip(numbers).collect();
+    let mut later = Vec::new();
+    for nar in nars {
+        for (segment, seq) in nar.segments.iter().zip(0_i64..).skip(1) {
+            let (raw, stored) = (convert::to_db(segment.first_raw)?, convert::to_db(segment.first_stored)?);
+            later.push((nar.id.0, seq, raw, stored, &segment.data));
+        }
+    }
     on_either!(exec, |conn| {
-        sqlx::query(
-            "INSERT INTO nars (id, domain_id, nar_hash, nar_size, file_hash, file_size, content_digest, chunk_count, \
-             segment_count, format, created, manifest, cut_id) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-        )
-        .bind(nar.id.0)
-        .bind(nar.domain.0)
-        .bind(&nar.nar_hash.as_bytes()[..])
-        .bind(nar_size)
-        .bind(&nar.file_hash.as_bytes()[..])
-        .bind(file_size)
-        .bind(&nar.content_digest.as_bytes()[..])
-        .bind(chunk_count)
-        .bind(segment_count)
-        .bind(FORMAT)
-        .bind(nar.created)
-        .bind(first)
-        .bind(i64::from(nar.cut_id))
-        .execute(&mut *conn)
-        .await?;
         for batch in batch::exact(&rows) {
+            let sql = format!(
+                "INSERT INTO nars (id, domain_id, nar_hash, nar_size, file_hash, file_size, content_digest, chunk_count, \
+                 segment_count, format, created, manifest, cut_id) VALUES {}",
+                batch::rows(13, batch.len())
+            );
+            let mut query = sqlx::query(conn.text(sql));
+            for (nar, [nar_size, file_size, chunk_count, segment_count]) in batch {
+                let first = nar.segments.first().map(|segment| &segment.data[..]).unwrap_or_default();
+                query = query
+                    .bind(nar.id.0)
+                    .bind(nar.domain.0)
+                    .bind(&nar.nar_hash.as_bytes()[..])
+                    .bind(*nar_size)
+                    .bind(&nar.file_hash.as_bytes()[..])
+                    .bind(*file_size)
+                    .bind(&nar.content_digest.as_bytes()[..])
+                    .bind(*chunk_count)
+                    .bind(*segment_count)
+                    .bind(FORMAT)
+                    .bind(nar.created)
+                    .bind(first)
+                    .bind(i64::from(nar.cut_id));
+            }
+            query.execute(&mut *conn).await?;
+        }
+        for batch in batch::exact(&later) {
             let sql = format!(
                 "INSERT INTO nar_segments (nar_id, seq, first_raw, first_stored, data) VALUES {}",
                 batch::rows(5, batch.len())
             );
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for (seq, first_raw, first_stored, data) in batch {
-                query = query.bind(nar.id.0).bind(*seq).bind(*first_raw).bind(*first_stored).bind(&data[..]);
+            let mut query = sqlx::query(conn.text(sql));
+            for (nar, seq, first_raw, first_stored, data) in batch {
+                query = query.bind(*nar).bind(*seq).bind(*first_raw).bind(*first_stored).bind(&data[..]);
             }
             query.execute(&mut *conn).await?;
         }

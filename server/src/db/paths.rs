@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use snowbank_core::hash::NarHash;
 use snowbank_core::signing::Signature;
 use snowbank_core::store_path::{StorePath, StorePathHash};
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::FromRow;
 
+use super::batch::Engine as _;
 use super::caches::CacheId;
 use super::convert::{self, id_types};
 use super::exec::on_either;
@@ -139,9 +140,9 @@ pub async fn records(
     let mut found = HashMap::with_capacity(hashes.len());
     on_either!(exec, |conn| {
         for batch in batch::padded(hashes) {
-            let sql =
-                format!(concat!(select_path!("WHERE p.cache_id = $1 AND p.hash IN "), "({})"), batch.placeholders(2));
-            let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(cache.0);
+            let ids = batch.ids("paths", "x.cache_id = $1", "hash", 2);
+            let sql = format!(select_path!("WHERE p.id IN ({})"), ids);
+            let mut query = sqlx::query_as(conn.text(sql)).bind(cache.0);
             for hash in batch.iter() {
                 query = query.bind(hash.to_string());
             }
@@ -169,10 +170,10 @@ pub async fn lookup_many(
         for batch in batch::padded(hashes) {
             let sql = format!(
                 "SELECT p.hash, p.name, n.nar_hash, n.nar_size, p.created FROM paths p JOIN nars n ON n.id = p.nar_id \
-                 WHERE p.cache_id = $1 AND p.hash IN ({})",
-                batch.placeholders(2)
+                 WHERE p.id IN ({})",
+                batch.ids("paths", "x.cache_id = $1", "hash", 2)
             );
-            let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(cache.0);
+            let mut query = sqlx::query_as(conn.text(sql)).bind(cache.0);
             for hash in batch.iter() {
                 query = query.bind(hash.to_string());
             }
@@ -223,14 +224,15 @@ pub async fn visible_nars(
         for batch in batch::padded(nar_hashes) {
             let sql = format!(
                 concat!(
-                    "SELECT CASE WHEN n.segment_count = 1 AND length(n.manifest) <= $2 THEN n.manifest END AS short, ",
+                    "SELECT CASE WHEN n.segment_count = 1 AND length(n.manifest) <= $1 THEN n.manifest END AS short, ",
                     nar_columns!(),
-                    " FROM nars n WHERE n.domain_id = (SELECT domain_id FROM caches WHERE id = $1) AND n.nar_hash IN ({}) \
-                     AND EXISTS (SELECT 1 FROM paths p WHERE p.nar_id = n.id AND p.cache_id = $1)"
+                    " FROM nars n WHERE EXISTS (SELECT 1 FROM paths p WHERE p.nar_id = n.id AND p.cache_id = $2) \
+                     AND n.id IN ({})"
                 ),
-                batch.placeholders(3)
+                batch.ids("nars", "x.domain_id = (SELECT domain_id FROM caches WHERE id = $3)", "nar_hash", 4)
             );
-            let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(cache.0).bind(SHORT_MANIFEST_BYTES);
+            let query = sqlx::query_as(conn.text(sql));
+            let mut query = query.bind(SHORT_MANIFEST_BYTES).bind(cache.0).bind(cache.0);
             for hash in batch.iter() {
                 query = query.bind(&hash.as_bytes()[..]);
             }
@@ -244,31 +246,37 @@ pub async fn visible_nars(
     Ok(found)
 }
 
-/// Makes a path visible.
+/// Makes paths visible.
 ///
 /// # Errors
-/// [`DbError::Constraint`] when the cache has one with that hash part, or the NAR does not exist.
-pub async fn add(exec: Exec<'_>, path: &NewPath<'_>) -> Result<(), DbError> {
-    let mut references: Vec<String> = path.references.iter().map(StorePath::base_name).collect();
-    references.sort_unstable();
+/// [`DbError::Constraint`] when the cache has one with that hash part, or a NAR does not exist.
+pub async fn add(exec: Exec<'_>, paths: &[NewPath<'_>]) -> Result<(), DbError> {
     on_either!(exec, |conn| {
-        sqlx::query(
-            "INSERT INTO paths (id, cache_id, hash, name, nar_id, refs, deriver, signatures, ca, pushed_by, created) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        )
-        .bind(path.id.0)
-        .bind(path.cache.0)
-        .bind(path.store_path.hash().to_string())
-        .bind(path.store_path.name())
-        .bind(path.nar.0)
-        .bind(references.join(" "))
-        .bind(path.deriver.map(StorePath::base_name))
-        .bind(convert::join(path.signatures))
-        .bind(path.ca)
-        .bind(path.pushed_by)
-        .bind(path.created)
-        .execute(conn)
-        .await?;
+        for batch in batch::exact(paths) {
+            let sql = format!(
+                "INSERT INTO paths (id, cache_id, hash, name, nar_id, refs, deriver, signatures, ca, pushed_by, created) \
+                 VALUES {}",
+                batch::rows(11, batch.len())
+            );
+            let mut query = sqlx::query(conn.text(sql));
+            for path in batch {
+                let mut references: Vec<String> = path.references.iter().map(StorePath::base_name).collect();
+                references.sort_unstable();
+                query = query
+                    .bind(path.id.0)
+                    .bind(path.cache.0)
+                    .bind(path.store_path.hash().to_string())
+                    .bind(path.store_path.name())
+                    .bind(path.nar.0)
+                    .bind(references.join(" "))
+                    .bind(path.deriver.map(StorePath::base_name))
+                    .bind(convert::join(path.signatures))
+                    .bind(path.ca)
+                    .bind(path.pushed_by)
+                    .bind(path.created);
+            }
+            query.execute(&mut *conn).await?;
+        }
     });
     Ok(())
 }

@@ -237,12 +237,15 @@ struct Limits {
 impl Limits {
     async fn set(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
         // Stronger durability (remote_apply) stays as the administrator set it. The keepalives let the server find out
-        // about clients that are gone, and free their locks.
+        // about clients that are gone, and free their locks. Every statement reads a few rows by an index: a plan that reads
+        // whole tables comes from statistics that are not there yet, and costs ten times as much.
         sqlx::query(
             "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), \
              set_config('idle_in_transaction_session_timeout', $3, false), \
              set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false), \
              set_config('tcp_keepalives_count', '3', false), \
+             set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
+             set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false), \
              set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') \
              IN ('off', 'local', 'remote_write') THEN 'on' ELSE current_setting('synchronous_commit') END, false)",
         )

@@ -5,8 +5,9 @@
 //! batch and one row.
 
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::Row as _;
 
+use super::batch::Engine as _;
 use super::exec::on_either;
 use super::{DbError, Exec, batch, settings};
 
@@ -283,7 +284,7 @@ impl Table {
         let mut rows = Vec::new();
         let mut bytes = 0;
         on_either!(exec, |conn| {
-            let mut query = sqlx::query(AssertSqlSafe(sql));
+            let mut query = sqlx::query(conn.text(sql));
             for (value, (_, kind)) in bound.iter().zip(self.columns) {
                 query = bind!(query, value, kind);
             }
@@ -324,7 +325,7 @@ impl Table {
             for rows in batch::exact(rows) {
                 let values = batch::rows(count, rows.len());
                 let sql = format!("INSERT INTO {} ({}) VALUES {values}{over}", self.name, self.names(count));
-                let mut query = sqlx::query(AssertSqlSafe(sql));
+                let mut query = sqlx::query(conn.text(sql));
                 for row in rows {
                     for (value, (_, kind)) in row.iter().zip(self.columns) {
                         query = bind!(query, value, kind);

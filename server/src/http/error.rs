@@ -1,7 +1,8 @@
 //! The only mapping from failures to status codes and bodies.
 //!
-//! What a client is told names the thing, the cause and the next step. What went wrong inside the server is logged here,
-//! once, and told as no more than "try again" or "ask the operator". A refusal never says what the server computed.
+//! What a client is told names the thing, the cause and the next step. What went wrong inside the server goes to the log,
+//! once, under the request's id, and is told as no more than "try again" or "ask the operator". A refusal never says what the
+//! server computed.
 
 use std::sync::Arc;
 
@@ -27,11 +28,24 @@ pub(super) struct ApiError {
     message: String,
     retry_after_seconds: Option<u32>,
     challenge: bool,
+    inside: Option<Inside>,
+}
+
+/// What went wrong inside the server, for its log.
+#[derive(Debug, Clone)]
+pub(super) struct Inside {
+    pub(super) what: &'static str,
+    pub(super) error: String,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after_seconds: None, challenge: false }
+        Self { status, code, message: message.into(), retry_after_seconds: None, challenge: false, inside: None }
+    }
+
+    /// With what the log is to say.
+    fn log(self, what: &'static str, error: &impl ToString) -> Self {
+        Self { inside: Some(Inside { what, error: error.to_string() }), ..self }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -86,8 +100,11 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
-        // `request_id` renders it, once the id is known.
+        // `request_id` renders and logs these, once the id is known.
         response.extensions_mut().insert(ErrorBody::new(self.code, self.message));
+        if let Some(inside) = self.inside {
+            response.extensions_mut().insert(inside);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after_seconds {
@@ -121,10 +138,7 @@ impl From<AuthError> for ApiError {
             AuthError::Database(error) => error.into(),
             AuthError::Forbidden { .. } => Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message),
             AuthError::NotHere { .. } => Self::not_found(message),
-            AuthError::Secret(_) | AuthError::Sign(_) => {
-                tracing::error!(%error, "tokens cannot be verified");
-                Self::internal()
-            }
+            AuthError::Secret(_) | AuthError::Sign(_) => Self::internal().log("tokens cannot be verified", &error),
             _ => Self::unauthenticated(message),
         }
     }
@@ -132,12 +146,12 @@ impl From<AuthError> for ApiError {
 
 impl From<&DbError> for ApiError {
     fn from(error: &DbError) -> Self {
-        tracing::error!(%error, "the database failed");
-        match error {
+        let told = match error {
             DbError::Full(_) => Self::full(),
             DbError::Busy(_) | DbError::Unavailable(_) => Self::unavailable("database"),
             _ => Self::internal(),
-        }
+        };
+        told.log("the database failed", error)
     }
 }
 
@@ -157,22 +171,19 @@ impl From<Arc<DirectoryError>> for ApiError {
     fn from(error: Arc<DirectoryError>) -> Self {
         match &*error {
             DirectoryError::Database(error) => Self::from(error),
-            DirectoryError::Key { .. } => {
-                tracing::error!(%error, "a cache cannot be opened");
-                Self::internal()
-            }
+            DirectoryError::Key { .. } => Self::internal().log("a cache cannot be opened", &error),
         }
     }
 }
 
 impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
-        tracing::error!(%error, "the storage failed");
-        match error {
+        let told = match error {
             StorageError::Full { .. } => Self::full(),
             StorageError::Unavailable { .. } => Self::unavailable("storage"),
             _ => Self::internal(),
-        }
+        };
+        told.log("the storage failed", &error)
     }
 }
 
@@ -200,18 +211,9 @@ impl From<ReceiveError<BodyError>> for ApiError {
             ReceiveError::Chunk { name, source } => refused(code::CHUNK_INVALID, format!("chunk {name}: {source}")),
             ReceiveError::Store(PackWriteError::Storage(error)) => error.into(),
             ReceiveError::Store(PackWriteError::Database(error)) | ReceiveError::Database(error) => error.into(),
-            ReceiveError::Store(error) => {
-                tracing::error!(%error, "a pack could not be written");
-                Self::internal()
-            }
-            ReceiveError::Random(error) => {
-                tracing::error!(%error, "a bundle was not verified");
-                Self::internal()
-            }
-            ReceiveError::Stopped(error) => {
-                tracing::error!(%error, "a bundle was not verified");
-                Self::internal()
-            }
+            ReceiveError::Store(error) => Self::internal().log("a pack could not be written", &error),
+            ReceiveError::Random(error) => Self::internal().log("a bundle was not verified", &error),
+            ReceiveError::Stopped(error) => Self::internal().log("a bundle was not verified", &error),
         }
     }
 }
@@ -222,10 +224,7 @@ impl From<ServeError> for ApiError {
             ServeError::Database(error) | ServeError::Read(ReadError::Database(error)) => error.into(),
             ServeError::Shared(error) => error.into(),
             ServeError::Read(ReadError::Storage(error)) => error.into(),
-            error => {
-                tracing::error!(%error, "a NAR could not be served");
-                Self::internal()
-            }
+            error => Self::internal().log("a NAR could not be served", &error),
         }
     }
 }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{Method, Request, request};
+use axum::http::{Method, Request, Uri, request};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::future::BoxFuture;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use tracing::Instrument as _;
 
+use super::error::ApiError;
 use super::metrics::{Timer, count};
 use super::request_id::RequestId;
 use super::{nix, routes};
@@ -42,8 +42,20 @@ impl Service<Request<Incoming>> for Front {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let is_plain = request.method() == Method::GET && request.body().is_end_stream();
-        match is_plain.then(|| Read::parse(request.uri().path())).flatten() {
-            Some(read) => Box::pin(answer(Arc::clone(&self.app), read, request.into_parts().0)),
+        let read = is_plain.then(|| Read::parse(request.uri().path())).flatten();
+        let app = || State(Arc::clone(&self.app));
+        // What is boxed here is moved as a whole: each kind of read by itself, and the router's by hyper.
+        match read {
+            Some(Read::Narinfo { cache, file }) => {
+                let (request::Parts { uri, headers, .. }, _) = request.into_parts();
+                let narinfo = nix::narinfo::narinfo(app(), Path((cache, file)), headers);
+                Box::pin(answer("/{cache}/{file}", uri, narinfo))
+            }
+            Some(Read::Nar { cache, file }) => {
+                let (request::Parts { uri, headers, .. }, _) = request.into_parts();
+                let nar = nix::nar::nar(app(), Path((cache, file)), Method::GET, headers);
+                Box::pin(answer("/{cache}/nar/{file}", uri, nar))
+            }
             None => Box::pin(self.router.call(request)),
         }
     }
@@ -72,33 +84,18 @@ impl Read {
         let (cache, file) = (cache.to_owned(), file.to_owned());
         Some(if is_nar { Self::Nar { cache, file } } else { Self::Narinfo { cache, file } })
     }
-
-    /// As the router names it.
-    fn route(&self) -> &'static str {
-        match self {
-            Self::Narinfo { .. } => "/{cache}/{file}",
-            Self::Nar { .. } => "/{cache}/nar/{file}",
-        }
-    }
 }
 
-async fn answer(app: Arc<App>, read: Read, request: request::Parts) -> Result<Response, Infallible> {
+/// Awaits the answer of a handler whose route is called `route`. Nothing is logged of one that succeeds.
+async fn answer(
+    route: &'static str,
+    uri: Uri,
+    handler: impl Future<Output = Result<Response, ApiError>>,
+) -> Result<Response, Infallible> {
     let (id, timer) = (RequestId::new(), Timer::start());
-    let span = id.span(&request.method, &request.uri);
-    let route = read.route();
-    let answer = async move {
-        match read {
-            Read::Narinfo { cache, file } => {
-                nix::narinfo::narinfo(State(app), Path((cache, file)), request.headers).await
-            }
-            Read::Nar { cache, file } => {
-                nix::nar::nar(State(app), Path((cache, file)), request.method, request.headers).await
-            }
-        }
-    };
-    let response = answer.instrument(span.clone()).await.into_response();
+    let response = handler.await.into_response();
     count(route, "GET", response.status(), timer);
-    Ok(id.put_into(response, &span))
+    Ok(id.put_into(response, |id| id.span(&Method::GET, &uri)))
 }
 
 #[cfg(test)]

@@ -13,12 +13,14 @@ use axum::response::{IntoResponse as _, Response};
 use snowbank_core::wire::ErrorBody;
 use tracing::{Instrument as _, Span};
 
+use super::error::Inside;
+
 /// Gives the request an id and logs it when its response head is ready.
 pub(super) async fn with_request_id(request: Request, next: Next) -> Response {
     let id = RequestId::new();
     let span = id.span(request.method(), request.uri());
     let response = next.run(request).instrument(span.clone()).await;
-    id.put_into(response, &span)
+    id.put_into(response, |_| span)
 }
 
 /// The id of a request, and when it came.
@@ -38,8 +40,10 @@ impl RequestId {
         tracing::info_span!("request", id = self.id, %method, path = %uri.path())
     }
 
-    /// Writes the id into the response, and renders the error that a handler has left in it.
-    pub(super) fn put_into(self, mut response: Response, span: &Span) -> Response {
+    /// Writes the id into the response, and renders the error that a handler has left in it. `span` is asked for where there
+    /// is something to log.
+    pub(super) fn put_into(self, mut response: Response, span: impl FnOnce(&Self) -> Span) -> Response {
+        let inside = response.extensions_mut().remove::<Inside>();
         if let Some(mut error) = response.extensions_mut().remove::<ErrorBody>() {
             error.error.request_id = Some(self.id.clone());
             let (mut parts, _) = response.into_parts();
@@ -47,8 +51,15 @@ impl RequestId {
             parts.headers.extend(rendered.headers().clone());
             response = Response::from_parts(parts, rendered.into_body());
         }
-        let (status, micros) = (response.status().as_u16(), self.came.elapsed().as_micros());
-        span.in_scope(|| tracing::debug!(status, micros, "answered"));
+        if inside.is_some() || tracing::enabled!(tracing::Level::DEBUG) {
+            span(&self).in_scope(|| {
+                if let Some(Inside { what, error }) = inside {
+                    tracing::error!(error, "{what}");
+                }
+                let (status, micros) = (response.status().as_u16(), self.came.elapsed().as_micros());
+                tracing::debug!(status, micros, "answered");
+            });
+        }
         if let Ok(value) = HeaderValue::try_from(self.id) {
             response.headers_mut().insert("x-request-id", value);
         }

@@ -1,17 +1,19 @@
 //! The fields of a path as a client sends them, parsed into what the database may hold.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use snowbank_core::hash::NarHash;
-use snowbank_core::manifest::{ManifestError, WireManifest};
+use snowbank_core::manifest::ManifestError;
 use snowbank_core::narinfo::is_content_address;
 use snowbank_core::signing::Signature;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{PathCommit, code};
 
-use super::verify::VerifyError;
+use super::verify::{Claim, VerifyError};
 use super::{Ingest, read_manifest};
 use crate::db::caches::Cache;
+use crate::db::nars::Nar;
 
 /// Names that one path may refer to. Nixpkgs' largest closures have references in the hundreds.
 const MOST_REFERENCES: usize = 100_000;
@@ -22,8 +24,7 @@ const LONGEST_CA: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) path: StorePath,
-    pub(super) nar_hash: NarHash,
-    pub(super) nar_size: u64,
+    pub(super) claim: Claim,
     /// Sorted, without repetition.
     pub(super) references: Vec<StorePath>,
     /// Those of the references that must be visible in the cache: all but its own and upstream's.
@@ -33,7 +34,6 @@ pub(super) struct Candidate {
     pub(super) ca: Option<String>,
     /// The chunking that the client says it cut by.
     pub(super) cut: Option<u32>,
-    pub(super) manifest: Arc<WireManifest>,
 }
 
 /// Why a path is not taken, as the client is told: a code of [`code`] and a message.
@@ -83,19 +83,24 @@ impl Candidate {
         {
             return Err(Refusal::new(code::NARINFO_INVALID, "its content address is none that Nix knows").into());
         }
-        let manifest = read_manifest(ingest, cache.domain, &commit.manifest).await?;
+        let manifest = Arc::new(read_manifest(ingest, cache.domain, &commit.manifest).await?);
         Ok(Self {
             path,
-            nar_hash: commit.nar_hash,
-            nar_size: commit.nar_size,
+            claim: Claim { manifest, nar_hash: commit.nar_hash, nar_size: commit.nar_size },
             references,
             needed,
             deriver,
             signatures,
             ca: commit.ca,
             cut: commit.cut,
-            manifest: Arc::new(manifest),
         })
+    }
+
+    /// Whether this very manifest is that of one of `nars`: then it has been decoded before.
+    pub(super) fn is_known(&self, nars: &HashMap<NarHash, Nar>) -> bool {
+        let Claim { manifest, nar_hash, nar_size } = &self.claim;
+        let is_same = |nar: &Nar| nar.nar_size == *nar_size && nar.content_digest == manifest.content_digest();
+        nars.get(nar_hash).is_some_and(is_same)
     }
 }
 

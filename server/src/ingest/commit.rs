@@ -7,7 +7,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures_util::stream::{self, StreamExt};
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::hash::NarHash;
 use snowbank_core::receipt::ReceiptStatus;
@@ -17,10 +16,11 @@ use tokio::sync::mpsc;
 
 use super::candidate::{Candidate, Refusal, Unfit};
 use super::questions::receipt;
-use super::{Ingest, VerifiedNar, VerifyError, verify};
+use super::verify_small::verify_all;
+use super::{Ingest, Stopped, VerifiedNar, VerifyError, verify};
 use crate::auth::MayPush;
 use crate::db::caches::DomainId;
-use crate::db::nars::{NarId, NewNar};
+use crate::db::nars::{Nar, NarId, NewNar};
 use crate::db::paths::{NewPath, PathBrief, PathId};
 use crate::db::{self, DbError, Tx};
 
@@ -81,16 +81,17 @@ pub async fn commit(
     let _ = lines.send(CommitLine::End { paths: answered }).await;
 }
 
-/// Cuts a request into groups, in its order.
+/// Cuts a request into groups, in its order. Manifests count as well as the bytes that they are said to describe.
 fn groups(paths: Vec<PathCommit>) -> Vec<Vec<PathCommit>> {
     let mut groups: Vec<Vec<PathCommit>> = Vec::new();
     let mut bytes = 0_u64;
     for path in paths {
-        bytes = bytes.saturating_add(path.nar_size);
+        let weight = path.nar_size.saturating_add(path.manifest.most_bytes());
+        bytes = bytes.saturating_add(weight);
         match groups.last_mut() {
             Some(group) if group.len() < MOST_IN_GROUP && bytes <= MOST_BYTES_IN_GROUP => group.push(path),
             _ => {
-                bytes = path.nar_size;
+                bytes = weight;
                 groups.push(vec![path]);
             }
         }
@@ -98,46 +99,46 @@ fn groups(paths: Vec<PathCommit>) -> Vec<Vec<PathCommit>> {
     groups
 }
 
-/// W3 for the paths of a group, in their order.
+/// W3 for the paths of a group, in their order; the error is a path's line.
 async fn check_group(ingest: &Ingest, push: &MayPush, group: Vec<PathCommit>) -> Vec<Result<Ready, CommitLine>> {
-    let ahead = ingest.limits.verify_threads.max(1) * 2;
-    stream::iter(group).map(|path| check(ingest, push, path)).buffered(ahead).collect().await
-}
-
-/// W3 for one path; the error is its line.
-async fn check(ingest: &Ingest, push: &MayPush, path: PathCommit) -> Result<Ready, CommitLine> {
-    let store_path = path.store_path.clone();
     let cache = &push.target.cache;
-    let candidate = match Candidate::parse(ingest, cache, path).await {
-        Ok(candidate) => candidate,
-        Err(Unfit::Refused(refusal)) => return Err(refused(store_path, refusal)),
-        Err(Unfit::Failed(error)) => return Err(verify_line(store_path, error)),
+    let mut parsed = Vec::with_capacity(group.len());
+    for path in group {
+        let store_path = path.store_path.clone();
+        parsed.push(match Candidate::parse(ingest, cache, path).await {
+            Ok(candidate) => Ok((store_path, candidate)),
+            Err(Unfit::Refused(refusal)) => Err(refused(store_path, refusal)),
+            Err(Unfit::Failed(error)) => Err(verify_line(store_path, error)),
+        });
+    }
+    let candidates = || parsed.iter().flatten().map(|(_, candidate)| candidate);
+    let hashes: Vec<NarHash> = candidates().map(|candidate| candidate.claim.nar_hash).collect();
+    let known = match known_nars(ingest, cache.domain, &hashes).await {
+        Ok(known) => known,
+        Err(error) => {
+            let line = |(store_path, _)| Err(database_line(store_path, &error));
+            return parsed.into_iter().map(|parsed| parsed.and_then(line)).collect();
+        }
     };
-    match prove(ingest, push, &candidate).await {
-        Ok(proof) => Ok(Ready { store_path, candidate, proof }),
-        Err(error) => Err(verify_line(store_path, error)),
-    }
+    let unknown = candidates().filter(|candidate| !candidate.is_known(&known));
+    let claims = unknown.map(|candidate| candidate.claim.clone()).collect();
+    let mut verified = verify_all(ingest, cache.domain, claims).await.into_iter();
+    let check = |parsed: Result<(String, Candidate), CommitLine>| {
+        let (store_path, candidate) = parsed?;
+        let proof = if candidate.is_known(&known) {
+            Proof::Known
+        } else {
+            // As many as were unknown.
+            let verified = verified.next().unwrap_or(Err(VerifyError::Stopped(Stopped)));
+            Proof::Decoded(Box::new(verified.map_err(|error| verify_line(store_path.clone(), error))?))
+        };
+        Ok(Ready { store_path, candidate, proof })
+    };
+    parsed.into_iter().map(check).collect()
 }
 
-async fn prove(ingest: &Ingest, push: &MayPush, candidate: &Candidate) -> Result<Proof, VerifyError> {
-    let domain = push.target.cache.domain;
-    let mut conn = ingest.db.reader().await?;
-    let known = db::nars::lookup(conn.exec(), domain, &candidate.nar_hash).await?;
-    drop(conn);
-    if let Some(nar) = known
-        && nar.nar_size == candidate.nar_size
-        && nar.content_digest == candidate.manifest.content_digest()
-    {
-        return Ok(Proof::Known);
-    }
-    decode(ingest, push, candidate).await
-}
-
-async fn decode(ingest: &Ingest, push: &MayPush, candidate: &Candidate) -> Result<Proof, VerifyError> {
-    let manifest = candidate.manifest.clone();
-    let domain = push.target.cache.domain;
-    let verified = verify(ingest, domain, manifest, candidate.nar_hash, candidate.nar_size).await?;
-    Ok(Proof::Decoded(Box::new(verified)))
+async fn known_nars(ingest: &Ingest, domain: DomainId, hashes: &[NarHash]) -> Result<HashMap<NarHash, Nar>, DbError> {
+    db::nars::lookup_many(ingest.db.reader().await?.exec(), domain, hashes).await
 }
 
 /// Commits `ready` in one transaction, or, where that has to be given up, path by path.
@@ -154,8 +155,9 @@ async fn commit_group(ingest: &Ingest, push: &MayPush, mut ready: Vec<Ready>, no
             Ok(Outcome::Decode(indexes)) => {
                 let mut failed = Vec::new();
                 for &index in indexes.iter().rev() {
-                    match decode(ingest, push, &ready[index].candidate).await {
-                        Ok(proof) => ready[index].proof = proof,
+                    let claim = ready[index].candidate.claim.clone();
+                    match verify(ingest, push.target.cache.domain, claim).await {
+                        Ok(nar) => ready[index].proof = Proof::Decoded(Box::new(nar)),
                         Err(error) => failed.push(verify_line(ready.remove(index).store_path, error)),
                     }
                 }
@@ -184,13 +186,14 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
     let mut tx = ingest.db.commit_tx().await?;
     let mut visible = visible_paths(&mut tx, push, ready).await?;
     let gone = gone_chunks(&mut tx, ready).await?;
-    let nar_hashes: Vec<NarHash> = ready.iter().map(|path| path.candidate.nar_hash).collect();
+    let nar_hashes: Vec<NarHash> = ready.iter().map(|path| path.candidate.claim.nar_hash).collect();
     let mut nars = db::nars::ids(tx.exec(), cache.domain, &nar_hashes).await?;
-    let new_nars = ready.iter().filter(|path| !nars.contains_key(&path.candidate.nar_hash)).count();
+    let new_nars = ready.iter().filter(|path| !nars.contains_key(&path.candidate.claim.nar_hash)).count();
     let mut next_nar = db::counters::reserve(tx.exec(), db::counters::Counter::Nar, count(new_nars)).await?;
     let (mut visible_now, mut visible_bytes) = (0, 0);
     let mut lines = Vec::with_capacity(ready.len());
     let mut decode = Vec::new();
+    let (mut nar_rows, mut path_rows) = (Vec::new(), Vec::with_capacity(ready.len()));
     let mut next_path = db::counters::reserve(tx.exec(), db::counters::Counter::Path, count(ready.len())).await?;
 
     for (index, path) in ready.iter().enumerate() {
@@ -213,13 +216,13 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
             lines.push(CommitLine::ChunksMissing { store_path: path.store_path.clone(), missing: lost });
             continue;
         }
-        let nar = match (nars.get(&candidate.nar_hash), &path.proof) {
+        let nar = match (nars.get(&candidate.claim.nar_hash), &path.proof) {
             (Some(nar), _) => *nar,
             (None, Proof::Decoded(nar)) => {
                 let id = NarId(next_nar);
                 next_nar += 1;
-                add_nar(&mut tx, cache.domain, id, nar, path.candidate.cut, now).await?;
-                nars.insert(candidate.nar_hash, id);
+                nar_rows.push(nar_row(cache.domain, id, nar, candidate.cut, now));
+                nars.insert(candidate.claim.nar_hash, id);
                 id
             }
             // It was known once and is gone.
@@ -230,11 +233,11 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
         };
         let brief = PathBrief {
             store_path: candidate.path.clone(),
-            nar_hash: candidate.nar_hash,
-            nar_size: candidate.nar_size,
+            nar_hash: candidate.claim.nar_hash,
+            nar_size: candidate.claim.nar_size,
             created: now,
         };
-        let row = NewPath {
+        path_rows.push(NewPath {
             id: PathId(next_path),
             cache: cache.id,
             store_path: &candidate.path,
@@ -245,8 +248,7 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
             ca: candidate.ca.as_deref(),
             pushed_by: &push.subject,
             created: now,
-        };
-        db::paths::add(tx.exec(), &row).await?;
+        });
         next_path += 1;
         visible_now += 1;
         visible_bytes += brief.nar_size;
@@ -256,6 +258,8 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
     if !decode.is_empty() {
         return Ok(Outcome::Decode(decode));
     }
+    db::nars::add(tx.exec(), &nar_rows).await?;
+    db::paths::add(tx.exec(), &path_rows).await?;
     tx.commit().await?;
     metrics::counter!("snowbank_committed_paths_total").increment(visible_now);
     metrics::counter!("snowbank_committed_nar_bytes_total").increment(visible_bytes);
@@ -301,15 +305,8 @@ impl Ready {
     }
 }
 
-async fn add_nar(
-    tx: &mut Tx,
-    domain: DomainId,
-    id: NarId,
-    nar: &VerifiedNar,
-    cut: Option<u32>,
-    now: i64,
-) -> Result<(), DbError> {
-    let row = NewNar {
+fn nar_row(domain: DomainId, id: NarId, nar: &VerifiedNar, cut: Option<u32>, now: i64) -> NewNar<'_> {
+    NewNar {
         id,
         domain,
         nar_hash: nar.nar_hash,
@@ -321,8 +318,7 @@ async fn add_nar(
         segments: &nar.segments,
         cut_id: cut.unwrap_or_default(),
         created: now,
-    };
-    db::nars::add(tx.exec(), &row).await
+    }
 }
 
 fn present_line(push: &MayPush, path: &Ready, found: &PathBrief, now: i64) -> CommitLine {
@@ -334,7 +330,7 @@ fn present_line(push: &MayPush, path: &Ready, found: &PathBrief, now: i64) -> Co
         );
         return refused(store_path, Refusal::new(code::NARINFO_INVALID, message));
     }
-    if found.nar_hash == path.candidate.nar_hash {
+    if found.nar_hash == path.candidate.claim.nar_hash {
         return CommitLine::Receipt(receipt(&push.target, ReceiptStatus::Present, &store_path, found, now));
     }
     CommitLine::Different { store_path, nar_hash: push.may_pull.then_some(found.nar_hash) }

@@ -33,7 +33,7 @@ const MOST_READ_BYTES: u64 = 2 * 1024 * 1024;
 pub(super) struct Group {
     pub(super) chunks: Vec<(u64, StoredChunk)>,
     /// For the memory that they, and what was read with them, take.
-    _permit: Arc<ReadPermit>,
+    pub(super) permit: Arc<ReadPermit>,
 }
 
 /// What [`ReadBack::next`] has.
@@ -174,6 +174,6 @@ impl Loaded {
             }
             chunks.extend(self.chunks.pop_front());
         }
-        (!chunks.is_empty()).then(|| Group { chunks, _permit: Arc::clone(&self.permit) })
+        (!chunks.is_empty()).then(|| Group { chunks, permit: Arc::clone(&self.permit) })
     }
 }

@@ -23,7 +23,7 @@ use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;
 use crate::db::nars::EncodedSegment;
 use crate::db::{self, DbError};
-use crate::pack::ReadError;
+use crate::pack::{ReadError, StoredChunk};
 
 /// Chunks that are looked up by one question to the database.
 pub(super) const LOOKUP_NAMES: usize = 1024;
@@ -49,6 +49,17 @@ pub struct VerifiedNar {
     pub segments: Vec<EncodedSegment>,
     /// What was read: the commit looks once more that each still exists under this id.
     pub read: Vec<(u64, ChunkName)>,
+}
+
+/// What is to be verified: that this manifest is that of a NAR with this hash and size.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The chunks' names, and what stands in their slots.
+    pub manifest: Arc<WireManifest>,
+    /// The declared SHA-256.
+    pub nar_hash: NarHash,
+    /// The declared length.
+    pub nar_size: u64,
 }
 
 /// Why a manifest is not the NAR that it claims to be.
@@ -93,33 +104,22 @@ pub enum VerifyError {
     Stopped(#[from] Stopped),
 }
 
-/// Decodes the NAR that `manifest` describes and compares it with what was declared.
+/// Decodes the NAR that a manifest describes and compares it with what was declared.
 ///
 /// # Errors
 /// See [`VerifyError`].
-pub async fn verify(
-    ingest: &Ingest,
-    domain: DomainId,
-    manifest: Arc<WireManifest>,
-    nar_hash: NarHash,
-    nar_size: u64,
-) -> Result<VerifiedNar, VerifyError> {
-    let limit = ingest.limits.commit_raw_bytes;
-    if nar_size > limit {
-        return Err(VerifyError::TooLarge { declared: nar_size, limit });
+pub async fn verify(ingest: &Ingest, domain: DomainId, claim: Claim) -> Result<VerifiedNar, VerifyError> {
+    let (declared, limit) = (claim.nar_size, ingest.limits.commit_raw_bytes);
+    if declared > limit {
+        return Err(VerifyError::TooLarge { declared, limit });
     }
     // A task of its own: it has memory that others wait for, and its caller may be waiting for a client.
-    let task = tokio::spawn(decode_all(ingest.clone(), domain, manifest, nar_hash, nar_size));
+    let task = tokio::spawn(decode_all(ingest.clone(), domain, claim));
     AbortOnDropHandle::new(task).await.map_err(|_| Stopped)?
 }
 
-async fn decode_all(
-    ingest: Ingest,
-    domain: DomainId,
-    manifest: Arc<WireManifest>,
-    nar_hash: NarHash,
-    nar_size: u64,
-) -> Result<VerifiedNar, VerifyError> {
+async fn decode_all(ingest: Ingest, domain: DomainId, claim: Claim) -> Result<VerifiedNar, VerifyError> {
+    let Claim { manifest, nar_hash, nar_size } = claim;
     let mut reads = ReadBack::start(&ingest, domain, Arc::clone(&manifest), nar_size).await;
     let mut decoding = FuturesOrdered::new();
     let mut state = Some(HashState::new(nar_size));
@@ -147,16 +147,23 @@ async fn decode_all(
                     return Err(VerifyError::Slots { values: manifest.values.len(), slots: next_value });
                 }
                 let manifest = Arc::clone(&manifest);
-                decoding.push_back(ingest.on_cpu(move || decode(group, &manifest, first_value)));
+                let Group { chunks, permit } = group;
+                let decode = move || decode(&mut FrameDecoder::new(), chunks, &manifest, first_value);
+                decoding.push_back(ingest.on_cpu(move || (decode(), permit)));
                 continue;
             }
             else => break,
         };
-        let decoded = decoded??;
+        let (decoded, permit) = decoded?;
+        let decoded = decoded?;
         let mut hashing = state.take().ok_or(Stopped)?;
         let manifest = Arc::clone(&manifest);
-        let hashed = ingest.on_cpu(move || hashing.add(&decoded, &manifest).map(|()| hashing)).await??;
-        state = Some(hashed);
+        let hash = move || {
+            let added = hashing.add(&decoded, &manifest);
+            drop((decoded, permit));
+            added.map(|()| hashing)
+        };
+        state = Some(ingest.on_cpu(hash).await??);
         busy = false;
     }
     if next_value != manifest.values.len() {
@@ -202,20 +209,45 @@ pub(super) async fn all_missing(
     Ok(missing)
 }
 
-/// A group after decoding: its frames filled as they will be served, and the raw bytes that they decode to.
+/// Verifies a NAR all of whose chunks are here, in order.
+pub(super) fn verify_whole(
+    decoder: &mut FrameDecoder,
+    chunks: Vec<(u64, StoredChunk)>,
+    claim: &Claim,
+) -> Result<VerifiedNar, VerifyError> {
+    let raw_bytes: u64 = chunks.iter().map(|(_, chunk)| u64::from(chunk.header.raw_len)).sum();
+    if raw_bytes != claim.nar_size {
+        return Err(VerifyError::Mismatch("its size"));
+    }
+    let slots = chunks.iter().map(|(_, chunk)| chunk.header.slots.len()).sum();
+    let values = claim.manifest.values.len();
+    if slots != values {
+        return Err(VerifyError::Slots { values, slots });
+    }
+    let read = chunks.iter().map(|(id, chunk)| (*id, chunk.header.name)).collect();
+    let mut state = HashState::new(claim.nar_size);
+    state.add(&decode(decoder, chunks, &claim.manifest, 0)?, &claim.manifest)?;
+    state.finish(claim.nar_hash, &claim.manifest, read)
+}
+
+/// Chunks after decoding: their frames filled as they will be served, and the raw bytes that they decode to.
 struct Decoded {
-    group: Group,
+    chunks: Vec<(u64, StoredChunk)>,
     raw: Vec<u8>,
     entries: Vec<SegmentEntry>,
     first_value: usize,
 }
 
-fn decode(mut group: Group, manifest: &WireManifest, first_value: usize) -> Result<Decoded, VerifyError> {
-    let mut decoder = FrameDecoder::new();
-    let mut raw = Vec::with_capacity(group.chunks.iter().map(|(_, chunk)| chunk.header.raw_len as usize).sum());
-    let mut entries = Vec::with_capacity(group.chunks.len());
+fn decode(
+    decoder: &mut FrameDecoder,
+    mut chunks: Vec<(u64, StoredChunk)>,
+    manifest: &WireManifest,
+    first_value: usize,
+) -> Result<Decoded, VerifyError> {
+    let mut raw = Vec::with_capacity(chunks.iter().map(|(_, chunk)| chunk.header.raw_len as usize).sum());
+    let mut entries = Vec::with_capacity(chunks.len());
     let mut values = &manifest.values[first_value..];
-    for (id, chunk) in &mut group.chunks {
+    for (id, chunk) in &mut chunks {
         let header = &chunk.header;
         let (own, later) = values.split_at(header.slots.len().min(values.len()));
         values = later;
@@ -224,7 +256,7 @@ fn decode(mut group: Group, manifest: &WireManifest, first_value: usize) -> Resu
         let slots = u32::try_from(header.slots.len()).unwrap_or(u32::MAX);
         entries.push(SegmentEntry { id: *id, raw_len: header.raw_len, frame_len: header.frame_len, slots });
     }
-    Ok(Decoded { group, raw, entries, first_value })
+    Ok(Decoded { chunks, raw, entries, first_value })
 }
 
 /// What goes through the stream in order.
@@ -262,7 +294,7 @@ impl HashState {
         }
         self.raw.update(&decoded.raw);
         self.nar.feed(&decoded.raw)?;
-        for (_, chunk) in &decoded.group.chunks {
+        for (_, chunk) in &decoded.chunks {
             self.file.update(&chunk.frame);
             self.file_bytes += chunk.frame.len() as u64;
         }

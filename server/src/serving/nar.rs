@@ -17,7 +17,7 @@ use snowbank_core::manifest::SegmentEntry;
 use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Lookups;
+use super::lookups::FoundNar;
 use super::source::{Batch, BatchSource};
 use crate::db::nars::Nar;
 use crate::db::{Db, DbError};
@@ -29,7 +29,7 @@ const MOST_AHEAD: usize = 6;
 const RAW_WINDOWS: u64 = 4;
 
 /// Which of the two forms of a NAR is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Representation {
     /// `.nar.zst`: the filled frames, one after the other.
     Zstd,
@@ -101,8 +101,6 @@ pub enum ServeError {
 pub struct NarBody {
     /// Manifests and chunk locations.
     pub db: Db,
-    /// The same, where they are small.
-    pub lookups: Lookups,
     /// Chunk bytes.
     pub packs: Packs,
     /// Memory for batches, over all responses.
@@ -122,15 +120,14 @@ struct State {
     exhausted: bool,
 }
 
-/// The bytes `range` of `nar`, in pieces of at most a few megabytes. `manifest` is its only segment, if the caller has it.
+/// The bytes `range` of a NAR, in pieces of at most a few megabytes.
 pub fn nar_stream(
     body: NarBody,
-    nar: Nar,
-    manifest: Option<Vec<u8>>,
+    found: FoundNar,
     representation: Representation,
     range: Range<u64>,
 ) -> impl Stream<Item = Result<Bytes, ServeError>> + Send + 'static {
-    let source = BatchSource::new(&body, nar, manifest, representation, range.clone());
+    let source = BatchSource::new(&body.db, found, representation, range.clone());
     let (in_flight, pieces) = (FuturesOrdered::new(), VecDeque::new());
     let state = State { body, source, representation, wanted: range, in_flight, pieces, exhausted: false };
     stream::try_unfold(state, |mut state| async move {
@@ -147,36 +144,6 @@ pub fn nar_stream(
             state.top_up().await?;
         }
     })
-}
-
-/// A NAR that is at most this long goes out in one piece.
-pub const SMALL_NAR_BYTES: u64 = 64 * 1024;
-
-/// All bytes of a NAR of at most [`SMALL_NAR_BYTES`], without what a stream takes. `manifest` as for [`nar_stream`].
-///
-/// # Errors
-/// As the stream's.
-pub async fn small_nar(
-    body: &NarBody,
-    nar: Nar,
-    manifest: Option<Vec<u8>>,
-    representation: Representation,
-) -> Result<Bytes, ServeError> {
-    let length = representation.len(&nar);
-    let _permit = body.read_ahead.try_some(length);
-    let mut source = BatchSource::new(body, nar, manifest, representation, 0..length);
-    let mut pieces = VecDeque::with_capacity(1);
-    while let Some(batch) = source.next(4 * SMALL_NAR_BYTES).await? {
-        pieces.extend(load(body.packs.clone(), batch, None, representation, 0..length).await?);
-    }
-    let whole = match pieces.len() {
-        1 => pieces.pop_front().unwrap_or_default(),
-        _ => pieces.iter().flatten().copied().collect(),
-    };
-    if whole.len() as u64 == length {
-        return Ok(whole);
-    }
-    Err(ServeError::Manifest(format!("it gives {} of {length} bytes", whole.len())))
 }
 
 impl State {
@@ -207,7 +174,7 @@ impl State {
     }
 }
 
-async fn load(
+pub(super) async fn load(
     packs: Packs,
     batch: Batch,
     permit: Option<ReadPermit>,

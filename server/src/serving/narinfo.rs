@@ -16,8 +16,8 @@ use crate::directory::{OpenCache, STALENESS};
 
 use super::Lookups;
 
-/// Rendered narinfos, a few hundred bytes each.
-const MOST_BYTES: u64 = 16 * 1024 * 1024;
+/// What is kept of them: a few hundred bytes each.
+const MOST_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A narinfo as it goes out.
 #[derive(Debug, Clone)]
@@ -30,14 +30,14 @@ pub struct RenderedNarinfo {
 #[derive(Debug, Clone)]
 pub struct Narinfos {
     lookups: Lookups,
-    rendered: moka::future::Cache<(CacheId, StorePathHash), RenderedNarinfo>,
+    rendered: moka::sync::Cache<(CacheId, StorePathHash), RenderedNarinfo>,
 }
 
 impl Narinfos {
     /// Nothing is read before it is asked for.
     #[must_use]
     pub fn new(lookups: Lookups) -> Self {
-        let rendered = moka::future::Cache::builder()
+        let rendered = moka::sync::Cache::builder()
             .max_capacity(MOST_BYTES)
             .weigher(|_, narinfo: &RenderedNarinfo| u32::try_from(narinfo.body.len() + 128).unwrap_or(u32::MAX))
             .time_to_live(STALENESS)
@@ -55,14 +55,14 @@ impl Narinfos {
         hash: &StorePathHash,
     ) -> Result<Option<RenderedNarinfo>, Arc<DbError>> {
         let key = (cache.cache.id, *hash);
-        if let Some(rendered) = self.rendered.get(&key).await {
+        if let Some(rendered) = self.rendered.get(&key) {
             return Ok(Some(rendered));
         }
         let Some(path) = self.lookups.path(cache.cache.id, *hash).await? else {
             return Ok(None);
         };
         // Those who want it at the same time share one signing.
-        Ok(Some(self.rendered.get_with(key, async { render(cache, &path) }).await))
+        Ok(Some(self.rendered.get_with(key, || render(cache, &path))))
     }
 }
 

@@ -5,13 +5,13 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 use snowbank_core::manifest::{Segment, SegmentEntry};
 use snowbank_core::store_path::StorePathHash;
 
-use super::lookups::FEW_CHUNKS;
+use super::lookups::{FoundNar, Known};
 use super::nar::{Representation, ServeError};
-use super::{Lookups, NarBody};
 use crate::db::chunks::ChunkLocation;
 use crate::db::nars::Nar;
 use crate::db::{self, Db, DbError};
@@ -37,10 +37,8 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct BatchSource {
     db: Db,
-    lookups: Lookups,
     nar: Nar,
-    /// The only segment, if it is known already.
-    manifest: Option<Vec<u8>>,
+    known: Option<Arc<Known>>,
     representation: Representation,
     /// Bytes before this one are not wanted.
     from: u64,
@@ -54,18 +52,12 @@ pub(super) struct BatchSource {
 
 impl BatchSource {
     /// Batches that cover the bytes `from..to` of the representation.
-    pub(super) fn new(
-        body: &NarBody,
-        nar: Nar,
-        manifest: Option<Vec<u8>>,
-        representation: Representation,
-        wanted: Range<u64>,
-    ) -> Self {
+    pub(super) fn new(db: &Db, found: FoundNar, representation: Representation, wanted: Range<u64>) -> Self {
+        let FoundNar { nar, known } = found;
         let Range { start: from, end: to } = wanted;
-        let (db, lookups) = (body.db.clone(), body.lookups.clone());
         let next_segment = (from < to).then_some(0);
-        let (chunks, values) = (VecDeque::new(), VecDeque::new());
-        Self { db, lookups, nar, manifest, representation, from, to, next_segment, chunks, values, position: 0 }
+        let (db, chunks, values) = (db.clone(), VecDeque::new(), VecDeque::new());
+        Self { db, nar, known, representation, from, to, next_segment, chunks, values, position: 0 }
     }
 
     /// The next batch, of one chunk or of as many as cost at most `most_bytes`; `None` after the last one that is wanted.
@@ -104,11 +96,10 @@ impl BatchSource {
         let Some(seq) = self.next_segment.filter(|seq| *seq < self.nar.segment_count) else {
             return Ok(false);
         };
-        let (seq, data) = match self.manifest.take() {
-            Some(data) => (seq, data),
+        let (seq, segment) = match &self.known {
+            Some(known) => (seq, known.manifest.clone()),
             None => self.read_segment(seq).await?,
         };
-        let segment = Segment::decode(&data).map_err(|error| ServeError::Manifest(error.to_string()))?;
         self.position = match self.representation {
             Representation::Zstd => segment.first_stored,
             Representation::Raw => segment.first_raw,
@@ -121,7 +112,12 @@ impl BatchSource {
     }
 
     /// The segment `seq` and its number, or, at the beginning, the one that holds the first byte that is wanted.
-    async fn read_segment(&self, seq: u32) -> Result<(u32, Vec<u8>), ServeError> {
+    async fn read_segment(&self, seq: u32) -> Result<(u32, Segment), ServeError> {
+        let (seq, data) = self.read_segment_bytes(seq).await?;
+        Ok((seq, Segment::decode(&data).map_err(|error| ServeError::Manifest(error.to_string()))?))
+    }
+
+    async fn read_segment_bytes(&self, seq: u32) -> Result<(u32, Vec<u8>), ServeError> {
         let mut conn = self.db.reader().await?;
         if seq == 0 && self.from > 0 && self.nar.segment_count > 1 {
             let found = match self.representation {
@@ -151,16 +147,21 @@ impl BatchSource {
         wanted
     }
 
-    /// Where `entries` lie, by one question to the database.
+    /// Where `entries` lie, by one question to the database, unless that is known.
     async fn locate(&self, entries: Vec<SegmentEntry>) -> Result<VecDeque<(SegmentEntry, ChunkLocation)>, ServeError> {
-        let ids: Vec<u64> = entries.iter().map(|entry| entry.id).collect();
-        let found = if ids.len() <= FEW_CHUNKS {
-            self.lookups.few_chunks(&ids).await?
-        } else {
-            db::chunks::lookup_by_ids(self.db.reader().await?.exec(), &ids).await?
+        let known = self.known.as_ref().map(|known| &known.places);
+        let is_known = known.is_some_and(|places| entries.iter().all(|entry| places.contains_key(&entry.id)));
+        let looked_up;
+        let places = match known.filter(|_| is_known) {
+            Some(places) => places,
+            None => {
+                let ids: Vec<u64> = entries.iter().map(|entry| entry.id).collect();
+                looked_up = db::chunks::lookup_by_ids(self.db.reader().await?.exec(), &ids).await?;
+                &looked_up
+            }
         };
         let locate = |entry: SegmentEntry| {
-            let location = found.get(&entry.id).cloned().ok_or(ServeError::Chunk(entry.id))?;
+            let location = places.get(&entry.id).cloned().ok_or(ServeError::Chunk(entry.id))?;
             Ok((entry, location))
         };
         entries.into_iter().map(locate).collect()

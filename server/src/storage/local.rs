@@ -6,7 +6,10 @@
 //! is in it when a server has claimed the storage is what a killed one left, and is removed.
 //!
 //! Work runs on blocking threads. A call that is given up goes on to its end there, which is harmless: an object that
-//! nobody names is garbage for the collector.
+//! nobody names is garbage for the collector. Only what the system has in memory already is read without one: handing it over
+//! and back would cost more than the copy.
+
+mod cached;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -20,6 +23,8 @@ use bytes::Bytes;
 use super::StorageError;
 
 const INCOMING: &str = ".incoming";
+/// More than this is not copied without a thread of its own, however warm it is: others wait meanwhile.
+const MOST_AT_ONCE: u64 = 1024 * 1024;
 
 /// A folder of objects.
 #[derive(Debug, Clone)]
@@ -114,6 +119,11 @@ impl Local {
     /// As [`Self::get_range`], but gives fewer bytes where the object ends before.
     pub(super) async fn get_up_to(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
         let (_, path) = self.locate(key)?;
+        if len <= MOST_AT_ONCE
+            && let Some(bytes) = cached::read(&path, offset, len)
+        {
+            return Ok(bytes);
+        }
         blocking(key, move || {
             let file = File::open(path)?;
             // Never more memory than the object has bytes, whatever was asked for.

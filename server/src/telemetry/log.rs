@@ -2,8 +2,9 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -12,19 +13,21 @@ use crate::config::{LogConfig, LogFormat};
 /// # Errors
 /// When `RUST_LOG` is no filter, or logging was started before.
 pub fn init(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(directives) if !directives.trim().is_empty() => EnvFilter::try_new(&directives).map_err(|error| {
+    let filter: Targets = match std::env::var("RUST_LOG") {
+        Ok(directives) if !directives.trim().is_empty() => directives.trim().parse().map_err(|error| {
             anyhow::anyhow!("RUST_LOG is not a filter such as `info,snowbank_server=debug`: {error}")
         })?,
-        _ => EnvFilter::try_new(default_directives(config))?,
+        _ => default_directives(config).parse()?,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // What cannot be wanted by any of the directives is not even asked about.
+    let most = filter.iter().map(|(_, level)| level).chain(filter.default_level()).max().unwrap_or(LevelFilter::OFF);
+    let builder = tracing_subscriber::fmt().with_max_level(most).with_writer(io::stderr);
     match config.format {
         LogFormat::Text => {
             let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(color).finish().try_init()?;
+            builder.with_ansi(color).finish().with(filter).try_init()?;
         }
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,
+        LogFormat::Json => builder.json().flatten_event(true).finish().with(filter).try_init()?,
     }
     Ok(())
 }

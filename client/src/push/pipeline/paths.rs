@@ -248,20 +248,25 @@ impl Pipeline<'_> {
             let commits = &mut self.commits;
             let paths = numbers.into_iter().filter_map(|path| Some((path, commits.remove(&path)?))).collect();
             self.committing += 1;
-            let (api, events) = (self.push.api.clone(), self.events.clone());
+            let (api, events, keys) = (self.push.api.clone(), self.events.clone(), self.push.target.keys());
             self.spawn(async move {
-                let on_line = |path, line| drop(events.send(Event::Line { path, line }));
+                let on_line = |path, line| {
+                    // Here, since it takes time, and the one task that sees all lines has other things to do.
+                    let is_signed = matches!(&line, CommitLine::Receipt(receipt) if receipt.verify(&keys));
+                    drop(events.send(Event::Line { path, line, is_signed }));
+                };
                 Event::Committed(commit::commit(&api, Batch { paths }, on_line).await)
             });
         }
     }
 
-    pub(super) fn on_line(&mut self, path: u32, line: CommitLine) -> Result<(), PushError> {
+    /// An answer; `is_signed` is whether it is a receipt with a signature of the cache's.
+    pub(super) fn on_line(&mut self, path: u32, line: CommitLine, is_signed: bool) -> Result<(), PushError> {
         if self.paths[path as usize].stage != Stage::Committing {
             return Ok(());
         }
         match line {
-            CommitLine::Receipt(receipt) => self.on_receipt(path, receipt),
+            CommitLine::Receipt(receipt) => self.on_receipt(path, receipt, is_signed),
             CommitLine::Different { nar_hash, .. } => {
                 self.finish(path);
                 // What refers to it may still be committed: a path of that name is there.
@@ -294,8 +299,9 @@ impl Pipeline<'_> {
         }
     }
 
-    fn on_receipt(&mut self, path: u32, mut receipt: Receipt) -> Result<(), PushError> {
-        if let Err(reason) = self.push.target.check(&receipt, &self.push.plan.paths[path as usize].info) {
+    fn on_receipt(&mut self, path: u32, mut receipt: Receipt, is_signed: bool) -> Result<(), PushError> {
+        let info = &self.push.plan.paths[path as usize].info;
+        if let Err(reason) = self.push.target.check_signed(&receipt, info, is_signed) {
             return self.fail(path, reason.to_owned(), Exit::Receipt);
         }
         receipt.stats = Some(self.paths[path as usize].stats);

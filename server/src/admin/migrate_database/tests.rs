@@ -57,7 +57,7 @@ async fn filled(folder: &Path) -> Db {
         cut_id: 1,
         created: 1,
     };
-    nars::add(tx.exec(), &nar).await.unwrap();
+    nars::add(tx.exec(), &[nar]).await.unwrap();
     tx.commit().await.unwrap();
     db
 }

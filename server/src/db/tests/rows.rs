@@ -97,7 +97,7 @@ pub(super) async fn nars_keep_their_segments_in_order(fresh: Fresh) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     for (id, count) in [(1, 0), (2, 1), (3, 700)] {
         let segments = segments(count);
-        db::nars::add(tx.exec(), &nar(id, DomainId::SHARED, &segments)).await.unwrap();
+        db::nars::add(tx.exec(), &[nar(id, DomainId::SHARED, &segments)]).await.unwrap();
     }
     tx.commit().await.unwrap();
     let mut conn = fresh.db.reader().await.unwrap();
@@ -117,16 +117,17 @@ pub(super) async fn nars_keep_their_segments_in_order(fresh: Fresh) {
     assert_eq!(db::nars::segment_at_raw(conn.exec(), NarId(3), 698_999).await.unwrap(), at(698));
     assert_eq!(db::nars::segment_at_raw(conn.exec(), NarId(3), u64::MAX).await.unwrap(), at(699));
 
-    let found = db::nars::lookup(conn.exec(), DomainId::SHARED, &nar_hash(3)).await.unwrap().unwrap();
+    let found = db::nars::lookup_many(conn.exec(), DomainId::SHARED, &[nar_hash(3)]).await.unwrap();
+    let found = found[&nar_hash(3)].clone();
     assert_eq!((found.id, found.segment_count, found.nar_size), (NarId(3), 700, 5_000_000_000));
     assert_eq!(db::nars::cut_id(conn.exec(), NarId(3)).await.unwrap(), Some(3));
-    assert!(db::nars::lookup(conn.exec(), DomainId(2), &nar_hash(3)).await.unwrap().is_none());
+    assert!(db::nars::lookup_many(conn.exec(), DomainId(2), &[nar_hash(3)]).await.unwrap().is_empty());
     assert_eq!(db::nars::page(conn.exec(), NarId(1), 10).await.unwrap().len(), 2);
     drop(conn);
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let mut again = nar(4, DomainId::SHARED, &[]);
     again.nar_hash = nar_hash(3);
-    assert!(matches!(db::nars::add(tx.exec(), &again).await, Err(DbError::Constraint(_))));
+    assert!(matches!(db::nars::add(tx.exec(), &[again]).await, Err(DbError::Constraint(_))));
 }
 
 pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
@@ -136,7 +137,7 @@ pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let cache = add_cache(&mut tx, "main", DomainId::SHARED).await;
     let neighbour = add_cache(&mut tx, "neighbour", DomainId::SHARED).await;
-    db::nars::add(tx.exec(), &nar(1, DomainId::SHARED, &[])).await.unwrap();
+    db::nars::add(tx.exec(), &[nar(1, DomainId::SHARED, &[])]).await.unwrap();
     let references = [hello.clone(), glibc.clone()];
     let signatures = [signature.clone()];
     let new = NewPath {
@@ -151,7 +152,7 @@ pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
         pushed_by: "ci",
         created: 1_234,
     };
-    db::paths::add(tx.exec(), &new).await.unwrap();
+    db::paths::add(tx.exec(), std::slice::from_ref(&new)).await.unwrap();
     let plain = NewPath {
         id: PathId(2),
         store_path: &glibc,
@@ -161,7 +162,7 @@ pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
         ca: None,
         ..new.clone()
     };
-    db::paths::add(tx.exec(), &plain).await.unwrap();
+    db::paths::add(tx.exec(), std::slice::from_ref(&plain)).await.unwrap();
 
     let found = db::paths::records(tx.exec(), cache.id, &[hello.hash()]).await.unwrap().remove(&hello.hash()).unwrap();
     assert_eq!((&found.store_path, found.nar.id, found.created), (&hello, NarId(1), 1_234));
@@ -186,5 +187,5 @@ pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
     assert_eq!(db::paths::count(tx.exec(), neighbour.id).await.unwrap(), 0);
 
     let again = NewPath { id: PathId(3), ..new };
-    assert!(matches!(db::paths::add(tx.exec(), &again).await, Err(DbError::Constraint(_))));
+    assert!(matches!(db::paths::add(tx.exec(), std::slice::from_ref(&again)).await, Err(DbError::Constraint(_))));
 }

@@ -115,7 +115,7 @@ async fn served_hash(
     representation: Representation,
 ) -> Result<(String, u64), ServeError> {
     let length = representation.len(&nar);
-    let mut stream = std::pin::pin!(nar_stream(checker.nars.clone(), nar, None, representation, 0..length));
+    let mut stream = std::pin::pin!(nar_stream(checker.nars.clone(), nar.into(), representation, 0..length));
     let mut hasher = Sha256Hasher::new();
     let mut bytes = 0;
     while let Some(piece) = stream.try_next().await? {

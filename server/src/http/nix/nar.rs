@@ -15,8 +15,7 @@ use super::super::error::ApiError;
 use super::immutable;
 use crate::app::App;
 use crate::db::nars::Nar;
-use crate::db::paths::VisibleNar;
-use crate::serving::{RangeRequest, Representation, SMALL_NAR_BYTES, nar_stream, parse_range, small_nar};
+use crate::serving::{RangeRequest, Representation, SMALL_NAR_BYTES, nar_stream, parse_range};
 
 pub(in crate::http) async fn nar(
     State(app): State<Arc<App>>,
@@ -27,16 +26,23 @@ pub(in crate::http) async fn nar(
     let allowed = may_pull(&app, &headers, &name).await?;
     let (hash, representation) = parse_name(&file)
         .ok_or_else(|| ApiError::not_found(format!("`{file}` is not a NAR's name, <52 characters>.nar.zst or .nar")))?;
-    let found = app.nars.lookups.nar(allowed.target.cache.id, hash).await?;
-    let VisibleNar { nar, manifest } =
-        found.ok_or_else(|| ApiError::not_found(format!("the cache `{name}` has no NAR {}", hash.to_nix32())))?;
+    let cache = allowed.target.cache.id;
+    let kept = app.small_nars.get(cache, hash, representation);
+    let found = match &kept {
+        Some(kept) => kept.nar.clone().into(),
+        None => app
+            .lookups
+            .nar(cache, hash)
+            .await?
+            .ok_or_else(|| ApiError::not_found(format!("the cache `{name}` has no NAR {}", hash.to_nix32())))?,
+    };
 
-    let mut response = head(&nar, representation, allowed.target.cache.public);
+    let mut response = head(&found.nar, representation, allowed.target.cache.public);
     if is_unchanged(&headers, response.headers()) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
-    let length = representation.len(&nar);
+    let length = representation.len(&found.nar);
     let range = match wanted(&headers, response.headers(), length) {
         RangeRequest::Whole => 0..length,
         RangeRequest::Part(range) => {
@@ -53,12 +59,15 @@ pub(in crate::http) async fn nar(
     };
     set(&mut response, header::CONTENT_LENGTH, &(range.end - range.start).to_string());
     if method != Method::HEAD && range == (0..length) && length <= SMALL_NAR_BYTES {
-        let bytes = small_nar(&app.nars, nar, manifest, representation).await?;
+        let bytes = match kept {
+            Some(kept) => kept.bytes.clone(),
+            None => Box::pin(app.small_nars.read(&app.nars, cache, found, representation)).await?,
+        };
         counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64);
         *response.body_mut() = Body::from(bytes);
     } else if method != Method::HEAD {
         let log_name = file;
-        let bytes = nar_stream(app.nars.clone(), nar, manifest, representation, range)
+        let bytes = nar_stream(app.nars.clone(), found, representation, range)
             .inspect_ok(|bytes| counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64))
             .inspect_err(move |error| tracing::error!(nar = %log_name, %error, "a NAR was broken off"));
         *response.body_mut() = Body::from_stream(bytes);

@@ -65,7 +65,7 @@ pub async fn commit(
             check_group(ingest, push, next.unwrap_or_default())
         );
         let (ready, refused): (Vec<_>, Vec<_>) = checked.into_iter().partition(Result::is_ok);
-        let refused = refused.into_iter().filter_map(Result::err);
+        let refused = refused.into_iter().filter_map(Result::err).map(|line| *line);
         verified = ready.into_iter().filter_map(Result::ok).collect();
         for line in committed.into_iter().chain(refused) {
             answered += 1;
@@ -100,15 +100,15 @@ fn groups(paths: Vec<PathCommit>) -> Vec<Vec<PathCommit>> {
 }
 
 /// W3 for the paths of a group, in their order; the error is a path's line.
-async fn check_group(ingest: &Ingest, push: &MayPush, group: Vec<PathCommit>) -> Vec<Result<Ready, CommitLine>> {
+async fn check_group(ingest: &Ingest, push: &MayPush, group: Vec<PathCommit>) -> Vec<Result<Ready, Box<CommitLine>>> {
     let cache = &push.target.cache;
     let mut parsed = Vec::with_capacity(group.len());
     for path in group {
         let store_path = path.store_path.clone();
         parsed.push(match Candidate::parse(ingest, cache, path).await {
             Ok(candidate) => Ok((store_path, candidate)),
-            Err(Unfit::Refused(refusal)) => Err(refused(store_path, refusal)),
-            Err(Unfit::Failed(error)) => Err(verify_line(store_path, error)),
+            Err(Unfit::Refused(refusal)) => Err(Box::new(refused(store_path, refusal))),
+            Err(Unfit::Failed(error)) => Err(Box::new(verify_line(store_path, error))),
         });
     }
     let candidates = || parsed.iter().flatten().map(|(_, candidate)| candidate);
@@ -116,21 +116,22 @@ async fn check_group(ingest: &Ingest, push: &MayPush, group: Vec<PathCommit>) ->
     let known = match known_nars(ingest, cache.domain, &hashes).await {
         Ok(known) => known,
         Err(error) => {
-            let line = |(store_path, _)| Err(database_line(store_path, &error));
+            let line = |(store_path, _)| Err(Box::new(database_line(store_path, &error)));
             return parsed.into_iter().map(|parsed| parsed.and_then(line)).collect();
         }
     };
     let unknown = candidates().filter(|candidate| !candidate.is_known(&known));
     let claims = unknown.map(|candidate| candidate.claim.clone()).collect();
     let mut verified = verify_all(ingest, cache.domain, claims).await.into_iter();
-    let check = |parsed: Result<(String, Candidate), CommitLine>| {
+    let check = |parsed: Result<(String, Candidate), Box<CommitLine>>| {
         let (store_path, candidate) = parsed?;
         let proof = if candidate.is_known(&known) {
             Proof::Known
         } else {
             // As many as were unknown.
             let verified = verified.next().unwrap_or(Err(VerifyError::Stopped(Stopped)));
-            Proof::Decoded(Box::new(verified.map_err(|error| verify_line(store_path.clone(), error))?))
+            let refused = |error| Box::new(verify_line(store_path.clone(), error));
+            Proof::Decoded(Box::new(verified.map_err(refused)?))
         };
         Ok(Ready { store_path, candidate, proof })
     };

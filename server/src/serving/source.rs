@@ -152,13 +152,12 @@ impl BatchSource {
         let known = self.known.as_ref().map(|known| &known.places);
         let is_known = known.is_some_and(|places| entries.iter().all(|entry| places.contains_key(&entry.id)));
         let looked_up;
-        let places = match known.filter(|_| is_known) {
-            Some(places) => places,
-            None => {
-                let ids: Vec<u64> = entries.iter().map(|entry| entry.id).collect();
-                looked_up = db::chunks::lookup_by_ids(self.db.reader().await?.exec(), &ids).await?;
-                &looked_up
-            }
+        let places = if let Some(places) = known.filter(|_| is_known) {
+            places
+        } else {
+            let ids: Vec<u64> = entries.iter().map(|entry| entry.id).collect();
+            looked_up = db::chunks::lookup_by_ids(self.db.reader().await?.exec(), &ids).await?;
+            &looked_up
         };
         let locate = |entry: SegmentEntry| {
             let location = places.get(&entry.id).cloned().ok_or(ServeError::Chunk(entry.id))?;

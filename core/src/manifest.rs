@@ -42,6 +42,9 @@ pub enum ManifestError {
     /// It has too many chunks and slot values.
     #[error("the manifest has {0} chunks and slot values; at most {MAX_MANIFEST_ENTRIES} are allowed")]
     Entries(u64),
+    /// It has more chunks or slot values than the NAR that it is said to describe.
+    #[error("the manifest has more chunks or slots than a NAR of {0} bytes has room for")]
+    Room(u64),
     /// It ends too early.
     #[error("the manifest is cut off")]
     Truncated,

@@ -43,8 +43,9 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/{cache}/nar/{file}", get(nix::nar::nar))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::wrong_method)
-        .layer(axum::middleware::from_fn(drain::drain_refused))
         .layer(axum::middleware::from_fn(metrics::counted))
         .layer(axum::middleware::from_fn(request_id::with_request_id))
+        // Outermost: what went wrong is in the log before the client is waited for.
+        .layer(axum::middleware::from_fn(drain::drain_refused))
         .with_state(app)
 }

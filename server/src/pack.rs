@@ -11,7 +11,7 @@ mod write;
 
 pub use budget::{ReadBudget, ReadPermit};
 pub use ids::ChunkIds;
-pub use read::{ReadError, StoredChunk, read_chunks, read_cost};
+pub use read::{ReadError, StoredChunk, read_chunks, read_chunks_over, read_cost};
 pub use write::{NewRecord, PackWriteError, Packs};
 
 use snowbank_core::pack::PackKey;

@@ -57,6 +57,9 @@ struct Tuning {
     window_bytes: usize,
     /// or are so many.
     window_names: usize,
+    /// The first question is asked sooner, and the first bundle sent: until then network and server have nothing to do.
+    first_window_bytes: usize,
+    first_bundle_bytes: usize,
     /// Bytes of a bundle.
     bundle_bytes: usize,
     /// Bounds on one commit.
@@ -75,6 +78,8 @@ impl Tuning {
             open_weight: 32 << 20,
             window_bytes: 8 << 20,
             window_names: (limits.names_per_request as usize).clamp(1, 2048),
+            first_window_bytes: 2 << 20,
+            first_bundle_bytes: 1 << 20,
             bundle_bytes: bundle_bytes.clamp(MIN_BUNDLE_BYTES, DEFAULT_BUNDLE_BYTES),
             batch: BatchLimits {
                 paths: (limits.paths_per_request as usize).clamp(1, 256),
@@ -154,6 +159,8 @@ struct Pipeline<'a> {
     encodings: InOrder<Vec<Outcome>>,
 
     filling: Filling,
+    /// A bundle was filled.
+    has_filled: bool,
     /// A bundle was refused for its size, and none has passed since: one at a time.
     probing: bool,
     to_send: VecDeque<Bundle>,
@@ -221,6 +228,7 @@ impl<'a> Pipeline<'a> {
             to_encode: VecDeque::new(),
             encodings: InOrder::default(),
             filling: Filling::default(),
+            has_filled: false,
             probing: false,
             to_send: VecDeque::new(),
             sending: 0,

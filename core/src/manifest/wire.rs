@@ -7,7 +7,7 @@
 use super::{
     ContentDigest, ContentDigester, MAX_MANIFEST_BYTES, MAX_MANIFEST_ENTRIES, ManifestError, read::Fields, values,
 };
-use crate::{chunk::ChunkName, store_path::StorePathHash, varint};
+use crate::{chunk::ChunkName, mask::SLOT_LEN, store_path::StorePathHash, varint};
 
 const VERSION: u8 = 1;
 
@@ -39,6 +39,15 @@ impl WireManifest {
     /// # Errors
     /// [`ManifestError`] when it is over a limit, cut off or not in its only form.
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        Self::decode_for(bytes, u64::MAX)
+    }
+
+    /// As [`Self::decode`], for a NAR that is said to have `nar_size` bytes: one with more chunks than bytes, or more slots than
+    /// find room, is refused before it takes memory.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_for(bytes: &[u8], nar_size: u64) -> Result<Self, ManifestError> {
         if bytes.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::Bytes(bytes.len()));
         }
@@ -47,9 +56,13 @@ impl WireManifest {
         let chunks = fields.count(32)?;
         let names = fields.arrays::<32>(chunks)?;
         // The values' count comes next; looked at before anything is allocated by it.
-        let entries = Fields(fields.0).varint()?.saturating_add(chunks as u64);
+        let slots = Fields(fields.0).varint()?;
+        let entries = slots.saturating_add(chunks as u64);
         if entries > MAX_MANIFEST_ENTRIES as u64 {
             return Err(ManifestError::Entries(entries));
+        }
+        if chunks as u64 > nar_size || slots > nar_size / SLOT_LEN as u64 {
+            return Err(ManifestError::Room(nar_size));
         }
         let values = values::decode(&mut fields)?;
         fields.end()?;

@@ -204,6 +204,14 @@ fn a_wire_manifest_above_a_limit_is_refused() {
     let large = vec![1; MAX_MANIFEST_BYTES + 1];
     assert_eq!(WireManifest::decode(&large), Err(ManifestError::Bytes(large.len())));
     assert_eq!(WireManifest::decode(&[2, 0, 0, 0]), Err(ManifestError::Version(2)));
+    // No chunk is empty, and each slot has 32 bytes of its own.
+    let names = vec![ChunkName::from_bytes([1; 32]), ChunkName::from_bytes([2; 32])];
+    let fits = WireManifest { names, values: many.values[..3].to_vec() };
+    assert_eq!(WireManifest::decode_for(&fits.encode(), 96).as_ref(), Ok(&fits));
+    assert_eq!(WireManifest::decode_for(&fits.encode(), 95), Err(ManifestError::Room(95)));
+    let chunks = WireManifest { values: Vec::new(), ..fits };
+    assert_eq!(WireManifest::decode_for(&chunks.encode(), 2).as_ref(), Ok(&chunks));
+    assert_eq!(WireManifest::decode_for(&chunks.encode(), 1), Err(ManifestError::Room(1)));
     // Counts that the bytes behind them cannot hold.
     for bytes in [&[1, 0xff, 0xff, 0xff, 0x7f, 0, 0][..], &[1, 0, 100, 1], &[1, 0, 3, 100, 1, 2], &[1]] {
         assert_eq!(WireManifest::decode(bytes), Err(ManifestError::Truncated));

@@ -62,6 +62,7 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         // What is counted is shown there and nowhere else.
         beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
     }
+    beside.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));
     let code = run_until_signal(app, listener, &mut signals).await?;
     stop.cancel();
     while let Some(ended) = beside.join_next().await {

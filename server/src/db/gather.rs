@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -42,14 +42,32 @@ struct Inner<K, V> {
 struct Queue<K, V> {
     waiting: VecDeque<(K, oneshot::Sender<Answer<V>>)>,
     asking: usize,
-    /// When the last statement began.
-    began: Instant,
+    /// Those of them whose statement takes long.
+    stuck: usize,
 }
 
 impl<K, V> Inner<K, V> {
     fn queue(&self) -> MutexGuard<'_, Queue<K, V>> {
         // Nothing that can panic runs while it is locked.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, V> Inner<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// Sees to it that what waits is asked: at once when nobody asks, or all that do are stuck.
+    fn start(inner: &Arc<Self>) {
+        let mut queue = inner.queue();
+        if queue.waiting.is_empty() || queue.asking > queue.stuck || queue.asking >= MOST_AT_ONCE {
+            return;
+        }
+        queue.asking += 1;
+        drop(queue);
+        // A task of its own, so that nobody waits for ever when the request that began it is cut off.
+        tokio::spawn(ask_all(Asking { inner: Arc::clone(inner), is_done: false, is_stuck: false }));
     }
 }
 
@@ -61,7 +79,7 @@ where
     /// Asks `db` with `ask`.
     #[must_use]
     pub fn new(db: Db, ask: Ask<K, V>) -> Self {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), asking: 0, began: Instant::now() });
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), asking: 0, stuck: 0 });
         Self(Arc::new(Inner { db, ask, queue }))
     }
 
@@ -71,20 +89,8 @@ where
     /// When the database fails; all that were asked together share the error, unless it is that of a damaged row.
     pub async fn get(&self, key: K) -> Answer<V> {
         let (sender, receiver) = oneshot::channel();
-        let starts = {
-            let mut queue = self.0.queue();
-            queue.waiting.push_back((key, sender));
-            let starts = queue.asking == 0 || (queue.asking < MOST_AT_ONCE && queue.began.elapsed() > LONG);
-            if starts {
-                queue.asking += 1;
-                queue.began = Instant::now();
-            }
-            starts
-        };
-        if starts {
-            // A task of its own, so that nobody waits for ever when the request that began it is cut off.
-            tokio::spawn(ask_all(Asking { inner: Arc::clone(&self.0), is_done: false }));
-        }
+        self.0.queue().waiting.push_back((key, sender));
+        Inner::start(&self.0);
         receiver.await.unwrap_or_else(|_| Err(Arc::new(DbError::Busy(sqlx::Error::WorkerCrashed))))
     }
 }
@@ -93,6 +99,7 @@ where
 struct Asking<K, V> {
     inner: Arc<Inner<K, V>>,
     is_done: bool,
+    is_stuck: bool,
 }
 
 impl<K, V> Asking<K, V> {
@@ -105,8 +112,13 @@ impl<K, V> Asking<K, V> {
             queue.asking -= 1;
             self.is_done = true;
         }
-        queue.began = Instant::now();
         queue.waiting.drain(..many).collect()
+    }
+
+    fn set_stuck(&mut self, is_stuck: bool) {
+        let mut queue = self.inner.queue();
+        queue.stuck = queue.stuck + usize::from(is_stuck) - usize::from(self.is_stuck);
+        self.is_stuck = is_stuck;
     }
 }
 
@@ -114,6 +126,7 @@ impl<K, V> Drop for Asking<K, V> {
     /// After a panic, or at the end of the runtime.
     fn drop(&mut self) {
         if !self.is_done {
+            self.set_stuck(false);
             let mut queue = self.inner.queue();
             queue.asking -= 1;
             if queue.asking == 0 {
@@ -136,25 +149,45 @@ where
         if batch.is_empty() {
             return;
         }
-        let (keys, senders): (Vec<K>, Vec<_>) = batch.into_iter().unzip();
-        let ask = |keys: Vec<K>| (asking.inner.ask)(asking.inner.db.clone(), keys);
-        let asked = ask(keys.clone()).await.map_err(Arc::new);
-        let is_damaged = matches!(&asked, Err(error) if matches!(**error, DbError::Corrupt(_)));
-        let one_by_one = is_damaged && keys.len() > 1;
-        for (key, sender) in keys.into_iter().zip(senders) {
-            // A row that makes no sense is the misfortune of those who asked for it, not of all who asked with them.
-            if one_by_one {
-                let alone = ask(vec![key.clone()]).await;
-                let _ = sender.send(alone.map(|found| found.get(&key).cloned()).map_err(Arc::new));
+        let mut batches = vec![batch];
+        while let Some(mut batch) = batches.pop() {
+            let keys = batch.iter().map(|(key, _)| key.clone()).collect();
+            let asked = asking.ask(keys).await.map_err(Arc::new);
+            let is_damaged = matches!(&asked, Err(error) if matches!(**error, DbError::Corrupt(_)));
+            if is_damaged && batch.len() > 1 {
+                // A row that makes no sense is the misfortune of those who asked for it, not of all who asked with them.
+                batches.push(batch.split_off(batch.len() / 2));
+                batches.push(batch);
                 continue;
             }
-            let answer = match &asked {
-                Ok(found) => Ok(found.get(&key).cloned()),
-                Err(error) => Err(Arc::clone(error)),
-            };
-            // Whoever does not wait any more needs no answer.
-            let _ = sender.send(answer);
+            for (key, sender) in batch {
+                let answer = match &asked {
+                    Ok(found) => Ok(found.get(&key).cloned()),
+                    Err(error) => Err(Arc::clone(error)),
+                };
+                // Whoever does not wait any more needs no answer.
+                let _ = sender.send(answer);
+            }
         }
+    }
+}
+
+impl<K, V> Asking<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// Makes the statement. While it takes long, others may ask beside it.
+    async fn ask(&mut self, keys: Vec<K>) -> Result<HashMap<K, V>, DbError> {
+        let mut statement = (self.inner.ask)(self.inner.db.clone(), keys);
+        if let Ok(answers) = tokio::time::timeout(LONG, &mut statement).await {
+            return answers;
+        }
+        self.set_stuck(true);
+        Inner::start(&self.inner);
+        let answers = statement.await;
+        self.set_stuck(false);
+        answers
     }
 }
 

@@ -1,7 +1,10 @@
 //! Connections that read and transactions that write.
 
+use std::sync::Arc;
+
 use sqlx::pool::PoolConnection;
 use sqlx::{Postgres, Sqlite, Transaction};
+use tokio::sync::Notify;
 
 use super::{DbError, Exec};
 
@@ -31,7 +34,11 @@ pub struct Tx(pub(super) TxInner);
 
 #[derive(Debug)]
 pub(super) enum TxInner {
-    Sqlite(Transaction<'static, Sqlite>),
+    Sqlite {
+        tx: Transaction<'static, Sqlite>,
+        /// Told of every commit.
+        folding: Arc<Notify>,
+    },
     Postgres(Transaction<'static, Postgres>),
 }
 
@@ -39,7 +46,7 @@ impl Tx {
     /// The transaction's connection, for one query function.
     pub fn exec(&mut self) -> Exec<'_> {
         match &mut self.0 {
-            TxInner::Sqlite(tx) => Exec::Sqlite(tx),
+            TxInner::Sqlite { tx, .. } => Exec::Sqlite(tx),
             TxInner::Postgres(tx) => Exec::Postgres(tx),
         }
     }
@@ -50,7 +57,10 @@ impl Tx {
     /// When the database could not make it so; after [`DbError::Unavailable`] it may have happened nevertheless.
     pub async fn commit(self) -> Result<(), DbError> {
         match self.0 {
-            TxInner::Sqlite(tx) => tx.commit().await?,
+            TxInner::Sqlite { tx, folding } => {
+                tx.commit().await?;
+                folding.notify_one();
+            }
             TxInner::Postgres(mut tx) => {
                 // After a failed statement PostgreSQL answers COMMIT with a rollback and no error. A statement before it
                 // does fail then, so that a lost transaction is never taken for a committed one.

@@ -29,7 +29,24 @@ pub struct Usage {
 ///
 /// # Errors
 /// As any read.
-pub async fn count(exec: Exec<'_>, now: i64) -> Result<Usage, DbError> {
+pub async fn count(mut exec: Exec<'_>, now: i64) -> Result<Usage, DbError> {
+    // The one question that is about all rows.
+    read_whole_tables(&mut exec, "on").await?;
+    let counted = count_rows(exec.again(), now).await;
+    read_whole_tables(&mut exec, "off").await?;
+    counted
+}
+
+/// What PostgreSQL's sessions are kept from otherwise.
+async fn read_whole_tables(exec: &mut Exec<'_>, setting: &str) -> Result<(), DbError> {
+    if let Exec::Postgres(conn) = exec {
+        let set = sqlx::query("SELECT set_config('enable_seqscan', $1, false)").bind(setting);
+        set.execute(&mut **conn).await?;
+    }
+    Ok(())
+}
+
+async fn count_rows(exec: Exec<'_>, now: i64) -> Result<Usage, DbError> {
     let (packs, bytes, chunks, nars, paths): (i64, i64, i64, i64, i64) = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), CAST(coalesce(sum(chunk_count), 0) AS BIGINT), \

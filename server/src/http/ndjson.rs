@@ -1,9 +1,9 @@
 //! A response of JSON lines that is written while the work goes on, with a heartbeat line when there is nothing to say.
 //!
-//! The work lives inside the body: when the client goes away the body is dropped, and the work with it, at its next
-//! await. Transactions that were not committed roll back.
+//! The work is a task of its own, which waits for the client only where it hands over a line, and then holds no transaction
+//! and no connection: a client that does not read would otherwise keep what others need. When the client goes away the body
+//! is dropped, and the work with it, at its next await. Transactions that were not committed roll back.
 
-use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use snowbank_core::wire::CommitLine;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 /// No proxy's idle timeout is shorter than this.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -27,14 +28,10 @@ where
     W: Future<Output = ()> + Send + 'static,
 {
     let (sender, mut lines) = mpsc::channel(LINES_AHEAD);
-    let mut work: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = Some(Box::pin(work(sender)));
+    let work = AbortOnDropHandle::new(tokio::spawn(work(sender)));
     let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
     let lines = stream::poll_fn(move |context| {
-        if let Some(running) = &mut work
-            && running.as_mut().poll(context).is_ready()
-        {
-            work = None;
-        }
+        let _ends_with_the_body = &work;
         match lines.poll_recv(context) {
             Poll::Ready(Some(line)) => {
                 heartbeat.reset();

@@ -83,7 +83,7 @@ impl Candidate {
         {
             return Err(Refusal::new(code::NARINFO_INVALID, "its content address is none that Nix knows").into());
         }
-        let manifest = Arc::new(read_manifest(ingest, cache.domain, &commit.manifest).await?);
+        let manifest = Arc::new(read_manifest(ingest, cache.domain, &commit.manifest, commit.nar_size).await?);
         Ok(Self {
             path,
             claim: Claim { manifest, nar_hash: commit.nar_hash, nar_size: commit.nar_size },
@@ -138,6 +138,11 @@ fn signature(text: &str) -> Result<Signature, Refusal> {
 
 impl From<ManifestError> for Unfit {
     fn from(error: ManifestError) -> Self {
-        Self::Refused(Refusal::new(code::MANIFEST_INVALID, format!("its manifest: {error}")))
+        let code = match error {
+            // It may be well formed, and is not that of the NAR that was declared.
+            ManifestError::Room(_) => code::NAR_MISMATCH,
+            _ => code::MANIFEST_INVALID,
+        };
+        Self::Refused(Refusal::new(code, format!("its manifest: {error}")))
     }
 }

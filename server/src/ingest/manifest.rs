@@ -10,14 +10,17 @@ use super::verify::{VerifyError, lookup};
 use crate::db::caches::DomainId;
 use crate::pack::{ReadError, read_chunks};
 
-/// Reads and decodes the manifest; at most [`MAX_MANIFEST_BYTES`].
+/// Reads and decodes the manifest of a NAR of `nar_size` bytes; at most [`MAX_MANIFEST_BYTES`].
 pub(super) async fn read_manifest(
     ingest: &Ingest,
     domain: DomainId,
     source: &ManifestSource,
+    nar_size: u64,
 ) -> Result<WireManifest, Unfit> {
     let names = match source {
-        ManifestSource::Inline(text) => return Ok(ManifestSource::decode_inline(text)?),
+        ManifestSource::Inline(text) => {
+            return Ok(WireManifest::decode_for(&ManifestSource::inline_bytes(text)?, nar_size)?);
+        }
         ManifestSource::Chunks(names) => names,
     };
     if names.len() > MAX_MANIFEST_BYTES / ManifestSource::PIECE_BYTES {
@@ -33,6 +36,9 @@ pub(super) async fn read_manifest(
     for location in locations {
         let read = read_chunks(&ingest.packs, &[location]).await;
         for chunk in read.map_err(|error: ReadError| failed(error.into()))? {
+            if chunk.header.raw_len as usize > ManifestSource::PIECE_BYTES {
+                return Err(ManifestError::Bytes(chunk.header.raw_len as usize).into());
+            }
             let bytes = encoded.len() + chunk.header.raw_len as usize;
             if bytes > MAX_MANIFEST_BYTES {
                 return Err(ManifestError::Bytes(bytes).into());
@@ -42,5 +48,5 @@ pub(super) async fn read_manifest(
                 .map_err(|error| failed(error.into()))?;
         }
     }
-    Ok(WireManifest::decode(&encoded)?)
+    Ok(WireManifest::decode_for(&encoded, nar_size)?)
 }

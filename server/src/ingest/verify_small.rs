@@ -16,7 +16,7 @@ use super::verify::{Claim, VerifiedNar, VerifyError, verify, verify_whole};
 use crate::db;
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;
-use crate::pack::{StoredChunk, read_chunks};
+use crate::pack::{StoredChunk, read_chunks_over};
 
 /// A NAR is small that has at most so many bytes, and chunks.
 const SMALL_BYTES: u64 = 256 * 1024;
@@ -25,6 +25,8 @@ const FEW_CHUNKS: usize = 16;
 const BATCH_BYTES: u64 = 1024 * 1024;
 /// What frame and record of a chunk may have more than the chunk.
 const RECORD_OVERHEAD: u64 = 2048;
+/// What is read over rather than asked around, before each record.
+const GAP_BYTES: u64 = 2048;
 
 /// Verifies `claims`; the results are in their order.
 pub(super) async fn verify_all(
@@ -81,8 +83,9 @@ async fn verify_batch(
     claims: Vec<(usize, Claim)>,
 ) -> Result<Vec<Option<Result<VerifiedNar, VerifyError>>>, VerifyError> {
     let bytes: u64 = claims.iter().map(|(_, claim)| claim.nar_size).sum();
+    let chunks: usize = claims.iter().map(|(_, claim)| claim.manifest.names.len()).sum();
     // What is read, and what it decodes to.
-    let permit = ingest.read_back.wait(2 * bytes).await;
+    let permit = ingest.read_back.wait(2 * bytes + (RECORD_OVERHEAD + GAP_BYTES) * chunks as u64).await;
     let mut names: Vec<ChunkName> = claims.iter().flat_map(|(_, claim)| &claim.manifest.names).copied().collect();
     names.sort_unstable();
     names.dedup();
@@ -93,7 +96,7 @@ async fn verify_batch(
     // As they lie in the packs, so that neighbours are read together.
     let by_place: BTreeMap<_, _> = wanted.map(|place| ((place.pack, place.offset), place.clone())).collect();
     let wanted: Vec<ChunkLocation> = by_place.into_values().collect();
-    let chunks = read_chunks(&ingest.packs, &wanted).await?;
+    let chunks = read_chunks_over(&ingest.packs, &wanted, GAP_BYTES).await?;
     let chunks: HashMap<u64, StoredChunk> = wanted.iter().map(|place| place.id).zip(chunks).collect();
     ingest
         .on_cpu(move || {

@@ -69,7 +69,20 @@ pub struct StoredChunk {
 /// # Errors
 /// [`ReadError::Damaged`] when a record is not what the index says; otherwise what storage or database said.
 pub async fn read_chunks(packs: &Packs, locations: &[ChunkLocation]) -> Result<Vec<StoredChunk>, ReadError> {
-    match read_once(packs, locations).await {
+    read_chunks_over(packs, locations, MAX_GAP_BYTES).await
+}
+
+/// As [`read_chunks`], but what lies between two records is read only up to `gap` bytes: for records that are small
+/// themselves. Takes as much more memory for each.
+///
+/// # Errors
+/// As [`read_chunks`].
+pub async fn read_chunks_over(
+    packs: &Packs,
+    locations: &[ChunkLocation],
+    gap: u64,
+) -> Result<Vec<StoredChunk>, ReadError> {
+    match read_once(packs, locations, gap).await {
         Err(ReadError::Storage(StorageError::NotFound { .. })) => {
             let ids: Vec<u64> = locations.iter().map(|l| l.id).collect();
             let mut conn = packs.db().reader().await?;
@@ -77,7 +90,7 @@ pub async fn read_chunks(packs: &Packs, locations: &[ChunkLocation]) -> Result<V
             drop(conn);
             let moved: Vec<ChunkLocation> =
                 locations.iter().map(|old| found.get(&old.id).unwrap_or(old).clone()).collect();
-            read_once(packs, &moved).await
+            read_once(packs, &moved, gap).await
         }
         result => result,
     }
@@ -89,9 +102,9 @@ pub fn read_cost(last: Option<&ChunkLocation>, next: &ChunkLocation) -> u64 {
     u64::from(next.len) + last.and_then(|last| gap(last, next)).unwrap_or(0)
 }
 
-async fn read_once(packs: &Packs, locations: &[ChunkLocation]) -> Result<Vec<StoredChunk>, ReadError> {
+async fn read_once(packs: &Packs, locations: &[ChunkLocation], gap: u64) -> Result<Vec<StoredChunk>, ReadError> {
     let groups: Vec<Vec<ChunkLocation>> =
-        coalesce(locations).into_iter().map(|group| locations[group].to_vec()).collect();
+        coalesce(locations, gap).into_iter().map(|group| locations[group].to_vec()).collect();
     if let [group] = &groups[..] {
         return read_group(packs, group).await;
     }
@@ -146,11 +159,11 @@ fn parse(mut bytes: BytesMut, group: &[ChunkLocation]) -> Result<Vec<StoredChunk
 }
 
 /// Index ranges of `locations` that one read serves: same pack, ascending, small gaps, bounded length.
-fn coalesce(locations: &[ChunkLocation]) -> Vec<Range<usize>> {
+fn coalesce(locations: &[ChunkLocation], most_between: u64) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     for (index, next) in locations.iter().enumerate() {
         if let Some(group) = groups.last_mut() {
-            let joins = gap(&locations[group.end - 1], next).is_some()
+            let joins = gap(&locations[group.end - 1], next).is_some_and(|between| between <= most_between)
                 && end_of(next) - u64::from(locations[group.start].offset) <= MAX_READ_BYTES;
             if joins {
                 group.end = index + 1;
@@ -217,21 +230,24 @@ mod tests {
 
     #[test]
     fn neighbours_are_read_together() {
-        assert_eq!(coalesce(&[at(1, 100, 50), at(1, 150, 50), at(1, 260, 10)]), vec![0..3]);
+        let neighbours = [at(1, 100, 50), at(1, 150, 50), at(1, 260, 10)];
+        assert_eq!(coalesce(&neighbours, MAX_GAP_BYTES), vec![0..3]);
+        assert_eq!(coalesce(&neighbours, 60), vec![0..3]);
+        assert_eq!(coalesce(&neighbours, 59), vec![0..2, 2..3]);
     }
 
     #[test]
     fn other_packs_large_gaps_and_backward_steps_start_a_read_of_their_own() {
-        assert_eq!(coalesce(&[at(1, 100, 50), at(2, 150, 50)]), vec![0..1, 1..2]);
-        assert_eq!(coalesce(&[at(1, 100, 50), at(1, 100_000, 50)]), vec![0..1, 1..2]);
-        assert_eq!(coalesce(&[at(1, 100, 50), at(1, 100, 50)]), vec![0..1, 1..2]);
+        assert_eq!(coalesce(&[at(1, 100, 50), at(2, 150, 50)], MAX_GAP_BYTES), vec![0..1, 1..2]);
+        assert_eq!(coalesce(&[at(1, 100, 50), at(1, 100_000, 50)], MAX_GAP_BYTES), vec![0..1, 1..2]);
+        assert_eq!(coalesce(&[at(1, 100, 50), at(1, 100, 50)], MAX_GAP_BYTES), vec![0..1, 1..2]);
     }
 
     #[test]
     fn one_read_stays_within_its_bound() {
         let megabyte = 1024 * 1024;
         let run: Vec<_> = (0..20).map(|i| at(1, i * megabyte, megabyte)).collect();
-        assert_eq!(coalesce(&run), vec![0..9, 9..18, 18..20]);
+        assert_eq!(coalesce(&run, MAX_GAP_BYTES), vec![0..9, 9..18, 18..20]);
     }
 
     #[test]

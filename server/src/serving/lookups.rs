@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Instant;
 
 use snowbank_core::hash::NarHash;
 use snowbank_core::manifest::Segment;
@@ -24,6 +25,8 @@ pub struct FoundNar {
     pub nar: Nar,
     /// All of its manifest, where that is short.
     pub(super) known: Option<Arc<Known>>,
+    /// When it was looked for.
+    pub(super) at: Instant,
 }
 
 /// A short manifest, and where its chunks lie, if they are few.
@@ -35,7 +38,7 @@ pub(super) struct Known {
 
 impl From<Nar> for FoundNar {
     fn from(nar: Nar) -> Self {
-        Self { nar, known: None }
+        Self { nar, known: None, at: Instant::now() }
     }
 }
 
@@ -84,6 +87,7 @@ fn ask_paths(db: Db, keys: Vec<(CacheId, StorePathHash)>) -> Answers<(CacheId, S
 
 fn ask_nars(db: Db, keys: Vec<(CacheId, NarHash)>) -> Answers<(CacheId, NarHash), FoundNar> {
     Box::pin(async move {
+        let at = Instant::now();
         let mut conn = db.reader().await?;
         let mut found = Vec::with_capacity(keys.len());
         let mut few = Vec::new();
@@ -105,7 +109,10 @@ fn ask_nars(db: Db, keys: Vec<(CacheId, NarHash)>) -> Answers<(CacheId, NarHash)
             let places = manifest.entries.iter().take(FEW_CHUNKS).filter_map(|entry| place(entry.id)).collect();
             Arc::new(Known { manifest, places })
         };
-        Ok(found.into_iter().map(|(key, nar, manifest)| (key, FoundNar { nar, known: manifest.map(known) })).collect())
+        Ok(found
+            .into_iter()
+            .map(|(key, nar, manifest)| (key, FoundNar { nar, known: manifest.map(known), at }))
+            .collect())
     })
 }
 

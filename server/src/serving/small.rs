@@ -2,6 +2,7 @@
 //! are about to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use snowbank_core::hash::NarHash;
@@ -17,6 +18,8 @@ use crate::directory::STALENESS;
 pub const SMALL_NAR_BYTES: u64 = 64 * 1024;
 /// What is kept of them, a few thousand.
 const MOST_BYTES: u64 = 12 * 1024 * 1024;
+/// How long after it was looked for it may be kept; with [`STALENESS`] less than the 5 s that R2 allows.
+const SOON: Duration = Duration::from_secs(1);
 /// What keeping one takes beside its bytes.
 const OVERHEAD: u64 = 512;
 
@@ -71,10 +74,13 @@ impl SmallNars {
         found: FoundNar,
         representation: Representation,
     ) -> Result<Bytes, ServeError> {
-        let nar = found.nar.clone();
+        let (nar, at) = (found.nar.clone(), found.at);
         let bytes = whole(body, found, representation).await?;
-        let key = (cache, nar.nar_hash, representation);
-        self.0.insert(key, Arc::new(SmallNar { nar, bytes: bytes.clone() }));
+        // What took longer to read would be shown for too long after it is gone.
+        if at.elapsed() < SOON {
+            let key = (cache, nar.nar_hash, representation);
+            self.0.insert(key, Arc::new(SmallNar { nar, bytes: bytes.clone() }));
+        }
         Ok(bytes)
     }
 }

@@ -19,7 +19,7 @@ use crate::pack::read_cost;
 
 /// A batch of at least this many bytes ends where the next chunk lies in another pack: the rest of that pack and the
 /// beginning of the next one would be two reads in any case.
-const ENOUGH_OF_A_PACK: u64 = 2 * 1024 * 1024;
+const ENOUGH_OF_A_PACK: u64 = 512 * 1024;
 
 /// Some chunks of a NAR, one after the other.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) struct BatchSource {
 impl BatchSource {
     /// Batches that cover the bytes `from..to` of the representation.
     pub(super) fn new(db: &Db, found: FoundNar, representation: Representation, wanted: Range<u64>) -> Self {
-        let FoundNar { nar, known } = found;
+        let FoundNar { nar, known, .. } = found;
         let Range { start: from, end: to } = wanted;
         let next_segment = (from < to).then_some(0);
         let (db, chunks, values) = (db.clone(), VecDeque::new(), VecDeque::new());

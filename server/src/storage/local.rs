@@ -36,6 +36,8 @@ pub(super) struct Local {
 struct Shared {
     root: PathBuf,
     incoming: PathBuf,
+    /// What is in memory is read at once.
+    reads_cached: bool,
     /// Folders known to be synced into their parents. Keys spread over a few hundred of them at most.
     durable_dirs: Mutex<HashSet<PathBuf>>,
 }
@@ -56,7 +58,7 @@ impl Local {
                 // The parent may belong to someone else; then the folder was not made just now.
                 let _ = sync_dir(parent);
             }
-            Ok(Shared { durable_dirs: Mutex::new(HashSet::from([root.clone()])), root, incoming })
+            Ok(Shared::new(root, incoming))
         })
         .await;
         match opened {
@@ -85,7 +87,7 @@ impl Local {
         let shared = blocking(&shown, move || {
             let root = root.canonicalize()?;
             let incoming = root.join(INCOMING);
-            Ok(Shared { durable_dirs: Mutex::new(HashSet::from([root.clone()])), root, incoming })
+            Ok(Shared::new(root, incoming))
         })
         .await?;
         Ok(Self { shared: Arc::new(shared) })
@@ -118,8 +120,9 @@ impl Local {
 
     /// As [`Self::get_range`], but gives fewer bytes where the object ends before.
     pub(super) async fn get_up_to(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
-        let (_, path) = self.locate(key)?;
-        if len <= MOST_AT_ONCE
+        let (shared, path) = self.locate(key)?;
+        if shared.reads_cached
+            && len <= MOST_AT_ONCE
             && let Some(bytes) = cached::read(&path, offset, len)
         {
             return Ok(bytes);
@@ -206,6 +209,11 @@ impl Local {
 }
 
 impl Shared {
+    fn new(root: PathBuf, incoming: PathBuf) -> Self {
+        let durable_dirs = Mutex::new(HashSet::from([root.clone()]));
+        Self { reads_cached: cached::is_possible(&root), durable_dirs, root, incoming }
+    }
+
     /// Makes a folder and every folder above it, each synced into its parent.
     fn make_durable_dir(&self, dir: &Path) -> io::Result<()> {
         if self.durable_dirs.lock().unwrap_or_else(PoisonError::into_inner).contains(dir) {

@@ -8,7 +8,7 @@ use super::super::book::Standing;
 use super::super::bundle::Bundle;
 use super::super::encode::Outcome;
 use super::super::read::Pending;
-use super::{BUNDLES, Event, Pipeline, QUESTIONS};
+use super::{BUNDLES, Event, Pipeline, QUESTIONS, Tuning};
 use crate::api::{ApiError, ApiErrorKind};
 use crate::exit::Exit;
 
@@ -38,7 +38,9 @@ impl Pipeline<'_> {
     /// Asks about a window that is full, or about any when no more chunks come.
     pub(super) fn ask(&mut self) {
         while self.questions.out() < QUESTIONS && !self.window.is_empty() {
-            let full = self.window.len() >= self.tuning.window_names || self.window_bytes >= self.tuning.window_bytes;
+            let Tuning { first_window_bytes, window_bytes, window_names, .. } = self.tuning;
+            let bytes = if self.questions.has_started() { window_bytes } else { first_window_bytes };
+            let full = self.window.len() >= window_names || self.window_bytes >= bytes;
             if !full && self.readers > 0 {
                 return;
             }
@@ -102,8 +104,12 @@ impl Pipeline<'_> {
     fn on_outcome(&mut self, outcome: Outcome) -> Result<(), PushError> {
         match outcome {
             Outcome::Frame { path, encoded, held } => {
-                if !self.filling.fits(&encoded.header, self.tuning.bundle_bytes, self.bundle_entries()) {
-                    self.to_send.extend(self.filling.take());
+                let Tuning { first_bundle_bytes, bundle_bytes, .. } = self.tuning;
+                let bytes = if self.has_filled { bundle_bytes } else { first_bundle_bytes.min(bundle_bytes) };
+                if !self.filling.fits(&encoded.header, bytes, self.bundle_entries()) {
+                    let full = self.filling.take();
+                    self.has_filled |= full.is_some();
+                    self.to_send.extend(full);
                 }
                 self.filling.add(path, &encoded, held);
             }

@@ -37,6 +37,11 @@ impl<T> InOrder<T> {
         Some(result)
     }
 
+    /// Whether there ever was a turn.
+    pub(super) const fn has_started(&self) -> bool {
+        self.started > 0
+    }
+
     /// Tasks under way.
     pub(super) fn out(&self) -> usize {
         usize::try_from(self.started - self.taken).unwrap_or(usize::MAX) - self.back.len()

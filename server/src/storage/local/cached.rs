@@ -2,6 +2,23 @@
 
 use std::path::Path;
 
+/// Whether `dir` is on a file system of this machine: to open a file on another's takes a question over the network, however
+/// much of it is in memory here.
+#[cfg(target_os = "linux")]
+pub(super) fn is_possible(dir: &Path) -> bool {
+    /// ext4, XFS, Btrfs, tmpfs, F2FS, bcachefs, ZFS and overlays of these, as in `linux/magic.h`.
+    const HERE: [u32; 8] =
+        [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0xca45_1a4e, 0x2fc1_2fc1, 0x794c_7630];
+    let magic = |kind| u32::try_from(i128::from(kind) & 0xffff_ffff).unwrap_or_default();
+    rustix::fs::statfs(dir).is_ok_and(|stat| HERE.contains(&magic(stat.f_type)))
+}
+
+/// Other systems do not say what they have in memory.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_possible(_: &Path) -> bool {
+    false
+}
+
 /// Up to `len` bytes from `offset` on, fewer where the file ends; `None` where anything would have to be waited for, or is
 /// not as it should be: whoever waits finds out what it is.
 #[cfg(target_os = "linux")]
@@ -26,7 +43,7 @@ pub(super) fn read(path: &Path, offset: u64, len: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Other systems do not say what they have in memory.
+/// See [`is_possible`].
 #[cfg(not(target_os = "linux"))]
 pub(super) fn read(_: &Path, _: u64, _: u64) -> Option<Vec<u8>> {
     None

@@ -54,7 +54,8 @@ fn imports(text: &str) -> Vec<(usize, String)> {
 fn arrows_only_fall() {
     let layer_of: BTreeMap<&str, usize> =
         LAYERS.iter().enumerate().flat_map(|(layer, names)| names.iter().map(move |name| (*name, layer))).collect();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/src");
+    // Where the crate is now, not where it was built: a target folder may serve several clones.
+    let root = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../server/src");
     let mut files = Vec::new();
     sources(&root, &mut files);
     let (mut rising, mut arrows) = (Vec::new(), BTreeMap::<String, BTreeSet<String>>::new());

@@ -108,11 +108,12 @@ fn the_price_of_pushes_and_pulls_is_known_exactly() {
         cost
     };
     let tiny = trees::add_tiny(&store, 300, "priced");
-    let large = trees::add_noise(&store, &mut Random::fixed(211), "priced", 20 << 20);
+    // Within what the server keeps of packs just written: of more, how much is read back depends on who is faster.
+    let large = trees::add_noise(&store, &mut Random::fixed(211), "priced", 10 << 20);
     let pushes = [
         cost(&server, "300 tiny paths", &mut || drop(client.push(&tiny).success())),
         cost(&server, "the same again", &mut || drop(client.push(&tiny).success())),
-        cost(&server, "20 MiB of noise", &mut || drop(client.push(&[&large]).success())),
+        cost(&server, "10 MiB of noise", &mut || drop(client.push(&[&large]).success())),
     ];
     // With nothing in memory.
     server.restart();
@@ -125,6 +126,6 @@ fn the_price_of_pushes_and_pulls_is_known_exactly() {
     ];
     assert_eq!(
         (pushes, pulls),
-        ([[6, 7, 1, 0], [2, 0, 0, 0], [11, 5, 4, 0]], [[2, 0, 0, 4], [2, 0, 0, 1], [2, 0, 0, 1], [2, 0, 0, 0]])
+        ([[6, 7, 1, 0], [2, 0, 0, 0], [8, 4, 3, 0]], [[2, 0, 0, 3], [2, 0, 0, 1], [2, 0, 0, 1], [2, 0, 0, 0]])
     );
 }

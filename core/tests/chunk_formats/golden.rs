@@ -20,7 +20,8 @@ use snowbank_core::{
 use crate::sample::{Numbers, cut};
 
 fn path(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)
+    // Where the crate is now, not where it was built: a target folder may serve several clones.
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("tests/golden").join(file)
 }
 
 fn blessing() -> bool {

@@ -78,6 +78,24 @@ pub(super) fn rows(columns: usize, rows: usize) -> String {
     (0..rows).map(|row| format!("({})", placeholders(1 + row * columns, columns))).collect::<Vec<_>>().join(",")
 }
 
+/// All rows that `$select`, a statement that ends in `… IN`, gives for the ids of `$table` under `$keys`, within the scope
+/// that `$owner` (bound as `$1`) names; see [`Padded::ids`]. For the body of `on_either!`.
+macro_rules! rows_by_key {
+    ($conn:ident, $select:expr, $table:literal, $scope:expr, $owner:expr, $column:literal, $keys:expr, |$key:ident| $value:expr) => {{
+        let mut rows = Vec::new();
+        for batch in $crate::db::batch::padded($keys) {
+            let sql = format!("{} ({})", $select, batch.ids($table, $scope, $column, 2));
+            let mut query = sqlx::query_as($conn.text(sql)).bind($owner);
+            for $key in batch.iter() {
+                query = query.bind($value);
+            }
+            rows.extend(query.fetch_all(&mut *$conn).await?);
+        }
+        rows
+    }};
+}
+pub(super) use rows_by_key;
+
 /// How an engine likes the text of a long statement.
 pub(super) trait Engine {
     /// `sql`, whose placeholders count from `$1` on in the order of the text.

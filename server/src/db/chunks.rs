@@ -9,7 +9,7 @@ use snowbank_core::chunk::ChunkName;
 use snowbank_core::pack::PackKey;
 use sqlx::FromRow;
 
-use super::batch::Engine as _;
+use super::batch::{Engine as _, rows_by_key};
 use super::caches::DomainId;
 use super::exec::on_either;
 use super::packs::PackId;
@@ -75,7 +75,7 @@ impl TryFrom<ChunkRow> for ChunkLocation {
 const SELECT: &str = "SELECT c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len \
                       FROM chunks c JOIN packs p ON p.id = c.pack_id";
 
-/// For [`batch::Padded::ids`].
+/// For [`rows_by_key`].
 const IN_DOMAIN: &str = "x.domain_id = $1";
 
 /// Runs of neighbouring ids at least this long are read as a range; shorter ones go into lists.
@@ -86,22 +86,11 @@ const RANGE_LEN: usize = 16;
 /// # Errors
 /// As any read.
 pub async fn present(exec: Exec<'_>, domain: DomainId, names: &[ChunkName]) -> Result<HashSet<ChunkName>, DbError> {
-    let mut found = HashSet::with_capacity(names.len());
-    on_either!(exec, |conn| {
-        for batch in batch::padded(names) {
-            let ids = batch.ids("chunks", IN_DOMAIN, "name", 2);
-            let sql = format!("SELECT c.name FROM chunks c WHERE c.id IN ({ids})");
-            let mut query = sqlx::query_scalar(conn.text(sql)).bind(domain.0);
-            for name in batch.iter() {
-                query = query.bind(&name.as_bytes()[..]);
-            }
-            let rows: Vec<Vec<u8>> = query.fetch_all(&mut *conn).await?;
-            for name in rows {
-                found.insert(ChunkName::from_bytes(convert::bytes("chunks.name", &name)?));
-            }
-        }
+    let select = "SELECT c.name FROM chunks c WHERE c.id IN";
+    let rows: Vec<(Vec<u8>,)> = on_either!(exec, |conn| {
+        rows_by_key!(conn, select, "chunks", IN_DOMAIN, domain.0, "name", names, |name| &name.as_bytes()[..])
     });
-    Ok(found)
+    rows.iter().map(|(name,)| Ok(ChunkName::from_bytes(convert::bytes("chunks.name", name)?))).collect()
 }
 
 /// Where these chunks are; a name that the domain does not have is not in the result.
@@ -113,22 +102,11 @@ pub async fn lookup_by_names(
     domain: DomainId,
     names: &[ChunkName],
 ) -> Result<HashMap<ChunkName, ChunkLocation>, DbError> {
-    let mut found = HashMap::with_capacity(names.len());
-    on_either!(exec, |conn| {
-        for batch in batch::padded(names) {
-            let sql = format!("{SELECT} WHERE c.id IN ({})", batch.ids("chunks", IN_DOMAIN, "name", 2));
-            let mut query = sqlx::query_as(conn.text(sql)).bind(domain.0);
-            for name in batch.iter() {
-                query = query.bind(&name.as_bytes()[..]);
-            }
-            let rows: Vec<ChunkRow> = query.fetch_all(&mut *conn).await?;
-            for row in rows {
-                let location = ChunkLocation::try_from(row)?;
-                found.insert(location.name, location);
-            }
-        }
+    let select = format!("{SELECT} WHERE c.id IN");
+    let rows: Vec<ChunkRow> = on_either!(exec, |conn| {
+        rows_by_key!(conn, select, "chunks", IN_DOMAIN, domain.0, "name", names, |name| &name.as_bytes()[..])
     });
-    Ok(found)
+    rows.into_iter().map(|row| ChunkLocation::try_from(row).map(|location| (location.name, location))).collect()
 }
 
 /// Where these chunks are; an id that no row has is not in the result.

@@ -25,7 +25,7 @@ struct Step {
     postgres: &'static str,
 }
 
-const STEPS: [Step; 2] = [
+const STEPS: [Step; 3] = [
     Step {
         version: 1,
         description: "initial",
@@ -37,6 +37,12 @@ const STEPS: [Step; 2] = [
         description: "cut id",
         sqlite: include_str!("../../../migrations/sqlite/0002_cut_id.sql"),
         postgres: include_str!("../../../migrations/postgres/0002_cut_id.sql"),
+    },
+    Step {
+        version: 3,
+        description: "operators",
+        sqlite: include_str!("../../../migrations/sqlite/0003_operators.sql"),
+        postgres: include_str!("../../../migrations/postgres/0003_operators.sql"),
     },
 ];
 

@@ -9,7 +9,7 @@ use snowbank_core::hash::{FileHash, NarHash};
 use snowbank_core::manifest::ContentDigest;
 use sqlx::FromRow;
 
-use super::batch::Engine as _;
+use super::batch::{Engine as _, rows_by_key};
 use super::caches::DomainId;
 use super::convert::{self, id_types};
 use super::exec::on_either;
@@ -133,6 +133,9 @@ impl TryFrom<NarRow> for Nar {
     }
 }
 
+/// For [`rows_by_key`].
+const IN_DOMAIN: &str = "x.domain_id = $1";
+
 /// Those of these NARs that the domain has, whether or not a path makes them visible.
 ///
 /// # Errors
@@ -142,23 +145,11 @@ pub async fn lookup_many(
     domain: DomainId,
     nar_hashes: &[NarHash],
 ) -> Result<HashMap<NarHash, Nar>, DbError> {
-    let mut found = HashMap::with_capacity(nar_hashes.len());
-    on_either!(exec, |conn| {
-        for batch in batch::padded(nar_hashes) {
-            let ids = batch.ids("nars", "x.domain_id = $1", "nar_hash", 2);
-            let sql = format!(concat!("SELECT ", nar_columns!(), " FROM nars n WHERE n.id IN ({})"), ids);
-            let mut query = sqlx::query_as(conn.text(sql)).bind(domain.0);
-            for hash in batch.iter() {
-                query = query.bind(&hash.as_bytes()[..]);
-            }
-            let rows: Vec<NarRow> = query.fetch_all(&mut *conn).await?;
-            for row in rows {
-                let nar = Nar::try_from(row)?;
-                found.insert(nar.nar_hash, nar);
-            }
-        }
+    let select = concat!("SELECT ", nar_columns!(), " FROM nars n WHERE n.id IN");
+    let rows: Vec<NarRow> = on_either!(exec, |conn| {
+        rows_by_key!(conn, select, "nars", IN_DOMAIN, domain.0, "nar_hash", nar_hashes, |hash| &hash.as_bytes()[..])
     });
-    Ok(found)
+    rows.into_iter().map(|row| Nar::try_from(row).map(|nar| (nar.nar_hash, nar))).collect()
 }
 
 /// The ids of those of these NARs that the domain has.
@@ -166,22 +157,12 @@ pub async fn lookup_many(
 /// # Errors
 /// As any read.
 pub async fn ids(exec: Exec<'_>, domain: DomainId, nar_hashes: &[NarHash]) -> Result<HashMap<NarHash, NarId>, DbError> {
-    let mut found = HashMap::with_capacity(nar_hashes.len());
-    on_either!(exec, |conn| {
-        for batch in batch::padded(nar_hashes) {
-            let ids = batch.ids("nars", "x.domain_id = $1", "nar_hash", 2);
-            let sql = format!("SELECT n.nar_hash, n.id FROM nars n WHERE n.id IN ({ids})");
-            let mut query = sqlx::query_as(conn.text(sql)).bind(domain.0);
-            for hash in batch.iter() {
-                query = query.bind(&hash.as_bytes()[..]);
-            }
-            let rows: Vec<(Vec<u8>, i64)> = query.fetch_all(&mut *conn).await?;
-            for (hash, id) in rows {
-                found.insert(NarHash::from_bytes(convert::bytes("nars.nar_hash", &hash)?), NarId(id));
-            }
-        }
+    let select = "SELECT n.nar_hash, n.id FROM nars n WHERE n.id IN";
+    let rows: Vec<(Vec<u8>, i64)> = on_either!(exec, |conn| {
+        rows_by_key!(conn, select, "nars", IN_DOMAIN, domain.0, "nar_hash", nar_hashes, |hash| &hash.as_bytes()[..])
     });
-    Ok(found)
+    let id = |(hash, id): (Vec<u8>, i64)| Ok((NarHash::from_bytes(convert::bytes("nars.nar_hash", &hash)?), NarId(id)));
+    rows.into_iter().map(id).collect()
 }
 
 /// Adds NARs and their manifests; the caller has looked, in the same transaction, that the domain has none of those hashes.

@@ -7,7 +7,7 @@ use snowbank_core::signing::Signature;
 use snowbank_core::store_path::{StorePath, StorePathHash};
 use sqlx::FromRow;
 
-use super::batch::Engine as _;
+use super::batch::{Engine as _, rows_by_key};
 use super::caches::CacheId;
 use super::convert::{self, id_types};
 use super::exec::on_either;
@@ -128,6 +128,9 @@ fn store_path(hash: &str, name: &str) -> Result<StorePath, DbError> {
     convert::text("paths.hash, paths.name", &format!("{hash}-{name}"))
 }
 
+/// For [`rows_by_key`].
+const IN_CACHE: &str = "x.cache_id = $1";
+
 /// The cache's paths with these hash parts; what it does not have is not in the result.
 ///
 /// # Errors
@@ -137,23 +140,11 @@ pub async fn records(
     cache: CacheId,
     hashes: &[StorePathHash],
 ) -> Result<HashMap<StorePathHash, PathRecord>, DbError> {
-    let mut found = HashMap::with_capacity(hashes.len());
-    on_either!(exec, |conn| {
-        for batch in batch::padded(hashes) {
-            let ids = batch.ids("paths", "x.cache_id = $1", "hash", 2);
-            let sql = format!(select_path!("WHERE p.id IN ({})"), ids);
-            let mut query = sqlx::query_as(conn.text(sql)).bind(cache.0);
-            for hash in batch.iter() {
-                query = query.bind(hash.to_string());
-            }
-            let rows: Vec<PathRow> = query.fetch_all(&mut *conn).await?;
-            for row in rows {
-                let record = PathRecord::try_from(row)?;
-                found.insert(record.store_path.hash(), record);
-            }
-        }
+    let select = select_path!("WHERE p.id IN");
+    let rows: Vec<PathRow> = on_either!(exec, |conn| {
+        rows_by_key!(conn, select, "paths", IN_CACHE, cache.0, "hash", hashes, |hash| hash.to_string())
     });
-    Ok(found)
+    rows.into_iter().map(|row| PathRecord::try_from(row).map(|path| (path.store_path.hash(), path))).collect()
 }
 
 /// Which of these hash parts the cache has, and what it has there.
@@ -165,31 +156,21 @@ pub async fn lookup_many(
     cache: CacheId,
     hashes: &[StorePathHash],
 ) -> Result<HashMap<StorePathHash, PathBrief>, DbError> {
-    let mut found = HashMap::with_capacity(hashes.len());
-    on_either!(exec, |conn| {
-        for batch in batch::padded(hashes) {
-            let sql = format!(
-                "SELECT p.hash, p.name, n.nar_hash, n.nar_size, p.created FROM paths p JOIN nars n ON n.id = p.nar_id \
-                 WHERE p.id IN ({})",
-                batch.ids("paths", "x.cache_id = $1", "hash", 2)
-            );
-            let mut query = sqlx::query_as(conn.text(sql)).bind(cache.0);
-            for hash in batch.iter() {
-                query = query.bind(hash.to_string());
-            }
-            let rows: Vec<(String, String, Vec<u8>, i64, i64)> = query.fetch_all(&mut *conn).await?;
-            for (hash, name, nar_hash, nar_size, created) in rows {
-                let brief = PathBrief {
-                    store_path: store_path(&hash, &name)?,
-                    nar_hash: NarHash::from_bytes(convert::bytes("nars.nar_hash", &nar_hash)?),
-                    nar_size: convert::number("nars.nar_size", nar_size)?,
-                    created,
-                };
-                found.insert(brief.store_path.hash(), brief);
-            }
-        }
+    let select = "SELECT p.hash, p.name, n.nar_hash, n.nar_size, p.created FROM paths p \
+                  JOIN nars n ON n.id = p.nar_id WHERE p.id IN";
+    let rows: Vec<(String, String, Vec<u8>, i64, i64)> = on_either!(exec, |conn| {
+        rows_by_key!(conn, select, "paths", IN_CACHE, cache.0, "hash", hashes, |hash| hash.to_string())
     });
-    Ok(found)
+    let brief = |(hash, name, nar_hash, nar_size, created): (String, String, Vec<u8>, i64, i64)| {
+        let brief = PathBrief {
+            store_path: store_path(&hash, &name)?,
+            nar_hash: NarHash::from_bytes(convert::bytes("nars.nar_hash", &nar_hash)?),
+            nar_size: convert::number("nars.nar_size", nar_size)?,
+            created,
+        };
+        Ok((brief.store_path.hash(), brief))
+    };
+    rows.into_iter().map(brief).collect()
 }
 
 /// A NAR that a cache shows, with its manifest where that is short.

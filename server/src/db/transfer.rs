@@ -43,7 +43,7 @@ const fn table(name: &'static str, key: usize, columns: &'static [(&'static str,
 
 /// Every table of the schema: the identity first, by which a copy that was cut off is known, then those that others refer
 /// to before those that do.
-pub const TABLES: [Table; 13] = [
+pub const TABLES: [Table; 16] = [
     Table { seeded: true, ..table("instance", 1, &[("id", Text), ("epoch", Int), ("created", Int)]) },
     Table { seeded: true, ..table("settings", 1, &[("key", Text), ("value", Text)]) },
     Table { seeded: true, ..table("counters", 1, &[("name", Text), ("next", Int)]) },
@@ -62,6 +62,10 @@ pub const TABLES: [Table; 13] = [
             ("upstream_keys", Text),
             ("compression_level", Int),
             ("created", Int),
+            ("description", Text),
+            ("retention", Int),
+            ("max_size", Int),
+            ("destroyed", Int),
         ],
     ),
     table(
@@ -83,6 +87,37 @@ pub const TABLES: [Table; 13] = [
         &[("kid", Text), ("algorithm", Text), ("sealed_secret", Blob), ("created", Int), ("retired", Int)],
     ),
     table("revoked_tokens", 1, &[("jti", Text), ("revoked", Int)]),
+    table("revoked_subjects", 1, &[("subject", Text), ("issued_until", Int), ("revoked", Int)]),
+    table(
+        "tokens",
+        1,
+        &[
+            ("jti", Text),
+            ("kid", Text),
+            ("subject", Text),
+            ("label", Text),
+            ("grants", Text),
+            ("created", Int),
+            ("expires", Int),
+            ("created_by", Text),
+            ("last_used", Int),
+        ],
+    ),
+    table(
+        "audit",
+        1,
+        &[
+            ("id", Int),
+            ("time", Int),
+            ("subject", Text),
+            ("token_id", Text),
+            ("remote", Text),
+            ("action", Text),
+            ("cache", Text),
+            ("detail", Text),
+            ("outcome", Text),
+        ],
+    ),
     table(
         "packs",
         1,
@@ -141,6 +176,7 @@ pub const TABLES: [Table; 13] = [
             ("ca", Text),
             ("pushed_by", Text),
             ("created", Int),
+            ("last_used", Int),
         ],
     ),
 ];

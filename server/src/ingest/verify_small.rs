@@ -38,10 +38,14 @@ pub(super) async fn verify_all(
     let most = SMALL_BYTES.min(ingest.limits.commit_raw_bytes);
     let is_small = |claim: &Claim| claim.nar_size <= most && claim.manifest.names.len() <= FEW_CHUNKS;
     let (small, mut rest): (Vec<_>, Vec<_>) = claims.into_iter().enumerate().partition(|(_, claim)| is_small(claim));
-    for batch in batches(small) {
+    let ahead = ingest.limits.verify_threads.max(1) * 2;
+    let batches = stream::iter(batches(small)).map(|batch| async move {
         // A task of its own, for the same reasons as `verify`'s.
         let task = tokio::spawn(verify_batch(ingest.clone(), domain, batch.clone()));
-        match AbortOnDropHandle::new(task).await {
+        (batch, AbortOnDropHandle::new(task).await)
+    });
+    for (batch, done) in batches.buffer_unordered(ahead).collect::<Vec<_>>().await {
+        match done {
             Ok(Ok(done)) => {
                 for ((index, claim), result) in batch.into_iter().zip(done) {
                     match result {
@@ -54,7 +58,6 @@ pub(super) async fn verify_all(
             Ok(Err(_)) | Err(_) => rest.extend(batch),
         }
     }
-    let ahead = ingest.limits.verify_threads.max(1) * 2;
     let rest = stream::iter(rest).map(|(index, claim)| async move { (index, verify(ingest, domain, claim).await) });
     results.extend(rest.buffer_unordered(ahead).collect::<Vec<_>>().await);
     results.into_values().collect()

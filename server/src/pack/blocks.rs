@@ -82,7 +82,10 @@ impl Blocks {
             let block = storage.get_up_to(&pack_object_key(key), number * BLOCK_BYTES, BLOCK_BYTES).await?;
             Ok::<_, StorageError>(Bytes::from(block))
         };
-        self.kept.try_get_with(id, Box::pin(read)).await.ok()
+        let block = self.kept.try_get_with(id, Box::pin(read)).await.ok();
+        // By itself the cache makes room only now and then.
+        self.kept.run_pending_tasks().await;
+        block
     }
 }
 

@@ -152,6 +152,8 @@ impl Packs {
 
         for (id, pack) in (first_pack..).map(PackId).zip(packs) {
             self.recent.insert(id, pack.object);
+            // By itself the cache makes room only now and then, and may hold any number of packs until it does.
+            self.recent.run_pending_tasks();
         }
         Ok(())
     }

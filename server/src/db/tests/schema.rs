@@ -25,11 +25,13 @@ pub(super) async fn opening_again_changes_nothing(fresh: Fresh) {
 async fn pretend_step(db: &Db, version: i64) {
     let mut tx = db.exclusive_tx().await.unwrap();
     on_either!(tx.exec(), |conn| {
-        sqlx::query("UPDATE _sqlx_migrations SET version = $1 WHERE version = 2")
-            .bind(version)
-            .execute(conn)
-            .await
-            .unwrap();
+        sqlx::query(
+            "UPDATE _sqlx_migrations SET version = $1 WHERE version = (SELECT max(version) FROM _sqlx_migrations)",
+        )
+        .bind(version)
+        .execute(conn)
+        .await
+        .unwrap();
     });
     tx.commit().await.unwrap();
 }

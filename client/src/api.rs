@@ -8,6 +8,7 @@
 mod answer;
 mod connect;
 mod error;
+mod operator;
 mod retry;
 mod send;
 
@@ -27,7 +28,7 @@ use snowbank_core::wire::{
     StoredChunks, WhoAmI,
 };
 
-use crate::config::Target;
+use crate::config::{Target, TargetServer};
 
 pub use connect::Timeouts;
 pub use error::{ApiError, ApiErrorKind};
@@ -69,6 +70,15 @@ impl Api {
     /// The certificates that the environment names cannot be used, or the address is none.
     pub fn new(target: &Target) -> Result<Self, ApiError> {
         Self::with_timeouts(target, Timeouts::default())
+    }
+
+    /// A client for a server as such, for what is about no cache.
+    ///
+    /// # Errors
+    /// As [`Api::new`].
+    pub fn of_server(server: &TargetServer) -> Result<Self, ApiError> {
+        // The cache only fills the place: no address is made of it.
+        Self::new(&server.cache(CacheName::main()))
     }
 
     /// [`Api::new`], with other limits on waiting.

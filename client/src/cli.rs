@@ -2,6 +2,8 @@
 //!
 //! What an argument means (which server, which store) is decided where it is used; here only its shape is checked.
 
+pub mod operator;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -59,6 +61,19 @@ pub enum Command {
     Use(UseArgs),
     /// Check receipts: their signatures, and that the cache still serves what they say
     VerifyReceipts(VerifyReceiptsArgs),
+    /// Caches: create, list, info, configure, rename, destroy, restore, rotate-key, copy
+    #[command(subcommand)]
+    Cache(operator::CacheCommand),
+    /// Tokens: create, list, show, revoke, rotate
+    #[command(subcommand)]
+    Token(operator::TokenCommand),
+    /// The paths in a cache: list, info
+    #[command(subcommand)]
+    Path(operator::PathCommand),
+    /// Delete paths that should never have been pushed; within 5 s nobody can fetch them any more
+    Delete(operator::DeleteArgs),
+    /// Show what was done and tried on a server, by whom, and from where
+    Audit(operator::AuditArgs),
 }
 
 /// `snowbank login NAME URL`.

@@ -1,6 +1,7 @@
 //! The subcommands: each takes its arguments, calls what does the work, and prints the outcome.
 
 pub mod login;
+pub mod operator;
 pub mod push;
 pub mod use_cache;
 pub mod verify_receipts;
@@ -19,5 +20,10 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Push(args) => push::run(&global, args).await,
         Command::Use(args) => use_cache::run(&global, args).await,
         Command::VerifyReceipts(args) => verify_receipts::run(&global, args).await,
+        Command::Cache(command) => operator::cache(&global, command).await,
+        Command::Token(command) => operator::token(&global, command).await,
+        Command::Path(command) => operator::path(&global, command).await,
+        Command::Delete(args) => operator::delete(&global, args).await,
+        Command::Audit(args) => operator::audit(&global, args).await,
     }
 }

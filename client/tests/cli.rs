@@ -39,6 +39,7 @@ impl Server {
         let whoami = WhoAmI {
             subject: "ci".to_owned(),
             token_id: "1".to_owned(),
+            issued: None,
             expires: None,
             admin: false,
             caches: BTreeMap::from([("main*".to_owned(), vec!["pull".to_owned(), "push".to_owned()])]),
@@ -105,6 +106,8 @@ fn cache_info(name: &str, public: bool) -> CacheInfo {
             manifest_bytes: 1,
         },
         permissions: Vec::new(),
+        retired_keys: Vec::new(),
+        url: None,
         server_version: "0".to_owned(),
     }
 }

@@ -82,6 +82,12 @@ impl CacheName {
         }
     }
 
+    /// `main`, the cache that a server makes at its first start.
+    #[must_use]
+    pub fn main() -> Self {
+        Self("main".to_owned())
+    }
+
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {

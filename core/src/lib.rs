@@ -18,5 +18,6 @@ pub mod pack;
 pub mod receipt;
 pub mod signing;
 pub mod store_path;
+pub mod units;
 mod varint;
 pub mod wire;

@@ -4,6 +4,8 @@
 //! has a default, so that old and new talk. Lists are bounded by [`Limits`], which a server states in [`CacheInfo`].
 //! Bytes do not travel here but as bundles (`bundle`) and, for what is missing, as bare 32-byte names.
 
+pub mod admin;
+
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -42,6 +44,12 @@ pub struct CacheInfo {
     /// What the token that asked may do here: `pull`, `push`, …
     #[serde(default)]
     pub permissions: Vec<String>,
+    /// Keys that sign no more; what they signed still counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired_keys: Vec<String>,
+    /// Its address as a substituter: the configured public one, else as this request reached the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// The server's version, for messages only.
     pub server_version: String,
 }
@@ -73,6 +81,9 @@ pub struct WhoAmI {
     /// When it expires, in seconds since 1970.
     #[serde(default)]
     pub expires: Option<i64>,
+    /// When it was issued, in seconds since 1970.
+    #[serde(default)]
+    pub issued: Option<i64>,
     /// Whether it may administer the server.
     pub admin: bool,
     /// Permissions by cache pattern.
@@ -300,6 +311,8 @@ pub mod code {
     pub const FORBIDDEN: &str = "forbidden";
     /// There is no such cache, path or route.
     pub const NOT_FOUND: &str = "not-found";
+    /// It does not go together with what is there; the message says with what.
+    pub const CONFLICT: &str = "conflict";
     /// The request does not parse.
     pub const BAD_REQUEST: &str = "bad-request";
     /// The body is over the limit.

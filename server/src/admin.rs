@@ -1,21 +1,58 @@
-//! Making caches, tokens and keys: what commands do today and endpoints will.
+//! Caches, tokens, keys, the audit log, and paths that are to go: what endpoints and `snowbankd`'s commands share.
 //!
-//! Functions take the database and the sealer, never the running server: they work beside one, which follows within
-//! seconds. The time is a parameter.
+//! Functions take an [`Admin`], never the running server: they work beside one, which follows within seconds. Whether the
+//! [`Actor`] may is settled before: by a proof of `auth` over HTTP, by being there on the host. The time is a parameter.
 
 pub mod migrate_database;
+pub mod upkeep;
 
+mod actor;
 mod caches;
+mod delete;
 mod error;
 mod first_start;
+mod paths;
 mod server_key;
+mod signing_keys;
 mod tokens;
 
-pub use caches::{CacheSpec, CreatedCache, create_cache};
+pub use actor::{Actor, AuditQueue, list_audit};
+pub use caches::{
+    configure_cache, create_cache, destroy_cache, ensure_cache, list_caches, rename_cache, restore_cache, show_cache,
+};
+pub use delete::delete_paths;
 pub use error::AdminError;
-pub use first_start::{FirstStart, SetUp, first_start};
+pub use first_start::{FirstStart, first_start};
+pub use paths::{hash_part, list_paths, show_path};
 pub use server_key::check_server_key;
-pub use tokens::{TokenSpec, create_token};
+pub use signing_keys::{export_signing_keys, rotate_signing_key};
+pub use tokens::{create_token, list_tokens, revoke_tokens, rotate_token, show_token};
+
+use crate::config::{Config, PublicUrl};
+use crate::db::Db;
+use crate::secrets::Sealer;
+
+/// What operators work on, and what new caches are made with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Metadata.
+    pub db: Db,
+    /// Seals the keys in it.
+    pub sealer: Sealer,
+    /// The zstd level of caches that name none.
+    pub compression_level: i32,
+    /// The host of the server's public address, if it has one.
+    pub host: Option<String>,
+}
+
+impl Admin {
+    /// With what the settings say.
+    #[must_use]
+    pub fn new(db: Db, sealer: Sealer, config: &Config) -> Self {
+        let host = config.public_url.as_ref().map(PublicUrl::host).map(str::to_owned);
+        Self { db, sealer, compression_level: config.compression.level, host }
+    }
+}
 
 #[cfg(test)]
 mod tests;

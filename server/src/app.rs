@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::admin::{Admin, AuditQueue};
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::db::Db;
@@ -42,6 +43,10 @@ pub struct App {
     pub budgets: Budgets,
     /// How clients are told to cut.
     pub cut: CutParams,
+    /// What operators work on.
+    pub admin: Admin,
+    /// What waits for the audit log.
+    pub audit: AuditQueue,
 }
 
 impl App {
@@ -73,6 +78,8 @@ impl App {
         let cut = cut_params(conn.exec()).await?.unwrap_or(CutParams::DEFAULT);
         drop(conn);
         Ok(Self {
+            admin: Admin::new(db.clone(), sealer.clone(), &config),
+            audit: AuditQueue::default(),
             directory: Directory::new(db.clone(), sealer),
             ingest: Ingest::new(db.clone(), packs.clone(), limits),
             narinfos: Narinfos::new(lookups.clone()),

@@ -9,13 +9,19 @@ mod error;
 mod header;
 mod keys;
 mod proof;
+mod revocations;
+mod uses;
 mod verifier;
 
 pub use claims::{Claims, Grants, Permission, Token};
 pub use error::AuthError;
 pub use header::extract_token;
 pub use keys::TokenKey;
-pub use proof::{MayPull, MayPush, authorize_pull, authorize_push};
+pub use proof::{
+    MayAdmin, MayCreate, MayManage, MayPull, MayPush, authorize_admin, authorize_create, authorize_manage,
+    authorize_name, authorize_pull, authorize_push,
+};
+pub use uses::TokenUses;
 pub use verifier::Verifier;
 
 #[cfg(test)]

@@ -7,15 +7,19 @@ mod cache;
 mod check;
 mod cli;
 mod migrate_database;
+mod paths;
 mod serve;
 mod token;
 
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use rustix::fs::Mode;
+use serde::Serialize;
 
-use crate::admin;
+use crate::admin::{self, Admin};
 use crate::config::{Config, Overrides};
 use crate::db::Db;
 use crate::secrets::Sealer;
@@ -45,8 +49,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let result = runtime.block_on(async {
         match cli.command.unwrap_or_default() {
             Command::Serve(_) => serve::serve(&overrides).await,
-            Command::Token(cli::TokenCommand::Create(args)) => token::create(&overrides, args).await,
-            Command::Cache(cli::CacheCommand::Create(args)) => cache::create(&overrides, args).await,
+            Command::Token(command) => token::run(&overrides, command).await,
+            Command::Cache(command) => cache::run(&overrides, command).await,
+            Command::Path(command) => paths::run(&overrides, command).await,
+            Command::Delete(args) => paths::delete(&overrides, args).await,
+            Command::Audit(args) => paths::audit(&overrides, args).await,
             Command::MigrateDatabase(args) => migrate_database::migrate(&overrides, args).await,
             Command::Check(args) => check::check(&overrides, args).await,
         }
@@ -71,6 +78,28 @@ impl Beside {
         admin::check_server_key(&db, &sealer).await?;
         Ok(Self { config, db, sealer })
     }
+
+    fn admin(&self) -> Admin {
+        Admin::new(self.db.clone(), self.sealer.clone(), &self.config)
+    }
+}
+
+/// Prints an answer for people or for programs.
+fn print<T: Display + Serialize>(as_json: bool, answer: &T) -> anyhow::Result<()> {
+    let text = if as_json { serde_json::to_string_pretty(answer)? } else { answer.to_string() };
+    // A pipe that nobody reads any more is no failure of the command.
+    let _ = writeln!(io::stdout(), "{text}");
+    Ok(())
+}
+
+/// Asks on the terminal for `word`, without which the command ends here.
+fn confirm(what: &str, word: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(io::stdin().is_terminal(), "{what} Nothing was done; add --yes where nobody can be asked");
+    eprint!("{what} Type `{word}` to go on: ");
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    anyhow::ensure!(line.trim() == word, "nothing was done");
+    Ok(())
 }
 
 /// The error and its causes in one line; a cause that the error names already is not said twice.

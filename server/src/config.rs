@@ -4,6 +4,7 @@
 //! whether a setting makes sense. Keys are kebab-case; an unknown key or a bad value is an error that names the file, the
 //! line, the key and what is allowed. What may hold a secret is [`SecretString`], and can stand in a file of its own.
 
+mod audit;
 mod compression;
 mod database;
 mod error;
@@ -15,8 +16,8 @@ mod secret;
 mod server;
 mod storage;
 mod storage_cache;
-mod units;
 
+pub use audit::AuditConfig;
 pub use compression::CompressionConfig;
 pub use database::{DatabaseConfig, DatabaseUrl, PostgresConfig, TlsMode};
 pub use error::ConfigError;
@@ -24,10 +25,10 @@ pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
 pub use secret::{SecretFileError, SecretString, read_secret_file};
-pub use server::{PublicUrl, default_data_dir};
+pub use server::{PublicUrl, TrustedProxies, default_data_dir};
+pub use snowbank_core::units::{Seconds, Size};
 pub use storage::{CredentialsConfig, FixedCredentials, S3Config, StorageConfig};
 pub use storage_cache::CacheConfig;
-pub use units::{Seconds, Size};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,8 @@ pub struct Config {
     pub server_key_file: Option<PathBuf>,
     /// The address under which clients reach the server, where it is not the listening address.
     pub public_url: Option<PublicUrl>,
+    /// Proxies whose headers say where a request came from.
+    pub trusted_proxies: TrustedProxies,
     /// Where rows live.
     pub database: DatabaseConfig,
     /// Where packs live.
@@ -73,6 +76,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// How chunks are compressed.
     pub compression: CompressionConfig,
+    /// What is kept of what operators do.
+    pub audit: AuditConfig,
 }
 
 impl Config {
@@ -113,12 +118,14 @@ impl Config {
             server_key_file,
             listen: overrides.listen.unwrap_or(file.listen.0),
             public_url: file.public_url,
+            trusted_proxies: file.trusted_proxies,
             database,
             storage: file.storage.resolve(&data_dir, config_dir)?,
             limits: file.limits,
             log: file.log,
             metrics: file.metrics,
             compression: file.compression,
+            audit: file.audit,
             data_dir,
         };
         config.validate().map_err(locate)?;
@@ -126,7 +133,8 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), Problem> {
-        self.limits.validate()
+        self.limits.validate()?;
+        self.audit.validate()
     }
 }
 

@@ -8,6 +8,7 @@
 //! come from [`counters`] and are never used twice; lists of any length are cut into batches of a few fixed sizes, which
 //! keeps within the engines' limits on variables and lets prepared statements be used again.
 
+pub mod audit;
 pub mod caches;
 pub mod chunks;
 pub mod counters;
@@ -17,7 +18,9 @@ pub mod leader;
 pub mod nars;
 pub mod packs;
 pub mod paths;
+pub mod revocations;
 pub mod settings;
+pub mod tokens;
 pub mod transfer;
 pub mod usage;
 

@@ -11,6 +11,7 @@ use snowbank_core::receipt::Receipt;
 use snowbank_core::signing::SecretKey;
 use thiserror::Error;
 
+use crate::clock::unix_now;
 use crate::db::caches::Cache;
 use crate::db::{self, Db, DbError};
 use crate::secrets::{Sealer, SecretError};
@@ -26,6 +27,8 @@ pub struct OpenCache {
     pub cache: Cache,
     /// Active signing keys, oldest first.
     pub keys: Vec<SecretKey>,
+    /// The public halves of those that sign no more, `name:base64`.
+    pub retired_keys: Vec<String>,
 }
 
 impl OpenCache {
@@ -111,12 +114,15 @@ impl Directory {
         let Some(cache) = db::caches::lookup(conn.exec(), name).await? else {
             return Ok(None);
         };
-        let sealed = db::keys::active_signing_keys(conn.exec(), cache.id).await?;
-        let keys = sealed
+        let now = unix_now();
+        let (active, retired): (Vec<_>, Vec<_>) =
+            db::keys::signing_keys(conn.exec(), cache.id).await?.into_iter().partition(|row| row.signs(now));
+        let keys = active
             .iter()
-            .map(|key| self.sealer.open_signing_key(key))
+            .map(|row| self.sealer.open_signing_key(&row.key))
             .collect::<Result<_, _>>()
             .map_err(|source| DirectoryError::Key { cache: name.clone(), source })?;
-        Ok(Some(Arc::new(OpenCache { cache, keys })))
+        let retired_keys = retired.into_iter().map(|row| row.key.public_key).collect();
+        Ok(Some(Arc::new(OpenCache { cache, keys, retired_keys })))
     }
 }

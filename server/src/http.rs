@@ -7,12 +7,14 @@ mod access;
 mod api;
 mod body;
 mod budget;
+mod caller;
 mod drain;
 mod error;
 mod front;
 mod metrics;
 mod ndjson;
 mod nix;
+mod origin;
 mod request_id;
 mod serve;
 
@@ -33,16 +35,33 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/healthz", get(api::health::healthz))
         .route("/readyz", get(api::health::readyz))
         .route("/api/v1/whoami", get(api::whoami::whoami))
-        .route("/api/v1/caches/{cache}", get(api::cache_info::cache_info))
+        .route("/api/v1/tokens", get(api::tokens::list).post(api::tokens::create))
+        .route("/api/v1/tokens/revoke", post(api::tokens::revoke))
+        .route("/api/v1/tokens/{id}", get(api::tokens::show))
+        .route("/api/v1/tokens/{id}/rotate", post(api::tokens::rotate))
+        .route("/api/v1/audit", get(api::audit::list))
+        .route("/api/v1/caches", get(api::caches::list).post(api::caches::create))
+        .route(
+            "/api/v1/caches/{cache}",
+            get(api::cache_info::cache_info).patch(api::caches::configure).delete(api::caches::destroy),
+        )
+        .route("/api/v1/caches/{cache}/details", get(api::caches::details))
+        .route("/api/v1/caches/{cache}/restore", post(api::caches::restore))
+        .route("/api/v1/caches/{cache}/rename", post(api::caches::rename))
+        .route("/api/v1/caches/{cache}/rotate-key", post(api::caches::rotate_key))
         .route("/api/v1/caches/{cache}/missing-paths", post(api::missing_paths::missing_paths))
         .route("/api/v1/caches/{cache}/missing-chunks", post(api::missing_chunks::missing_chunks))
         .route("/api/v1/caches/{cache}/chunks", post(api::chunks::chunks))
-        .route("/api/v1/caches/{cache}/paths", post(api::paths::paths))
+        .route("/api/v1/caches/{cache}/paths", get(api::cache_paths::list).post(api::paths::paths))
+        .route("/api/v1/caches/{cache}/paths/{path}", get(api::cache_paths::show))
+        .route("/api/v1/caches/{cache}/delete", post(api::cache_paths::delete))
+        .route("/api/v1/caches/{cache}/copy", post(api::cache_paths::copy))
         .route("/{cache}/nix-cache-info", get(nix::cache_info::nix_cache_info))
         .route("/{cache}/{file}", get(nix::narinfo::narinfo))
         .route("/{cache}/nar/{file}", get(nix::nar::nar))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::wrong_method)
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&app), caller::audited))
         .layer(axum::middleware::from_fn(metrics::counted))
         .layer(axum::middleware::from_fn(request_id::with_request_id))
         // Outermost: what went wrong is in the log before the client is waited for.

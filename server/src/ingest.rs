@@ -13,6 +13,7 @@
 
 mod candidate;
 mod commit;
+mod copy;
 mod in_flight;
 mod manifest;
 mod questions;
@@ -24,6 +25,7 @@ mod verify_small;
 use std::sync::Arc;
 
 pub use commit::commit;
+pub use copy::{CopyError, copy};
 pub use questions::{missing_chunks, missing_paths};
 pub use receive::{ReceiveError, receive_bundle};
 pub use verify::{Claim, VerifiedNar, VerifyError, verify};

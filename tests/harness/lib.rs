@@ -40,6 +40,7 @@ pub use self::{
     client::{Client, Push},
     nginx::Nginx,
     nix::NixStore,
+    process::Output,
     protocol::Api,
     random::Random,
     replica::Replica,

@@ -94,6 +94,20 @@ impl Output {
         self
     }
 
+    /// Asserts that the command succeeded.
+    #[track_caller]
+    pub fn succeeds(self) {
+        let _ = self.success();
+    }
+
+    /// The output of a command that must end with this code.
+    #[must_use]
+    #[track_caller]
+    pub fn ended_with(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{self}");
+        self
+    }
+
     /// Both streams: for assertions on what a user is told.
     #[must_use]
     pub fn said(&self) -> String {

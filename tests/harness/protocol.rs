@@ -130,6 +130,13 @@ impl Api {
         self.try_send(method, path, headers, body.into()).unwrap_or_else(|e| panic!("{}{path}: {e:#}", self.url))
     }
 
+    /// Any method, with a body in JSON.
+    #[must_use]
+    #[track_caller]
+    pub fn json(&self, method: Method, path: &str, body: &serde_json::Value) -> Answer {
+        self.send(method, path, &[(CONTENT_TYPE.as_str(), "application/json")], body.to_string().into_bytes())
+    }
+
     /// `GET`.
     #[must_use]
     #[track_caller]

@@ -93,8 +93,7 @@ impl Replica {
 
     /// The process that serves.
     pub(crate) fn serve(&self) -> Command {
-        let mut command = self.snowbankd();
-        command.arg("--config").arg(self.scratch.join("config.toml")).arg("--data-dir").arg(&self.data_dir);
+        let mut command = self.command_line();
         command.args(["--listen", &self.address.to_string()]);
         command
     }
@@ -223,9 +222,17 @@ impl Replica {
     /// Runs `snowbankd ARGS` with its config and data folder, beside it if it runs.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> process::Output {
-        let mut command = self.snowbankd();
-        command.arg("--config").arg(self.scratch.join("config.toml")).arg("--data-dir").arg(&self.data_dir).args(args);
+        let mut command = self.command_line();
+        command.args(args);
         process::run(command)
+    }
+
+    /// `snowbankd` with its config and data folder, not started, for more arguments.
+    #[must_use]
+    pub fn command_line(&self) -> Command {
+        let mut command = self.snowbankd();
+        command.arg("--config").arg(self.scratch.join("config.toml")).arg("--data-dir").arg(&self.data_dir);
+        command
     }
 
     /// The page that Prometheus reads.

@@ -268,6 +268,8 @@ mod tests {
                 manifest_bytes: 16 << 20,
             },
             permissions: Vec::new(),
+            retired_keys: Vec::new(),
+            url: None,
             server_version: "0".to_owned(),
         };
         Target::new(cache, &StoreDir::default()).unwrap()

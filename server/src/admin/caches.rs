@@ -1,118 +1,331 @@
-//! Creating a cache, with a signing key of its own.
+//! Creating, configuring, renaming, destroying and restoring caches.
+//!
+//! Each is one exclusive transaction that reads the row, changes the fields that were named, and writes it: two operators
+//! who change different fields at once both get what they said, and the last one wins where they said the same.
 
 use snowbank_core::cache_name::CacheName;
-use snowbank_core::signing::{PublicKey, SecretKey};
+use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::StoreDir;
+use snowbank_core::units::Limit;
+use snowbank_core::wire::admin::{CacheDetails, CacheKey, CacheSettings, CreateCache};
 
-use super::AdminError;
+use super::signing_keys::{first_key, parse_secret};
+use super::{Actor, Admin, AdminError};
 use crate::db::caches::{Cache, DomainId, NewCache};
-use crate::db::{self, Db, DbError, Tx};
-use crate::secrets::{Sealer, random, random_id};
+use crate::db::{self, DbError, Exec, Tx};
 
 /// Nix asks caches with a lower number first; cache.nixos.org has 40.
 const DEFAULT_PRIORITY: i64 = 41;
-
-/// A cache that is to be made.
-#[derive(Debug, Clone)]
-pub struct CacheSpec<'a> {
-    /// Its name.
-    pub name: CacheName,
-    /// Whether anyone may read it.
-    pub public: bool,
-    /// Whether it shares chunks with no other cache.
-    pub isolated: bool,
-    /// The zstd level that its clients are told to use.
-    pub compression_level: i32,
-    /// The host of the server's public address, if it has one.
-    pub host: Option<&'a str>,
-}
-
-/// A cache that was made.
-#[derive(Debug, Clone)]
-pub struct CreatedCache {
-    /// Its row.
-    pub cache: Cache,
-    /// The key that verifies what it signs.
-    pub public_key: PublicKey,
-}
+/// For how long a destroyed cache can be restored.
+pub const RESTORABLE_SECONDS: i64 = 7 * 86_400;
+const MOST_DESCRIPTION_CHARS: usize = 1_000;
+const MOST_UPSTREAM_KEYS: usize = 100;
 
 /// Makes a cache and its first signing key.
 ///
 /// # Errors
-/// [`AdminError::NameTaken`] when there is one of that name.
+/// [`AdminError::NameTaken`] or [`AdminError::NameDestroyed`] when there is one of that name, [`AdminError::BadSetting`]
+/// when a value is out of bounds.
 pub async fn create_cache(
-    db: &Db,
-    sealer: &Sealer,
-    spec: &CacheSpec<'_>,
+    admin: &Admin,
+    actor: &Actor,
+    request: &CreateCache,
     now: i64,
-) -> Result<CreatedCache, AdminError> {
-    let mut tx = db.commit_tx().await?;
-    let created = create_cache_in(&mut tx, sealer, spec, now).await?;
+) -> Result<CacheDetails, AdminError> {
+    let mut tx = admin.db.exclusive_tx().await?;
+    let details = create_cache_in(&mut tx, admin, actor, request, now).await?;
     tx.commit().await?;
-    Ok(created)
+    Ok(details)
 }
 
 pub(super) async fn create_cache_in(
     tx: &mut Tx,
-    sealer: &Sealer,
-    spec: &CacheSpec<'_>,
+    admin: &Admin,
+    actor: &Actor,
+    request: &CreateCache,
     now: i64,
-) -> Result<CreatedCache, AdminError> {
-    if db::caches::lookup(tx.exec(), &spec.name).await?.is_some() {
-        return Err(AdminError::NameTaken(spec.name.clone()));
+) -> Result<CacheDetails, AdminError> {
+    let name = parse_name(&request.name)?;
+    match db::caches::lookup_any(tx.exec(), &name).await? {
+        Some(Cache { destroyed: Some(_), .. }) => return Err(AdminError::NameDestroyed(name)),
+        Some(_) => return Err(AdminError::NameTaken(name)),
+        None => {}
     }
-    let domain = if spec.isolated { db::caches::add_domain(tx.exec(), now).await? } else { DomainId::SHARED };
+    let store_dir = match &request.store_dir {
+        Some(dir) => dir.parse().map_err(|error| AdminError::BadSetting(format!("the store directory: {error}")))?,
+        None => StoreDir::default(),
+    };
+    let domain = if request.isolated { db::caches::add_domain(tx.exec(), now).await? } else { DomainId::SHARED };
     let new = NewCache {
-        name: spec.name.clone(),
+        name: name.clone(),
         domain,
-        public: spec.public,
-        store_dir: StoreDir::default(),
+        public: false,
+        store_dir,
         priority: DEFAULT_PRIORITY,
-        compression_level: spec.compression_level,
+        compression_level: admin.compression_level,
         created: now,
     };
-    let cache = match db::caches::add(tx.exec(), &new).await {
+    let mut cache = match db::caches::add(tx.exec(), &new).await {
         // Someone else was quicker.
-        Err(DbError::Constraint(_)) => return Err(AdminError::NameTaken(spec.name.clone())),
+        Err(DbError::Constraint(_)) => return Err(AdminError::NameTaken(name)),
         result => result?,
     };
-    let key = SecretKey::from_seed(&key_name(spec)?, random::<32>()?)?;
-    db::keys::add_signing_key(tx.exec(), cache.id, &sealer.seal_signing_key(&key)?, now).await?;
-    Ok(CreatedCache { cache, public_key: key.public() })
-}
-
-/// `<host>-<cache>-1`, or `snowbank-<random>-<cache>-1` where the host would not tell this server from any other: Nix
-/// keeps one key per name, so that two of one name would shut each other out.
-fn key_name(spec: &CacheSpec<'_>) -> Result<String, AdminError> {
-    let origin = match spec.host.filter(|host| is_global(host)) {
-        Some(host) => host.to_ascii_lowercase(),
-        None => format!("snowbank-{}", random_id::<5>()?),
+    apply(&request.settings, &mut cache)?;
+    db::caches::update(tx.exec(), &cache).await?;
+    let key = match &request.signing_key {
+        Some(text) => parse_secret(text)?,
+        None => first_key(admin, &cache.name)?,
     };
-    Ok(format!("{origin}-{}-1", spec.name))
+    add_key(tx, admin, &cache, &key, now).await?;
+    let isolated = if request.isolated { " isolated" } else { "" };
+    let detail = format!("key={}{isolated}{}", key.name(), describe(&request.settings));
+    actor.record(tx, "cache.create", name.as_str(), detail, now).await?;
+    details(tx.exec(), &cache).await
 }
 
-/// A DNS name with a dot in it that is no address and no name of a local network.
-fn is_global(host: &str) -> bool {
-    let labels: Vec<&str> = host.trim_end_matches('.').split('.').collect();
-    let local = ["local", "localhost", "lan", "home", "internal", "localdomain", "test", "example"];
-    let [.., parent, top] = labels[..] else { return false };
-    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
-        && !parent.is_empty()
-        && top.bytes().any(|byte| byte.is_ascii_alphabetic())
-        && !local.iter().any(|name| top.eq_ignore_ascii_case(name))
+pub(super) async fn add_key(
+    tx: &mut Tx,
+    admin: &Admin,
+    cache: &Cache,
+    key: &SecretKey,
+    now: i64,
+) -> Result<(), AdminError> {
+    Ok(db::keys::add_signing_key(tx.exec(), cache.id, &admin.sealer.seal_signing_key(key)?, now).await?)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Changes what `settings` names of a cache.
+///
+/// # Errors
+/// [`AdminError::NoCache`], or [`AdminError::BadSetting`] when a value is out of bounds; nothing was changed then.
+pub async fn configure_cache(
+    admin: &Admin,
+    actor: &Actor,
+    name: &CacheName,
+    settings: &CacheSettings,
+    now: i64,
+) -> Result<CacheDetails, AdminError> {
+    let mut tx = admin.db.exclusive_tx().await?;
+    let mut cache = existing(&mut tx, name).await?;
+    apply(settings, &mut cache)?;
+    db::caches::update(tx.exec(), &cache).await?;
+    actor.record(&mut tx, "cache.configure", name.as_str(), describe(settings).trim().to_owned(), now).await?;
+    let details = details(tx.exec(), &cache).await?;
+    tx.commit().await?;
+    Ok(details)
+}
 
-    #[test]
-    fn only_a_name_that_is_unique_in_the_world_names_a_key() {
-        for host in ["cache.example.org", "nix.company.com"] {
-            assert!(is_global(host), "{host}");
-        }
-        for host in ["localhost", "127.0.0.1", "[::1]", "nas", "nas.local", "box.lan", "a_b.org", ".org", ""] {
-            assert!(!is_global(host), "{host}");
-        }
+/// Makes a cache as `request` says, or changes the one that is there to be so.
+///
+/// # Errors
+/// As [`create_cache`] and [`configure_cache`]; [`AdminError::BadSetting`] when the one that is there differs in what cannot
+/// be changed.
+pub async fn ensure_cache(
+    admin: &Admin,
+    actor: &Actor,
+    request: &CreateCache,
+    now: i64,
+) -> Result<CacheDetails, AdminError> {
+    let name = parse_name(&request.name)?;
+    let found = db::caches::lookup(admin.db.reader().await?.exec(), &name).await?;
+    let Some(found) = found else { return create_cache(admin, actor, request, now).await };
+    if request.isolated != (found.domain != DomainId::SHARED) {
+        let message = format!("`{name}` is there, and whether it is isolated cannot be changed; use another name");
+        return Err(AdminError::BadSetting(message));
     }
+    if request.store_dir.as_deref().is_some_and(|dir| dir != found.store_dir.as_str()) {
+        let message =
+            format!("`{name}` is there with the store directory {}, which cannot be changed", found.store_dir);
+        return Err(AdminError::BadSetting(message));
+    }
+    let mut wanted = found.clone();
+    apply(&request.settings, &mut wanted)?;
+    if wanted == found {
+        return details(admin.db.reader().await?.exec(), &found).await;
+    }
+    configure_cache(admin, actor, &name, &request.settings, now).await
+}
+
+/// Gives a cache another name. Its address changes; its keys, and so what machines trust, do not.
+///
+/// # Errors
+/// [`AdminError::NoCache`], or [`AdminError::NameTaken`].
+pub async fn rename_cache(
+    admin: &Admin,
+    actor: &Actor,
+    name: &CacheName,
+    new: &CacheName,
+    now: i64,
+) -> Result<CacheDetails, AdminError> {
+    let mut tx = admin.db.exclusive_tx().await?;
+    let mut cache = existing(&mut tx, name).await?;
+    match db::caches::lookup_any(tx.exec(), new).await? {
+        Some(Cache { destroyed: Some(_), .. }) => return Err(AdminError::NameDestroyed(new.clone())),
+        Some(other) if other.id != cache.id => return Err(AdminError::NameTaken(new.clone())),
+        _ => {}
+    }
+    cache.name = new.clone();
+    db::caches::update(tx.exec(), &cache).await?;
+    actor.record(&mut tx, "cache.rename", name.as_str(), format!("to {new}"), now).await?;
+    let details = details(tx.exec(), &cache).await?;
+    tx.commit().await?;
+    Ok(details)
+}
+
+/// Takes a cache out of sight. It can be restored for seven days; its name stays taken so long.
+///
+/// # Errors
+/// [`AdminError::NoCache`].
+pub async fn destroy_cache(
+    admin: &Admin,
+    actor: &Actor,
+    name: &CacheName,
+    now: i64,
+) -> Result<CacheDetails, AdminError> {
+    let mut tx = admin.db.exclusive_tx().await?;
+    let mut cache = existing(&mut tx, name).await?;
+    cache.destroyed = Some(now);
+    db::caches::update(tx.exec(), &cache).await?;
+    actor.record(&mut tx, "cache.destroy", name.as_str(), String::new(), now).await?;
+    let details = details(tx.exec(), &cache).await?;
+    tx.commit().await?;
+    Ok(details)
+}
+
+/// Brings a destroyed cache back, as it was.
+///
+/// # Errors
+/// [`AdminError::NoCache`], also where its seven days are over.
+pub async fn restore_cache(
+    admin: &Admin,
+    actor: &Actor,
+    name: &CacheName,
+    now: i64,
+) -> Result<CacheDetails, AdminError> {
+    let mut tx = admin.db.exclusive_tx().await?;
+    let found = db::caches::lookup_any(tx.exec(), name).await?;
+    let restorable = |cache: &Cache| cache.destroyed.is_some_and(|at| at.saturating_add(RESTORABLE_SECONDS) > now);
+    let mut cache = found.filter(restorable).ok_or_else(|| AdminError::NotDestroyed(name.clone()))?;
+    cache.destroyed = None;
+    db::caches::update(tx.exec(), &cache).await?;
+    actor.record(&mut tx, "cache.restore", name.as_str(), String::new(), now).await?;
+    let details = details(tx.exec(), &cache).await?;
+    tx.commit().await?;
+    Ok(details)
+}
+
+/// A cache, as operators see it.
+///
+/// # Errors
+/// [`AdminError::NoCache`].
+pub async fn show_cache(admin: &Admin, name: &CacheName) -> Result<CacheDetails, AdminError> {
+    let mut conn = admin.db.reader().await?;
+    let cache = db::caches::lookup_any(conn.exec(), name).await?.ok_or_else(|| AdminError::NoCache(name.clone()))?;
+    details(conn.exec(), &cache).await
+}
+
+/// Every cache that `may_see` allows, by name.
+///
+/// # Errors
+/// As any read.
+pub async fn list_caches(admin: &Admin, may_see: impl Fn(&Cache) -> bool) -> Result<Vec<CacheDetails>, AdminError> {
+    let mut conn = admin.db.reader().await?;
+    let mut list = Vec::new();
+    for cache in db::caches::list(conn.exec()).await?.into_iter().filter(may_see) {
+        list.push(details(conn.exec(), &cache).await?);
+    }
+    Ok(list)
+}
+
+pub(super) async fn existing(tx: &mut Tx, name: &CacheName) -> Result<Cache, AdminError> {
+    db::caches::lookup(tx.exec(), name).await?.ok_or_else(|| AdminError::NoCache(name.clone()))
+}
+
+pub(super) async fn details(exec: Exec<'_>, cache: &Cache) -> Result<CacheDetails, AdminError> {
+    let keys = db::keys::signing_keys(exec, cache.id).await?;
+    let key = |row: db::keys::SigningKeyRow| CacheKey {
+        public_key: row.key.public_key,
+        created: row.created,
+        retired: row.retired,
+    };
+    Ok(CacheDetails {
+        name: cache.name.to_string(),
+        public: cache.public,
+        isolated: cache.domain != DomainId::SHARED,
+        store_dir: cache.store_dir.to_string(),
+        priority: u32::try_from(cache.priority).unwrap_or(u32::MAX),
+        want_mass_query: cache.want_mass_query,
+        upstream_keys: cache.upstream_keys.clone(),
+        compression_level: cache.compression_level,
+        description: cache.description.clone(),
+        retention: cache.retention,
+        max_size: cache.max_size,
+        keys: keys.into_iter().map(key).collect(),
+        created: cache.created,
+        destroyed: cache.destroyed,
+        url: None,
+    })
+}
+
+fn parse_name(name: &str) -> Result<CacheName, AdminError> {
+    name.parse().map_err(|error| AdminError::BadSetting(format!("{error}")))
+}
+
+/// Puts what is said over what was.
+fn apply(settings: &CacheSettings, cache: &mut Cache) -> Result<(), AdminError> {
+    let bad = |message: String| Err(AdminError::BadSetting(message));
+    if let Some(public) = settings.public {
+        cache.public = public;
+    }
+    if let Some(priority) = settings.priority {
+        cache.priority = i64::from(priority);
+    }
+    if let Some(want) = settings.want_mass_query {
+        cache.want_mass_query = want;
+    }
+    if let Some(keys) = &settings.upstream_keys {
+        let is_name = |key: &String| {
+            (1..=255).contains(&key.len()) && !key.contains(|c: char| c == ':' || c.is_whitespace() || c.is_control())
+        };
+        if let Some(key) = keys.iter().find(|key| !is_name(key)) {
+            return bad(format!("the upstream key `{key}` is not the name of a key, such as cache.nixos.org-1"));
+        }
+        if keys.len() > MOST_UPSTREAM_KEYS {
+            return bad(format!("{} upstream keys; at most {MOST_UPSTREAM_KEYS} are taken", keys.len()));
+        }
+        cache.upstream_keys.clone_from(keys);
+    }
+    if let Some(level) = settings.compression_level {
+        if !(1..=19).contains(&level) {
+            return bad(format!("the compression level {level} is not one from 1 (fast) to 19 (small)"));
+        }
+        cache.compression_level = level;
+    }
+    if let Some(description) = &settings.description {
+        if description.chars().count() > MOST_DESCRIPTION_CHARS || description.chars().any(char::is_control) {
+            return bad(format!("a description is one line of at most {MOST_DESCRIPTION_CHARS} characters"));
+        }
+        cache.description.clone_from(description);
+    }
+    if let Some(retention) = settings.retention {
+        if matches!(retention, Limit::Some(time) if time.get() == 0) {
+            return bad(
+                "a retention of no time would keep nothing; give a time, or `never` to keep everything".to_owned()
+            );
+        }
+        cache.retention = retention;
+    }
+    if let Some(size) = settings.max_size {
+        if matches!(size, Limit::Some(size) if size.is_empty()) {
+            return bad("a size limit of nothing would keep nothing; give a size, or `none`".to_owned());
+        }
+        cache.max_size = size;
+    }
+    Ok(())
+}
+
+/// What was said, for the audit log: ` key=value` each.
+fn describe(settings: &CacheSettings) -> String {
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(settings) else { return String::new() };
+    let words: Vec<String> = fields.into_iter().map(|(key, value)| format!(" {key}={value}")).collect();
+    words.concat()
 }

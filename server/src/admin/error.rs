@@ -7,12 +7,42 @@ use crate::auth::AuthError;
 use crate::db::DbError;
 use crate::secrets::SecretError;
 
-/// Why something was not made.
+/// Why something was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// There is a cache of that name.
     #[error("there is a cache `{0}` already; choose another name")]
     NameTaken(CacheName),
+    /// A cache of that name was destroyed and can still be restored.
+    #[error(
+        "a cache `{0}` was destroyed and keeps its name for 7 days; bring it back with `cache restore {0}`, or choose \
+         another name"
+    )]
+    NameDestroyed(CacheName),
+    /// There is no cache of that name.
+    #[error("there is no cache `{0}`; `cache list` shows those that there are")]
+    NoCache(CacheName),
+    /// There is no destroyed cache of that name.
+    #[error("there is no cache `{0}` to restore: none was destroyed in the last 7 days")]
+    NotDestroyed(CacheName),
+    /// A value is out of bounds.
+    #[error("{0}")]
+    BadSetting(String),
+    /// There is no such token.
+    #[error("this server issued no token with the id `{0}`; `token list` shows those that it did")]
+    NoToken(String),
+    /// The cache has no such path.
+    #[error("the cache has no path `{0}`")]
+    NoPath(String),
+    /// Paths that are to stay refer to those that are to go.
+    #[error(
+        "nothing was deleted: {} of the paths that stay refer to what would go, such as {}; add --referrers to delete \
+         them as well", .0.len(), .0.first().map_or("", String::as_str)
+    )]
+    Referred(Vec<String>),
+    /// Pushes came in between, again and again.
+    #[error("nothing was deleted: other pushes changed the cache at the same time; try again")]
+    Raced,
     /// The server has never been started, so there is no key to sign tokens with.
     #[error("there is no token key yet; start `snowbankd` once, which makes one")]
     NoTokenKey,

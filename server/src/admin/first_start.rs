@@ -6,29 +6,21 @@
 
 use std::collections::BTreeMap;
 
-use snowbank_core::cache_name::{CacheName, CachePattern};
+use snowbank_core::cache_name::CacheName;
 use snowbank_core::cut::CutParams;
 use snowbank_core::signing::PublicKey;
 
-use super::caches::{CacheSpec, create_cache_in};
-use super::tokens::{MAX_LIFETIME, TokenSpec, issue};
-use super::{AdminError, server_key};
-use crate::auth::{Grants, Permission, TokenKey};
+use snowbank_core::wire::admin::{CacheSettings, CreateCache, CreateToken, TokenGrants};
+
+use super::caches::create_cache_in;
+use super::tokens::{MAX_LIFETIME, issue};
+use super::{Actor, Admin, AdminError, server_key};
+use crate::auth::{Permission, TokenKey};
 use crate::db::instance::{self, Instance};
-use crate::db::{self, Db, DbError, Tx};
-use crate::secrets::{DataDir, Sealer, SecretString, random_id, write_secret_file};
+use crate::db::{self, Tx};
+use crate::secrets::{DataDir, SecretString, random_id, write_secret_file};
 
 const DONE: &str = "first-start";
-const MAIN: &str = "main";
-
-/// What the first cache is made with.
-#[derive(Debug, Clone)]
-pub struct SetUp<'a> {
-    /// The zstd level that clients are told to use.
-    pub compression_level: i32,
-    /// The host of the server's public address, if it has one.
-    pub host: Option<&'a str>,
-}
 
 /// What is there after a start, the first or any other.
 #[derive(Debug)]
@@ -46,52 +38,50 @@ pub struct FirstStart {
 /// # Errors
 /// When the database or the root token's file cannot be written, or the database belongs to another server key; nothing
 /// was made then.
-pub async fn first_start(
-    db: &Db,
-    sealer: &Sealer,
-    data_dir: &DataDir,
-    set_up: &SetUp<'_>,
-    now: i64,
-) -> Result<FirstStart, AdminError> {
-    let mut tx = db.exclusive_tx().await?;
-    server_key::claim(tx.exec(), sealer).await?;
+pub async fn first_start(admin: &Admin, data_dir: &DataDir, now: i64) -> Result<FirstStart, AdminError> {
+    let mut tx = admin.db.exclusive_tx().await?;
+    server_key::claim(tx.exec(), &admin.sealer).await?;
     let instance = instance::load_or_create(tx.exec(), &random_id::<16>()?, now).await?;
     db::settings::add_cut_params(tx.exec(), &CutParams::DEFAULT).await?;
     let root_token = if db::settings::add_if_absent(tx.exec(), DONE, "1").await? {
-        let main = CacheName::new(MAIN).map_err(|error| DbError::corrupt(error.to_string()))?;
-        let spec = CacheSpec {
-            name: main,
-            public: true,
+        let main = CreateCache {
+            name: CacheName::main().to_string(),
             isolated: false,
-            compression_level: set_up.compression_level,
-            host: set_up.host,
+            store_dir: None,
+            signing_key: None,
+            settings: CacheSettings { public: Some(true), ..CacheSettings::default() },
         };
-        create_cache_in(&mut tx, sealer, &spec, now).await?;
-        let token = root_token(&mut tx, sealer, now).await?;
+        let actor = Actor::host();
+        create_cache_in(&mut tx, admin, &actor, &main, now).await?;
+        let token = root_token(&mut tx, admin, &actor, now).await?;
         write_secret_file(&data_dir.root_token(), &token)?;
         Some(token)
     } else {
         None
     };
-    let main = main_cache(&mut tx).await?;
+    let main = main_cache(&mut tx, now).await?;
     tx.commit().await?;
     Ok(FirstStart { instance, root_token, main })
 }
 
 /// Makes the first token key, and a token that allows everything.
-async fn root_token(tx: &mut Tx, sealer: &Sealer, now: i64) -> Result<SecretString, AdminError> {
-    let key = TokenKey::generate()?;
-    db::keys::add_token_key(tx.exec(), &key.seal(sealer, now)?).await?;
-    let everywhere = CachePattern::new("*").map_err(|error| DbError::corrupt(error.to_string()))?;
-    let caches = BTreeMap::from([(everywhere, vec![Permission::Pull, Permission::Push])]);
-    let spec = TokenSpec { subject: "root".to_owned(), grants: Grants { caches, admin: true }, lifetime: MAX_LIFETIME };
-    issue(&key, spec, now)
+async fn root_token(tx: &mut Tx, admin: &Admin, actor: &Actor, now: i64) -> Result<SecretString, AdminError> {
+    db::keys::add_token_key(tx.exec(), &TokenKey::generate()?.seal(&admin.sealer, now)?).await?;
+    let everything = Permission::ALL.map(|permission| permission.to_string()).to_vec();
+    let request = CreateToken {
+        subject: "root".to_owned(),
+        label: "made at the first start".to_owned(),
+        grants: TokenGrants { caches: BTreeMap::from([("*".to_owned(), everything)]), admin: true },
+        expires: MAX_LIFETIME,
+    };
+    let created = issue(tx, admin, actor, &request, now).await?;
+    Ok(SecretString::new(created.token.0))
 }
 
-async fn main_cache(tx: &mut Tx) -> Result<Option<(CacheName, PublicKey)>, AdminError> {
-    let Ok(name) = CacheName::new(MAIN) else { return Ok(None) };
+async fn main_cache(tx: &mut Tx, now: i64) -> Result<Option<(CacheName, PublicKey)>, AdminError> {
+    let name = CacheName::main();
     let Some(cache) = db::caches::lookup(tx.exec(), &name).await? else { return Ok(None) };
-    let keys = db::keys::active_signing_keys(tx.exec(), cache.id).await?;
-    let Some(newest) = keys.last() else { return Ok(None) };
-    Ok(Some((name, newest.public_key.parse()?)))
+    let keys = db::keys::signing_keys(tx.exec(), cache.id).await?;
+    let Some(newest) = keys.iter().rfind(|row| row.signs(now)) else { return Ok(None) };
+    Ok(Some((name, newest.key.public_key.parse()?)))
 }

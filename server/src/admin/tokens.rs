@@ -1,57 +1,223 @@
-//! Issuing tokens.
+//! Issuing, listing, revoking and rotating tokens.
 
-use super::AdminError;
-use crate::auth::{Claims, Grants, TokenKey};
+use std::collections::BTreeMap;
+
+use snowbank_core::cache_name::CachePattern;
+use snowbank_core::wire::admin::{
+    CreateToken, CreatedToken, RevokeTokens, RevokedTokens, RotateToken, SecretText, TokenGrants, TokenInfo, TokenList,
+};
+
+use super::{Actor, Admin, AdminError};
+use crate::auth::{Claims, Grants, Permission, TokenKey};
 use crate::config::Seconds;
-use crate::db::{self, Db};
-use crate::secrets::{Sealer, SecretString, random_id};
+use crate::db::tokens::TokenRow;
+use crate::db::{self, DbError, Tx};
+use crate::secrets::random_id;
 
 /// No token lives longer than ten years.
 pub(super) const MAX_LIFETIME: Seconds = Seconds::new(3_650 * 86_400);
-
-/// A token that is to be made.
-#[derive(Debug, Clone)]
-pub struct TokenSpec {
-    /// Whom it is for.
-    pub subject: String,
-    /// What it allows.
-    pub grants: Grants,
-    /// For how long.
-    pub lifetime: Seconds,
-}
+/// Tokens in one answer.
+const PAGE: u32 = 500;
+/// Within how long every server follows a revocation (R2).
+const WITHIN_SECONDS: u64 = 5;
+const MOST_LABEL_CHARS: usize = 500;
 
 /// Makes a token, signed with the newest key.
 ///
 /// # Errors
 /// [`AdminError::BadToken`] when it would be of no use, [`AdminError::NoTokenKey`] when the server was never started.
-pub async fn create_token(db: &Db, sealer: &Sealer, spec: TokenSpec, now: i64) -> Result<SecretString, AdminError> {
-    let mut conn = db.reader().await?;
-    let keys = db::keys::token_keys(conn.exec()).await?;
-    let newest = keys.first().ok_or(AdminError::NoTokenKey)?;
-    issue(&TokenKey::open(newest, sealer)?, spec, now)
+pub async fn create_token(
+    admin: &Admin,
+    actor: &Actor,
+    request: &CreateToken,
+    now: i64,
+) -> Result<CreatedToken, AdminError> {
+    let mut tx = admin.db.commit_tx().await?;
+    let created = issue(&mut tx, admin, actor, request, now).await?;
+    let CreateToken { subject, grants, expires, .. } = request;
+    let detail = format!("id={} sub={subject} for {expires}: {grants}", created.info.id);
+    actor.record(&mut tx, "token.create", "", detail, now).await?;
+    tx.commit().await?;
+    Ok(created)
 }
 
-pub(super) fn issue(key: &TokenKey, spec: TokenSpec, now: i64) -> Result<SecretString, AdminError> {
-    if spec.subject.trim().is_empty() {
+/// Signs a token and notes it down.
+pub(super) async fn issue(
+    tx: &mut Tx,
+    admin: &Admin,
+    actor: &Actor,
+    request: &CreateToken,
+    now: i64,
+) -> Result<CreatedToken, AdminError> {
+    check(request)?;
+    let rows = db::keys::token_keys(tx.exec()).await?;
+    let key = TokenKey::open(rows.first().ok_or(AdminError::NoTokenKey)?, &admin.sealer)?;
+    // A subject whose tokens were revoked a moment ago gets one that was issued after that.
+    let refused_until = db::revocations::issued_until(tx.exec(), &request.subject).await?;
+    let issued = refused_until.map_or(now, |until| now.max(until.saturating_add(1)));
+    // Ten years at most, so it fits.
+    let lifetime = i64::try_from(request.expires.get()).unwrap_or(i64::MAX);
+    let claims = Claims {
+        sub: request.subject.clone(),
+        jti: random_id::<16>()?,
+        iat: issued,
+        exp: now.saturating_add(lifetime),
+        nbf: None,
+        snowbank: parse_grants(&request.grants)?,
+    };
+    let token = key.issue(&claims)?;
+    let row = TokenRow {
+        jti: claims.jti,
+        kid: key.kid().to_owned(),
+        subject: claims.sub,
+        label: request.label.clone(),
+        grants: to_json(&request.grants)?,
+        created: issued,
+        expires: claims.exp,
+        created_by: actor.subject.clone(),
+        last_used: None,
+        revoked: None,
+    };
+    db::tokens::add(tx.exec(), &row).await?;
+    Ok(CreatedToken { token: SecretText(token.expose().to_owned()), info: info(row)? })
+}
+
+/// Tokens that were issued here, newest first.
+///
+/// # Errors
+/// As any read.
+pub async fn list_tokens(admin: &Admin, after: Option<&str>) -> Result<TokenList, AdminError> {
+    let rows = db::tokens::page(admin.db.reader().await?.exec(), after, PAGE).await?;
+    let next = rows.last().filter(|_| rows.len() == PAGE as usize).map(|row| row.jti.clone());
+    Ok(TokenList { tokens: rows.into_iter().map(info).collect::<Result<_, _>>()?, next })
+}
+
+/// A token that was issued here.
+///
+/// # Errors
+/// [`AdminError::NoToken`].
+pub async fn show_token(admin: &Admin, id: &str) -> Result<TokenInfo, AdminError> {
+    let row = db::tokens::lookup(admin.db.reader().await?.exec(), id).await?;
+    info(row.ok_or_else(|| AdminError::NoToken(id.to_owned()))?)
+}
+
+/// Takes tokens back: these, a subject's, or all that were issued before a time. Ids that this server did not issue are
+/// taken too: they may be those of an identity provider.
+///
+/// # Errors
+/// [`AdminError::BadToken`] when nothing is named.
+pub async fn revoke_tokens(
+    admin: &Admin,
+    actor: &Actor,
+    request: &RevokeTokens,
+    now: i64,
+) -> Result<RevokedTokens, AdminError> {
+    if request.ids.is_empty() && request.subject.is_none() && request.before.is_none() {
+        return Err(AdminError::BadToken("say which tokens to revoke: ids, --subject or --before"));
+    }
+    let mut tx = admin.db.commit_tx().await?;
+    let mut tokens = 0;
+    let mut detail = Vec::new();
+    for id in &request.ids {
+        let row = db::tokens::lookup(tx.exec(), id).await?;
+        let valid = |row: &TokenRow| row.expires > now && row.revoked.is_none_or(|from| from > now);
+        tokens += u64::from(row.as_ref().is_some_and(valid));
+        db::revocations::add_token(tx.exec(), id, now).await?;
+        detail.push(format!("id={id}"));
+    }
+    if request.subject.is_some() || request.before.is_some() {
+        let issued_until = request.before.map_or(now, |before| before.saturating_sub(1).min(now));
+        tokens += db::tokens::count_valid(tx.exec(), request.subject.as_deref(), issued_until, now).await?;
+        let subject = request.subject.as_deref().unwrap_or("");
+        db::revocations::add_subject(tx.exec(), subject, issued_until, now).await?;
+        let whose = if subject.is_empty() { "everybody's".to_owned() } else { format!("sub={subject}") };
+        detail.push(format!("{whose} issued until {issued_until}"));
+    }
+    actor.record(&mut tx, "token.revoke", "", detail.join(" "), now).await?;
+    tx.commit().await?;
+    Ok(RevokedTokens { tokens, within_seconds: WITHIN_SECONDS })
+}
+
+/// Makes a token with the rights of another, which stays valid for a while.
+///
+/// # Errors
+/// [`AdminError::NoToken`], or [`AdminError::BadToken`] for one that is not valid any more.
+pub async fn rotate_token(
+    admin: &Admin,
+    actor: &Actor,
+    id: &str,
+    request: &RotateToken,
+    now: i64,
+) -> Result<CreatedToken, AdminError> {
+    let mut tx = admin.db.commit_tx().await?;
+    let old = db::tokens::lookup(tx.exec(), id).await?.ok_or_else(|| AdminError::NoToken(id.to_owned()))?;
+    if old.revoked.is_some_and(|from| from <= now) || old.expires <= now {
+        return Err(AdminError::BadToken("this token is not valid any more; create a new one"));
+    }
+    let old = info(old)?;
+    let same = Seconds::new(u64::try_from(old.expires - old.created).unwrap_or(0));
+    let new = CreateToken {
+        subject: old.subject,
+        label: old.label,
+        grants: old.grants,
+        expires: request.expires.unwrap_or(same).min(MAX_LIFETIME),
+    };
+    let created = issue(&mut tx, admin, actor, &new, now).await?;
+    let grace = i64::try_from(request.grace.get()).unwrap_or(i64::MAX);
+    db::revocations::add_token(tx.exec(), id, now.saturating_add(grace)).await?;
+    let detail = format!("id={id} new={} grace={}", created.info.id, request.grace);
+    actor.record(&mut tx, "token.rotate", "", detail, now).await?;
+    tx.commit().await?;
+    Ok(created)
+}
+
+fn check(request: &CreateToken) -> Result<(), AdminError> {
+    if request.subject.trim().is_empty() || request.subject.chars().any(char::is_control) {
         return Err(AdminError::BadToken("a token needs a subject: whom or what it is for, such as --sub ci"));
     }
-    if spec.grants.caches.is_empty() && !spec.grants.admin {
+    if request.grants.caches.values().all(Vec::is_empty) && !request.grants.admin {
         return Err(AdminError::BadToken(
             "a token that allows nothing is of no use; add --pull PATTERN or --push PATTERN",
         ));
     }
-    if spec.lifetime.get() == 0 || spec.lifetime > MAX_LIFETIME {
+    if request.expires.get() == 0 || request.expires > MAX_LIFETIME {
         return Err(AdminError::BadToken("a token lives from 1s to 3650d; give --expires a length of time in between"));
     }
-    // Ten years at most, so it fits.
-    let lifetime = i64::try_from(spec.lifetime.get()).unwrap_or(i64::MAX);
-    let claims = Claims {
-        sub: spec.subject,
-        jti: random_id::<16>()?,
-        iat: now,
-        exp: now.saturating_add(lifetime),
-        nbf: None,
-        snowbank: spec.grants,
-    };
-    Ok(key.issue(&claims)?)
+    if request.label.chars().count() > MOST_LABEL_CHARS || request.label.chars().any(char::is_control) {
+        return Err(AdminError::BadToken("a label is one line of at most 500 characters"));
+    }
+    Ok(())
+}
+
+fn parse_grants(grants: &TokenGrants) -> Result<Grants, AdminError> {
+    let mut caches: BTreeMap<CachePattern, Vec<Permission>> = BTreeMap::new();
+    for (pattern, names) in &grants.caches {
+        let pattern = pattern.parse().map_err(|error| AdminError::BadSetting(format!("{error}")))?;
+        let permission = |name: &String| {
+            name.parse().map_err(|error| AdminError::BadSetting(format!("the permission `{name}` is {error}")))
+        };
+        caches.insert(pattern, names.iter().map(permission).collect::<Result<_, _>>()?);
+    }
+    Ok(Grants { caches, admin: grants.admin })
+}
+
+fn to_json(grants: &TokenGrants) -> Result<String, DbError> {
+    serde_json::to_string(grants).map_err(|error| DbError::corrupt(format!("a token's permissions: {error}")))
+}
+
+fn info(row: TokenRow) -> Result<TokenInfo, AdminError> {
+    let grants = serde_json::from_str(&row.grants)
+        .map_err(|error| DbError::corrupt(format!("tokens.grants of {}: {error}", row.jti)))?;
+    Ok(TokenInfo {
+        id: row.jti,
+        subject: row.subject,
+        label: row.label,
+        grants,
+        key_id: row.kid,
+        created: row.created,
+        created_by: row.created_by,
+        expires: row.expires,
+        last_used: row.last_used,
+        revoked: row.revoked,
+    })
 }

@@ -15,15 +15,27 @@ pub enum Permission {
     Pull,
     /// Adding paths.
     Push,
+    /// Taking paths out of sight.
+    Delete,
+    /// Changing a cache's settings, name and keys, and destroying it.
+    Configure,
+    /// Creating a cache of that name.
+    Create,
 }
 
 impl Permission {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pull, Self::Push, Self::Delete, Self::Configure, Self::Create];
+
     /// The permission's name, as in a token.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pull => "pull",
             Self::Push => "push",
+            Self::Delete => "delete",
+            Self::Configure => "configure",
+            Self::Create => "create",
         }
     }
 }
@@ -36,18 +48,14 @@ impl fmt::Display for Permission {
 
 /// A word that is no permission of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a permission; there are `pull` and `push`")]
+#[error("not a permission; there are `pull`, `push`, `delete`, `configure` and `create`")]
 pub struct UnknownPermission;
 
 impl FromStr for Permission {
     type Err = UnknownPermission;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "pull" => Ok(Self::Pull),
-            "push" => Ok(Self::Push),
-            _ => Err(UnknownPermission),
-        }
+        Self::ALL.into_iter().find(|permission| permission.as_str() == text).ok_or(UnknownPermission)
     }
 }
 
@@ -112,6 +120,8 @@ pub struct Token {
     pub sub: String,
     /// Its own id.
     pub jti: String,
+    /// When it was issued, in Unix seconds.
+    pub iat: i64,
     /// When its time is over, in Unix seconds.
     pub exp: i64,
     /// What it allows.

@@ -44,6 +44,9 @@ pub enum AuthError {
         /// Of which cache.
         cache: CacheName,
     },
+    /// It is valid and not an administrator's.
+    #[error("the token does not allow to administrate this server; ask its operator for one made with --admin")]
+    NotAdmin,
     /// There is no such cache, or none that the token may know of.
     #[error(
         "there is no cache `{cache}` here that this token may use; look for a misspelt name, or ask the cache's operator"

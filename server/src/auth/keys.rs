@@ -1,11 +1,12 @@
 //! Keys that sign tokens, and the ring of those that are believed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use zeroize::Zeroizing;
 
+use super::revocations::Revocations;
 use super::{AuthError, Claims, Token};
 use crate::db::keys::SealedTokenKey;
 use crate::secrets::{Sealer, SecretString, random, random_id};
@@ -37,6 +38,12 @@ impl TokenKey {
     /// When the system gives no random bytes.
     pub fn generate() -> Result<Self, AuthError> {
         Ok(Self { kid: random_id::<8>()?, secret: Zeroizing::new(random::<32>()?.to_vec()) })
+    }
+
+    /// What a token's header names it by.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
     }
 
     /// Seals the key for the database.
@@ -83,11 +90,11 @@ fn purpose(kid: &str) -> String {
 /// The keys that are believed and the tokens that are not, as they were at one moment.
 pub(super) struct Ring {
     keys: HashMap<String, (Algorithm, DecodingKey)>,
-    revoked: HashSet<String>,
+    revoked: Revocations,
 }
 
 impl Ring {
-    pub(super) fn new(keys: &[TokenKey], revoked: HashSet<String>) -> Self {
+    pub(super) fn new(keys: &[TokenKey], revoked: Revocations) -> Self {
         let entry = |key: &TokenKey| (key.kid.clone(), (TokenKey::ALGORITHM, DecodingKey::from_secret(&key.secret)));
         Self { keys: keys.iter().map(entry).collect(), revoked }
     }
@@ -126,10 +133,9 @@ impl Ring {
         if claims.nbf.unwrap_or(claims.iat).max(claims.iat) > now.saturating_add(CLOCK_SKEW_SECONDS) {
             return Err(AuthError::NotYetValid);
         }
-        if self.revoked.contains(&claims.jti) {
-            return Err(AuthError::Revoked);
-        }
-        Ok(Token { sub: claims.sub, jti: claims.jti, exp: claims.exp, grants: claims.snowbank })
+        let Claims { sub, jti, iat, exp, snowbank: grants, .. } = claims;
+        let token = Token { sub, jti, iat, exp, grants };
+        if self.revoked.cover(&token, now) { Err(AuthError::Revoked) } else { Ok(token) }
     }
 }
 

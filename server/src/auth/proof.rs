@@ -32,6 +32,28 @@ pub struct MayPull {
     _checked: Checked,
 }
 
+/// Proves that a cache may be configured, or its paths deleted, whichever was asked for.
+#[derive(Debug, Clone)]
+pub struct MayManage {
+    /// The cache.
+    pub target: Arc<OpenCache>,
+    _checked: Checked,
+}
+
+/// Proves that a cache of this name may be created.
+#[derive(Debug, Clone)]
+pub struct MayCreate {
+    /// The name.
+    pub name: CacheName,
+    _checked: Checked,
+}
+
+/// Proves that the server may be administrated.
+#[derive(Debug, Clone, Copy)]
+pub struct MayAdmin {
+    _checked: Checked,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Checked;
 
@@ -71,4 +93,58 @@ pub fn authorize_pull(
         None if token.is_none() => Err(AuthError::Missing),
         None => Err(AuthError::NotHere { cache: name.clone() }),
     }
+}
+
+/// Whether a token allows `permission`, to configure or to delete, on the cache `name`, which is `target` if there is one.
+/// Whoever administrates may configure every cache.
+///
+/// # Errors
+/// As [`authorize_push`].
+pub fn authorize_manage(
+    name: &CacheName,
+    target: Option<Arc<OpenCache>>,
+    token: Option<&Token>,
+    permission: Permission,
+) -> Result<MayManage, AuthError> {
+    check(name, token, permission)?;
+    let target = target.ok_or_else(|| AuthError::NotHere { cache: name.clone() })?;
+    Ok(MayManage { target, _checked: Checked })
+}
+
+/// Whether a token allows to create a cache called `name`.
+///
+/// # Errors
+/// [`AuthError::Missing`] without a token, [`AuthError::Forbidden`] with one that does not allow it.
+pub fn authorize_create(name: &CacheName, token: Option<&Token>) -> Result<MayCreate, AuthError> {
+    check(name, token, Permission::Create)?;
+    Ok(MayCreate { name: name.clone(), _checked: Checked })
+}
+
+/// Whether a token allows to administrate the server.
+///
+/// # Errors
+/// [`AuthError::Missing`] without a token, [`AuthError::NotAdmin`] with one that does not allow it.
+pub fn authorize_admin(token: Option<&Token>) -> Result<MayAdmin, AuthError> {
+    if token.ok_or(AuthError::Missing)?.grants.admin {
+        Ok(MayAdmin { _checked: Checked })
+    } else {
+        Err(AuthError::NotAdmin)
+    }
+}
+
+/// Whether a token allows `permission` on whatever cache is or was called `name`.
+///
+/// # Errors
+/// As [`authorize_create`].
+pub fn authorize_name(name: &CacheName, token: Option<&Token>, permission: Permission) -> Result<(), AuthError> {
+    check(name, token, permission)
+}
+
+fn check(name: &CacheName, token: Option<&Token>, permission: Permission) -> Result<(), AuthError> {
+    let token = token.ok_or(AuthError::Missing)?;
+    let by_office = token.grants.admin && matches!(permission, Permission::Configure | Permission::Create);
+    if by_office || token.permissions(name).contains(&permission) {
+        return Ok(());
+    }
+    Err(AuthError::Forbidden { permission, cache: name.clone() })
 }

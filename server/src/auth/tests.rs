@@ -1,6 +1,6 @@
 //! The refusal table: every way in which a token is not to be believed, and that the one good token is.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
@@ -10,11 +10,14 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::store_path::StoreDir;
+use snowbank_core::units::Limit;
 
 use super::keys::Ring;
+use super::revocations::Revocations;
 use super::*;
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::db::caches::{Cache, CacheId, DomainId};
+use crate::db::revocations::RevokedToken;
 use crate::db::{self, Db};
 use crate::directory::OpenCache;
 use crate::secrets::{Sealer, SecretString};
@@ -50,7 +53,10 @@ fn known_key() -> (TokenKey, &'static [u8]) {
 }
 
 fn ring() -> Ring {
-    Ring::new(&[known_key().0], HashSet::from(["revoked-1".to_owned()]))
+    Ring::new(
+        &[known_key().0],
+        Revocations::new((vec![RevokedToken { jti: "revoked-1".to_owned(), from: 0 }], Vec::new())),
+    )
 }
 
 fn signed(header: &Header, claims: &Value, secret: &[u8]) -> String {
@@ -178,14 +184,14 @@ fn clocks_may_differ_a_little_when_a_token_is_new_and_not_when_it_is_old() {
 #[test]
 fn permissions_of_a_later_version_allow_nothing_here() {
     let (_, secret) = known_key();
-    let later = with("snowbank", json!({"caches": {"*": ["pull", "delete"]}, "quota": 5}));
+    let later = with("snowbank", json!({"caches": {"*": ["pull", "fly"]}, "quota": 5}));
     let token = ring().verify(&signed(&header(Some("k1"), Algorithm::HS256), &later, secret), NOW).unwrap();
     assert_eq!(token.permissions(&"any".parse().unwrap()), [Permission::Pull]);
     assert!(!token.grants.admin);
 }
 
 fn open(name: &str, public: bool) -> Arc<OpenCache> {
-    Arc::new(OpenCache { cache: cache(name, public), keys: Vec::new() })
+    Arc::new(OpenCache { cache: cache(name, public), keys: Vec::new(), retired_keys: Vec::new() })
 }
 
 fn cache(name: &str, public: bool) -> Cache {
@@ -200,6 +206,10 @@ fn cache(name: &str, public: bool) -> Cache {
         upstream_keys: Vec::new(),
         compression_level: 3,
         created: 0,
+        description: String::new(),
+        retention: Limit::Default,
+        max_size: Limit::Default,
+        destroyed: None,
     }
 }
 
@@ -263,7 +273,7 @@ async fn a_running_verifier_follows_new_keys_and_revocations() {
     verifier.verify(&token, NOW).await.expect("a key that was just made is looked for");
 
     let mut tx = db.commit_tx().await.unwrap();
-    db::keys::revoke(tx.exec(), "token-1", NOW).await.unwrap();
+    db::revocations::add_token(tx.exec(), "token-1", NOW).await.unwrap();
     tx.commit().await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(3_200)).await;
     assert!(matches!(verifier.verify(&token, NOW).await, Err(AuthError::Revoked)), "within 5 s");

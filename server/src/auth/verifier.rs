@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::keys::{Ring, TokenKey};
-use super::{AuthError, Token};
+use super::revocations::Revocations;
+use super::{AuthError, Token, TokenUses};
 use crate::db::{self, Db};
 use crate::secrets::{Sealer, SecretString};
 
@@ -21,6 +22,7 @@ pub struct Verifier {
     sealer: Sealer,
     current: Arc<RwLock<Loaded>>,
     loading: Arc<tokio::sync::Mutex<()>>,
+    uses: TokenUses,
 }
 
 #[derive(Clone)]
@@ -42,7 +44,13 @@ impl Verifier {
     /// When the database fails, or a key was sealed with another server key.
     pub async fn open(db: Db, sealer: Sealer) -> Result<Self, AuthError> {
         let loaded = load(&db, &sealer, Err).await?;
-        Ok(Self { db, sealer, current: Arc::new(RwLock::new(loaded)), loading: Arc::default() })
+        Ok(Self {
+            db,
+            sealer,
+            current: Arc::new(RwLock::new(loaded)),
+            loading: Arc::default(),
+            uses: TokenUses::default(),
+        })
     }
 
     /// Verifies a token at the time `now`, in Unix seconds.
@@ -51,11 +59,21 @@ impl Verifier {
     /// See [`AuthError`]; [`AuthError::Database`] when the keys are too old and cannot be read anew.
     pub async fn verify(&self, token: &SecretString, now: i64) -> Result<Token, AuthError> {
         let ring = self.at_most(MAX_AGE).await?;
-        match ring.verify(token.expose(), now) {
+        let verified = match ring.verify(token.expose(), now) {
             // The key may have been made by a command or another server a moment ago.
             Err(AuthError::UnknownKey) => self.at_most(MIN_AGE).await?.verify(token.expose(), now),
             result => result,
+        };
+        if let Ok(token) = &verified {
+            self.uses.note(&token.jti, now);
         }
+        verified
+    }
+
+    /// When tokens were used last, as far as the database does not know it yet.
+    #[must_use]
+    pub const fn uses(&self) -> &TokenUses {
+        &self.uses
     }
 
     async fn at_most(&self, age: Duration) -> Result<Arc<Ring>, AuthError> {
@@ -92,7 +110,7 @@ async fn load(
     let at = Instant::now();
     let mut conn = db.reader().await?;
     let rows = db::keys::token_keys(conn.exec()).await?;
-    let revoked = db::keys::revoked(conn.exec()).await?;
+    let revoked = Revocations::new(db::revocations::list(conn.exec()).await?);
     drop(conn);
     let mut keys = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -1,30 +1,96 @@
 //! `snowbankd cache …`
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use super::Beside;
-use super::cli::CacheCreateArgs;
-use crate::admin::{self, CacheSpec};
-use crate::clock::unix_now;
-use crate::config::{Overrides, PublicUrl};
+use anyhow::Context as _;
+use snowbank_core::wire::admin::{CacheDetails, CacheList, CreateCache, RotateKey, SecretText};
 
-/// `snowbankd cache create`: makes it and prints its lines for nix.conf.
-pub(super) async fn create(overrides: &Overrides, args: CacheCreateArgs) -> anyhow::Result<ExitCode> {
+use super::cli::{CacheCommand, CacheCreateArgs};
+use super::{Beside, confirm, print};
+use crate::admin::{self, Actor};
+use crate::clock::unix_now;
+use crate::config::{Overrides, PublicUrl, read_secret_file};
+
+/// Runs one of the commands.
+pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow::Result<ExitCode> {
     let beside = Beside::open(overrides).await?;
-    let spec = CacheSpec {
-        name: args.name,
-        public: args.public,
-        isolated: args.isolated,
-        compression_level: beside.config.compression.level,
-        host: beside.config.public_url.as_ref().map(PublicUrl::host),
-    };
-    let created = admin::create_cache(&beside.db, &beside.sealer, &spec, unix_now()).await?;
+    let (admin, actor, now) = (beside.admin(), Actor::host(), unix_now());
+    match command {
+        CacheCommand::Create(args) => {
+            let created = admin::create_cache(&admin, &actor, &request(args)?, now).await?;
+            println!("{}", how_to_use(&beside, &created));
+        }
+        CacheCommand::Ensure(args) => {
+            let details = admin::ensure_cache(&admin, &actor, &request(args)?, now).await?;
+            println!("{}", how_to_use(&beside, &details));
+        }
+        CacheCommand::List(output) => {
+            let caches = admin::list_caches(&admin, |_| true).await?;
+            print(output.json, &CacheList { caches })?;
+        }
+        CacheCommand::Info { name, output } => print(output.json, &admin::show_cache(&admin, &name).await?)?,
+        CacheCommand::Configure { name, changes } => {
+            let settings = changes.into_settings();
+            anyhow::ensure!(!settings.is_empty(), "say what to change; `snowbankd cache configure --help` lists it");
+            println!("{}", admin::configure_cache(&admin, &actor, &name, &settings, now).await?);
+        }
+        CacheCommand::Rename { name, new } => {
+            let details = admin::rename_cache(&admin, &actor, &name, &new, now).await?;
+            println!("`{name}` is now `{}`. Its old address is gone within 5 s; its keys stay.", details.name);
+        }
+        CacheCommand::Destroy { name, yes } => {
+            if !yes {
+                confirm(&format!("This takes the cache `{name}` out of sight for everybody."), name.as_str())?;
+            }
+            admin::destroy_cache(&admin, &actor, &name, now).await?;
+            println!(
+                "`{name}` is gone from every server within 5 s. For 7 days, `snowbankd cache restore {name}` undoes this."
+            );
+        }
+        CacheCommand::Restore { name } => {
+            admin::restore_cache(&admin, &actor, &name, now).await?;
+            println!("`{name}` is back.");
+        }
+        CacheCommand::RotateKey { name, overlap, signing_key_file } => {
+            let signing_key = signing_key_file.as_deref().map(signing_key).transpose()?;
+            let request = RotateKey { overlap, signing_key };
+            println!("{}", admin::rotate_signing_key(&admin, &actor, &name, &request, now).await?);
+        }
+        CacheCommand::ExportKey { name } => {
+            for key in admin::export_signing_keys(&admin, &actor, &name, now).await? {
+                println!("{}", *key);
+            }
+        }
+    }
     beside.db.close().await;
-    let kind = if created.cache.public { "public" } else { "private" };
-    // Where the server listens is its own affair, and may have been said on its command line.
-    let base = beside.config.public_url.as_ref().map_or("http://SERVER", PublicUrl::as_str);
-    println!("Created the {kind} cache `{}`. In nix.conf on machines that use it:", created.cache.name);
-    println!("  extra-substituters = {base}/{}", created.cache.name);
-    println!("  extra-trusted-public-keys = {}", created.public_key);
     Ok(ExitCode::SUCCESS)
+}
+
+fn request(args: CacheCreateArgs) -> anyhow::Result<CreateCache> {
+    Ok(CreateCache {
+        name: args.name.to_string(),
+        isolated: args.new.isolated,
+        store_dir: args.new.store_dir,
+        signing_key: args.new.signing_key_file.as_deref().map(signing_key).transpose()?,
+        settings: args.changes.into_settings(),
+    })
+}
+
+fn signing_key(file: &Path) -> anyhow::Result<SecretText> {
+    let secret = read_secret_file(file).context("the signing key")?;
+    Ok(SecretText(secret.expose().to_owned()))
+}
+
+/// The lines for nix.conf. Where the server listens is its own affair, and may have been said on its command line.
+fn how_to_use(beside: &Beside, cache: &CacheDetails) -> String {
+    let base = beside.config.public_url.as_ref().map_or("http://SERVER", PublicUrl::as_str);
+    let kind = if cache.public { "public" } else { "private" };
+    let keys: Vec<&str> = cache.keys.iter().map(|key| key.public_key.as_str()).collect();
+    format!(
+        "The {kind} cache `{0}` is there. In nix.conf on machines that use it:\n  extra-substituters = {base}/{0}\n  \
+         extra-trusted-public-keys = {1}",
+        cache.name,
+        keys.join(" ")
+    )
 }

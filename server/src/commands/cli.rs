@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use snowbank_core::cache_name::{CacheName, CachePattern};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use snowbank_core::cache_name::CacheName;
+use snowbank_core::wire::admin::AuditQuery;
+use snowbank_core::wire::admin::args::{CacheChanges, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs};
 
 use crate::config::{Overrides, Seconds, SecretString};
 
@@ -42,12 +44,19 @@ pub(super) struct ServeArgs {
 pub(super) enum Command {
     /// Serve caches; the default. SIGTERM or SIGINT stops it after pushes under way, a second one at once.
     Serve(ServeArgs),
-    /// Tokens: what clients show to push, and to read private caches.
+    /// Tokens: what clients show to push, and to read private caches. All of these work beside a running server.
     #[command(subcommand)]
     Token(TokenCommand),
     /// Logical caches.
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// The paths in a cache.
+    #[command(subcommand)]
+    Path(PathCommand),
+    /// Delete paths that should never have been pushed; within 5 s no server shows them any more.
+    Delete(DeleteArgs),
+    /// Show what was done and tried on this server, by whom, and from where.
+    Audit(AuditArgs),
     /// Prove that database and storage agree. Works beside a running server; exits with 1 when they do not.
     Check(CheckArgs),
     /// Move everything to another database, from SQLite to PostgreSQL or back; exits with 1 when the two are not equal then.
@@ -90,48 +99,180 @@ impl Default for Command {
     }
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum TokenCommand {
-    /// Create a token and print it, alone, on standard output. Works beside a running server.
-    Create(TokenCreateArgs),
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Output {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("grant").required(true).multiple(true).args(["pull", "push"]))]
-pub(super) struct TokenCreateArgs {
-    /// Whom or what the token is for; shown in logs and kept with what it pushes.
-    #[arg(long, value_name = "SUBJECT")]
-    pub sub: String,
-    /// Caches that may be read with it: a name, or a pattern with `*`. Can be given several times.
-    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
-    pub pull: Vec<CachePattern>,
-    /// Caches that may be pushed to with it: a name, or a pattern with `*`. Can be given several times.
-    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
-    pub push: Vec<CachePattern>,
-    /// For how long it is valid: a number and s, m, h or d; at most 3650d.
-    #[arg(long, value_name = "TIME", default_value = "90d")]
-    pub expires: Seconds,
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Create a token and print it, alone, on standard output.
+    #[command(
+        after_help = "Example:\n  snowbankd token create --sub ci-blog --pull '*' --push 'blog-*' --expires 90d > token"
+    )]
+    Create(TokenCreateArgs),
+    /// List the tokens that were issued: what for, what they may, when they were used last and when they end.
+    List(Output),
+    /// Show one token's record; the token itself is not kept.
+    Show {
+        /// Its id.
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take tokens back, by id, by subject, or all that were issued before a time. Every server refuses them within 5 s.
+    #[command(
+        after_help = "Examples:\n  snowbankd token revoke 4f2a…\n  snowbankd token revoke --subject ci-blog\n  snowbankd token revoke --before 30d"
+    )]
+    Revoke(TokenRevokeArgs),
+    /// Create a token with the rights of another one, which stays valid for a while, and print it.
+    Rotate(TokenRotateArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheCommand {
-    /// Create a cache with a signing key of its own. Works beside a running server.
+    /// Create a cache with a signing key of its own.
+    #[command(after_help = "Example:\n  snowbankd cache create team --private --retention 90d --max-size 200GB")]
     Create(CacheCreateArgs),
+    /// Create a cache, or change the one that is there to be as said. Can be run again and again.
+    Ensure(CacheCreateArgs),
+    /// List all caches.
+    List(Output),
+    /// Show a cache's settings and keys.
+    Info {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Change a cache's settings; what is not named stays.
+    #[command(after_help = "Example:\n  snowbankd cache configure team --priority 30 --retention never")]
+    Configure {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+        #[command(flatten)]
+        changes: CacheChanges,
+    },
+    /// Give a cache another name. Its address changes, its keys do not.
+    Rename {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+        /// The new name.
+        #[arg(value_name = "NAME")]
+        new: CacheName,
+    },
+    /// Take a cache out of sight. `cache restore` undoes it for 7 days.
+    Destroy {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+        /// Do not ask for the name again.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Bring back a cache that was destroyed in the last 7 days.
+    Restore {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+    },
+    /// Give a cache a new signing key; the old ones go on signing for a while, so that no machine is shut out.
+    #[command(after_help = "Example:\n  snowbankd cache rotate-key team --overlap 45d")]
+    RotateKey {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+        /// For how long the old keys go on signing; Nix keeps narinfos for 30 days.
+        #[arg(long, value_name = "TIME", default_value = "45d")]
+        overlap: Seconds,
+        /// Use the key in this file, as `nix key generate-secret` writes it, instead of a new one.
+        #[arg(long, value_name = "FILE")]
+        signing_key_file: Option<PathBuf>,
+    },
+    /// Print the secret keys that a cache signs with, in Nix's format, for a server that is to take its place.
+    ExportKey {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+    },
 }
 
 #[derive(Debug, Args)]
 pub(super) struct CacheCreateArgs {
     /// The cache's name: letters, digits, `_`, `+` and `-`, at most 50.
+    #[arg(value_name = "NAME")]
     pub name: CacheName,
-    /// Anyone may read it.
-    #[arg(long, conflicts_with = "private")]
-    pub public: bool,
-    /// Only tokens that name it may read it; the default.
+    #[command(flatten)]
+    pub new: NewCacheArgs,
+    #[command(flatten)]
+    pub changes: CacheChanges,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PathCommand {
+    /// List a cache's paths, or those whose name fits a pattern with `*`.
+    List {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+        /// Matched against NAME and HASH-NAME.
+        #[arg(value_name = "PATTERN")]
+        pattern: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show what a cache knows of a path.
+    Info {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+        /// A store path, its base name or its hash part.
+        #[arg(value_name = "PATH")]
+        path: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
+#[command(after_help = "Example:\n  snowbankd delete main /nix/store/…-leaked --referrers --dry-run")]
+pub(super) struct DeleteArgs {
+    /// The cache.
+    #[arg(value_name = "CACHE")]
+    pub name: CacheName,
+    /// Store paths, their base names or hash parts.
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<String>,
+    /// Delete what they refer to as well, as far as nothing else in the cache needs it.
     #[arg(long)]
-    pub private: bool,
-    /// Share no chunks with other caches, so that nobody who pushes elsewhere can learn what is in it.
+    pub closure_of: bool,
+    /// Delete what refers to them as well; without this, such paths are a reason to refuse.
     #[arg(long)]
-    pub isolated: bool,
+    pub referrers: bool,
+    /// Say what would go, and delete nothing.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditArgs {
+    #[command(flatten)]
+    pub query: AuditQuery,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 impl Cli {

@@ -18,11 +18,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, FirstStart, SetUp};
+use crate::admin::{self, Admin, FirstStart};
 use crate::app::App;
 use crate::auth::Verifier;
 use crate::clock::unix_now;
-use crate::config::{Config, Overrides, PublicUrl};
+use crate::config::{Config, Overrides};
 use crate::db::Db;
 use crate::secrets::{DataDir, Sealer};
 use crate::storage::Storage;
@@ -44,9 +44,8 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
 
     let sealer = Sealer::for_server(config.server_key_file.as_deref(), &data_dir)?;
     let db = Db::open(&config.database).await?;
-    let set_up =
-        SetUp { compression_level: config.compression.level, host: config.public_url.as_ref().map(PublicUrl::host) };
-    let found = admin::first_start(&db, &sealer, &data_dir, &set_up, unix_now()).await?;
+    let admin = Admin::new(db.clone(), sealer.clone(), &config);
+    let found = admin::first_start(&admin, &data_dir, unix_now()).await?;
     let storage = Storage::open(&config.storage).await?;
     storage.claim(&found.instance).await?;
     let verifier = Verifier::open(db.clone(), sealer.clone()).await?;
@@ -63,6 +62,8 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
     }
     beside.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));
+    let (audit, uses, keep) = (app.audit.clone(), app.verifier.uses().clone(), app.config.audit.keep);
+    beside.spawn(admin::upkeep::run(db.clone(), audit, uses, keep, stop.clone()).map(Ok));
     let code = run_until_signal(app, listener, &mut signals).await?;
     stop.cancel();
     while let Some(ended) = beside.join_next().await {

@@ -1,30 +1,40 @@
 //! `snowbankd token …`
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use snowbank_core::cache_name::CachePattern;
-
-use super::Beside;
-use super::cli::TokenCreateArgs;
-use crate::admin::{self, TokenSpec};
-use crate::auth::{Grants, Permission};
+use super::cli::TokenCommand;
+use super::{Beside, print};
+use crate::admin::{self, Actor};
 use crate::clock::unix_now;
 use crate::config::Overrides;
 
-/// `snowbankd token create`: the token alone on standard output.
-pub(super) async fn create(overrides: &Overrides, args: TokenCreateArgs) -> anyhow::Result<ExitCode> {
+/// Runs one of the commands.
+pub(super) async fn run(overrides: &Overrides, command: TokenCommand) -> anyhow::Result<ExitCode> {
     let beside = Beside::open(overrides).await?;
-    let mut caches: BTreeMap<CachePattern, Vec<Permission>> = BTreeMap::new();
-    for (patterns, permission) in [(args.pull, Permission::Pull), (args.push, Permission::Push)] {
-        for pattern in patterns {
-            caches.entry(pattern).or_default().push(permission);
+    let (admin, actor, now) = (beside.admin(), Actor::host(), unix_now());
+    match command {
+        // The token alone on standard output.
+        TokenCommand::Create(args) => {
+            println!("{}", admin::create_token(&admin, &actor, &args.into(), now).await?.token.0);
+        }
+        TokenCommand::Rotate(args) => {
+            let (id, request) = args.into_request();
+            println!("{}", admin::rotate_token(&admin, &actor, &id, &request, now).await?.token.0);
+        }
+        TokenCommand::List(output) => {
+            let mut list = admin::list_tokens(&admin, None).await?;
+            while let Some(next) = list.next.take() {
+                let more = admin::list_tokens(&admin, Some(&next)).await?;
+                list.tokens.extend(more.tokens);
+                list.next = more.next;
+            }
+            print(output.json, &list)?;
+        }
+        TokenCommand::Show { id, output } => print(output.json, &admin::show_token(&admin, &id).await?)?,
+        TokenCommand::Revoke(args) => {
+            println!("{}", admin::revoke_tokens(&admin, &actor, &args.into_request(now), now).await?);
         }
     }
-    let grants = Grants { caches, admin: false };
-    let spec = TokenSpec { subject: args.sub, grants, lifetime: args.expires };
-    let token = admin::create_token(&beside.db, &beside.sealer, spec, unix_now()).await?;
     beside.db.close().await;
-    println!("{}", token.expose());
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,10 @@ use serde::Deserialize;
 use super::database::DatabaseSection;
 use super::server::Listen;
 use super::storage::StorageSection;
-use super::{CompressionConfig, ConfigError, LimitsConfig, LogConfig, MetricsConfig, PublicUrl, error};
+use super::{
+    AuditConfig, CompressionConfig, ConfigError, LimitsConfig, LogConfig, MetricsConfig, PublicUrl, TrustedProxies,
+    error,
+};
 
 /// Every key that a config file can have.
 #[derive(Debug, Default, Deserialize)]
@@ -17,6 +20,7 @@ pub(super) struct ConfigFile {
     pub listen: Listen,
     pub data_dir: Option<PathBuf>,
     pub public_url: Option<PublicUrl>,
+    pub trusted_proxies: TrustedProxies,
     pub server_key_file: Option<PathBuf>,
     pub database: DatabaseSection,
     pub storage: StorageSection,
@@ -24,6 +28,7 @@ pub(super) struct ConfigFile {
     pub log: LogConfig,
     pub metrics: MetricsConfig,
     pub compression: CompressionConfig,
+    pub audit: AuditConfig,
 }
 
 impl Default for Listen {

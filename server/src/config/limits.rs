@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::error::Problem;
-use super::units::{Seconds, Size};
+use super::{Seconds, Size};
 
 /// The section; every value is within its bounds once a `Config` is loaded.
 #[derive(Debug, Clone, Deserialize)]

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use super::error::Problem;
 use super::secret::{self, SecretString};
 use super::storage_cache::{CacheConfig, CacheSection};
-use super::units::{Seconds, Size};
 use super::{ConfigError, absolute, beside};
+use super::{Seconds, Size};
 
 /// The section as it is written.
 #[derive(Debug, Default, Deserialize)]

@@ -89,7 +89,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_keys_that_there_are() {
 
 #[test]
 fn a_bad_value_is_named_with_its_key_its_line_and_what_is_allowed() {
-    assert_names("[limits]\n\nmemory = \"1GB\"\n", &[":3: ", "`limits.memory`", "`1GB`", "GiB"]);
+    assert_names("[limits]\n\nmemory = \"1XB\"\n", &[":3: ", "`limits.memory`", "`1XB`", "GiB"]);
     assert_names("[limits]\nmemory = 5\n", &[":2: ", "`limits.memory`", "MiB"]);
     assert_names("[log]\nformat = \"xml\"\n", &[":2: ", "`log.format`", "`xml`", "`text`", "`json`"]);
     assert_names("[log]\nlevel = \"loud\"\n", &["`log.level`", "`error`", "`trace`"]);

@@ -2,6 +2,7 @@
 
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::store_path::StoreDir;
+use snowbank_core::units::{Limit, Seconds, Size};
 use sqlx::FromRow;
 
 use super::convert::{self, id_types};
@@ -44,6 +45,14 @@ pub struct Cache {
     pub compression_level: i32,
     /// When it was made.
     pub created: i64,
+    /// What it is for.
+    pub description: String,
+    /// How long a path is kept that nobody pushes or reads.
+    pub retention: Limit<Seconds>,
+    /// How much it may hold.
+    pub max_size: Limit<Size>,
+    /// When it was destroyed, if it was.
+    pub destroyed: Option<i64>,
 }
 
 /// A cache that is to be made.
@@ -80,6 +89,35 @@ struct CacheRow {
     upstream_keys: String,
     compression_level: i64,
     created: i64,
+    description: String,
+    retention: Option<i64>,
+    max_size: Option<i64>,
+    destroyed: Option<i64>,
+}
+
+macro_rules! columns {
+    () => {
+        "id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, compression_level, created, \
+         description, retention, max_size, destroyed"
+    };
+}
+
+/// NULL is the server's default, and 0 no limit.
+fn limit<T>(column: &str, value: Option<i64>, from: impl Fn(u64) -> T) -> Result<Limit<T>, DbError> {
+    match value {
+        None => Ok(Limit::Default),
+        Some(0) => Ok(Limit::None),
+        Some(value) => Ok(Limit::Some(from(convert::number(column, value)?))),
+    }
+}
+
+/// The opposite of [`limit`].
+fn limit_to_db<T: Copy>(limit: Limit<T>, into: impl Fn(T) -> u64) -> Result<Option<i64>, DbError> {
+    match limit {
+        Limit::Default => Ok(None),
+        Limit::None => Ok(Some(0)),
+        Limit::Some(value) => convert::to_db(into(value)).map(Some),
+    }
 }
 
 impl TryFrom<CacheRow> for Cache {
@@ -97,41 +135,75 @@ impl TryFrom<CacheRow> for Cache {
             upstream_keys: row.upstream_keys.split_ascii_whitespace().map(str::to_owned).collect(),
             compression_level: convert::number("caches.compression_level", row.compression_level)?,
             created: row.created,
+            description: row.description,
+            retention: limit("caches.retention", row.retention, Seconds::new)?,
+            max_size: limit("caches.max_size", row.max_size, Size::from_bytes)?,
+            destroyed: row.destroyed,
         })
     }
 }
 
-/// The cache of that name.
+/// The cache of that name, unless it was destroyed.
 ///
 /// # Errors
 /// As any read.
 pub async fn lookup(exec: Exec<'_>, name: &CacheName) -> Result<Option<Cache>, DbError> {
+    Ok(lookup_any(exec, name).await?.filter(|cache| cache.destroyed.is_none()))
+}
+
+/// The cache of that name, also one that was destroyed.
+///
+/// # Errors
+/// As any read.
+pub async fn lookup_any(exec: Exec<'_>, name: &CacheName) -> Result<Option<Cache>, DbError> {
     let row: Option<CacheRow> = on_either!(exec, |conn| {
-        sqlx::query_as(
-            "SELECT id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, \
-             compression_level, created FROM caches WHERE name = $1",
-        )
-        .bind(name.as_str())
-        .fetch_optional(conn)
-        .await?
+        sqlx::query_as(concat!("SELECT ", columns!(), " FROM caches WHERE name = $1"))
+            .bind(name.as_str())
+            .fetch_optional(conn)
+            .await?
     });
     row.map(Cache::try_from).transpose()
 }
 
-/// Every cache, by name.
+/// Every cache, by name, also those that were destroyed.
 ///
 /// # Errors
 /// As any read.
 pub async fn list(exec: Exec<'_>) -> Result<Vec<Cache>, DbError> {
     let rows: Vec<CacheRow> = on_either!(exec, |conn| {
-        sqlx::query_as(
-            "SELECT id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, \
-             compression_level, created FROM caches ORDER BY name",
-        )
-        .fetch_all(conn)
-        .await?
+        sqlx::query_as(concat!("SELECT ", columns!(), " FROM caches ORDER BY name")).fetch_all(conn).await?
     });
     rows.into_iter().map(Cache::try_from).collect()
+}
+
+/// Writes what can be changed of a cache: its name, settings, and whether it is destroyed. The caller's transaction has
+/// read it, and excludes others.
+///
+/// # Errors
+/// [`DbError::Constraint`] when the name is taken.
+pub async fn update(exec: Exec<'_>, cache: &Cache) -> Result<(), DbError> {
+    let retention = limit_to_db(cache.retention, Seconds::get)?;
+    let max_size = limit_to_db(cache.max_size, Size::bytes)?;
+    on_either!(exec, |conn| {
+        sqlx::query(
+            "UPDATE caches SET name = $2, public = $3, priority = $4, want_mass_query = $5, upstream_keys = $6, \
+             compression_level = $7, description = $8, retention = $9, max_size = $10, destroyed = $11 WHERE id = $1",
+        )
+        .bind(cache.id.0)
+        .bind(cache.name.as_str())
+        .bind(i64::from(cache.public))
+        .bind(cache.priority)
+        .bind(i64::from(cache.want_mass_query))
+        .bind(cache.upstream_keys.join(" "))
+        .bind(i64::from(cache.compression_level))
+        .bind(&cache.description)
+        .bind(retention)
+        .bind(max_size)
+        .bind(cache.destroyed)
+        .execute(conn)
+        .await?;
+    });
+    Ok(())
 }
 
 /// Makes a cache.
@@ -141,12 +213,11 @@ pub async fn list(exec: Exec<'_>) -> Result<Vec<Cache>, DbError> {
 pub async fn add(mut exec: Exec<'_>, new: &NewCache) -> Result<Cache, DbError> {
     let id = counters::reserve(exec.again(), Counter::Cache, 1).await?;
     let row: CacheRow = on_either!(exec, |conn| {
-        sqlx::query_as(
+        sqlx::query_as(concat!(
             "INSERT INTO caches (id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, \
-             compression_level, created) VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9) \
-             RETURNING id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, \
-             compression_level, created",
-        )
+             compression_level, created) VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9) RETURNING ",
+            columns!()
+        ))
         .bind(id)
         .bind(new.name.as_str())
         .bind(new.domain.0)
@@ -172,4 +243,33 @@ pub async fn add_domain(mut exec: Exec<'_>, now: i64) -> Result<DomainId, DbErro
         sqlx::query("INSERT INTO domains (id, created) VALUES ($1, $2)").bind(id).bind(now).execute(conn).await?;
     });
     Ok(DomainId(id))
+}
+
+/// Removes up to `limit` of a cache's path rows; gives how many it were.
+///
+/// # Errors
+/// As any write.
+pub async fn remove_some_paths(exec: Exec<'_>, cache: CacheId, limit: u32) -> Result<u64, DbError> {
+    Ok(on_either!(exec, |conn| {
+        sqlx::query("DELETE FROM paths WHERE id IN (SELECT id FROM paths WHERE cache_id = $1 LIMIT $2)")
+            .bind(cache.0)
+            .bind(i64::from(limit))
+            .execute(conn)
+            .await?
+            .rows_affected()
+    }))
+}
+
+/// Removes a cache that has no paths, and its keys.
+///
+/// # Errors
+/// [`DbError::Constraint`] when it has paths.
+pub async fn remove(mut exec: Exec<'_>, cache: CacheId) -> Result<(), DbError> {
+    on_either!(exec.again(), |conn| {
+        sqlx::query("DELETE FROM signing_keys WHERE cache_id = $1").bind(cache.0).execute(conn).await?;
+    });
+    on_either!(exec, |conn| {
+        sqlx::query("DELETE FROM caches WHERE id = $1").bind(cache.0).execute(conn).await?;
+    });
+    Ok(())
 }

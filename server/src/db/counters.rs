@@ -23,6 +23,8 @@ pub enum Counter {
     Domain,
     /// Signing keys.
     SigningKey,
+    /// Entries of the audit log.
+    Audit,
 }
 
 impl Counter {
@@ -35,6 +37,7 @@ impl Counter {
             Self::Cache => "cache",
             Self::Domain => "domain",
             Self::SigningKey => "signing-key",
+            Self::Audit => "audit",
         }
     }
 }

@@ -1,8 +1,7 @@
-//! Keys at rest: each cache's signing keys, the server's token keys, and the tokens that were revoked.
+//! Keys at rest: each cache's signing keys, and the server's token keys.
 //!
 //! Secrets are sealed before they come here; this module could not read them.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use super::caches::CacheId;
@@ -46,22 +45,60 @@ impl fmt::Debug for SealedTokenKey {
     }
 }
 
-/// The keys that a cache signs with, oldest first.
+/// A cache's key, and how long it signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningKeyRow {
+    /// The key.
+    pub key: SealedSigningKey,
+    /// When it was made.
+    pub created: i64,
+    /// From when on it signs no more; may lie ahead.
+    pub retired: Option<i64>,
+}
+
+impl SigningKeyRow {
+    /// Whether it signs at the time `now`.
+    #[must_use]
+    pub fn signs(&self, now: i64) -> bool {
+        self.retired.is_none_or(|retired| retired > now)
+    }
+}
+
+/// All keys that a cache ever had, oldest first.
 ///
 /// # Errors
 /// As any read.
-pub async fn active_signing_keys(exec: Exec<'_>, cache: CacheId) -> Result<Vec<SealedSigningKey>, DbError> {
-    let rows: Vec<(String, String, Vec<u8>)> = on_either!(exec, |conn| {
+pub async fn signing_keys(exec: Exec<'_>, cache: CacheId) -> Result<Vec<SigningKeyRow>, DbError> {
+    type Row = (String, String, Vec<u8>, i64, Option<i64>);
+    let rows: Vec<Row> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT name, public_key, sealed_secret FROM signing_keys \
-             WHERE cache_id = $1 AND retired IS NULL ORDER BY id",
+            "SELECT name, public_key, sealed_secret, created, retired FROM signing_keys WHERE cache_id = $1 ORDER BY id",
         )
         .bind(cache.0)
         .fetch_all(conn)
         .await?
     });
-    let key = |(name, public_key, sealed_secret)| SealedSigningKey { name, public_key, sealed_secret };
-    Ok(rows.into_iter().map(key).collect())
+    let row = |(name, public_key, sealed_secret, created, retired)| SigningKeyRow {
+        key: SealedSigningKey { name, public_key, sealed_secret },
+        created,
+        retired,
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// Lets a cache's keys sign until `at` and no longer; those that end earlier stay so.
+///
+/// # Errors
+/// As any write.
+pub async fn retire_signing_keys(exec: Exec<'_>, cache: CacheId, at: i64) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        sqlx::query("UPDATE signing_keys SET retired = $2 WHERE cache_id = $1 AND (retired IS NULL OR retired > $2)")
+            .bind(cache.0)
+            .bind(at)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
 }
 
 /// Gives a cache a key to sign with.
@@ -124,42 +161,6 @@ pub async fn add_token_key(exec: Exec<'_>, key: &SealedTokenKey) -> Result<(), D
         .bind(key.created)
         .execute(conn)
         .await?;
-    });
-    Ok(())
-}
-
-/// Whether a token was revoked.
-///
-/// # Errors
-/// As any read.
-pub async fn is_revoked(exec: Exec<'_>, jti: &str) -> Result<bool, DbError> {
-    let found: Option<i64> = on_either!(exec, |conn| {
-        sqlx::query_scalar("SELECT revoked FROM revoked_tokens WHERE jti = $1").bind(jti).fetch_optional(conn).await?
-    });
-    Ok(found.is_some())
-}
-
-/// The ids of all revoked tokens.
-///
-/// # Errors
-/// As any read.
-pub async fn revoked(exec: Exec<'_>) -> Result<HashSet<String>, DbError> {
-    let rows: Vec<String> =
-        on_either!(exec, |conn| { sqlx::query_scalar("SELECT jti FROM revoked_tokens").fetch_all(conn).await? });
-    Ok(rows.into_iter().collect())
-}
-
-/// Revokes a token; revoking it again changes nothing.
-///
-/// # Errors
-/// As any write.
-pub async fn revoke(exec: Exec<'_>, jti: &str, now: i64) -> Result<(), DbError> {
-    on_either!(exec, |conn| {
-        sqlx::query("INSERT INTO revoked_tokens (jti, revoked) VALUES ($1, $2) ON CONFLICT (jti) DO NOTHING")
-            .bind(jti)
-            .bind(now)
-            .execute(conn)
-            .await?;
     });
     Ok(())
 }

@@ -297,3 +297,74 @@ pub async fn page(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<(Cach
     });
     rows.into_iter().map(|row| Ok((CacheId(row.cache_id), PathRecord::try_from(row.path)?))).collect()
 }
+
+/// Up to `limit` paths of a cache with an id above `after`, by id.
+///
+/// # Errors
+/// As any read.
+pub async fn page_of(exec: Exec<'_>, cache: CacheId, after: PathId, limit: u32) -> Result<Vec<PathRecord>, DbError> {
+    let rows: Vec<PathRow> = on_either!(exec, |conn| {
+        sqlx::query_as(select_path!("WHERE p.cache_id = $1 AND p.id > $2 ORDER BY p.id LIMIT $3"))
+            .bind(cache.0)
+            .bind(after.0)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?
+    });
+    rows.into_iter().map(PathRecord::try_from).collect()
+}
+
+/// What a path refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathEdges {
+    /// The path's id.
+    pub id: PathId,
+    /// Its hash part.
+    pub hash: StorePathHash,
+    /// The hash parts of what it refers to, itself among them if it does.
+    pub references: Vec<StorePathHash>,
+}
+
+/// Up to `limit` paths of a cache with an id above `after`, by id, with no more than what they refer to.
+///
+/// # Errors
+/// As any read.
+pub async fn edges(exec: Exec<'_>, cache: CacheId, after: PathId, limit: u32) -> Result<Vec<PathEdges>, DbError> {
+    let rows: Vec<(i64, String, String)> = on_either!(exec, |conn| {
+        sqlx::query_as("SELECT id, hash, refs FROM paths WHERE cache_id = $1 AND id > $2 ORDER BY id LIMIT $3")
+            .bind(cache.0)
+            .bind(after.0)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?
+    });
+    let hash = |column, text: &str| {
+        let hash = text.as_bytes().get(..32).and_then(StorePathHash::from_chars);
+        hash.ok_or_else(|| DbError::corrupt(format!("{column}: `{text}` does not begin with a hash part")))
+    };
+    let edges = |(id, own, refs): (i64, String, String)| {
+        let references =
+            refs.split_ascii_whitespace().map(|name| hash("paths.refs", name)).collect::<Result<_, _>>()?;
+        Ok(PathEdges { id: PathId(id), hash: hash("paths.hash", &own)?, references })
+    };
+    rows.into_iter().map(edges).collect()
+}
+
+/// Takes paths out of sight. Their NARs stay until they are collected.
+///
+/// # Errors
+/// As any write.
+pub async fn remove(exec: Exec<'_>, cache: CacheId, hashes: &[StorePathHash]) -> Result<u64, DbError> {
+    let mut removed = 0;
+    on_either!(exec, |conn| {
+        for batch in batch::padded(hashes) {
+            let sql = format!("DELETE FROM paths WHERE id IN ({})", batch.ids("paths", IN_CACHE, "hash", 2));
+            let mut query = sqlx::query(conn.text(sql)).bind(cache.0);
+            for hash in batch.iter() {
+                query = query.bind(hash.to_string());
+            }
+            removed += query.execute(&mut *conn).await?.rows_affected();
+        }
+    });
+    Ok(removed)
+}

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use snowbank_core::cache_name::CacheName;
 
+use super::caller::Caller;
 use super::error::ApiError;
 use crate::app::App;
-use crate::auth::{self, AuthError, MayPull, MayPush, Permission, Token};
+use crate::auth::{self, AuthError, MayAdmin, MayCreate, MayManage, MayPull, MayPush, Permission, Token};
 use crate::clock::unix_now;
 use crate::directory::OpenCache;
 
@@ -29,7 +30,7 @@ pub(super) async fn require_token(app: &App, headers: &HeaderMap) -> Result<Toke
 /// A cache to read from: public, or named by the token.
 pub(super) async fn may_pull(app: &App, headers: &HeaderMap, name: &str) -> Result<MayPull, ApiError> {
     let token = token(app, headers).await?;
-    let name = parse(name, token.as_ref())?;
+    let name = parse_cache(name, token.as_ref())?;
     let target = app.directory.lookup(&name).await?;
     Ok(auth::authorize_pull(&name, target, token.as_ref())?)
 }
@@ -37,7 +38,7 @@ pub(super) async fn may_pull(app: &App, headers: &HeaderMap, name: &str) -> Resu
 /// A cache to push to: named by the token.
 pub(super) async fn may_push(app: &App, headers: &HeaderMap, name: &str) -> Result<MayPush, ApiError> {
     let token = token(app, headers).await?;
-    let name = parse(name, token.as_ref())?;
+    let name = parse_cache(name, token.as_ref())?;
     let target = app.directory.lookup(&name).await?;
     Ok(auth::authorize_push(&name, target, token.as_ref())?)
 }
@@ -45,24 +46,66 @@ pub(super) async fn may_push(app: &App, headers: &HeaderMap, name: &str) -> Resu
 /// A cache whose settings the caller may see, to read or to push, and what it may do there.
 pub(super) async fn may_see(
     app: &App,
-    headers: &HeaderMap,
+    caller: &Caller,
     name: &str,
 ) -> Result<(Arc<OpenCache>, Vec<Permission>), ApiError> {
-    let token = token(app, headers).await?;
-    let name = parse(name, token.as_ref())?;
+    let token = caller.token.as_ref();
+    let name = parse_cache(name, token)?;
     let target = app.directory.lookup(&name).await?;
-    let permissions = token.as_ref().map(|token| token.permissions(&name)).unwrap_or_default();
-    let target = match auth::authorize_pull(&name, target.clone(), token.as_ref()) {
+    let permissions = token.map(|token| token.permissions(&name)).unwrap_or_default();
+    let target = match auth::authorize_pull(&name, target.clone(), token) {
         Ok(pull) => pull.target,
-        Err(refusal) => auth::authorize_push(&name, target, token.as_ref()).map_err(|_| refusal)?.target,
+        Err(refusal) => auth::authorize_push(&name, target, token).map_err(|_| refusal)?.target,
     };
     Ok((target, permissions))
 }
 
 /// A text that is no cache's name is a cache that does not exist.
-fn parse(name: &str, token: Option<&Token>) -> Result<CacheName, ApiError> {
+pub(super) fn parse_cache(name: &str, token: Option<&Token>) -> Result<CacheName, ApiError> {
     name.parse().map_err(|_| match token {
         Some(_) => ApiError::no_cache(name),
         None => AuthError::Missing.into(),
     })
+}
+
+/// A cache to configure: named by the token, or any for an administrator.
+pub(super) async fn may_configure(app: &App, caller: &Caller, name: &str) -> Result<MayManage, ApiError> {
+    may_manage(app, caller, name, Permission::Configure).await
+}
+
+/// A cache to delete paths from: named by the token.
+pub(super) async fn may_delete(app: &App, caller: &Caller, name: &str) -> Result<MayManage, ApiError> {
+    may_manage(app, caller, name, Permission::Delete).await
+}
+
+async fn may_manage(app: &App, caller: &Caller, name: &str, permission: Permission) -> Result<MayManage, ApiError> {
+    let name = parse_cache(name, caller.token.as_ref())?;
+    let target = app.directory.lookup(&name).await?;
+    Ok(auth::authorize_manage(&name, target, caller.token.as_ref(), permission)?)
+}
+
+/// A cache whose settings the caller may see: to read, to push, to manage. Gives its name.
+pub(super) async fn may_see_settings(app: &App, caller: &Caller, name: &str) -> Result<CacheName, ApiError> {
+    let token = caller.token.as_ref();
+    let name = parse_cache(name, token)?;
+    let target = app.directory.lookup(&name).await?;
+    match auth::authorize_pull(&name, target.clone(), token) {
+        Ok(_) => Ok(name),
+        Err(refusal) => {
+            let any = [Permission::Push, Permission::Configure, Permission::Delete];
+            let managed =
+                any.map(|permission| auth::authorize_manage(&name, target.clone(), token, permission).is_ok());
+            if managed.contains(&true) { Ok(name) } else { Err(refusal.into()) }
+        }
+    }
+}
+
+/// A name for a cache to create.
+pub(super) fn may_create(caller: &Caller, name: &CacheName) -> Result<MayCreate, ApiError> {
+    Ok(auth::authorize_create(name, caller.token.as_ref())?)
+}
+
+/// The administration of the server.
+pub(super) fn may_admin(caller: &Caller) -> Result<MayAdmin, ApiError> {
+    Ok(auth::authorize_admin(caller.token.as_ref())?)
 }

@@ -12,10 +12,11 @@ use snowbank_core::frame::FrameError;
 use snowbank_core::wire::{ErrorBody, code};
 
 use super::body::BodyError;
+use crate::admin::AdminError;
 use crate::auth::AuthError;
 use crate::db::DbError;
 use crate::directory::DirectoryError;
-use crate::ingest::ReceiveError;
+use crate::ingest::{CopyError, ReceiveError};
 use crate::pack::{PackWriteError, ReadError};
 use crate::serving::ServeError;
 use crate::storage::StorageError;
@@ -136,7 +137,9 @@ impl From<AuthError> for ApiError {
         let message = error.to_string();
         match error {
             AuthError::Database(error) => error.into(),
-            AuthError::Forbidden { .. } => Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message),
+            AuthError::Forbidden { .. } | AuthError::NotAdmin => {
+                Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
+            }
             AuthError::NotHere { .. } => Self::not_found(message),
             AuthError::Secret(_) | AuthError::Sign(_) => Self::internal().log("tokens cannot be verified", &error),
             _ => Self::unauthenticated(message),
@@ -214,6 +217,40 @@ impl From<ReceiveError<BodyError>> for ApiError {
             ReceiveError::Store(error) => Self::internal().log("a pack could not be written", &error),
             ReceiveError::Random(error) => Self::internal().log("a bundle was not verified", &error),
             ReceiveError::Stopped(error) => Self::internal().log("a bundle was not verified", &error),
+        }
+    }
+}
+
+impl From<AdminError> for ApiError {
+    fn from(error: AdminError) -> Self {
+        let message = error.to_string();
+        match error {
+            AdminError::NameTaken(_) | AdminError::NameDestroyed(_) | AdminError::Referred(_) | AdminError::Raced => {
+                Self::new(StatusCode::CONFLICT, code::CONFLICT, message)
+            }
+            AdminError::NoCache(_) | AdminError::NotDestroyed(_) | AdminError::NoToken(_) | AdminError::NoPath(_) => {
+                Self::not_found(message)
+            }
+            AdminError::BadSetting(_) | AdminError::BadToken(_) => Self::bad_request(message),
+            AdminError::Database(error) => error.into(),
+            AdminError::Auth(error) => error.into(),
+            AdminError::NoTokenKey | AdminError::OtherServerKey | AdminError::Secret(_) | AdminError::Key(_) => {
+                Self::internal().log("what an operator asked for failed", &error)
+            }
+        }
+    }
+}
+
+impl From<CopyError> for ApiError {
+    fn from(error: CopyError) -> Self {
+        let message = error.to_string();
+        match error {
+            CopyError::NoPath { .. } => Self::not_found(message),
+            CopyError::StoreDir { .. } => Self::new(StatusCode::BAD_REQUEST, code::STORE_DIR_MISMATCH, message),
+            CopyError::Different { .. } | CopyError::Gone => Self::new(StatusCode::CONFLICT, code::CONFLICT, message),
+            CopyError::TooMany => Self::limit(message),
+            CopyError::Database(error) => error.into(),
+            CopyError::Verify(_) => Self::internal().log("a NAR could not be brought to another domain", &error),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! through the router, which costs several times as much per request.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -18,6 +19,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::error::ApiError;
 use super::metrics::{Timer, count};
+use super::origin::Peer;
 use super::request_id::RequestId;
 use super::{nix, routes};
 use crate::app::App;
@@ -27,11 +29,17 @@ use crate::app::App;
 pub(super) struct Front {
     app: Arc<App>,
     router: TowerToHyperService<Router>,
+    peer: Option<Peer>,
 }
 
 impl Front {
     pub(super) fn new(app: Arc<App>) -> Self {
-        Self { router: TowerToHyperService::new(routes(Arc::clone(&app))), app }
+        Self { router: TowerToHyperService::new(routes(Arc::clone(&app))), app, peer: None }
+    }
+
+    /// The same for a connection from this address.
+    pub(super) fn of(&self, peer: SocketAddr) -> Self {
+        Self { peer: Some(Peer(peer.ip())), ..self.clone() }
     }
 }
 
@@ -40,7 +48,7 @@ impl Service<Request<Incoming>> for Front {
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let is_plain = request.method() == Method::GET && request.body().is_end_stream();
         let read = is_plain.then(|| Read::parse(request.uri().path())).flatten();
         let app = || State(Arc::clone(&self.app));
@@ -56,7 +64,12 @@ impl Service<Request<Incoming>> for Front {
                 let nar = nix::nar::nar(app(), Path((cache, file)), Method::GET, headers);
                 Box::pin(answer("/{cache}/nar/{file}", uri, nar))
             }
-            None => Box::pin(self.router.call(request)),
+            None => {
+                if let Some(peer) = self.peer {
+                    request.extensions_mut().insert(peer);
+                }
+                Box::pin(self.router.call(request))
+            }
         }
     }
 }

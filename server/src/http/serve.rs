@@ -36,10 +36,10 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationT
             () = shutdown.cancelled() => break,
             place = Arc::clone(&places).acquire_owned() => place.context("the connection limit is gone")?,
         };
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -48,7 +48,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationT
             },
         };
         while connections.try_join_next().is_some() {}
-        let connection = connection(&front, stream);
+        let connection = connection(front.of(peer), stream);
         let watched = graceful.watch(connection);
         connections.spawn(async move {
             if let Err(error) = watched.await {
@@ -69,7 +69,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationT
 
 type Connection = auto::Connection<'static, TokioIo<TcpStream>, Front, TokioExecutor>;
 
-fn connection(front: &Front, stream: TcpStream) -> Connection {
+fn connection(front: Front, stream: TcpStream) -> Connection {
     if let Err(error) = stream.set_nodelay(true) {
         // Answers are only later for it.
         tracing::debug!(%error, "TCP_NODELAY was refused");
@@ -77,5 +77,5 @@ fn connection(front: &Front, stream: TcpStream) -> Connection {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT));
-    builder.serve_connection(TokioIo::new(stream), front.clone()).into_owned()
+    builder.serve_connection(TokioIo::new(stream), front).into_owned()
 }

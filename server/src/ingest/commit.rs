@@ -306,7 +306,7 @@ impl Ready {
     }
 }
 
-fn nar_row(domain: DomainId, id: NarId, nar: &VerifiedNar, cut: Option<u32>, now: i64) -> NewNar<'_> {
+pub(super) fn nar_row(domain: DomainId, id: NarId, nar: &VerifiedNar, cut: Option<u32>, now: i64) -> NewNar<'_> {
     NewNar {
         id,
         domain,

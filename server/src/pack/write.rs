@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::blocks::Blocks;
 use super::{ChunkIds, pack_object_key};
 use crate::db::caches::{CacheId, DomainId};
-use crate::db::chunks::NewChunk;
+use crate::db::chunks::{ChunkLocation, NewChunk};
 use crate::db::counters::Counter;
 use crate::db::packs::{NewPack, PackId};
 use crate::db::{self, Db, DbError};
@@ -156,6 +156,36 @@ impl Packs {
             self.recent.run_pending_tasks();
         }
         Ok(())
+    }
+}
+
+impl Packs {
+    /// Gives `domain` chunk rows of its own on records that are stored for another one. `places` are sorted by name; names
+    /// that the domain has meanwhile keep the row that they have. Whether all of the records were still there.
+    ///
+    /// # Errors
+    /// As any write.
+    pub async fn share(&self, domain: DomainId, places: &[ChunkLocation]) -> Result<bool, DbError> {
+        if places.is_empty() {
+            return Ok(true);
+        }
+        let first = self.ids.take(&self.db, count(places.len())).await?.start;
+        let mut tx = self.db.commit_tx().await?;
+        let there: Vec<(u64, ChunkName)> = places.iter().map(|chunk| (chunk.id, chunk.name)).collect();
+        if !db::chunks::exists(tx.exec(), &there).await?.is_empty() {
+            return Ok(false);
+        }
+        let row = |(id, chunk): (u64, &ChunkLocation)| NewChunk {
+            id,
+            name: chunk.name,
+            pack: chunk.pack,
+            offset: chunk.offset,
+            len: chunk.len,
+        };
+        let rows: Vec<NewChunk> = (first..).zip(places).map(row).collect();
+        db::chunks::add(tx.exec(), domain, &rows).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 }
 

@@ -73,7 +73,7 @@ impl CacheChecker {
         let unexpected = |what: String| Failure::new(Exit::Server, anyhow::anyhow!("the server says {what}"));
         let keys = if pinned.is_empty() {
             let parse = |key: &String| key.parse().map_err(|error| unexpected(format!("its key is {key:?}: {error}")));
-            info.public_keys.iter().map(parse).collect::<Result<_, _>>()?
+            info.public_keys.iter().chain(&info.retired_keys).map(parse).collect::<Result<_, _>>()?
         } else {
             pinned.to_vec()
         };

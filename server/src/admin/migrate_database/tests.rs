@@ -7,7 +7,7 @@ use snowbank_core::manifest::ContentDigest;
 use snowbank_core::pack::PackKey;
 
 use super::*;
-use crate::admin::{SetUp, first_start};
+use crate::admin::{Admin, first_start};
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::db::caches::{self, CacheId, DomainId};
 use crate::db::chunks::{self, NewChunk};
@@ -26,8 +26,8 @@ fn sqlite(folder: &Path, name: &str) -> DatabaseConfig {
 async fn filled(folder: &Path) -> Db {
     let db = Db::open(&sqlite(folder, "source.db")).await.unwrap();
     let data_dir = DataDir::create(folder).unwrap();
-    let set_up = SetUp { compression_level: 3, host: None };
-    first_start(&db, &Sealer::new(&[1; 32]), &data_dir, &set_up, 1_000).await.unwrap();
+    let admin = Admin { db: db.clone(), sealer: Sealer::new(&[1; 32]), compression_level: 3, host: None };
+    first_start(&admin, &data_dir, 1_000).await.unwrap();
     let mut tx = db.commit_tx().await.unwrap();
     let (domain, key) = (DomainId::SHARED, PackKey::from_bytes([1; 16]));
     let pack = NewPack { id: PackId(1), domain, cache: CacheId(1), key, bytes: 9, chunk_count: 3, created: 1 };

@@ -50,7 +50,16 @@ pub(super) async fn keys_and_revocations_are_kept(fresh: Fresh) {
     for name in ["z-1", "a-2"] {
         db::keys::add_signing_key(tx.exec(), cache.id, &key(name), 1_000).await.unwrap();
     }
-    assert_eq!(db::keys::active_signing_keys(tx.exec(), cache.id).await.unwrap(), [key("z-1"), key("a-2")]);
+    let names = |rows: &[db::keys::SigningKeyRow], now| -> Vec<String> {
+        rows.iter().filter(|row| row.signs(now)).map(|row| row.key.name.clone()).collect()
+    };
+    let rows = db::keys::signing_keys(tx.exec(), cache.id).await.unwrap();
+    assert_eq!((rows[0].key.clone(), rows[0].created, rows[0].retired), (key("z-1"), 1_000, None));
+    assert_eq!(names(&rows, 5_000), ["z-1", "a-2"]);
+    db::keys::retire_signing_keys(tx.exec(), cache.id, 2_000).await.unwrap();
+    db::keys::retire_signing_keys(tx.exec(), cache.id, 3_000).await.unwrap();
+    let rows = db::keys::signing_keys(tx.exec(), cache.id).await.unwrap();
+    assert_eq!((names(&rows, 1_999).len(), names(&rows, 2_000).len()), (2, 0));
 
     let token_key = |kid: &str, created| SealedTokenKey {
         kid: kid.to_owned(),
@@ -63,12 +72,17 @@ pub(super) async fn keys_and_revocations_are_kept(fresh: Fresh) {
     }
     assert_eq!(db::keys::token_keys(tx.exec()).await.unwrap(), [token_key("new", 2), token_key("old", 1)]);
 
-    assert!(!db::keys::is_revoked(tx.exec(), "t1").await.unwrap());
-    for _ in 0..2 {
-        db::keys::revoke(tx.exec(), "t1", 5).await.unwrap();
+    for from in [7, 5, 6] {
+        db::revocations::add_token(tx.exec(), "t1", from).await.unwrap();
     }
-    assert!(db::keys::is_revoked(tx.exec(), "t1").await.unwrap());
-    assert_eq!(db::keys::revoked(tx.exec()).await.unwrap().len(), 1);
+    for until in [3, 9, 4] {
+        db::revocations::add_subject(tx.exec(), "ci", until, 10).await.unwrap();
+    }
+    let (tokens, subjects) = db::revocations::list(tx.exec()).await.unwrap();
+    assert_eq!((tokens.len(), tokens[0].from), (1, 5), "the earliest time holds");
+    assert_eq!((subjects.len(), subjects[0].issued_until), (1, 9), "the latest time holds");
+    assert_eq!(db::revocations::issued_until(tx.exec(), "ci").await.unwrap(), Some(9));
+    assert_eq!(db::revocations::issued_until(tx.exec(), "me").await.unwrap(), None);
 }
 
 pub(super) async fn a_pack_key_is_used_once(fresh: Fresh) {

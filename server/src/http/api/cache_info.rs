@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
 use snowbank_core::bundle::MAX_BUNDLE_ENTRIES;
 use snowbank_core::manifest::MAX_MANIFEST_BYTES;
 use snowbank_core::wire::{CacheInfo, Limits};
 
 use super::super::access::may_see;
+use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::{NAMES_PER_REQUEST, PATHS_PER_QUERY, PATHS_PER_REQUEST};
 use crate::app::App;
@@ -17,11 +17,13 @@ use crate::app::App;
 pub(in crate::http) async fn cache_info(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Result<Json<CacheInfo>, ApiError> {
-    let (target, permissions) = may_see(&app, &headers, &name).await?;
+    let (target, permissions) = may_see(&app, &caller, &name).await?;
     let cache = &target.cache;
     Ok(Json(CacheInfo {
+        url: caller.base_url.map(|base| format!("{base}/{}", cache.name)),
+        retired_keys: target.retired_keys.clone(),
         name: cache.name.to_string(),
         public: cache.public,
         store_dir: cache.store_dir.to_string(),

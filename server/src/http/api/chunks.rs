@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::{Extension, Json};
 use snowbank_core::wire::StoredChunks;
 
 use super::super::access::may_push;
 use super::super::body::{declared_length, limited};
+use super::super::caller::AuditDetail;
 use super::super::error::ApiError;
 use super::body_limits;
 use crate::app::App;
@@ -24,11 +25,13 @@ pub(in crate::http) async fn chunks(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<StoredChunks>, ApiError> {
+) -> Result<(Extension<AuditDetail>, Json<StoredChunks>), ApiError> {
     let push = may_push(&app, &headers, &name).await?;
     let limits = body_limits(&app.config.limits, app.config.limits.bundle_size.bytes());
     let declared = declared_length(&headers, limits)?;
     let _room = app.budgets.body(declared.unwrap_or(limits.bytes) * COPIES).await?;
     let stored = receive_bundle(&app.ingest, &push.target.cache, limited(body, limits), unix_now()).await?;
-    Ok(Json(stored))
+    let StoredChunks { stored: chunks, known, stored_bytes } = stored;
+    let detail = format!("{chunks} chunk(s) of {stored_bytes} bytes stored, {known} there already");
+    Ok((Extension(AuditDetail(detail)), Json(stored)))
 }

@@ -6,10 +6,11 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use snowbank_core::wire::CommitRequest;
+use snowbank_core::wire::{CommitRequest, PathCommit};
 
 use super::super::access::may_push;
 use super::super::body::{collect, declared_length};
+use super::super::caller::AuditDetail;
 use super::super::error::ApiError;
 use super::super::ndjson;
 use super::{JSON_BYTES, PATHS_PER_REQUEST, body_limits};
@@ -39,8 +40,20 @@ pub(in crate::http) async fn paths(
         return Err(ApiError::limit(message));
     }
     let place = app.budgets.commit(&push.subject).await?;
-    Ok(ndjson::response(|lines| async move {
+    let detail = detail(&request);
+    let mut response = ndjson::response(|lines| async move {
         commit(&app.ingest, &push, request, unix_now, &lines).await;
         drop((room, place));
-    }))
+    });
+    response.extensions_mut().insert(detail);
+    Ok(response)
+}
+
+/// What the audit log says of it. What became of each path is in its receipt.
+fn detail(request: &CommitRequest) -> AuditDetail {
+    const NAMED: usize = 3;
+    let name = |path: &PathCommit| path.store_path.rsplit('/').next().unwrap_or_default().chars().take(250).collect();
+    let names: Vec<String> = request.paths.iter().take(NAMED).map(name).collect();
+    let more = if request.paths.len() > NAMED { " …" } else { "" };
+    AuditDetail(format!("{} path(s): {}{more}", request.paths.len(), names.join(" ")))
 }

@@ -23,6 +23,7 @@ pub(in crate::http) async fn whoami(State(app): State<Arc<App>>, headers: Header
     Ok(Json(WhoAmI {
         subject: token.sub,
         token_id: token.jti,
+        issued: Some(token.iat),
         expires: Some(token.exp),
         admin: token.grants.admin,
         caches,

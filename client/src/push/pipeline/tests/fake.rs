@@ -161,6 +161,8 @@ async fn cache_info(State(shared): State<Handle>) -> axum::Json<CacheInfo> {
             manifest_bytes: 16 << 20,
         },
         permissions: vec!["push".to_owned()],
+        retired_keys: Vec::new(),
+        url: None,
         server_version: "0".to_owned(),
     })
 }

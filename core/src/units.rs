@@ -1,4 +1,4 @@
-//! Sizes (`"128MiB"`) and times (`"30s"`) as they are written in a config file.
+//! Sizes (`"128MiB"`) and times (`"30s"`) as people write them, in config files, flags and messages.
 //!
 //! A unit is always written out: a bare number would leave it to the reader to guess.
 
@@ -8,13 +8,24 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A number of bytes, written `"64KiB"`, `"128MiB"`, `"1GiB"` or `"512B"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(u64);
 
-const SIZE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+/// By size: the first that divides a number of bytes is the one that it is shown in.
+const SIZE_UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("TB", 1_000_000_000_000),
+    ("GiB", 1 << 30),
+    ("GB", 1_000_000_000),
+    ("MiB", 1 << 20),
+    ("MB", 1_000_000),
+    ("KiB", 1 << 10),
+    ("kB", 1_000),
+    ("B", 1),
+];
 
 impl Size {
     /// A size of so many bytes.
@@ -65,12 +76,19 @@ impl FromStr for Size {
 }
 
 impl Written for Size {
-    const EXPECTED: &'static str = "a size: write a whole number and one of B, KiB, MiB, GiB, TiB, such as \"128MiB\"";
+    const EXPECTED: &'static str =
+        "a size: write a whole number and one of B, KiB, MiB, GiB, TiB, kB, MB, GB, TB, such as \"128MiB\"";
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(WrittenVisitor(PhantomData))
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -129,6 +147,12 @@ impl<'de> Deserialize<'de> for Seconds {
     }
 }
 
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, unit) = TIME_UNITS
@@ -166,4 +190,99 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, unit) = text.split_at(digits);
     let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// A value that may be switched off: `"never"`, or what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit<T> {
+    /// What the server's configuration says.
+    Default,
+    /// No limit.
+    None,
+    /// This one.
+    Some(T),
+}
+
+impl<T: FromStr> FromStr for Limit<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        match text {
+            "default" => Ok(Self::Default),
+            "none" | "never" => Ok(Self::None),
+            text => text.parse().map(Self::Some),
+        }
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Limit<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::None => f.write_str("none"),
+            Self::Some(value) => value.fmt(f),
+        }
+    }
+}
+
+impl<T: fmt::Display> Serialize for Limit<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Limit<T>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A moment, in Unix seconds, as `2026-01-31 12:00:00 UTC`.
+#[must_use]
+pub fn date(unix_seconds: i64) -> String {
+    let (days, seconds) = (unix_seconds.div_euclid(86_400), unix_seconds.rem_euclid(86_400));
+    // Days since 0000-03-01, in eras of 400 years; H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_written_as_words_or_values() {
+        assert_eq!("90d".parse(), Ok(Limit::Some(Seconds::new(90 * 86_400))));
+        assert_eq!("never".parse::<Limit<Seconds>>(), Ok(Limit::None));
+        assert_eq!("default".parse::<Limit<Size>>(), Ok(Limit::Default));
+        assert_eq!("200GB".parse(), Ok(Limit::Some(Size::from_bytes(200_000_000_000))));
+        assert_eq!("200GB".parse::<Size>().unwrap().to_string(), "200GB");
+        assert_eq!("2048KiB".parse::<Size>().unwrap().to_string(), "2MiB");
+        assert!("200".parse::<Limit<Size>>().is_err());
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_798_761_599, "2026-12-31 23:59:59 UTC"),
+            (-1, "1969-12-31 23:59:59 UTC"),
+        ] {
+            assert_eq!(date(seconds), text);
+        }
+    }
 }

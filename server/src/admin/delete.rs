@@ -1,0 +1,193 @@
+//! Deleting paths, by a plan that keeps every visible path's closure visible.
+//!
+//! The plan is made without a lock, by reading what paths refer to page by page; memory holds the paths that go and their
+//! neighbours, never the cache. Then one exclusive transaction looks at the paths that became visible since the plan was
+//! begun. If one of them refers to what would go, the plan is made anew; if not, the rows are removed. A commit of a push
+//! and this transaction exclude each other (C1), and a commit looks for its references within its own transaction: one
+//! that comes before is seen here, one that comes after finds its reference gone and is refused.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use snowbank_core::store_path::StorePathHash;
+use snowbank_core::wire::admin::{DeletePaths, DeletedPaths};
+
+use super::paths::hash_part;
+use super::{Actor, Admin, AdminError};
+use crate::db::caches::Cache;
+use crate::db::paths::PathId;
+use crate::db::{self, Db, Exec};
+
+/// Rows read at a time.
+const PAGE: u32 = 2_000;
+/// How often a plan is made anew.
+const MOST_PLANS: u32 = 5;
+/// Names in one request.
+const MOST_NAMED: usize = 10_000;
+
+/// What goes, and up to which path the cache was looked at for it.
+struct Plan {
+    going: BTreeSet<StorePathHash>,
+    seen: PathId,
+}
+
+/// Deletes paths, or says which would go.
+///
+/// # Errors
+/// [`AdminError::NoPath`] for one that the cache does not have, [`AdminError::Referred`] when others that stay need one;
+/// nothing is deleted then.
+pub async fn delete_paths(
+    admin: &Admin,
+    actor: &Actor,
+    cache: &Cache,
+    request: &DeletePaths,
+    now: i64,
+) -> Result<DeletedPaths, AdminError> {
+    if request.paths.is_empty() || request.paths.len() > MOST_NAMED {
+        return Err(AdminError::BadSetting(format!("name 1 to {MOST_NAMED} paths to delete")));
+    }
+    let named = request.paths.iter().map(|path| hash_part(&cache.store_dir, path)).collect::<Result<Vec<_>, _>>()?;
+    let mut conn = admin.db.reader().await?;
+    let there = db::paths::lookup_many(conn.exec(), cache.id, &named).await?;
+    drop(conn);
+    if let Some((_, path)) = named.iter().zip(&request.paths).find(|(hash, _)| !there.contains_key(*hash)) {
+        return Err(AdminError::NoPath(path.clone()));
+    }
+    for _ in 0..MOST_PLANS {
+        let plan = plan(&admin.db, cache, &named, request).await?;
+        let answer = describe(&admin.db, cache, &plan, request.dry_run).await?;
+        if request.dry_run || execute(admin, actor, cache, &plan, &answer, now).await? {
+            return Ok(answer);
+        }
+    }
+    Err(AdminError::Raced)
+}
+
+async fn plan(db: &Db, cache: &Cache, named: &[StorePathHash], request: &DeletePaths) -> Result<Plan, AdminError> {
+    let mut going: BTreeSet<StorePathHash> = named.iter().copied().collect();
+    let mut seen = PathId(0);
+    // Referrers come after what they refer to, unless that was upstream's when they came: one pass finds nearly all of
+    // them, and another one finds none, which ends this.
+    let mut referring = Vec::new();
+    loop {
+        let before = going.len();
+        referring.clear();
+        seen = for_each_edge(db.reader().await?.exec(), cache, PathId(0), |hash, references| {
+            if !going.contains(&hash) && references.iter().any(|reference| going.contains(reference)) {
+                if request.referrers {
+                    going.insert(hash);
+                } else {
+                    referring.push(hash);
+                }
+            }
+        })
+        .await?
+        .max(seen);
+        if going.len() == before {
+            break;
+        }
+    }
+    if !referring.is_empty() {
+        let found = db::paths::lookup_many(db.reader().await?.exec(), cache.id, &referring).await?;
+        return Err(AdminError::Referred(found.into_values().map(|path| path.store_path.base_name()).collect()));
+    }
+    if request.closure {
+        let added = unneeded(db, cache, &going).await?;
+        going.extend(added);
+    }
+    Ok(Plan { going, seen })
+}
+
+/// What `going` refers to, however indirectly, and nothing that stays does.
+async fn unneeded(
+    db: &Db,
+    cache: &Cache,
+    going: &BTreeSet<StorePathHash>,
+) -> Result<HashSet<StorePathHash>, AdminError> {
+    let mut references: HashMap<StorePathHash, Vec<StorePathHash>> = HashMap::new();
+    let mut next: Vec<StorePathHash> = going.iter().copied().collect();
+    while !next.is_empty() {
+        let found = db::paths::records(db.reader().await?.exec(), cache.id, &next).await?;
+        next.clear();
+        for (hash, path) in found {
+            references.insert(hash, path.references.iter().map(snowbank_core::store_path::StorePath::hash).collect());
+        }
+        let known: HashSet<StorePathHash> = references.values().flatten().copied().collect();
+        next.extend(known.into_iter().filter(|hash| !references.contains_key(hash)));
+        // What the cache does not have is not asked for again.
+        let absent: Vec<StorePathHash> = {
+            let there = db::paths::lookup_many(db.reader().await?.exec(), cache.id, &next).await?;
+            next.iter().filter(|hash| !there.contains_key(*hash)).copied().collect()
+        };
+        for hash in absent {
+            references.insert(hash, Vec::new());
+        }
+        next.retain(|hash| !references.contains_key(hash));
+    }
+    let mut needed: Vec<StorePathHash> = Vec::new();
+    for_each_edge(db.reader().await?.exec(), cache, PathId(0), |hash, referred| {
+        if !references.contains_key(&hash) {
+            needed.extend(referred.iter().filter(|reference| references.contains_key(reference)));
+        }
+    })
+    .await?;
+    let mut kept: HashSet<StorePathHash> = HashSet::new();
+    while let Some(hash) = needed.pop() {
+        if kept.insert(hash) {
+            needed.extend(references.get(&hash).into_iter().flatten());
+        }
+    }
+    Ok(references.into_keys().filter(|hash| !kept.contains(hash) && !going.contains(hash)).collect())
+}
+
+/// Calls `edge` for every path of the cache with an id above `after`; gives the highest id.
+async fn for_each_edge(
+    mut exec: Exec<'_>,
+    cache: &Cache,
+    mut after: PathId,
+    mut edge: impl FnMut(StorePathHash, &[StorePathHash]),
+) -> Result<PathId, AdminError> {
+    loop {
+        let page = db::paths::edges(exec.again(), cache.id, after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(after) };
+        after = last.id;
+        for path in &page {
+            edge(path.hash, &path.references);
+        }
+    }
+}
+
+async fn describe(db: &Db, cache: &Cache, plan: &Plan, dry_run: bool) -> Result<DeletedPaths, AdminError> {
+    let going: Vec<StorePathHash> = plan.going.iter().copied().collect();
+    let found = db::paths::lookup_many(db.reader().await?.exec(), cache.id, &going).await?;
+    let nar_bytes = found.values().map(|path| path.nar_size).sum();
+    let mut deleted: Vec<String> = found.into_values().map(|path| path.store_path.base_name()).collect();
+    deleted.sort_unstable();
+    Ok(DeletedPaths { deleted, nar_bytes, dry_run })
+}
+
+/// Removes the rows, unless a path that came meanwhile refers to one of them.
+async fn execute(
+    admin: &Admin,
+    actor: &Actor,
+    cache: &Cache,
+    plan: &Plan,
+    answer: &DeletedPaths,
+    now: i64,
+) -> Result<bool, AdminError> {
+    let mut tx = admin.db.exclusive_tx().await?;
+    let mut raced = false;
+    for_each_edge(tx.exec(), cache, plan.seen, |_, references| {
+        raced |= references.iter().any(|reference| plan.going.contains(reference));
+    })
+    .await?;
+    if raced {
+        return Ok(false);
+    }
+    let going: Vec<StorePathHash> = plan.going.iter().copied().collect();
+    db::paths::remove(tx.exec(), cache.id, &going).await?;
+    let named = answer.deleted.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(" ");
+    let detail = format!("{} path(s): {named}", answer.deleted.len());
+    actor.record(&mut tx, "path.delete", cache.name.as_str(), detail, now).await?;
+    tx.commit().await?;
+    Ok(true)
+}

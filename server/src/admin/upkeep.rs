@@ -1,0 +1,113 @@
+//! What a server does for operators of its own accord: it writes down what waits for the audit log and when tokens were
+//! used last, forgets old entries, and takes away what is left of caches that were destroyed a week ago.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::actor::AuditQueue;
+use super::caches::RESTORABLE_SECONDS;
+use crate::auth::TokenUses;
+use crate::clock::unix_now;
+use crate::config::Seconds;
+use crate::db::{self, Db, DbError};
+
+/// How long an entry of the audit log waits at most.
+const PERIOD: Duration = Duration::from_secs(1);
+/// How old `last_used` may be.
+const USES_EVERY: Duration = Duration::from_secs(30);
+const CLEAN_EVERY: Duration = Duration::from_hours(1);
+/// Rows that are removed in one transaction.
+const BATCH: u32 = 500;
+
+/// Works until `stop`, and writes what waits then.
+pub async fn run(db: Db, audit: AuditQueue, uses: TokenUses, keep: Seconds, stop: CancellationToken) {
+    let (mut wrote_uses, mut cleaned) = (Instant::now(), None::<Instant>);
+    let mut is_last = false;
+    while !is_last {
+        is_last = stop.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_none();
+        log("the audit log was not written", audit.write(&db).await);
+        if is_last || wrote_uses.elapsed() >= USES_EVERY {
+            wrote_uses = Instant::now();
+            log("when tokens were used was not written", write_uses(&db, &uses).await);
+        }
+        if !is_last && cleaned.is_none_or(|at| at.elapsed() >= CLEAN_EVERY) {
+            cleaned = Some(Instant::now());
+            let cleaning = stop.run_until_cancelled(clean(&db, keep, unix_now())).await;
+            log("what is old was not removed", cleaning.unwrap_or(Ok(())));
+        }
+    }
+}
+
+fn log(what: &str, result: Result<(), DbError>) {
+    if let Err(error) = result {
+        // The next turn tries again.
+        tracing::warn!(%error, "{what}");
+    }
+}
+
+async fn write_uses(db: &Db, uses: &TokenUses) -> Result<(), DbError> {
+    let uses = uses.take();
+    if uses.is_empty() {
+        return Ok(());
+    }
+    let mut tx = db.upkeep_tx().await?;
+    db::tokens::used(tx.exec(), &uses).await?;
+    tx.commit().await
+}
+
+async fn clean(db: &Db, keep: Seconds, now: i64) -> Result<(), DbError> {
+    let keep = i64::try_from(keep.get()).unwrap_or(i64::MAX);
+    let mut tx = db.upkeep_tx().await?;
+    db::audit::remove_before(tx.exec(), now.saturating_sub(keep)).await?;
+    tx.commit().await?;
+    let caches = db::caches::list(db.reader().await?.exec()).await?;
+    let over = |at: i64| at.saturating_add(RESTORABLE_SECONDS) <= now;
+    for cache in caches.into_iter().filter(|cache| cache.destroyed.is_some_and(over)) {
+        // Path rows first, a few at a time, so that nobody waits long; the row that names the cache last.
+        loop {
+            let mut tx = db.exclusive_tx().await?;
+            let is_empty = db::caches::remove_some_paths(tx.exec(), cache.id, BATCH).await? == 0;
+            if is_empty {
+                db::caches::remove(tx.exec(), cache.id).await?;
+            }
+            tx.commit().await?;
+            if is_empty {
+                tracing::info!(cache = %cache.name, "a cache that was destroyed a week ago is gone");
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::{Actor, Admin, create_cache, destroy_cache, restore_cache};
+    use crate::config::{DatabaseConfig, DatabaseUrl};
+    use crate::secrets::Sealer;
+    use snowbank_core::wire::admin::{CacheSettings, CreateCache};
+
+    #[tokio::test]
+    async fn a_destroyed_cache_can_be_restored_for_a_week_and_is_gone_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
+        let db = Db::open(&config).await.unwrap();
+        let admin = Admin { db: db.clone(), sealer: Sealer::new(&[1; 32]), compression_level: 3, host: None };
+        let settings = CacheSettings::default();
+        let request =
+            CreateCache { name: "old".to_owned(), isolated: false, store_dir: None, signing_key: None, settings };
+        let (actor, name) = (Actor::host(), "old".parse().unwrap());
+        create_cache(&admin, &actor, &request, 0).await.unwrap();
+        destroy_cache(&admin, &actor, &name, 100).await.unwrap();
+        let week = 100 + RESTORABLE_SECONDS;
+        clean(&db, Seconds::new(3_600), week - 1).await.unwrap();
+        restore_cache(&admin, &actor, &name, week - 1).await.unwrap();
+        destroy_cache(&admin, &actor, &name, 100).await.unwrap();
+        restore_cache(&admin, &actor, &name, week).await.unwrap_err();
+        create_cache(&admin, &actor, &request, week).await.unwrap_err();
+        clean(&db, Seconds::new(3_600), week).await.unwrap();
+        create_cache(&admin, &actor, &request, week).await.unwrap();
+    }
+}

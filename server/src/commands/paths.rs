@@ -1,0 +1,77 @@
+//! `snowbankd path …`, `snowbankd delete` and `snowbankd audit`.
+
+use std::process::ExitCode;
+
+use snowbank_core::cache_name::CacheName;
+use snowbank_core::wire::admin::{DeletePaths, PathPage, PathQueryText};
+
+use super::cli::{AuditArgs, DeleteArgs, PathCommand};
+use super::{Beside, confirm, print};
+use crate::admin::{self, Actor, AdminError};
+use crate::clock::unix_now;
+use crate::config::Overrides;
+use crate::db;
+use crate::db::caches::Cache;
+
+/// `snowbankd path …`
+pub(super) async fn run(overrides: &Overrides, command: PathCommand) -> anyhow::Result<ExitCode> {
+    let beside = Beside::open(overrides).await?;
+    match command {
+        PathCommand::List { name, pattern, output } => {
+            let cache = cache(&beside, &name).await?;
+            let mut all = PathPage::default();
+            let mut query = PathQueryText { pattern, after: None };
+            loop {
+                let page = admin::list_paths(&beside.db, &cache, &query).await?;
+                all.paths.extend(page.paths);
+                query.after = page.next;
+                if page.next.is_none() {
+                    break;
+                }
+            }
+            print(output.json, &all)?;
+        }
+        PathCommand::Info { name, path, output } => {
+            let cache = cache(&beside, &name).await?;
+            print(output.json, &admin::show_path(&beside.db, &cache, &path).await?)?;
+        }
+    }
+    beside.db.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `snowbankd delete`
+pub(super) async fn delete(overrides: &Overrides, args: DeleteArgs) -> anyhow::Result<ExitCode> {
+    let beside = Beside::open(overrides).await?;
+    let (admin, actor, now) = (beside.admin(), Actor::host(), unix_now());
+    let cache = cache(&beside, &args.name).await?;
+    let mut request = DeletePaths {
+        paths: args.paths,
+        closure: args.closure_of,
+        referrers: args.referrers,
+        dry_run: args.dry_run || !args.yes,
+    };
+    let mut answer = admin::delete_paths(&admin, &actor, &cache, &request, now).await?;
+    if !args.dry_run && !args.yes {
+        eprintln!("{answer}");
+        confirm("Nobody can fetch these paths any more then.", cache.name.as_str())?;
+        request.dry_run = false;
+        answer = admin::delete_paths(&admin, &actor, &cache, &request, now).await?;
+    }
+    print(args.output.json, &answer)?;
+    beside.db.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `snowbankd audit`
+pub(super) async fn audit(overrides: &Overrides, args: AuditArgs) -> anyhow::Result<ExitCode> {
+    let beside = Beside::open(overrides).await?;
+    print(args.output.json, &admin::list_audit(&beside.db, &args.query).await?)?;
+    beside.db.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn cache(beside: &Beside, name: &CacheName) -> anyhow::Result<Cache> {
+    let found = db::caches::lookup(beside.db.reader().await?.exec(), name).await?;
+    Ok(found.ok_or_else(|| AdminError::NoCache(name.clone()))?)
+}

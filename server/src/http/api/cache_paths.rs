@@ -1,0 +1,78 @@
+//! `/api/v1/caches/{cache}/paths` and beside it: what a cache holds, deleting from it, and copying into it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use snowbank_core::store_path::StorePathHash;
+use snowbank_core::wire::admin::{
+    CopiedPaths, CopyPaths, DeletePaths, DeletedPaths, PathDetails, PathPage, PathQueryText,
+};
+
+use super::super::access::{may_delete, may_pull, may_push};
+use super::super::caller::Caller;
+use super::super::error::ApiError;
+use super::json_body;
+use crate::admin::{self, AdminError};
+use crate::app::App;
+use crate::clock::unix_now;
+use crate::ingest;
+
+/// Paths in one request to copy.
+const MOST_COPIED: usize = 10_000;
+
+pub(in crate::http) async fn list(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(query): Query<PathQueryText>,
+    headers: HeaderMap,
+) -> Result<Json<PathPage>, ApiError> {
+    let pull = may_pull(&app, &headers, &name).await?;
+    Ok(Json(admin::list_paths(&app.db, &pull.target.cache, &query).await?))
+}
+
+pub(in crate::http) async fn show(
+    State(app): State<Arc<App>>,
+    Path((name, path)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Json<PathDetails>, ApiError> {
+    let pull = may_pull(&app, &headers, &name).await?;
+    Ok(Json(admin::show_path(&app.db, &pull.target.cache, &path).await?))
+}
+
+pub(in crate::http) async fn delete(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<DeletedPaths>, ApiError> {
+    let delete = may_delete(&app, &caller, &name).await?;
+    let request: DeletePaths = json_body(&app, &headers, body, "list of paths to delete").await?;
+    let cache = &delete.target.cache;
+    Ok(Json(admin::delete_paths(&app.admin, &caller.actor, cache, &request, unix_now()).await?))
+}
+
+pub(in crate::http) async fn copy(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<CopiedPaths>, ApiError> {
+    let to = may_push(&app, &headers, &name).await?;
+    let request: CopyPaths = json_body(&app, &headers, body, "list of paths to copy").await?;
+    let from = may_pull(&app, &headers, &request.from).await?;
+    if request.paths.is_empty() || request.paths.len() > MOST_COPIED {
+        return Err(ApiError::limit(format!("name 1 to {MOST_COPIED} paths to copy; their closures come along")));
+    }
+    let dir = &from.target.cache.store_dir;
+    let hash = |path: &String| admin::hash_part(dir, path);
+    let roots: Vec<StorePathHash> = request.paths.iter().map(hash).collect::<Result<_, AdminError>>()?;
+    let copied = ingest::copy(&app.ingest, &from, &to, &roots, unix_now()).await?;
+    let detail = format!("from {}: {} path(s), {} there already", request.from, copied.copied.len(), copied.present);
+    app.audit.note(caller.actor.entry("path.copy", &name, detail, "ok", unix_now()));
+    Ok(Json(copied))
+}

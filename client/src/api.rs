@@ -9,8 +9,10 @@ mod answer;
 mod connect;
 mod error;
 mod operator;
+mod probe;
 mod retry;
 mod send;
+mod upstream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,10 +32,14 @@ use snowbank_core::wire::{
 
 use crate::config::{Target, TargetServer};
 
+use connect::Redirects;
+
 pub use connect::Timeouts;
 pub use error::{ApiError, ApiErrorKind};
+pub use probe::Probe;
 pub use retry::Backoff;
 pub(crate) use retry::jittered;
+pub use upstream::UpstreamCache;
 
 const JSON: &str = "application/json";
 const OCTETS: &str = "application/octet-stream";
@@ -72,23 +78,22 @@ impl Api {
         Self::with_timeouts(target, Timeouts::default())
     }
 
-    /// A client for a server as such, for what is about no cache.
-    ///
-    /// # Errors
-    /// As [`Api::new`].
-    pub fn of_server(server: &TargetServer) -> Result<Self, ApiError> {
-        // The cache only fills the place: no address is made of it.
-        Self::new(&server.cache(CacheName::main()))
-    }
-
     /// [`Api::new`], with other limits on waiting.
     ///
     /// # Errors
     /// As [`Api::new`].
     pub fn with_timeouts(target: &Target, timeouts: Timeouts) -> Result<Self, ApiError> {
-        let http = connect::client(target, &timeouts)?;
+        let http = connect::client(&target.server_url, &timeouts, Redirects::Refused)?;
         let shared = Shared { http, target: target.clone(), timeouts, reached: AtomicBool::new(false) };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// A client for the server alone, for what is asked of no cache.
+    ///
+    /// # Errors
+    /// As [`Api::new`].
+    pub fn of_server(server: &TargetServer) -> Result<Self, ApiError> {
+        Self::new(&server.without_cache())
     }
 
     /// The server's address, without a slash at the end.
@@ -226,7 +231,7 @@ impl Api {
     }
 
     fn malformed(&self, url: &str, reason: &dyn std::fmt::Display) -> ApiError {
-        ApiError::protocol(&self.shared.target, url, reason)
+        ApiError::protocol(self.server_url(), url, reason)
     }
 }
 

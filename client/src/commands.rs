@@ -1,10 +1,13 @@
 //! The subcommands: each takes its arguments, calls what does the work, and prints the outcome.
 
+pub mod doctor;
 pub mod login;
 pub mod operator;
+pub mod pages;
 pub mod push;
 pub mod use_cache;
 pub mod verify_receipts;
+pub mod whoami;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
@@ -19,11 +22,15 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Login(args) => login::run(&global, args).await,
         Command::Push(args) => push::run(&global, args).await,
         Command::Use(args) => use_cache::run(&global, args).await,
+        Command::WhoAmI(args) => whoami::run(&global, args).await,
+        Command::Doctor(args) => doctor::run(&global, args).await,
         Command::VerifyReceipts(args) => verify_receipts::run(&global, args).await,
         Command::Cache(command) => operator::cache(&global, command).await,
         Command::Token(command) => operator::token(&global, command).await,
         Command::Path(command) => operator::path(&global, command).await,
         Command::Delete(args) => operator::delete(&global, args).await,
         Command::Audit(args) => operator::audit(&global, args).await,
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
     }
 }

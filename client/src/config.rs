@@ -1,7 +1,7 @@
 //! Which server a cache is on, and the token for it.
 //!
-//! Sources, the stronger first: the command line; `SNOWBANK_URL`, `SNOWBANK_TOKEN`, `SNOWBANK_TOKEN_FILE`; the user's
-//! `client.toml` (or `--config`); `/etc/snowbank/client.toml`. Invariant: a token from the environment goes to the server
+//! Sources, the stronger first: the command line; `SNOWBANK_URL`, `SNOWBANK_TOKEN`, `SNOWBANK_TOKEN_FILE`; `--config`, or
+//! else the user's `client.toml`; `/etc/snowbank/client.toml`. Invariant: a token from the environment goes to the server
 //! of `SNOWBANK_URL`, if that is set, and to no other.
 
 mod atomic;
@@ -19,7 +19,7 @@ pub use edit::{Login, remember};
 pub use env::Environment;
 pub use error::ConfigError;
 pub use file::{ClientConfig, Server, ServerName, normalized_url};
-pub(crate) use paths::config_home;
+pub(crate) use paths::{config_home, system_config};
 pub use secret::Secret;
 pub use target::{Target, TargetServer, resolve_server, resolve_target, split_cache_reference};
 pub(crate) use token::read_token;

@@ -22,12 +22,13 @@ mod pipeline;
 mod plan;
 mod read;
 mod schedule;
+mod upstream;
 
 use std::sync::Arc;
 
 use snowbank_core::store_path::StorePath;
 
-use crate::api::Api;
+use crate::api::{Api, UpstreamCache};
 use crate::progress::Progress;
 use crate::store::Store;
 
@@ -47,8 +48,8 @@ pub struct PushOptions {
     pub dry_run: bool,
 }
 
-/// Pushes `roots` (and, if asked to, all that they refer to) from `store` to the cache of `api`. What came of each path is
-/// in `ledger`, also after an error.
+/// Pushes `roots` (and, if asked to, all that they refer to) from `store` to the cache of `api`, less what one of
+/// `upstreams` has. What came of each path is in `ledger`, also after an error.
 ///
 /// # Errors
 /// [`PushError`], which is about the push as a whole: a server that cannot be reached, a full disk, a receipts file that
@@ -57,6 +58,7 @@ pub async fn push(
     api: &Api,
     store: &Store,
     roots: &[StorePath],
+    upstreams: &[UpstreamCache],
     options: PushOptions,
     ledger: &mut Ledger,
     progress: &Arc<Progress>,
@@ -67,6 +69,7 @@ pub async fn push(
     let target = plan::Target::new(cache, store.store_dir())?;
     let wanted = plan::choose(infos, roots, options, &target, ledger)?;
     let missing = plan::ask(api, wanted, &target, ledger).await?;
+    let missing = upstream::leave_out(upstreams, missing, options.closure, &target, ledger).await?;
     let plan = plan::Plan::new(missing, |path| store.real_path(path));
     if options.dry_run {
         return ledger.would_push(&plan, &target);

@@ -105,7 +105,7 @@ fn cache_info(name: &str, public: bool) -> CacheInfo {
             paths_per_query: 1,
             manifest_bytes: 1,
         },
-        permissions: Vec::new(),
+        permissions: if public { Vec::new() } else { vec!["pull".to_owned()] },
         retired_keys: Vec::new(),
         url: None,
         server_version: "0".to_owned(),
@@ -409,10 +409,10 @@ fn help_says_how_and_lists_the_exit_codes() {
     let help = home.run(&["--help"]);
     assert_exit(&help, 0);
     let help = String::from_utf8(help.stdout).unwrap();
-    for want in ["Exit codes:", "130", "snowbank push main ./result", "SNOWBANK_TOKEN_FILE"] {
+    for want in ["Exit codes:", "130", "snowbank push main ./result", "SNOWBANK_TOKEN_FILE", "SNOWBANK_SYSTEM_CONFIG"] {
         assert!(help.contains(want), "{help}");
     }
-    for command in ["login", "push", "use", "verify-receipts"] {
+    for command in ["login", "push", "use", "whoami", "doctor", "verify-receipts", "completions", "man"] {
         let help = home.run(&[command, "--help"]);
         assert_exit(&help, 0);
         assert!(String::from_utf8(help.stdout).unwrap().contains("Examples:"), "{command}");
@@ -421,4 +421,42 @@ fn help_says_how_and_lists_the_exit_codes() {
     let output = home.run(&[]);
     (&output.stdout[..]).read_to_string(&mut nothing).unwrap();
     assert_exit(&output, 2);
+}
+
+#[test]
+fn completions_and_manual_pages_come_from_the_command_line_itself() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = home.run(&["completions", shell]);
+        assert_exit(&output, 0);
+        let text = String::from_utf8(output.stdout).unwrap();
+        for word in ["verify-receipts", "check-upstream", "doctor"] {
+            assert!(text.contains(word), "{shell}: {word}");
+        }
+    }
+    let output = home.run(&["man"]);
+    assert_exit(&output, 0);
+    assert!(String::from_utf8(output.stdout).unwrap().contains(".TH snowbank 1"));
+    let folder = home.path("share/man1");
+    assert_exit(&home.run(&["man", "--output", folder.to_str().unwrap()]), 0);
+    for page in ["snowbank.1", "snowbank-push.1", "snowbank-doctor.1", "snowbank-use.1"] {
+        assert!(fs::read_to_string(folder.join(page)).is_ok_and(|text| text.contains(".TH")), "{page}");
+    }
+    assert!(!folder.join("snowbank-man.1").exists(), "hidden commands have no page");
+}
+
+#[test]
+fn a_copy_of_nix_conf_from_before_is_kept_with_its_mode() {
+    let server = Server::start();
+    let home = Home::new();
+    home.login("local", &server);
+    let file = home.write(".config/nix/nix.conf", "access-tokens = github.com=x\n");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_exit(&home.run(&["use", "main"]), 0);
+    assert_exit(&home.run(&["use", "secret"]), 0);
+    let copy = home.path(".config/nix/nix.conf.before-snowbank");
+    assert_eq!(fs::read_to_string(&copy).unwrap(), "access-tokens = github.com=x\n");
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_exit(&home.run(&["use", "main", "secret", "--remove"]), 0);
+    assert_eq!(home.read(".config/nix/nix.conf"), "access-tokens = github.com=x\n");
 }

@@ -108,6 +108,25 @@ impl Receipt {
     }
 }
 
+/// How a pusher knows that an upstream cache has a path. In a line, a field of its own: `signed_by` or `found_at`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamReason {
+    /// The upstream key of this name signed it.
+    SignedBy(String),
+    /// The binary cache at this address was asked, and has it with the same NAR hash.
+    FoundAt(String),
+}
+
+impl fmt::Display for UpstreamReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SignedBy(key) => write!(f, "signed by {key}"),
+            Self::FoundAt(url) => write!(f, "{url} has it"),
+        }
+    }
+}
+
 /// One line of a receipts file: what became of one path. Flat JSON objects that begin with `status` and `store_path`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Line", into = "Line")]
@@ -123,14 +142,14 @@ pub enum ReceiptLine {
         /// SHA-256 of the NAR in the cache, where the token may see it.
         cache_nar_hash: Option<NarHash>,
     },
-    /// Not pushed, since an upstream cache signed it.
+    /// Not pushed, since an upstream cache has it.
     SkippedUpstream {
         /// The full store path.
         store_path: String,
         /// SHA-256 of the NAR.
         nar_hash: NarHash,
-        /// The name of the upstream key.
-        signed_by: String,
+        /// How the pusher knows.
+        reason: UpstreamReason,
     },
     /// Not pushed.
     Failed {
@@ -169,7 +188,8 @@ enum Line {
     SkippedUpstream {
         store_path: String,
         nar_hash: NarHash,
-        signed_by: String,
+        #[serde(flatten)]
+        reason: UpstreamReason,
     },
     Failed {
         store_path: String,
@@ -206,8 +226,8 @@ impl From<Line> for ReceiptLine {
             Line::Different { store_path, nar_hash, cache_nar_hash } => {
                 Self::Different { store_path, nar_hash, cache_nar_hash }
             }
-            Line::SkippedUpstream { store_path, nar_hash, signed_by } => {
-                Self::SkippedUpstream { store_path, nar_hash, signed_by }
+            Line::SkippedUpstream { store_path, nar_hash, reason } => {
+                Self::SkippedUpstream { store_path, nar_hash, reason }
             }
             Line::Failed { store_path, reason } => Self::Failed { store_path, reason },
         }
@@ -228,10 +248,29 @@ impl From<ReceiptLine> for Line {
             ReceiptLine::Different { store_path, nar_hash, cache_nar_hash } => {
                 Self::Different { store_path, nar_hash, cache_nar_hash }
             }
-            ReceiptLine::SkippedUpstream { store_path, nar_hash, signed_by } => {
-                Self::SkippedUpstream { store_path, nar_hash, signed_by }
+            ReceiptLine::SkippedUpstream { store_path, nar_hash, reason } => {
+                Self::SkippedUpstream { store_path, nar_hash, reason }
             }
             ReceiptLine::Failed { store_path, reason } => Self::Failed { store_path, reason },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_how_upstream_is_known_to_have_a_path() {
+        for (reason, field) in [
+            (UpstreamReason::SignedBy("k-1".to_owned()), r#""signed_by":"k-1""#),
+            (UpstreamReason::FoundAt("https://u".to_owned()), r#""found_at":"https://u""#),
+        ] {
+            let nar_hash = NarHash::from_bytes([1; 32]);
+            let line = ReceiptLine::SkippedUpstream { store_path: "/nix/store/x".to_owned(), nar_hash, reason };
+            let text = serde_json::to_string(&line).unwrap();
+            assert!(text.starts_with(r#"{"status":"skipped-upstream","store_path""#) && text.contains(field), "{text}");
+            assert_eq!(serde_json::from_str::<ReceiptLine>(&text).unwrap(), line);
         }
     }
 }

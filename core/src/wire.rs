@@ -165,7 +165,7 @@ pub struct PathCommit {
     pub nar_size: u64,
     /// Base names of the store paths that it refers to.
     pub references: Vec<String>,
-    /// Those of `references` that the pusher left out since an upstream cache signed them; all others must be visible in
+    /// Those of `references` that the pusher left out since an upstream cache has them; all others must be visible in
     /// the cache, or come earlier in the same request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstream: Vec<String>,

@@ -7,6 +7,7 @@ mod cache;
 mod check;
 mod cli;
 mod migrate_database;
+mod pages;
 mod paths;
 mod serve;
 mod token;
@@ -56,6 +57,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Audit(args) => paths::audit(&overrides, args).await,
             Command::MigrateDatabase(args) => migrate_database::migrate(&overrides, args).await,
             Command::Check(args) => check::check(&overrides, args).await,
+            Command::Completions { shell } => pages::completions(shell),
+            Command::Man { output } => pages::man(output.as_deref()),
         }
     });
     // A command has ended what it began; after a second signal nobody waits for blocking threads.

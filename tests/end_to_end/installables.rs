@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use snowbank_core::receipt::ReceiptLine;
+use snowbank_core::receipt::{ReceiptLine, UpstreamReason};
 use snowbank_harness::{Client, NixStore, Server, oracle::Oracle, process, trees};
 
 /// A derivation with two outputs.
@@ -114,8 +114,8 @@ fn paths_signed_upstream_are_left_out_unless_asked_for() {
     assert!(!oracle.visible(signed));
     assert_eq!(push.uploaded(), closure.len() - 1);
     let skipped = |line: &ReceiptLine| {
-        matches!(line, ReceiptLine::SkippedUpstream { store_path, signed_by, .. }
-            if store_path == signed && signed_by == "cache.nixos.org-1")
+        matches!(line, ReceiptLine::SkippedUpstream { store_path, reason, .. }
+            if store_path == signed && *reason == UpstreamReason::SignedBy("cache.nixos.org-1".to_owned()))
     };
     assert!(push.lines.iter().any(skipped), "{:?}", push.lines);
 

@@ -4,16 +4,19 @@
 
 mod beside_a_running_server;
 mod body_limit;
+mod check_upstream;
 mod client_killed;
 mod damaged_path;
 mod delete_and_copy;
 mod different_path;
 mod disk_full;
+mod doctor;
 mod first_deposit;
 mod first_start;
 mod installables;
 mod layers;
 mod next_version;
+mod nix_files;
 mod operating_doc;
 mod operators;
 mod permissions;
@@ -46,3 +49,4 @@ mod tiny_paths;
 mod two_clients;
 mod use_cache;
 mod verify_receipts;
+mod whoami;

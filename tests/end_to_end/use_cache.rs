@@ -112,3 +112,101 @@ fn root_uses_the_system_wide_login_through_the_environment() {
     command.env("SNOWBANK_URL", server.url()).env("SNOWBANK_TOKEN_FILE", &file);
     let _ = process::run(command).success();
 }
+
+#[test]
+fn a_second_private_cache_of_a_host_needs_a_token_for_both() {
+    let (server, store) = (Server::start(), NixStore::new());
+    for cache in ["one", "two"] {
+        let _ = server.command(&["cache", "create", cache, "--private"]).success();
+    }
+    let paths = trees::add_tiny(&store, 2, "both");
+    let root = Client::of(&server, &store);
+    let _ = root.push_to("one", &[&paths[0]], &[]).success();
+    let _ = root.push_to("two", &[&paths[1]], &[]).success();
+
+    let other = NixStore::new();
+    let client = Client::at(&server.url(), &server.token("first", &["one"], &[]), &other);
+    let _ = client.run(&["use", "one"]).success();
+    let files = || [read(&client.home().join(".config/nix/netrc")), read(&client.home().join(".config/nix/nix.conf"))];
+    let before = files();
+    let login = |pull: &[&str]| {
+        let token = server.token("next", pull, &[]);
+        let command = client.command(&["login", "test", &server.url()]);
+        let _ = process::Running::start(command, token.as_bytes()).wait().success();
+    };
+    login(&["two"]);
+    let refused = client.run(&["use", "two"]);
+    assert_eq!(refused.code(), Some(10), "{refused}");
+    for want in ["one entry per host", "/one", "--pull two --pull one"] {
+        assert!(refused.stderr.contains(want), "`{want}` in {refused}");
+    }
+    assert_eq!(files(), before, "nothing is written");
+
+    login(&["one", "two"]);
+    let _ = client.run(&["use", "two", "--priority", "30"]).success();
+    let mut command = other.command("nix-store");
+    command.env("XDG_CONFIG_HOME", client.home().join(".config")).env_remove("NIX_USER_CONF_FILES");
+    command.arg("--realise").args(&paths);
+    let _ = process::run(command).success();
+    assert_eq!(other.hashes(&paths), store.hashes(&paths));
+
+    // A token for one of them later does not take the place of the one for both.
+    let netrc = files();
+    login(&["two"]);
+    let _ = client.run(&["use", "two"]).success();
+    assert_eq!(files(), netrc);
+}
+
+#[test]
+fn the_whole_machine_is_configured_and_restored() {
+    let (server, store, other) = (Server::start(), NixStore::new(), NixStore::new());
+    let _ = server.command(&["cache", "create", "team", "--private"]).success();
+    let (public, private) =
+        (trees::add_tiny(&store, 1, "public").remove(0), trees::add_tiny(&store, 1, "private").remove(0));
+    let pusher = Client::of(&server, &store);
+    let _ = pusher.push(&[&public]).success();
+    let _ = pusher.push_to("team", &[&private], &[]).success();
+
+    let client = Client::of(&server, &other);
+    let conf = other.root().with_file_name("conf");
+    let file = conf.join("nix.conf");
+    let before = read(&file);
+    let args = ["use", "main", "test:team", "--system", "--recommended", "--priority", "12"];
+    for _ in 0..2 {
+        let _ = client.run(&args).success();
+        let text = read(&file);
+        assert!(text.starts_with(&before), "{text}");
+        for part in
+            ["/main?priority=12\n", "/team?priority=12\n", "narinfo-cache-negative-ttl = 60\n", "fallback = true\n"]
+        {
+            assert_eq!(text.matches(part).count(), 1, "`{part}` once in:\n{text}");
+        }
+    }
+    assert_eq!(read(&conf.join("nix.conf.before-snowbank")), before);
+    assert_eq!(fs::metadata(conf.join("netrc")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!client.home().join(".config/nix").exists(), "nothing of the user's is written");
+
+    let _ = other.run("nix-store", &["--realise", &public, &private]).success();
+    assert_eq!(other.hashes(&[&public, &private]), store.hashes(&[&public, &private]));
+    let settings = other.run("nix", &["show-config"]).success().stdout;
+    assert!(settings.contains("connect-timeout = 5\n") && settings.contains("fallback = true\n"), "{settings}");
+
+    let _ = client.run(&["use", "main", "team", "--system", "--remove"]).success();
+    assert_eq!((read(&file), read(&conf.join("netrc"))), (before, String::new()));
+}
+
+#[test]
+fn the_settings_are_hinted_at_once() {
+    let (server, store) = (Server::start(), NixStore::new());
+    let client = Client::of(&server, &store);
+    let first = client.run(&["use", "main"]).success();
+    assert!(first.stderr.contains("use main --recommended") && first.stderr.contains("not an hour"), "{first}");
+    let second = client.run(&["use", "main"]).success();
+    assert!(!second.stderr.contains("--recommended"), "{second}");
+    let set = client.run(&["use", "main", "--negative-ttl", "30", "--fallback", "--connect-timeout", "3"]).success();
+    assert!(!set.stderr.contains("--recommended"), "{set}");
+    let text = read(&client.home().join(".config/nix/nix.conf"));
+    assert!(text.contains("connect-timeout = 3\nfallback = true\nnarinfo-cache-negative-ttl = 30\n"), "{text}");
+    assert_eq!(client.run(&["use", "main", "--remove", "--fallback"]).code(), Some(2));
+    assert_eq!(client.run(&["use"]).code(), Some(2));
+}

@@ -46,8 +46,8 @@ impl Answer {
     async fn piece(&mut self) -> Result<Option<bytes::Bytes>, ApiError> {
         match tokio::time::timeout(self.stall, self.response.chunk()).await {
             Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(error)) => Err(ApiError::transport(&self.target, &self.url, &error)),
-            Err(_) => Err(ApiError::stalled(&self.target, &self.url, self.stall)),
+            Ok(Err(error)) => Err(ApiError::transport(&self.target.server_url, &self.url, &error)),
+            Err(_) => Err(ApiError::stalled(&self.target.server_url, &self.url, self.stall)),
         }
     }
 
@@ -57,7 +57,7 @@ impl Answer {
         while let Some(piece) = self.piece().await? {
             if body.len() + piece.len() > limit {
                 let reason = format!("it is longer than {limit} bytes");
-                return Err(ApiError::protocol(&self.target, &self.url, &reason));
+                return Err(ApiError::protocol(&self.target.server_url, &self.url, &reason));
             }
             body.extend_from_slice(&piece);
         }
@@ -104,10 +104,10 @@ impl Lines {
 
     /// The error that an end before the last line is.
     pub(super) fn cut_off(&self) -> ApiError {
-        ApiError::cut_off(&self.answer.target, &self.answer.url)
+        ApiError::cut_off(&self.answer.target.server_url, &self.answer.url)
     }
 
     fn malformed(&self, reason: &dyn std::fmt::Display) -> ApiError {
-        ApiError::protocol(&self.answer.target, &self.answer.url, reason)
+        ApiError::protocol(&self.answer.target.server_url, &self.answer.url, reason)
     }
 }

@@ -9,7 +9,6 @@ use reqwest::Certificate;
 use reqwest::redirect::Policy;
 
 use super::ApiError;
-use crate::config::Target;
 
 /// Files of certificate authorities to trust instead of the system's; the first that is set counts, as with Nix.
 const CERTIFICATE_VARIABLES: [&str; 2] = ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"];
@@ -29,8 +28,17 @@ impl Default for Timeouts {
     }
 }
 
-/// A client that reads the proxy variables, and the certificates that the environment or the system names.
-pub(super) fn client(target: &Target, timeouts: &Timeouts) -> Result<reqwest::Client, ApiError> {
+/// What becomes of an answer that names another address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Redirects {
+    /// It is an error: a token goes to the address that it is for.
+    Refused,
+    /// A few are followed, where no token travels.
+    Followed,
+}
+
+/// A client for `server` that reads the proxy variables, and the certificates that the environment or the system names.
+pub(super) fn client(server: &str, timeouts: &Timeouts, redirects: Redirects) -> Result<reqwest::Client, ApiError> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("snowbank/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timeouts.connect)
@@ -40,9 +48,12 @@ pub(super) fn client(target: &Target, timeouts: &Timeouts) -> Result<reqwest::Cl
         // Bundles in flight get a connection each: over one of HTTP/2 they would share its flow control window, which
         // proxies keep at 64 KiB.
         .http1_only()
-        // A token goes to the address that it is for. A redirect is an error that names the new address.
-        .redirect(Policy::none());
-    let builder = if !target.server_url.starts_with("https:") {
+        .redirect(match redirects {
+            Redirects::Refused => Policy::none(),
+            Redirects::Followed => Policy::limited(5),
+        });
+    // A redirect may lead from http to https, where certificates count.
+    let builder = if !server.starts_with("https:") && redirects == Redirects::Refused {
         // Without TLS nothing is verified; then a machine without certificates is no error, and none are loaded.
         builder.tls_certs_only([])
     } else if let Some(certificates) = certificates_of_environment()? {
@@ -50,7 +61,7 @@ pub(super) fn client(target: &Target, timeouts: &Timeouts) -> Result<reqwest::Cl
     } else {
         builder
     };
-    builder.build().map_err(|error| ApiError::unusable(target, &error))
+    builder.build().map_err(|error| ApiError::unusable(server, &error))
 }
 
 fn certificates_of_environment() -> Result<Option<Vec<Certificate>>, ApiError> {

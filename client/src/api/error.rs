@@ -22,6 +22,9 @@ pub struct ApiError {
     retry_after: Option<Duration>,
 }
 
+/// By which a failure of TLS is known in what the libraries say.
+const TLS_WORDS: [&str; 5] = ["certificate", "tls", "handshake", "fatal alert", "peer is incompatible"];
+
 /// The kinds of failure that someone treats differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -151,8 +154,7 @@ impl ApiError {
     }
 
     /// A connection that was not made, or that broke.
-    pub(super) fn transport(target: &Target, url: &str, error: &reqwest::Error) -> Self {
-        let server = &target.server_url;
+    pub(super) fn transport(server: &str, url: &str, error: &reqwest::Error) -> Self {
         if error.is_builder() {
             let message = format!("{url} cannot be asked ({}); is the address right?", chain(error));
             return Self::new(ApiErrorKind::Setup, message);
@@ -172,7 +174,9 @@ impl ApiError {
             format!(
                 "cannot connect to {server}: connection refused; is snowbankd running there, and is the address right?"
             )
-        } else if lower.contains("certificate") || lower.contains("tls") || lower.contains("handshake") {
+        } else if lower.contains("corrupt message") {
+            format!("cannot connect to {server} securely ({cause}); does it speak plain http:// at this port?")
+        } else if TLS_WORDS.iter().any(|word| lower.contains(word)) {
             format!(
                 "cannot connect to {server} securely ({cause}); for a certificate of your own authority, name the \
                  authority's file in NIX_SSL_CERT_FILE or SSL_CERT_FILE"
@@ -185,30 +189,32 @@ impl ApiError {
         Self::new(ApiErrorKind::Unreachable, message)
     }
 
-    pub(super) fn stalled(target: &Target, url: &str, limit: Duration) -> Self {
-        let message =
-            format!("{} has not moved for {} s (at {url}); try again later", target.server_url, limit.as_secs());
+    pub(super) fn stalled(server: &str, url: &str, limit: Duration) -> Self {
+        let message = format!("{server} has not moved for {} s (at {url}); try again later", limit.as_secs());
         Self::new(ApiErrorKind::Timeout, message)
     }
 
-    pub(super) fn cut_off(target: &Target, url: &str) -> Self {
-        let message = format!("{} ended its answer before it was complete (at {url})", target.server_url);
+    pub(super) fn cut_off(server: &str, url: &str) -> Self {
+        let message = format!("{server} ended its answer before it was complete (at {url})");
         Self::new(ApiErrorKind::Unreachable, message)
     }
 
-    pub(super) fn protocol(target: &Target, url: &str, reason: &dyn fmt::Display) -> Self {
+    pub(super) fn protocol(server: &str, url: &str, reason: &dyn fmt::Display) -> Self {
         let message = format!(
-            "cannot understand the answer of {} (at {url}): {reason}; is it a Snowbank server of this version?",
-            target.server_url
+            "cannot understand the answer of {server} (at {url}): {reason}; is it a Snowbank server of this version?"
         );
         Self::new(ApiErrorKind::Protocol, message)
     }
 
-    pub(super) fn unusable(target: &Target, error: &reqwest::Error) -> Self {
+    /// An answer of a binary cache that need not be a Snowbank server.
+    pub(super) fn upstream(server: &str, url: &str, reason: &dyn fmt::Display) -> Self {
+        Self::new(ApiErrorKind::Protocol, format!("{server} gives no narinfo (at {url}): {reason}"))
+    }
+
+    pub(super) fn unusable(server: &str, error: &reqwest::Error) -> Self {
         let message = format!(
-            "cannot make connections to {} ({}); without certificates in the system, name a file of them in \
+            "cannot make connections to {server} ({}); without certificates in the system, name a file of them in \
              NIX_SSL_CERT_FILE or SSL_CERT_FILE",
-            target.server_url,
             chain(error)
         );
         Self::new(ApiErrorKind::Setup, message)

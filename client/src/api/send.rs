@@ -27,6 +27,7 @@ impl Api {
     /// Sends the request once, and gives the answer's head when it is a success.
     pub(super) async fn attempt(&self, request: &Request) -> Result<Answer, ApiError> {
         let target = &self.shared.target;
+        let server = &target.server_url;
         let clock = Clock::start();
         let mut builder = self.shared.http.request(request.method.clone(), &request.url);
         if let Some(token) = &target.token {
@@ -46,8 +47,8 @@ impl Api {
         }
         let stall = self.shared.timeouts.stall;
         let response = tokio::select! {
-            response = builder.send() => response.map_err(|error| ApiError::transport(target, &request.url, &error))?,
-            () = clock.stopped_for(stall) => return Err(ApiError::stalled(target, &request.url, stall)),
+            response = builder.send() => response.map_err(|error| ApiError::transport(server, &request.url, &error))?,
+            () = clock.stopped_for(stall) => return Err(ApiError::stalled(server, &request.url, stall)),
         };
         self.shared.reached.store(true, Ordering::Relaxed);
         Answer::new(response, target.clone(), request.url.clone(), stall).success().await

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::io::{self, BufRead, IsTerminal, Write as _};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use snowbank_core::cache_name::CacheName;
 use snowbank_core::wire::WhoAmI;
 use zeroize::Zeroizing;
 
 use crate::api::Api;
 use crate::cli::{GlobalArgs, LoginArgs};
 use crate::config::{
-    ClientConfig, Environment, Login, Secret, ServerName, Target, normalized_url, read_token, read_token_file, remember,
+    ClientConfig, Environment, Login, Secret, ServerName, TargetServer, normalized_url, read_token, read_token_file,
+    remember, system_config,
 };
 use crate::exit::{Exit, Failure};
 
@@ -25,12 +25,15 @@ const STANDARD_INPUT: &str = "standard input";
 pub async fn run(global: &GlobalArgs, args: LoginArgs) -> Result<Exit, Failure> {
     let name: ServerName = args.name.parse()?;
     let url = normalized_url(&args.url)?;
-    let config_file = ClientConfig::user_file(global)?;
+    let config_file = if args.system { system_config() } else { ClientConfig::user_file(global)? };
     let (token, token_source) = token(&args).await?;
     let whoami = if args.offline { None } else { Some(ask(&url, &token, &token_source).await?) };
 
     let login = Login { name, url, token, make_default: args.default };
-    let (token_file, is_default) = remember(&config_file, &login)?;
+    let (token_file, is_default) = remember(&config_file, &login).map_err(|error| {
+        let failure = Failure::from(error);
+        if args.system { failure.context("--system writes the whole machine's files: run it as root") } else { failure }
+    })?;
     if !global.quiet {
         let subject = whoami.as_ref().map_or_else(String::new, |whoami| format!(" as {}", whoami.subject));
         let default = if is_default { ", the default server" } else { "" };
@@ -47,11 +50,9 @@ pub async fn run(global: &GlobalArgs, args: LoginArgs) -> Result<Exit, Failure> 
 
 /// Asks the server who the token's bearer is.
 async fn ask(url: &str, token: &Secret, token_source: &str) -> Result<WhoAmI, Failure> {
-    // The question is about no cache; this one only fills the place.
-    let cache = CacheName::new("main").map_err(|error| Failure::new(Exit::Unexpected, error))?;
-    let target =
-        Target { server_url: url.to_owned(), cache, token: Some(token.clone()), token_source: token_source.to_owned() };
-    Ok(Api::new(&target)?.whoami().await?)
+    let (url, token, token_source) = (url.to_owned(), Some(token.clone()), token_source.to_owned());
+    let server = TargetServer { name: None, url, token, token_source };
+    Ok(Api::of_server(&server)?.whoami().await?)
 }
 
 /// The token, and where it came from: `--token-file`, the environment, standard input.

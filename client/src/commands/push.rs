@@ -3,9 +3,9 @@
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 
-use crate::api::Api;
+use crate::api::{Api, UpstreamCache};
 use crate::cli::{GlobalArgs, PushArgs};
-use crate::config::resolve_target;
+use crate::config::{normalized_url, resolve_target};
 use crate::exit::{Exit, Failure};
 use crate::progress::{Progress, Style};
 use crate::push::{Ledger, LedgerOptions, PushError, PushOptions, push};
@@ -22,11 +22,12 @@ const MOST_JOBS: usize = 8;
 pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
     let target = resolve_target(global, &args.cache)?;
     let api = Api::new(&target)?;
+    let upstreams = upstreams(&args.check_upstream)?;
     let progress = Arc::new(Progress::new(Style::of_stderr(global.quiet)));
     let options = LedgerOptions { receipts: args.receipts.clone(), json: args.json, verbose: global.verbose > 0 };
     let mut ledger = Ledger::open(options, &progress)?;
 
-    let result = push_installables(&api, &args, &mut ledger, &progress).await;
+    let result = push_installables(&api, &upstreams, &args, &mut ledger, &progress).await;
     progress.end();
     ledger.finish()?;
     let exit = match result {
@@ -55,6 +56,7 @@ pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
 
 async fn push_installables(
     api: &Api,
+    upstreams: &[UpstreamCache],
     args: &PushArgs,
     ledger: &mut Ledger,
     progress: &Arc<Progress>,
@@ -68,7 +70,12 @@ async fn push_installables(
         upstream_filter: !args.no_upstream_filter,
         dry_run: args.dry_run,
     };
-    push(api, &store, &roots, options, ledger, progress).await
+    push(api, &store, &roots, upstreams, options, ledger, progress).await
+}
+
+/// The binary caches at these addresses.
+fn upstreams(urls: &[String]) -> Result<Vec<UpstreamCache>, Failure> {
+    urls.iter().map(|url| Ok(UpstreamCache::new(&normalized_url(url)?)?)).collect()
 }
 
 fn default_jobs() -> usize {

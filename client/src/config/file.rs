@@ -19,7 +19,7 @@ use std::{fmt, fs, io};
 use serde::Deserialize;
 
 use super::ConfigError;
-use super::paths::{SYSTEM_CONFIG, config_home};
+use super::paths::{config_home, system_config};
 use crate::cli::GlobalArgs;
 
 /// A server's short name: `[A-Za-z0-9][A-Za-z0-9_.-]{0,63}`, so that it can name a file too.
@@ -102,7 +102,7 @@ impl ClientConfig {
     /// # Errors
     /// A file that cannot be read, or is not a configuration.
     pub fn load(global: &GlobalArgs) -> Result<Self, ConfigError> {
-        let mut config = Self::read(Path::new(SYSTEM_CONFIG))?.unwrap_or_default();
+        let mut config = Self::read(&system_config())?.unwrap_or_default();
         match Self::user_file(global) {
             Ok(path) => match Self::read(&path)? {
                 Some(user) => config.merge(user),

@@ -44,6 +44,12 @@ impl TargetServer {
             token_source: self.token_source.clone(),
         }
     }
+
+    /// A target for questions about no cache; its cache only fills the place.
+    #[must_use]
+    pub(crate) fn without_cache(&self) -> Target {
+        self.cache(CacheName::main())
+    }
 }
 
 impl fmt::Debug for Target {

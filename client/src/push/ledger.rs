@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use snowbank_core::hash::NarHash;
-use snowbank_core::receipt::{Receipt, ReceiptLine, ReceiptStatus};
+use snowbank_core::receipt::{Receipt, ReceiptLine, ReceiptStatus, UpstreamReason};
 
 use super::PushError;
 use super::plan::{Plan, Target};
@@ -129,13 +129,13 @@ impl Ledger {
         &mut self,
         store_path: String,
         nar_hash: NarHash,
-        signed_by: String,
+        reason: UpstreamReason,
     ) -> Result<(), PushError> {
         self.summary.skipped += 1;
         if self.options.verbose {
-            self.progress.say(&format!("skipped: {store_path} (signed by {signed_by})"));
+            self.progress.say(&format!("skipped: {store_path} ({reason})"));
         }
-        self.line(&ReceiptLine::SkippedUpstream { store_path, nar_hash, signed_by })
+        self.line(&ReceiptLine::SkippedUpstream { store_path, nar_hash, reason })
     }
 
     /// A path was not pushed; people are told.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use snowbank_core::hash::NarHash;
-use snowbank_core::receipt::Receipt;
+use snowbank_core::receipt::{Receipt, UpstreamReason};
 use snowbank_core::signing::PublicKey;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{CacheInfo, DifferentPath, MissingPathsRequest, MissingPathsResponse, PathQuery};
@@ -118,7 +118,7 @@ pub(super) fn choose(
             continue;
         }
         if let Some(key) = signed_by_upstream(&info) {
-            ledger.skipped(target.full(&info.path), info.nar_hash, key)?;
+            ledger.skipped(target.full(&info.path), info.nar_hash, UpstreamReason::SignedBy(key))?;
         } else {
             let left_out = info.references.iter().filter(|path| upstream.contains(*path)).map(StorePath::base_name);
             wanted.push(Wanted { upstream: left_out.collect(), info });

@@ -14,6 +14,7 @@ use super::wire::{WireError, malformed, put_string, put_u64, read_string, read_s
 use super::{PathInfo, Store, StoreError};
 
 const IS_VALID_PATH: u64 = 1;
+const QUERY_ALL_VALID_PATHS: u64 = 23;
 const QUERY_PATH_INFO: u64 = 26;
 const QUERY_VALID_PATHS: u64 = 31;
 const QUERY_DERIVATION_OUTPUT_MAP: u64 = 41;
@@ -63,6 +64,20 @@ impl Store {
         self.ask(request, async |reader, minor| {
             await_answer(reader, minor).await?;
             Ok(read_u64(reader).await? != 0)
+        })
+        .await
+    }
+
+    /// All paths that Nix knows, in no particular order.
+    ///
+    /// # Errors
+    /// As [`Store::path_infos`].
+    pub async fn all_valid_paths(&self) -> Result<Vec<StorePath>, StoreError> {
+        let mut request = Vec::new();
+        put_u64(&mut request, QUERY_ALL_VALID_PATHS);
+        self.ask(request, async |reader, minor| {
+            await_answer(reader, minor).await?;
+            store_paths(self.store_dir(), &read_strings(reader).await?)
         })
         .await
     }

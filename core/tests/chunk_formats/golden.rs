@@ -12,7 +12,7 @@ use snowbank_core::{
     hash::{NarHash, Sha256},
     manifest::{Segment, SegmentBuilder, SegmentEntry, WireManifest},
     pack::{PackIndex, PackKey, PackWriter},
-    receipt::{Receipt, ReceiptLine, ReceiptStats, ReceiptStatus},
+    receipt::{Receipt, ReceiptLine, ReceiptStats, ReceiptStatus, UpstreamReason},
     signing::{PublicKey, SecretKey},
     wire::{CommitLine, CommitRequest, ManifestSource, PathCommit},
 };
@@ -172,7 +172,7 @@ fn receipts() {
         ReceiptLine::SkippedUpstream {
             store_path: store_path.clone(),
             nar_hash: receipt.nar_hash,
-            signed_by: "cache.nixos.org-1".to_owned(),
+            reason: UpstreamReason::SignedBy("cache.nixos.org-1".to_owned()),
         },
         ReceiptLine::Failed { store_path, reason: "no such file".to_owned() },
     ];

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::wire::admin::AuditQuery;
 use snowbank_core::wire::admin::args::{CacheChanges, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs};
@@ -62,6 +63,19 @@ pub(super) enum Command {
     /// Move everything to another database, from SQLite to PostgreSQL or back; exits with 1 when the two are not equal then.
     /// Run again after it was cut off, it goes on where it stopped.
     MigrateDatabase(MigrateDatabaseArgs),
+    /// Print completions for a shell.
+    #[command(after_help = "Example: snowbankd completions bash > /etc/bash_completion.d/snowbankd")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write all of them.
+    #[command(hide = true, after_help = "Example: snowbankd man --output /usr/local/share/man/man1")]
+    Man {
+        /// Write snowbankd.1 and a page per command into this folder.
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! Editing `nix.conf`: a block per cache between two comments, everything else left as it is.
+//! Editing `nix.conf`: a block per cache and one of settings, each between two comments; everything else is left as it is.
 //!
 //! ```text
 //! # snowbank: https://cache.example.org/main (`snowbank use --remove` takes this out)
@@ -7,18 +7,27 @@
 //! # snowbank: end
 //! ```
 //!
+//! The block of settings is called `settings` and has plain `name = value` lines; it goes with the last cache's block.
+//!
 //! Nix (since 2.4) adds every `extra-` line to what was there before it, so a block at the end of the file works
 //! whatever stands above. Writing a block that is there replaces it; taking it out leaves the text that was there before.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 const BEGIN: &str = "# snowbank: ";
 const BEGIN_NOTE: &str = " (`snowbank use --remove` takes this out)";
 const END: &str = "# snowbank: end";
+/// What the block of settings is called where others have their substituter.
+const SETTINGS: &str = "settings";
 
 /// A block's lines, without its comments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Block {
     /// The substituter's address, by which the block is known.
     pub substituter: String,
+    /// Its rank among substituters, where it is not to be the cache's own.
+    pub priority: Option<u32>,
     /// Its public keys, `name:base64`.
     pub public_keys: Vec<String>,
     /// The netrc file to name.
@@ -28,13 +37,27 @@ pub(super) struct Block {
 impl Block {
     /// The block as text, comments included.
     pub(super) fn text(&self) -> String {
+        let priority = self.priority.map_or_else(String::new, |priority| format!("?priority={priority}"));
         let netrc = self.netrc_file.as_ref().map_or_else(String::new, |file| format!("netrc-file = {file}\n"));
         format!(
-            "{BEGIN}{0}{BEGIN_NOTE}\nextra-substituters = {0}\nextra-trusted-public-keys = {1}\n{netrc}{END}\n",
+            "{BEGIN}{0}{BEGIN_NOTE}\nextra-substituters = {0}{priority}\nextra-trusted-public-keys = {1}\n{netrc}{END}\n",
             self.substituter,
             self.public_keys.join(" ")
         )
     }
+}
+
+/// Settings and their values, by name.
+pub(super) type Settings = BTreeMap<String, String>;
+
+/// The block of settings as text.
+pub(super) fn settings_text(settings: &Settings) -> String {
+    let mut lines = String::new();
+    for (name, value) in settings {
+        // Writing to a string does not fail.
+        let _ = writeln!(lines, "{name} = {value}");
+    }
+    format!("{BEGIN}{SETTINGS}{BEGIN_NOTE}\n{lines}{END}\n")
 }
 
 /// A block whose end is missing: where it begins, counted from 1. A person has to look at it.
@@ -46,22 +69,56 @@ pub(super) struct Unfinished {
 
 /// `text` with `block`, in the place of an older one for the same substituter, else at the end.
 pub(super) fn with_block(text: &str, block: &Block) -> Result<String, Unfinished> {
-    match find(text, &block.substituter)? {
-        Some(range) => Ok(format!("{}{}{}", &text[..range.start], block.text(), &text[range.end..])),
-        None if text.is_empty() || text.ends_with('\n') => Ok(format!("{text}{}", block.text())),
+    let priority = block.priority.or(priority(text, &block.substituter)?);
+    put(text, &block.substituter, &Block { priority, ..block.clone() }.text())
+}
+
+/// `text` with `settings` in its block of settings; those that it has already and that are not among them stay.
+pub(super) fn with_settings(text: &str, settings: &Settings) -> Result<String, Unfinished> {
+    if settings.is_empty() {
+        return Ok(text.to_owned());
+    }
+    let old = find(text, SETTINGS)?.map_or("", |range| &text[range]);
+    let old = old.lines().filter_map(|line| line.split_once(" = "));
+    let mut all: Settings = old.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect();
+    all.extend(settings.clone());
+    put(text, SETTINGS, &settings_text(&all))
+}
+
+/// `text` with `block` in the place of the one called `name`, else at the end.
+fn put(text: &str, name: &str, block: &str) -> Result<String, Unfinished> {
+    match find(text, name)? {
+        Some(range) => Ok(format!("{}{block}{}", &text[..range.start], &text[range.end..])),
+        None if text.is_empty() || text.ends_with('\n') => Ok(format!("{text}{block}")),
         // The line break belongs to the block: taking the block out takes it out too.
-        None => Ok(format!("{text}\n{}", block.text())),
+        None => Ok(format!("{text}\n{block}")),
     }
 }
 
-/// `text` without the block of `substituter`; `None` when there is none.
+/// The rank that the block of `substituter` gives it.
+fn priority(text: &str, substituter: &str) -> Result<Option<u32>, Unfinished> {
+    let Some(range) = find(text, substituter)? else { return Ok(None) };
+    let line = text[range].lines().find_map(|line| line.strip_prefix("extra-substituters = "));
+    Ok(line.and_then(|url| url.split_once("?priority=")?.1.trim_end().parse().ok()))
+}
+
+/// `text` without the block of `substituter`, and without the block of settings if that was the last one; `None` when
+/// there is none.
 pub(super) fn without_block(text: &str, substituter: &str) -> Result<Option<String>, Unfinished> {
-    Ok(find(text, substituter)?.map(|range| format!("{}{}", &text[..range.start], &text[range.end..])))
+    let Some(left) = cut(text, substituter)? else { return Ok(None) };
+    if !substituters(&left).is_empty() {
+        return Ok(Some(left));
+    }
+    Ok(Some(cut(&left, SETTINGS)?.unwrap_or(left)))
+}
+
+fn cut(text: &str, name: &str) -> Result<Option<String>, Unfinished> {
+    Ok(find(text, name)?.map(|range| format!("{}{}", &text[..range.start], &text[range.end..])))
 }
 
 /// The substituters of all blocks.
 pub(super) fn substituters(text: &str) -> Vec<&str> {
-    text.lines().filter_map(begins).collect()
+    text.lines().filter_map(begins).filter(|name| *name != SETTINGS).collect()
 }
 
 /// The last value of `name` that is set outside of all blocks, as Nix reads it.
@@ -90,7 +147,7 @@ fn begins(line: &str) -> Option<&str> {
     line.strip_prefix(BEGIN)?.trim_end().strip_suffix(BEGIN_NOTE)
 }
 
-/// The bytes of the block of `substituter`, from its first comment to the end of its last.
+/// The bytes of the block called `substituter`, from its first comment to the end of its last.
 fn find(text: &str, substituter: &str) -> Result<Option<std::ops::Range<usize>>, Unfinished> {
     let mut at = 0;
     let mut start = None;
@@ -115,7 +172,8 @@ mod tests {
     use super::*;
 
     fn block(name: &str, key: &str) -> Block {
-        Block { substituter: format!("http://h/{name}"), public_keys: vec![key.to_owned()], netrc_file: None }
+        let substituter = format!("http://h/{name}");
+        Block { substituter, priority: None, public_keys: vec![key.to_owned()], netrc_file: None }
     }
 
     #[test]
@@ -144,6 +202,43 @@ mod tests {
         assert_eq!(new, two.replace("k:1", "k:3"));
         assert_eq!(substituters(&new), ["http://h/one", "http://h/two"]);
         assert_eq!(without_block(&new, "http://h/two").unwrap().unwrap(), one.replace("k:1", "k:3"));
+    }
+
+    #[test]
+    fn a_priority_stays_until_another_is_given() {
+        let mut ranked = block("main", "k:1");
+        ranked.priority = Some(30);
+        let text = with_block("", &ranked).unwrap();
+        assert!(text.contains("\nextra-substituters = http://h/main?priority=30\n"), "{text}");
+        assert_eq!(with_block(&text, &block("main", "k:1")).unwrap(), text);
+        ranked.priority = Some(5);
+        assert!(with_block(&text, &ranked).unwrap().contains("?priority=5\n"));
+        assert_eq!(without_block(&text, "http://h/main").unwrap().unwrap(), "");
+    }
+
+    #[test]
+    fn settings_are_merged_and_go_with_the_last_cache() {
+        let set = |text: &str, settings: &[(&str, &str)]| {
+            let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            with_settings(text, &settings).unwrap()
+        };
+        let before = "fallback = false\n";
+        let one = with_block(before, &block("one", "k:1")).unwrap();
+        assert_eq!(set(&one, &[]), one);
+        let first = set(&one, &[("fallback", "true"), ("connect-timeout", "5")]);
+        assert!(first.contains("\nconnect-timeout = 5\nfallback = true\n# snowbank: end\n"), "{first}");
+        let second = set(&first, &[("connect-timeout", "9"), ("narinfo-cache-negative-ttl", "60")]);
+        assert!(
+            second.contains("\nconnect-timeout = 9\nfallback = true\nnarinfo-cache-negative-ttl = 60\n"),
+            "{second}"
+        );
+        assert_eq!(second.matches("connect-timeout").count(), 1);
+        assert_eq!(substituters(&second), ["http://h/one"]);
+
+        let two = with_block(&second, &block("two", "k:2")).unwrap();
+        let left = without_block(&two, "http://h/one").unwrap().unwrap();
+        assert!(left.contains("narinfo-cache-negative-ttl"), "{left}");
+        assert_eq!(without_block(&left, "http://h/two").unwrap().unwrap(), before);
     }
 
     #[test]

@@ -1,0 +1,69 @@
+//! `snowbank push`: its arguments.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `snowbank push CACHE INSTALLABLE…`.
+#[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
+#[command(after_help = "Examples:
+  snowbank push main ./result
+  snowbank push work:main /nix/store/…-hello-2.12 ./result-dev
+  snowbank push main /nix/store/…-hello.drv^out,dev
+  nix-build | snowbank push main --stdin --receipts receipts.jsonl
+  snowbank push main ./result --check-upstream https://cache.example.org
+  snowbank push main ./result --best-effort   # a server that is down does not fail the job
+
+`snowbank --help` lists the exit codes.")]
+pub struct PushArgs {
+    /// The cache to push to
+    #[arg(value_name = "[SERVER:]CACHE")]
+    pub cache: String,
+
+    /// Store paths, files inside them, symlinks to them, or outputs of a derivation (PATH.drv^out, PATH.drv^*)
+    #[arg(value_name = "INSTALLABLE", required_unless_present = "stdin")]
+    pub installables: Vec<String>,
+
+    /// Read installables from standard input as well, one per line
+    #[arg(long)]
+    pub stdin: bool,
+
+    /// Write a receipt for each path, as it is acknowledged, to FILE as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub receipts: Option<PathBuf>,
+
+    /// Print the receipts and a summary as JSON lines on standard output
+    #[arg(long)]
+    pub json: bool,
+
+    /// Push only the paths named, not what they refer to
+    #[arg(long)]
+    pub no_closure: bool,
+
+    /// Ask what is missing and say what would be pushed, but push nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+
+    /// Paths read and compressed at the same time (default: the number of processors, at most 8)
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: Option<u16>,
+
+    /// Only warn, and exit with 0, when the server cannot be reached or fails; a wrong token or a refused path is still
+    /// an error
+    #[arg(long)]
+    pub best_effort: bool,
+
+    /// Push paths signed by the cache's upstream keys (cache.nixos.org-1) too
+    #[arg(long)]
+    pub no_upstream_filter: bool,
+
+    /// Leave out what the binary cache at this address has with the same contents; may be given several times
+    #[arg(long, value_name = "URL", conflicts_with = "no_upstream_filter")]
+    pub check_upstream: Vec<String>,
+
+    /// The Nix store to push from: auto, daemon, `unix://SOCKET`, local, `local?root=DIR` or DIR (default: `NIX_REMOTE`,
+    /// else auto)
+    #[arg(long, value_name = "URI")]
+    pub store: Option<String>,
+}

@@ -1,0 +1,152 @@
+# The NixOS module of machines that push to a Snowbank or fetch from one: `programs.snowbank`.
+{ config, lib, pkgs, ... }:
+let
+  inherit (lib) mkEnableOption mkIf mkOption types;
+
+  cfg = config.programs.snowbank;
+
+  secretFile = types.addCheck types.str
+    (file: lib.hasPrefix "/" file && !lib.hasPrefix "${builtins.storeDir}/" file) // {
+    description = "absolute path, as a string, outside of the Nix store";
+  };
+
+  serverOptions = {
+    url = mkOption {
+      type = types.strMatching "https?://[^ ]+";
+      example = "https://cache.example.org";
+      description = "The server's address, without a cache.";
+    };
+    tokenFile = mkOption {
+      type = types.nullOr secretFile;
+      default = null;
+      example = "/run/secrets/snowbank-token";
+      description = "A file with the token for pushing, readable for those who push.";
+    };
+    default = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether this server is meant where a cache is named without one.";
+    };
+  };
+
+  cacheOptions = {
+    server = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      description = "The server, by its name in `servers`.";
+    };
+    url = mkOption {
+      type = types.nullOr (types.strMatching "https?://[^ ]+");
+      default = null;
+      description = "The server's address, where `servers` does not have it.";
+    };
+    name = mkOption {
+      type = types.strMatching "[A-Za-z0-9][A-Za-z0-9_+-]*";
+      example = "team";
+      description = "The cache's name.";
+    };
+    publicKeys = mkOption {
+      type = types.listOf (types.strMatching "[^: ]+:[A-Za-z0-9+/=]+");
+      description = "The keys that sign its paths, as `snowbank use --print` shows them. During a rotation there are several.";
+    };
+    priority = mkOption {
+      type = types.nullOr types.ints.unsigned;
+      default = null;
+      description = "What Nix sorts substituters by, the lowest first, instead of what the cache says of itself.";
+    };
+  };
+
+  withoutSlash = url:
+    let shorter = builtins.match "(.*)/" url; in
+    if shorter == null then url else withoutSlash (builtins.head shorter);
+  baseUrl = cache: withoutSlash (if cache.url != null then cache.url else cfg.servers.${cache.server}.url);
+  substituter = cache:
+    "${baseUrl cache}/${cache.name}${if cache.priority == null then "" else "?priority=${toString cache.priority}"}";
+
+  defaults = builtins.attrNames (lib.filterAttrs (_: server: server.default) cfg.servers);
+  said = what: "programs.snowbank: ${what}";
+  ofNix = default: type: description: mkOption { type = types.nullOr type; inherit default description; };
+in
+{
+  options.programs.snowbank = {
+    enable = mkEnableOption "the client of Snowbank, a Nix binary cache";
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.snowbank or (pkgs.callPackage ./package.nix { });
+      defaultText = lib.literalExpression "pkgs.snowbank";
+      description = "The package with `snowbank`.";
+    };
+
+    servers = mkOption {
+      type = types.attrsOf (types.submodule { options = serverOptions; });
+      default = { };
+      description = "Servers to push to, by a short name, for all users of this machine.";
+    };
+
+    caches = mkOption {
+      type = types.listOf (types.submodule { options = cacheOptions; });
+      default = [ ];
+      description = "Caches that Nix fetches from, besides those that it has already.";
+    };
+
+    netrcFile = mkOption {
+      type = types.nullOr secretFile;
+      default = null;
+      example = "/run/secrets/netrc";
+      description = ''
+        The file with what Nix shows to private caches, a line for each host:
+        `machine cache.example.org login snowbank password TOKEN`.
+      '';
+    };
+
+    fallback = ofNix true types.bool "Whether Nix builds what a cache has and cannot deliver, rather than to fail.";
+    connectTimeout = ofNix 5 types.ints.unsigned "Seconds after which a cache that does not answer is passed over.";
+    stalledDownloadTimeout = ofNix 60 types.ints.unsigned "Seconds after which a download that stands still is begun anew.";
+    downloadAttempts = ofNix 3 types.ints.unsigned "How often a download is tried.";
+    narinfoCacheNegativeTtl = ofNix 60 types.ints.unsigned ''
+      Seconds for which Nix remembers that a cache does not have a path; an hour unless said otherwise, for which it would not see
+      what was pushed meanwhile.
+    '';
+  };
+
+  config = mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = builtins.length defaults <= 1;
+        message = said "there can be one default server, and these are: ${toString defaults}";
+      }
+      {
+        assertion = builtins.all (cache: (cache.server == null) != (cache.url == null)) cfg.caches;
+        message = said "each of `caches` needs `server` or `url`, and one of them only";
+      }
+    ] ++ map
+      (cache: {
+        assertion = cache.server == null || cfg.servers ? ${cache.server};
+        message = said "there is no server `${toString cache.server}` for the cache `${cache.name}`";
+      })
+      cfg.caches;
+
+    environment.systemPackages = [ cfg.package ];
+    environment.etc."snowbank/client.toml".source = (pkgs.formats.toml { }).generate "client.toml" (
+      lib.optionalAttrs (defaults != [ ]) { default-server = builtins.head defaults; }
+      // {
+        servers = builtins.mapAttrs
+          (_: server: { inherit (server) url; } // lib.optionalAttrs (server.tokenFile != null) { token-file = server.tokenFile; })
+          cfg.servers;
+      }
+    );
+
+    nix.settings = {
+      extra-substituters = map substituter cfg.caches;
+      extra-trusted-public-keys = builtins.concatMap (cache: cache.publicKeys) cfg.caches;
+    } // lib.filterAttrs (_: value: value != null) {
+      netrc-file = cfg.netrcFile;
+      inherit (cfg) fallback;
+      connect-timeout = cfg.connectTimeout;
+      stalled-download-timeout = cfg.stalledDownloadTimeout;
+      download-attempts = cfg.downloadAttempts;
+      narinfo-cache-negative-ttl = cfg.narinfoCacheNegativeTtl;
+    };
+  };
+}

@@ -1,0 +1,224 @@
+# The keys of snowbankd's config file, as data: what config.example.toml documents, in a form that the NixOS module turns into
+# options and a test compares with that file. Needs no nixpkgs.
+#
+# A key is an attrset with `type`, `description` and, unless it has to be given, `default`; `null` means "not set". What has
+# no description is a section. Types:
+#   "bool" "str" "path" "size" "time" "address"
+#   "secret-file"                    a file outside of the Nix store, which the unit gets as a credential
+#   "secret"                         a secret itself: a key of the file, and never one of a NixOS configuration
+#   { enum = [ … ]; } { between = [ least most ]; } { listOf = T; } { attrsOf = T; } { either = [ T T ]; }
+#   { tables = { … }; }              an array of tables, each with these keys
+let
+  key = type: default: description: { inherit type default description; };
+  required = type: description: { inherit type description; };
+  unset = type: key type null;
+
+  level = { between = [ 1 19 ]; };
+in
+{
+  listen = key "address" "127.0.0.1:8080" ''
+    The address to listen on: an IP address and a port.
+  '';
+  data-dir = unset "path" ''
+    The data folder: keys, the root token and, by default, the database and the packs. Here it is `/var/lib/snowbank` unless
+    said otherwise; another one needs `services.snowbank.user`.
+  '';
+  public-url = unset "str" ''
+    The address under which clients reach the server, if a proxy is in between, such as `https://cache.example.org`. It is shown,
+    and names new signing keys; it is stored nowhere, so that it can change at any time.
+  '';
+  server-key-file = unset "secret-file" ''
+    The file with the server key, which secrets in the database are sealed with. Without one, the first start makes it in the
+    data folder. Servers that share a database need one and the same key:
+    `head -c 32 /dev/urandom | base64 > FILE && chmod 600 FILE`.
+  '';
+  trusted-proxies = key { listOf = "str"; } [ ] ''
+    Addresses or networks of the proxies in front, such as `127.0.0.1` or `10.0.0.0/8`: from them, and from nobody else, the
+    server believes which client a request came from.
+  '';
+
+  database = {
+    url = unset "str" ''
+      `sqlite:PATH`, where a relative path is relative to the data folder, or `postgres://USER@HOST/NAME`. Without one it is the file
+      `snowbank.db` in the data folder. An address with a password belongs into `url-file`.
+    '';
+    url-file = unset "secret-file" ''
+      A file that holds the address; instead of `url`.
+    '';
+    connections = unset { between = [ 2 1000 ]; } ''
+      Connections to PostgreSQL at the same time at most; 16 unless said otherwise.
+    '';
+    statement-timeout = unset "time" ''
+      How long a statement of PostgreSQL may take before it is given up, 1s to 1h; 30s unless said otherwise.
+    '';
+    tls = unset { enum = [ "disable" "prefer" "require" "verify-ca" "verify-full" ]; } ''
+      Whether the connection to PostgreSQL is encrypted, and what is verified: `prefer` (encrypted where the server offers it),
+      `require` (encrypted, any certificate), `verify-ca`, `verify-full` (encrypted, a trusted certificate for that host). Without
+      it, what the address says in `sslmode`, or `prefer`.
+    '';
+    tls-ca-file = unset "path" ''
+      Certificates, in PEM, of authorities that are trusted besides the public ones.
+    '';
+  };
+
+  storage = {
+    type = key { enum = [ "local" "s3" ]; } "local" ''
+      Where packs are kept: `local`, a folder of this machine, or `s3`, a bucket of an S3-compatible service.
+    '';
+    path = unset "path" ''
+      The folder, for `local`; the folder `storage` in the data folder unless said otherwise. One outside of the data folder
+      needs `services.snowbank.user`, who owns it.
+    '';
+    bucket = unset "str" ''
+      The bucket's name, for `s3`.
+    '';
+    prefix = unset "str" ''
+      What every key in the bucket begins with, so that several can share it.
+    '';
+    endpoint = unset "str" ''
+      The service's address; none for AWS.
+    '';
+    region = unset "str" ''
+      The region to sign for. Without one it is AWS_REGION, or `auto` where there is an endpoint.
+    '';
+    path-style = unset "bool" ''
+      Whether the bucket is named in the path rather than in the host name; it is where there is an endpoint, unless said otherwise.
+    '';
+    access-key-id = unset "str" ''
+      The public part of an access key. Its secret part is refused here, so that `credentials-file` is what to use.
+    '';
+    secret-access-key = unset "secret" ''
+      The secret part of an access key. It is refused here, since everybody can read the Nix store: use `credentials-file`.
+    '';
+    session-token = unset "secret" ''
+      What temporary access keys have beside. It is refused here, since everybody can read the Nix store: use `credentials-file`.
+    '';
+    credentials-file = unset "secret-file" ''
+      A file in the format of `~/.aws/credentials`; no other source of credentials is asked then.
+    '';
+    profile = unset "str" ''
+      A profile in `credentials-file`.
+    '';
+    instance-metadata = unset "bool" ''
+      Whether the metadata service of an EC2 instance is asked for credentials; it is not, unless said otherwise.
+    '';
+    ca-file = unset "path" ''
+      Certificates, in PEM, of authorities to believe beside the system's.
+    '';
+    request-timeout = unset "time" ''
+      How long one attempt at a request may take, 1s to 10m; 30s unless said otherwise.
+    '';
+    retry-for = unset "time" ''
+      How long all attempts of one operation may take together, 0s to 10m; 60s unless said otherwise.
+    '';
+    max-requests = unset { between = [ 1 4096 ]; } ''
+      Requests to the bucket at the same time; 64 unless said otherwise.
+    '';
+    memory-in-flight = unset "size" ''
+      Memory for the bodies of those requests, at least 32MiB; 128MiB unless said otherwise.
+    '';
+    cache = {
+      path = unset "path" ''
+        A folder of this machine in which parts of packs from the bucket are kept for reading. One outside of
+        `/var/cache/snowbank` needs `services.snowbank.user`, who owns it.
+      '';
+      max-size = unset "size" ''
+        The most disk space that this folder takes, at least 64MiB. Goes with `path`.
+      '';
+    };
+  };
+
+  limits = {
+    memory = key "size" "96MiB" ''
+      Memory for request bodies, packs being written, and packs held for reading, together. At least 64MiB, and at least four times
+      `bundle-size`. The database's page cache (80 MiB) and the program itself come on top.
+    '';
+    bundle-size = key "size" "8MiB" ''
+      The largest bundle of chunks that a client may send in one request, 512KiB to 16MiB.
+    '';
+    max-nar-size = key "size" "64GiB" ''
+      The largest NAR that is taken, 1MiB to 1TiB.
+    '';
+    verify-threads = key { between = [ 0 256 ]; } 0 ''
+      Threads that verify and decode what clients send; 0 means one per processor.
+    '';
+    body-timeout = key "time" "30s" ''
+      How long the body of a request may stay silent, 1s to 1h.
+    '';
+    min-body-rate = key "size" "1KiB" ''
+      The least rate, per second, at which a body has to arrive, at most 1MiB; 0B means any.
+    '';
+    connections = key { between = [ 1 65536 ]; } 1024 ''
+      Connections that may be open at the same time.
+    '';
+  };
+
+  log = {
+    format = key { enum = [ "text" "json" ]; } "text" ''
+      What a line of the log looks like: for people, or one JSON object.
+    '';
+    level = key { enum = [ "error" "warn" "info" "debug" "trace" ]; } "info" ''
+      The least severity that is logged.
+    '';
+  };
+
+  metrics = {
+    listen = unset "address" ''
+      An address of its own for Prometheus, at `/metrics`; without one there are no metrics. It has no access control.
+    '';
+  };
+
+  compression = {
+    level = key level 3 ''
+      The zstd level, 1 (fast) to 19 (small), that caches made from now on ask of the clients that push to them.
+    '';
+  };
+
+  audit = {
+    keep = key "time" "365d" ''
+      How long entries of the audit log are kept.
+    '';
+  };
+
+  auth = {
+    token-key = key
+      {
+        tables = {
+          kid = required "str" ''
+            What tokens name it by.
+          '';
+          algorithm = required { enum = [ "HS256" "RS256" "ES256" "EdDSA" ]; } ''
+            The algorithm of the signatures.
+          '';
+          file = required "path" ''
+            The file with the key: for HS256 a secret of at least 32 bytes, for the others a public key in PEM, or a private one. Unless it
+            is public it must not lie in the Nix store.
+          '';
+        };
+      } [ ] ''
+      Keys in files: tokens that they have signed are believed besides those that this server has issued.
+    '';
+    oidc = key
+      {
+        tables = {
+          issuer = required "str" ''
+            The issuer, exactly as its tokens name it, such as `https://ci.example.org`.
+          '';
+          audience = required "str" ''
+            For whom a job has to request its token.
+          '';
+          name = unset "str" ''
+            What subjects from there begin with, in logs and with what they push; the issuer's host unless said otherwise.
+          '';
+          claims = key { attrsOf = { either = [ "str" { listOf = "str"; } ]; }; } { } ''
+            What the token's claims have to be, all of them: for each a pattern, or several of which one has to match.
+          '';
+          permissions = key { attrsOf = { listOf = { enum = [ "pull" "push" "delete" "configure" "create" ]; }; }; } { } ''
+            What such a token may do: for each cache, or pattern of caches, a list of permissions.
+          '';
+        };
+      } [ ] ''
+      Issuers of tokens that tell who a CI job is (OpenID Connect). A token may do what all those allow together that it fits.
+    '';
+  };
+}

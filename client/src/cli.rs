@@ -84,13 +84,13 @@ pub enum Command {
     /// Check receipts: their signatures, and that the cache still serves what they say
     VerifyReceipts(VerifyReceiptsArgs),
     /// Caches: create, list, info, configure, rename, destroy, restore, rotate-key, copy
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  snowbank cache create team --private --retention 90d")]
     Cache(operator::CacheCommand),
     /// Tokens: create, list, show, revoke, rotate
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  snowbank token create --sub ci --push team > token")]
     Token(operator::TokenCommand),
     /// The paths in a cache: list, info
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  snowbank path list main 'hello-*'")]
     Path(operator::PathCommand),
     /// Delete paths that should never have been pushed; within 5 s nobody can fetch them any more
     Delete(operator::DeleteArgs),

@@ -325,6 +325,8 @@ pub mod code {
     pub const STORAGE_FULL: &str = "storage-full";
     /// The storage or the database does not answer.
     pub const STORAGE_UNAVAILABLE: &str = "storage-unavailable";
+    /// The issuer of the token does not say with which keys it signs.
+    pub const ISSUER_UNAVAILABLE: &str = "issuer-unavailable";
     /// A fault of the server.
     pub const INTERNAL: &str = "internal";
     /// A chunk is not what its header says.

@@ -4,6 +4,7 @@
 //! [`Actor`] may is settled before: by a proof of `auth` over HTTP, by being there on the host. The time is a parameter.
 
 pub mod migrate_database;
+pub mod token_keys;
 pub mod upkeep;
 
 mod actor;
@@ -28,6 +29,7 @@ pub use server_key::check_server_key;
 pub use signing_keys::{export_signing_keys, rotate_signing_key};
 pub use tokens::{create_token, list_tokens, revoke_tokens, rotate_token, show_token};
 
+use crate::auth::TokenKey;
 use crate::config::{Config, PublicUrl};
 use crate::db::Db;
 use crate::secrets::Sealer;
@@ -43,14 +45,16 @@ pub struct Admin {
     pub compression_level: i32,
     /// The host of the server's public address, if it has one.
     pub host: Option<String>,
+    /// Token keys in files, one of which signs where the database has none that can.
+    pub key_files: Vec<TokenKey>,
 }
 
 impl Admin {
     /// With what the settings say.
     #[must_use]
-    pub fn new(db: Db, sealer: Sealer, config: &Config) -> Self {
+    pub fn new(db: Db, sealer: Sealer, key_files: Vec<TokenKey>, config: &Config) -> Self {
         let host = config.public_url.as_ref().map(PublicUrl::host).map(str::to_owned);
-        Self { db, sealer, compression_level: config.compression.level, host }
+        Self { db, sealer, compression_level: config.compression.level, host, key_files }
     }
 }
 

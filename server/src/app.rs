@@ -11,7 +11,6 @@ use crate::directory::Directory;
 use crate::http::Budgets;
 use crate::ingest::{Ingest, IngestLimits};
 use crate::pack::{Packs, ReadBudget};
-use crate::secrets::Sealer;
 use crate::serving::{Lookups, NarBody, Narinfos, SmallNars};
 use crate::storage::Storage;
 use snowbank_core::cut::CutParams;
@@ -57,13 +56,8 @@ impl App {
     ///
     /// # Errors
     /// When the settings in the database cannot be read.
-    pub async fn new(
-        config: Config,
-        db: Db,
-        storage: Storage,
-        sealer: Sealer,
-        verifier: Verifier,
-    ) -> anyhow::Result<Self> {
+    pub async fn new(config: Config, storage: Storage, admin: Admin, verifier: Verifier) -> anyhow::Result<Self> {
+        let db = admin.db.clone();
         let memory = config.limits.memory.bytes();
         let storage = Arc::new(storage);
         let blocks = if storage.is_far() { memory / 12 } else { 0 };
@@ -78,9 +72,8 @@ impl App {
         let cut = cut_params(conn.exec()).await?.unwrap_or(CutParams::DEFAULT);
         drop(conn);
         Ok(Self {
-            admin: Admin::new(db.clone(), sealer.clone(), &config),
             audit: AuditQueue::default(),
-            directory: Directory::new(db.clone(), sealer),
+            directory: Directory::new(db.clone(), admin.sealer.clone()),
             ingest: Ingest::new(db.clone(), packs.clone(), limits),
             narinfos: Narinfos::new(lookups.clone()),
             lookups,
@@ -92,6 +85,7 @@ impl App {
             storage,
             verifier,
             cut,
+            admin,
         })
     }
 }

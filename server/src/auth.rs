@@ -2,25 +2,31 @@
 //!
 //! Invariants: a token is believed only under a key of the ring, by that key's own algorithm, within its times and unless
 //! it was revoked; a [`MayPush`] or [`MayPull`] exists only where that was checked. Verification reads the database at most
-//! every few seconds, never writes it, and follows a revocation within 5 s (R2). Status codes are for `http` to choose.
+//! every few seconds, never writes it, and follows a revocation within 5 s (R2). Tokens of other issuers are believed only as
+//! far as the settings say ([`Trust`]). Status codes are for `http` to choose.
 
 mod claims;
 mod error;
 mod header;
 mod keys;
+mod material;
+mod oidc;
 mod proof;
 mod revocations;
+mod token_key;
+mod trust;
 mod uses;
 mod verifier;
 
-pub use claims::{Claims, Grants, Permission, Token};
+pub use claims::{Claims, Grants, Permission, Token, UnknownPermission};
 pub use error::AuthError;
 pub use header::extract_token;
-pub use keys::TokenKey;
 pub use proof::{
     MayAdmin, MayCreate, MayManage, MayPull, MayPush, authorize_admin, authorize_create, authorize_manage,
     authorize_name, authorize_pull, authorize_push,
 };
+pub use token_key::{KeyFileError, TokenKey};
+pub use trust::{Trust, TrustError};
 pub use uses::TokenUses;
 pub use verifier::Verifier;
 

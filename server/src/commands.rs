@@ -11,6 +11,7 @@ mod pages;
 mod paths;
 mod serve;
 mod token;
+mod token_key;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -21,6 +22,7 @@ use rustix::fs::Mode;
 use serde::Serialize;
 
 use crate::admin::{self, Admin};
+use crate::auth::{AuthError, TokenKey};
 use crate::config::{Config, Overrides};
 use crate::db::Db;
 use crate::secrets::Sealer;
@@ -55,6 +57,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Path(command) => paths::run(&overrides, command).await,
             Command::Delete(args) => paths::delete(&overrides, args).await,
             Command::Audit(args) => paths::audit(&overrides, args).await,
+            Command::TokenKey(command) => token_key::run(&overrides, command).await,
             Command::MigrateDatabase(args) => migrate_database::migrate(&overrides, args).await,
             Command::Check(args) => check::check(&overrides, args).await,
             Command::Completions { shell } => pages::completions(shell),
@@ -82,8 +85,13 @@ impl Beside {
         Ok(Self { config, db, sealer })
     }
 
-    fn admin(&self) -> Admin {
-        Admin::new(self.db.clone(), self.sealer.clone(), &self.config)
+    fn admin(&self) -> Result<Admin, AuthError> {
+        Ok(Admin::new(self.db.clone(), self.sealer.clone(), self.token_key_files()?, &self.config))
+    }
+
+    /// The token keys in files that the settings name.
+    fn token_key_files(&self) -> Result<Vec<TokenKey>, AuthError> {
+        TokenKey::from_config(&self.config.auth.token_keys)
     }
 }
 

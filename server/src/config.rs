@@ -5,6 +5,7 @@
 //! line, the key and what is allowed. What may hold a secret is [`SecretString`], and can stand in a file of its own.
 
 mod audit;
+mod auth;
 mod compression;
 mod database;
 mod error;
@@ -16,23 +17,27 @@ mod secret;
 mod server;
 mod storage;
 mod storage_cache;
+mod token_algorithm;
 
 pub use audit::AuditConfig;
+pub use auth::{AuthConfig, OidcConfig, OidcGrant, TokenKeyFile, Transport};
 pub use compression::CompressionConfig;
 pub use database::{DatabaseConfig, DatabaseUrl, PostgresConfig, TlsMode};
 pub use error::ConfigError;
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
-pub use secret::{SecretFileError, SecretString, read_secret_file};
+pub use secret::{SecretFileError, SecretString, read_key_file, read_secret_file};
 pub use server::{PublicUrl, TrustedProxies, default_data_dir};
 pub use snowbank_core::units::{Seconds, Size};
 pub use storage::{CredentialsConfig, FixedCredentials, S3Config, StorageConfig};
 pub use storage_cache::CacheConfig;
+pub use token_algorithm::{BadKid, TokenAlgorithm, UnknownAlgorithm, parse_kid};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use auth::Written;
 use database::{Surroundings, Wrong};
 use error::Problem;
 
@@ -78,6 +83,8 @@ pub struct Config {
     pub compression: CompressionConfig,
     /// What is kept of what operators do.
     pub audit: AuditConfig,
+    /// Whose tokens are believed besides the database's keys'.
+    pub auth: AuthConfig,
 }
 
 impl Config {
@@ -114,7 +121,9 @@ impl Config {
             (None, Some(key)) => Some(absolute(&beside(config_dir, &key))?),
             (None, None) => None,
         };
+        let written = Written { path: overrides.config.as_deref(), text: &text };
         let config = Self {
+            auth: file.auth.resolve(written, config_dir)?,
             server_key_file,
             listen: overrides.listen.unwrap_or(file.listen.0),
             public_url: file.public_url,

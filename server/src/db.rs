@@ -20,6 +20,8 @@ pub mod packs;
 pub mod paths;
 pub mod revocations;
 pub mod settings;
+pub mod token_counts;
+pub mod token_keys;
 pub mod tokens;
 pub mod transfer;
 pub mod usage;

@@ -17,6 +17,7 @@ pub mod balancer;
 pub mod client;
 pub mod craft;
 pub mod database;
+pub mod issuer;
 pub mod loopback;
 pub mod nginx;
 pub mod nix;

@@ -34,7 +34,7 @@ async fn place() -> Place {
 }
 
 fn admin(db: &Db, sealer: &Sealer) -> Admin {
-    Admin { db: db.clone(), sealer: sealer.clone(), compression_level: 3, host: None }
+    Admin { db: db.clone(), sealer: sealer.clone(), compression_level: 3, host: None, key_files: Vec::new() }
 }
 
 impl Place {

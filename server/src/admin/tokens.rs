@@ -7,8 +7,9 @@ use snowbank_core::wire::admin::{
     CreateToken, CreatedToken, RevokeTokens, RevokedTokens, RotateToken, SecretText, TokenGrants, TokenInfo, TokenList,
 };
 
+use super::token_keys::signing_key;
 use super::{Actor, Admin, AdminError};
-use crate::auth::{Claims, Grants, Permission, TokenKey};
+use crate::auth::{Claims, Grants, Permission};
 use crate::config::Seconds;
 use crate::db::tokens::TokenRow;
 use crate::db::{self, DbError, Tx};
@@ -22,7 +23,8 @@ const PAGE: u32 = 500;
 const WITHIN_SECONDS: u64 = 5;
 const MOST_LABEL_CHARS: usize = 500;
 
-/// Makes a token, signed with the newest key.
+/// Makes a token, signed with the newest key; `files` are the keys in files, one of which signs where the database has none
+/// that can.
 ///
 /// # Errors
 /// [`AdminError::BadToken`] when it would be of no use, [`AdminError::NoTokenKey`] when the server was never started.
@@ -50,8 +52,7 @@ pub(super) async fn issue(
     now: i64,
 ) -> Result<CreatedToken, AdminError> {
     check(request)?;
-    let rows = db::keys::token_keys(tx.exec()).await?;
-    let key = TokenKey::open(rows.first().ok_or(AdminError::NoTokenKey)?, &admin.sealer)?;
+    let key = signing_key(tx.exec(), &admin.sealer, &admin.key_files).await?;
     // A subject whose tokens were revoked a moment ago gets one that was issued after that.
     let refused_until = db::revocations::issued_until(tx.exec(), &request.subject).await?;
     let issued = refused_until.map_or(now, |until| now.max(until.saturating_add(1)));

@@ -94,7 +94,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
         let db = Db::open(&config).await.unwrap();
-        let admin = Admin { db: db.clone(), sealer: Sealer::new(&[1; 32]), compression_level: 3, host: None };
+        let admin = Admin {
+            db: db.clone(),
+            sealer: Sealer::new(&[1; 32]),
+            compression_level: 3,
+            host: None,
+            key_files: Vec::new(),
+        };
         let settings = CacheSettings::default();
         let request =
             CreateCache { name: "old".to_owned(), isolated: false, store_dir: None, signing_key: None, settings };

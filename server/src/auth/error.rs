@@ -1,8 +1,10 @@
 //! Why a request is not let in. No message repeats any part of the token.
 
+use std::fmt;
+
 use snowbank_core::cache_name::CacheName;
 
-use super::Permission;
+use super::{KeyFileError, Permission};
 use crate::db::DbError;
 use crate::secrets::SecretError;
 
@@ -64,4 +66,86 @@ pub enum AuthError {
     /// A token could not be signed.
     #[error("cannot sign a token: {0}")]
     Sign(#[source] jsonwebtoken::errors::Error),
+    /// A public key was to sign.
+    #[error("the token key `{kid}` is a public key and cannot sign; add one that can: snowbankd token-key add")]
+    VerifiesOnly {
+        /// The key.
+        kid: String,
+    },
+    /// No key could be made.
+    #[error("cannot make a key: the system's random number generator failed")]
+    Generate,
+    /// What was sealed is no key.
+    #[error("the token key `{kid}` in the database is damaged; remove it, or restore a backup")]
+    DamagedKey {
+        /// The key.
+        kid: String,
+    },
+    /// A file gives no key.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// An issuer's keys are not known, and it does not tell them.
+    #[error(
+        "the token's issuer does not answer: `{issuer}` does not tell with which keys it signs; try again in a moment"
+    )]
+    IssuerUnavailable {
+        /// The issuer's name in the settings.
+        issuer: String,
+        /// When to try again.
+        retry_after_seconds: u32,
+    },
+    /// The token names a key that its issuer does not have.
+    #[error("`{issuer}` has no such key as this token names; get a new token from it")]
+    UnknownIssuerKey {
+        /// The issuer's name in the settings.
+        issuer: String,
+    },
+    /// A token of an issuer lacks what every one has, or has it in another form.
+    #[error(
+        "the token of `{issuer}` cannot be taken: its claim `{claim}` is missing, or has no value that it may have"
+    )]
+    IssuerClaim {
+        /// The issuer's name in the settings.
+        issuer: String,
+        /// The claim's name.
+        claim: &'static str,
+    },
+    /// A token of an issuer lives for too long to be a job's.
+    #[error("the token of `{issuer}` is valid for more than a day; have it issue tokens for shorter")]
+    TooLongLived {
+        /// The issuer's name in the settings.
+        issuer: String,
+    },
+    /// A token of an issuer is meant for somebody else.
+    #[error(
+        "the token of `{issuer}` is meant for another audience (claim `aud`); ask the cache's operator for which audience to \
+         request it"
+    )]
+    WrongAudience {
+        /// The issuer's name in the settings.
+        issuer: String,
+    },
+    /// A token of an issuer is one that the settings do not let in.
+    #[error(
+        "this server lets in some tokens of `{issuer}`, and not this one: no match for {}; ask the cache's operator which \
+         jobs may come in",
+        Claimed(claims)
+    )]
+    ClaimMismatch {
+        /// The issuer's name in the settings.
+        issuer: String,
+        /// The claims that have another value than they would have to.
+        claims: Vec<String>,
+    },
+}
+
+/// Names of claims, for people.
+struct Claimed<'a>(&'a [String]);
+
+impl fmt::Display for Claimed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.len() == 1 { "its claim `" } else { "its claims `" })?;
+        f.write_str(&self.0.join("`, `"))?;
+        f.write_str("`")
+    }
 }

@@ -1,5 +1,7 @@
 //! The refusal table: every way in which a token is not to be believed, and that the one good token is.
 
+mod algorithms;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

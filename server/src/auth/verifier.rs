@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::keys::{Ring, TokenKey};
+use super::keys::Ring;
 use super::revocations::Revocations;
-use super::{AuthError, Token, TokenUses};
+use super::{AuthError, Token, TokenKey, TokenUses, Trust};
 use crate::db::{self, Db};
 use crate::secrets::{Sealer, SecretString};
 
@@ -20,6 +20,7 @@ const MIN_AGE: Duration = Duration::from_millis(250);
 pub struct Verifier {
     db: Db,
     sealer: Sealer,
+    trust: Arc<Trust>,
     current: Arc<RwLock<Loaded>>,
     loading: Arc<tokio::sync::Mutex<()>>,
     uses: TokenUses,
@@ -38,15 +39,24 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// Loads the keys, all of which have to open.
+    /// Loads the database's keys, all of which have to open; nobody else's are believed.
     ///
     /// # Errors
     /// When the database fails, or a key was sealed with another server key.
     pub async fn open(db: Db, sealer: Sealer) -> Result<Self, AuthError> {
-        let loaded = load(&db, &sealer, Err).await?;
+        Self::open_with(db, sealer, Trust::default()).await
+    }
+
+    /// As [`Verifier::open`], with whom else the settings believe.
+    ///
+    /// # Errors
+    /// As [`Verifier::open`].
+    pub async fn open_with(db: Db, sealer: Sealer, trust: Trust) -> Result<Self, AuthError> {
+        let loaded = load(&db, &sealer, &trust, Err).await?;
         Ok(Self {
             db,
             sealer,
+            trust: Arc::new(trust),
             current: Arc::new(RwLock::new(loaded)),
             loading: Arc::default(),
             uses: TokenUses::default(),
@@ -58,6 +68,11 @@ impl Verifier {
     /// # Errors
     /// See [`AuthError`]; [`AuthError::Database`] when the keys are too old and cannot be read anew.
     pub async fn verify(&self, token: &SecretString, now: i64) -> Result<Token, AuthError> {
+        if let Some(issuer) = self.trust.issuers.named_by(token.expose()) {
+            let token = issuer.verify(token.expose(), now).await?;
+            self.at_most(MAX_AGE).await?.check_revoked(&token, now)?;
+            return Ok(token);
+        }
         let ring = self.at_most(MAX_AGE).await?;
         let verified = match ring.verify(token.expose(), now) {
             // The key may have been made by a command or another server a moment ago.
@@ -85,7 +100,7 @@ impl Verifier {
         if let Some(ring) = self.current_within(age) {
             return Ok(ring);
         }
-        let loaded = load(&self.db, &self.sealer, |error| {
+        let loaded = load(&self.db, &self.sealer, &self.trust, |error| {
             tracing::error!(%error, "a token key cannot be opened; its tokens are refused");
             Ok(())
         })
@@ -104,6 +119,7 @@ impl Verifier {
 async fn load(
     db: &Db,
     sealer: &Sealer,
+    trust: &Trust,
     on_bad_key: impl Fn(AuthError) -> Result<(), AuthError>,
 ) -> Result<Loaded, AuthError> {
     // Taken before the reads: what is committed during them counts as not seen.
@@ -119,5 +135,6 @@ async fn load(
             Err(error) => on_bad_key(error)?,
         }
     }
-    Ok(Loaded { ring: Arc::new(Ring::new(&keys, revoked)), at })
+    // Where an id stands for two keys, it is the database's, which can be retired without a restart.
+    Ok(Loaded { ring: Arc::new(Ring::new(trust.file_keys.iter().chain(&keys), revoked)), at })
 }

@@ -15,7 +15,7 @@ use crate::config::{Overrides, PublicUrl, read_secret_file};
 /// Runs one of the commands.
 pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow::Result<ExitCode> {
     let beside = Beside::open(overrides).await?;
-    let (admin, actor, now) = (beside.admin(), Actor::host(), unix_now());
+    let (admin, actor, now) = (beside.admin()?, Actor::host(), unix_now());
     match command {
         CacheCommand::Create(args) => {
             let created = admin::create_cache(&admin, &actor, &request(args)?, now).await?;

@@ -1,5 +1,7 @@
 //! The command line of `snowbankd`.
 
+mod token_key;
+
 use std::convert::Infallible;
 use std::env;
 use std::net::SocketAddr;
@@ -13,6 +15,8 @@ use snowbank_core::wire::admin::AuditQuery;
 use snowbank_core::wire::admin::args::{CacheChanges, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs};
 
 use crate::config::{Overrides, Seconds, SecretString};
+
+pub(super) use token_key::{TokenKeyAddArgs, TokenKeyCommand, TokenKeyRemoveArgs};
 
 /// A self-hosted Nix binary cache. Without a command, it serves.
 #[derive(Debug, Parser)]
@@ -48,6 +52,9 @@ pub(super) enum Command {
     /// Tokens: what clients show to push, and to read private caches. All of these work beside a running server.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Keys that tokens are signed with, so that they can be replaced without a moment in which anyone is shut out.
+    #[command(subcommand)]
+    TokenKey(TokenKeyCommand),
     /// Logical caches.
     #[command(subcommand)]
     Cache(CacheCommand),

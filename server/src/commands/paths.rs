@@ -43,7 +43,7 @@ pub(super) async fn run(overrides: &Overrides, command: PathCommand) -> anyhow::
 /// `snowbankd delete`
 pub(super) async fn delete(overrides: &Overrides, args: DeleteArgs) -> anyhow::Result<ExitCode> {
     let beside = Beside::open(overrides).await?;
-    let (admin, actor, now) = (beside.admin(), Actor::host(), unix_now());
+    let (admin, actor, now) = (beside.admin()?, Actor::host(), unix_now());
     let cache = cache(&beside, &args.name).await?;
     let mut request = DeletePaths {
         paths: args.paths,

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin, FirstStart};
 use crate::app::App;
-use crate::auth::Verifier;
+use crate::auth::{TokenKey, Trust, Verifier};
 use crate::clock::unix_now;
 use crate::config::{Config, Overrides};
 use crate::db::Db;
@@ -33,6 +33,7 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
     // From here on a signal is not the end of the process, so that it is never the end of a half-made data folder.
     let mut signals = Signals::install()?;
+    let trust = Trust::from_config(&config.auth)?;
     let data_dir = DataDir::create(&config.data_dir)?;
     let _lock = data_dir.lock()?;
     let listener = listen(config.listen).await?;
@@ -44,13 +45,14 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
 
     let sealer = Sealer::for_server(config.server_key_file.as_deref(), &data_dir)?;
     let db = Db::open(&config.database).await?;
-    let admin = Admin::new(db.clone(), sealer.clone(), &config);
+    let key_files = TokenKey::from_config(&config.auth.token_keys)?;
+    let admin = Admin::new(db.clone(), sealer.clone(), key_files, &config);
     let found = admin::first_start(&admin, &data_dir, unix_now()).await?;
     let storage = Storage::open(&config.storage).await?;
     storage.claim(&found.instance).await?;
-    let verifier = Verifier::open(db.clone(), sealer.clone()).await?;
+    let verifier = Verifier::open_with(db.clone(), sealer, trust).await?;
     let banner = banner(&config, address, &data_dir, &found);
-    let app = Arc::new(App::new(config, db.clone(), storage, sealer, verifier).await?);
+    let app = Arc::new(App::new(config, storage, admin, verifier).await?);
     show(&banner);
     tracing::info!(%address, data_dir = %data_dir.path().display(), "serving");
 

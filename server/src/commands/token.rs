@@ -11,7 +11,7 @@ use crate::config::Overrides;
 /// Runs one of the commands.
 pub(super) async fn run(overrides: &Overrides, command: TokenCommand) -> anyhow::Result<ExitCode> {
     let beside = Beside::open(overrides).await?;
-    let (admin, actor, now) = (beside.admin(), Actor::host(), unix_now());
+    let (admin, actor, now) = (beside.admin()?, Actor::host(), unix_now());
     match command {
         // The token alone on standard output.
         TokenCommand::Create(args) => {

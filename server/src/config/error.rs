@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 /// Why there is no [`Config`](super::Config).
 #[derive(Debug, thiserror::Error)]
@@ -88,17 +88,24 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
+pub(super) fn line_at(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
 /// The dotted path of the key whose value holds the byte at `offset`.
 fn key_at(text: &str, offset: usize) -> Option<String> {
     fn find(table: &DeTable<'_>, offset: usize) -> Option<String> {
-        table.iter().find_map(|(key, value)| match value.get_ref().as_table() {
-            // A section's own span is only its head, so that it says nothing about what is in it.
-            Some(section) => find(section, offset).map(|below| format!("{}.{below}", key.get_ref())),
-            None => value.span().contains(&offset).then(|| key.get_ref().to_string()),
+        table.iter().find_map(|(key, value)| {
+            let key = key.get_ref();
+            let below = |below| format!("{key}.{below}");
+            match value.get_ref() {
+                // A section's own span is only its head, so that it says nothing about what is in it.
+                DeValue::Table(section) => find(section, offset).map(below),
+                DeValue::Array(list) if list.iter().any(|one| one.get_ref().as_table().is_some()) => {
+                    list.iter().filter_map(|one| one.get_ref().as_table()).find_map(|one| find(one, offset)).map(below)
+                }
+                _ => value.span().contains(&offset).then(|| key.to_string()),
+            }
         })
     }
     find(DeTable::parse(text).ok()?.get_ref(), offset)

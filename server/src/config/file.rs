@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::auth::AuthSection;
 use super::database::DatabaseSection;
 use super::server::Listen;
 use super::storage::StorageSection;
@@ -29,6 +30,7 @@ pub(super) struct ConfigFile {
     pub metrics: MetricsConfig,
     pub compression: CompressionConfig,
     pub audit: AuditConfig,
+    pub auth: AuthSection,
 }
 
 impl Default for Listen {

@@ -79,16 +79,35 @@ pub enum SecretFileError {
 /// # Errors
 /// When it cannot be read, is empty, or is open to others.
 pub fn read_secret_file(path: &Path) -> Result<SecretString, SecretFileError> {
+    let bytes = read(path, |_| true)?;
     let failed = |source| SecretFileError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    if let Some(mode) = exposed(&file.metadata().map_err(failed)?) {
-        return Err(SecretFileError::Exposed { path: path.to_owned(), mode });
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
     match text.trim() {
         "" => Err(SecretFileError::Empty(path.to_owned())),
         secret => Ok(SecretString::new(secret)),
+    }
+}
+
+/// Reads a file with a key, as it is. A public key may be open to all, anything else is a secret.
+///
+/// # Errors
+/// As [`read_secret_file`].
+pub fn read_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
+    let is_secret = |bytes: &[u8]| !bytes.trim_ascii_start().starts_with(b"-----BEGIN PUBLIC KEY-----");
+    let bytes = read(path, is_secret)?;
+    if bytes.trim_ascii().is_empty() { Err(SecretFileError::Empty(path.to_owned())) } else { Ok(bytes) }
+}
+
+fn read(path: &Path, is_secret: impl Fn(&[u8]) -> bool) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
+    let failed = |source| SecretFileError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let mode = exposed(&file.metadata().map_err(failed)?);
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    match mode {
+        Some(mode) if is_secret(&bytes) => Err(SecretFileError::Exposed { path: path.to_owned(), mode }),
+        _ => Ok(bytes),
     }
 }
 

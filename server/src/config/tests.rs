@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 
+mod auth;
 mod database;
 
 fn load(text: &str) -> (tempfile::TempDir, Result<Config, ConfigError>) {

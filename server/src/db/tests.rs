@@ -8,6 +8,7 @@ pub(crate) mod postgres;
 mod replicas;
 mod rows;
 mod schema;
+mod token_keys;
 mod transactions;
 
 use std::future::Future;
@@ -77,6 +78,8 @@ suite! {
     rows::a_pack_key_is_used_once,
     rows::nars_keep_their_segments_in_order,
     rows::paths_are_seen_by_their_cache_only,
+    token_keys::a_retired_key_stays_in_the_list_and_verifies_nothing,
+    token_keys::tokens_that_depend_on_a_key_are_counted,
     replicas::what_is_stored_is_summed_up,
     index::chunks_are_found_by_name_and_id,
     index::the_first_row_of_a_name_stays,

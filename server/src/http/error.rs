@@ -141,7 +141,16 @@ impl From<AuthError> for ApiError {
                 Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
             }
             AuthError::NotHere { .. } => Self::not_found(message),
-            AuthError::Secret(_) | AuthError::Sign(_) => Self::internal().log("tokens cannot be verified", &error),
+            AuthError::Secret(_)
+            | AuthError::Sign(_)
+            | AuthError::VerifiesOnly { .. }
+            | AuthError::Generate
+            | AuthError::DamagedKey { .. }
+            | AuthError::KeyFile(_) => Self::internal().log("tokens cannot be verified", &error),
+            AuthError::IssuerUnavailable { retry_after_seconds, .. } => Self {
+                retry_after_seconds: Some(retry_after_seconds),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code::ISSUER_UNAVAILABLE, message)
+            },
             _ => Self::unauthenticated(message),
         }
     }

@@ -26,7 +26,13 @@ fn sqlite(folder: &Path, name: &str) -> DatabaseConfig {
 async fn filled(folder: &Path) -> Db {
     let db = Db::open(&sqlite(folder, "source.db")).await.unwrap();
     let data_dir = DataDir::create(folder).unwrap();
-    let admin = Admin { db: db.clone(), sealer: Sealer::new(&[1; 32]), compression_level: 3, host: None };
+    let admin = Admin {
+        db: db.clone(),
+        sealer: Sealer::new(&[1; 32]),
+        compression_level: 3,
+        host: None,
+        key_files: Vec::new(),
+    };
     first_start(&admin, &data_dir, 1_000).await.unwrap();
     let mut tx = db.commit_tx().await.unwrap();
     let (domain, key) = (DomainId::SHARED, PackKey::from_bytes([1; 16]));

@@ -114,16 +114,9 @@ pub async fn list_audit(db: &Db, query: &AuditQuery) -> Result<AuditPage, AdminE
     let filter = Filter { subject: &subject, cache: &cache, action: &action, before };
     let limit = if query.limit == 0 { LISTED } else { query.limit.min(MOST_LISTED) };
     let entries = audit::list(db.reader().await?.exec(), &filter, limit).await?;
-    let entry = |entry: audit::Entry| AuditEntry {
-        id: entry.id,
-        time: entry.time,
-        subject: entry.subject,
-        token_id: entry.token_id,
-        remote: entry.remote,
-        action: entry.action,
-        cache: entry.cache,
-        detail: entry.detail,
-        outcome: entry.outcome,
+    let entry = |audit::Entry { id, what }: audit::Entry| {
+        let NewEntry { time, subject, token_id, remote, action, cache, detail, outcome } = what;
+        AuditEntry { id, time, subject, token_id, remote, action, cache, detail, outcome }
     };
     Ok(AuditPage { entries: entries.into_iter().map(entry).collect() })
 }

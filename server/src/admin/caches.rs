@@ -105,13 +105,9 @@ pub async fn configure_cache(
     now: i64,
 ) -> Result<CacheDetails, AdminError> {
     let mut tx = admin.db.exclusive_tx().await?;
-    let mut cache = existing(&mut tx, name).await?;
-    apply(settings, &mut cache)?;
-    db::caches::update(tx.exec(), &cache).await?;
-    actor.record(&mut tx, "cache.configure", name.as_str(), describe(settings).trim().to_owned(), now).await?;
-    let details = details(tx.exec(), &cache).await?;
-    tx.commit().await?;
-    Ok(details)
+    let cache = existing(&mut tx, name).await?;
+    let entry = ("cache.configure", describe(settings).trim().to_owned());
+    change(tx, actor, cache, entry, now, |cache| apply(settings, cache)).await
 }
 
 /// Makes a cache as `request` says, or changes the one that is there to be so.
@@ -157,18 +153,18 @@ pub async fn rename_cache(
     now: i64,
 ) -> Result<CacheDetails, AdminError> {
     let mut tx = admin.db.exclusive_tx().await?;
-    let mut cache = existing(&mut tx, name).await?;
+    let cache = existing(&mut tx, name).await?;
     match db::caches::lookup_any(tx.exec(), new).await? {
         Some(Cache { destroyed: Some(_), .. }) => return Err(AdminError::NameDestroyed(new.clone())),
         Some(other) if other.id != cache.id => return Err(AdminError::NameTaken(new.clone())),
         _ => {}
     }
-    cache.name = new.clone();
-    db::caches::update(tx.exec(), &cache).await?;
-    actor.record(&mut tx, "cache.rename", name.as_str(), format!("to {new}"), now).await?;
-    let details = details(tx.exec(), &cache).await?;
-    tx.commit().await?;
-    Ok(details)
+    let entry = ("cache.rename", format!("to {new}"));
+    change(tx, actor, cache, entry, now, |cache| {
+        cache.name = new.clone();
+        Ok(())
+    })
+    .await
 }
 
 /// Takes a cache out of sight. It can be restored for seven days; its name stays taken so long.
@@ -182,13 +178,12 @@ pub async fn destroy_cache(
     now: i64,
 ) -> Result<CacheDetails, AdminError> {
     let mut tx = admin.db.exclusive_tx().await?;
-    let mut cache = existing(&mut tx, name).await?;
-    cache.destroyed = Some(now);
-    db::caches::update(tx.exec(), &cache).await?;
-    actor.record(&mut tx, "cache.destroy", name.as_str(), String::new(), now).await?;
-    let details = details(tx.exec(), &cache).await?;
-    tx.commit().await?;
-    Ok(details)
+    let cache = existing(&mut tx, name).await?;
+    change(tx, actor, cache, ("cache.destroy", String::new()), now, |cache| {
+        cache.destroyed = Some(now);
+        Ok(())
+    })
+    .await
 }
 
 /// Brings a destroyed cache back, as it was.
@@ -204,10 +199,27 @@ pub async fn restore_cache(
     let mut tx = admin.db.exclusive_tx().await?;
     let found = db::caches::lookup_any(tx.exec(), name).await?;
     let restorable = |cache: &Cache| cache.destroyed.is_some_and(|at| at.saturating_add(RESTORABLE_SECONDS) > now);
-    let mut cache = found.filter(restorable).ok_or_else(|| AdminError::NotDestroyed(name.clone()))?;
-    cache.destroyed = None;
+    let cache = found.filter(restorable).ok_or_else(|| AdminError::NotDestroyed(name.clone()))?;
+    change(tx, actor, cache, ("cache.restore", String::new()), now, |cache| {
+        cache.destroyed = None;
+        Ok(())
+    })
+    .await
+}
+
+/// Alters a cache that was read in `tx`, with its entry in the audit log under the name that it had, and commits.
+async fn change(
+    mut tx: Tx,
+    actor: &Actor,
+    mut cache: Cache,
+    (action, detail): (&str, String),
+    now: i64,
+    alter: impl FnOnce(&mut Cache) -> Result<(), AdminError>,
+) -> Result<CacheDetails, AdminError> {
+    let name = cache.name.clone();
+    alter(&mut cache)?;
     db::caches::update(tx.exec(), &cache).await?;
-    actor.record(&mut tx, "cache.restore", name.as_str(), String::new(), now).await?;
+    actor.record(&mut tx, action, name.as_str(), detail, now).await?;
     let details = details(tx.exec(), &cache).await?;
     tx.commit().await?;
     Ok(details)

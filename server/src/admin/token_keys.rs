@@ -2,9 +2,9 @@
 //!
 //! New tokens are signed with the newest key that can sign. An older key verifies until it is retired, so that a key is
 //! replaced by adding another, giving out new tokens, and retiring the old one when nobody needs it any more. Invariant: there
-//! is always a key that can sign.
+//! is always a key that can sign. Keys are for the host alone, and so are these functions.
 
-use super::AdminError;
+use super::{Actor, AdminError};
 use crate::auth::{AuthError, TokenKey};
 use crate::config::TokenAlgorithm;
 use crate::db::token_counts::count_live_by_kid;
@@ -115,6 +115,8 @@ pub async fn add(db: &Db, sealer: &Sealer, files: &[TokenKey], key: &TokenKey, n
     }
     let newest = rows.first().map_or(now, |row| row.key.created.saturating_add(1));
     db::keys::add_token_key(tx.exec(), &key.seal(sealer, now.max(newest))?).await?;
+    let detail = format!("kid={} algorithm={}", key.kid(), key.algorithm());
+    Actor::host().record(&mut tx, "token-key.add", "", detail, now).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -185,13 +187,14 @@ pub async fn end(
     // Exclusive, so that of the last two keys not each is ended because the other is there.
     let mut tx = db.exclusive_tx().await?;
     check(&db::token_keys::list(tx.exec()).await?, sealer, files, kid, end)?;
-    let found = match end {
-        End::Retire => db::token_keys::retire(tx.exec(), kid, now).await?,
-        End::Remove => db::token_keys::remove(tx.exec(), kid).await?,
+    let (action, found) = match end {
+        End::Retire => ("token-key.retire", db::token_keys::retire(tx.exec(), kid, now).await?),
+        End::Remove => ("token-key.remove", db::token_keys::remove(tx.exec(), kid).await?),
     };
     if !found {
         return Err(TokenKeyError::Absent(kid.to_owned()));
     }
+    Actor::host().record(&mut tx, action, "", format!("kid={kid}"), now).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::exec::on_either;
 use super::{DbError, Exec};
 
 /// An entry that is to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct NewEntry {
     /// When.
     pub time: i64,
@@ -27,27 +27,14 @@ pub struct NewEntry {
     pub outcome: String,
 }
 
-/// An entry.
+/// An entry that was made.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Entry {
     /// Its number.
     pub id: i64,
-    /// When.
-    pub time: i64,
-    /// Whose token, or `host`.
-    pub subject: String,
-    /// The token's id.
-    pub token_id: String,
-    /// Where the request came from.
-    pub remote: String,
-    /// What.
-    pub action: String,
-    /// Which cache, or nothing.
-    pub cache: String,
-    /// The particulars.
-    pub detail: String,
-    /// `ok`, or why it was refused.
-    pub outcome: String,
+    /// What it says.
+    #[sqlx(flatten)]
+    pub what: NewEntry,
 }
 
 /// Which entries are asked for; an empty text is any.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use snowbank_harness::{Api, Client, NixStore, Server, oracle, oracle::Oracle, token, trees};
+use snowbank_harness::{Api, Client, NixStore, Scratch, Server, oracle, oracle::Oracle, token, trees};
 
 /// Waits until `is_so`, for at most the 5 s that a change may take to be seen everywhere.
 #[track_caller]
@@ -218,4 +218,70 @@ fn the_same_cache_through_several_addresses() {
     let strict = Server::start();
     let api = Api::anonymous(&strict);
     assert_eq!(url(&api.get_with("/api/v1/caches/main", &headers)), json!(format!("{}/main", strict.url())));
+}
+
+#[test]
+fn nothing_fails_while_a_signing_key_is_rotated_under_load() {
+    let (server, store) = (Server::start(), NixStore::new());
+    let client = Client::of(&server, &store);
+    let old = Oracle::main(&server).public_key();
+    let url = format!("{}/main", server.url());
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let known = std::sync::Mutex::new(Vec::<String>::new());
+    let rounds = std::thread::scope(|scope| {
+        let pusher = scope.spawn(|| {
+            let mut rounds = 0_u32;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                let path = trees::add_files(&store, &format!("load-{rounds}"), &[("a", rounds.to_le_bytes().to_vec())]);
+                let _ = client.push(&[&path]).success();
+                known.lock().unwrap().push(path);
+                rounds += 1;
+            }
+            rounds
+        });
+        // Machines that were set up before the rotation and know nothing of the new key.
+        let fetcher = scope.spawn(|| {
+            let mut rounds = 0_u32;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                let Some(path) = known.lock().unwrap().last().cloned() else { continue };
+                NixStore::new().substitute(&url, &old, &[&path]).succeeds();
+                rounds += 1;
+            }
+            rounds
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        server.command(&["cache", "rotate-key", "main"]).succeeds();
+        // Past the moment when every server signs with both.
+        std::thread::sleep(Duration::from_secs(5));
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        (pusher.join().unwrap(), fetcher.join().unwrap())
+    });
+    eprintln!("{} pushes and {} substitutions", rounds.0, rounds.1);
+    assert!(rounds.0 > 5 && rounds.1 > 2, "{rounds:?}");
+}
+
+#[test]
+fn a_server_that_moves_to_another_address_serves_what_it_had() {
+    let place = Scratch::new("moving");
+    let data = place.join("data");
+    let mut here = Server::options().data_dir(&data).start();
+    let store = NixStore::new();
+    let (token, key) = (here.root_token(), Oracle::main(&here).public_key());
+    let before = trees::add_files(&store, "before", &[("a", b"a".to_vec())]);
+    let _ = Client::of(&here, &store).push(&[&before]).success();
+    let old = here.url();
+    assert!(here.terminate().success());
+    // On a site both share database and bucket; alone, they share the data folder.
+    let options = Server::options().data_dir(&data);
+    let there = match here.shared_site() {
+        Some(site) => options.on(&site).start(),
+        None => options.start(),
+    };
+    assert_ne!(there.url(), old);
+    assert_eq!(Oracle::main(&there).public_key(), key);
+    let after = trees::add_files(&store, "after", &[("b", b"b".to_vec())]);
+    let client = Client::at(&there.url(), &token, &store);
+    assert_eq!(client.push(&[&before, &after]).success().uploaded(), 1);
+    NixStore::new().substitute(&format!("{}/main", there.url()), &key, &[&before, &after]).succeeds();
+    assert!(!client.run(&["cache", "info", "main"]).success().stdout.contains(&old), "the old address is stored");
 }

@@ -152,6 +152,12 @@ impl Server {
         self.site.as_deref()
     }
 
+    /// What its replicas share, for another server on it.
+    #[must_use]
+    pub fn shared_site(&self) -> Option<Arc<Site>> {
+        self.site.clone()
+    }
+
     /// What its replicas share.
     #[must_use]
     pub fn site(&self) -> &Site {

@@ -27,12 +27,17 @@ pub(crate) struct Far {
 impl Far {
     /// Starts both; every request to the storage takes `latency` longer.
     pub(crate) fn start(latency: Duration) -> Self {
+        Self::start_with(latency, "")
+    }
+
+    /// The same with more settings.
+    pub(crate) fn start_with(latency: Duration, settings: &str) -> Self {
         let s3 = S3Server::start();
         let proxy = StorageFaults::before(s3.address(), Random::fixed(1));
         proxy.set(Faults { latency, ..Faults::default() });
         let config = format!(
             "[storage]\ntype = \"s3\"\nbucket = \"{BUCKET}\"\nendpoint = \"http://{}\"\naccess-key-id = \
-             \"{ACCESS_KEY_ID}\"\nsecret-access-key = \"{SECRET_ACCESS_KEY}\"\n",
+             \"{ACCESS_KEY_ID}\"\nsecret-access-key = \"{SECRET_ACCESS_KEY}\"\n{settings}",
             proxy.address()
         );
         Self { server: Server::options().config(&config).start(), proxy, s3 }

@@ -26,6 +26,15 @@ pub(crate) struct Args {
     /// Paths of the closure
     #[arg(long, default_value_t = 400)]
     paths: usize,
+    /// The server's `[limits] memory`, a quarter of which is read-ahead, such as 192MiB
+    #[arg(long)]
+    memory: Option<String>,
+}
+
+impl Args {
+    fn settings(&self) -> String {
+        self.memory.as_ref().map_or_else(String::new, |memory| format!("[limits]\nmemory = \"{memory}\"\n"))
+    }
 }
 
 /// Runs the benchmark; fails when the NAR streams too slowly or the closure takes too many requests.
@@ -37,7 +46,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn large_nar(args: &Args, latency: Duration) -> anyhow::Result<()> {
-    let (mut far, store) = (Far::start(latency), NixStore::new());
+    let (mut far, store) = (Far::start_with(latency, &args.settings()), NixStore::new());
     let path = add(&store, args.megabytes);
     let _ = Client::of(&far.server, &store).start_push("main", &[&path], &[]).wait_for(LIMIT).success();
 
@@ -73,7 +82,7 @@ pub(crate) fn add(store: &NixStore, megabytes: usize) -> String {
 }
 
 fn closure(args: &Args, latency: Duration) -> anyhow::Result<()> {
-    let (mut far, store) = (Far::start(latency), NixStore::new());
+    let (mut far, store) = (Far::start_with(latency, &args.settings()), NixStore::new());
     let paths = trees::build_graph(&store, args.paths, 48, "latency");
     let push = Client::of(&far.server, &store).start_push("main", &paths, &[]).wait_for(LIMIT).success();
     println!(

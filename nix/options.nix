@@ -14,6 +14,7 @@ let
   unset = type: key type null;
 
   level = { between = [ 1 19 ]; };
+  timeOrNever = { either = [ "time" { enum = [ "never" ]; } ]; };
 in
 {
   listen = key "address" "127.0.0.1:8080" ''
@@ -68,6 +69,10 @@ in
     path = unset "path" ''
       The folder, for `local`; the folder `storage` in the data folder unless said otherwise. One outside of the data folder
       needs `services.snowbank.user`, who owns it.
+    '';
+    min-free = unset "size" ''
+      How much has to stay free on the disk of that folder, and on that of a SQLite database: with less, pushes are refused, and
+      reading goes on. `0B` switches this off; without it, 5 % of the disk have to, and 1GiB at most.
     '';
     bucket = unset "str" ''
       The bucket's name, for `s3`.
@@ -177,6 +182,33 @@ in
   audit = {
     keep = key "time" "365d" ''
       How long entries of the audit log are kept.
+    '';
+  };
+
+  gc = {
+    interval = key timeOrNever "6h" ''
+      How long after a collection the server begins the next one, 1m to 365d, or `never`; of several servers one does it.
+    '';
+    grace = key "time" "24h" ''
+      How long what nothing needs any more is left alone, 0s to 365d, so that a push that is under way, or goes on later, finds
+      what it has sent.
+    '';
+    retention = key timeOrNever "never" ''
+      How long a path is kept that nobody pushes or reads, in caches that do not say so themselves; `never`: all is kept.
+    '';
+    max-size = key { either = [ "size" { enum = [ "none" ]; } ]; } "none" ''
+      How much all caches together may hold, at least 16MiB, or `none`. Above it, what was used least recently goes first, whatever
+      its retention; pins stay.
+    '';
+    min-age = key "time" "1d" ''
+      What was pushed or read within this time never goes because of a size limit.
+    '';
+    compact-budget = key "size" "4GiB" ''
+      Packs of which little is needed any more are rewritten, so that their room comes free: at most so many bytes in one collection,
+      `0B` (none) or at least 16MiB.
+    '';
+    compact-rate = key "size" "32MiB" ''
+      Bytes that are rewritten per second at most, at least 1MiB.
     '';
   };
 

@@ -26,7 +26,7 @@ use snowbank_core::chunk::ChunkName;
 use snowbank_core::narinfo::NarInfo;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{
-    CacheInfo, CommitLine, CommitRequest, MissingChunksResponse, MissingPathsRequest, MissingPathsResponse,
+    CacheInfo, CommitLine, CommitRequest, MissingChunksResponse, MissingPathsRequest, MissingPathsResponse, Pinned,
     StoredChunks, WhoAmI,
 };
 
@@ -175,17 +175,22 @@ impl Api {
     }
 
     /// Asks for paths to be made visible, and gives each line of the answer to `on_line` as it comes in, heartbeats
-    /// apart. Tries once: what was answered before a failure stands, and only the caller knows what is left to ask.
+    /// apart. Tries once: what was answered before a failure stands, and only the caller knows what is left to ask. Gives the
+    /// pin of the request, if it was made.
     ///
     /// # Errors
     /// As [`Api::cache_info`]; [`ApiErrorKind::Unreachable`] when the answer was cut off.
-    pub async fn commit(&self, request: &CommitRequest, mut on_line: impl FnMut(CommitLine)) -> Result<(), ApiError> {
+    pub async fn commit(
+        &self,
+        request: &CommitRequest,
+        mut on_line: impl FnMut(CommitLine),
+    ) -> Result<Option<Pinned>, ApiError> {
         let request = self.post("paths", JSON, self.to_json("paths", request)?);
         let mut lines = answer::Lines::new(self.attempt(&request).await?);
         while let Some(line) = lines.next().await? {
             match line {
                 CommitLine::Heartbeat => {}
-                CommitLine::End { .. } => return Ok(()),
+                CommitLine::End { pin, .. } => return Ok(pin),
                 line => on_line(line),
             }
         }

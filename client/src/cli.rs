@@ -11,6 +11,7 @@ mod doctor;
 mod login;
 pub mod operator;
 mod pages;
+pub mod pin;
 mod push;
 mod use_cache;
 mod verify_receipts;
@@ -92,8 +93,12 @@ pub enum Command {
     /// The paths in a cache: list, info
     #[command(subcommand, after_help = "Example:\n  snowbank path list main 'hello-*'")]
     Path(operator::PathCommand),
+    /// Names for paths that are to stay: pin a path, or list, show, rm, rollback
+    Pin(pin::PinArgs),
     /// Delete paths that should never have been pushed; within 5 s nobody can fetch them any more
     Delete(operator::DeleteArgs),
+    /// Take away what a server keeps no longer, and give its room back
+    Gc(operator::GcCommandArgs),
     /// Show what was done and tried on a server, by whom, and from where
     Audit(operator::AuditArgs),
     /// Print completions for a shell

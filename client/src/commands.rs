@@ -1,9 +1,11 @@
 //! The subcommands: each takes its arguments, calls what does the work, and prints the outcome.
 
 pub mod doctor;
+pub mod gc;
 pub mod login;
 pub mod operator;
 pub mod pages;
+pub mod pin;
 pub mod push;
 pub mod use_cache;
 pub mod verify_receipts;
@@ -28,7 +30,9 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Cache(command) => operator::cache(&global, command).await,
         Command::Token(command) => operator::token(&global, command).await,
         Command::Path(command) => operator::path(&global, command).await,
+        Command::Pin(args) => pin::run(&global, args).await,
         Command::Delete(args) => operator::delete(&global, args).await,
+        Command::Gc(args) => gc::run(&global, args).await,
         Command::Audit(args) => operator::audit(&global, args).await,
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),

@@ -4,12 +4,13 @@
 //! Only shows; nothing depends on it. Whoever wants to print while a bar is up goes through [`Progress::say`]. Counts that
 //! matter are kept by whoever counts for the summary.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use snowbank_core::units::Bytes;
 
 /// Time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -72,10 +73,10 @@ impl Progress {
         Self { style, bar, started: Instant::now(), next_line_ms, counts: Counts::default() }
     }
 
-    /// Starts to show: so many paths with so many bytes of NAR are to be pushed.
+    /// Starts to show, or goes on: so many paths with so many bytes of NAR are to be pushed.
     pub fn begin(&self, paths: u64, nar_bytes: u64) {
-        self.counts.paths_total.store(paths, Ordering::Relaxed);
-        self.counts.nar_bytes_total.store(nar_bytes, Ordering::Relaxed);
+        self.counts.paths_total.fetch_add(paths, Ordering::Relaxed);
+        let nar_bytes = self.counts.nar_bytes_total.fetch_add(nar_bytes, Ordering::Relaxed) + nar_bytes;
         if self.style == Style::Bar {
             // The template is a constant; were it wrong, the bar would be plain.
             if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
@@ -167,44 +168,9 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A number of bytes as people read it: `0 B`, `17.3 KiB`, `1.20 GiB`.
-#[derive(Debug, Clone, Copy)]
-pub struct Bytes(pub u64);
-
-impl fmt::Display for Bytes {
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-        if self.0 < 1024 {
-            return write!(f, "{} B", self.0);
-        }
-        let mut value = self.0 as f64 / 1024.0;
-        let mut unit = 0;
-        while value >= 1023.95 && unit + 1 < UNITS.len() {
-            value /= 1024.0;
-            unit += 1;
-        }
-        let decimals = if value < 10.0 { 2 } else { 1 };
-        let mut text = String::new();
-        write!(text, "{value:.decimals$} {}", UNITS[unit])?;
-        f.pad(&text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_read_well() {
-        let shown = |bytes| Bytes(bytes).to_string();
-        assert_eq!(shown(0), "0 B");
-        assert_eq!(shown(1023), "1023 B");
-        assert_eq!(shown(17_715), "17.3 KiB");
-        assert_eq!(shown(1 << 20), "1.00 MiB");
-        assert_eq!(shown((1 << 30) - 1), "1.00 GiB");
-        assert_eq!(shown(u64::MAX), "16.0 EiB");
-    }
 
     #[test]
     fn counts_are_shown_in_a_line() {

@@ -21,6 +21,7 @@ use snowbank_core::store_path::{StoreDir, StorePath};
 use tokio::sync::Mutex;
 
 pub use error::StoreError;
+pub use resolve::store_path_of;
 
 use connection::Connection;
 use location::Location;

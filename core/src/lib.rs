@@ -15,6 +15,8 @@ pub mod mask;
 pub mod nar;
 pub mod narinfo;
 pub mod pack;
+pub mod pattern;
+pub mod pin_name;
 pub mod receipt;
 pub mod signing;
 pub mod store_path;

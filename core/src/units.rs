@@ -2,7 +2,7 @@
 //!
 //! A unit is always written out: a bare number would leave it to the reader to guess.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
@@ -258,9 +258,44 @@ pub fn date(unix_seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
+/// A number of bytes as people read it: `0 B`, `17.3 KiB`, `1.20 GiB`.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut value = self.0 as f64 / 1024.0;
+        let mut unit = 0;
+        while value >= 1023.95 && unit + 1 < UNITS.len() {
+            value /= 1024.0;
+            unit += 1;
+        }
+        let decimals = if value < 10.0 { 2 } else { 1 };
+        let mut text = String::new();
+        write!(text, "{value:.decimals$} {}", UNITS[unit])?;
+        f.pad(&text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_read_well() {
+        let shown = |bytes| Bytes(bytes).to_string();
+        assert_eq!(shown(0), "0 B");
+        assert_eq!(shown(1023), "1023 B");
+        assert_eq!(shown(17_715), "17.3 KiB");
+        assert_eq!(shown(1 << 20), "1.00 MiB");
+        assert_eq!(shown((1 << 30) - 1), "1.00 GiB");
+        assert_eq!(shown(u64::MAX), "16.0 EiB");
+    }
 
     #[test]
     fn limits_are_written_as_words_or_values() {

@@ -16,7 +16,9 @@ use crate::{
     cut::CutParams,
     hash::NarHash,
     manifest::{ManifestError, WireManifest},
+    pin_name::PinName,
     receipt::Receipt,
+    units::Seconds,
 };
 
 /// Answer to `GET /api/v1/caches/{cache}`: what a client must know before it pushes.
@@ -92,11 +94,18 @@ pub struct WhoAmI {
     pub server_version: String,
 }
 
-/// Body of `POST …/missing-paths`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Body of `POST …/missing-paths`. To be asked about by a push counts as use of the paths that are present.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingPathsRequest {
     /// The paths asked about.
     pub paths: Vec<PathQuery>,
+    /// For how long the push wants them kept at least; without it as long as the cache keeps paths. One that is present
+    /// never ends sooner for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Seconds>,
+    /// Only a question: nothing is pushed, and the paths do not count as used.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// One path of a [`MissingPathsRequest`].
@@ -148,10 +157,38 @@ pub struct StoredChunks {
 }
 
 /// Body of `POST …/paths`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitRequest {
     /// The paths to make visible, references before referrers.
     pub paths: Vec<PathCommit>,
+    /// For how long they are kept; without it as long as the cache keeps paths. One that is present never ends sooner
+    /// for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Seconds>,
+    /// A pin that is made in the transaction in which its path becomes visible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<PushPin>,
+}
+
+/// A pin that comes with one of the paths of a [`CommitRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushPin {
+    /// Its name.
+    pub name: PinName,
+    /// The full store path that it is to stand for.
+    pub store_path: String,
+    /// How many generations of the name are kept; as many as before where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
+}
+
+/// A pin that stands for what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pinned {
+    /// Its name.
+    pub name: PinName,
+    /// Which of the name's generations it is.
+    pub generation: u64,
 }
 
 /// One path of a [`CommitRequest`]: its narinfo's fields and its manifest.
@@ -272,6 +309,9 @@ pub enum CommitLine {
     End {
         /// Paths that were answered.
         paths: u32,
+        /// The pin of the request, if it was made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pin: Option<Pinned>,
     },
 }
 

@@ -18,6 +18,8 @@ in
         limits = { memory = "128MiB"; verify-threads = 1; min-body-rate = "0B"; };
         log = { format = "json"; level = "debug"; };
         compression.level = 9;
+        storage.min-free = "0B";
+        gc = { interval = "never"; retention = "90d"; max-size = "200GiB"; grace = "2h"; compact-budget = "0B"; };
       };
       caches = {
         team = { public = true; priority = 30; description = "the team's"; retention = "90d"; maxSize = "200GiB"; };
@@ -115,6 +117,9 @@ in
     { limits.memory = "1GB"; }
     { limits.verify-threads = 257; }
     { compression.level = 20; }
+    { gc.interval = "weekly"; }
+    { gc.max-size = "never"; }
+    { gc.min-age = "never"; }
     { server-key-file = "${builtins.storeDir}/key"; }
     { server-key-file = "key"; }
     { storage.path-style = "yes"; }

@@ -1,9 +1,11 @@
-//! Caches, tokens, keys, the audit log, and paths that are to go: what endpoints and `snowbankd`'s commands share.
+//! Caches, tokens, keys, the audit log, pins, and paths that are to go: what endpoints and `snowbankd`'s commands share.
 //!
 //! Functions take an [`Admin`], never the running server: they work beside one, which follows within seconds. Whether the
 //! [`Actor`] may is settled before: by a proof of `auth` over HTTP, by being there on the host. The time is a parameter.
 
+pub mod backup;
 pub mod migrate_database;
+pub mod restore;
 pub mod token_keys;
 pub mod upkeep;
 
@@ -12,10 +14,13 @@ mod caches;
 mod delete;
 mod error;
 mod first_start;
+mod path_uses;
 mod paths;
+mod pins;
 mod server_key;
 mod signing_keys;
 mod tokens;
+mod withdrawn;
 
 pub use actor::{Actor, AuditQueue, list_audit};
 pub use caches::{
@@ -25,9 +30,11 @@ pub use delete::delete_paths;
 pub use error::AdminError;
 pub use first_start::{FirstStart, first_start};
 pub use paths::{hash_part, list_paths, show_path};
+pub use pins::{NewPin, check_keep, list_pins, pin_in, pinned_path, remove_pin, rollback_pin, set_pin, show_pin};
 pub use server_key::check_server_key;
 pub use signing_keys::{export_signing_keys, rotate_signing_key};
 pub use tokens::{create_token, list_tokens, revoke_tokens, rotate_token, show_token};
+pub use withdrawn::list_withdrawn;
 
 use crate::auth::TokenKey;
 use crate::config::{Config, PublicUrl};

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use crate::admin::{Admin, AuditQueue};
 use crate::auth::Verifier;
-use crate::config::Config;
+use crate::config::{Config, Seconds};
+use crate::damage::{Inspector, Withdrawn};
 use crate::db::Db;
 use crate::db::settings::cut_params;
 use crate::directory::Directory;
+use crate::gc::collect::Collector;
 use crate::http::Budgets;
 use crate::ingest::{Ingest, IngestLimits};
 use crate::pack::{Packs, ReadBudget};
-use crate::serving::{Lookups, NarBody, Narinfos, SmallNars};
-use crate::storage::Storage;
+use crate::serving::{Lookups, NarBody, Narinfos, PathUses, SmallNars};
+use crate::storage::{FreeSpace, Storage};
 use snowbank_core::cut::CutParams;
+use snowbank_core::store_path::StorePathHash;
 
 /// Everything that endpoints need.
 #[derive(Debug)]
@@ -38,6 +41,12 @@ pub struct App {
     pub nars: NarBody,
     /// Small ones that were asked for lately.
     pub small_nars: SmallNars,
+    /// What was read and is to be noted down.
+    pub uses: PathUses,
+    /// For how long caches that do not say keep paths that nobody uses.
+    pub retention: Option<Seconds>,
+    /// Looks into NARs that could not be served.
+    pub inspector: Inspector,
     /// What requests may hold.
     pub budgets: Budgets,
     /// How clients are told to cut.
@@ -46,6 +55,10 @@ pub struct App {
     pub admin: Admin,
     /// What waits for the audit log.
     pub audit: AuditQueue,
+    /// What takes away what is not kept.
+    pub collector: Collector,
+    /// Whether there is room to write.
+    pub free_space: FreeSpace,
 }
 
 impl App {
@@ -62,23 +75,32 @@ impl App {
         let storage = Arc::new(storage);
         let blocks = if storage.is_far() { memory / 12 } else { 0 };
         let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 8, blocks);
+        // There is no setting for the server as a whole yet: caches that do not say keep everything.
+        let retention = config.gc.retention;
         let limits = IngestLimits {
+            retention,
             verify_threads: config.limits.effective_verify_threads(),
             commit_raw_bytes: config.limits.max_nar_size.bytes(),
             read_back: memory / 8,
         };
+        let inspector = Inspector::new(db.clone(), Arc::clone(&storage), packs.clone());
         let lookups = Lookups::new(&db);
         let mut conn = db.reader().await?;
         let cut = cut_params(conn.exec()).await?.unwrap_or(CutParams::DEFAULT);
         drop(conn);
         Ok(Self {
             audit: AuditQueue::default(),
+            collector: Collector::new(db.clone(), Arc::clone(&storage), packs.clone(), config.gc.clone()),
+            free_space: FreeSpace::new(&config.storage, &config.database, config.min_free),
             directory: Directory::new(db.clone(), admin.sealer.clone()),
-            ingest: Ingest::new(db.clone(), packs.clone(), limits),
+            ingest: Ingest::new(db.clone(), packs.clone(), inspector.clone(), limits),
             narinfos: Narinfos::new(lookups.clone()),
             lookups,
             nars: NarBody { db: db.clone(), packs, read_ahead: ReadBudget::new(memory / 4) },
             small_nars: SmallNars::new(),
+            uses: PathUses::default(),
+            retention,
+            inspector,
             budgets: Budgets::new(memory / 2 - blocks),
             config,
             db,
@@ -87,5 +109,15 @@ impl App {
             cut,
             admin,
         })
+    }
+
+    /// Drops what is kept of paths that are out of sight now, so that this server says so at once.
+    pub fn forget(&self, withdrawn: &Withdrawn) {
+        for path in &withdrawn.paths {
+            self.small_nars.forget(path.cache, withdrawn.nar_hash);
+            if let Some(hash) = StorePathHash::from_chars(path.hash.as_bytes()) {
+                self.narinfos.forget(path.cache, hash);
+            }
+        }
     }
 }

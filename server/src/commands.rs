@@ -3,19 +3,25 @@
 //! Standard output has what a command is asked for (for `token create` the token and nothing else); logs and errors go to
 //! standard error.
 
+mod backup;
 mod cache;
 mod check;
 mod cli;
+mod gc;
 mod migrate_database;
 mod pages;
 mod paths;
+mod pin;
+mod repair;
 mod serve;
 mod token;
 mod token_key;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use rustix::fs::Mode;
@@ -24,8 +30,9 @@ use serde::Serialize;
 use crate::admin::{self, Admin};
 use crate::auth::{AuthError, TokenKey};
 use crate::config::{Config, Overrides};
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::secrets::Sealer;
+use crate::storage::Storage;
 use cli::{Cli, Command};
 
 /// Parses the command line and runs the command.
@@ -55,11 +62,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Token(command) => token::run(&overrides, command).await,
             Command::Cache(command) => cache::run(&overrides, command).await,
             Command::Path(command) => paths::run(&overrides, command).await,
+            Command::Pin(args) => pin::run(&overrides, args).await,
             Command::Delete(args) => paths::delete(&overrides, args).await,
             Command::Audit(args) => paths::audit(&overrides, args).await,
             Command::TokenKey(command) => token_key::run(&overrides, command).await,
             Command::MigrateDatabase(args) => migrate_database::migrate(&overrides, args).await,
             Command::Check(args) => check::check(&overrides, args).await,
+            Command::Gc(args) => gc::gc(&overrides, args).await,
+            Command::Backup(args) => backup::backup(&overrides, args).await,
+            Command::Restore(args) => backup::restore_backup(&overrides, args).await,
+            Command::Repair(args) => repair::repair(&overrides, args).await,
             Command::Completions { shell } => pages::completions(shell),
             Command::Man { output } => pages::man(output.as_deref()),
         }
@@ -83,6 +95,14 @@ impl Beside {
         let db = Db::open_existing(&config.database).await?;
         admin::check_server_key(&db, &sealer).await?;
         Ok(Self { config, db, sealer })
+    }
+
+    /// The storage, which has to be this database's: everything would be missing from another one.
+    async fn storage(&self) -> anyhow::Result<Arc<Storage>> {
+        let storage = Storage::attach(&self.config.storage).await?;
+        let instance = db::instance::lookup(self.db.reader().await?.exec()).await?;
+        storage.verify_owner(&instance.context("the database has no instance row; start the server once")?).await?;
+        Ok(Arc::new(storage))
     }
 
     fn admin(&self) -> Result<Admin, AuthError> {
@@ -113,6 +133,13 @@ fn confirm(what: &str, word: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A path as one word of a POSIX shell.
+fn shell_quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// The error and its causes in one line; a cause that the error names already is not said twice.
 fn explain(error: &anyhow::Error) -> String {
     let mut text = String::new();
@@ -124,4 +151,15 @@ fn explain(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_spaces_can_be_pasted() {
+        assert_eq!(shell_quoted(Path::new("/home/a/root-token")), "/home/a/root-token");
+        assert_eq!(shell_quoted(Path::new("/my data/it's")), r"'/my data/it'\''s'");
+    }
 }

@@ -10,6 +10,7 @@ mod compression;
 mod database;
 mod error;
 mod file;
+mod gc;
 mod limits;
 mod log;
 mod metrics;
@@ -24,6 +25,7 @@ pub use auth::{AuthConfig, OidcConfig, OidcGrant, TokenKeyFile, Transport};
 pub use compression::CompressionConfig;
 pub use database::{DatabaseConfig, DatabaseUrl, PostgresConfig, TlsMode};
 pub use error::ConfigError;
+pub use gc::GcConfig;
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
@@ -73,6 +75,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Where packs live.
     pub storage: StorageConfig,
+    /// How much has to stay free on the disks that packs and a SQLite database lie on; `None`: a part of each.
+    pub min_free: Option<Size>,
     /// Memory, sizes, times and counts that a request cannot exceed.
     pub limits: LimitsConfig,
     /// What is logged, and how.
@@ -83,6 +87,8 @@ pub struct Config {
     pub compression: CompressionConfig,
     /// What is kept of what operators do.
     pub audit: AuditConfig,
+    /// What is kept of what clients push.
+    pub gc: GcConfig,
     /// Whose tokens are believed besides the database's keys'.
     pub auth: AuthConfig,
 }
@@ -129,12 +135,14 @@ impl Config {
             public_url: file.public_url,
             trusted_proxies: file.trusted_proxies,
             database,
+            min_free: file.storage.min_free(),
             storage: file.storage.resolve(&data_dir, config_dir)?,
             limits: file.limits,
             log: file.log,
             metrics: file.metrics,
             compression: file.compression,
             audit: file.audit,
+            gc: file.gc,
             data_dir,
         };
         config.validate().map_err(locate)?;
@@ -143,7 +151,16 @@ impl Config {
 
     fn validate(&self) -> Result<(), Problem> {
         self.limits.validate()?;
-        self.audit.validate()
+        self.audit.validate()?;
+        self.gc.validate()?;
+        let is_far =
+            matches!(self.storage, StorageConfig::S3(_)) && matches!(self.database.url, DatabaseUrl::Postgres(_));
+        if is_far && self.min_free.is_some() {
+            let message =
+                "is for the disk of a folder or of a SQLite database, and this server writes to neither; leave it out";
+            return Err(Problem { key: &["storage", "min-free"], message: message.to_owned() });
+        }
+        Ok(())
     }
 }
 

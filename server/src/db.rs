@@ -9,21 +9,28 @@
 //! keeps within the engines' limits on variables and lets prepared statements be used again.
 
 pub mod audit;
+pub mod backup;
 pub mod caches;
+pub mod check;
 pub mod chunks;
+pub mod collection;
 pub mod counters;
+pub mod damage;
 pub mod instance;
 pub mod keys;
 pub mod leader;
 pub mod nars;
 pub mod packs;
 pub mod paths;
+pub mod pins;
+pub mod repair;
 pub mod revocations;
 pub mod settings;
 pub mod token_counts;
 pub mod token_keys;
 pub mod tokens;
 pub mod transfer;
+pub mod unnamed;
 pub mod usage;
 
 mod batch;
@@ -40,6 +47,7 @@ pub use connect::Db;
 pub use error::DbError;
 pub use exec::Exec;
 pub use gather::{Answers, Gather};
+pub use postgres::PostgresPlace;
 pub use tx::{Conn, Tx};
 
 #[cfg(test)]

@@ -1,4 +1,56 @@
-//! Proof that database and storage agree, and sums over what they hold. (Collection, compaction and repair build on it.)
+//! What is kept and what goes (collection, compaction), sums over what there is, and proof that database and storage agree.
+//!
+//! `collect` plans and executes: `ages` says how old things are, `graph` and `paths` which paths stay, `limits` what size
+//! limits take, `mark` and `sweep` which NARs, chunks and packs nothing needs, `objects` removes from the storage, `compact`
+//! rewrites packs. `check` is the oracle, `repair` mends what it finds.
 
+pub mod ages;
 pub mod check;
+pub mod collect;
+pub mod repair;
 pub mod usage;
+
+mod compact;
+mod graph;
+mod limits;
+mod listing;
+mod mark;
+mod objects;
+mod paths;
+mod pattern;
+mod run;
+mod sweep;
+
+#[cfg(test)]
+mod tests;
+
+pub use pattern::{PathPattern, PatternError};
+
+use thiserror::Error;
+
+use crate::db::DbError;
+use crate::pack::PackWriteError;
+use crate::storage::StorageError;
+
+/// Why a collection did not run, or not to its end.
+#[derive(Debug, Error)]
+pub enum GcError {
+    /// Another one runs.
+    #[error("another collection is under way; wait until it has ended")]
+    Busy,
+    /// It must not run; the text says why and what to do.
+    #[error("{0}")]
+    Off(String),
+    /// The database is another one than at the beginning.
+    #[error("the database was restored from a backup meanwhile; nothing more is removed by what was read before")]
+    Restored,
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A pack could not be written.
+    #[error(transparent)]
+    Write(#[from] PackWriteError),
+}

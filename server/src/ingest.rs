@@ -10,6 +10,9 @@
 //!
 //! A crash between two steps leaves something that nothing names yet: an object without rows, chunks without a NAR. It
 //! is found again by a push that is run again, or collected after the grace period. Nothing is half visible.
+//!
+//! A chunk that W3 cannot read back since it is damaged or gone is retired, and counts as missing: the client is told to send
+//! it again, and the push succeeds.
 
 mod candidate;
 mod commit;
@@ -30,8 +33,10 @@ pub use questions::{missing_chunks, missing_paths};
 pub use receive::{ReceiveError, receive_bundle};
 pub use verify::{Claim, VerifiedNar, VerifyError, verify};
 
+use snowbank_core::units::Seconds;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::damage::Inspector;
 use crate::db::Db;
 use crate::pack::{Packs, ReadBudget};
 use in_flight::InFlight;
@@ -50,10 +55,12 @@ pub struct Ingest {
     cpu: Arc<tokio::sync::Semaphore>,
     /// Memory for chunks that are read back and decoded.
     read_back: ReadBudget,
+    /// Looks into what cannot be read back.
+    inspector: Inspector,
     limits: IngestLimits,
 }
 
-/// Bounds on the work that one request may cause.
+/// Bounds on the work that one request may cause, and for how long what is pushed is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct IngestLimits {
     /// Threads that verify and decode at the same time, over all requests.
@@ -62,15 +69,17 @@ pub struct IngestLimits {
     pub commit_raw_bytes: u64,
     /// Memory for chunks that are read back and decoded, over all requests.
     pub read_back: u64,
+    /// For how long caches that do not say keep paths that nobody uses.
+    pub retention: Option<Seconds>,
 }
 
 impl Ingest {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(db: Db, packs: Packs, limits: IngestLimits) -> Self {
+    pub fn new(db: Db, packs: Packs, inspector: Inspector, limits: IngestLimits) -> Self {
         let cpu = Arc::new(tokio::sync::Semaphore::new(limits.verify_threads.max(1)));
         let read_back = ReadBudget::new(limits.read_back);
-        Self { db, packs, in_flight: Arc::default(), cpu, read_back, limits }
+        Self { db, packs, in_flight: Arc::default(), cpu, read_back, inspector, limits }
     }
 
     /// Runs CPU-bound work on a blocking thread, as many at a time as configured.

@@ -1,6 +1,6 @@
 //! The server of Snowbank, a self-hosted Nix binary cache: everything behind the binary `snowbankd`.
 //!
-//! Modules depend on each other in one direction only: commands → http → {ingest, serving, gc, admin} → {auth, pack} →
+//! Modules depend on each other in one direction only: commands → http → {ingest, serving, gc, admin} → damage → {auth, pack} →
 //! directory → {db, storage} → config. `db` holds the only SQL, `storage` the only object I/O, `http` the only status codes.
 
 pub mod admin;
@@ -9,8 +9,10 @@ pub mod auth;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod damage;
 pub mod db;
 pub mod directory;
+pub mod fault;
 pub mod gc;
 pub mod http;
 pub mod ingest;

@@ -12,7 +12,7 @@ mod write;
 pub use budget::{ReadBudget, ReadPermit};
 pub use ids::ChunkIds;
 pub use read::{ReadError, StoredChunk, read_chunks, read_chunks_over, read_cost};
-pub use write::{NewRecord, PackWriteError, Packs};
+pub use write::{MovedRecord, NewRecord, PackWriteError, Packs, StoredRecords};
 
 use snowbank_core::pack::PackKey;
 
@@ -21,4 +21,28 @@ use snowbank_core::pack::PackKey;
 pub fn pack_object_key(key: &PackKey) -> String {
     let hex = key.to_string();
     format!("packs/{}/{hex}", &hex[..2])
+}
+
+/// The inverse of [`pack_object_key`]; `None` for a key that no pack has.
+#[must_use]
+pub fn pack_of_object(object: &str) -> Option<PackKey> {
+    let key = object.rsplit('/').next()?.parse().ok()?;
+    (pack_object_key(&key) == object).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_objects_key_is_that_of_one_pack() {
+        let key = PackKey::from_bytes([0xab; 16]);
+        let object = pack_object_key(&key);
+        assert_eq!(pack_of_object(&object), Some(key));
+        for other in
+            ["snowbank-instance", "packs/ab", "packs/ac/abababababababababababababababab", &format!("x/{object}")]
+        {
+            assert_eq!(pack_of_object(other), None, "{other}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ mod sealer;
 pub use crate::config::{SecretString, read_secret_file};
 pub use data_dir::{DataDir, DataDirLock};
 pub use error::SecretError;
-pub use file::write_secret_file;
+pub use file::{restore_secret_file, write_secret_file};
 pub use sealer::Sealer;
 
 /// Random bytes from the system.

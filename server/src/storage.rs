@@ -5,13 +5,15 @@
 
 mod disk_cache;
 mod error;
+mod free_space;
 mod local;
 mod marker;
 mod s3;
 
 pub use disk_cache::DiskCache;
 pub use error::{FailureKind, ServiceFailure, StorageError, StorageFailure};
-pub use marker::MarkerError;
+pub use free_space::{FreeSpace, NoRoom};
+pub use marker::{Marker, MarkerError};
 
 use std::time::Duration;
 
@@ -30,6 +32,15 @@ const CACHED: &str = "packs/";
 /// Pauses before a bucket that contradicts what was written is asked again: some services need a moment until every request
 /// sees all of an object.
 const SETTLING: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
+
+/// An object, as a listing has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListedObject {
+    /// Its key.
+    pub key: String,
+    /// Its length.
+    pub len: u64,
+}
 
 /// An object storage.
 #[derive(Debug)]
@@ -94,6 +105,23 @@ impl Storage {
         marker::verify(self, instance).await
     }
 
+    /// What this storage is marked with: whose it is; `None` where nothing is marked.
+    ///
+    /// # Errors
+    /// [`MarkerError::Damaged`], or what the storage said.
+    pub async fn marker(&self) -> Result<Option<Marker>, MarkerError> {
+        marker::read(self).await
+    }
+
+    /// Marks this storage, which is `instance`'s with a lower epoch, with its epoch of now. One that is not marked at all stays
+    /// so: [`Storage::claim`] marks an empty one.
+    ///
+    /// # Errors
+    /// [`MarkerError::Foreign`] when it is another's, or its epoch is higher; nothing was changed then.
+    pub async fn mark_epoch(&self, instance: &Instance) -> Result<(), MarkerError> {
+        marker::raise(self, instance).await
+    }
+
     /// Stores an object; durable when this returns, and not there at all when it fails.
     ///
     /// # Errors
@@ -142,7 +170,15 @@ impl Storage {
         }
     }
 
-    /// Up to `len` bytes from `offset` on; fewer where the object ends.
+    /// Drops what the read cache on disk has of the first `len` bytes of an object.
+    pub async fn forget(&self, key: &str, len: u64) {
+        if let Backend::S3 { cache: Some(cache), .. } = &self.0 {
+            cache.forget(key, len).await;
+        }
+    }
+
+    /// Up to `len` bytes from `offset` on; fewer where the object ends. Always from the storage itself, never from the read
+    /// cache on disk.
     ///
     /// # Errors
     /// [`StorageError::NotFound`], or what the storage said.
@@ -202,6 +238,22 @@ impl Storage {
         }
     }
 
+    /// Removes many objects, with few requests where the service takes many keys in one; gives the keys of those that could
+    /// not be removed now, each with why.
+    pub async fn delete_many(&self, keys: &[String]) -> Vec<(String, StorageError)> {
+        let rest = match &self.0 {
+            Backend::Local(_) => keys.to_vec(),
+            Backend::S3 { s3, .. } => s3.delete_many(keys).await,
+        };
+        let mut failed = Vec::new();
+        for key in rest {
+            if let Err(error) = self.delete(&key).await {
+                failed.push((key, error));
+            }
+        }
+        failed
+    }
+
     /// Up to `limit` keys that begin with `prefix` and come after `after` in bytewise order, in that order.
     ///
     /// # Errors
@@ -210,6 +262,22 @@ impl Storage {
         match &self.0 {
             Backend::Local(local) => local.list(prefix, after, limit).await,
             Backend::S3 { s3, .. } => s3.list(prefix, after, limit).await,
+        }
+    }
+
+    /// As [`Storage::list`], with the objects' lengths.
+    ///
+    /// # Errors
+    /// When the storage cannot be used.
+    pub async fn list_objects(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ListedObject>, StorageError> {
+        match &self.0 {
+            Backend::Local(local) => local.list_objects(prefix, after, limit).await,
+            Backend::S3 { s3, .. } => s3.list_objects(prefix, after, limit).await,
         }
     }
 

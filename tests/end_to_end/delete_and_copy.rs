@@ -112,6 +112,26 @@ fn a_closure_is_promoted_without_moving_a_byte() {
 }
 
 #[test]
+fn the_host_copies_without_a_token_and_the_log_has_it_at_once() {
+    let (server, store) = (Server::start(), NixStore::new());
+    let [_, b, c, _] = chain(&store);
+    let _ = Client::of(&server, &store).push(&[&c]).success();
+    server.command(&["cache", "create", "release", "--public"]).succeeds();
+    server.command(&["cache", "create", "apart", "--public", "--isolated"]).succeeds();
+    for (target, copied) in [("release", 2), ("apart", 2), ("release", 0)] {
+        let answer = server.command(&["cache", "copy", "main", target, &b, "--json"]).success().stdout;
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["copied"].as_array().unwrap().len(), copied, "{target}");
+        let _ = Oracle::new(&server, target, Api::anonymous(&server)).assert_whole(&b);
+    }
+    let audit = server.command(&["audit", "--action", "path.copy"]).success().stdout;
+    assert_eq!(audit.matches("from main: ").count(), 3, "{audit}");
+    let said = server.command(&["cache", "copy", "main", "nowhere", &b]);
+    assert!(!said.status.success() && said.stderr.contains("cache list"), "{said}");
+    oracle::assert_check_is_clean(&server);
+}
+
+#[test]
 fn a_copy_needs_pull_on_one_and_push_on_the_other() {
     let (server, store) = (Server::start(), NixStore::new());
     server.command(&["cache", "create", "from", "--private"]).succeeds();

@@ -7,11 +7,12 @@ use std::{
 };
 
 /// The layers, lowest first, of the server's top-level modules. `app` is what `http` works with: the two are one.
-const LAYERS: [&[&str]; 7] = [
-    &["clock", "config", "telemetry"],
+const LAYERS: [&[&str]; 8] = [
+    &["clock", "config", "fault", "telemetry"],
     &["db", "storage", "secrets"],
     &["directory"],
     &["auth", "pack"],
+    &["damage"],
     &["ingest", "serving", "gc", "admin"],
     &["http"],
     &["commands"],

@@ -1,68 +1,126 @@
 //! `docs/operating.md` is true: every command on it is run, in order, and succeeds. With `SNOWBANK_BLESS` set, the answers on
 //! the page are replaced by those of the run.
+//!
+//! `systemctl` on the page is this test's own; what stands behind the prompt `new$ ` is run on another host, which is another
+//! data folder. The last section is about SQLite and a folder, and left out elsewhere.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use snowbank_harness::{Client, NixStore, Server, process, trees};
+use snowbank_harness::{Client, NixStore, Server, oracle, process, trees};
 
 /// Stands for the server's address on the page.
 const ADDRESS: &str = "https://cache.example.org";
+/// Stands for a server's data folder, and for a place for backups.
+const DATA: &str = "/var/lib/snowbank";
+const BACKUP: &str = "/backup";
+/// Where the section begins that needs SQLite and a folder.
+const LOCAL: &str = "## Back up and restore";
+
+/// A folder with programs, which are scripts.
+struct Programs {
+    folder: PathBuf,
+}
+
+impl Programs {
+    fn new(folder: PathBuf) -> Self {
+        fs::create_dir(&folder).unwrap();
+        Self { folder }
+    }
+
+    fn add(&self, name: &str, script: &str) {
+        let file = self.folder.join(name);
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    /// What runs this command with whatever arguments are given.
+    fn add_command(&self, name: &str, command: &Command) {
+        let all = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<String> = all.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        let variables: String = command
+            .get_envs()
+            .filter_map(|(name, value)| Some(format!("export {}='{}'\n", name.to_str()?, value?.to_str()?)))
+            .collect();
+        self.add(name, &format!("{variables}exec {} \"$@\"", words.join(" ")));
+    }
+}
 
 #[test]
 fn every_command_on_the_page_for_operators_works() {
     // Where the crate is now, not where it was built: a target folder may serve several clones.
     let page = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../docs/operating.md");
     let text = fs::read_to_string(&page).unwrap();
-    let (server, store) = (Server::start(), NixStore::new());
+    let (mut server, store) = (Server::start(), NixStore::new());
     let client = Client::of(&server, &store);
     let folder = client.home().join("work");
     fs::create_dir(&folder).unwrap();
-    let path = trees::add_files(&store, "website", &[("index.html", b"<p>hello</p>".to_vec())]);
-    std::os::unix::fs::symlink(store.real_path(&path), folder.join("result")).unwrap();
+    for (link, contents) in [("result", "hello"), ("result-new", "hello again"), ("result-later", "later")] {
+        let file = format!("<p>{contents}</p>").into_bytes();
+        let path = trees::add_files(&store, "website", &[("index.html", file)]);
+        std::os::unix::fs::symlink(store.real_path(&path), folder.join(link)).unwrap();
+    }
+    let backup = client.home().join("backup");
+    fs::create_dir(&backup).unwrap();
 
     // `snowbankd` on the page is run with the server's own settings.
-    let bin = client.home().join("bin");
-    fs::create_dir(&bin).unwrap();
-    let words = |command: &Command| -> String {
-        let all = std::iter::once(command.get_program()).chain(command.get_args());
-        all.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ")
-    };
-    let script = |name: &str, command: &Command| {
-        let variables: String = command
-            .get_envs()
-            .filter_map(|(name, value)| Some(format!("export {}='{}'\n", name.to_str()?, value?.to_str()?)))
-            .collect();
-        let file = bin.join(name);
-        fs::write(&file, format!("#!/bin/sh\n{variables}exec {} \"$@\"\n", words(command))).unwrap();
-        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    };
-    script("snowbank", &client.command(&[]));
-    script("snowbankd", &server.replicas()[0].command_line());
+    let here = Programs::new(client.home().join("bin"));
+    here.add_command("snowbank", &client.command(&[]));
+    here.add_command("snowbankd", &server.replicas()[0].command_line());
+    let there = Programs::new(client.home().join("bin-new"));
+    let new_data = client.home().join("new/snowbank");
+    fs::create_dir(new_data.parent().unwrap()).unwrap();
+    let mut new_command = process::command(process::binary("snowbankd"), client.home());
+    new_command.arg("--data-dir").arg(&new_data);
+    there.add_command("snowbankd", &new_command);
+    there.add("scp", "shift; exec cp -a \"$@\"");
+    let mut new_server = None;
 
     let (mut new, mut in_session, mut commands) = (Vec::new(), false, 0);
-    for line in text.lines() {
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next_if(|line| *line != LOCAL || server.shared().is_none()) {
         in_session = match line {
             "```console" => true,
             "```" => false,
             _ => in_session,
         };
-        if in_session && let Some(command) = line.strip_prefix("$ ") {
-            let mut shell = Command::new("/bin/sh");
-            shell.args(["-c", command]).current_dir(&folder);
-            shell.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
-            let output = process::run(shell).success();
-            commands += 1;
+        let prompts = [("$ ", &here, server.data_dir().to_owned()), ("new$ ", &there, new_data.clone())];
+        let given =
+            prompts.iter().find_map(|(prompt, programs, data)| Some((line.strip_prefix(prompt)?, programs, data)));
+        if in_session && let Some((command, programs, data)) = given {
             new.push(line.to_owned());
-            let shown = output.said().replace(&server.url(), ADDRESS);
-            new.extend(shown.lines().map(|shown| shown.trim_end().to_owned()));
+            commands += 1;
+            match (command, line.starts_with("new$ ")) {
+                ("systemctl stop snowbankd", false) => assert!(server.terminate().success()),
+                ("systemctl start snowbankd", false) => server.start_again(),
+                ("systemctl start snowbankd", true) => {
+                    new_server = Some(Server::options().data_dir(&new_data).start());
+                }
+                _ => {
+                    let (data, backup) = (data.to_str().unwrap(), backup.to_str().unwrap());
+                    let old = server.data_dir().to_str().unwrap();
+                    let command = command.replace(&format!("old:{DATA}"), old).replace(BACKUP, backup);
+                    let mut shell = Command::new("/bin/sh");
+                    shell.args(["-c", &command.replace(DATA, data)]).current_dir(&folder);
+                    shell.env("PATH", format!("{}:/usr/bin:/bin", programs.folder.display()));
+                    let shown = process::run(shell).success().said();
+                    let shown = shown.replace(&server.url(), ADDRESS).replace(data, DATA).replace(backup, BACKUP);
+                    new.extend(shown.lines().map(|shown| shown.trim_end().to_owned()));
+                }
+            }
         } else if !in_session || line.starts_with("```") {
             new.push(line.to_owned());
         }
     }
     assert!(commands > 15, "the page has {commands} commands");
-    if std::env::var_os("SNOWBANK_BLESS").is_some() {
+    if let Some(moved) = &new_server {
+        assert_eq!(moved.root_token(), server.root_token());
+        let stored = |server: &Server| fs::read(server.data_dir().join("server-key")).unwrap();
+        assert!(stored(moved) == stored(&server), "the keys are those of the old host");
+        oracle::assert_check_is_clean(moved);
+    }
+    if std::env::var_os("SNOWBANK_BLESS").is_some() && server.shared().is_none() {
         fs::write(&page, new.join("\n") + "\n").unwrap();
     }
 }

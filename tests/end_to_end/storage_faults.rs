@@ -12,7 +12,7 @@ fn pushes_and_pulls_succeed_on_a_storage_that_fails_one_request_in_ten() {
     let (site, store) = (Site::with_faults(random.clone()), NixStore::new());
     // A stalled request is given up soon, for the test's sake.
     let server = Server::options().on(&site).storage("request-timeout", "\"3s\"").start();
-    let faults = Faults { latency: Duration::from_millis(5), errors: 50, cuts: 35, stalls: 15 };
+    let faults = Faults { latency: Duration::from_millis(5), errors: 50, cuts: 35, stalls: 15, ..Faults::default() };
     site.faults().set(faults);
 
     let (mut everything, mut receipts) = (Vec::new(), Vec::new());

@@ -102,6 +102,8 @@ pub struct Deposit {
     pub encoded: Vec<Encoded>,
     /// Its manifest.
     pub manifest: WireManifest,
+    /// Base names of what it refers to.
+    pub references: Vec<String>,
 }
 
 impl Deposit {
@@ -114,7 +116,12 @@ impl Deposit {
     /// A path with these bytes for a NAR.
     #[must_use]
     pub fn of_nar(random: &mut Random, name: &str, nar: Vec<u8>) -> Self {
-        let store_path = format!("/nix/store/{}-{name}", random.hash_chars());
+        Self::at(format!("/nix/store/{}-{name}", random.hash_chars()), nar)
+    }
+
+    /// The path `store_path` with these bytes for a NAR; it refers to nothing.
+    #[must_use]
+    pub fn at(store_path: String, nar: Vec<u8>) -> Self {
         let (mut encoded, mut manifest) = (Vec::new(), WireManifest { names: Vec::new(), values: Vec::new() });
         for chunk in cut(&nar) {
             let (chunk, one) = encode(chunk, 3);
@@ -122,7 +129,7 @@ impl Deposit {
             manifest.values.extend_from_slice(&chunk.values);
             encoded.push(one);
         }
-        Self { store_path, nar, encoded, manifest }
+        Self { store_path, nar, encoded, manifest, references: Vec::new() }
     }
 
     /// All its chunks in one bundle.
@@ -136,9 +143,9 @@ impl Deposit {
     pub fn commit(&self) -> PathCommit {
         PathCommit {
             store_path: self.store_path.clone(),
-            nar_hash: NarHash::from_bytes(*Sha256::of(&self.nar).as_bytes()),
+            nar_hash: self.nar_hash(),
             nar_size: self.nar.len() as u64,
-            references: Vec::new(),
+            references: self.references.clone(),
             upstream: Vec::new(),
             deriver: None,
             signatures: Vec::new(),
@@ -146,6 +153,25 @@ impl Deposit {
             cut: None,
             manifest: ManifestSource::inline(&self.manifest.encode()),
         }
+    }
+
+    /// Its NAR's hash.
+    #[must_use]
+    pub fn nar_hash(&self) -> NarHash {
+        NarHash::from_bytes(*Sha256::of(&self.nar).as_bytes())
+    }
+
+    /// Its base name.
+    #[must_use]
+    pub fn base_name(&self) -> &str {
+        self.store_path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The same, referring to these.
+    #[must_use]
+    pub fn referring_to(mut self, others: &[&Self]) -> Self {
+        self.references = others.iter().map(|other| other.base_name().to_owned()).collect();
+        self
     }
 
     /// Its narinfo's address, below the server's.

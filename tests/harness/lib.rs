@@ -13,8 +13,11 @@
 #![expect(clippy::missing_panics_doc, reason = "panicking with what went wrong is how a harness reports")]
 #![expect(clippy::must_use_candidate, reason = "an assertion that also gives what it saw is called for either")]
 
+pub mod ageing;
 pub mod balancer;
 pub mod client;
+pub mod clock;
+pub mod collection;
 pub mod craft;
 pub mod database;
 pub mod issuer;
@@ -22,9 +25,11 @@ pub mod loopback;
 pub mod nginx;
 pub mod nix;
 pub mod oracle;
+pub mod pins;
 pub mod postgres;
 pub mod process;
 pub mod protocol;
+pub mod pusher;
 pub mod random;
 pub mod rclone;
 pub mod replica;
@@ -39,10 +44,13 @@ pub mod trees;
 
 pub use self::{
     client::{Client, Push},
+    clock::FakeClock,
+    collection::Gc,
     nginx::Nginx,
     nix::NixStore,
     process::Output,
     protocol::Api,
+    pusher::Pusher,
     random::Random,
     replica::Replica,
     scratch::Scratch,

@@ -104,10 +104,19 @@ impl Postgres {
         format!("postgres://postgres:{PASSWORD}@{}/{database}", self.address)
     }
 
-    /// Makes an empty database, and gives its address.
+    /// Makes an empty database, unless there is one of that name, and gives its address.
     #[must_use]
     pub fn create_database(&self, name: &str) -> String {
-        self.execute(&format!("CREATE DATABASE \"{name}\""));
+        let find = async {
+            let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+            let query = sqlx::query("SELECT 1 FROM pg_database WHERE datname = $1").bind(name);
+            let found = query.fetch_optional(&mut connection).await?;
+            connection.close().await?;
+            Ok::<_, sqlx::Error>(found.is_some())
+        };
+        if !runtime().block_on(find).unwrap_or_else(|e| panic!("the database {name}: {e}")) {
+            self.execute(&format!("CREATE DATABASE \"{name}\""));
+        }
         self.url(name)
     }
 

@@ -189,6 +189,12 @@ impl Running {
         self.cpu.is_some()
     }
 
+    /// What it has written on standard error so far.
+    #[must_use]
+    pub fn stderr_so_far(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.streams.join("stderr")).unwrap_or_default()).into_owned()
+    }
+
     /// Sends SIGKILL.
     pub fn kill(&mut self) {
         // Harmless when it has ended already.

@@ -193,6 +193,6 @@ impl Api {
     #[must_use]
     #[track_caller]
     pub fn commit(&self, paths: Vec<PathCommit>) -> Answer {
-        self.post_json("/api/v1/caches/main/paths", &CommitRequest { paths })
+        self.post_json("/api/v1/caches/main/paths", &CommitRequest { paths, ..CommitRequest::default() })
     }
 }

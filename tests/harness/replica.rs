@@ -12,7 +12,10 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::{Scratch, process};
+use crate::{
+    Scratch,
+    process::{self, Running},
+};
 
 /// How long a server may take to become ready, and to end when told to.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -225,6 +228,22 @@ impl Replica {
         let mut command = self.command_line();
         command.args(args);
         process::run(command)
+    }
+
+    /// Starts `snowbankd ARGS` with its config and data folder, and these variables besides its own; an empty one takes the
+    /// variable away.
+    #[must_use]
+    pub fn start_command(&self, args: &[&str], environment: &[(&str, &str)]) -> Running {
+        let mut command = self.command_line();
+        command.args(args);
+        for (name, value) in environment {
+            if value.is_empty() {
+                command.env_remove(name)
+            } else {
+                command.env(name, value)
+            };
+        }
+        Running::start(command, &[])
     }
 
     /// `snowbankd` with its config and data folder, not started, for more arguments.

@@ -86,3 +86,17 @@ pub fn bytes_beneath(folder: &Path) -> u64 {
         })
         .sum()
 }
+
+/// How many regular files there are beneath a folder.
+#[must_use]
+pub fn files_beneath(folder: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => files_beneath(&entry.path()),
+            Ok(meta) => usize::from(meta.is_file()),
+            Err(_) => 0,
+        })
+        .sum()
+}

@@ -14,6 +14,7 @@ use std::{
 
 use crate::{
     balancer::Balancer,
+    clock::FakeClock,
     process::{self, Running},
     replica::Replica,
     scratch,
@@ -85,6 +86,13 @@ impl ServerOptions {
         self
     }
 
+    /// Lets it go by another clock than the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: &FakeClock) -> Self {
+        self.environment.extend(clock.environment());
+        self
+    }
+
     fn replica(&self, site: Option<&Site>, data_dir: Option<PathBuf>) -> Replica {
         let config =
             site.map_or_else(|| self.config.clone(), |site| site.config(&self.config, &self.database, &self.storage));
@@ -104,6 +112,13 @@ impl ServerOptions {
             server.balancer = Some(Balancer::before(server.replicas.iter().map(Replica::address).collect()));
         }
         server
+    }
+
+    /// Runs `snowbankd ARGS` with this configuration, without a server of its own.
+    #[must_use]
+    pub fn command(mut self, args: &[&str]) -> process::Output {
+        let site = self.site.take().or_else(Site::of_environment);
+        self.replica(site.as_deref(), self.data_dir.clone()).command(args)
     }
 
     /// Starts one replica that is to end by itself within `limit`, and gives what it said.

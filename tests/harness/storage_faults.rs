@@ -34,6 +34,8 @@ pub struct Faults {
     pub cuts: u32,
     /// Never answered, or not to the end.
     pub stalls: u32,
+    /// Whether requests that remove objects are refused, all of them.
+    pub no_deletes: bool,
 }
 
 /// What it has done so far.
@@ -170,7 +172,9 @@ impl Handle for Proxy {
         let length = request.body().size_hint().exact().unwrap_or(0);
         let (fate, latency) = {
             let mut state = lock(&self.state);
-            (state.draw(length > 0), state.faults.latency)
+            let drawn = state.draw(length > 0);
+            let refused = state.faults.no_deletes && removes(&request);
+            (if refused { Fate::Error(StatusCode::FORBIDDEN, "AccessDenied") } else { drawn }, state.faults.latency)
         };
         tokio::time::sleep(latency).await;
         match fate {
@@ -204,6 +208,12 @@ impl Handle for Proxy {
             Fate::NoAnswer => std::future::pending().await,
         }
     }
+}
+
+/// Whether it asks to remove one object or many.
+fn removes(request: &Request<Incoming>) -> bool {
+    let many = request.uri().query().is_some_and(|query| query.split('&').any(|one| one.starts_with("delete")));
+    request.method() == hyper::Method::DELETE || (request.method() == hyper::Method::POST && many)
 }
 
 fn error(status: StatusCode, code: &str) -> Response<AnyBody> {

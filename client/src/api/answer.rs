@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use reqwest::header::{LOCATION, RETRY_AFTER};
-use snowbank_core::wire::{CommitLine, ErrorBody};
+use serde::de::DeserializeOwned;
+use snowbank_core::wire::ErrorBody;
 
 use super::ApiError;
 use crate::config::Target;
@@ -65,7 +66,7 @@ impl Answer {
     }
 }
 
-/// A commit's answer, line by line.
+/// An answer in JSON lines, as a commit's is.
 pub(super) struct Lines {
     answer: Answer,
     buffer: Vec<u8>,
@@ -81,7 +82,7 @@ impl Lines {
     }
 
     /// The next line; `None` where the body ends, also inside of a line: that one was cut off.
-    pub(super) async fn next(&mut self) -> Result<Option<CommitLine>, ApiError> {
+    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
         loop {
             let unsearched = &self.buffer[self.taken + self.searched..];
             if let Some(end) = unsearched.iter().position(|byte| *byte == b'\n') {

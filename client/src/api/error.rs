@@ -194,6 +194,11 @@ impl ApiError {
         Self::new(ApiErrorKind::Timeout, message)
     }
 
+    /// What was begun could not be finished; the server has said why.
+    pub(super) fn unfinished(server: &str, said: &str) -> Self {
+        Self::new(ApiErrorKind::Server, format!("{server} could not finish ({said})"))
+    }
+
     pub(super) fn cut_off(server: &str, url: &str) -> Self {
         let message = format!("{server} ended its answer before it was complete (at {url})");
         Self::new(ApiErrorKind::Unreachable, message)

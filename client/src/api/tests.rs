@@ -175,7 +175,7 @@ async fn a_server_that_goes_silent_is_a_timeout() {
             held.push(stream);
         }
     });
-    let error = api(&url, None).missing_paths(&MissingPathsRequest { paths: Vec::new() }).await.unwrap_err();
+    let error = api(&url, None).missing_paths(&MissingPathsRequest::default()).await.unwrap_err();
     assert_eq!((error.kind(), error.exit()), (ApiErrorKind::Timeout, Exit::Unreachable), "{error}");
     holder.abort();
 }
@@ -187,7 +187,7 @@ async fn heartbeats_keep_a_commit_alive_and_lines_come_as_they_are_ready() {
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
     let server = Script::start(vec![format!("{head}{lines}").into_bytes()]).await;
     let mut got = Vec::new();
-    server.api().commit(&CommitRequest { paths: Vec::new() }, |line| got.push(line)).await.unwrap();
+    server.api().commit(&CommitRequest::default(), |line| got.push(line)).await.unwrap();
     assert!(matches!(got.as_slice(), [CommitLine::Error { store_path, .. }] if store_path == "/p"), "{got:?}");
 }
 
@@ -197,7 +197,7 @@ async fn a_commit_whose_answer_is_cut_off_is_an_error_after_its_lines() {
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
     let server = Script::start(vec![format!("{head}{line}").into_bytes()]).await;
     let mut got = 0;
-    let error = server.api().commit(&CommitRequest { paths: Vec::new() }, |_| got += 1).await.unwrap_err();
+    let error = server.api().commit(&CommitRequest::default(), |_| got += 1).await.unwrap_err();
     assert_eq!((error.kind(), got), (ApiErrorKind::Unreachable, 1), "{error}");
 }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::AuditQuery;
-use snowbank_core::wire::admin::args::{CacheChanges, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs};
+use snowbank_core::wire::admin::args::{
+    CacheChanges, DeleteFlags, GcArgs, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs,
+};
 
 /// Which server is meant, and how its answer is printed.
 #[derive(Debug, Clone, Default, Args)]
@@ -48,7 +50,7 @@ pub enum CacheCommand {
     /// List the caches that the token may know of
     #[command(after_help = "Example:\n  snowbank cache list --json")]
     List(ServerArgs),
-    /// Show a cache's settings and keys
+    /// Show a cache's settings and keys, and, to those who may configure it, what it holds
     #[command(after_help = "Example:\n  snowbank cache info work:team")]
     Info(CacheArgs),
     /// Change a cache's settings; what is not named stays
@@ -179,6 +181,9 @@ pub enum PathCommand {
         #[arg(value_name = "PATTERN")]
         pattern: Option<String>,
     },
+    /// List the paths that are out of sight since chunks of theirs are damaged or gone; pushing them again makes them whole
+    #[command(after_help = "Example:\n  snowbank path withdrawn main")]
+    Withdrawn(CacheArgs),
     /// Show what a cache knows of a path: size, hash, references, signatures, who pushed it and when
     #[command(after_help = "Example:\n  snowbank path info main ./result")]
     Info {
@@ -193,7 +198,6 @@ pub enum PathCommand {
 
 /// `snowbank delete CACHE PATH…`
 #[derive(Debug, Clone, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
 #[command(after_help = "Examples:\n  snowbank delete main /nix/store/…-leaked --dry-run\n  \
     snowbank delete main /nix/store/…-leaked --referrers --yes")]
 pub struct DeleteArgs {
@@ -203,18 +207,23 @@ pub struct DeleteArgs {
     /// Store paths, their base names or hash parts, or symlinks to them
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<String>,
-    /// Delete what they refer to as well, as far as nothing else in the cache needs it
-    #[arg(long)]
-    pub closure_of: bool,
-    /// Delete what refers to them as well; without this, such paths are a reason to refuse
-    #[arg(long)]
-    pub referrers: bool,
-    /// Say what would go, and delete nothing
-    #[arg(short = 'n', long)]
-    pub dry_run: bool,
-    /// Do not ask
-    #[arg(long)]
-    pub yes: bool,
+    /// What goes with them, and whether to ask.
+    #[command(flatten)]
+    pub flags: DeleteFlags,
+}
+
+/// `snowbank gc`
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  snowbank gc --dry-run\n  snowbank gc --no-compact --json\n\nNeeds a token that administrates."
+)]
+pub struct GcCommandArgs {
+    /// What is asked for.
+    #[command(flatten)]
+    pub flags: GcArgs,
+    /// The server.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// `snowbank audit`

@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use snowbank_core::pin_name::PinName;
+use snowbank_core::units::Seconds;
+use snowbank_core::wire::admin::args::some_time;
+use snowbank_core::wire::admin::pins::MOST_KEPT;
 
 /// `snowbank push CACHE INSTALLABLE…`.
 #[derive(Debug, Clone, Args)]
@@ -13,7 +17,9 @@ use clap::Args;
   snowbank push main /nix/store/…-hello.drv^out,dev
   nix-build | snowbank push main --stdin --receipts receipts.jsonl
   snowbank push main ./result --check-upstream https://cache.example.org
-  snowbank push main ./result --best-effort   # a server that is down does not fail the job
+  snowbank push main ./result --pin latest       # kept, and named for whoever deploys it
+  snowbank push main ./result --expires 24h      # for the next job
+  snowbank push main ./result --best-effort      # a server that is down does not fail the job
 
 `snowbank --help` lists the exit codes.")]
 pub struct PushArgs {
@@ -61,6 +67,21 @@ pub struct PushArgs {
     /// Leave out what the binary cache at this address has with the same contents; may be given several times
     #[arg(long, value_name = "URL", conflicts_with = "no_upstream_filter")]
     pub check_upstream: Vec<String>,
+
+    /// Keep what is pushed for this long and no longer, whoever reads it, such as 24h; what the cache keeps for longer already
+    /// stays so
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
+    pub expires: Option<Seconds>,
+
+    /// Pin the one path that is named, in the moment in which it is there: it is kept until the pin is removed, and is what
+    /// SERVER/CACHE/pins/NAME says
+    #[arg(long, value_name = "NAME", conflicts_with = "dry_run")]
+    pub pin: Option<PinName>,
+
+    /// Keep the paths of so many generations of the pin (default: as many as before, 5 for a new one)
+    #[arg(long, value_name = "N", requires = "pin",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_KEPT)))]
+    pub pin_keep: Option<u32>,
 
     /// The Nix store to push from: auto, daemon, `unix://SOCKET`, local, `local?root=DIR` or DIR (default: `NIX_REMOTE`,
     /// else auto)

@@ -8,11 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use reqwest::Method;
 use serde::Serialize;
-use snowbank_core::store_path::{StorePath, StorePathHash};
+use snowbank_core::store_path::StorePathHash;
+use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
 use snowbank_core::wire::admin::{
-    AuditPage, CacheDetails, CacheList, CopiedPaths, CopyPaths, CreateCache, CreateToken, CreatedToken, DeletePaths,
-    DeletedPaths, PathDetails, PathPage, PathQueryText, RenameCache, RevokedTokens, RotateKey, SecretText, TokenInfo,
-    TokenList,
+    AuditPage, CacheDetails, CacheList, CopiedPaths, CopyPaths, CreateCache, CreateToken, CreatedToken, DeletedPaths,
+    PathDetails, PathPage, PathQueryText, RenameCache, RevokedTokens, RotateKey, SecretText, TokenInfo, TokenList,
 };
 
 use crate::api::Api;
@@ -20,6 +20,7 @@ use crate::cli::GlobalArgs;
 use crate::cli::operator::{AuditArgs, CacheArgs, CacheCommand, DeleteArgs, PathCommand, ServerArgs, TokenCommand};
 use crate::config::{ConfigError, resolve_server, resolve_target};
 use crate::exit::{Exit, Failure};
+use crate::store::store_path_of;
 
 /// `snowbank cache …`
 ///
@@ -151,6 +152,21 @@ pub async fn path(global: &GlobalArgs, command: PathCommand) -> Result<Exit, Fai
             }
             print(target.json, &all)
         }
+        PathCommand::Withdrawn(target) => {
+            let api = cache_api(global, &target)?;
+            let mut all = WithdrawnPage::default();
+            let mut query = WithdrawnQuery::default();
+            loop {
+                let path = format!("caches/{}/withdrawn", api.cache());
+                let page: WithdrawnPage = api.ask_with(&path, &query).await?;
+                all.paths.extend(page.paths);
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
+                }
+            }
+            print(target.json, &all)
+        }
         PathCommand::Info { target, path } => {
             let api = cache_api(global, &target)?;
             let hash = hash_part(&path)?;
@@ -166,15 +182,10 @@ pub async fn path(global: &GlobalArgs, command: PathCommand) -> Result<Exit, Fai
 /// As [`cache`].
 pub async fn delete(global: &GlobalArgs, args: DeleteArgs) -> Result<Exit, Failure> {
     let api = cache_api(global, &args.target)?;
-    let mut request = DeletePaths {
-        paths: args.paths.iter().map(|path| resolved(path)).collect(),
-        closure: args.closure_of,
-        referrers: args.referrers,
-        dry_run: args.dry_run || !args.yes,
-    };
+    let mut request = args.flags.into_request(args.paths.iter().map(|path| resolved(path)).collect());
     let path = format!("caches/{}/delete", api.cache());
     let mut answer: DeletedPaths = api.change(Method::POST, &path, &request).await?;
-    if !args.dry_run && !args.yes {
+    if args.flags.asks() {
         writeln!(io::stderr(), "{answer}")?;
         confirm("Nobody can fetch these paths any more then.", api.cache().as_str())?;
         request.dry_run = false;
@@ -205,11 +216,11 @@ async fn changed(
     print(target.json, &details)
 }
 
-fn cache_api(global: &GlobalArgs, args: &CacheArgs) -> Result<Api, Failure> {
+pub(super) fn cache_api(global: &GlobalArgs, args: &CacheArgs) -> Result<Api, Failure> {
     Ok(Api::new(&resolve_target(global, &args.cache)?)?)
 }
 
-fn server_api(global: &GlobalArgs, args: &ServerArgs) -> Result<Api, Failure> {
+pub(super) fn server_api(global: &GlobalArgs, args: &ServerArgs) -> Result<Api, Failure> {
     Ok(Api::of_server(&resolve_server(global, args.server.as_deref())?)?)
 }
 
@@ -222,11 +233,10 @@ fn segment(id: &str) -> Result<&str, Failure> {
 }
 
 /// What a person calls a path, as servers understand it: for a file or a symlink such as `./result`, the base name of the
-/// store path that it is in; any other text as it is.
-fn resolved(path: &str) -> String {
-    let target = fs::canonicalize(path).ok().filter(|_| path.contains('/') || Path::new(path).is_symlink());
-    let component = |part: std::path::Component<'_>| StorePath::from_base_name(part.as_os_str().to_str()?).ok();
-    let store_path = target.iter().flat_map(|target| target.components()).find_map(component);
+/// store path that it leads to; any other text as it is.
+pub(super) fn resolved(path: &str) -> String {
+    let is_file = path.contains('/') || Path::new(path).is_symlink();
+    let store_path = is_file.then(|| store_path_of(path).ok()).flatten();
     store_path.map_or_else(|| path.to_owned(), |store_path| store_path.base_name())
 }
 
@@ -250,7 +260,7 @@ fn now() -> i64 {
 }
 
 /// Asks on the terminal for `word`, without which nothing is done.
-fn confirm(what: &str, word: &str) -> Result<(), Failure> {
+pub(super) fn confirm(what: &str, word: &str) -> Result<(), Failure> {
     let failed = |message: String| Failure::new(Exit::Usage, anyhow::anyhow!(message));
     if !io::stdin().is_terminal() {
         return Err(failed(format!("{what} Nothing was done; add --yes where nobody can be asked")));
@@ -262,7 +272,7 @@ fn confirm(what: &str, word: &str) -> Result<(), Failure> {
 }
 
 /// For people or for programs.
-fn print<T: Display + Serialize>(as_json: bool, answer: &T) -> Result<Exit, Failure> {
+pub(super) fn print<T: Display + Serialize>(as_json: bool, answer: &T) -> Result<Exit, Failure> {
     let text = if as_json { to_json(answer)? } else { answer.to_string() };
     writeln!(io::stdout(), "{text}")?;
     Ok(Exit::Success)

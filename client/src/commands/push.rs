@@ -8,7 +8,7 @@ use crate::cli::{GlobalArgs, PushArgs};
 use crate::config::{normalized_url, resolve_target};
 use crate::exit::{Exit, Failure};
 use crate::progress::{Progress, Style};
-use crate::push::{Ledger, LedgerOptions, PushError, PushOptions, push};
+use crate::push::{Ledger, LedgerOptions, PinRequest, PushError, PushOptions, push};
 use crate::store::{Store, StoreOptions};
 
 /// Above this, more jobs cost memory and gain nothing.
@@ -69,8 +69,10 @@ async fn push_installables(
         closure: !args.no_closure,
         upstream_filter: !args.no_upstream_filter,
         dry_run: args.dry_run,
+        expires: args.expires,
+        pin: args.pin.clone().map(|name| PinRequest { name, keep: args.pin_keep }),
     };
-    push(api, &store, &roots, upstreams, options, ledger, progress).await
+    push(api, &store, &roots, upstreams, &options, ledger, progress).await
 }
 
 /// The binary caches at these addresses.

@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit, code};
+use snowbank_core::units::Seconds;
+use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit, Pinned, PushPin, code};
 
 use crate::api::{Api, ApiError, jittered};
 
@@ -19,9 +20,13 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 pub(super) struct Batch {
     /// By number, references first.
     pub(super) paths: Vec<(u32, PathCommit)>,
+    /// For how long they are kept.
+    pub(super) expires: Option<Seconds>,
+    /// A pin for one of them.
+    pub(super) pin: Option<PushPin>,
 }
 
-/// Commits a batch; each answer goes to `on_line` once, with the number of its path.
+/// Commits a batch; each answer goes to `on_line` once, with the number of its path. Gives the pin, if it is known to be made.
 ///
 /// # Errors
 /// The failure that was not waited for any longer, and what is still without an answer.
@@ -29,13 +34,16 @@ pub(super) async fn commit(
     api: &Api,
     batch: Batch,
     mut on_line: impl FnMut(u32, CommitLine),
-) -> Result<(), (ApiError, Batch)> {
-    let mut left = batch.paths;
+) -> Result<Option<Pinned>, (ApiError, Batch)> {
+    let Batch { paths: mut left, expires, pin } = batch;
+    let mut pinned = None;
     let mut backoff = api.backoff();
     for attempt in 1.. {
         let mut answered: HashMap<String, Option<CommitLine>> = HashMap::new();
         let (numbers, paths): (Vec<u32>, Vec<PathCommit>) = left.into_iter().unzip();
-        let request = CommitRequest { paths };
+        let is_pinned = |pin: &&PushPin| paths.iter().any(|path| path.store_path == pin.store_path);
+        let pin_of_these = pin.as_ref().filter(is_pinned).cloned();
+        let request = CommitRequest { paths, expires, pin: pin_of_these };
         let number: HashMap<&str, u32> =
             request.paths.iter().map(|path| path.store_path.as_str()).zip(numbers.iter().copied()).collect();
         let result = api
@@ -49,13 +57,14 @@ pub(super) async fn commit(
                 }
             })
             .await;
+        let result = result.map(|pin| pinned = pinned.take().or(pin));
         left = numbers
             .into_iter()
             .zip(request.paths)
             .filter(|(_, path)| !matches!(answered.get(&path.store_path), Some(None)))
             .collect();
         if left.is_empty() {
-            return Ok(());
+            return Ok(pinned);
         }
         match result {
             Ok(()) if attempt < ATTEMPTS => tokio::time::sleep(jittered(FIRST_WAIT * (1 << attempt))).await,
@@ -68,15 +77,15 @@ pub(super) async fn commit(
                         CommitLine::Error { store_path: path.store_path, code: code::INTERNAL.to_owned(), message },
                     );
                 }
-                return Ok(());
+                return Ok(pinned);
             }
             Err(error) => match backoff.wait(error).await {
                 Ok(()) => {}
-                Err(error) => return Err((error, Batch { paths: left })),
+                Err(error) => return Err((error, Batch { paths: left, expires, pin })),
             },
         }
     }
-    Ok(())
+    Ok(pinned)
 }
 
 /// Whether another attempt may come out better.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use snowbank_core::cut::CutParamsError;
+use snowbank_core::pin_name::PinName;
 use snowbank_core::store_path::StoreDir;
 
 use crate::api::ApiError;
@@ -39,6 +40,34 @@ pub enum PushError {
         /// As it was named.
         key: String,
     },
+    /// A pin is one path's.
+    #[error("--pin {name} names one path, and {paths} were given; push them one at a time")]
+    PinOfMany {
+        /// The pin.
+        name: PinName,
+        /// How many were given.
+        paths: usize,
+    },
+    /// The path that was to be pinned is in another cache.
+    #[error(
+        "`{name}` was not pinned: {store_path} is left to upstream, so that it is not in this cache; --no-upstream-filter \
+         pushes it"
+    )]
+    PinOfUpstream {
+        /// The pin.
+        name: PinName,
+        /// The path.
+        store_path: String,
+    },
+    /// The path is in the cache, and the pin was not made.
+    #[error("everything was pushed, but `{name}` was not pinned")]
+    NotPinned {
+        /// The pin.
+        name: PinName,
+        /// Why.
+        #[source]
+        source: ApiError,
+    },
     /// Receipts cannot be written.
     #[error("cannot write receipts to {}", .path.display())]
     Receipts {
@@ -69,8 +98,9 @@ impl PushError {
         match self {
             Self::Api(error) => error.exit(),
             Self::Store(_) => Exit::Store,
-            Self::StoreDir { .. } => Exit::Refused,
-            Self::NothingNamed => Exit::Usage,
+            Self::NotPinned { source, .. } => source.exit(),
+            Self::StoreDir { .. } | Self::PinOfUpstream { .. } => Exit::Refused,
+            Self::NothingNamed | Self::PinOfMany { .. } => Exit::Usage,
             _ => Exit::Unexpected,
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Invariants: a path has one line, written to the file before anything that depends on it goes on, so that a push that is
 //! cut off leaves the receipts of what it did; the code to exit with is 0 only when every path is in the cache or is
-//! upstream's.
+//! upstream's. Only a path that was present and had to be pushed after all, since it was gone again, has a second line.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,12 +14,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use snowbank_core::hash::NarHash;
+use snowbank_core::pin_name::PinName;
 use snowbank_core::receipt::{Receipt, ReceiptLine, ReceiptStatus, UpstreamReason};
+use snowbank_core::units::Bytes;
+use snowbank_core::wire::Pinned;
 
 use super::PushError;
 use super::plan::{Plan, Target};
 use crate::exit::Exit;
-use crate::progress::{Bytes, Progress};
+use crate::progress::Progress;
 
 /// Where the ledger goes.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +36,7 @@ pub struct LedgerOptions {
 }
 
 /// What came of a push, as numbers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Paths that this push made visible.
     pub uploaded: u64,
@@ -56,6 +60,9 @@ pub struct Summary {
     pub sent_bytes: u64,
     /// Time since the push began.
     pub elapsed_ms: u64,
+    /// The pin that was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pinned>,
 }
 
 /// The record of one push.
@@ -67,6 +74,10 @@ pub struct Ledger {
     started: Instant,
     exit: Exit,
     finished: bool,
+    /// The paths that have no line yet, in a round after the first.
+    left: Option<HashSet<String>>,
+    /// A path that is looked out for, and whether the cache has it.
+    watched: Option<(String, bool)>,
     /// Counts; the pipeline adds what it sends.
     pub(super) summary: Summary,
 }
@@ -87,18 +98,46 @@ impl Ledger {
             started: Instant::now(),
             exit: Exit::Success,
             finished: false,
+            left: None,
+            watched: None,
             summary: Summary::default(),
         })
     }
 
+    /// Looks out for the receipt of a path.
+    pub(super) fn watch(&mut self, store_path: &str) {
+        self.watched = Some((store_path.to_owned(), false));
+    }
+
+    /// Whether there was a receipt of the path that is looked out for.
+    pub(super) fn watched_is_there(&self) -> bool {
+        matches!(self.watched, Some((_, true)))
+    }
+
+    /// Another round begins for paths that have no line yet. Whatever else comes up in it has one.
+    pub(super) fn go_on(&mut self, left: HashSet<String>) {
+        self.left = Some(left);
+    }
+
+    /// Whether the path has a line from an earlier round.
+    fn has_line(&self, store_path: &str) -> bool {
+        self.left.as_ref().is_some_and(|left| !left.contains(store_path))
+    }
+
     /// The cache has a path, as its receipt says.
     pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), PushError> {
+        let has_line = self.has_line(&receipt.store_path);
         match receipt.status {
+            ReceiptStatus::Present if has_line => return Ok(()),
             ReceiptStatus::Uploaded => {
                 self.summary.uploaded += 1;
                 self.summary.nar_bytes += receipt.nar_size;
+                self.was_present(has_line);
             }
             ReceiptStatus::Present => self.summary.present += 1,
+        }
+        if let Some((watched, is_there)) = &mut self.watched {
+            *is_there |= *watched == receipt.store_path;
         }
         if self.options.verbose {
             let stats = receipt.stats.map_or_else(String::new, |stats| format!(", {} sent", Bytes(stats.bytes_sent)));
@@ -108,6 +147,21 @@ impl Ledger {
         self.line(&ReceiptLine::Receipt(receipt))
     }
 
+    /// What counted as present, and was gone again, counts as what becomes of it now.
+    fn was_present(&mut self, has_line: bool) {
+        self.summary.present = self.summary.present.saturating_sub(u64::from(has_line));
+    }
+
+    /// A pin was made.
+    pub(super) fn pinned(&mut self, pinned: Pinned) {
+        self.summary.pin = Some(pinned);
+    }
+
+    /// A pin was not made, since its path was not pushed.
+    pub(super) fn not_pinned(&self, name: &PinName) {
+        self.progress.say(&format!("error: `{name}` was not pinned, since its path was not pushed"));
+    }
+
     /// The cache has a path with other contents.
     pub(super) fn different(
         &mut self,
@@ -115,6 +169,9 @@ impl Ledger {
         nar_hash: NarHash,
         cache_nar_hash: Option<NarHash>,
     ) -> Result<(), PushError> {
+        if self.has_line(&store_path) {
+            return Ok(());
+        }
         self.summary.different += 1;
         self.exit = self.exit.worse(Exit::Different);
         let theirs = cache_nar_hash.map_or_else(|| "another NAR hash".to_owned(), |hash| hash.to_string());
@@ -131,6 +188,9 @@ impl Ledger {
         nar_hash: NarHash,
         reason: UpstreamReason,
     ) -> Result<(), PushError> {
+        if self.has_line(&store_path) {
+            return Ok(());
+        }
         self.summary.skipped += 1;
         if self.options.verbose {
             self.progress.say(&format!("skipped: {store_path} ({reason})"));
@@ -146,6 +206,7 @@ impl Ledger {
 
     /// A path was not pushed, for a reason that people are told of elsewhere.
     pub(super) fn given_up(&mut self, store_path: String, reason: String, exit: Exit) -> Result<(), PushError> {
+        self.was_present(self.has_line(&store_path));
         self.summary.failed += 1;
         self.exit = self.exit.worse(exit);
         self.line(&ReceiptLine::Failed { store_path, reason })
@@ -180,7 +241,7 @@ impl Ledger {
     #[must_use]
     pub fn summary(&self) -> Summary {
         let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Summary { elapsed_ms, ..self.summary }
+        Summary { elapsed_ms, ..self.summary.clone() }
     }
 
     /// Prints the summary as JSON, if JSON is wanted.
@@ -244,6 +305,9 @@ impl fmt::Display for Summary {
             let saved = nar_bytes.saturating_sub(*new_bytes).saturating_mul(100).checked_div(*nar_bytes);
             let (nar, new, sent) = (Bytes(*nar_bytes), Bytes(*new_bytes), Bytes(self.sent_bytes));
             write!(f, "; {nar} of NARs, {new} of it new ({}% deduplicated), {sent} sent", saved.unwrap_or(0))?;
+        }
+        if let Some(Pinned { name, generation }) = &self.pin {
+            write!(f, "; pinned as {name}, generation {generation}")?;
         }
         write!(f, "; {:.1} s", Duration::from_millis(self.elapsed_ms).as_secs_f32())
     }

@@ -27,7 +27,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use snowbank_core::bundle::{DEFAULT_BUNDLE_BYTES, MAX_BUNDLE_ENTRIES, MIN_BUNDLE_BYTES};
-use snowbank_core::wire::{CacheInfo, CommitLine, PathCommit, StoredChunks};
+use snowbank_core::store_path::StorePath;
+use snowbank_core::units::Seconds;
+use snowbank_core::wire::{CacheInfo, CommitLine, PathCommit, Pinned, PushPin, StoredChunks};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -116,7 +118,29 @@ enum Event {
     /// A path was answered, perhaps with a receipt that the cache has signed.
     Line { path: u32, line: CommitLine, is_signed: bool },
     /// A commit ended; with an error, some of its paths are without an answer.
-    Committed(Result<(), (ApiError, Batch)>),
+    Committed(Result<Option<Pinned>, (ApiError, Batch)>),
+}
+
+/// How to push.
+#[derive(Debug, Clone)]
+pub(super) struct Orders {
+    /// Paths read at the same time, and chunks compressed at the same time.
+    pub(super) jobs: usize,
+    /// For how long the paths are kept.
+    pub(super) expires: Option<Seconds>,
+    /// A pin for one of the paths, to be made when that is committed.
+    pub(super) pin: Option<PushPin>,
+    /// What refers to something that has gone from the cache meanwhile is put off, not failed.
+    pub(super) put_off: bool,
+}
+
+/// What came of a push besides what is in the ledger.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// The pin, if it is known to be made.
+    pub(super) pinned: Option<Pinned>,
+    /// Paths that refer to something that has gone from the cache; they have no line in the ledger.
+    pub(super) put_off: Vec<StorePath>,
 }
 
 /// What is pushed, where to, and who is told.
@@ -131,7 +155,8 @@ struct Push<'a> {
 /// A push under way.
 struct Pipeline<'a> {
     push: Push<'a>,
-    jobs: usize,
+    orders: Orders,
+    done: Done,
     reading: Arc<Reading>,
     encoders: Encoders,
     tasks: JoinSet<()>,
@@ -174,23 +199,24 @@ struct Pipeline<'a> {
 /// Pushes all paths of `plan`. What came of each is in `ledger`.
 ///
 /// # Errors
-/// What stopped the push as a whole. Paths that were under way are then in the ledger as failed for that reason.
+/// What stopped the push as a whole. Paths that were under way, or were put off, are then in the ledger as failed for that
+/// reason.
 pub(super) async fn run(
     api: &Api,
-    target: Target,
+    target: &Target,
     plan: Plan,
-    jobs: usize,
+    orders: Orders,
     ledger: &mut Ledger,
     progress: &Progress,
-) -> Result<(), PushError> {
+) -> Result<Done, PushError> {
     let (events, mut reports) = unbounded_channel();
-    let push = Push { api, target: &target, plan: &plan, ledger, progress };
-    let mut pipeline = Pipeline::new(push, jobs, Tuning::of(&target.cache), events);
+    let push = Push { api, target, plan: &plan, ledger, progress };
+    let mut pipeline = Pipeline::new(push, orders, Tuning::of(&target.cache), events);
     let result = pipeline.run(&mut reports).await;
     pipeline.reading.budget.close();
     pipeline.reading.stop.store(true, Ordering::Relaxed);
     match result {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(pipeline.done),
         Err(error) => {
             pipeline.wind_down(&error, &mut reports).await?;
             Err(error)
@@ -199,7 +225,7 @@ pub(super) async fn run(
 }
 
 impl<'a> Pipeline<'a> {
-    fn new(push: Push<'a>, jobs: usize, tuning: Tuning, events: UnboundedSender<Event>) -> Self {
+    fn new(push: Push<'a>, orders: Orders, tuning: Tuning, events: UnboundedSender<Event>) -> Self {
         let (cache, plan) = (&push.target.cache, push.plan);
         let reading = Reading {
             store_dir: push.target.store_dir.clone(),
@@ -208,7 +234,8 @@ impl<'a> Pipeline<'a> {
             stop: Arc::default(),
         };
         Self {
-            jobs: jobs.max(1),
+            orders: Orders { jobs: orders.jobs.max(1), ..orders },
+            done: Done::default(),
             reading: Arc::new(reading),
             encoders: Encoders::new(cache.compression_level, tuning.never_open),
             tasks: JoinSet::new(),
@@ -333,10 +360,13 @@ impl<'a> Pipeline<'a> {
             }
         }
         self.tasks.abort_all();
+        let reason = format!("the push stopped before it was done: {error}");
+        for path in std::mem::take(&mut self.done.put_off) {
+            self.push.ledger.given_up(self.push.target.full(&path), reason.clone(), error.exit())?;
+        }
         for path in (0..).take(self.paths.len()) {
             if self.finish(path) {
-                let reason = format!("the push stopped before it was done: {error}");
-                self.push.ledger.given_up(self.full(path), reason, error.exit())?;
+                self.push.ledger.given_up(self.full(path), reason.clone(), error.exit())?;
             }
         }
         Ok(())

@@ -100,7 +100,7 @@ impl Target {
 pub(super) fn choose(
     infos: Vec<PathInfo>,
     roots: &[StorePath],
-    options: PushOptions,
+    options: &PushOptions,
     target: &Target,
     ledger: &mut Ledger,
 ) -> Result<Vec<Wanted>, PushError> {
@@ -131,12 +131,14 @@ pub(super) fn choose(
 pub(super) async fn ask(
     api: &Api,
     wanted: Vec<Wanted>,
+    options: &PushOptions,
     target: &Target,
     ledger: &mut Ledger,
 ) -> Result<Vec<Wanted>, PushError> {
     let most = (target.cache.limits.paths_per_query as usize).max(1);
-    let mut answers =
-        stream::iter(questions(wanted, most, target)).map(|batch| question(api, batch, target)).buffered(QUESTIONS);
+    let mut answers = stream::iter(questions(wanted, most, target))
+        .map(|batch| question(api, batch, options, target))
+        .buffered(QUESTIONS);
     let mut missing = Vec::new();
     while let Some((batch, answer, checked)) = answers.try_next().await? {
         let mut asked: HashMap<String, NarHash> =
@@ -184,11 +186,17 @@ type Checked = Vec<Result<(), &'static str>>;
 async fn question(
     api: &Api,
     batch: Vec<Wanted>,
+    options: &PushOptions,
     target: &Target,
 ) -> Result<(Vec<Wanted>, MissingPathsResponse, Checked), PushError> {
     let query =
         |wanted: &Wanted| PathQuery { store_path: target.full(&wanted.info.path), nar_hash: wanted.info.nar_hash };
-    let answer = api.missing_paths(&MissingPathsRequest { paths: batch.iter().map(query).collect() }).await?;
+    let request = MissingPathsRequest {
+        paths: batch.iter().map(query).collect(),
+        expires: options.expires,
+        dry_run: options.dry_run,
+    };
+    let answer = api.missing_paths(&request).await?;
     // Thousands of signatures take a while.
     let target = target.clone();
     let checking = tokio::task::spawn_blocking(move || {
@@ -243,7 +251,8 @@ mod tests {
     use crate::progress::{Progress, Style};
     use crate::push::LedgerOptions;
 
-    const OPTIONS: PushOptions = PushOptions { jobs: 1, closure: true, upstream_filter: true, dry_run: false };
+    const OPTIONS: PushOptions =
+        PushOptions { jobs: 1, closure: true, upstream_filter: true, dry_run: false, expires: None, pin: None };
 
     fn key() -> SecretKey {
         SecretKey::from_seed("cache-1", [3; 32]).unwrap()
@@ -303,7 +312,7 @@ mod tests {
         vec![info(0, &[], Some("upstream-1")), info(1, &[0], Some("other-1")), info(2, &[0, 1, 2], None)]
     }
 
-    fn chosen(options: PushOptions) -> (Vec<Wanted>, u64) {
+    fn chosen(options: &PushOptions) -> (Vec<Wanted>, u64) {
         let mut ledger = ledger();
         let wanted = choose(closure(), &[path(2)], options, &target(), &mut ledger).unwrap();
         (wanted, ledger.summary().skipped)
@@ -315,28 +324,28 @@ mod tests {
 
     #[test]
     fn what_upstream_signed_is_left_out_and_named_where_it_is_referred_to() {
-        let (wanted, skipped) = chosen(OPTIONS);
+        let (wanted, skipped) = chosen(&OPTIONS);
         assert_eq!((paths(&wanted), skipped), (vec![path(1), path(2)], 1));
         assert!(wanted.iter().all(|wanted| wanted.upstream == [path(0).base_name()]));
     }
 
     #[test]
     fn without_the_filter_nothing_is_upstreams() {
-        let (wanted, skipped) = chosen(PushOptions { upstream_filter: false, ..OPTIONS });
+        let (wanted, skipped) = chosen(&PushOptions { upstream_filter: false, ..OPTIONS });
         assert_eq!((wanted.len(), skipped), (3, 0));
         assert!(wanted.iter().all(|wanted| wanted.upstream.is_empty()));
     }
 
     #[test]
     fn without_the_closure_only_the_roots_are_wanted() {
-        let (wanted, skipped) = chosen(PushOptions { closure: false, ..OPTIONS });
+        let (wanted, skipped) = chosen(&PushOptions { closure: false, ..OPTIONS });
         assert_eq!((paths(&wanted), skipped), (vec![path(2)], 0));
         assert_eq!(wanted[0].upstream, [path(0).base_name()]);
     }
 
     #[test]
     fn a_plan_has_the_references_among_what_is_pushed() {
-        let (wanted, _) = chosen(OPTIONS);
+        let (wanted, _) = chosen(&OPTIONS);
         let plan = Plan::new(wanted, |path| path.base_name().into());
         let references: Vec<&[u32]> = plan.paths.iter().map(|path| path.references.as_slice()).collect();
         assert_eq!(references, [&[][..], &[0]], "neither upstream's nor itself");
@@ -354,7 +363,8 @@ mod tests {
             nar_hash: wanted.info.nar_hash,
         };
         for batch in &batches {
-            let request = MissingPathsRequest { paths: batch.iter().map(query).collect() };
+            let request =
+                MissingPathsRequest { paths: batch.iter().map(query).collect(), ..MissingPathsRequest::default() };
             let bytes = serde_json::to_vec(&request).unwrap().len();
             assert!(bytes <= QUESTION_BYTES && batch.len() <= 4096, "{bytes} bytes, {} paths", batch.len());
         }

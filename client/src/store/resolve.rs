@@ -14,6 +14,17 @@ use super::{Store, StoreError};
 /// As many symbolic links are followed as Linux follows.
 const MAX_LINKS: usize = 40;
 
+/// The store path that a file lies in, or that symbolic links lead to from it, in the store that the environment names.
+/// Nix is not asked, so that it need not be there, nor the path.
+///
+/// # Errors
+/// [`StoreError::Installable`] for what leads to no path, [`StoreError::Address`] for an environment that names no store of
+/// this machine.
+pub fn store_path_of(file: &str) -> Result<StorePath, StoreError> {
+    let location = Location::find(None)?;
+    locate(&location, Path::new(file)).map_err(|reason| StoreError::Installable { argument: file.to_owned(), reason })
+}
+
 impl Store {
     /// The store paths that `args` name, each once, in their order: a path in the store, or anything that a chain of
     /// symbolic links leads into it (`./result`, `./result/bin/x`), or `PATH.drv^out,dev` and `PATH.drv^*` for outputs.

@@ -3,7 +3,10 @@
 
 #[cfg(feature = "cli")]
 pub mod args;
+pub mod collection;
+pub mod pins;
 mod show;
+pub mod withdrawn;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -124,6 +127,26 @@ pub struct CacheDetails {
     /// Its address as a substituter, as this request reached it or as the server is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// What it holds, for those who manage it; absent until a collection has counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<CacheUsage>,
+}
+
+/// What a cache holds, as the last collection counted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheUsage {
+    /// Paths.
+    pub paths: u64,
+    /// Bytes of their NARs, each path's counted: what clients would fetch, not compressed.
+    pub logical_bytes: u64,
+    /// Bytes at rest of the chunks that they need, each chunk once.
+    pub stored_bytes: u64,
+    /// Those of them that no other cache needs: what would be freed without this cache.
+    pub own_bytes: u64,
+    /// The others.
+    pub shared_bytes: u64,
+    /// When it was counted, in seconds since 1970.
+    pub counted: i64,
 }
 
 /// A cache's signing key.
@@ -362,6 +385,15 @@ pub struct PathDetails {
     pub pushed_by: String,
     /// When it was pushed, in seconds since 1970.
     pub created: i64,
+    /// When it was last read or pushed again, within some minutes; absent where it was not since it was pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<i64>,
+    /// Until when it is kept, whoever reads it; absent where the cache's retention counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<i64>,
+    /// The pins that keep it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<String>,
 }
 
 /// Answer to `GET /api/v1/caches/{cache}/paths`.

@@ -228,7 +228,7 @@ fn commit_messages() {
         manifest: ManifestSource::Chunks(manifest.names.clone()),
         ..path.clone()
     };
-    let request = CommitRequest { paths: vec![path, in_chunks] };
+    let request = CommitRequest { paths: vec![path, in_chunks], ..CommitRequest::default() };
     let text = serde_json::to_string_pretty(&request).unwrap();
     assert_golden("commit-request.json", text.as_bytes());
     assert_eq!(serde_json::from_str::<CommitRequest>(&text).unwrap(), request);
@@ -240,7 +240,7 @@ fn commit_messages() {
         CommitLine::ChunksMissing { store_path: store_path.clone(), missing: manifest.names },
         CommitLine::Different { store_path: store_path.clone(), nar_hash: None },
         CommitLine::Error { store_path, code: "nar-mismatch".to_owned(), message: "why".to_owned() },
-        CommitLine::End { paths: 4 },
+        CommitLine::End { paths: 4, pin: None },
     ];
     let text: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
     assert_golden("commit-lines.jsonl", text.as_bytes());

@@ -1,12 +1,14 @@
 //! Who administrates, and what is written down about it.
 //!
-//! A change and its entry in the audit log are one transaction: there is none without the other. What was refused, and
-//! pushes, which change content rather than settings, are noted by `http` in an [`AuditQueue`].
+//! A change and its entry in the audit log are one transaction: there is none without the other. What was refused, pushes,
+//! which change content rather than settings, and collections, which are many transactions, are noted in an [`AuditQueue`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use snowbank_core::wire::admin::{AuditEntry, AuditPage, AuditQuery};
+use snowbank_core::cache_name::CacheName;
+use snowbank_core::wire::admin::collection::GcRequest;
+use snowbank_core::wire::admin::{AuditEntry, AuditPage, AuditQuery, CopiedPaths};
 
 use super::AdminError;
 use crate::db::audit::{self, Filter, NewEntry};
@@ -49,6 +51,23 @@ impl Actor {
             detail,
             outcome: outcome.to_owned(),
         }
+    }
+
+    /// An entry about a copy between two caches.
+    #[must_use]
+    pub fn copied(&self, from: &CacheName, to: &CacheName, copied: &CopiedPaths, now: i64) -> NewEntry {
+        let detail = format!("from {from}: {} path(s), {} there already", copied.copied.len(), copied.present);
+        self.entry("path.copy", to.as_str(), detail, "ok", now)
+    }
+
+    /// An entry about a collection that this one began.
+    #[must_use]
+    pub fn collected(&self, request: &GcRequest, now: i64) -> NewEntry {
+        let mut words: Vec<String> = request.grace.iter().map(|grace| format!("grace={grace}")).collect();
+        for (is_set, word) in [(request.no_compact, "no-compact"), (request.trust_clock, "trust-clock")] {
+            words.extend(is_set.then(|| word.to_owned()));
+        }
+        self.entry("gc.run", "", words.join(" "), "ok", now)
     }
 
     /// Writes down, within the change's own transaction, that it was made.

@@ -7,11 +7,12 @@ use snowbank_core::cache_name::CacheName;
 use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::StoreDir;
 use snowbank_core::units::Limit;
-use snowbank_core::wire::admin::{CacheDetails, CacheKey, CacheSettings, CreateCache};
+use snowbank_core::wire::admin::{CacheDetails, CacheKey, CacheSettings, CacheUsage, CreateCache};
 
 use super::signing_keys::{first_key, parse_secret};
 use super::{Actor, Admin, AdminError};
 use crate::db::caches::{Cache, DomainId, NewCache};
+use crate::db::usage::CacheUsages;
 use crate::db::{self, DbError, Exec, Tx};
 
 /// Nix asks caches with a lower number first; cache.nixos.org has 40.
@@ -241,9 +242,10 @@ pub async fn show_cache(admin: &Admin, name: &CacheName) -> Result<CacheDetails,
 /// As any read.
 pub async fn list_caches(admin: &Admin, may_see: impl Fn(&Cache) -> bool) -> Result<Vec<CacheDetails>, AdminError> {
     let mut conn = admin.db.reader().await?;
+    let usages = db::usage::lookup_caches(conn.exec()).await?;
     let mut list = Vec::new();
     for cache in db::caches::list(conn.exec()).await?.into_iter().filter(may_see) {
-        list.push(details(conn.exec(), &cache).await?);
+        list.push(details_with(conn.exec(), &cache, usages.as_ref()).await?);
     }
     Ok(list)
 }
@@ -252,13 +254,19 @@ pub(super) async fn existing(tx: &mut Tx, name: &CacheName) -> Result<Cache, Adm
     db::caches::lookup(tx.exec(), name).await?.ok_or_else(|| AdminError::NoCache(name.clone()))
 }
 
-pub(super) async fn details(exec: Exec<'_>, cache: &Cache) -> Result<CacheDetails, AdminError> {
+pub(super) async fn details(mut exec: Exec<'_>, cache: &Cache) -> Result<CacheDetails, AdminError> {
+    let usages = db::usage::lookup_caches(exec.again()).await?;
+    details_with(exec, cache, usages.as_ref()).await
+}
+
+async fn details_with(exec: Exec<'_>, cache: &Cache, usages: Option<&CacheUsages>) -> Result<CacheDetails, AdminError> {
     let keys = db::keys::signing_keys(exec, cache.id).await?;
     let key = |row: db::keys::SigningKeyRow| CacheKey {
         public_key: row.key.public_key,
         created: row.created,
         retired: row.retired,
     };
+    let usage = usages.and_then(|usages| Some((usages.counted, usages.of(cache.id)?)));
     Ok(CacheDetails {
         name: cache.name.to_string(),
         public: cache.public,
@@ -275,6 +283,14 @@ pub(super) async fn details(exec: Exec<'_>, cache: &Cache) -> Result<CacheDetail
         created: cache.created,
         destroyed: cache.destroyed,
         url: None,
+        usage: usage.map(|(counted, usage)| CacheUsage {
+            paths: usage.paths,
+            logical_bytes: usage.logical,
+            stored_bytes: usage.stored,
+            own_bytes: usage.own,
+            shared_bytes: usage.stored.saturating_sub(usage.own),
+            counted,
+        }),
     })
 }
 

@@ -4,7 +4,8 @@
 //! neighbours, never the cache. Then one exclusive transaction looks at the paths that became visible since the plan was
 //! begun. If one of them refers to what would go, the plan is made anew; if not, the rows are removed. A commit of a push
 //! and this transaction exclude each other (C1), and a commit looks for its references within its own transaction: one
-//! that comes before is seen here, one that comes after finds its reference gone and is refused.
+//! that comes before is seen here, one that comes after finds its reference gone and is refused. The same goes for pins:
+//! what is pinned is not deleted, and what is pinned meanwhile is a reason to plan anew.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -12,6 +13,7 @@ use snowbank_core::store_path::StorePathHash;
 use snowbank_core::wire::admin::{DeletePaths, DeletedPaths};
 
 use super::paths::hash_part;
+use super::pins::pins_by_path;
 use super::{Actor, Admin, AdminError};
 use crate::db::caches::Cache;
 use crate::db::paths::PathId;
@@ -24,6 +26,9 @@ const MOST_PLANS: u32 = 5;
 /// Names in one request.
 const MOST_NAMED: usize = 10_000;
 
+/// The names of the pins that keep each path.
+type Pins = HashMap<StorePathHash, Vec<String>>;
+
 /// What goes, and up to which path the cache was looked at for it.
 struct Plan {
     going: BTreeSet<StorePathHash>,
@@ -33,8 +38,8 @@ struct Plan {
 /// Deletes paths, or says which would go.
 ///
 /// # Errors
-/// [`AdminError::NoPath`] for one that the cache does not have, [`AdminError::Referred`] when others that stay need one;
-/// nothing is deleted then.
+/// [`AdminError::NoPath`] for one that the cache does not have, [`AdminError::Referred`] when others that stay need one,
+/// [`AdminError::Pinned`] when one is pinned; nothing is deleted then.
 pub async fn delete_paths(
     admin: &Admin,
     actor: &Actor,
@@ -53,7 +58,7 @@ pub async fn delete_paths(
         return Err(AdminError::NoPath(path.clone()));
     }
     for _ in 0..MOST_PLANS {
-        let plan = plan(&admin.db, cache, &named, request).await?;
+        let plan = plan(&admin.db, cache, &named, request, now).await?;
         let answer = describe(&admin.db, cache, &plan, request.dry_run).await?;
         if request.dry_run || execute(admin, actor, cache, &plan, &answer, now).await? {
             return Ok(answer);
@@ -62,7 +67,13 @@ pub async fn delete_paths(
     Err(AdminError::Raced)
 }
 
-async fn plan(db: &Db, cache: &Cache, named: &[StorePathHash], request: &DeletePaths) -> Result<Plan, AdminError> {
+async fn plan(
+    db: &Db,
+    cache: &Cache,
+    named: &[StorePathHash],
+    request: &DeletePaths,
+    now: i64,
+) -> Result<Plan, AdminError> {
     let mut going: BTreeSet<StorePathHash> = named.iter().copied().collect();
     let mut seen = PathId(0);
     // Referrers come after what they refer to, unless that was upstream's when they came: one pass finds nearly all of
@@ -90,18 +101,36 @@ async fn plan(db: &Db, cache: &Cache, named: &[StorePathHash], request: &DeleteP
         let found = db::paths::lookup_many(db.reader().await?.exec(), cache.id, &referring).await?;
         return Err(AdminError::Referred(found.into_values().map(|path| path.store_path.base_name()).collect()));
     }
+    let pins = pins_by_path(db.reader().await?.exec(), cache, now).await?;
+    refuse_pinned(db, cache, &going, &pins).await?;
     if request.closure {
-        let added = unneeded(db, cache, &going).await?;
+        let added = unneeded(db, cache, &going, &pins).await?;
         going.extend(added);
     }
     Ok(Plan { going, seen })
 }
 
-/// What `going` refers to, however indirectly, and nothing that stays does.
+/// Refuses to delete what is pinned, naming the pins.
+async fn refuse_pinned(db: &Db, cache: &Cache, going: &BTreeSet<StorePathHash>, pins: &Pins) -> Result<(), AdminError> {
+    let pinned: Vec<StorePathHash> = going.iter().filter(|hash| pins.contains_key(*hash)).copied().collect();
+    if pinned.is_empty() {
+        return Ok(());
+    }
+    let found = db::paths::lookup_many(db.reader().await?.exec(), cache.id, &pinned).await?;
+    let mut named = Vec::new();
+    for hash in &pinned {
+        let path = found.get(hash).map_or_else(|| hash.to_string(), |path| path.store_path.base_name());
+        named.extend(pins.get(hash).into_iter().flatten().map(|pin| (path.clone(), pin.clone())));
+    }
+    Err(AdminError::Pinned(named))
+}
+
+/// What `going` refers to, however indirectly, and nothing that stays does: no other path, and no pin.
 async fn unneeded(
     db: &Db,
     cache: &Cache,
     going: &BTreeSet<StorePathHash>,
+    pins: &Pins,
 ) -> Result<HashSet<StorePathHash>, AdminError> {
     let mut references: HashMap<StorePathHash, Vec<StorePathHash>> = HashMap::new();
     let mut next: Vec<StorePathHash> = going.iter().copied().collect();
@@ -123,7 +152,7 @@ async fn unneeded(
         }
         next.retain(|hash| !references.contains_key(hash));
     }
-    let mut needed: Vec<StorePathHash> = Vec::new();
+    let mut needed: Vec<StorePathHash> = references.keys().filter(|hash| pins.contains_key(*hash)).copied().collect();
     for_each_edge(db.reader().await?.exec(), cache, PathId(0), |hash, referred| {
         if !references.contains_key(&hash) {
             needed.extend(referred.iter().filter(|reference| references.contains_key(reference)));
@@ -165,7 +194,7 @@ async fn describe(db: &Db, cache: &Cache, plan: &Plan, dry_run: bool) -> Result<
     Ok(DeletedPaths { deleted, nar_bytes, dry_run })
 }
 
-/// Removes the rows, unless a path that came meanwhile refers to one of them.
+/// Removes the rows, unless a path that came meanwhile refers to one of them, or one of them was pinned.
 async fn execute(
     admin: &Admin,
     actor: &Actor,
@@ -180,7 +209,8 @@ async fn execute(
         raced |= references.iter().any(|reference| plan.going.contains(reference));
     })
     .await?;
-    if raced {
+    let pins = pins_by_path(tx.exec(), cache, now).await?;
+    if raced || plan.going.iter().any(|hash| pins.contains_key(hash)) {
         return Ok(false);
     }
     let going: Vec<StorePathHash> = plan.going.iter().copied().collect();

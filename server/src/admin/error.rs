@@ -1,6 +1,7 @@
 //! What can go wrong when something is administrated.
 
 use snowbank_core::cache_name::CacheName;
+use snowbank_core::pin_name::PinName;
 use snowbank_core::signing::KeyError;
 
 use crate::auth::AuthError;
@@ -40,6 +41,28 @@ pub enum AdminError {
          them as well", .0.len(), .0.first().map_or("", String::as_str)
     )]
     Referred(Vec<String>),
+    /// Pins keep paths that are to go.
+    #[error("nothing was deleted: {}; remove the pin first with `pin rm`, or leave the path out", pinned(.0))]
+    Pinned(Vec<(String, String)>),
+    /// The cache has no such pin.
+    #[error("the cache has no pin `{0}`; `pin list` shows those that there are")]
+    NoPin(String),
+    /// A pin has no such generation.
+    #[error("the pin `{pin}` has {what}; `pin show` lists what it keeps")]
+    NoGeneration {
+        /// The pin.
+        pin: PinName,
+        /// Which one it has not.
+        what: String,
+    },
+    /// What a pin stood for is not in the cache any more.
+    #[error("{path}, which the pin `{pin}` stood for, is out of sight since it was damaged; push it again first")]
+    GenerationGone {
+        /// The pin.
+        pin: PinName,
+        /// The path's base name.
+        path: String,
+    },
     /// Pushes came in between, again and again.
     #[error("nothing was deleted: other pushes changed the cache at the same time; try again")]
     Raced,
@@ -67,4 +90,12 @@ pub enum AdminError {
     /// A signing key could not be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+/// Which pins keep which paths: the first few by name, the others by their number.
+fn pinned(paths: &[(String, String)]) -> String {
+    const NAMED: usize = 5;
+    let named = paths.iter().take(NAMED).map(|(path, pin)| format!("{path} is pinned as `{pin}`"));
+    let more = paths.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("{more} more are pinned"));
+    named.chain(more).collect::<Vec<_>>().join(", ")
 }

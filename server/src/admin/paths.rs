@@ -1,9 +1,11 @@
 //! What a cache holds, path by path.
 
+use snowbank_core::pattern::fits;
 use snowbank_core::store_path::{StoreDir, StorePath, StorePathHash};
 use snowbank_core::wire::admin::{PathDetails, PathPage, PathQueryText};
 
 use super::AdminError;
+use super::pins::pins_by_path;
 use crate::db::caches::Cache;
 use crate::db::paths::{PathId, PathRecord};
 use crate::db::{self, Db};
@@ -15,28 +17,36 @@ const MOST_LOOKED_AT: u32 = 2_000;
 ///
 /// # Errors
 /// As any read.
-pub async fn list_paths(db: &Db, cache: &Cache, query: &PathQueryText) -> Result<PathPage, AdminError> {
+pub async fn list_paths(db: &Db, cache: &Cache, query: &PathQueryText, now: i64) -> Result<PathPage, AdminError> {
     let after = PathId(query.after.unwrap_or(0));
-    let records = db::paths::page_of(db.reader().await?.exec(), cache.id, after, MOST_LOOKED_AT).await?;
+    let mut conn = db.reader().await?;
+    let records = db::paths::page_of(conn.exec(), cache.id, after, MOST_LOOKED_AT).await?;
+    let mut pins = pins_by_path(conn.exec(), cache, now).await?;
+    drop(conn);
     let next = records.last().filter(|_| records.len() == MOST_LOOKED_AT as usize).map(|last| last.id.0);
-    let fits = |record: &PathRecord| {
+    let wanted = |record: &PathRecord| {
         query.pattern.as_deref().is_none_or(|pattern| {
-            matches(pattern, record.store_path.name()) || matches(pattern, &record.store_path.base_name())
+            fits(pattern, record.store_path.name()) || fits(pattern, &record.store_path.base_name())
         })
     };
-    let paths = records.into_iter().filter(fits).map(|record| details(&cache.store_dir, record)).collect();
-    Ok(PathPage { paths, next })
+    let details = |record: PathRecord| {
+        let pins = pins.remove(&record.store_path.hash()).unwrap_or_default();
+        details(&cache.store_dir, record, pins)
+    };
+    Ok(PathPage { paths: records.into_iter().filter(wanted).map(details).collect(), next })
 }
 
 /// A path, by its full store path, base name or hash part.
 ///
 /// # Errors
 /// [`AdminError::NoPath`], [`AdminError::BadSetting`] for what is no path.
-pub async fn show_path(db: &Db, cache: &Cache, path: &str) -> Result<PathDetails, AdminError> {
+pub async fn show_path(db: &Db, cache: &Cache, path: &str, now: i64) -> Result<PathDetails, AdminError> {
     let hash = hash_part(&cache.store_dir, path)?;
-    let mut found = db::paths::records(db.reader().await?.exec(), cache.id, &[hash]).await?;
+    let mut conn = db.reader().await?;
+    let mut found = db::paths::records(conn.exec(), cache.id, &[hash]).await?;
     let record = found.remove(&hash).ok_or_else(|| AdminError::NoPath(path.to_owned()))?;
-    Ok(details(&cache.store_dir, record))
+    let pins = pins_by_path(conn.exec(), cache, now).await?.remove(&hash);
+    Ok(details(&cache.store_dir, record, pins.unwrap_or_default()))
 }
 
 /// The hash part of what a person calls a path: the whole of it, its base name, or the hash part itself.
@@ -53,7 +63,7 @@ pub fn hash_part(dir: &StoreDir, text: &str) -> Result<StorePathHash, AdminError
     Ok(path.hash())
 }
 
-fn details(dir: &StoreDir, record: PathRecord) -> PathDetails {
+fn details(dir: &StoreDir, record: PathRecord, pins: Vec<String>) -> PathDetails {
     PathDetails {
         store_path: record.store_path.full(dir),
         nar_hash: record.nar.nar_hash.to_string(),
@@ -65,40 +75,15 @@ fn details(dir: &StoreDir, record: PathRecord) -> PathDetails {
         ca: record.ca,
         pushed_by: record.pushed_by,
         created: record.created,
+        last_used: record.last_used,
+        expires: record.expires,
+        pins,
     }
-}
-
-/// Whether `text` as a whole fits a pattern, in which `*` stands for any characters.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut text) = text.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let last = parts.pop().unwrap_or("");
-    for part in parts {
-        let Some(at) = text.find(part) else { return false };
-        text = &text[at + part.len()..];
-    }
-    text.ends_with(last)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_fit_as_a_whole() {
-        for (pattern, text, fits) in [
-            ("hello", "hello", true),
-            ("hello*", "hello-2.12", true),
-            ("*-2.12", "hello-2.12", true),
-            ("h*o*2", "hello-2.12", true),
-            ("hello", "hello-2.12", false),
-            ("*-2.1", "hello-2.12", false),
-            ("a*a", "a", false),
-        ] {
-            assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
-        }
-    }
 
     #[test]
     fn a_path_is_named_in_any_usual_way() {

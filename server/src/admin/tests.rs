@@ -12,6 +12,7 @@ use snowbank_core::wire::admin::{
 
 use crate::auth::{AuthError, Permission, Verifier};
 use crate::config::{DatabaseConfig, DatabaseUrl};
+use crate::db::usage::{CacheUsage, CacheUsages, lookup_caches, store_caches};
 use crate::db::{self, Db};
 use crate::secrets::{DataDir, Sealer, SecretString, read_secret_file};
 
@@ -387,4 +388,25 @@ async fn a_rotated_token_stays_valid_for_a_while() {
     assert!(matches!(again, Err(AdminError::BadToken(_))));
     let unknown = rotate_token(&admin, &actor, "unknown", &request, NOW).await;
     assert!(matches!(unknown, Err(AdminError::NoToken(_))));
+}
+
+#[tokio::test]
+async fn a_cache_shows_what_it_held_when_that_was_counted_last() {
+    let place = place().await;
+    place.start(NOW).await;
+    let main = "main".parse().unwrap();
+    assert_eq!(show_cache(&place.admin(), &main).await.unwrap().usage, None);
+    let id = db::caches::lookup(place.db.reader().await.unwrap().exec(), &main).await.unwrap().unwrap().id;
+    let usage = CacheUsage { paths: 3, logical: 3_000, stored: 1_000, own: 400 };
+    let usages = CacheUsages { counted: NOW, caches: BTreeMap::from([(id.0, usage)]), stored: 5_000, dead: 7 };
+    let mut tx = place.db.upkeep_tx().await.unwrap();
+    store_caches(tx.exec(), &usages).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(lookup_caches(place.db.reader().await.unwrap().exec()).await.unwrap(), Some(usages));
+    let shown = show_cache(&place.admin(), &main).await.unwrap();
+    let usage = shown.usage.unwrap();
+    assert_eq!((usage.stored_bytes, usage.own_bytes, usage.shared_bytes), (1_000, 400, 600));
+    assert!(shown.to_string().contains("stored size        1000 B"), "{shown}");
+    let listed = list_caches(&place.admin(), |_| true).await.unwrap();
+    assert_eq!(listed[0].usage, Some(usage));
 }

@@ -1,5 +1,5 @@
-//! What a server does for operators of its own accord: it writes down what waits for the audit log and when tokens were
-//! used last, forgets old entries, and takes away what is left of caches that were destroyed a week ago.
+//! What a server does for operators of its own accord: it writes down what waits for the audit log and when tokens and paths
+//! were used last, forgets old entries, and takes away what is left of caches that were destroyed a week ago.
 
 use std::time::{Duration, Instant};
 
@@ -7,29 +7,57 @@ use tokio_util::sync::CancellationToken;
 
 use super::actor::AuditQueue;
 use super::caches::RESTORABLE_SECONDS;
+use super::path_uses;
 use crate::auth::TokenUses;
 use crate::clock::unix_now;
 use crate::config::Seconds;
 use crate::db::{self, Db, DbError};
+use crate::serving::PathUses;
 
 /// How long an entry of the audit log waits at most.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How old `last_used` may be.
+/// How old a token's `last_used` may be.
 const USES_EVERY: Duration = Duration::from_secs(30);
+/// How long the use of a path waits at most to be written, if it is.
+const PATHS_EVERY: Duration = Duration::from_secs(10);
 const CLEAN_EVERY: Duration = Duration::from_hours(1);
 /// Rows that are removed in one transaction.
 const BATCH: u32 = 500;
 
-/// Works until `stop`, and writes what waits then.
-pub async fn run(db: Db, audit: AuditQueue, uses: TokenUses, keep: Seconds, stop: CancellationToken) {
-    let (mut wrote_uses, mut cleaned) = (Instant::now(), None::<Instant>);
+/// What a server notes down a moment later than it happens.
+#[derive(Debug, Clone)]
+pub struct Noted {
+    /// Entries of the audit log.
+    pub audit: AuditQueue,
+    /// Uses of tokens.
+    pub tokens: TokenUses,
+    /// Reads of paths.
+    pub paths: PathUses,
+}
+
+/// Works until `stop`, and writes what waits then. `keep` is for how long entries of the audit log are kept, `retention` for
+/// how long unused paths are by caches that do not say.
+pub async fn run(db: Db, noted: Noted, keep: Seconds, retention: Option<Seconds>, stop: CancellationToken) {
+    let Noted { audit, tokens, paths } = noted;
+    let (mut wrote_uses, mut wrote_paths, mut cleaned) = (Instant::now(), Instant::now(), None::<Instant>);
     let mut is_last = false;
     while !is_last {
-        is_last = stop.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_none();
+        let pause = async {
+            tokio::select! {
+                () = tokio::time::sleep(PERIOD) => {}
+                () = paths.nearly_full() => {}
+            }
+        };
+        is_last = stop.run_until_cancelled(pause).await.is_none();
         log("the audit log was not written", audit.write(&db).await);
         if is_last || wrote_uses.elapsed() >= USES_EVERY {
             wrote_uses = Instant::now();
-            log("when tokens were used was not written", write_uses(&db, &uses).await);
+            log("when tokens were used was not written", write_uses(&db, &tokens).await);
+        }
+        if is_last || wrote_paths.elapsed() >= PATHS_EVERY || paths.is_nearly_full() {
+            wrote_paths = Instant::now();
+            let written = path_uses::write(&db, &paths, retention, unix_now()).await;
+            log("when paths were used was not written", written);
         }
         if !is_last && cleaned.is_none_or(|at| at.elapsed() >= CLEAN_EVERY) {
             cleaned = Some(Instant::now());

@@ -57,6 +57,22 @@ pub struct MayAdmin {
 #[derive(Debug, Clone, Copy)]
 struct Checked;
 
+impl MayPush {
+    /// For whoever may run commands on the server's host, and so may do anything.
+    #[must_use]
+    pub fn on_host(target: Arc<OpenCache>) -> Self {
+        Self { target, subject: "host".to_owned(), may_pull: true, _checked: Checked }
+    }
+}
+
+impl MayPull {
+    /// For whoever may run commands on the server's host, and so may do anything.
+    #[must_use]
+    pub fn on_host(target: Arc<OpenCache>) -> Self {
+        Self { target, _checked: Checked }
+    }
+}
+
 /// Whether a token allows to push to the cache `name`, which is `target` if there is one; nobody pushes without a token.
 ///
 /// # Errors

@@ -2,15 +2,22 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use snowbank_core::wire::admin::{CacheDetails, CacheList, CreateCache, RotateKey, SecretText};
+use snowbank_core::cache_name::CacheName;
+use snowbank_core::wire::admin::{CacheDetails, CacheList, CopiedPaths, CreateCache, RotateKey, SecretText};
 
 use super::cli::{CacheCommand, CacheCreateArgs};
 use super::{Beside, confirm, print};
-use crate::admin::{self, Actor};
+use crate::admin::{self, Actor, AdminError};
+use crate::auth::{MayPull, MayPush};
 use crate::clock::unix_now;
 use crate::config::{Overrides, PublicUrl, read_secret_file};
+use crate::damage::Inspector;
+use crate::directory::Directory;
+use crate::ingest::{self, Ingest, IngestLimits};
+use crate::pack::Packs;
 
 /// Runs one of the commands.
 pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow::Result<ExitCode> {
@@ -62,9 +69,41 @@ pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow:
                 println!("{}", *key);
             }
         }
+        CacheCommand::Copy { from, to, paths, output } => {
+            print(output.json, &copy(&beside, &actor, &from, &to, &paths, now).await?)?;
+        }
     }
     beside.db.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn copy(
+    beside: &Beside,
+    actor: &Actor,
+    from: &CacheName,
+    to: &CacheName,
+    paths: &[String],
+    now: i64,
+) -> anyhow::Result<CopiedPaths> {
+    let directory = Directory::new(beside.db.clone(), beside.sealer.clone());
+    let no_cache = |name: &CacheName| AdminError::NoCache(name.clone());
+    let source = MayPull::on_host(directory.lookup(from).await?.ok_or_else(|| no_cache(from))?);
+    let target = MayPush::on_host(directory.lookup(to).await?.ok_or_else(|| no_cache(to))?);
+    let hash = |path: &String| admin::hash_part(&source.target.cache.store_dir, path);
+    let roots = paths.iter().map(hash).collect::<Result<Vec<_>, _>>()?;
+    let limits = &beside.config.limits;
+    let bounds = IngestLimits {
+        verify_threads: limits.effective_verify_threads(),
+        commit_raw_bytes: limits.max_nar_size.bytes(),
+        read_back: limits.memory.bytes() / 8,
+        retention: beside.config.gc.retention,
+    };
+    let storage = beside.storage().await?;
+    let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0, 0);
+    let inspector = Inspector::new(beside.db.clone(), storage, packs.clone());
+    let ingest = Ingest::new(beside.db.clone(), packs, inspector, bounds);
+    let entry = |copied: &CopiedPaths| actor.copied(from, to, copied, now);
+    Ok(ingest::copy(&ingest, &source, &target, &roots, &entry, now).await?)
 }
 
 fn request(args: CacheCreateArgs) -> anyhow::Result<CreateCache> {

@@ -1,53 +1,91 @@
 //! `snowbankd check`: proves that database and storage agree, beside a running server or without one.
 
+mod told;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
-use super::Beside;
 use super::cli::CheckArgs;
-use crate::config::Overrides;
+use super::{Beside, explain};
+use crate::clock::unix_now;
+use crate::config::{Overrides, Size};
 use crate::db;
-use crate::gc::check::{CheckStats, Checker};
+use crate::gc::check::{CheckOptions, Checker, Sample};
 use crate::pack::{Packs, ReadBudget};
 use crate::serving::NarBody;
 use crate::storage::Storage;
+use told::Told;
 
 /// Memory for what is read ahead while NARs are decoded.
 const READ_AHEAD_BYTES: u64 = 24 << 20;
 
-/// Prints each finding and a summary; the exit code is 0 only when there was nothing to find.
+/// What a check could not find out for want of an answer.
+const UNFINISHED: u8 = 2;
+
+/// Prints each finding and a summary; the exit code is 0 only when there was nothing to find, and 2 when not all could be
+/// looked at.
 pub(super) async fn check(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let beside = Beside::open(overrides).await?;
-    let storage = Arc::new(Storage::attach(&beside.config.storage).await?);
-    // Everything would be missing from another one's storage.
-    let instance = db::instance::lookup(beside.db.reader().await?.exec()).await?;
-    storage.verify_owner(&instance.context("the database has no instance row; start the server once")?).await?;
-    let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0, 0);
-    let nars = NarBody { db: beside.db.clone(), packs, read_ahead: ReadBudget::new(READ_AHEAD_BYTES) };
-    let checker = Checker { db: &beside.db, storage: &storage, nars: &nars, read_data: args.read_data };
-    let mut findings = 0_u64;
-    let stats = checker
-        .run(&mut |finding| {
-            findings += 1;
-            println!("{finding}");
-        })
-        .await?;
-    beside.db.close().await;
-    println!("{}", summary(stats, findings));
-    Ok(if findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    match run(overrides, args).await {
+        Ok(code) => Ok(code),
+        Err(error) => {
+            eprintln!("snowbankd: error: the check could not be finished: {}", explain(&error));
+            Ok(ExitCode::from(UNFINISHED))
+        }
+    }
 }
 
-fn summary(stats: CheckStats, findings: u64) -> String {
-    let CheckStats { packs, chunks, nars, paths, unnamed_objects, read_bytes } = stats;
-    let verdict = match findings {
-        0 => "no problem found".to_owned(),
-        1 => "1 problem found".to_owned(),
-        many => format!("{many} problems found"),
+async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let opened = Opened::open(overrides).await?;
+    let drawn = || getrandom::u64().map_err(|error| anyhow!("the system gives no random number: {error}"));
+    let sample = match args.read_data {
+        Some(share) => Some(Sample { share, seed: args.seed.map_or_else(drawn, Ok)? }),
+        None => None,
     };
-    format!(
-        "{verdict}: {packs} packs, {chunks} chunks, {nars} NARs, {paths} paths; {unnamed_objects} objects without rows \
-         (harmless; a stopped push leaves them); {read_bytes} bytes read"
-    )
+    let (paths, rate) = (args.content.paths, args.content.rate.map(Size::bytes));
+    let options = CheckOptions { read_data: sample, paths, rate };
+    let mut told = Told::new(args.output.json, args.resume.as_deref(), &opened.instance, options)?;
+    let checker = Checker {
+        db: &opened.beside.db,
+        storage: &opened.storage,
+        nars: &opened.nars,
+        options: told.options().clone(),
+        now: unix_now(),
+    };
+    let (place, stats) = told.begin();
+    let outcome = checker.run(place, stats, &mut told).await;
+    opened.beside.db.close().await;
+    match outcome {
+        Ok(stats) => Ok(if told.end(&stats)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Err(error) => {
+            told.break_off(&error)?;
+            Err(error.into())
+        }
+    }
+}
+
+/// Database and storage, found to belong together.
+pub(super) struct Opened {
+    pub(super) beside: Beside,
+    pub(super) storage: Arc<Storage>,
+    pub(super) packs: Packs,
+    pub(super) nars: NarBody,
+    /// The instance's id and epoch.
+    pub(super) instance: String,
+}
+
+impl Opened {
+    pub(super) async fn open(overrides: &Overrides) -> anyhow::Result<Self> {
+        let beside = Beside::open(overrides).await?;
+        let storage = Arc::new(Storage::attach(&beside.config.storage).await?);
+        // Everything would be missing from another one's storage.
+        let instance = db::instance::lookup(beside.db.reader().await?.exec()).await?;
+        let instance = instance.context("the database has no instance row; start the server once")?;
+        storage.verify_owner(&instance).await?;
+        let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0, 0);
+        let read_ahead = ReadBudget::new(READ_AHEAD_BYTES);
+        let nars = NarBody { db: beside.db.clone(), packs: packs.clone(), read_ahead };
+        Ok(Self { beside, storage, packs, nars, instance: format!("{} {}", instance.id, instance.epoch) })
+    }
 }

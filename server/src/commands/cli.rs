@@ -1,5 +1,7 @@
 //! The command line of `snowbankd`.
 
+mod backup;
+mod pin;
 mod token_key;
 
 use std::convert::Infallible;
@@ -12,10 +14,16 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::wire::admin::AuditQuery;
-use snowbank_core::wire::admin::args::{CacheChanges, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs};
+use snowbank_core::wire::admin::args::{
+    CacheChanges, DeleteFlags, GcArgs, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs,
+};
 
-use crate::config::{Overrides, Seconds, SecretString};
+use crate::config::{Overrides, Seconds, SecretString, Size};
+use crate::gc::PathPattern;
+use crate::gc::check::Percent;
 
+pub(super) use backup::{BackupArgs, RestoreArgs};
+pub(super) use pin::{PinArgs, PinCommand, SetPinArgs};
 pub(super) use token_key::{TokenKeyAddArgs, TokenKeyCommand, TokenKeyRemoveArgs};
 
 /// A self-hosted Nix binary cache. Without a command, it serves.
@@ -61,12 +69,24 @@ pub(super) enum Command {
     /// The paths in a cache.
     #[command(subcommand)]
     Path(PathCommand),
+    /// Names for paths that are to stay.
+    Pin(PinArgs),
     /// Delete paths that should never have been pushed; within 5 s no server shows them any more.
     Delete(DeleteArgs),
     /// Show what was done and tried on this server, by whom, and from where.
     Audit(AuditArgs),
-    /// Prove that database and storage agree. Works beside a running server; exits with 1 when they do not.
+    /// Prove that database and storage agree. Works beside a running server; exits with 1 when they do not, and with 2 when
+    /// that could not be found out.
     Check(CheckArgs),
+    /// Take away what is kept no longer, and give its room back. Works beside a running server.
+    Gc(GcCommandArgs),
+    /// Write a backup of the database. Works beside a running server; docs/operating.md has drills.
+    Backup(BackupArgs),
+    /// Put a backup in the place of the database, while no server runs.
+    Restore(RestoreArgs),
+    /// Make database and storage agree again: heal what can be healed, take out of sight what is lost. Works beside a running
+    /// server, and says first what it will do.
+    Repair(RepairArgs),
     /// Move everything to another database, from SQLite to PostgreSQL or back; exits with 1 when the two are not equal then.
     /// Run again after it was cut off, it goes on where it stopped.
     MigrateDatabase(MigrateDatabaseArgs),
@@ -108,10 +128,55 @@ fn hidden(text: &str) -> Result<SecretString, Infallible> {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  snowbankd check --read-data=5% --rate 50MB\n  snowbankd check --paths 'team:*-1.0' --json"
+)]
 pub(super) struct CheckArgs {
-    /// Read every pack and decode every NAR too, not only compare rows and lengths.
+    /// Read packs too, all of them or a share drawn at random, and verify tables, checksums, frames and names.
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100%")]
+    pub read_data: Option<Percent>,
+    /// Draw the packs that were drawn by this number, which a check prints.
+    #[arg(long, value_name = "NUMBER", requires = "read_data")]
+    pub seed: Option<u64>,
+    #[command(flatten)]
+    pub content: ContentArgs,
+    /// Write into this file how far the check is, and go on from there when it is there; it is removed at the end.
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What is read beside rows.
+#[derive(Debug, Args)]
+pub(super) struct ContentArgs {
+    /// Decode the NARs of these paths as they are served, and compare their SHA-256: [CACHE:]PATTERN, with `*`, matched
+    /// against NAME and HASH-NAME.
+    #[arg(long, value_name = "PATTERN")]
+    pub paths: Option<PathPattern>,
+    /// Read no more data than this in a second, such as 50MB.
+    #[arg(long, value_name = "SIZE")]
+    pub rate: Option<Size>,
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
+#[command(after_help = "Example:\n  snowbankd repair --read-data --dry-run")]
+pub(super) struct RepairArgs {
+    /// Say what would be done, and do nothing.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Read every pack, not only those that are known or seem to be damaged.
     #[arg(long)]
     pub read_data: bool,
+    #[command(flatten)]
+    pub content: ContentArgs,
+    /// Empty the list of withdrawn paths: they will not come back.
+    #[arg(long)]
+    pub forget_withdrawn: bool,
 }
 
 impl Default for Command {
@@ -163,7 +228,7 @@ pub(super) enum CacheCommand {
     Ensure(CacheCreateArgs),
     /// List all caches.
     List(Output),
-    /// Show a cache's settings and keys.
+    /// Show a cache's settings and keys, and what it holds.
     Info {
         /// The cache.
         #[arg(value_name = "CACHE")]
@@ -223,6 +288,21 @@ pub(super) enum CacheCommand {
         #[arg(value_name = "CACHE")]
         name: CacheName,
     },
+    /// Make closures part of another cache, without moving a byte ("promote").
+    #[command(after_help = "Example:\n  snowbankd cache copy staging production /nix/store/…-website")]
+    Copy {
+        /// The cache to copy from.
+        #[arg(value_name = "FROM")]
+        from: CacheName,
+        /// The cache to copy to.
+        #[arg(value_name = "TO")]
+        to: CacheName,
+        /// Store paths, their base names or hash parts; their closures come along.
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<String>,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -249,6 +329,14 @@ pub(super) enum PathCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// List the paths that are out of sight since chunks of theirs are damaged or gone.
+    Withdrawn {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Show what a cache knows of a path.
     Info {
         /// The cache.
@@ -263,7 +351,6 @@ pub(super) enum PathCommand {
 }
 
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
 #[command(after_help = "Example:\n  snowbankd delete main /nix/store/…-leaked --referrers --dry-run")]
 pub(super) struct DeleteArgs {
     /// The cache.
@@ -272,18 +359,17 @@ pub(super) struct DeleteArgs {
     /// Store paths, their base names or hash parts.
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<String>,
-    /// Delete what they refer to as well, as far as nothing else in the cache needs it.
-    #[arg(long)]
-    pub closure_of: bool,
-    /// Delete what refers to them as well; without this, such paths are a reason to refuse.
-    #[arg(long)]
-    pub referrers: bool,
-    /// Say what would go, and delete nothing.
-    #[arg(short = 'n', long)]
-    pub dry_run: bool,
-    /// Do not ask.
-    #[arg(long)]
-    pub yes: bool,
+    #[command(flatten)]
+    pub flags: DeleteFlags,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  snowbankd gc --dry-run\n  snowbankd gc --no-compact --json")]
+pub(super) struct GcCommandArgs {
+    #[command(flatten)]
+    pub flags: GcArgs,
     #[command(flatten)]
     pub output: Output,
 }

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use snowbank_core::cache_name::CacheName;
-use snowbank_core::wire::admin::{DeletePaths, PathPage, PathQueryText};
+use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
+use snowbank_core::wire::admin::{PathPage, PathQueryText};
 
 use super::cli::{AuditArgs, DeleteArgs, PathCommand};
 use super::{Beside, confirm, print};
@@ -22,7 +23,7 @@ pub(super) async fn run(overrides: &Overrides, command: PathCommand) -> anyhow::
             let mut all = PathPage::default();
             let mut query = PathQueryText { pattern, after: None };
             loop {
-                let page = admin::list_paths(&beside.db, &cache, &query).await?;
+                let page = admin::list_paths(&beside.db, &cache, &query, unix_now()).await?;
                 all.paths.extend(page.paths);
                 query.after = page.next;
                 if page.next.is_none() {
@@ -31,9 +32,23 @@ pub(super) async fn run(overrides: &Overrides, command: PathCommand) -> anyhow::
             }
             print(output.json, &all)?;
         }
+        PathCommand::Withdrawn { name, output } => {
+            let cache = cache(&beside, &name).await?;
+            let mut all = WithdrawnPage::default();
+            let mut query = WithdrawnQuery::default();
+            loop {
+                let page = admin::list_withdrawn(&beside.db, &cache, &query).await?;
+                all.paths.extend(page.paths);
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
+                }
+            }
+            print(output.json, &all)?;
+        }
         PathCommand::Info { name, path, output } => {
             let cache = cache(&beside, &name).await?;
-            print(output.json, &admin::show_path(&beside.db, &cache, &path).await?)?;
+            print(output.json, &admin::show_path(&beside.db, &cache, &path, unix_now()).await?)?;
         }
     }
     beside.db.close().await;
@@ -45,14 +60,9 @@ pub(super) async fn delete(overrides: &Overrides, args: DeleteArgs) -> anyhow::R
     let beside = Beside::open(overrides).await?;
     let (admin, actor, now) = (beside.admin()?, Actor::host(), unix_now());
     let cache = cache(&beside, &args.name).await?;
-    let mut request = DeletePaths {
-        paths: args.paths,
-        closure: args.closure_of,
-        referrers: args.referrers,
-        dry_run: args.dry_run || !args.yes,
-    };
+    let mut request = args.flags.into_request(args.paths);
     let mut answer = admin::delete_paths(&admin, &actor, &cache, &request, now).await?;
-    if !args.dry_run && !args.yes {
+    if args.flags.asks() {
         eprintln!("{answer}");
         confirm("Nobody can fetch these paths any more then.", cache.name.as_str())?;
         request.dry_run = false;
@@ -71,7 +81,8 @@ pub(super) async fn audit(overrides: &Overrides, args: AuditArgs) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-async fn cache(beside: &Beside, name: &CacheName) -> anyhow::Result<Cache> {
+/// The cache of that name.
+pub(super) async fn cache(beside: &Beside, name: &CacheName) -> anyhow::Result<Cache> {
     let found = db::caches::lookup(beside.db.reader().await?.exec(), name).await?;
     Ok(found.ok_or_else(|| AdminError::NoCache(name.clone()))?)
 }

@@ -6,7 +6,6 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,11 +17,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::shell_quoted;
+use crate::admin::restore::settle_epoch;
 use crate::admin::{self, Admin, FirstStart};
 use crate::app::App;
 use crate::auth::{TokenKey, Trust, Verifier};
 use crate::clock::unix_now;
 use crate::config::{Config, Overrides};
+use crate::damage::Withdrawn;
 use crate::db::Db;
 use crate::secrets::{DataDir, Sealer};
 use crate::storage::Storage;
@@ -49,7 +51,8 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let admin = Admin::new(db.clone(), sealer.clone(), key_files, &config);
     let found = admin::first_start(&admin, &data_dir, unix_now()).await?;
     let storage = Storage::open(&config.storage).await?;
-    storage.claim(&found.instance).await?;
+    let instance = settle_epoch(&db, &storage).await?;
+    storage.claim(&instance).await?;
     let verifier = Verifier::open_with(db.clone(), sealer, trust).await?;
     let banner = banner(&config, address, &data_dir, &found);
     let app = Arc::new(App::new(config, storage, admin, verifier).await?);
@@ -62,10 +65,19 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         beside.spawn(http::serve_metrics(metrics, listener, stop.clone()));
         // What is counted is shown there and nowhere else.
         beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
+        beside.spawn(stop.clone().run_until_cancelled_owned(app.free_space.clone().watch()).map(|_| Ok(())));
     }
+    // Where nothing is collected on a schedule, it notes the clock for `snowbankd gc`.
+    beside.spawn(gc::collect::background(app.collector.clone(), stop.clone()).map(Ok));
     beside.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));
-    let (audit, uses, keep) = (app.audit.clone(), app.verifier.uses().clone(), app.config.audit.keep);
-    beside.spawn(admin::upkeep::run(db.clone(), audit, uses, keep, stop.clone()).map(Ok));
+    let (audit, tokens, paths) = (app.audit.clone(), app.verifier.uses().clone(), app.uses.clone());
+    let (noted, keep) = (admin::upkeep::Noted { audit, tokens, paths }, app.config.audit.keep);
+    beside.spawn(admin::upkeep::run(db.clone(), noted, keep, app.retention, stop.clone()).map(Ok));
+    // Damage that is met while serving is looked into here.
+    let (forgetting, inspector) = (Arc::clone(&app), app.inspector.clone());
+    let forget = move |withdrawn: &Withdrawn| forgetting.forget(withdrawn);
+    beside.spawn(inspector.clone().watch(unix_now, forget.clone(), stop.clone()).map(Ok));
+    beside.spawn(inspector.follow(unix_now, forget, stop.clone()).map(Ok));
     let code = run_until_signal(app, listener, &mut signals).await?;
     stop.cancel();
     while let Some(ended) = beside.join_next().await {
@@ -177,22 +189,9 @@ fn show(banner: &str) {
     }
 }
 
-/// A path as one word of a POSIX shell.
-fn shell_quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte);
-    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_with_spaces_can_be_pasted() {
-        assert_eq!(shell_quoted(Path::new("/home/a/root-token")), "/home/a/root-token");
-        assert_eq!(shell_quoted(Path::new("/my data/it's")), r"'/my data/it'\''s'");
-    }
 
     #[tokio::test]
     async fn an_address_in_use_is_named_with_what_to_do() {

@@ -10,8 +10,8 @@ use super::database::DatabaseSection;
 use super::server::Listen;
 use super::storage::StorageSection;
 use super::{
-    AuditConfig, CompressionConfig, ConfigError, LimitsConfig, LogConfig, MetricsConfig, PublicUrl, TrustedProxies,
-    error,
+    AuditConfig, CompressionConfig, ConfigError, GcConfig, LimitsConfig, LogConfig, MetricsConfig, PublicUrl,
+    TrustedProxies, error,
 };
 
 /// Every key that a config file can have.
@@ -30,6 +30,7 @@ pub(super) struct ConfigFile {
     pub metrics: MetricsConfig,
     pub compression: CompressionConfig,
     pub audit: AuditConfig,
+    pub gc: GcConfig,
     pub auth: AuthSection,
 }
 

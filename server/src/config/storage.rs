@@ -17,6 +17,7 @@ use super::{Seconds, Size};
 pub(super) struct StorageSection {
     r#type: StorageType,
     path: Option<PathBuf>,
+    min_free: Option<Size>,
     bucket: Option<String>,
     prefix: Option<String>,
     endpoint: Option<String>,
@@ -230,6 +231,11 @@ impl StorageSection {
         let variable = |name| env::var(name).ok().map(|text| text.trim().to_owned());
         let region = self.region.clone().or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
         region.filter(|region| !region.is_empty())
+    }
+
+    /// What is to stay free on disks, where it is said.
+    pub(super) fn min_free(&self) -> Option<Size> {
+        self.min_free
     }
 
     /// For a folder, the default is one in the data folder; a relative path is relative to the config file.

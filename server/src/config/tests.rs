@@ -6,6 +6,7 @@ use super::*;
 
 mod auth;
 mod database;
+mod gc;
 
 fn load(text: &str) -> (tempfile::TempDir, Result<Config, ConfigError>) {
     let folder = tempfile::tempdir().unwrap();
@@ -72,6 +73,7 @@ fn the_documented_example_is_valid_and_shows_the_defaults() {
     let (config, default) = (config.unwrap(), load("").1.unwrap());
     assert_eq!(format!("{:?}", config.limits), format!("{:?}", default.limits));
     assert_eq!(format!("{:?}", config.log), format!("{:?}", default.log));
+    assert_eq!(format!("{:?}", config.gc), format!("{:?}", default.gc));
     assert_eq!(config.compression.level, default.compression.level);
     assert_eq!(config.listen, default.listen);
 }

@@ -28,18 +28,29 @@ impl<'a, T> Padded<'a, T> {
         placeholders(first, self.size)
     }
 
-    /// A query for the ids of `table` under the elements, bound from `$first` on: those of the rows `x` that fulfil `scope` and
-    /// whose `key` is the element; NULL where there is none.
-    ///
-    /// An index over what `scope` names and `key` answers one element after the other, whatever the engine knows of the table:
-    /// with an `IN` list over `key`, PostgreSQL reads all that is in scope until its statistics say how much that is.
-    pub(super) fn ids(&self, table: &str, scope: &str, key: &str, first: usize) -> String {
+    /// How many placeholders there are.
+    pub(super) const fn len(&self) -> usize {
+        self.size
+    }
+
+    /// A row for each element, from `$first` on, such as `($1),($2)`.
+    pub(super) fn values(&self, first: usize) -> String {
         let mut values = String::with_capacity(self.size * 7);
         for number in first..first + self.size {
             let comma = if number == first { "" } else { "," };
             // Writing to a String cannot fail.
             let _ = write!(values, "{comma}(${number})");
         }
+        values
+    }
+
+    /// A query for the ids of `table` under the elements, bound from `$first` on: those of the rows `x` that fulfil `scope` and
+    /// whose `key` is the element; NULL where there is none.
+    ///
+    /// An index over what `scope` names and `key` answers one element after the other, whatever the engine knows of the table:
+    /// with an `IN` list over `key`, PostgreSQL reads all that is in scope until its statistics say how much that is.
+    pub(super) fn ids(&self, table: &str, scope: &str, key: &str, first: usize) -> String {
+        let values = self.values(first);
         format!("SELECT (SELECT x.id FROM {table} x WHERE {scope} AND x.{key} = q.column1) FROM (VALUES {values}) AS q")
     }
 }

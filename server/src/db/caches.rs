@@ -8,7 +8,7 @@ use sqlx::FromRow;
 use super::convert::{self, id_types};
 use super::counters::{self, Counter};
 use super::exec::on_either;
-use super::{DbError, Exec};
+use super::{DbError, Exec, pins};
 
 id_types! {
     /// A cache's id.
@@ -53,6 +53,19 @@ pub struct Cache {
     pub max_size: Limit<Size>,
     /// When it was destroyed, if it was.
     pub destroyed: Option<i64>,
+}
+
+impl Cache {
+    /// For how many seconds it keeps a path that nobody uses, where `default` is the server's setting; `None` for ever.
+    #[must_use]
+    pub fn keeps_unused(&self, default: Option<Seconds>) -> Option<i64> {
+        let retention = match self.retention {
+            Limit::Default => default,
+            Limit::None => None,
+            Limit::Some(time) => Some(time),
+        };
+        retention.map(|time| i64::try_from(time.get()).unwrap_or(i64::MAX))
+    }
 }
 
 /// A cache that is to be made.
@@ -260,13 +273,16 @@ pub async fn remove_some_paths(exec: Exec<'_>, cache: CacheId, limit: u32) -> Re
     }))
 }
 
-/// Removes a cache that has no paths, and its keys.
+/// Removes a cache that has no paths, its pins, its keys, and what is known of paths that it lost.
 ///
 /// # Errors
 /// [`DbError::Constraint`] when it has paths.
 pub async fn remove(mut exec: Exec<'_>, cache: CacheId) -> Result<(), DbError> {
+    pins::remove_all(exec.again(), cache).await?;
     on_either!(exec.again(), |conn| {
-        sqlx::query("DELETE FROM signing_keys WHERE cache_id = $1").bind(cache.0).execute(conn).await?;
+        for sql in ["DELETE FROM signing_keys WHERE cache_id = $1", "DELETE FROM withdrawn_paths WHERE cache_id = $1"] {
+            sqlx::query(sql).bind(cache.0).execute(&mut *conn).await?;
+        }
     });
     on_either!(exec, |conn| {
         sqlx::query("DELETE FROM caches WHERE id = $1").bind(cache.0).execute(conn).await?;

@@ -228,6 +228,75 @@ pub async fn page(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<(DomainI
     rows.into_iter().map(|row| Ok((DomainId(row.domain_id), ChunkLocation::try_from(row.chunk)?))).collect()
 }
 
+/// The chunks that a pack holds, of every domain, in the order of their places.
+///
+/// # Errors
+/// As any read.
+pub async fn in_pack(exec: Exec<'_>, pack: PackId) -> Result<Vec<(DomainId, ChunkLocation)>, DbError> {
+    #[derive(FromRow)]
+    struct Row {
+        domain_id: i64,
+        #[sqlx(flatten)]
+        chunk: ChunkRow,
+    }
+    let rows: Vec<Row> = on_either!(exec, |conn| {
+        sqlx::query_as(
+            "SELECT c.domain_id, c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len \
+             FROM chunks c JOIN packs p ON p.id = c.pack_id WHERE c.pack_id = $1 ORDER BY c.pack_offset, c.id",
+        )
+        .bind(pack.0)
+        .fetch_all(conn)
+        .await?
+    });
+    rows.into_iter().map(|row| Ok((DomainId(row.domain_id), ChunkLocation::try_from(row.chunk)?))).collect()
+}
+
+/// A chunk that has been copied to another pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkMove {
+    /// Its id.
+    pub id: u64,
+    /// The pack that it was copied from.
+    pub from: PackId,
+    /// Where its record starts in the new object.
+    pub offset: u32,
+    /// How long its record is there.
+    pub len: u32,
+}
+
+/// C4: names the new place of each chunk that is still where it was copied from; gives how many it were.
+///
+/// # Errors
+/// As any write.
+pub async fn relocate(exec: Exec<'_>, to: PackId, moves: &[ChunkMove]) -> Result<u64, DbError> {
+    let mut changed = 0;
+    on_either!(exec, |conn| {
+        for batch in batch::exact(moves) {
+            let values: Vec<String> = (0..batch.len())
+                .map(|row| {
+                    let column = |column: usize| format!("CAST(${} AS BIGINT)", 2 + row * 4 + column);
+                    format!("({},{},{},{})", column(0), column(1), column(2), column(3))
+                })
+                .collect();
+            let sql = format!(
+                "UPDATE chunks SET pack_id = $1, pack_offset = q.column3, record_len = q.column4 \
+                 FROM (VALUES {}) AS q WHERE chunks.id = q.column1 AND chunks.pack_id = q.column2",
+                values.join(",")
+            );
+            let mut query = sqlx::query(conn.text(sql)).bind(to.0);
+            for chunk in batch {
+                query = query
+                    .bind(convert::to_db(chunk.id)?)
+                    .bind(chunk.from.0)
+                    .bind(i64::from(chunk.offset))
+                    .bind(i64::from(chunk.len));
+            }
+            changed += query.execute(&mut *conn).await?.rows_affected();
+        }
+    });
+    Ok(changed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,7 +28,7 @@ pub enum Counter {
 }
 
 impl Counter {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Chunk => "chunk",
             Self::Pack => "pack",
@@ -55,4 +55,20 @@ pub async fn reserve(exec: Exec<'_>, counter: Counter, count: u32) -> Result<i64
             .await?
     });
     first.ok_or_else(|| DbError::corrupt(format!("the counter `{}` is missing", counter.name())))
+}
+
+/// Passes over `count` ids, which nobody gets then: they may have been given out by a database that is lost.
+///
+/// # Errors
+/// As [`reserve`].
+pub async fn skip(exec: Exec<'_>, counter: Counter, count: i64) -> Result<(), DbError> {
+    let rows = on_either!(exec, |conn| {
+        sqlx::query("UPDATE counters SET next = next + $2 WHERE name = $1")
+            .bind(counter.name())
+            .bind(count)
+            .execute(conn)
+            .await?
+            .rows_affected()
+    });
+    if rows == 1 { Ok(()) } else { Err(DbError::corrupt(format!("the counter `{}` is missing", counter.name()))) }
 }

@@ -46,3 +46,15 @@ pub async fn load_or_create(mut exec: Exec<'_>, new_id: &str, now: i64) -> Resul
     });
     Ok(Instance { id: new_id.to_owned(), epoch: 1, created: now })
 }
+
+/// Writes another epoch, a higher one. To be called under [`Db::exclusive_tx`](super::Db::exclusive_tx).
+///
+/// # Errors
+/// As any write.
+pub async fn set_epoch(exec: Exec<'_>, epoch: u64) -> Result<(), DbError> {
+    let epoch = convert::to_db(epoch)?;
+    on_either!(exec, |conn| {
+        sqlx::query("UPDATE instance SET epoch = $1").bind(epoch).execute(conn).await?;
+    });
+    Ok(())
+}

@@ -2,11 +2,14 @@
 //!
 //! PostgreSQL: a session-level advisory lock on a connection of its own, which the server lets go of when that connection
 //! ends, however it ends. Such a lock says who should work, and fences nothing: a holder that was paused may go on for a
-//! moment beside the next one, so that what destroys takes [`Db::exclusive_tx`] besides. SQLite: always held, since the data
-//! folder's lock makes the server the only one.
+//! moment beside the next one, so that what destroys takes [`Db::exclusive_tx`] besides. SQLite: a lock on a file beside the
+//! database for what commands do as well; the rest is always held, since the data folder's lock makes the server the only one.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use sqlx::{Connection, PgConnection, PgPool};
 
 use super::connect::Pools;
@@ -20,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Work {
     /// Summing up what is stored.
     Usage,
+    /// Removing what nothing needs.
+    Collection,
 }
 
 impl Work {
@@ -28,6 +33,7 @@ impl Work {
         const BASE: i64 = 0x736e_776f_726b_0000;
         match self {
             Self::Usage => BASE + 1,
+            Self::Collection => BASE + 2,
         }
     }
 }
@@ -39,6 +45,7 @@ pub struct Leader(Inner);
 #[derive(Debug)]
 enum Inner {
     Always,
+    File { path: PathBuf, held: Option<File> },
     Postgres { pool: PgPool, key: i64, held: Option<PgConnection> },
 }
 
@@ -47,7 +54,14 @@ impl Db {
     #[must_use]
     pub fn leader(&self, work: Work) -> Leader {
         Leader(match &self.0 {
-            Pools::Sqlite { .. } => Inner::Always,
+            Pools::Sqlite { writer, .. } => match work {
+                Work::Usage => Inner::Always,
+                Work::Collection => {
+                    let mut path = writer.connect_options().get_filename().as_os_str().to_owned();
+                    path.push("-collecting");
+                    Inner::File { path: path.into(), held: None }
+                }
+            },
             Pools::Postgres { pool, .. } => Inner::Postgres { pool: pool.clone(), key: work.key(), held: None },
         })
     }
@@ -59,7 +73,16 @@ impl Leader {
     /// # Errors
     /// When the database does not answer; then the lock is not held.
     pub async fn holds(&mut self) -> Result<bool, DbError> {
-        let Inner::Postgres { pool, key, held } = &mut self.0 else { return Ok(true) };
+        let (pool, key, held) = match &mut self.0 {
+            Inner::Always => return Ok(true),
+            Inner::File { path, held } => {
+                if held.is_none() {
+                    *held = lock(path).map_err(|error| DbError::Unavailable(sqlx::Error::Io(error)))?;
+                }
+                return Ok(held.is_some());
+            }
+            Inner::Postgres { pool, key, held } => (pool, key, held),
+        };
         // Out of `held` while it is asked, so that a lost or an abandoned connection is never asked again.
         if let Some(mut connection) = held.take() {
             let alive = tokio::time::timeout(PATIENCE, sqlx::query("SELECT 1").execute(&mut connection)).await;
@@ -79,6 +102,16 @@ impl Leader {
             // A connection that cannot say goodbye is closed without, which frees the lock as well.
             let _ = tokio::time::timeout(PATIENCE, connection.close()).await;
         }
+    }
+}
+
+/// The file with its lock, unless another process has that. It is never removed, so that all lock the same one.
+fn lock(path: &Path) -> std::io::Result<Option<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -25,7 +25,7 @@ struct Step {
     postgres: &'static str,
 }
 
-const STEPS: [Step; 3] = [
+const STEPS: [Step; 4] = [
     Step {
         version: 1,
         description: "initial",
@@ -43,6 +43,12 @@ const STEPS: [Step; 3] = [
         description: "operators",
         sqlite: include_str!("../../../migrations/sqlite/0003_operators.sql"),
         postgres: include_str!("../../../migrations/postgres/0003_operators.sql"),
+    },
+    Step {
+        version: 4,
+        description: "kept",
+        sqlite: include_str!("../../../migrations/sqlite/0004_kept.sql"),
+        postgres: include_str!("../../../migrations/postgres/0004_kept.sql"),
     },
 ];
 
@@ -108,7 +114,8 @@ async fn applied(exec: Exec<'_>) -> Result<Option<i64>, DbError> {
     }
 }
 
-fn is_absent(error: &sqlx::Error) -> bool {
+/// Whether a statement named a table that there is not.
+pub(super) fn is_absent(error: &sqlx::Error) -> bool {
     let Some(error) = error.as_database_error() else { return false };
     error.code().as_deref() == Some("42P01") || error.message().starts_with("no such table")
 }

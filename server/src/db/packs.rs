@@ -6,6 +6,7 @@
 use snowbank_core::pack::PackKey;
 use sqlx::FromRow;
 
+use super::batch::{self, Engine as _};
 use super::caches::{CacheId, DomainId};
 use super::convert::{self, id_types};
 use super::exec::on_either;
@@ -138,6 +139,28 @@ pub async fn lookup(exec: Exec<'_>, id: PackId) -> Result<Option<Pack>, DbError>
     row.map(Pack::try_from).transpose()
 }
 
+/// Those of these packs that there are.
+///
+/// # Errors
+/// As any read.
+pub async fn lookup_many(exec: Exec<'_>, ids: &[PackId]) -> Result<Vec<Pack>, DbError> {
+    let mut rows: Vec<PackRow> = Vec::with_capacity(ids.len());
+    on_either!(exec, |conn| {
+        for batch in batch::padded(ids) {
+            let sql = format!(
+                "SELECT id, domain_id, cache_id, key, state, bytes, chunk_count, created FROM packs WHERE id IN ({})",
+                batch.placeholders(1)
+            );
+            let mut query = sqlx::query_as(conn.text(sql));
+            for id in batch.iter() {
+                query = query.bind(id.0);
+            }
+            rows.extend(query.fetch_all(&mut *conn).await?);
+        }
+    });
+    rows.into_iter().map(Pack::try_from).collect()
+}
+
 /// Up to `limit` packs with an id above `after`, by id.
 ///
 /// # Errors
@@ -154,4 +177,109 @@ pub async fn page(exec: Exec<'_>, after: PackId, limit: u32) -> Result<Vec<Pack>
         .await?
     });
     rows.into_iter().map(Pack::try_from).collect()
+}
+
+/// Claims those of these packs that no chunk is in (C3); gives how many it were.
+///
+/// # Errors
+/// As any write.
+pub async fn claim_empty(exec: Exec<'_>, packs: &[PackId], now: i64) -> Result<u64, DbError> {
+    let mut claimed = 0;
+    on_either!(exec, |conn| {
+        for batch in batch::padded(packs) {
+            let sql = format!(
+                "UPDATE packs SET state = 1, died = $1 WHERE state = 0 \
+                 AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.pack_id = packs.id) AND id IN ({})",
+                batch.placeholders(2)
+            );
+            let mut query = sqlx::query(conn.text(sql)).bind(now);
+            for pack in batch.iter() {
+                query = query.bind(pack.0);
+            }
+            claimed += query.execute(&mut *conn).await?.rows_affected();
+        }
+    });
+    Ok(claimed)
+}
+
+/// Claims an object that no row names, by a row of its own, which a writer who comes late collides with (C3). Whether there
+/// was none. The row has no chunks, and a byte for as long as the object is there.
+///
+/// # Errors
+/// As any write.
+pub async fn claim_unnamed(exec: Exec<'_>, id: PackId, key: &PackKey, now: i64) -> Result<bool, DbError> {
+    let rows = on_either!(exec, |conn| {
+        sqlx::query(
+            "INSERT INTO packs (id, domain_id, cache_id, key, state, bytes, chunk_count, created, died) \
+             VALUES ($1, $2, 0, $3, 1, 1, 0, $4, $5) ON CONFLICT (key) DO NOTHING",
+        )
+        .bind(id.0)
+        .bind(DomainId::SHARED.0)
+        .bind(&key.as_bytes()[..])
+        .bind(now)
+        .bind(now)
+        .execute(conn)
+        .await?
+        .rows_affected()
+    });
+    Ok(rows == 1)
+}
+
+/// Up to `limit` claimed packs with an id above `after` whose objects are to be removed, by id: those that chunks once named
+/// and that died at `until` or before, and those that no row ever named, at once.
+///
+/// # Errors
+/// As any read.
+pub async fn dead(exec: Exec<'_>, after: PackId, until: i64, limit: u32) -> Result<Vec<Pack>, DbError> {
+    let rows: Vec<PackRow> = on_either!(exec, |conn| {
+        sqlx::query_as(
+            "SELECT id, domain_id, cache_id, key, state, bytes, chunk_count, created FROM packs WHERE state = 1 AND id > $1 \
+             AND ((chunk_count > 0 AND (died IS NULL OR died <= $2)) OR (chunk_count = 0 AND bytes > 0)) \
+             ORDER BY id LIMIT $3",
+        )
+        .bind(after.0)
+        .bind(until)
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?
+    });
+    rows.into_iter().map(Pack::try_from).collect()
+}
+
+/// Notes that the objects of these claimed packs are gone: their rows go, but those of objects that no row ever named stay
+/// until [`forget_dead`].
+///
+/// # Errors
+/// As any write.
+pub async fn remove_dead(exec: Exec<'_>, packs: &[PackId]) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        for batch in batch::padded(packs) {
+            for sql in [
+                "DELETE FROM packs WHERE state = 1 AND chunk_count > 0 AND id IN",
+                "UPDATE packs SET bytes = 0 WHERE state = 1 AND chunk_count = 0 AND id IN",
+            ] {
+                let sql = format!("{sql} ({})", batch.placeholders(1));
+                let mut query = sqlx::query(conn.text(sql));
+                for pack in batch.iter() {
+                    query = query.bind(pack.0);
+                }
+                query.execute(&mut *conn).await?;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Removes the rows of objects that no row ever named and that were claimed at `until` or before.
+///
+/// # Errors
+/// As any write.
+pub async fn forget_dead(exec: Exec<'_>, until: i64) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        sqlx::query("DELETE FROM packs WHERE state = 1 AND chunk_count = 0 AND bytes = 0 AND died <= $1")
+            .bind(until)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
 }

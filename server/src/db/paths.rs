@@ -40,11 +40,17 @@ pub struct PathRecord {
     pub pushed_by: String,
     /// When it became visible.
     pub created: i64,
+    /// When it was last read or pushed again, within some minutes; `None` where it was not since it became visible.
+    pub last_used: Option<i64>,
+    /// Until when it is kept, whoever reads it; `None` where the cache's retention counts.
+    pub expires: Option<i64>,
 }
 
-/// What a receipt says of a path.
+/// What a receipt says of a path, and how long it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathBrief {
+    /// Its id.
+    pub id: PathId,
     /// The store path.
     pub store_path: StorePath,
     /// SHA-256 of its NAR.
@@ -53,6 +59,24 @@ pub struct PathBrief {
     pub nar_size: u64,
     /// When it became visible.
     pub created: i64,
+    /// When it was last read or pushed again; `None` where it was not since it became visible.
+    pub last_used: Option<i64>,
+    /// Until when it is kept, whoever reads it; `None` where the cache's retention counts.
+    pub expires: Option<i64>,
+}
+
+impl PathBrief {
+    /// Whether a push that wants the path kept until `expires` (`None`: as long as the cache keeps paths) has anything to
+    /// write: it was not used since `used_before`, or would end too soon. See [`touch`].
+    #[must_use]
+    pub fn is_to_touch(&self, used_before: i64, expires: Option<i64>) -> bool {
+        let ends_too_soon = match (self.expires, expires) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(own), Some(wanted)) => own < wanted,
+        };
+        ends_too_soon || self.created.max(self.last_used.unwrap_or(i64::MIN)) < used_before
+    }
 }
 
 /// A path that is to become visible.
@@ -78,6 +102,8 @@ pub struct NewPath<'a> {
     pub pushed_by: &'a str,
     /// When it becomes visible.
     pub created: i64,
+    /// Until when it is kept, whoever reads it; `None` where the cache's retention counts.
+    pub expires: Option<i64>,
 }
 
 #[derive(FromRow)]
@@ -91,18 +117,26 @@ struct PathRow {
     ca: Option<String>,
     pushed_by: String,
     created: i64,
+    last_used: Option<i64>,
+    expires: Option<i64>,
     #[sqlx(flatten)]
     nar: NarRow,
 }
 
+/// What `PathRow` reads, from tables called `p` and `n`.
+macro_rules! path_columns {
+    () => {
+        concat!(
+            "p.id, p.hash, p.name, p.refs, p.deriver, p.signatures, p.ca, p.pushed_by, p.created, p.last_used, \
+             p.expires, ",
+            nar_columns!()
+        )
+    };
+}
+
 macro_rules! select_path {
     ($rest:literal) => {
-        concat!(
-            "SELECT p.id, p.hash, p.name, p.refs, p.deriver, p.signatures, p.ca, p.pushed_by, p.created, ",
-            nar_columns!(),
-            " FROM paths p JOIN nars n ON n.id = p.nar_id ",
-            $rest
-        )
+        concat!("SELECT ", path_columns!(), " FROM paths p JOIN nars n ON n.id = p.nar_id ", $rest)
     };
 }
 
@@ -120,6 +154,8 @@ impl TryFrom<PathRow> for PathRecord {
             ca: row.ca,
             pushed_by: row.pushed_by,
             created: row.created,
+            last_used: row.last_used,
+            expires: row.expires,
         })
     }
 }
@@ -156,17 +192,31 @@ pub async fn lookup_many(
     cache: CacheId,
     hashes: &[StorePathHash],
 ) -> Result<HashMap<StorePathHash, PathBrief>, DbError> {
-    let select = "SELECT p.hash, p.name, n.nar_hash, n.nar_size, p.created FROM paths p \
+    #[derive(FromRow)]
+    struct Row {
+        id: i64,
+        hash: String,
+        name: String,
+        nar_hash: Vec<u8>,
+        nar_size: i64,
+        created: i64,
+        last_used: Option<i64>,
+        expires: Option<i64>,
+    }
+    let select = "SELECT p.id, p.hash, p.name, n.nar_hash, n.nar_size, p.created, p.last_used, p.expires FROM paths p \
                   JOIN nars n ON n.id = p.nar_id WHERE p.id IN";
-    let rows: Vec<(String, String, Vec<u8>, i64, i64)> = on_either!(exec, |conn| {
+    let rows: Vec<Row> = on_either!(exec, |conn| {
         rows_by_key!(conn, select, "paths", IN_CACHE, cache.0, "hash", hashes, |hash| hash.to_string())
     });
-    let brief = |(hash, name, nar_hash, nar_size, created): (String, String, Vec<u8>, i64, i64)| {
+    let brief = |row: Row| {
         let brief = PathBrief {
-            store_path: store_path(&hash, &name)?,
-            nar_hash: NarHash::from_bytes(convert::bytes("nars.nar_hash", &nar_hash)?),
-            nar_size: convert::number("nars.nar_size", nar_size)?,
-            created,
+            id: PathId(row.id),
+            store_path: store_path(&row.hash, &row.name)?,
+            nar_hash: NarHash::from_bytes(convert::bytes("nars.nar_hash", &row.nar_hash)?),
+            nar_size: convert::number("nars.nar_size", row.nar_size)?,
+            created: row.created,
+            last_used: row.last_used,
+            expires: row.expires,
         };
         Ok((brief.store_path.hash(), brief))
     };
@@ -235,9 +285,9 @@ pub async fn add(exec: Exec<'_>, paths: &[NewPath<'_>]) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         for batch in batch::exact(paths) {
             let sql = format!(
-                "INSERT INTO paths (id, cache_id, hash, name, nar_id, refs, deriver, signatures, ca, pushed_by, created) \
-                 VALUES {}",
-                batch::rows(11, batch.len())
+                "INSERT INTO paths (id, cache_id, hash, name, nar_id, refs, deriver, signatures, ca, pushed_by, created, \
+                 expires) VALUES {}",
+                batch::rows(12, batch.len())
             );
             let mut query = sqlx::query(conn.text(sql));
             for path in batch {
@@ -254,7 +304,8 @@ pub async fn add(exec: Exec<'_>, paths: &[NewPath<'_>]) -> Result<(), DbError> {
                     .bind(convert::join(path.signatures))
                     .bind(path.ca)
                     .bind(path.pushed_by)
-                    .bind(path.created);
+                    .bind(path.created)
+                    .bind(path.expires);
             }
             query.execute(&mut *conn).await?;
         }
@@ -286,8 +337,8 @@ pub async fn page(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<(Cach
     }
     let rows: Vec<Row> = on_either!(exec, |conn| {
         sqlx::query_as(concat!(
-            "SELECT p.cache_id, p.id, p.hash, p.name, p.refs, p.deriver, p.signatures, p.ca, p.pushed_by, p.created, ",
-            nar_columns!(),
+            "SELECT p.cache_id, ",
+            path_columns!(),
             " FROM paths p JOIN nars n ON n.id = p.nar_id WHERE p.id > $1 ORDER BY p.id LIMIT $2"
         ))
         .bind(after.0)
@@ -348,6 +399,115 @@ pub async fn edges(exec: Exec<'_>, cache: CacheId, after: PathId, limit: u32) ->
         Ok(PathEdges { id: PathId(id), hash: hash("paths.hash", &own)?, references })
     };
     rows.into_iter().map(edges).collect()
+}
+
+/// Those of these paths that were not used since `before`, sorted.
+///
+/// # Errors
+/// As any read.
+pub async fn unused_since(exec: Exec<'_>, paths: &[PathId], before: i64) -> Result<Vec<PathId>, DbError> {
+    let mut unused = Vec::new();
+    on_either!(exec, |conn| {
+        for batch in batch::padded(paths) {
+            let ids = batch.placeholders(2);
+            let sql = format!("SELECT id FROM paths WHERE coalesce(last_used, created) < $1 AND id IN ({ids})");
+            let mut query = sqlx::query_scalar(conn.text(sql)).bind(before);
+            for path in batch.iter() {
+                query = query.bind(path.0);
+            }
+            let found: Vec<i64> = query.fetch_all(&mut *conn).await?;
+            unused.extend(found);
+        }
+    });
+    Ok(sorted(unused))
+}
+
+/// The cache's paths with one of these NARs that were not used since `before`, sorted.
+///
+/// # Errors
+/// As any read.
+pub async fn unused_with_nars(
+    exec: Exec<'_>,
+    cache: CacheId,
+    nars: &[NarId],
+    before: i64,
+) -> Result<Vec<PathId>, DbError> {
+    let mut unused = Vec::new();
+    on_either!(exec, |conn| {
+        for batch in batch::padded(nars) {
+            // One NAR after the other, as with `Padded::ids`.
+            let sql = format!(
+                "SELECT p.id FROM (VALUES {}) AS q JOIN paths p ON p.nar_id = q.column1 AND p.cache_id = ${} \
+                 WHERE coalesce(p.last_used, p.created) < ${}",
+                batch.values(1),
+                batch.len() + 1,
+                batch.len() + 2
+            );
+            let mut query = sqlx::query_scalar(conn.text(sql));
+            for nar in batch.iter() {
+                query = query.bind(nar.0);
+            }
+            let found: Vec<i64> = query.bind(cache.0).bind(before).fetch_all(&mut *conn).await?;
+            unused.extend(found);
+        }
+    });
+    Ok(sorted(unused))
+}
+
+/// In one order everywhere, so that two that write rows do not wait for each other.
+fn sorted(mut ids: Vec<i64>) -> Vec<PathId> {
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into_iter().map(PathId).collect()
+}
+
+/// Notes that paths, sorted, were read at the time `now`; those that were used since `before` stay as they are.
+///
+/// # Errors
+/// As any write.
+pub async fn used(exec: Exec<'_>, paths: &[PathId], now: i64, before: i64) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        for batch in batch::padded(paths) {
+            let ids = batch.placeholders(3);
+            let sql =
+                format!("UPDATE paths SET last_used = $1 WHERE coalesce(last_used, created) < $2 AND id IN ({ids})");
+            let mut query = sqlx::query(conn.text(sql)).bind(now).bind(before);
+            for path in batch.iter() {
+                query = query.bind(path.0);
+            }
+            query.execute(&mut *conn).await?;
+        }
+    });
+    Ok(())
+}
+
+/// Notes that paths were pushed again at the time `now`, to be kept until `expires`, or, where that is `None`, as long as the
+/// cache keeps paths. What is kept for longer stays so: a later end goes before a sooner one, and none before any.
+///
+/// # Errors
+/// As any write.
+pub async fn touch(exec: Exec<'_>, paths: &[PathId], now: i64, expires: Option<i64>) -> Result<(), DbError> {
+    let paths = sorted(paths.iter().map(|path| path.0).collect());
+    on_either!(exec, |conn| {
+        for batch in batch::padded(&paths) {
+            // Where there is no end, the comparison is NULL, and none stays.
+            let (end, first) = match expires {
+                Some(_) => ("CASE WHEN expires < $2 THEN $3 ELSE expires END", 4),
+                None => ("NULL", 2),
+            };
+            let ids = batch.placeholders(first);
+            let sql = format!("UPDATE paths SET last_used = $1, expires = {end} WHERE id IN ({ids})");
+            let mut query = sqlx::query(conn.text(sql)).bind(now);
+            if let Some(expires) = expires {
+                query = query.bind(expires).bind(expires);
+            }
+            for path in batch.iter() {
+                query = query.bind(path.0);
+            }
+            query.execute(&mut *conn).await?;
+        }
+    });
+    Ok(())
 }
 
 /// Takes paths out of sight. Their NARs stay until they are collected.

@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection, PgPool, Postgres};
 
 use super::DbError;
 use super::connect::pool_options;
-use crate::config::{PostgresConfig, SecretString, TlsMode};
+use crate::config::{DatabaseConfig, DatabaseUrl, PostgresConfig, SecretString, TlsMode};
 
 /// How long the first connection is tried for: servers and databases are started together, in any order.
 const START_PATIENCE: Duration = Duration::from_secs(8);
@@ -194,6 +194,37 @@ pub(super) fn explain_upgrade(options: &PgConnectOptions, error: DbError) -> DbE
     match error {
         DbError::Other(source) | DbError::Unavailable(source) if refused(&source) => explain(options, source),
         error => error,
+    }
+}
+
+/// Where a database is, as PostgreSQL's own programs are told; the password is not part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresPlace {
+    /// The host, or the folder of its socket.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The user.
+    pub user: String,
+    /// The database's name.
+    pub database: String,
+}
+
+impl PostgresPlace {
+    /// Where the configured database is; `None` for SQLite.
+    ///
+    /// # Errors
+    /// When the address cannot be understood.
+    pub fn of(config: &DatabaseConfig) -> Result<Option<Self>, DbError> {
+        let DatabaseUrl::Postgres(url) = &config.url else { return Ok(None) };
+        let options = options(url, &config.postgres)?;
+        let socket = options.get_socket().map(|folder| folder.display().to_string());
+        Ok(Some(Self {
+            host: socket.unwrap_or_else(|| options.get_host().to_owned()),
+            port: options.get_port(),
+            user: options.get_username().to_owned(),
+            database: options.get_database().unwrap_or_else(|| options.get_username()).to_owned(),
+        }))
     }
 }
 

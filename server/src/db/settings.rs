@@ -48,6 +48,17 @@ pub async fn set(exec: Exec<'_>, key: &str, value: &str) -> Result<(), DbError> 
     Ok(())
 }
 
+/// Unsets a setting; one that is not set stays so.
+///
+/// # Errors
+/// As any write.
+pub async fn remove(exec: Exec<'_>, key: &str) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        sqlx::query("DELETE FROM settings WHERE key = $1").bind(key).execute(conn).await?;
+    });
+    Ok(())
+}
+
 /// How clients are told to cut, once [`add_cut_params`] has set it.
 ///
 /// # Errors

@@ -3,7 +3,9 @@
 //!
 //! Without PostgreSQL's programs that test fails, and says what to install.
 
+mod damage;
 mod index;
+mod kept;
 pub(crate) mod postgres;
 mod replicas;
 mod rows;
@@ -78,12 +80,19 @@ suite! {
     rows::a_pack_key_is_used_once,
     rows::nars_keep_their_segments_in_order,
     rows::paths_are_seen_by_their_cache_only,
+    kept::uses_are_written_where_they_are_news,
+    kept::what_is_pushed_again_is_kept_for_longer_and_never_shorter,
+    kept::pins_keep_their_generations,
     token_keys::a_retired_key_stays_in_the_list_and_verifies_nothing,
     token_keys::tokens_that_depend_on_a_key_are_counted,
     replicas::what_is_stored_is_summed_up,
     index::chunks_are_found_by_name_and_id,
     index::the_first_row_of_a_name_stays,
     index::domains_do_not_see_each_other,
+    damage::a_retired_chunk_is_missing_by_name_and_comes_again,
+    damage::paths_are_withdrawn_with_their_nar_and_cleared_by_a_push,
+    damage::rows_are_set_right_only_as_they_were_found,
+    damage::what_check_and_repair_ask_has_answers,
     index::lists_may_be_longer_than_the_engines_allow,
 }
 

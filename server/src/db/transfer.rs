@@ -43,7 +43,7 @@ const fn table(name: &'static str, key: usize, columns: &'static [(&'static str,
 
 /// Every table of the schema: the identity first, by which a copy that was cut off is known, then those that others refer
 /// to before those that do.
-pub const TABLES: [Table; 16] = [
+pub const TABLES: [Table; 22] = [
     Table { seeded: true, ..table("instance", 1, &[("id", Text), ("epoch", Int), ("created", Int)]) },
     Table { seeded: true, ..table("settings", 1, &[("key", Text), ("value", Text)]) },
     Table { seeded: true, ..table("counters", 1, &[("name", Text), ("next", Int)]) },
@@ -130,6 +130,7 @@ pub const TABLES: [Table; 16] = [
             ("bytes", Int),
             ("chunk_count", Int),
             ("created", Int),
+            ("died", Int),
         ],
     ),
     table(
@@ -177,7 +178,34 @@ pub const TABLES: [Table; 16] = [
             ("pushed_by", Text),
             ("created", Int),
             ("last_used", Int),
+            ("expires", Int),
         ],
+    ),
+    table("pins", 2, &[("cache_id", Int), ("name", Text), ("generation", Int), ("keep", Int), ("expires", Int)]),
+    table(
+        "pin_generations",
+        3,
+        &[
+            ("cache_id", Int),
+            ("name", Text),
+            ("generation", Int),
+            ("hash", Text),
+            ("path_name", Text),
+            ("created", Int),
+            ("created_by", Text),
+        ],
+    ),
+    table("unreferenced_nars", 1, &[("nar_id", Int), ("since", Int)]),
+    table("unnamed_objects", 1, &[("key", Blob), ("seen", Int)]),
+    table(
+        "damaged_chunks",
+        1,
+        &[("chunk_id", Int), ("domain_id", Int), ("name", Blob), ("pack_key", Blob), ("reason", Text), ("found", Int)],
+    ),
+    table(
+        "withdrawn_paths",
+        2,
+        &[("cache_id", Int), ("hash", Text), ("name", Text), ("nar_hash", Blob), ("reason", Text), ("since", Int)],
     ),
 ];
 
@@ -277,7 +305,7 @@ impl Table {
     /// What a server's own bookkeeping adds to a table is no part of it.
     fn condition(&self, after: bool) -> String {
         let keys = self.names(self.key);
-        let placeholders = if self.key == 1 { "$1" } else { "$1, $2" };
+        let placeholders = (1..=self.key).map(|key| format!("${key}")).collect::<Vec<_>>().join(", ");
         match (self.name, after) {
             ("settings", true) => format!("WHERE key <> '{MOVING}' AND key > $1"),
             ("settings", false) => format!("WHERE key <> '{MOVING}'"),

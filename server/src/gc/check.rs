@@ -1,54 +1,85 @@
 //! `check`: each invariant of the design as a query or a read, and the oracle after every crash.
 //!
-//! It reads in pages, so memory does not grow with the cache, and it changes nothing: it may run beside a live server.
+//! It reads in pages, so memory does not grow with the cache, and it changes nothing. It may run beside a live server, where
+//! rows change and objects go while they are looked at: whatever contradicts an invariant is read once more before it counts.
 //! Objects that no row names are not a fault (a crash between W1 and W2 leaves them); they are counted.
+//!
+//! It goes phase by phase, each in the order of ids, so that one that was cut off goes on where it was.
 
+mod content;
 mod data;
+mod lists;
+mod pace;
+mod paths;
+mod report;
 mod rows;
 
-use std::fmt;
-
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub(super) use content::{Wanted, content_fault};
+pub use pace::Pace;
+pub use report::{CheckStats, Finding, Observer, Percent, PercentError, Place, Sample};
+
+use super::PathPattern;
+use super::listing::{self, ObjectsError};
 use crate::db::{Db, DbError};
+use crate::pack::pack_object_key;
 use crate::serving::{NarBody, ServeError};
 use crate::storage::{Storage, StorageError};
 
 /// Rows that are read by one query.
 const PAGE: u32 = 512;
 
-/// Something that contradicts an invariant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// Which invariant, as `docs/design.md` numbers them.
-    pub invariant: &'static str,
-    /// What it was found at.
-    pub subject: String,
-    /// What is wrong.
-    pub detail: String,
+/// What is looked at, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Objects and packs' rows.
+    Objects,
+    /// Chunks' rows.
+    Chunks,
+    /// NARs' rows and manifests.
+    Nars,
+    /// Paths' rows.
+    Paths,
+    /// Counters, pins, what is known to be damaged.
+    Lists,
+    /// The packs' bytes.
+    Packs,
+    /// Whole NARs.
+    Content,
 }
 
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.invariant, self.subject, self.detail)
+impl Phase {
+    /// All of them.
+    const ALL: [Self; 7] =
+        [Self::Objects, Self::Chunks, Self::Nars, Self::Paths, Self::Lists, Self::Packs, Self::Content];
+
+    /// What is looked at, in a word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Objects => "objects",
+            Self::Chunks => "chunks",
+            Self::Nars => "NARs",
+            Self::Paths => "paths",
+            Self::Lists => "lists",
+            Self::Packs => "packs' data",
+            Self::Content => "NARs' content",
+        }
     }
 }
 
-/// What was looked at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CheckStats {
-    /// Pack rows.
-    pub packs: u64,
-    /// Chunk rows.
-    pub chunks: u64,
-    /// NAR rows.
-    pub nars: u64,
-    /// Path rows.
-    pub paths: u64,
-    /// Pack objects that no row names.
-    pub unnamed_objects: u64,
-    /// Stored bytes that were read and verified.
-    pub read_bytes: u64,
+/// How much is read.
+#[derive(Debug, Clone, Default)]
+pub struct CheckOptions {
+    /// Of which packs the bytes are read and verified: table, checksums, frames and names.
+    pub read_data: Option<Sample>,
+    /// Of which paths the NARs are decoded as they are served.
+    pub paths: Option<PathPattern>,
+    /// Bytes a second that are read of data.
+    pub rate: Option<u64>,
 }
 
 /// Why a check could not be finished.
@@ -65,6 +96,15 @@ pub enum CheckError {
     Serve(#[from] ServeError),
 }
 
+impl From<ObjectsError> for CheckError {
+    fn from(error: ObjectsError) -> Self {
+        match error {
+            ObjectsError::Database(error) => error.into(),
+            ObjectsError::Storage(error) => error.into(),
+        }
+    }
+}
+
 /// What a check reads from.
 #[derive(Debug)]
 pub struct Checker<'a> {
@@ -74,26 +114,84 @@ pub struct Checker<'a> {
     pub storage: &'a Storage,
     /// NARs as they are served.
     pub nars: &'a NarBody,
-    /// Whether to read every pack and decode every NAR, not only compare rows.
-    pub read_data: bool,
+    /// How much is read.
+    pub options: CheckOptions,
+    /// The time, in unix seconds.
+    pub now: i64,
+}
+
+/// A check under way.
+struct Run<'a> {
+    checker: &'a Checker<'a>,
+    stats: CheckStats,
+    observer: &'a mut dyn Observer,
+    pace: Pace,
+}
+
+impl Run<'_> {
+    fn found(&mut self, invariant: &str, subject: impl Into<String>, detail: impl Into<String>) {
+        let (subject, detail) = (subject.into(), detail.into());
+        self.observer.found(Finding { invariant: invariant.to_owned(), subject, detail });
+    }
+
+    fn reached(&mut self, phase: Phase, after: i64) {
+        self.observer.reached(Place { phase, after }, &self.stats);
+    }
 }
 
 impl Checker<'_> {
-    /// Looks at everything; `found` gets each finding as it is made.
+    /// Looks at everything from a place on; `observer` is told what is found, and how far it is. `stats` is what was counted
+    /// up to there.
     ///
     /// # Errors
     /// When database or storage cannot be read at all.
-    pub async fn run(&self, found: &mut (dyn FnMut(Finding) + Send)) -> Result<CheckStats, CheckError> {
-        let mut stats = CheckStats::default();
-        rows::packs(self, &mut stats, found).await?;
-        rows::chunks(self, &mut stats, found).await?;
-        rows::nars(self, &mut stats, found).await?;
-        rows::paths(self, &mut stats, found).await?;
-        rows::unnamed_objects(self, &mut stats).await?;
-        if self.read_data {
-            data::packs(self, &mut stats, found).await?;
-            data::nars(self, &mut stats, found).await?;
+    pub async fn run(
+        &self,
+        from: Place,
+        stats: CheckStats,
+        observer: &mut dyn Observer,
+    ) -> Result<CheckStats, CheckError> {
+        let mut run = Run { checker: self, stats, observer, pace: Pace::new(self.options.rate) };
+        for phase in Phase::ALL.into_iter().filter(|phase| *phase >= from.phase) {
+            let after = if phase == from.phase { from.after } else { 0 };
+            run.reached(phase, after);
+            match phase {
+                Phase::Objects => packs_and_objects(&mut run).await?,
+                Phase::Chunks => rows::chunks(&mut run, after).await?,
+                Phase::Nars => rows::nars(&mut run, after).await?,
+                Phase::Paths => paths::paths(&mut run, after).await?,
+                Phase::Lists => lists::lists(&mut run).await?,
+                Phase::Packs => data::packs(&mut run, after).await?,
+                Phase::Content => content::nars(&mut run, after).await?,
+            }
         }
-        Ok(stats)
+        Ok(run.stats)
     }
+}
+
+/// W1: every live pack's object is there, with the length that its row says.
+async fn packs_and_objects(run: &mut Run<'_>) -> Result<(), CheckError> {
+    let Run { checker, observer, stats, .. } = run;
+    let stats_so_far = *stats;
+    let mut tell = |objects| {
+        let stats = CheckStats { packs: objects, ..stats_so_far };
+        observer.reached(Place { phase: Phase::Objects, after: 0 }, &stats);
+    };
+    let found = listing::survey(checker.db, checker.storage, &mut tell).await?;
+    run.stats.packs = found.live + (found.gone.len() + found.odd.len()) as u64;
+    run.stats.dead_packs = found.dead;
+    run.stats.unnamed_objects = found.unnamed.len() as u64;
+    run.stats.unnamed_bytes = found.unnamed.iter().map(|(_, len)| *len).sum();
+    for (_, key) in found.gone {
+        run.found("W1", pack_object_key(&key), "its row names an object that is not there");
+    }
+    for (pack, len) in found.odd {
+        let detail = format!("the object has {len} bytes where its row says {}", pack.bytes);
+        run.found("W1", pack_object_key(&pack.key), detail);
+    }
+    for key in found.strange {
+        run.observer
+            .noted(format!("{key}: this is no pack's object; nothing here made it, and nothing will remove it"));
+    }
+    Ok(())
 }

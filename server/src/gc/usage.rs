@@ -46,6 +46,8 @@ fn show(usage: &Usage) {
     metrics::gauge!("snowbank_stored_chunks").set(usage.chunks as f64);
     metrics::gauge!("snowbank_stored_nars").set(usage.nars as f64);
     metrics::gauge!("snowbank_stored_paths").set(usage.paths as f64);
+    metrics::gauge!("snowbank_damaged_chunks").set(usage.damaged_chunks as f64);
+    metrics::gauge!("snowbank_withdrawn_paths").set(usage.withdrawn_paths as f64);
 }
 
 #[cfg(test)]

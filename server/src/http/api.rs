@@ -5,10 +5,12 @@ pub(super) mod cache_info;
 pub(super) mod cache_paths;
 pub(super) mod caches;
 pub(super) mod chunks;
+pub(super) mod collection;
 pub(super) mod health;
 pub(super) mod missing_chunks;
 pub(super) mod missing_paths;
 pub(super) mod paths;
+pub(super) mod pins;
 pub(super) mod tokens;
 pub(super) mod whoami;
 

@@ -16,10 +16,11 @@ use crate::admin::AdminError;
 use crate::auth::AuthError;
 use crate::db::DbError;
 use crate::directory::DirectoryError;
+use crate::gc::collect::GcError;
 use crate::ingest::{CopyError, ReceiveError};
 use crate::pack::{PackWriteError, ReadError};
 use crate::serving::ServeError;
-use crate::storage::StorageError;
+use crate::storage::{NoRoom, StorageError};
 
 /// A failure as the client is told.
 #[derive(Debug)]
@@ -90,6 +91,14 @@ impl ApiError {
         let message = "the server's storage is full; nothing of this request was kept. Its operator has to make room; \
                        then push again, and only what is missing is sent";
         Self::new(StatusCode::INSUFFICIENT_STORAGE, code::STORAGE_FULL, message)
+    }
+
+    /// The message, for an answer that is under way already; what it leaves to the log is logged.
+    pub(super) fn into_message(self) -> String {
+        if let Some(Inside { what, error }) = self.inside {
+            tracing::error!(error, "{what}");
+        }
+        self.message
     }
 
     pub(super) fn internal() -> Self {
@@ -188,6 +197,25 @@ impl From<Arc<DirectoryError>> for ApiError {
     }
 }
 
+impl From<NoRoom> for ApiError {
+    fn from(error: NoRoom) -> Self {
+        let told = Self::new(StatusCode::INSUFFICIENT_STORAGE, code::STORAGE_FULL, error.to_string());
+        told.log("a push was refused", &error)
+    }
+}
+
+impl From<GcError> for ApiError {
+    fn from(error: GcError) -> Self {
+        let message = error.to_string();
+        match error {
+            GcError::Busy | GcError::Off(_) => Self::new(StatusCode::CONFLICT, code::CONFLICT, message),
+            GcError::Database(error) => error.into(),
+            GcError::Storage(error) => error.into(),
+            error => Self::internal().log("a collection failed", &error),
+        }
+    }
+}
+
 impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
         let told = match error {
@@ -234,12 +262,18 @@ impl From<AdminError> for ApiError {
     fn from(error: AdminError) -> Self {
         let message = error.to_string();
         match error {
-            AdminError::NameTaken(_) | AdminError::NameDestroyed(_) | AdminError::Referred(_) | AdminError::Raced => {
-                Self::new(StatusCode::CONFLICT, code::CONFLICT, message)
-            }
-            AdminError::NoCache(_) | AdminError::NotDestroyed(_) | AdminError::NoToken(_) | AdminError::NoPath(_) => {
-                Self::not_found(message)
-            }
+            AdminError::NameTaken(_)
+            | AdminError::NameDestroyed(_)
+            | AdminError::Referred(_)
+            | AdminError::Pinned(_)
+            | AdminError::GenerationGone { .. }
+            | AdminError::Raced => Self::new(StatusCode::CONFLICT, code::CONFLICT, message),
+            AdminError::NoCache(_)
+            | AdminError::NotDestroyed(_)
+            | AdminError::NoToken(_)
+            | AdminError::NoPath(_)
+            | AdminError::NoPin(_)
+            | AdminError::NoGeneration { .. } => Self::not_found(message),
             AdminError::BadSetting(_) | AdminError::BadToken(_) => Self::bad_request(message),
             AdminError::Database(error) => error.into(),
             AdminError::Auth(error) => error.into(),

@@ -12,7 +12,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
-use snowbank_core::wire::CommitLine;
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,36 +21,50 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Lines that wait for the client; more, and the work waits.
 const LINES_AHEAD: usize = 64;
 
-/// Runs `work`, which sends its lines, and streams them.
-pub(super) fn response<F, W>(work: F) -> Response
-where
-    F: FnOnce(mpsc::Sender<CommitLine>) -> W,
-    W: Future<Output = ()> + Send + 'static,
-{
-    let (sender, mut lines) = mpsc::channel(LINES_AHEAD);
-    let work = AbortOnDropHandle::new(tokio::spawn(work(sender)));
-    let mut heartbeat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
-    let lines = stream::poll_fn(move |context| {
-        let _ends_with_the_body = &work;
-        match lines.poll_recv(context) {
-            Poll::Ready(Some(line)) => {
-                heartbeat.reset();
-                Poll::Ready(Some(encode(&line)))
-            }
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => heartbeat.poll_tick(context).map(|_| Some(encode(&CommitLine::Heartbeat))),
-        }
-    });
-    let mut response = Response::new(Body::from_stream(lines));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would hold lines back until a buffer is full.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
+/// Work that writes lines, begun.
+#[derive(Debug)]
+pub(super) struct Lines<L> {
+    lines: mpsc::Receiver<L>,
+    work: AbortOnDropHandle<()>,
 }
 
-fn encode(line: &CommitLine) -> Result<Bytes, serde_json::Error> {
+impl<L: Serialize + Send + 'static> Lines<L> {
+    /// Begins `work`, which sends its lines.
+    pub(super) fn begin<F, W>(work: F) -> Self
+    where
+        F: FnOnce(mpsc::Sender<L>) -> W,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let (sender, lines) = mpsc::channel(LINES_AHEAD);
+        Self { lines, work: AbortOnDropHandle::new(tokio::spawn(work(sender))) }
+    }
+
+    /// Streams the lines, and `heartbeat` where there are none for a while.
+    pub(super) fn response(self, heartbeat: L) -> Response {
+        let Self { mut lines, work } = self;
+        let mut clock = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
+        let lines = stream::poll_fn(move |context| {
+            let _ends_with_the_body = &work;
+            match lines.poll_recv(context) {
+                Poll::Ready(Some(line)) => {
+                    clock.reset();
+                    Poll::Ready(Some(encode(&line)))
+                }
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Pending => clock.poll_tick(context).map(|_| Some(encode(&heartbeat))),
+            }
+        });
+        let mut response = Response::new(Body::from_stream(lines));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // nginx would hold lines back until a buffer is full.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        response
+    }
+}
+
+fn encode(line: &impl Serialize) -> Result<Bytes, serde_json::Error> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     Ok(Bytes::from(text))

@@ -1,8 +1,10 @@
-//! What any Nix asks of a substituter. Three kinds of answers, none of which writes anything.
+//! What any Nix asks of a substituter, and what a deployment asks before: which path a pin stands for. Nothing of it writes
+//! anything.
 
 pub(super) mod cache_info;
 pub(super) mod nar;
 pub(super) mod narinfo;
+pub(super) mod pin;
 
 use axum::http::HeaderValue;
 

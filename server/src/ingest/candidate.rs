@@ -64,7 +64,7 @@ impl From<Refusal> for Unfit {
 
 impl Candidate {
     /// Checks every field of `commit`, and fetches its manifest when that was sent as chunks.
-    pub(super) async fn parse(ingest: &Ingest, cache: &Cache, commit: PathCommit) -> Result<Self, Unfit> {
+    pub(super) async fn parse(ingest: &Ingest, cache: &Cache, commit: PathCommit, now: i64) -> Result<Self, Unfit> {
         let path = store_path(&cache.store_dir, &commit.store_path)?;
         let mut references = base_names("reference", &commit.references)?;
         references.sort_unstable();
@@ -83,10 +83,10 @@ impl Candidate {
         {
             return Err(Refusal::new(code::NARINFO_INVALID, "its content address is none that Nix knows").into());
         }
-        let manifest = Arc::new(read_manifest(ingest, cache.domain, &commit.manifest, commit.nar_size).await?);
+        let manifest = read_manifest(ingest, cache.domain, &commit.manifest, commit.nar_size, now).await?;
         Ok(Self {
             path,
-            claim: Claim { manifest, nar_hash: commit.nar_hash, nar_size: commit.nar_size },
+            claim: Claim { manifest: Arc::new(manifest), nar_hash: commit.nar_hash, nar_size: commit.nar_size },
             references,
             needed,
             deriver,

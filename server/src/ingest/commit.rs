@@ -3,21 +3,26 @@
 //! Paths are taken in groups, of many small ones or a few large ones, so that a transaction is shared by as many as can be
 //! without one waiting long for another. While a group is committed the next one is verified (W3); the order of the request
 //! is kept, so that a path may refer to one before it. The transaction takes the lock of C1 first, then looks once more at everything that it
-//! relies on: chunks under the ids that were read, references, what another push has made visible meanwhile.
+//! relies on: chunks under the ids that were read, references, what another push has made visible meanwhile. A pin that comes
+//! with a path is made in the path's own transaction.
+//! A path that had been withdrawn is not any more.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::hash::NarHash;
 use snowbank_core::receipt::ReceiptStatus;
 use snowbank_core::store_path::{StorePath, StorePathHash};
-use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit, code};
+use snowbank_core::units::Seconds;
+use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit, Pinned, PushPin, code};
 use tokio::sync::mpsc;
 
 use super::candidate::{Candidate, Refusal, Unfit};
-use super::questions::receipt;
+use super::questions::{end, receipt, used_before};
 use super::verify_small::verify_all;
 use super::{Ingest, Stopped, VerifiedNar, VerifyError, verify};
+use crate::admin::{Actor, NewPin, pin_in};
 use crate::auth::MayPush;
 use crate::db::caches::DomainId;
 use crate::db::nars::{Nar, NarId, NewNar};
@@ -44,25 +49,39 @@ enum Proof {
     Decoded(Box<VerifiedNar>),
 }
 
-/// Verifies and commits the paths of `request` in their order, and sends one line for each, then the end line.
+/// What is said of all paths of a request.
+struct Asked<'a> {
+    push: &'a MayPush,
+    actor: &'a Actor,
+    expires: Option<Seconds>,
+    pin: Option<PushPin>,
+    /// The pin, once it is made.
+    pinned: OnceLock<Pinned>,
+}
+
+/// Verifies and commits the paths of `request` in their order, and sends one line for each, then the end line. `actor` is who
+/// makes the pin, if there is one.
 ///
 /// What concerns one path becomes its line. `now` gives unix seconds.
 pub async fn commit(
     ingest: &Ingest,
     push: &MayPush,
+    actor: &Actor,
     request: CommitRequest,
     now: impl Fn() -> i64,
     lines: &mpsc::Sender<CommitLine>,
 ) {
+    let CommitRequest { paths, expires, pin } = request;
+    let asked = Asked { push, actor, expires, pin, pinned: OnceLock::new() };
     let mut answered = 0;
-    let mut groups = groups(request.paths).into_iter();
+    let mut groups = groups(paths).into_iter();
     let mut verified = Vec::new();
     loop {
         let next = groups.next();
         let is_last = next.is_none();
         let (committed, checked) = tokio::join!(
-            commit_group(ingest, push, std::mem::take(&mut verified), now()),
-            check_group(ingest, push, next.unwrap_or_default())
+            commit_group(ingest, &asked, std::mem::take(&mut verified), now()),
+            check_group(ingest, push, next.unwrap_or_default(), now())
         );
         let (ready, refused): (Vec<_>, Vec<_>) = checked.into_iter().partition(Result::is_ok);
         let refused = refused.into_iter().filter_map(Result::err).map(|line| *line);
@@ -78,7 +97,7 @@ pub async fn commit(
         }
     }
     // A client that has gone needs no end.
-    let _ = lines.send(CommitLine::End { paths: answered }).await;
+    let _ = lines.send(CommitLine::End { paths: answered, pin: asked.pinned.into_inner() }).await;
 }
 
 /// Cuts a request into groups, in its order. Manifests count as well as the bytes that they are said to describe.
@@ -100,12 +119,17 @@ fn groups(paths: Vec<PathCommit>) -> Vec<Vec<PathCommit>> {
 }
 
 /// W3 for the paths of a group, in their order; the error is a path's line.
-async fn check_group(ingest: &Ingest, push: &MayPush, group: Vec<PathCommit>) -> Vec<Result<Ready, Box<CommitLine>>> {
+async fn check_group(
+    ingest: &Ingest,
+    push: &MayPush,
+    group: Vec<PathCommit>,
+    now: i64,
+) -> Vec<Result<Ready, Box<CommitLine>>> {
     let cache = &push.target.cache;
     let mut parsed = Vec::with_capacity(group.len());
     for path in group {
         let store_path = path.store_path.clone();
-        parsed.push(match Candidate::parse(ingest, cache, path).await {
+        parsed.push(match Candidate::parse(ingest, cache, path, now).await {
             Ok(candidate) => Ok((store_path, candidate)),
             Err(Unfit::Refused(refusal)) => Err(Box::new(refused(store_path, refusal))),
             Err(Unfit::Failed(error)) => Err(Box::new(verify_line(store_path, error))),
@@ -122,7 +146,7 @@ async fn check_group(ingest: &Ingest, push: &MayPush, group: Vec<PathCommit>) ->
     };
     let unknown = candidates().filter(|candidate| !candidate.is_known(&known));
     let claims = unknown.map(|candidate| candidate.claim.clone()).collect();
-    let mut verified = verify_all(ingest, cache.domain, claims).await.into_iter();
+    let mut verified = verify_all(ingest, cache.domain, claims, now).await.into_iter();
     let check = |parsed: Result<(String, Candidate), Box<CommitLine>>| {
         let (store_path, candidate) = parsed?;
         let proof = if candidate.is_known(&known) {
@@ -143,7 +167,7 @@ async fn known_nars(ingest: &Ingest, domain: DomainId, hashes: &[NarHash]) -> Re
 }
 
 /// Commits `ready` in one transaction, or, where that has to be given up, path by path.
-async fn commit_group(ingest: &Ingest, push: &MayPush, mut ready: Vec<Ready>, now: i64) -> Vec<CommitLine> {
+async fn commit_group(ingest: &Ingest, asked: &Asked<'_>, mut ready: Vec<Ready>, now: i64) -> Vec<CommitLine> {
     if ready.is_empty() {
         return Vec::new();
     }
@@ -151,19 +175,19 @@ async fn commit_group(ingest: &Ingest, push: &MayPush, mut ready: Vec<Ready>, no
     // all. Each path is decoded at most once, so this ends.
     let mut races = 0;
     loop {
-        match transact(ingest, push, &ready, now).await {
+        match transact(ingest, asked, &ready, now).await {
             Ok(Outcome::Done(lines)) => return lines,
             Ok(Outcome::Decode(indexes)) => {
                 let mut failed = Vec::new();
                 for &index in indexes.iter().rev() {
                     let claim = ready[index].candidate.claim.clone();
-                    match verify(ingest, push.target.cache.domain, claim).await {
+                    match verify(ingest, asked.push.target.cache.domain, claim, now).await {
                         Ok(nar) => ready[index].proof = Proof::Decoded(Box::new(nar)),
                         Err(error) => failed.push(verify_line(ready.remove(index).store_path, error)),
                     }
                 }
                 if !failed.is_empty() {
-                    failed.extend(Box::pin(commit_group(ingest, push, ready, now)).await);
+                    failed.extend(Box::pin(commit_group(ingest, asked, ready, now)).await);
                     return failed;
                 }
             }
@@ -182,8 +206,11 @@ enum Outcome {
     Decode(Vec<usize>),
 }
 
-async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) -> Result<Outcome, DbError> {
+async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64) -> Result<Outcome, DbError> {
+    let push = asked.push;
     let cache = &push.target.cache;
+    let (used_before, expires) = (used_before(ingest, cache, now), end(asked.expires, now));
+    crate::fault::pause("commit-before-tx").await;
     let mut tx = ingest.db.commit_tx().await?;
     let mut visible = visible_paths(&mut tx, push, ready).await?;
     let gone = gone_chunks(&mut tx, ready).await?;
@@ -194,13 +221,17 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
     let (mut visible_now, mut visible_bytes) = (0, 0);
     let mut lines = Vec::with_capacity(ready.len());
     let mut decode = Vec::new();
-    let (mut nar_rows, mut path_rows) = (Vec::new(), Vec::with_capacity(ready.len()));
+    let (mut nar_rows, mut path_rows, mut touched) = (Vec::new(), Vec::with_capacity(ready.len()), Vec::new());
     let mut next_path = db::counters::reserve(tx.exec(), db::counters::Counter::Path, count(ready.len())).await?;
 
     for (index, path) in ready.iter().enumerate() {
         let candidate = &path.candidate;
         if let Some(found) = visible.get(&candidate.path.hash()) {
-            lines.push(present_line(push, path, found, now));
+            let line = present_line(push, path, found, now);
+            if matches!(line, CommitLine::Receipt(_)) && found.is_to_touch(used_before, expires) {
+                touched.push(found.id);
+            }
+            lines.push(line);
             continue;
         }
         let missing: Vec<&StorePath> = candidate
@@ -233,13 +264,16 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
             }
         };
         let brief = PathBrief {
+            id: PathId(next_path),
             store_path: candidate.path.clone(),
             nar_hash: candidate.claim.nar_hash,
             nar_size: candidate.claim.nar_size,
             created: now,
+            last_used: None,
+            expires,
         };
         path_rows.push(NewPath {
-            id: PathId(next_path),
+            id: brief.id,
             cache: cache.id,
             store_path: &candidate.path,
             nar,
@@ -249,6 +283,7 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
             ca: candidate.ca.as_deref(),
             pushed_by: &push.subject,
             created: now,
+            expires,
         });
         next_path += 1;
         visible_now += 1;
@@ -261,10 +296,37 @@ async fn transact(ingest: &Ingest, push: &MayPush, ready: &[Ready], now: i64) ->
     }
     db::nars::add(tx.exec(), &nar_rows).await?;
     db::paths::add(tx.exec(), &path_rows).await?;
+    let shown: Vec<StorePathHash> = path_rows.iter().map(|path| path.store_path.hash()).collect();
+    db::damage::clear(tx.exec(), cache.id, &shown).await?;
+    db::paths::touch(tx.exec(), &touched, now, expires).await?;
+    let pinned = pin(&mut tx, asked, ready, &lines, now).await?;
     tx.commit().await?;
+    if let Some(pinned) = pinned {
+        // A path that is named twice is pinned once.
+        let _ = asked.pinned.set(pinned);
+    }
     metrics::counter!("snowbank_committed_paths_total").increment(visible_now);
     metrics::counter!("snowbank_committed_nar_bytes_total").increment(visible_bytes);
     Ok(Outcome::Done(lines))
+}
+
+/// Makes the pin of the request, if its path is among those that have a receipt in `lines`.
+async fn pin(
+    tx: &mut Tx,
+    asked: &Asked<'_>,
+    ready: &[Ready],
+    lines: &[CommitLine],
+    now: i64,
+) -> Result<Option<Pinned>, DbError> {
+    let Some(PushPin { name, store_path, keep }) = &asked.pin else { return Ok(None) };
+    let is_there =
+        |line: &CommitLine| matches!(line, CommitLine::Receipt(receipt) if receipt.store_path == *store_path);
+    let Some(path) = ready.iter().find(|path| path.store_path == *store_path).filter(|_| lines.iter().any(is_there))
+    else {
+        return Ok(None);
+    };
+    let new = NewPin { name, store_path: &path.candidate.path, keep: *keep, expires: None };
+    pin_in(tx, asked.actor, &asked.push.target.cache, &new, now).await.map(Some)
 }
 
 /// What the cache shows of the paths themselves and of everything that they refer to.
@@ -362,7 +424,7 @@ fn verify_line(store_path: String, error: VerifyError) -> CommitLine {
         VerifyError::TooLarge { .. } => code::LIMIT_EXCEEDED,
         VerifyError::Database(error) => return database_line(store_path, error),
         VerifyError::Read(_) => code::STORAGE_UNAVAILABLE,
-        VerifyError::Frame(_) | VerifyError::Stopped(_) => code::INTERNAL,
+        VerifyError::Frame { .. } | VerifyError::Stopped(_) => code::INTERNAL,
     };
     match error {
         VerifyError::Missing(missing) => CommitLine::ChunksMissing { store_path, missing },
@@ -370,7 +432,7 @@ fn verify_line(store_path: String, error: VerifyError) -> CommitLine {
             tracing::error!(%store_path, %error, "a chunk could not be read back");
             refused(store_path, Refusal::new(code, "the storage did not give back a chunk; try again"))
         }
-        VerifyError::Frame(error) => {
+        error @ VerifyError::Frame { .. } => {
             tracing::error!(%store_path, %error, "a stored frame does not decode");
             refused(store_path, Refusal::new(code, "a stored chunk is damaged; the operator should run a check"))
         }

@@ -3,7 +3,8 @@
 //! Within a dedup domain a copied path is a new path row on the same NAR row. Across domains the chunks first get rows of
 //! the target's domain, on the same packs (W2), and then each NAR is verified there like one that was pushed (W3): the
 //! target's domain may have a chunk of that name in another frame, which is then the one that is served. Either way all
-//! paths become visible in one transaction (W4), which looks once more that their NARs are there.
+//! paths become visible in one transaction (W4), which looks once more that their NARs are there. They stay as if they had
+//! been pushed: when they would end in the source says nothing about the target.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,10 +17,13 @@ use snowbank_core::wire::admin::CopiedPaths;
 use thiserror::Error;
 
 use super::commit::nar_row;
+use super::questions::used_before;
 use super::{Claim, Ingest, VerifyError, verify};
 use crate::auth::{MayPull, MayPush};
+use crate::db::audit::NewEntry;
 use crate::db::chunks::ChunkLocation;
 use crate::db::counters::{self, Counter};
+use crate::db::damage::is_retired;
 use crate::db::nars::{Nar, NarId};
 use crate::db::paths::{NewPath, PathId, PathRecord};
 use crate::db::{self, DbError};
@@ -71,7 +75,7 @@ pub enum CopyError {
 }
 
 /// Makes `roots` and everything that they refer to part of the target too. References that the source does not have are
-/// upstream's, there as here.
+/// upstream's, there as here. `entry` gives what the audit log says of it, in the transaction that makes them visible.
 ///
 /// # Errors
 /// See [`CopyError`]; nothing became visible then.
@@ -80,6 +84,7 @@ pub async fn copy(
     from: &MayPull,
     to: &MayPush,
     roots: &[StorePathHash],
+    entry: &(dyn Fn(&CopiedPaths) -> NewEntry + Sync),
     now: i64,
 ) -> Result<CopiedPaths, CopyError> {
     let (source, target) = (&from.target.cache, &to.target.cache);
@@ -88,18 +93,29 @@ pub async fn copy(
     }
     let mut races = 0;
     loop {
-        let closure = closure(ingest, from, roots).await?;
-        for path in &closure {
-            if source.domain != target.domain {
-                bring_over(ingest, to, &path.nar, now).await?;
-            }
-        }
-        match show(ingest, to, &closure, now).await {
-            // Another server has added the same row meanwhile.
-            Err(CopyError::Database(DbError::Constraint(_))) if races < MOST_RACES => races += 1,
+        match attempt(ingest, from, to, roots, entry, now).await {
+            // Another server has added the same row meanwhile, or collected what was brought over before it was tied to a path.
+            Err(CopyError::Database(DbError::Constraint(_)) | CopyError::Gone) if races < MOST_RACES => races += 1,
             result => return result,
         }
     }
+}
+
+async fn attempt(
+    ingest: &Ingest,
+    from: &MayPull,
+    to: &MayPush,
+    roots: &[StorePathHash],
+    entry: &(dyn Fn(&CopiedPaths) -> NewEntry + Sync),
+    now: i64,
+) -> Result<CopiedPaths, CopyError> {
+    let closure = closure(ingest, from, roots).await?;
+    if from.target.cache.domain != to.target.cache.domain {
+        for path in &closure {
+            bring_over(ingest, to, &path.nar, now).await?;
+        }
+    }
+    show(ingest, to, &closure, entry, now).await
 }
 
 /// The closure of `roots` in the source, references before referrers.
@@ -163,13 +179,17 @@ async fn bring_over(ingest: &Ingest, to: &MayPush, nar: &Nar, now: i64) -> Resul
         drop(conn);
         let places: Vec<ChunkLocation> =
             ids.iter().map(|id| chunks.get(id).cloned().ok_or(CopyError::Gone)).collect::<Result<_, _>>()?;
+        // Such a NAR is about to be withdrawn.
+        if places.iter().any(is_retired) {
+            return Err(CopyError::Gone);
+        }
         manifest.names.extend(places.iter().map(|chunk| chunk.name));
         manifest.values.extend(segment.values);
         share(ingest, to, places).await?;
     }
     let manifest = Arc::new(manifest);
     let claim = Claim { manifest, nar_hash: nar.nar_hash, nar_size: nar.nar_size };
-    let verified = verify(ingest, domain, claim).await?;
+    let verified = verify(ingest, domain, claim, now).await?;
 
     let cut = db::nars::cut_id(ingest.db.reader().await?.exec(), nar.id).await?;
     let mut tx = ingest.db.commit_tx().await?;
@@ -197,17 +217,27 @@ async fn share(ingest: &Ingest, to: &MayPush, mut places: Vec<ChunkLocation>) ->
 }
 
 /// W4 for all of `closure` at once.
-async fn show(ingest: &Ingest, to: &MayPush, closure: &[PathRecord], now: i64) -> Result<CopiedPaths, CopyError> {
+async fn show(
+    ingest: &Ingest,
+    to: &MayPush,
+    closure: &[PathRecord],
+    entry: &(dyn Fn(&CopiedPaths) -> NewEntry + Sync),
+    now: i64,
+) -> Result<CopiedPaths, CopyError> {
     let target = &to.target.cache;
     let mut tx = ingest.db.commit_tx().await?;
     let hashes: Vec<StorePathHash> = closure.iter().map(|path| path.store_path.hash()).collect();
     let there = db::paths::lookup_many(tx.exec(), target.id, &hashes).await?;
     let mut answer = CopiedPaths::default();
-    let mut missing = Vec::new();
+    let (mut missing, mut touched) = (Vec::new(), Vec::new());
+    let used_before = used_before(ingest, target, now);
     for path in closure {
         match there.get(&path.store_path.hash()) {
             Some(found) if found.store_path == path.store_path && found.nar_hash == path.nar.nar_hash => {
                 answer.present += 1;
+                if found.is_to_touch(used_before, None) {
+                    touched.push(found.id);
+                }
             }
             Some(_) => {
                 return Err(CopyError::Different { cache: target.name.to_string(), path: path.store_path.clone() });
@@ -232,11 +262,16 @@ async fn show(ingest: &Ingest, to: &MayPush, closure: &[PathRecord], now: i64) -
             ca: path.ca.as_deref(),
             pushed_by: &to.subject,
             created: now,
+            expires: None,
         });
         answer.nar_bytes += path.nar.nar_size;
         answer.copied.push(path.store_path.base_name());
     }
     db::paths::add(tx.exec(), &rows).await?;
+    let shown: Vec<StorePathHash> = rows.iter().map(|path| path.store_path.hash()).collect();
+    db::damage::clear(tx.exec(), target.id, &shown).await?;
+    db::audit::add(tx.exec(), &[entry(&answer)]).await?;
+    db::paths::touch(tx.exec(), &touched, now, None).await?;
     tx.commit().await?;
     Ok(answer)
 }

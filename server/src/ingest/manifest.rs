@@ -6,9 +6,10 @@ use snowbank_core::wire::{ManifestSource, code};
 
 use super::Ingest;
 use super::candidate::{Refusal, Unfit};
-use super::verify::{VerifyError, lookup};
+use super::verify::{VerifyError, look_into, lookup};
 use crate::db::caches::DomainId;
-use crate::pack::{ReadError, read_chunks};
+use crate::db::chunks::ChunkLocation;
+use crate::pack::read_chunks;
 
 /// Reads and decodes the manifest of a NAR of `nar_size` bytes; at most [`MAX_MANIFEST_BYTES`].
 pub(super) async fn read_manifest(
@@ -16,6 +17,7 @@ pub(super) async fn read_manifest(
     domain: DomainId,
     source: &ManifestSource,
     nar_size: u64,
+    now: i64,
 ) -> Result<WireManifest, Unfit> {
     let names = match source {
         ManifestSource::Inline(text) => {
@@ -34,19 +36,29 @@ pub(super) async fn read_manifest(
         .map_err(|missing| failed(VerifyError::Missing(missing)))?;
     let mut encoded = Vec::new();
     for location in locations {
-        let read = read_chunks(&ingest.packs, &[location]).await;
-        for chunk in read.map_err(|error: ReadError| failed(error.into()))? {
-            if chunk.header.raw_len as usize > ManifestSource::PIECE_BYTES {
-                return Err(ManifestError::Bytes(chunk.header.raw_len as usize).into());
-            }
-            let bytes = encoded.len() + chunk.header.raw_len as usize;
-            if bytes > MAX_MANIFEST_BYTES {
-                return Err(ManifestError::Bytes(bytes).into());
-            }
-            FrameDecoder::new()
-                .decode_into(&chunk.frame, chunk.header.raw_len, &mut encoded)
-                .map_err(|error| failed(error.into()))?;
+        match read_piece(ingest, location, &mut encoded).await {
+            Err(Unfit::Failed(error)) => return Err(failed(look_into(ingest, domain, names, error, now).await)),
+            read => read?,
         }
     }
     Ok(WireManifest::decode_for(&encoded, nar_size)?)
+}
+
+/// Appends one piece of a manifest.
+async fn read_piece(ingest: &Ingest, location: ChunkLocation, encoded: &mut Vec<u8>) -> Result<(), Unfit> {
+    let id = location.id;
+    let read = read_chunks(&ingest.packs, &[location]).await;
+    for chunk in read.map_err(|error| Unfit::Failed(error.into()))? {
+        if chunk.header.raw_len as usize > ManifestSource::PIECE_BYTES {
+            return Err(ManifestError::Bytes(chunk.header.raw_len as usize).into());
+        }
+        let bytes = encoded.len() + chunk.header.raw_len as usize;
+        if bytes > MAX_MANIFEST_BYTES {
+            return Err(ManifestError::Bytes(bytes).into());
+        }
+        FrameDecoder::new()
+            .decode_into(&chunk.frame, chunk.header.raw_len, encoded)
+            .map_err(|source| Unfit::Failed(VerifyError::Frame { chunk: id, source }))?;
+    }
+    Ok(())
 }

@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::read_back::{GROUPS_AHEAD, Group, Next, ReadBack};
 use super::{Ingest, Stopped};
+use crate::damage::Suspect;
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;
 use crate::db::nars::EncodedSegment;
@@ -91,8 +92,13 @@ pub enum VerifyError {
         limit: u64,
     },
     /// A stored frame does not decode.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
+    #[error("chunk {chunk}: {source}")]
+    Frame {
+        /// The chunk's id.
+        chunk: u64,
+        /// Why.
+        source: FrameError,
+    },
     /// A stored chunk could not be read back.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -104,17 +110,61 @@ pub enum VerifyError {
     Stopped(#[from] Stopped),
 }
 
-/// Decodes the NAR that a manifest describes and compares it with what was declared.
+impl VerifyError {
+    /// What may be damaged, where that is what the failure looks like.
+    fn suspect(&self) -> Option<Suspect> {
+        match self {
+            Self::Read(error) => error.suspect().map(Suspect::Pack),
+            Self::Frame { chunk, .. } => Some(Suspect::Chunk(*chunk)),
+            _ => None,
+        }
+    }
+}
+
+/// What a failure to read some of the chunks `names` comes to. What is damaged for certain is retired, and so the client has to
+/// send it again: then the push succeeds.
+pub(super) async fn look_into(
+    ingest: &Ingest,
+    domain: DomainId,
+    names: &[ChunkName],
+    error: VerifyError,
+    now: i64,
+) -> VerifyError {
+    let Some(suspect) = error.suspect() else { return error };
+    let inspector = ingest.inspector.clone();
+    // A task of its own: others wait for their turn, and the caller may be waiting for a client.
+    let looking = tokio::spawn(async move { inspector.inspect(suspect, now).await });
+    match AbortOnDropHandle::new(looking).await {
+        Ok(Ok(())) => {}
+        Ok(Err(reason)) => {
+            tracing::warn!(%error, %reason, "a chunk that could not be read back was not looked into");
+            return error;
+        }
+        Err(_) => return error,
+    }
+    match all_missing(ingest, domain, Vec::new(), names).await {
+        Ok(missing) if !missing.is_empty() => VerifyError::Missing(missing),
+        _ => error,
+    }
+}
+
+/// Decodes the NAR that a manifest describes and compares it with what was declared. `now` is in unix seconds.
 ///
 /// # Errors
 /// See [`VerifyError`].
-pub async fn verify(ingest: &Ingest, domain: DomainId, claim: Claim) -> Result<VerifiedNar, VerifyError> {
+pub async fn verify(ingest: &Ingest, domain: DomainId, claim: Claim, now: i64) -> Result<VerifiedNar, VerifyError> {
     let (declared, limit) = (claim.nar_size, ingest.limits.commit_raw_bytes);
     if declared > limit {
         return Err(VerifyError::TooLarge { declared, limit });
     }
     // A task of its own: it has memory that others wait for, and its caller may be waiting for a client.
-    let task = tokio::spawn(decode_all(ingest.clone(), domain, claim));
+    let (ingest, manifest) = (ingest.clone(), Arc::clone(&claim.manifest));
+    let task = tokio::spawn(async move {
+        match decode_all(ingest.clone(), domain, claim).await {
+            Err(error) => Err(look_into(&ingest, domain, &manifest.names, error, now).await),
+            verified => verified,
+        }
+    });
     AbortOnDropHandle::new(task).await.map_err(|_| Stopped)?
 }
 
@@ -251,8 +301,9 @@ fn decode(
         let header = &chunk.header;
         let (own, later) = values.split_at(header.slots.len().min(values.len()));
         values = later;
-        fill(&mut chunk.frame, &header.slots, own)?;
-        decoder.decode_into(&chunk.frame, header.raw_len, &mut raw)?;
+        let filled = fill(&mut chunk.frame, &header.slots, own);
+        let outcome = filled.and_then(|()| decoder.decode_into(&chunk.frame, header.raw_len, &mut raw));
+        outcome.map_err(|source| VerifyError::Frame { chunk: *id, source })?;
         let slots = u32::try_from(header.slots.len()).unwrap_or(u32::MAX);
         entries.push(SegmentEntry { id: *id, raw_len: header.raw_len, frame_len: header.frame_len, slots });
     }

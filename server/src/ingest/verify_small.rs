@@ -28,11 +28,12 @@ const RECORD_OVERHEAD: u64 = 2048;
 /// What is read over rather than asked around, before each record.
 const GAP_BYTES: u64 = 2048;
 
-/// Verifies `claims`; the results are in their order.
+/// Verifies `claims`; the results are in their order. `now` is in unix seconds.
 pub(super) async fn verify_all(
     ingest: &Ingest,
     domain: DomainId,
     claims: Vec<Claim>,
+    now: i64,
 ) -> Vec<Result<VerifiedNar, VerifyError>> {
     let mut results: BTreeMap<usize, Result<VerifiedNar, VerifyError>> = BTreeMap::new();
     let most = SMALL_BYTES.min(ingest.limits.commit_raw_bytes);
@@ -58,7 +59,8 @@ pub(super) async fn verify_all(
             Ok(Err(_)) | Err(_) => rest.extend(batch),
         }
     }
-    let rest = stream::iter(rest).map(|(index, claim)| async move { (index, verify(ingest, domain, claim).await) });
+    let rest =
+        stream::iter(rest).map(|(index, claim)| async move { (index, verify(ingest, domain, claim, now).await) });
     results.extend(rest.buffer_unordered(ahead).collect::<Vec<_>>().await);
     results.into_values().collect()
 }

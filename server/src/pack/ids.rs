@@ -37,4 +37,9 @@ impl ChunkIds {
         free.start = run.end;
         Ok(run)
     }
+
+    /// Forgets what is reserved: an id of it turned out to be taken, by rows that were rebuilt from packs.
+    pub async fn forget(&self) {
+        *self.free.lock().await = 0..0;
+    }
 }

@@ -13,10 +13,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::frame::ChunkHeader;
-use snowbank_core::pack::Record;
+use snowbank_core::pack::{PackKey, Record};
 use thiserror::Error;
 
-use super::{Packs, pack_object_key};
+use super::{Packs, pack_object_key, pack_of_object};
 use crate::db::chunks::ChunkLocation;
 use crate::db::{self, DbError};
 use crate::storage::StorageError;
@@ -51,6 +51,18 @@ pub enum ReadError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl ReadError {
+    /// The pack whose object may be damaged or gone, where that is what the failure looks like.
+    #[must_use]
+    pub fn suspect(&self) -> Option<PackKey> {
+        match self {
+            Self::Storage(StorageError::NotFound { key } | StorageError::Short { key, .. })
+            | Self::Damaged { object: key, .. } => pack_of_object(key),
+            Self::Storage(_) | Self::Database(_) => None,
+        }
+    }
 }
 
 /// A chunk as it is stored, whose record's checksum holds.
@@ -216,7 +228,6 @@ async fn read_range(packs: &Packs, group: &[ChunkLocation]) -> Result<BytesMut, 
 mod tests {
     use super::*;
     use crate::db::packs::PackId;
-    use snowbank_core::pack::PackKey;
 
     fn at(pack: i64, offset: u32, len: u32) -> ChunkLocation {
         ChunkLocation {

@@ -14,11 +14,14 @@ use thiserror::Error;
 use super::blocks::Blocks;
 use super::{ChunkIds, pack_object_key};
 use crate::db::caches::{CacheId, DomainId};
-use crate::db::chunks::{ChunkLocation, NewChunk};
+use crate::db::chunks::{ChunkLocation, ChunkMove, NewChunk};
 use crate::db::counters::Counter;
 use crate::db::packs::{NewPack, PackId};
 use crate::db::{self, Db, DbError};
 use crate::storage::{Storage, StorageError};
+
+/// How often objects are put again whose keys were claimed before their rows came.
+const MOST_ATTEMPTS: u32 = 3;
 
 /// A verified chunk that is to be stored.
 #[derive(Debug)]
@@ -108,19 +111,46 @@ impl Packs {
         let first_id = self.ids.take(&self.db, count(records.len())).await?.start;
         let mut packs = fill_packs(domain, first_id, records)?;
         for pack in &mut packs {
-            let mut is_first = true;
-            let attempt = || {
-                if !std::mem::take(&mut is_first) {
-                    pack.rekey();
-                }
-                (pack_object_key(&pack.key), pack.object.clone())
-            };
-            self.storage.put_new(attempt).await?;
+            self.put(pack).await?;
         }
+        crate::fault::pause("pack-after-put").await;
+        let mut attempts = 0;
+        let first_pack = loop {
+            match self.add_rows(domain, cache, &packs, now).await {
+                Err(DbError::Constraint(_)) if attempts < MOST_ATTEMPTS => attempts += 1,
+                result => break result?,
+            }
+            if attempts == 1 {
+                // `repair` may have rebuilt rows under ids that this server had reserved from a restored database. What the
+                // records say of their ids does not matter then: they are known by their names.
+                self.ids.forget().await;
+                let rows = packs.iter().map(|pack| count(pack.rows.len())).sum();
+                let ids = self.ids.take(&self.db, rows).await?;
+                for (row, id) in packs.iter_mut().flat_map(|pack| &mut pack.rows).zip(ids) {
+                    row.0 = id;
+                }
+            } else {
+                // The server slept since it put the objects, for so long that a collector has claimed them (C3).
+                for pack in &mut packs {
+                    pack.rekey();
+                    self.put(pack).await?;
+                }
+            }
+        };
 
+        for (id, pack) in (first_pack..).map(PackId).zip(packs) {
+            self.recent.insert(id, pack.object);
+            // By itself the cache makes room only now and then, and may hold any number of packs until it does.
+            self.recent.run_pending_tasks();
+        }
+        Ok(())
+    }
+
+    /// W2; gives the id of the first pack.
+    async fn add_rows(&self, domain: DomainId, cache: CacheId, packs: &[FilledPack], now: i64) -> Result<i64, DbError> {
         let mut tx = self.db.commit_tx().await?;
         let first_pack = db::counters::reserve(tx.exec(), Counter::Pack, count(packs.len())).await?;
-        for (id, pack) in (first_pack..).map(PackId).zip(&packs) {
+        for (id, pack) in (first_pack..).map(PackId).zip(packs) {
             let row = NewPack {
                 id,
                 domain,
@@ -134,7 +164,7 @@ impl Packs {
         }
         let mut chunks: Vec<NewChunk> = (first_pack..)
             .map(PackId)
-            .zip(&packs)
+            .zip(packs)
             .flat_map(|(pack, filled)| {
                 let row = move |(id, name, span): &(u64, ChunkName, RecordSpan)| NewChunk {
                     id: *id,
@@ -149,17 +179,19 @@ impl Packs {
         chunks.sort_unstable_by_key(|chunk| chunk.name);
         db::chunks::add(tx.exec(), domain, &chunks).await?;
         tx.commit().await?;
-
-        for (id, pack) in (first_pack..).map(PackId).zip(packs) {
-            self.recent.insert(id, pack.object);
-            // By itself the cache makes room only now and then, and may hold any number of packs until it does.
-            self.recent.run_pending_tasks();
-        }
-        Ok(())
+        Ok(first_pack)
     }
-}
 
-impl Packs {
+    /// Drops what is kept of a pack: some of it turned out to be other bytes than the object has.
+    pub async fn forget(&self, pack: PackId, key: &PackKey) {
+        let all = 0..MAX_PACK_BYTES as u64;
+        self.recent.invalidate(&pack);
+        if let Some(blocks) = &self.blocks {
+            blocks.forget(pack, &all).await;
+        }
+        self.storage.forget(&pack_object_key(key), all.end).await;
+    }
+
     /// Gives `domain` chunk rows of its own on records that are stored for another one. `places` are sorted by name; names
     /// that the domain has meanwhile keep the row that they have. Whether all of the records were still there.
     ///
@@ -171,10 +203,13 @@ impl Packs {
         }
         let first = self.ids.take(&self.db, count(places.len())).await?.start;
         let mut tx = self.db.commit_tx().await?;
-        let there: Vec<(u64, ChunkName)> = places.iter().map(|chunk| (chunk.id, chunk.name)).collect();
-        if !db::chunks::exists(tx.exec(), &there).await?.is_empty() {
+        // Where they are now: a compaction may have moved them since the caller looked.
+        let ids: Vec<u64> = places.iter().map(|chunk| chunk.id).collect();
+        let there = db::chunks::lookup_by_ids(tx.exec(), &ids).await?;
+        let same = |chunk: &ChunkLocation| there.get(&chunk.id).filter(|found| found.name == chunk.name).cloned();
+        let Some(places) = places.iter().map(same).collect::<Option<Vec<ChunkLocation>>>() else {
             return Ok(false);
-        }
+        };
         let row = |(id, chunk): (u64, &ChunkLocation)| NewChunk {
             id,
             name: chunk.name,
@@ -182,11 +217,129 @@ impl Packs {
             offset: chunk.offset,
             len: chunk.len,
         };
-        let rows: Vec<NewChunk> = (first..).zip(places).map(row).collect();
-        db::chunks::add(tx.exec(), domain, &rows).await?;
+        let rows: Vec<NewChunk> = (first..).zip(&places).map(row).collect();
+        if let Err(error) = db::chunks::add(tx.exec(), domain, &rows).await {
+            // An id that is taken is not tried again.
+            self.ids.forget().await;
+            return Err(error);
+        }
         tx.commit().await?;
         Ok(true)
     }
+}
+
+/// A record that is to be copied to another pack, with the chunks that lie in it.
+#[derive(Debug)]
+pub struct MovedRecord {
+    /// The id in the record, which is that of one of the chunks.
+    pub id: u64,
+    /// The chunk, as it is stored.
+    pub record: NewRecord,
+    /// The ids of the chunk rows that name it, caches of several domains have one each, and the pack that they name.
+    pub rows: Vec<(u64, PackId)>,
+}
+
+/// Chunk rows that are changed in one transaction.
+const MOVES: usize = 512;
+
+impl Packs {
+    /// Copies records that fit one pack into a new one: W1 the object is durable, then C4 each chunk row that still names its old
+    /// place gets the new one. Gives the length of the new object.
+    ///
+    /// # Errors
+    /// Chunks lie where they lay, or in the new pack already, when this fails.
+    pub async fn rewrite(
+        &self,
+        domain: DomainId,
+        cache: CacheId,
+        records: Vec<MovedRecord>,
+        now: i64,
+    ) -> Result<u64, PackWriteError> {
+        let key = random_key()?;
+        let mut writer = PackWriter::new(domain.0.unsigned_abs(), key);
+        writer.reserve(
+            records.iter().map(|moved| moved.record.frame.len() + 2 * moved.record.header.encoded_len() + 64).sum(),
+        );
+        let mut moves = Vec::new();
+        for MovedRecord { id, record, rows } in records {
+            let span = writer.add(id, &record.header, &record.frame)?;
+            let row = |(id, from)| ChunkMove { id, from, offset: span.offset, len: span.len };
+            moves.extend(rows.into_iter().map(row));
+        }
+        let chunk_count = writer.records();
+        let mut pack = FilledPack { key, object: Bytes::from(writer.finish()), rows: Vec::new() };
+        self.put(&mut pack).await?;
+        crate::fault::pause("compact-after-put").await;
+
+        let mut new = None;
+        for batch in moves.chunks(MOVES) {
+            let mut tx = self.db.commit_tx().await?;
+            let id = if let Some(id) = new {
+                id
+            } else {
+                let id = PackId(db::counters::reserve(tx.exec(), Counter::Pack, 1).await?);
+                let bytes = pack.object.len() as u64;
+                let row = NewPack { id, domain, cache, key: pack.key, bytes, chunk_count, created: now };
+                db::packs::add(tx.exec(), &row).await?;
+                *new.insert(id)
+            };
+            db::chunks::relocate(tx.exec(), id, batch).await?;
+            tx.commit().await?;
+        }
+        Ok(pack.object.len() as u64)
+    }
+}
+
+/// Records as they lie in an object of their own.
+#[derive(Debug)]
+pub struct StoredRecords {
+    /// Names the object.
+    pub key: PackKey,
+    /// Its length.
+    pub bytes: u64,
+    /// Where each record is, in their order.
+    pub spans: Vec<RecordSpan>,
+}
+
+impl Packs {
+    /// W1 for records that were read from another pack, each with the id that it has there: stores them as they are, in one
+    /// object of its own. No row names it yet.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub async fn put_records(
+        &self,
+        domain: DomainId,
+        records: Vec<(u64, NewRecord)>,
+    ) -> Result<StoredRecords, PackWriteError> {
+        let key = random_key()?;
+        let mut writer = PackWriter::new(domain.0.unsigned_abs(), key);
+        let mut spans = Vec::with_capacity(records.len());
+        for (id, record) in records {
+            spans.push(writer.add(id, &record.header, &record.frame)?);
+        }
+        let mut pack = FilledPack { key, object: Bytes::from(writer.finish()), rows: Vec::new() };
+        self.put(&mut pack).await?;
+        Ok(StoredRecords { key: pack.key, bytes: pack.object.len() as u64, spans })
+    }
+
+    /// W1, under a key that no attempt had before.
+    async fn put(&self, pack: &mut FilledPack) -> Result<(), StorageError> {
+        let mut is_first = true;
+        let attempt = || {
+            if !std::mem::take(&mut is_first) {
+                pack.rekey();
+            }
+            (pack_object_key(&pack.key), pack.object.clone())
+        };
+        self.storage.put_new(attempt).await
+    }
+}
+
+fn random_key() -> Result<PackKey, PackWriteError> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(PackWriteError::Random)?;
+    Ok(PackKey::from_bytes(key))
 }
 
 /// An object that is ready to be put, and what lies where in it.
@@ -221,9 +374,7 @@ fn fill_packs(domain: DomainId, first_id: u64, records: Vec<NewRecord>) -> Resul
     let room = records.iter().map(|new| new.frame.len() + 2 * new.header.encoded_len() + 64).sum();
     let mut records = (first_id..).zip(records).peekable();
     while records.peek().is_some() {
-        let mut key = [0; 16];
-        getrandom::fill(&mut key).map_err(PackWriteError::Random)?;
-        let key = PackKey::from_bytes(key);
+        let key = random_key()?;
         let mut writer = PackWriter::new(domain.0.unsigned_abs(), key);
         writer.reserve(room);
         let mut rows = Vec::new();

@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::lookups::FoundNar;
 use super::source::{Batch, BatchSource};
+use crate::damage::Suspect;
 use crate::db::nars::Nar;
 use crate::db::{Db, DbError};
 use crate::pack::{Packs, ReadBudget, ReadError, ReadPermit, StoredChunk, read_chunks};
@@ -83,8 +84,13 @@ pub enum ServeError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// A frame cannot be filled or decoded.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
+    #[error("chunk {chunk}: {source}")]
+    Frame {
+        /// The chunk's id.
+        chunk: u64,
+        /// Why.
+        source: FrameError,
+    },
     /// The manifest does not parse.
     #[error("the manifest is damaged: {0}")]
     Manifest(String),
@@ -94,6 +100,21 @@ pub enum ServeError {
     /// A worker thread stopped.
     #[error("a worker thread stopped before it had finished")]
     Stopped,
+}
+
+impl ServeError {
+    /// What may be damaged, where that is what the failure looks like.
+    #[must_use]
+    pub fn suspect(&self) -> Option<Suspect> {
+        match self {
+            Self::Frame { chunk, .. } | Self::Chunk(chunk) => Some(Suspect::Chunk(*chunk)),
+            Self::Manifest(_)
+            | Self::Database(DbError::Corrupt(_))
+            | Self::Read(ReadError::Database(DbError::Corrupt(_))) => Some(Suspect::Manifest),
+            Self::Read(error) => error.suspect().map(Suspect::Pack),
+            Self::Database(_) | Self::Shared(_) | Self::Stopped => None,
+        }
+    }
 }
 
 /// What serving a NAR needs. Cheap to clone.
@@ -233,7 +254,10 @@ fn filled_frames(
 fn raw_bytes(chunks: Vec<StoredChunk>, batch: &Batch) -> Result<Vec<u8>, ServeError> {
     let mut out = Vec::with_capacity(batch.entries.iter().map(|entry| entry.raw_len as usize).sum());
     let mut decoder = FrameDecoder::new();
-    each_filled(chunks, batch, |entry, chunk| Ok(decoder.decode_into(&chunk.frame, entry.raw_len, &mut out)?))?;
+    each_filled(chunks, batch, |entry, chunk| {
+        let outcome = decoder.decode_into(&chunk.frame, entry.raw_len, &mut out);
+        outcome.map_err(|source| ServeError::Frame { chunk: entry.id, source })
+    })?;
     Ok(out)
 }
 
@@ -254,7 +278,8 @@ fn each_filled(
         }
         let (own, later) = values.split_at(header.slots.len());
         values = later;
-        fill(&mut chunk.frame, &chunk.header.slots, own)?;
+        let filled = fill(&mut chunk.frame, &chunk.header.slots, own);
+        filled.map_err(|source| ServeError::Frame { chunk: entry.id, source })?;
         visit(entry, chunk)?;
     }
     Ok(())

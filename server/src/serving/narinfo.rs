@@ -11,7 +11,7 @@ use snowbank_core::store_path::StorePathHash;
 
 use crate::db::DbError;
 use crate::db::caches::CacheId;
-use crate::db::paths::PathRecord;
+use crate::db::paths::{PathId, PathRecord};
 use crate::directory::{OpenCache, STALENESS};
 
 use super::Lookups;
@@ -24,6 +24,8 @@ const MOST_BYTES: u64 = 4 * 1024 * 1024;
 pub struct RenderedNarinfo {
     /// The text.
     pub body: Bytes,
+    /// The path that it is about.
+    pub path: PathId,
 }
 
 /// Looks up and renders narinfos.
@@ -66,6 +68,13 @@ impl Narinfos {
     }
 }
 
+impl Narinfos {
+    /// Drops what is kept of a path that is out of sight now.
+    pub fn forget(&self, cache: CacheId, hash: StorePathHash) {
+        self.rendered.invalidate(&(cache, hash));
+    }
+}
+
 fn render(cache: &OpenCache, path: &PathRecord) -> RenderedNarinfo {
     let store_dir = &cache.cache.store_dir;
     let nar = &path.nar;
@@ -88,7 +97,7 @@ fn render(cache: &OpenCache, path: &PathRecord) -> RenderedNarinfo {
         signatures,
         ca: path.ca.clone(),
     };
-    RenderedNarinfo { body: Bytes::from(narinfo.render(store_dir)) }
+    RenderedNarinfo { body: Bytes::from(narinfo.render(store_dir)), path: path.id }
 }
 
 /// The text of `nix-cache-info`.

@@ -63,6 +63,13 @@ impl SmallNars {
         self.0.get(&(cache, hash, representation))
     }
 
+    /// Drops what is kept of a NAR that is out of sight now.
+    pub fn forget(&self, cache: CacheId, hash: NarHash) {
+        for representation in [Representation::Zstd, Representation::Raw] {
+            self.0.invalidate(&(cache, hash, representation));
+        }
+    }
+
     /// Reads all of a NAR of at most [`SMALL_NAR_BYTES`], and keeps it.
     ///
     /// # Errors

@@ -143,6 +143,29 @@ impl DiskCache {
     }
 }
 
+impl DiskCache {
+    /// Drops what is there of the first `len` bytes of an object.
+    pub async fn forget(&self, key: &str, len: u64) {
+        let ids: Vec<BlockId> = (0..len.div_ceil(BLOCK_LEN)).map(|number| BlockId::of(key, number)).collect();
+        let shared = Arc::clone(&self.shared);
+        let forgotten = blocking(key, move || {
+            let there: Vec<BlockId> = {
+                let mut state = shared.lock();
+                let there: Vec<BlockId> = ids.into_iter().filter(|id| state.index.touch(*id)).collect();
+                for id in &there {
+                    state.index.remove(*id);
+                }
+                there
+            };
+            if let Err(error) = there.into_iter().try_for_each(|id| shared.files.remove(id)) {
+                shared.turn_off(&error);
+            }
+        });
+        // A thread that panics has dropped them from the index before.
+        let _ = forgotten.await;
+    }
+}
+
 /// Fetches neighbouring blocks, and writes them before their claim is given back.
 async fn fetch_and_store<F, R>(
     fetch: &F,

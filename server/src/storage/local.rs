@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::StorageError;
+use super::{ListedObject, StorageError};
 
 const INCOMING: &str = ".incoming";
 /// More than this is not copied without a thread of its own, however warm it is: others wait meanwhile.
@@ -184,6 +184,38 @@ impl Local {
             Ok(found)
         })
         .await
+    }
+
+    /// As [`Self::list`], with the objects' lengths; one that goes meanwhile is not there.
+    pub(super) async fn list_objects(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ListedObject>, StorageError> {
+        let mut after = after.map(str::to_owned);
+        loop {
+            let keys = self.list(prefix, after.as_deref(), limit).await?;
+            let Some(last) = keys.last().cloned() else { return Ok(Vec::new()) };
+            let root = self.shared.root.clone();
+            let found = blocking("a listing", move || {
+                let mut found = Vec::with_capacity(keys.len());
+                for key in keys {
+                    match fs::metadata(root.join(&key)) {
+                        Ok(metadata) => found.push(ListedObject { key, len: metadata.len() }),
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(found)
+            })
+            .await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            // An empty page would be the end of the listing.
+            after = Some(last);
+        }
     }
 
     /// Whether the folder is there.

@@ -17,10 +17,13 @@ const WRITING: Duration = Duration::from_secs(3);
 /// More replicas than ever start at the same moment.
 const MOST_TRIALS: usize = 1000;
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Marker {
-    instance: String,
-    epoch: u64,
+/// What the object says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The id of the database that the storage belongs to.
+    pub instance: String,
+    /// That database's epoch.
+    pub epoch: u64,
 }
 
 /// Why a storage is not this server's.
@@ -74,30 +77,51 @@ pub(super) async fn claim(storage: &Storage, instance: &Instance) -> Result<(), 
     if let Some(key) = found.into_iter().find(|key| !key.starts_with(PROBE_PREFIX) && key != KEY) {
         return Err(MarkerError::Unmarked(key));
     }
+    match put(storage, instance).await {
+        // Another replica has marked it as theirs and ours in the same moment; a service may take one write per second to a key.
+        Err(_) if verify(storage, instance).await.is_ok() => Ok(()),
+        result => result,
+    }
+}
+
+async fn put(storage: &Storage, instance: &Instance) -> Result<(), MarkerError> {
     let marker = Marker { instance: instance.id.clone(), epoch: instance.epoch };
     // A struct of a string and a number always becomes JSON.
     let bytes = serde_json::to_vec(&marker).map_err(|_| MarkerError::Damaged)?;
-    match storage.put(KEY, Bytes::from(bytes)).await {
-        // Another replica has marked it as theirs and ours in the same moment; a service may take one write per second to a key.
-        Err(_) if verify(storage, instance).await.is_ok() => Ok(()),
-        result => Ok(result?),
+    Ok(storage.put(KEY, Bytes::from(bytes)).await?)
+}
+
+/// The storage's marker, if it has one.
+pub(super) async fn read(storage: &Storage) -> Result<Option<Marker>, MarkerError> {
+    match storage.get(KEY).await {
+        Err(StorageError::NotFound { .. }) => Ok(None),
+        result => serde_json::from_slice(&result?).map_err(|_| MarkerError::Damaged).map(Some),
+    }
+}
+
+/// Raises the marker's epoch to `instance`'s.
+pub(super) async fn raise(storage: &Storage, instance: &Instance) -> Result<(), MarkerError> {
+    match read(storage).await? {
+        None => Ok(()),
+        Some(found) if found.instance == instance.id && found.epoch <= instance.epoch => put(storage, instance).await,
+        Some(found) => Err(foreign(found, instance)),
     }
 }
 
 /// Finds that the storage is `instance`'s.
 pub(super) async fn verify(storage: &Storage, instance: &Instance) -> Result<(), MarkerError> {
-    let bytes = match storage.get(KEY).await {
-        Err(StorageError::NotFound { .. }) => return Err(MarkerError::Missing),
-        result => result?,
-    };
-    let found: Marker = serde_json::from_slice(&bytes).map_err(|_| MarkerError::Damaged)?;
+    let found = read(storage).await?.ok_or(MarkerError::Missing)?;
     if found.instance == instance.id && found.epoch == instance.epoch {
         return Ok(());
     }
-    Err(MarkerError::Foreign {
+    Err(foreign(found, instance))
+}
+
+fn foreign(found: Marker, instance: &Instance) -> MarkerError {
+    MarkerError::Foreign {
         theirs: found.instance,
         their_epoch: found.epoch,
         ours: instance.id.clone(),
         our_epoch: instance.epoch,
-    })
+    }
 }

@@ -16,9 +16,10 @@ mod probe;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{Delete, Object, ObjectIdentifier};
 use bytes::Bytes;
 
-use super::{FailureKind, ServiceFailure, StorageError};
+use super::{FailureKind, ListedObject, ServiceFailure, StorageError};
 use crate::config::S3Config;
 use calls::{Calls, Operation};
 use failure::{from_body, from_sdk};
@@ -149,20 +150,68 @@ impl S3 {
         }
     }
 
+    /// Removes what it can by requests of up to [`PAGE`] keys; gives the keys that are to be removed one by one, since the
+    /// service does not take such requests or refused those keys.
+    pub(super) async fn delete_many(&self, keys: &[String]) -> Vec<String> {
+        let mut rest = Vec::new();
+        for batch in keys.chunks(PAGE) {
+            let attempt = || async {
+                let request = self.client.delete_objects().bucket(&self.bucket).delete(self.batch(batch)?);
+                let answer = request.send().await.map_err(|error| from_sdk("DeleteObjects", &error))?;
+                let own = |key: &str| key.strip_prefix(&self.prefix).map(str::to_owned);
+                Ok(answer.errors().iter().filter_map(|error| error.key().and_then(own)).collect::<Vec<_>>())
+            };
+            let name = batch.first().map(String::as_str).unwrap_or_default();
+            match self.calls.run(Operation::Delete, name, 0, attempt).await {
+                Ok(refused) => rest.extend(refused),
+                Err(error) => {
+                    tracing::debug!(%error, "objects are removed one by one");
+                    rest.extend_from_slice(batch);
+                }
+            }
+        }
+        rest
+    }
+
+    /// The body of a request for these keys.
+    fn batch(&self, keys: &[String]) -> Result<Delete, ServiceFailure> {
+        let unbuildable = |error: aws_smithy_types::error::operation::BuildError| ServiceFailure {
+            kind: FailureKind::Other,
+            operation: "DeleteObjects",
+            status: None,
+            code: None,
+            message: error.to_string(),
+            request_id: None,
+            retry_after: None,
+        };
+        let object = |key: &String| ObjectIdentifier::builder().key(self.full(key)).build();
+        let objects = keys.iter().map(object).collect::<Result<Vec<_>, _>>().map_err(unbuildable)?;
+        Delete::builder().set_objects(Some(objects)).quiet(true).build().map_err(unbuildable)
+    }
+
     pub(super) async fn list(
         &self,
         prefix: &str,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<String>, StorageError> {
-        let mut found: Vec<String> = Vec::new();
+        Ok(self.list_objects(prefix, after, limit).await?.into_iter().map(|object| object.key).collect())
+    }
+
+    pub(super) async fn list_objects(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ListedObject>, StorageError> {
+        let mut found: Vec<ListedObject> = Vec::new();
         let mut continuation: Option<String> = None;
         while found.len() < limit {
             let page = self
                 .calls
                 .run(Operation::List, prefix, 0, || self.list_once(prefix, after, limit, continuation.clone()))
                 .await?;
-            found.extend(page.keys);
+            found.extend(page.objects);
             continuation = match page.next {
                 Some(next) => Some(next),
                 None => break,
@@ -193,9 +242,13 @@ impl S3 {
         let own = |key: &str| key.strip_prefix(&self.prefix).map(str::to_owned);
         // A service without `start-after` gives what comes before as well.
         let wanted = |key: &String| after.is_none_or(|after| key.as_str() > after);
-        let keys = answer.contents().iter().filter_map(|object| object.key().and_then(own)).filter(wanted).collect();
+        let listed = |object: &Object| {
+            let key = object.key().and_then(own).filter(wanted)?;
+            Some(ListedObject { key, len: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0) })
+        };
+        let objects = answer.contents().iter().filter_map(listed).collect();
         let next = answer.next_continuation_token().filter(|_| answer.is_truncated() == Some(true)).map(str::to_owned);
-        Ok(ListPage { keys, next })
+        Ok(ListPage { objects, next })
     }
 
     /// Whether the storage answers. Asks it nothing while requests succeed.
@@ -214,6 +267,6 @@ impl S3 {
 
 /// One answer of a listing.
 struct ListPage {
-    keys: Vec<String>,
+    objects: Vec<ListedObject>,
     next: Option<String>,
 }

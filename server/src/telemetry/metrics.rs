@@ -70,6 +70,13 @@ fn describe() {
     describe_counter!("snowbank_received_chunk_bytes_total", Unit::Bytes, "Bytes of their frames");
     describe_counter!("snowbank_committed_paths_total", "Paths that became visible");
     describe_counter!("snowbank_committed_nar_bytes_total", Unit::Bytes, "Bytes of their NARs");
+    describe_counter!("snowbank_damaged_chunks_total", "Chunks that were found damaged or gone, and retired");
+    describe_counter!(
+        "snowbank_withdrawn_paths_total",
+        "Paths that were taken out of sight since their chunks are damaged"
+    );
+    describe_gauge!("snowbank_damaged_chunks", "Retired chunks that are still there; `snowbankd repair` settles them");
+    describe_gauge!("snowbank_withdrawn_paths", "Paths that are out of sight until they are pushed again");
     describe_counter!(
         "snowbank_database_transactions_total",
         "Transactions begun, by kind: commit (adds), exclusive (destroys, or sets up) or upkeep (what the server notes down)"
@@ -81,6 +88,11 @@ fn describe() {
     describe_histogram!("snowbank_storage_request_seconds", Unit::Seconds, "Time of an attempt, by operation");
     describe_counter!("snowbank_storage_sent_bytes_total", Unit::Bytes, "Bytes of objects stored");
     describe_counter!("snowbank_storage_received_bytes_total", Unit::Bytes, "Bytes of objects read");
+    describe_gauge!(
+        "snowbank_disk_free_bytes",
+        Unit::Bytes,
+        "Room on the disks that packs and a SQLite database lie on"
+    );
     describe_gauge!("snowbank_storage_circuit_open", "1 while the storage does not answer and is not asked, else 0");
 }
 

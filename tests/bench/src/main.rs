@@ -9,12 +9,14 @@ mod big_path;
 mod blind;
 mod chunk_sweep;
 mod far;
+mod gc_scale;
 mod many_pushers;
 mod plant;
 mod releases;
 mod storage_latency;
 mod suite;
 mod tiny_paths;
+mod year_of_ci;
 
 use clap::{Parser, Subcommand};
 
@@ -44,6 +46,10 @@ enum Benchmark {
     ManyPushers(many_pushers::Args),
     /// Stored bytes by chunk size, over real version pairs
     ChunkSweep(chunk_sweep::Args),
+    /// A collection on a database of millions of rows: time, the longest lock, memory
+    GcScale(gc_scale::Args),
+    /// A year of pushes and nightly collections in minutes: what stays flat after the first month
+    YearOfCi(year_of_ci::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -55,5 +61,7 @@ fn main() -> anyhow::Result<()> {
         Benchmark::StorageLatency(args) => storage_latency::run(&args),
         Benchmark::ManyPushers(args) => many_pushers::run(&args),
         Benchmark::ChunkSweep(args) => chunk_sweep::run(&args),
+        Benchmark::GcScale(args) => gc_scale::run(&args),
+        Benchmark::YearOfCi(args) => year_of_ci::run(&args),
     }
 }

@@ -12,7 +12,7 @@ mod figures;
 mod http;
 mod load;
 mod machine;
-mod prefill;
+pub(crate) mod prefill;
 mod report;
 mod scale;
 mod series;

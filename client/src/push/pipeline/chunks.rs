@@ -76,7 +76,7 @@ impl Pipeline<'_> {
 
     /// Gives chunks to encoders that are free.
     pub(super) fn encode(&mut self) {
-        while self.encodings.out() < self.jobs && !self.to_encode.is_empty() {
+        while self.encodings.out() < self.orders.jobs && !self.to_encode.is_empty() {
             let mut bytes = 0;
             let ours = self.to_encode.iter().take(JOB_CHUNKS).take_while(|pending| {
                 let first = bytes == 0;

@@ -4,7 +4,7 @@ use snowbank_core::chunk::{Chunk, ChunkName};
 use snowbank_core::manifest::WireManifest;
 use snowbank_core::receipt::{Receipt, ReceiptStats};
 use snowbank_core::store_path::{StorePath, StorePathHash};
-use snowbank_core::wire::{CommitLine, ManifestSource, PathCommit, code};
+use snowbank_core::wire::{CommitLine, ManifestSource, PathCommit, Pinned, code};
 
 use super::super::PushError;
 use super::super::budget::Held;
@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::store::dump::DumpError;
 
 /// How often a path is read before it is given up.
-const ATTEMPTS: u8 = 4;
+const ATTEMPTS: u8 = 12;
 /// Manifests up to this long travel in the commit, so that it passes any proxy; larger ones as chunks of this size,
 const INLINE_BYTES: usize = 256 << 10;
 /// or of more when they would be more than so many.
@@ -74,7 +74,7 @@ impl Pipeline<'_> {
 
     /// Opens paths in order as long as there is room, and reads them.
     pub(super) fn start_readers(&mut self) {
-        while self.readers < self.jobs {
+        while self.readers < self.orders.jobs {
             let Some(path) = self.next_to_read() else { return };
             self.readers += 1;
             let state = &mut self.paths[path as usize];
@@ -82,7 +82,7 @@ impl Pipeline<'_> {
             state.attempts += 1;
             // When this path is the last, and readers are left over, so are cores.
             let is_last = self.next_path as usize >= self.paths.len() && self.to_read_again.is_empty();
-            let to_read = self.push.plan.to_read(path, is_last && self.readers < self.jobs);
+            let to_read = self.push.plan.to_read(path, is_last && self.readers < self.orders.jobs);
             let reading = self.reading.clone();
             self.spawn_blocking(move |events| {
                 let hand_over = |pending| drop(events.send(Event::Chunk(pending)));
@@ -247,6 +247,7 @@ impl Pipeline<'_> {
             let Some(numbers) = self.schedule.next_batch(self.tuning.batch) else { return };
             let commits = &mut self.commits;
             let paths = numbers.into_iter().filter_map(|path| Some((path, commits.remove(&path)?))).collect();
+            let batch = Batch { paths, expires: self.orders.expires, pin: self.orders.pin.clone() };
             self.committing += 1;
             let (api, events, keys) = (self.push.api.clone(), self.events.clone(), self.push.target.keys());
             self.spawn(async move {
@@ -255,7 +256,7 @@ impl Pipeline<'_> {
                     let is_signed = matches!(&line, CommitLine::Receipt(receipt) if receipt.verify(&keys));
                     drop(events.send(Event::Line { path, line, is_signed }));
                 };
-                Event::Committed(commit::commit(&api, Batch { paths }, on_line).await)
+                Event::Committed(commit::commit(&api, batch, on_line).await)
             });
         }
     }
@@ -287,6 +288,11 @@ impl Pipeline<'_> {
                 self.paths[path as usize].attempts -= 1;
                 self.read_again(path)
             }
+            // A reference that was there when the cache was asked is gone.
+            CommitLine::Error { code, .. } if code == code::REFERENCES_MISSING && self.orders.put_off => {
+                self.put_off(path);
+                Ok(())
+            }
             CommitLine::Error { code, message, .. } => {
                 let exit = match code.as_str() {
                     code::STORAGE_FULL => Exit::StorageFull,
@@ -311,9 +317,15 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    pub(super) fn on_committed(&mut self, result: Result<(), (ApiError, Batch)>) -> Result<(), PushError> {
+    pub(super) fn on_committed(&mut self, result: Result<Option<Pinned>, (ApiError, Batch)>) -> Result<(), PushError> {
         self.committing -= 1;
-        let Err((error, batch)) = result else { return Ok(()) };
+        let (error, batch) = match result {
+            Ok(pinned) => {
+                self.done.pinned = self.done.pinned.take().or(pinned);
+                return Ok(());
+            }
+            Err(failed) => failed,
+        };
         if !matches!(error.kind(), ApiErrorKind::Rejected | ApiErrorKind::TooLarge) {
             return Err(error.into());
         }
@@ -346,6 +358,16 @@ impl Pipeline<'_> {
         self.schedule.pending(path);
         self.to_read_again.push_back(path);
         Ok(())
+    }
+
+    /// Leaves a path for another push, and with it all that refer to it.
+    fn put_off(&mut self, path: u32) {
+        let referrers = self.schedule.fail(path).into_iter().map(|(referrer, _)| referrer);
+        for path in std::iter::once(path).chain(referrers) {
+            if self.finish(path) {
+                self.done.put_off.push(self.push.plan.paths[path as usize].info.path.clone());
+            }
+        }
     }
 
     /// Gives a path up, and with it all that refer to it.

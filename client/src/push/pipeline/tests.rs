@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use snowbank_core::receipt::{ReceiptLine, ReceiptStatus};
 use snowbank_core::store_path::StoreDir;
-use snowbank_core::wire::code;
+use snowbank_core::wire::{Pinned, PushPin, code};
 use tokio::sync::mpsc::unbounded_channel;
 
 use self::fake::{FakeServer, Faults};
 use self::tree::Tree;
-use super::{Pipeline, Push, Tuning};
+use super::{Done, Orders, Pipeline, Push, Tuning};
 use crate::exit::Exit;
 use crate::progress::{Progress, Style};
 use crate::push::plan::{Plan, Target};
-use crate::push::{Ledger, LedgerOptions, PushError, PushOptions, Summary, plan};
+use crate::push::{Ledger, LedgerOptions, PushError, PushOptions, ROUNDS, Summary, plan};
 use crate::store::PathInfo;
 
 /// What came of a push.
@@ -28,6 +28,7 @@ struct Outcome {
     summary: Summary,
     /// Bytes of the budget that were not given back.
     held: usize,
+    pinned: Option<Pinned>,
 }
 
 impl Outcome {
@@ -69,37 +70,62 @@ async fn push_tuned(
     tree: &Tree,
     tune: impl FnOnce(Tuning) -> Tuning,
 ) -> Outcome {
+    push_pinned(server, infos, tree, tune, None).await
+}
+
+async fn push_pinned(
+    server: &FakeServer,
+    infos: Vec<PathInfo>,
+    tree: &Tree,
+    tune: impl FnOnce(Tuning) -> Tuning,
+    pin: Option<PushPin>,
+) -> Outcome {
     let api = server.api();
     let progress = Arc::new(Progress::new(Style::Silent));
     let file = tempfile::NamedTempFile::new().unwrap();
     let receipts = Some(file.path().to_owned());
     let mut ledger = Ledger::open(LedgerOptions { receipts, ..LedgerOptions::default() }, &progress).unwrap();
     let target = Target::new(api.cache_info().await.unwrap(), &StoreDir::default()).unwrap();
-    let options = PushOptions { jobs: 3, closure: true, upstream_filter: true, dry_run: false };
-    let wanted = plan::choose(infos, &[], options, &target, &mut ledger).unwrap();
-    let missing = plan::ask(&api, wanted, &target, &mut ledger).await.unwrap();
-    let plan = Plan::new(missing, |path| tree.root(path));
-    let (events, mut reports) = unbounded_channel();
-    let parts = Push { api: &api, target: &target, plan: &plan, ledger: &mut ledger, progress: &progress };
+    let options =
+        PushOptions { jobs: 3, closure: true, upstream_filter: true, dry_run: false, expires: None, pin: None };
     let tuning = tune(Tuning::of(&target.cache));
-    let mut pipeline = Pipeline::new(parts, 3, tuning, events);
-    let mut result = pipeline.run(&mut reports).await;
-    if let Err(error) = &result
-        && let Err(worse) = pipeline.wind_down(error, &mut reports).await
-    {
-        result = Err(worse);
+    let (mut result, mut held, mut pinned) = (Ok(()), 0, None);
+    // As `push` does it, but that it asks about all paths in every round.
+    for round in 1..=ROUNDS {
+        let wanted = plan::choose(infos.clone(), &[], &options, &target, &mut ledger).unwrap();
+        let missing = plan::ask(&api, wanted, &options, &target, &mut ledger).await.unwrap();
+        let plan = Plan::new(missing, |path| tree.root(path));
+        let (events, mut reports) = unbounded_channel();
+        let parts = Push { api: &api, target: &target, plan: &plan, ledger: &mut ledger, progress: &progress };
+        let orders = Orders { jobs: 3, expires: None, pin: pin.clone(), put_off: round < ROUNDS };
+        let mut pipeline = Pipeline::new(parts, orders, tuning, events);
+        result = pipeline.run(&mut reports).await;
+        if let Err(error) = &result
+            && let Err(worse) = pipeline.wind_down(error, &mut reports).await
+        {
+            result = Err(worse);
+        }
+        assert_eq!(pipeline.unfinished, 0);
+        let budget = pipeline.reading.budget.clone();
+        pipeline.tasks.shutdown().await;
+        let Done { pinned: made, put_off } = std::mem::take(&mut pipeline.done);
+        drop((pipeline, reports));
+        held += tuning.budget_bytes as usize - budget.free();
+        pinned = pinned.or(made);
+        if put_off.is_empty() {
+            break;
+        }
+        ledger.go_on(put_off.iter().map(tree::full).collect());
     }
-    assert_eq!(pipeline.unfinished, 0);
-    let budget = pipeline.reading.budget.clone();
-    pipeline.tasks.shutdown().await;
-    drop((pipeline, reports));
-    let held = tuning.budget_bytes as usize - budget.free();
     let (exit, summary) = (ledger.exit(), ledger.summary());
     let text = std::fs::read_to_string(file.path()).unwrap();
     let lines: Vec<ReceiptLine> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let distinct: HashSet<&str> = lines.iter().map(ReceiptLine::store_path).collect();
-    assert_eq!(distinct.len(), lines.len(), "each path has one line");
-    Outcome { result, lines, exit, summary, held }
+    let mut seen: HashSet<&str> = HashSet::new();
+    for line in lines.iter().rev() {
+        let is_present = matches!(line, ReceiptLine::Receipt(receipt) if receipt.status == ReceiptStatus::Present);
+        assert!(seen.insert(line.store_path()) || is_present, "each path has one line, or was there before: {line:?}");
+    }
+    Outcome { result, lines, exit, summary, held, pinned }
 }
 
 #[tokio::test]
@@ -325,4 +351,46 @@ async fn paths_signed_by_upstream_are_left_out_and_named_to_the_server() {
     let outcome = push(&server, vec![theirs.clone(), ours.clone()], &tree).await.success();
     assert_eq!((outcome.summary.skipped, outcome.uploaded()), (1, vec![tree::full(&ours.path).as_str()]));
     assert_eq!(server.upstream_named(), [theirs.path.base_name()]);
+}
+
+#[tokio::test]
+async fn what_has_gone_from_the_cache_meanwhile_is_pushed_again() {
+    let (server, mut tree) = (FakeServer::start(Faults::default()).await, Tree::new());
+    let library = tree.add("library", &[], 300_000);
+    let other = tree.add("other", &[], 10);
+    push(&server, vec![library.clone(), other.clone()], &tree).await.success();
+    let tool = tree.add("tool", &[&library], 10);
+    let above = tree.add("above", &[&tool, &other], 10);
+    server.lose_path_at_next_commit(&library);
+    let infos = vec![library.clone(), other, tool, above];
+    let outcome = push(&server, infos.clone(), &tree).await.success();
+    assert_eq!(outcome.uploaded().len(), 3, "{:?}", outcome.lines);
+    assert_eq!((outcome.summary.uploaded, outcome.summary.present, outcome.summary.chunks_sent), (3, 1, 2));
+    server.assert_holds(&infos, &tree);
+}
+
+#[tokio::test]
+async fn references_that_never_come_are_given_up() {
+    let faults = Faults { refuse: vec![(Tree::name("tool"), code::REFERENCES_MISSING)], ..Faults::default() };
+    let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
+    let tool = tree.add("tool", &[], 10);
+    let above = tree.add("above", &[&tool], 10);
+    let outcome = push(&server, vec![tool, above], &tree).await;
+    assert_eq!((outcome.failed().len(), outcome.exit), (2, Exit::Refused), "{:?}", outcome.lines);
+    let questions = server.requests().iter().filter(|request| request.endpoint == "missing-paths").count();
+    assert_eq!(questions, ROUNDS as usize);
+}
+
+#[tokio::test]
+async fn a_pin_travels_with_the_commit_of_its_path() {
+    for (cut_off_commits, is_known) in [(0, true), (1, false)] {
+        let faults = Faults { cut_off_commits, ..Faults::default() };
+        let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
+        let root = tree.add("root", &[], 10);
+        let name = "latest".parse().unwrap();
+        let pin = PushPin { name, store_path: tree::full(&root.path), keep: Some(3) };
+        let outcome = push_pinned(&server, vec![root], &tree, |tuning| tuning, Some(pin.clone())).await;
+        assert_eq!(server.pins(), std::slice::from_ref(&pin), "asked for once, where its path is");
+        assert_eq!(outcome.pinned.is_some(), is_known, "an answer that was lost is not made up");
+    }
 }

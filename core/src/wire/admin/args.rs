@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
-use super::{CacheSettings, CreateToken, RevokeTokens, RotateToken, TokenGrants};
+use super::collection::GcRequest;
+use super::pins::MOST_KEPT;
+use super::{CacheSettings, CreateToken, DeletePaths, RevokeTokens, RotateToken, TokenGrants};
 use crate::cache_name::CachePattern;
 use crate::units::Seconds;
 
@@ -102,6 +104,29 @@ impl From<TokenCreateArgs> for CreateToken {
     }
 }
 
+/// What can be said of a pin besides its name and its path.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct PinKeepArgs {
+    /// Keep the paths of so many generations of the name [default: as many as before, 5 for a new name]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_KEPT)))]
+    pub keep: Option<u32>,
+    /// For how long the pin holds, such as 90d [default: until it is removed]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
+    pub expires: Option<Seconds>,
+}
+
+/// A length of time that is not nothing, for clap.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn some_time(text: &str) -> Result<Seconds, String> {
+    match text.parse::<Seconds>() {
+        Ok(time) if time.get() == 0 => Err("it would be over at once; give a time such as 24h".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Tokens that are to be taken back.
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("which").required(true).multiple(true).args(["ids", "subject", "before"]))]
@@ -145,5 +170,109 @@ impl TokenRotateArgs {
     #[must_use]
     pub fn into_request(self) -> (String, RotateToken) {
         (self.id, RotateToken { grace: self.grace, expires: self.expires })
+    }
+}
+
+/// What goes with paths that are deleted.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
+pub struct DeleteFlags {
+    /// Delete what they refer to as well, as far as nothing else in the cache needs it
+    #[arg(long)]
+    pub closure_of: bool,
+    /// Delete what refers to them as well; without this, such paths are a reason to refuse
+    #[arg(long)]
+    pub referrers: bool,
+    /// Say what would go, and delete nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+impl DeleteFlags {
+    /// Whether somebody has to be asked, after the answer to a dry run.
+    #[must_use]
+    pub const fn asks(self) -> bool {
+        !self.dry_run && !self.yes
+    }
+
+    /// As a message about `paths`; a dry run where somebody is asked first.
+    #[must_use]
+    pub fn into_request(self, paths: Vec<String>) -> DeletePaths {
+        let dry_run = self.dry_run || self.asks();
+        DeletePaths { paths, closure: self.closure_of, referrers: self.referrers, dry_run }
+    }
+}
+
+/// A collection that is to be run.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
+pub struct GcArgs {
+    /// Say what would go, why, and how much that would free; remove nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Leave alone what nothing has needed for less than this [default: the server's `[gc] grace`]
+    #[arg(long, value_name = "TIME")]
+    pub grace: Option<Seconds>,
+    /// Rewrite no packs
+    #[arg(long)]
+    pub no_compact: bool,
+    /// Believe the clock although it has jumped
+    #[arg(long)]
+    pub trust_clock: bool,
+    /// Do not ask, which `--grace 0s` does otherwise
+    #[arg(long)]
+    pub yes: bool,
+}
+
+impl GcArgs {
+    /// What somebody has to agree to first.
+    #[must_use]
+    pub fn question(self) -> Option<&'static str> {
+        let asks = self.grace == Some(Seconds::new(0)) && !self.dry_run && !self.yes;
+        asks.then_some(
+            "Without a grace period, what pushes under way have sent so far goes as well, and they send it again.",
+        )
+    }
+
+    /// What follows from a grace period other than the server's, where nobody is asked about it.
+    #[must_use]
+    pub fn warning(self) -> Option<&'static str> {
+        let warns = self.grace.is_some() && !self.dry_run && self.question().is_none();
+        warns.then_some("pushes that take longer than --grace may have to send chunks again")
+    }
+
+    /// As a message.
+    #[must_use]
+    pub const fn into_request(self) -> GcRequest {
+        let Self { dry_run, grace, no_compact, trust_clock, yes: _ } = self;
+        GcRequest { dry_run, grace, no_compact, trust_clock }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_collection_without_a_grace_period_asks() {
+        let zero = GcArgs { grace: Some(Seconds::new(0)), ..GcArgs::default() };
+        assert!(zero.question().is_some() && zero.warning().is_none());
+        for calm in [GcArgs { dry_run: true, ..zero }, GcArgs { yes: true, ..zero }, GcArgs::default()] {
+            assert!(calm.question().is_none(), "{calm:?}");
+        }
+        let short = GcArgs { grace: Some(Seconds::new(60)), ..GcArgs::default() };
+        assert!(short.question().is_none() && short.warning().is_some());
+        assert!(GcArgs::default().warning().is_none());
+    }
+
+    #[test]
+    fn deleting_is_a_dry_run_until_somebody_agrees() {
+        let asks = DeleteFlags::default();
+        assert!(asks.asks() && asks.into_request(Vec::new()).dry_run);
+        let agreed = DeleteFlags { yes: true, ..asks };
+        assert!(!agreed.asks() && !agreed.into_request(Vec::new()).dry_run);
     }
 }

@@ -3,22 +3,22 @@
 use std::fmt;
 
 use super::{
-    AuditPage, CacheDetails, CacheList, CopiedPaths, DeletedPaths, PathDetails, PathPage, RevokedTokens, TokenGrants,
-    TokenInfo, TokenList,
+    AuditPage, CacheDetails, CacheList, CacheUsage, CopiedPaths, DeletedPaths, PathDetails, PathPage, RevokedTokens,
+    TokenGrants, TokenInfo, TokenList,
 };
-use crate::units::{Limit, date};
+use crate::units::{Bytes, Limit, date};
 
 /// Columns as wide as their widest entry; the last one as it comes. Control characters of what others wrote are not shown.
-struct Table {
+pub(super) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    fn new(head: &[&str]) -> Self {
+    pub(super) fn new(head: &[&str]) -> Self {
         Self { rows: vec![head.iter().map(|&name| name.to_owned()).collect()] }
     }
 
-    fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.map(|cell| plain(&cell)).to_vec());
     }
 }
@@ -40,7 +40,7 @@ impl fmt::Display for Table {
 }
 
 /// `text` with control characters as `?`.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
@@ -114,7 +114,21 @@ impl fmt::Display for CacheDetails {
             let until = key.retired.map_or_else(String::new, |at| format!("  (signs until {})", date(at)));
             write!(f, "\nkey                {}{until}", key.public_key)?;
         }
-        Ok(())
+        match &self.usage {
+            Some(usage) => write!(f, "\n{usage}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for CacheUsage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "paths              {}", self.paths)?;
+        writeln!(f, "logical size       {}", Bytes(self.logical_bytes))?;
+        writeln!(f, "stored size        {}", Bytes(self.stored_bytes))?;
+        writeln!(f, "  its own          {}", Bytes(self.own_bytes))?;
+        writeln!(f, "  shared           {}", Bytes(self.shared_bytes))?;
+        write!(f, "counted            {}", date(self.counted))
     }
 }
 
@@ -197,6 +211,15 @@ impl fmt::Display for PathDetails {
         writeln!(f, "NAR hash    {}", self.nar_hash)?;
         writeln!(f, "NAR bytes   {} ({} compressed)", self.nar_size, self.file_size)?;
         writeln!(f, "pushed      {} by {}", date(self.created), plain(&self.pushed_by))?;
+        if let Some(last_used) = self.last_used {
+            writeln!(f, "last used   {}", date(last_used))?;
+        }
+        if let Some(expires) = self.expires {
+            writeln!(f, "expires     {}", date(expires))?;
+        }
+        for pin in &self.pins {
+            writeln!(f, "pinned as   {}", plain(pin))?;
+        }
         if let Some(deriver) = &self.deriver {
             writeln!(f, "deriver     {deriver}")?;
         }

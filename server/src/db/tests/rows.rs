@@ -165,6 +165,7 @@ pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
         ca: Some("fixed:r:sha256:abc"),
         pushed_by: "ci",
         created: 1_234,
+        expires: None,
     };
     db::paths::add(tx.exec(), std::slice::from_ref(&new)).await.unwrap();
     let plain = NewPath {

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use snowbank_core::store_path::StorePathHash;
+use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
 use snowbank_core::wire::admin::{
     CopiedPaths, CopyPaths, DeletePaths, DeletedPaths, PathDetails, PathPage, PathQueryText,
 };
@@ -30,7 +31,7 @@ pub(in crate::http) async fn list(
     headers: HeaderMap,
 ) -> Result<Json<PathPage>, ApiError> {
     let pull = may_pull(&app, &headers, &name).await?;
-    Ok(Json(admin::list_paths(&app.db, &pull.target.cache, &query).await?))
+    Ok(Json(admin::list_paths(&app.db, &pull.target.cache, &query, unix_now()).await?))
 }
 
 pub(in crate::http) async fn show(
@@ -39,7 +40,17 @@ pub(in crate::http) async fn show(
     headers: HeaderMap,
 ) -> Result<Json<PathDetails>, ApiError> {
     let pull = may_pull(&app, &headers, &name).await?;
-    Ok(Json(admin::show_path(&app.db, &pull.target.cache, &path).await?))
+    Ok(Json(admin::show_path(&app.db, &pull.target.cache, &path, unix_now()).await?))
+}
+
+pub(in crate::http) async fn withdrawn(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(query): Query<WithdrawnQuery>,
+    headers: HeaderMap,
+) -> Result<Json<WithdrawnPage>, ApiError> {
+    let pull = may_pull(&app, &headers, &name).await?;
+    Ok(Json(admin::list_withdrawn(&app.db, &pull.target.cache, &query).await?))
 }
 
 pub(in crate::http) async fn delete(
@@ -71,8 +82,8 @@ pub(in crate::http) async fn copy(
     let dir = &from.target.cache.store_dir;
     let hash = |path: &String| admin::hash_part(dir, path);
     let roots: Vec<StorePathHash> = request.paths.iter().map(hash).collect::<Result<_, AdminError>>()?;
-    let copied = ingest::copy(&app.ingest, &from, &to, &roots, unix_now()).await?;
-    let detail = format!("from {}: {} path(s), {} there already", request.from, copied.copied.len(), copied.present);
-    app.audit.note(caller.actor.entry("path.copy", &name, detail, "ok", unix_now()));
-    Ok(Json(copied))
+    app.free_space.check(0).await?;
+    let now = unix_now();
+    let entry = |copied: &CopiedPaths| caller.actor.copied(&from.target.cache.name, &to.target.cache.name, copied, now);
+    Ok(Json(ingest::copy(&app.ingest, &from, &to, &roots, &entry, now).await?))
 }

@@ -19,9 +19,13 @@ use crate::clock::unix_now;
 
 type Answer = Result<Json<CacheDetails>, ApiError>;
 
+/// What a cache shares with others is for those who manage it, since it says something of the others.
 fn answer(details: CacheDetails, caller: &Caller) -> Json<CacheDetails> {
     let url = caller.base_url.as_ref().map(|base| format!("{base}/{}", details.name));
-    Json(CacheDetails { url, ..details })
+    let name = details.name.parse();
+    let manages =
+        name.is_ok_and(|name| auth::authorize_name(&name, caller.token.as_ref(), Permission::Configure).is_ok());
+    Json(CacheDetails { url, usage: details.usage.filter(|_| manages), ..details })
 }
 
 pub(in crate::http) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<CacheList>, ApiError> {

@@ -29,6 +29,7 @@ pub(in crate::http) async fn chunks(
     let push = may_push(&app, &headers, &name).await?;
     let limits = body_limits(&app.config.limits, app.config.limits.bundle_size.bytes());
     let declared = declared_length(&headers, limits)?;
+    app.free_space.check(declared.unwrap_or(limits.bytes)).await?;
     let _room = app.budgets.body(declared.unwrap_or(limits.bytes) * COPIES).await?;
     let stored = receive_bundle(&app.ingest, &push.target.cache, limited(body, limits), unix_now()).await?;
     let StoredChunks { stored: chunks, known, stored_bytes } = stored;

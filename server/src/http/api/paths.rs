@@ -6,14 +6,15 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use snowbank_core::wire::{CommitRequest, PathCommit};
+use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit};
 
 use super::super::access::may_push;
 use super::super::body::{collect, declared_length};
-use super::super::caller::AuditDetail;
+use super::super::caller::{AuditDetail, Caller};
 use super::super::error::ApiError;
-use super::super::ndjson;
+use super::super::ndjson::Lines;
 use super::{JSON_BYTES, PATHS_PER_REQUEST, body_limits};
+use crate::admin::check_keep;
 use crate::app::App;
 use crate::clock::unix_now;
 use crate::ingest::commit;
@@ -24,10 +25,12 @@ const COPIES: u64 = 3;
 pub(in crate::http) async fn paths(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let push = may_push(&app, &headers, &name).await?;
+    app.free_space.check(0).await?;
     let limits = body_limits(&app.config.limits, JSON_BYTES);
     let declared = declared_length(&headers, limits)?;
     let room = app.budgets.body(declared.unwrap_or(JSON_BYTES) * COPIES).await?;
@@ -39,12 +42,14 @@ pub(in crate::http) async fn paths(
         let message = format!("{} paths in one commit; at most {PATHS_PER_REQUEST} are taken", request.paths.len());
         return Err(ApiError::limit(message));
     }
+    check_keep(request.pin.as_ref().and_then(|pin| pin.keep))?;
     let place = app.budgets.commit(&push.subject).await?;
     let detail = detail(&request);
-    let mut response = ndjson::response(|lines| async move {
-        commit(&app.ingest, &push, request, unix_now, &lines).await;
+    let lines = Lines::begin(|lines| async move {
+        commit(&app.ingest, &push, &caller.actor, request, unix_now, &lines).await;
         drop((room, place));
     });
+    let mut response = lines.response(CommitLine::Heartbeat);
     response.extensions_mut().insert(detail);
     Ok(response)
 }

@@ -14,8 +14,9 @@ use super::super::access::may_pull;
 use super::super::error::ApiError;
 use super::immutable;
 use crate::app::App;
+use crate::damage::Suspicion;
 use crate::db::nars::Nar;
-use crate::serving::{RangeRequest, Representation, SMALL_NAR_BYTES, nar_stream, parse_range};
+use crate::serving::{RangeRequest, Representation, SMALL_NAR_BYTES, ServeError, nar_stream, parse_range};
 
 pub(in crate::http) async fn nar(
     State(app): State<Arc<App>>,
@@ -36,6 +37,7 @@ pub(in crate::http) async fn nar(
             .await?
             .ok_or_else(|| ApiError::not_found(format!("the cache `{name}` has no NAR {}", hash.to_nix32())))?,
     };
+    app.uses.note_nar(cache, found.nar.id);
 
     let mut response = head(&found.nar, representation, allowed.target.cache.public);
     if is_unchanged(&headers, response.headers()) {
@@ -59,20 +61,36 @@ pub(in crate::http) async fn nar(
     };
     set(&mut response, header::CONTENT_LENGTH, &(range.end - range.start).to_string());
     if method != Method::HEAD && range == (0..length) && length <= SMALL_NAR_BYTES {
-        let bytes = match kept {
-            Some(kept) => kept.bytes.clone(),
-            None => Box::pin(app.small_nars.read(&app.nars, cache, found, representation)).await?,
+        let bytes = if let Some(kept) = kept {
+            kept.bytes.clone()
+        } else {
+            let report = reporter(&app, &found.nar);
+            let read = Box::pin(app.small_nars.read(&app.nars, cache, found, representation)).await;
+            read.inspect_err(report)?
         };
         counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64);
         *response.body_mut() = Body::from(bytes);
     } else if method != Method::HEAD {
-        let log_name = file;
+        let (log_name, report) = (file, reporter(&app, &found.nar));
         let bytes = nar_stream(app.nars.clone(), found, representation, range)
             .inspect_ok(|bytes| counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64))
-            .inspect_err(move |error| tracing::error!(nar = %log_name, %error, "a NAR was broken off"));
+            .inspect_err(move |error| {
+                tracing::error!(nar = %log_name, %error, "a NAR was broken off");
+                report(error);
+            });
         *response.body_mut() = Body::from_stream(bytes);
     }
     Ok(response)
+}
+
+/// Tells of a NAR that could not be served, if that looks like damage.
+fn reporter(app: &App, found: &Nar) -> impl Fn(&ServeError) + Send + use<> {
+    let (inspector, nar, nar_hash) = (app.inspector.clone(), found.id, found.nar_hash);
+    move |error| {
+        if let Some(suspect) = error.suspect() {
+            inspector.report(Suspicion { nar, nar_hash, suspect });
+        }
+    }
 }
 
 fn parse_name(file: &str) -> Option<(NarHash, Representation)> {

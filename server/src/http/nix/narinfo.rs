@@ -25,6 +25,7 @@ pub(in crate::http) async fn narinfo(
         .ok_or_else(|| ApiError::not_found(format!("`{file}` is not a narinfo's name, <32 characters>.narinfo")))?;
     let found = app.narinfos.lookup(&allowed.target, &hash).await?;
     let narinfo = found.ok_or_else(|| ApiError::not_found(format!("the cache `{name}` has no path {hash}")))?;
+    app.uses.note_path(allowed.target.cache.id, narinfo.path);
     let mut response = Response::new(Body::from(narinfo.body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/x-nix-narinfo"));

@@ -56,6 +56,11 @@ impl Prefilled {
         Ok(Self { folder, hashes: hashes.context("cannot fill the database")? })
     }
 
+    /// The data folder itself, for who changes it.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// Starts a server on a copy.
     pub(crate) fn start(&self) -> OnCopy {
         let folder = self.copy();

@@ -22,7 +22,7 @@ use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::wire::{
     CacheInfo, CommitLine, CommitRequest, DifferentPath, ErrorBody, Limits, ManifestSource, MissingChunksResponse,
-    MissingPathsRequest, MissingPathsResponse, PathCommit, StoredChunks, code,
+    MissingPathsRequest, MissingPathsResponse, PathCommit, Pinned, PushPin, StoredChunks, code,
 };
 
 use super::tree::{self, Tree};
@@ -79,6 +79,9 @@ struct Shared {
     requests: Vec<Request>,
     upstream: Vec<String>,
     manifest_pieces: usize,
+    /// Goes before the next commit.
+    to_lose: Option<String>,
+    pins: Vec<PushPin>,
 }
 
 fn lock(shared: &Handle) -> MutexGuard<'_, Shared> {
@@ -95,6 +98,8 @@ impl FakeServer {
             requests: Vec::new(),
             upstream: Vec::new(),
             manifest_pieces: 0,
+            to_lose: None,
+            pins: Vec::new(),
         }));
         let app = Router::new()
             .route("/api/v1/caches/main", get(cache_info))
@@ -123,6 +128,16 @@ impl FakeServer {
 
     pub(super) fn upstream_named(&self) -> Vec<String> {
         lock(&self.shared).upstream.clone()
+    }
+
+    /// A path that is there now will not be when something is committed.
+    pub(super) fn lose_path_at_next_commit(&self, info: &PathInfo) {
+        lock(&self.shared).to_lose = Some(tree::full(&info.path));
+    }
+
+    /// The pins that came with commits.
+    pub(super) fn pins(&self) -> Vec<PushPin> {
+        lock(&self.shared).pins.clone()
     }
 
     pub(super) fn manifest_pieces(&self) -> usize {
@@ -254,6 +269,14 @@ impl Shared {
     }
 
     fn commit(&mut self, request: CommitRequest) -> Response {
+        if let Some(path) = self.to_lose.take() {
+            self.paths.remove(&path);
+        }
+        if let Some(pin) = &request.pin {
+            assert!(request.paths.iter().any(|path| path.store_path == pin.store_path), "a pin comes with its path");
+            self.pins.push(pin.clone());
+        }
+        let pin = request.pin.map(|pin| Pinned { name: pin.name, generation: 1 });
         let mut lines: Vec<CommitLine> = Vec::new();
         for path in request.paths {
             lines.push(self.commit_one(path));
@@ -264,7 +287,7 @@ impl Shared {
             self.faults.cut_off_commits -= 1;
             lines.truncate(1);
         } else {
-            lines.push(CommitLine::End { paths });
+            lines.push(CommitLine::End { paths, pin });
         }
         let text: Vec<io::Result<String>> =
             lines.iter().map(|line| Ok(serde_json::to_string(line).unwrap() + "\n")).collect();

@@ -1,0 +1,185 @@
+//! Pins: names for paths that are to stay, each with the history of what it stood for.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::show::{Table, plain};
+use crate::hash::NarHash;
+use crate::pin_name::PinName;
+use crate::units::{Seconds, date};
+
+/// How many generations of a new name are kept, unless said otherwise.
+pub const DEFAULT_KEPT: u32 = 5;
+/// How many generations of a name are kept at most.
+pub const MOST_KEPT: u32 = 1_000;
+
+/// Body of `PUT /api/v1/caches/{cache}/pins/{name}`. A name that stands for that path already stays as it is, but for the two
+/// numbers: to ask twice is to ask once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetPin {
+    /// The full store path, its base name or its hash part; the cache has it.
+    pub path: String,
+    /// How many generations of the name are kept; as many as before where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
+    /// For how long it holds; without it, until it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Seconds>,
+}
+
+/// Body of `POST /api/v1/caches/{cache}/pins/{name}/rollback`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackPin {
+    /// The generation that the name is to stand for; the one before the current one where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+}
+
+/// What a pin stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinInfo {
+    /// Its name.
+    pub name: PinName,
+    /// The full store path.
+    pub store_path: String,
+    /// Whether the cache shows that path; one that was damaged is out of sight until it is pushed again.
+    pub present: bool,
+    /// Which of the name's generations it is.
+    pub generation: u64,
+    /// How many generations are kept.
+    pub keep: u32,
+    /// Until when it holds, in seconds since 1970; absent where it holds until it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<i64>,
+    /// When this generation was made.
+    pub created: i64,
+    /// Who made it.
+    pub created_by: String,
+}
+
+/// Answer to `GET /api/v1/caches/{cache}/pins`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinList {
+    /// By name.
+    pub pins: Vec<PinInfo>,
+}
+
+/// A path that a pin stands for, or stood for. It is kept as long as it is in the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinGeneration {
+    /// Its number: they count up.
+    pub generation: u64,
+    /// The full store path.
+    pub store_path: String,
+    /// Whether the cache shows that path.
+    pub present: bool,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+    /// Who made it.
+    pub created_by: String,
+}
+
+/// Answer to what shows or changes a pin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinDetails {
+    /// What it stands for.
+    #[serde(flatten)]
+    pub pin: PinInfo,
+    /// All that it keeps, newest first.
+    pub history: Vec<PinGeneration>,
+}
+
+/// Answer to `GET /{cache}/pins/{name}` in JSON: a path that the cache shows at this moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedPath {
+    /// The pin.
+    pub name: PinName,
+    /// Which of the name's generations it is.
+    pub generation: u64,
+    /// The full store path.
+    pub store_path: String,
+    /// SHA-256 of its NAR.
+    pub nar_hash: NarHash,
+    /// Bytes of its NAR.
+    pub nar_size: u64,
+    /// When it was pinned, in seconds since 1970.
+    pub created: i64,
+    /// Until when the pin holds; absent where it holds until it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<i64>,
+}
+
+fn presence(present: bool) -> &'static str {
+    if present { "" } else { "  (out of sight: push it again)" }
+}
+
+impl fmt::Display for PinList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(&["NAME", "GENERATION", "KEEPS", "PINNED", "BY", "EXPIRES", "PATH"]);
+        for pin in &self.pins {
+            table.row([
+                pin.name.to_string(),
+                pin.generation.to_string(),
+                pin.keep.to_string(),
+                date(pin.created),
+                pin.created_by.clone(),
+                pin.expires.map_or_else(|| "never".to_owned(), date),
+                format!("{}{}", pin.store_path, presence(pin.present)),
+            ]);
+        }
+        table.fmt(f)
+    }
+}
+
+impl fmt::Display for PinDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pin, history } = self;
+        writeln!(f, "pin         {}", pin.name)?;
+        writeln!(f, "path        {}{}", pin.store_path, presence(pin.present))?;
+        writeln!(f, "pinned      {} by {}", date(pin.created), plain(&pin.created_by))?;
+        writeln!(f, "expires     {}", pin.expires.map_or_else(|| "never".to_owned(), date))?;
+        write!(f, "generation  {}, the newest {} are kept", pin.generation, pin.keep)?;
+        for one in history {
+            let mark = if one.generation == pin.generation { '*' } else { ' ' };
+            let PinGeneration { generation, store_path, present, created, created_by } = one;
+            let (when, who, there) = (date(*created), plain(created_by), presence(*present));
+            write!(f, "\n{mark} {generation:>8}  {when}  {store_path}  by {who}{there}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_history_marks_what_the_name_stands_for() {
+        let one = |generation, present| PinGeneration {
+            generation,
+            store_path: format!("/nix/store/{}-v{generation}", "0".repeat(32)),
+            present,
+            created: 0,
+            created_by: "ci".to_owned(),
+        };
+        let pin = PinInfo {
+            name: "latest".parse().unwrap(),
+            store_path: one(2, true).store_path,
+            present: true,
+            generation: 2,
+            keep: 5,
+            expires: None,
+            created: 0,
+            created_by: "ci".to_owned(),
+        };
+        let details = PinDetails { pin, history: vec![one(3, true), one(2, true), one(1, false)] };
+        let shown = details.to_string();
+        let marked: Vec<&str> = shown.lines().filter(|line| line.starts_with('*')).collect();
+        assert!(matches!(marked[..], [line] if line.contains("-v2")), "{shown}");
+        assert!(shown.lines().last().unwrap().contains("push it again"), "{shown}");
+        let text = serde_json::to_string(&details).unwrap();
+        assert!(text.contains(r#""name":"latest""#) && !text.contains("expires"), "{text}");
+        assert_eq!(serde_json::from_str::<PinDetails>(&text).unwrap(), details);
+    }
+}

@@ -1,0 +1,58 @@
+//! `snowbankd repair`: says what it will do, asks, and does it, beside a running server or without one.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use super::check::Opened;
+use super::cli::RepairArgs;
+use super::confirm;
+use crate::clock::unix_now;
+use crate::config::{Overrides, Size};
+use crate::gc::repair::{RepairOptions, Repairer};
+
+const TOLD_EVERY: Duration = Duration::from_secs(2);
+
+/// Prints the plan and, once it is done, what was done.
+pub(super) async fn repair(overrides: &Overrides, args: RepairArgs) -> anyhow::Result<ExitCode> {
+    let opened = Opened::open(overrides).await?;
+    let repairer = Repairer {
+        db: &opened.beside.db,
+        storage: &opened.storage,
+        packs: &opened.packs,
+        nars: &opened.nars,
+        options: RepairOptions {
+            read_data: args.read_data,
+            paths: args.content.paths,
+            rate: args.content.rate.map(Size::bytes),
+            forget_withdrawn: args.forget_withdrawn,
+        },
+        now: unix_now(),
+    };
+    let mut told = Instant::now();
+    let tells = io::stderr().is_terminal();
+    let mut tell = move |line: String| {
+        if tells && told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            eprintln!("{line}");
+        }
+    };
+    let plan = repairer.plan(&mut tell).await?;
+    say(&plan.to_string());
+    if args.dry_run || plan.is_empty() {
+        opened.beside.db.close().await;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.yes {
+        confirm("This changes the database, and may take paths out of sight.", "repair")?;
+    }
+    let report = repairer.execute(plan, &mut tell).await?;
+    opened.beside.db.close().await;
+    say(&report.to_string());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A pipe that nobody reads any more is no failure of the repair.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}

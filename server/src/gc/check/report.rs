@@ -1,0 +1,180 @@
+//! What a check says: findings, notes, counts, and how far it is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Phase;
+
+/// Something that contradicts an invariant, or that is known to be damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Which invariant, as `docs/design.md` numbers them.
+    pub invariant: String,
+    /// What it was found at.
+    pub subject: String,
+    /// What is wrong.
+    pub detail: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.invariant, self.subject, self.detail)
+    }
+}
+
+/// What was looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CheckStats {
+    /// Live packs.
+    pub packs: u64,
+    /// Objects of packs that were claimed, and are yet to be removed.
+    pub dead_packs: u64,
+    /// Chunk rows.
+    pub chunks: u64,
+    /// NAR rows.
+    pub nars: u64,
+    /// Path rows.
+    pub paths: u64,
+    /// Pack objects that no row names.
+    pub unnamed_objects: u64,
+    /// Bytes of them.
+    pub unnamed_bytes: u64,
+    /// Packs whose bytes were read.
+    pub read_packs: u64,
+    /// NARs that were decoded.
+    pub decoded_nars: u64,
+    /// Stored bytes that were read and verified, and bytes of NARs that were decoded.
+    pub read_bytes: u64,
+    /// Chunks that are retired.
+    pub damaged_chunks: u64,
+    /// Paths that are withdrawn.
+    pub withdrawn_paths: u64,
+    /// Visible paths that refer to one that is withdrawn.
+    pub incomplete_closures: u64,
+    /// The highest chunk id in any manifest.
+    pub highest_named_chunk: u64,
+}
+
+/// How far a check is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// What is looked at.
+    pub phase: Phase,
+    /// The last id that was.
+    pub after: i64,
+}
+
+impl Place {
+    /// Where it begins.
+    pub const START: Self = Self { phase: Phase::Objects, after: 0 };
+}
+
+/// Whoever is told about a check under way.
+pub trait Observer: Send {
+    /// Something was found.
+    fn found(&mut self, finding: Finding);
+
+    /// Something is worth knowing, and is no fault.
+    fn noted(&mut self, note: String);
+
+    /// So far it is; from here it may go on another time.
+    fn reached(&mut self, place: Place, stats: &CheckStats);
+}
+
+/// A share, in hundredths of a percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Percent(u32);
+
+/// A text that is no share.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a share: write a percentage from 0.01% to 100%, such as 5%")]
+pub struct PercentError(String);
+
+impl Percent {
+    /// Everything.
+    pub const ALL: Self = Self(10_000);
+}
+
+impl FromStr for Percent {
+    type Err = PercentError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || PercentError(text.to_owned());
+        let digits = text.trim().strip_suffix('%').ok_or_else(bad)?;
+        let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number(whole) || !is_number(part) || part.len() > 2 {
+            return Err(bad());
+        }
+        let hundredths = format!("{whole}{part:0<2}").parse().map_err(|_| bad())?;
+        if (1..=10_000).contains(&hundredths) { Ok(Self(hundredths)) } else { Err(bad()) }
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 / 100, self.0 % 100) {
+            (whole, 0) => write!(f, "{whole}%"),
+            (whole, part) => write!(f, "{whole}.{part:02}%"),
+        }
+    }
+}
+
+/// Which packs are read: a share of them, drawn by a seed, so that the same can be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// How many.
+    pub share: Percent,
+    /// Which.
+    pub seed: u64,
+}
+
+impl Sample {
+    /// All of them.
+    pub const ALL: Self = Self { share: Percent::ALL, seed: 0 };
+
+    /// Whether the one with this id is drawn.
+    #[must_use]
+    pub fn draws(&self, id: i64) -> bool {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.seed.to_le_bytes());
+        bytes[8..].copy_from_slice(&id.to_le_bytes());
+        let hash = blake3::hash(&bytes);
+        let number = hash.as_bytes().iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        number % u64::from(Percent::ALL.0) < u64::from(self.share.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_percentages() {
+        for (text, shown) in
+            [("5%", "5%"), ("100%", "100%"), ("0.5%", "0.50%"), ("0.01%", "0.01%"), ("12.34%", "12.34%")]
+        {
+            assert_eq!(text.parse::<Percent>().unwrap().to_string(), shown);
+        }
+        for bad in ["", "5", "%", "0%", "101%", "-1%", "1.234%", "a%", ".5%"] {
+            assert!(bad.parse::<Percent>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_sample_is_a_share_and_the_same_for_the_same_seed() {
+        let drawn = |seed| {
+            let sample = Sample { share: "5%".parse().unwrap(), seed };
+            (1..=10_000).filter(|id| sample.draws(*id)).collect::<Vec<i64>>()
+        };
+        let first = drawn(7);
+        assert!((400..600).contains(&first.len()), "{}", first.len());
+        assert_eq!(first, drawn(7));
+        assert_ne!(first, drawn(8));
+        assert!((1..1_000).all(|id| Sample::ALL.draws(id)));
+    }
+}

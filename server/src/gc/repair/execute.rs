@@ -1,0 +1,220 @@
+//! Execution: heals what can be healed, then takes out of sight what cannot.
+
+use snowbank_core::pack::{PackIndex, PackKey};
+
+use super::packs::Retired;
+use super::plan::{PackPlan, RepairPlan, RepairReport, Source};
+use super::tables::{Given, NewRow, Rows, Sought, give, read_sound, read_table};
+use super::{RepairError, Repairer, Tell};
+use crate::damage::retire;
+use crate::db::caches::{CacheId, DomainId};
+use crate::db::chunks::{ChunkLocation, NewChunk};
+use crate::db::counters::{self, Counter};
+use crate::db::damage::{Retirement, is_retired, retired_name};
+use crate::db::packs::{NewPack, PackId, PackState};
+use crate::db::repair::{ChunkRow, RowChange};
+use crate::db::{self, Tx};
+use crate::pack::pack_object_key;
+
+/// Rows that are changed in one transaction.
+const BATCH: usize = 200;
+
+impl Repairer<'_> {
+    /// Does what the plan says, as far as it still holds.
+    ///
+    /// # Errors
+    /// When database or storage fail. What was done is done; a new plan has the rest.
+    pub async fn execute(&self, mut plan: RepairPlan, tell: Tell<'_>) -> Result<RepairReport, RepairError> {
+        self.verify_owner().await?;
+        let mut report = RepairReport::default();
+        self.raise(&plan).await?;
+        self.change_rows(&plan.changes, &mut report).await?;
+        self.take_from_tables(&mut plan, &mut report, tell).await?;
+        let retired: Retired = plan.retired.iter().map(|((_, name), id)| (*id, *name)).collect();
+        for pack in &plan.packs {
+            self.mend(pack, &retired, &mut report).await?;
+            tell(format!("mended {}", pack_object_key(&pack.key)));
+        }
+        self.retire_without_pack(&plan, &mut report).await?;
+        self.withdraw(&plan, &mut report, tell).await?;
+        self.settle(&plan, &mut report).await?;
+        Ok(report)
+    }
+
+    /// C2, before any id from a table is used; and the list of withdrawn paths, before it grows.
+    async fn raise(&self, plan: &RepairPlan) -> Result<(), RepairError> {
+        let mut tx = self.db.exclusive_tx().await?;
+        for (name, next) in &plan.counters {
+            db::repair::raise_named(tx.exec(), name, *next).await?;
+        }
+        if plan.forget_withdrawn {
+            db::repair::forget_withdrawn(tx.exec(), self.now).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Sets rows right. One whose name another row has got since is of no use, and is retired.
+    async fn change_rows(&self, changes: &[RowChange], report: &mut RepairReport) -> Result<(), RepairError> {
+        let mut useless = Vec::new();
+        for batch in changes.chunks(BATCH) {
+            let mut tx = self.db.exclusive_tx().await?;
+            let mut possible = Vec::with_capacity(batch.len());
+            for change in batch {
+                let same = change.found.name == change.name;
+                let taken = !same && is_taken(&mut tx, change).await?;
+                if taken { useless.push(change.found) } else { possible.push(*change) }
+            }
+            report.rows += db::repair::change_rows(tx.exec(), &possible).await?;
+            tx.commit().await?;
+        }
+        self.retire_rows(&useless, "its row does not say what its record is", report).await
+    }
+
+    /// First what manifests name, under the ids that they name; then the other chunks of objects that no row names.
+    async fn take_from_tables(
+        &self,
+        plan: &mut RepairPlan,
+        report: &mut RepairReport,
+        tell: Tell<'_>,
+    ) -> Result<(), RepairError> {
+        let mut sources = std::mem::take(&mut plan.sources);
+        for source in sources.iter_mut().filter(|source| source.is_needed) {
+            self.take_from(source, false, plan, report).await?;
+            tell(format!("took chunks that are needed from {}", pack_object_key(&source.key)));
+        }
+        for source in sources.iter_mut().filter(|source| source.takes_all) {
+            self.take_from(source, true, plan, report).await?;
+            tell(format!("took chunks from {}", pack_object_key(&source.key)));
+        }
+        Ok(())
+    }
+
+    async fn take_from(
+        &self,
+        source: &mut Source,
+        all: bool,
+        plan: &RepairPlan,
+        report: &mut RepairReport,
+    ) -> Result<(), RepairError> {
+        // What a manifest depends on is read; of the rest the table is believed.
+        let index = if all && !self.options.read_data {
+            read_table(self.storage, &source.key, source.bytes).await?
+        } else {
+            read_sound(self.storage, &source.key).await?
+        };
+        let Ok(index) = index else { return Ok(()) };
+        let mut tx = self.db.exclusive_tx().await?;
+        let Some(into) = self.target(&mut tx, source).await? else { return Ok(()) };
+        let domains = db::repair::domains(tx.exec()).await?;
+        let known: Vec<DomainId> = domains.iter().map(|(domain, _)| *domain).collect();
+        let rows = Rows::load(tx.exec(), &index, &known, plan).await?;
+        let sought = Sought { missing: &plan.missing, bad: &plan.bad, all };
+        let given = give(&index, &known, &rows, sought, into);
+        if given.is_empty() {
+            return Ok(());
+        }
+        let domain = DomainId(i64::try_from(index.domain).unwrap_or(i64::MAX));
+        if source.pack.is_none() {
+            let cache = domains.iter().find(|(known, _)| *known == domain).map_or(CacheId(0), |(_, cache)| *cache);
+            self.name_pack(&mut tx, source, &index, (into, domain, cache)).await?;
+            report.packs += 1;
+        }
+        report.rows += add_rows(&mut tx, domain, into, &given).await?;
+        tx.commit().await?;
+        source.pack = Some(into);
+        Ok(())
+    }
+
+    /// The pack that rows are to name; `None` where somebody has claimed or named the object meanwhile.
+    async fn target(&self, tx: &mut Tx, source: &Source) -> Result<Option<PackId>, RepairError> {
+        let row = db::check::packs_by_key(tx.exec(), &[source.key]).await?.remove(&source.key);
+        Ok(match (source.pack, row) {
+            (Some(id), Some(row)) if row.id == id && row.state == PackState::Live => Some(id),
+            (None, None) => Some(PackId(counters::reserve(tx.exec(), Counter::Pack, 1).await?)),
+            _ => None,
+        })
+    }
+
+    async fn name_pack(
+        &self,
+        tx: &mut Tx,
+        source: &Source,
+        index: &PackIndex,
+        (id, domain, cache): (PackId, DomainId, CacheId),
+    ) -> Result<(), RepairError> {
+        let chunk_count = u32::try_from(index.entries.len()).unwrap_or(u32::MAX);
+        let row = NewPack { id, domain, cache, key: source.key, bytes: source.bytes, chunk_count, created: self.now };
+        db::packs::add(tx.exec(), &row).await?;
+        Ok(db::unnamed::forget(tx.exec(), &[source.key]).await?)
+    }
+
+    /// Retires the chunks of a pack that are damaged or gone, and saves the others where the pack does not know them.
+    async fn mend(&self, plan: &PackPlan, retired: &Retired, report: &mut RepairReport) -> Result<(), RepairError> {
+        let row = db::packs::lookup(self.db.reader().await?.exec(), plan.pack).await?;
+        let Some(pack) = row.filter(|pack| pack.state == PackState::Live) else { return Ok(()) };
+        let lost: Vec<Retirement> = match self.examine(&pack, retired).await? {
+            None => {
+                let rows = db::chunks::in_pack(self.db.reader().await?.exec(), pack.id).await?;
+                let lost = rows.into_iter().filter(|(_, chunk)| !is_retired(chunk));
+                let reason = "its pack's object is gone";
+                lost.map(|(domain, chunk)| Retirement { domain, chunk, reason: reason.to_owned() }).collect()
+            }
+            Some((found, changes)) => {
+                self.change_rows(&changes, report).await?;
+                let healed = |id: u64| changes.iter().any(|change| change.found.id == id);
+                if found.table.is_some() && !found.heads.is_empty() {
+                    report.rows += self.rewrite(&pack).await?;
+                    report.packs += 1;
+                }
+                let lost = found.faults.into_iter().filter(|fault| !healed(fault.chunk.id));
+                lost.map(|fault| Retirement { domain: fault.domain, chunk: fault.chunk, reason: fault.reason })
+                    .collect()
+            }
+        };
+        report.retired += retire(self.db, &lost, self.now).await?.len() as u64;
+        Ok(())
+    }
+
+    async fn retire_without_pack(&self, plan: &RepairPlan, report: &mut RepairReport) -> Result<(), RepairError> {
+        // Those that a table has given another place are not as they were found.
+        self.retire_rows(&plan.without_pack, "its pack has no row", report).await
+    }
+
+    async fn retire_rows(&self, rows: &[ChunkRow], reason: &str, report: &mut RepairReport) -> Result<(), RepairError> {
+        let retirement = |row: &ChunkRow| {
+            // Which pack it is does not matter any more.
+            let pack_key = PackKey::from_bytes([0; 16]);
+            let (id, name, pack, offset, len) = (row.id, row.name, row.pack, row.offset, row.len);
+            let chunk = ChunkLocation { id, name, pack, pack_key, offset, len };
+            Retirement { domain: row.domain, chunk, reason: reason.to_owned() }
+        };
+        let lost = rows.iter().filter(|row| row.name != retired_name(row.id)).map(retirement);
+        report.retired += retire(self.db, &lost.collect::<Vec<_>>(), self.now).await?.len() as u64;
+        Ok(())
+    }
+}
+
+async fn is_taken(tx: &mut Tx, change: &RowChange) -> Result<bool, RepairError> {
+    let found = db::repair::by_names(tx.exec(), change.found.domain, &[change.name]).await?;
+    Ok(found.iter().any(|row| row.id != change.found.id))
+}
+
+/// W2 for what a table gives.
+async fn add_rows(tx: &mut Tx, domain: DomainId, into: PackId, given: &Given) -> Result<u64, RepairError> {
+    let without_id = given.new.iter().filter(|row| row.id.is_none()).count();
+    let without_id = u32::try_from(without_id).unwrap_or(u32::MAX);
+    let first = counters::reserve(tx.exec(), Counter::Chunk, without_id).await?;
+    let mut next = u64::try_from(first).unwrap_or(u64::MAX);
+    let mut row = |new: &NewRow| {
+        let id = new.id.unwrap_or_else(|| {
+            next += 1;
+            next - 1
+        });
+        NewChunk { id, name: new.name, pack: into, offset: new.offset, len: new.len }
+    };
+    let mut chunks: Vec<NewChunk> = given.new.iter().map(&mut row).collect();
+    // In one order everywhere, so that two writers cannot lock each other out.
+    chunks.sort_unstable_by_key(|chunk| chunk.name);
+    let added = db::chunks::add(tx.exec(), domain, &chunks).await?;
+    Ok(added + db::repair::change_rows(tx.exec(), &given.changes).await?)
+}

@@ -45,7 +45,7 @@ fn what_was_pushed_since_the_backup_is_taken_from_the_packs() {
     let meanwhile = stage.deposit("meanwhile");
     let said = stage.check(&[]).success();
     assert!(said.stdout.contains("2 objects without rows"), "{said}");
-    let done = stage.repair();
+    let done = stage.repair("*");
     assert!(done.stdout.contains("2 packs"), "{done}");
     for path in [&before, &meanwhile] {
         assert_eq!(stage.fetch(path), Fetched::Whole);

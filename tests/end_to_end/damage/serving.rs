@@ -103,7 +103,7 @@ fn withdrawn_paths_are_listed_until_they_are_pushed_again_or_forgotten() {
     assert_eq!(stage.api.commit(vec![referrer]).commit_lines().len(), 1);
     stage.server.restart();
     flip_in_second_chunk(&stage, &lost);
-    stage.repair();
+    stage.repair("*");
     assert_eq!(stage.fetch(&lost), Fetched::Absent);
 
     let base_name = &lost.store_path["/nix/store/".len()..];
@@ -126,7 +126,7 @@ fn withdrawn_paths_are_listed_until_they_are_pushed_again_or_forgotten() {
     assert!(!listed.contains(base_name), "{listed}");
     stage.server.restart();
     flip_in_second_chunk(&stage, &lost);
-    stage.repair();
+    stage.repair("*");
     stage.server.command(&["repair", "--yes", "--forget-withdrawn"]).succeeds();
     oracle::assert_check_is_clean(&stage.server);
     assert_eq!(stage.fetch(&lost), Fetched::Absent);

@@ -141,10 +141,10 @@ impl Stage {
         self.server.command(&[&["check"], args].concat())
     }
 
-    /// Repairs everything, having read everything.
+    /// Repairs everything, having read all packs, and decoded the NARs of these paths.
     #[track_caller]
-    pub fn repair(&self) -> process::Output {
-        self.server.command(&["repair", "--yes", "--read-data", "--paths", "*"]).success()
+    pub fn repair(&self, paths: &str) -> process::Output {
+        self.server.command(&["repair", "--yes", "--read-data", "--paths", paths]).success()
     }
 
     /// Runs a statement on the row of a deposit's chunk, NAR or path.

@@ -36,7 +36,7 @@ use crate::storage::StorageError;
 #[derive(Debug, Error)]
 pub enum GcError {
     /// Another one runs.
-    #[error("another collection is under way; wait until it has ended")]
+    #[error("another collection, or a repair, is under way; wait until it has ended")]
     Busy,
     /// It must not run; the text says why and what to do.
     #[error("{0}")]

@@ -12,7 +12,7 @@ mod write;
 pub use budget::{ReadBudget, ReadPermit};
 pub use ids::ChunkIds;
 pub use read::{ReadError, StoredChunk, read_chunks, read_chunks_over, read_cost};
-pub use write::{MovedRecord, NewRecord, PackWriteError, Packs, StoredRecords};
+pub use write::{MovedRecord, NewRecord, PackWriteError, Packs, Rewritten};
 
 use snowbank_core::pack::PackKey;
 

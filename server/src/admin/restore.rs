@@ -27,8 +27,6 @@ use crate::db::{self, Db, DbError, Exec, Tx, settings};
 use crate::secrets::{SecretError, restore_secret_file};
 use crate::storage::{MarkerError, Storage};
 
-/// The setting that keeps collection off, and why; `repair` takes it away.
-pub const COLLECTION_OFF: &str = "collection-off";
 /// The setting of a database whose epoch the storage's marker does not have yet.
 const UNMARKED: &str = "epoch-unmarked";
 /// Its value where a storage of a later epoch is taken over as well.
@@ -274,7 +272,7 @@ async fn mark_restored(tx: &mut Tx, of: Option<i64>, force: bool, now: i64) -> R
          `snowbankd repair`, which finds it and switches collection on again",
         date(now)
     );
-    settings::set(tx.exec(), COLLECTION_OFF, &why).await?;
+    settings::set(tx.exec(), settings::COLLECTION_OFF, &why).await?;
     let detail = format!("a backup{of}; epoch {}", instance.epoch);
     Actor::host().record(tx, "database.restore", "", detail, now).await
 }

@@ -15,10 +15,6 @@ use super::exec::on_either;
 use super::packs::PackId;
 use super::{DbError, Exec, convert};
 
-/// The setting that keeps collection and compaction from working, and says why: after a backup was restored, objects may be
-/// the only ones that know of chunks.
-pub const COLLECTION_OFF: &str = "collection-off";
-
 /// A chunk's row, whether or not its pack has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkRow {
@@ -306,15 +302,4 @@ pub async fn forget_withdrawn(exec: Exec<'_>, until: i64) -> Result<u64, DbError
     Ok(on_either!(exec, |conn| {
         sqlx::query("DELETE FROM withdrawn_paths WHERE since <= $1").bind(until).execute(conn).await?.rows_affected()
     }))
-}
-
-/// Removes a setting; whether it was set.
-///
-/// # Errors
-/// As any write.
-pub async fn remove_setting(exec: Exec<'_>, key: &str) -> Result<bool, DbError> {
-    let rows = on_either!(exec, |conn| {
-        sqlx::query("DELETE FROM settings WHERE key = $1").bind(key).execute(conn).await?.rows_affected()
-    });
-    Ok(rows > 0)
 }

@@ -7,6 +7,10 @@ use super::{DbError, Exec};
 
 const CUT: &str = "cut";
 
+/// The setting that keeps collection and compaction from working, and says why: after a backup was restored, objects may be
+/// the only ones that know of chunks. `repair` takes it away.
+pub const COLLECTION_OFF: &str = "collection-off";
+
 /// The value of a setting.
 ///
 /// # Errors

@@ -29,8 +29,6 @@ use crate::db::{self, Db, settings};
 use crate::pack::Packs;
 use crate::storage::Storage;
 
-/// The setting that keeps collections from running; its text says why, and what to do.
-const OFF: &str = "collection-off";
 /// The setting with the time at which the last collection ended.
 const COLLECTED: &str = "collected";
 /// Objects of claimed packs stay for this long, if the grace period is not shorter.
@@ -86,7 +84,7 @@ impl Collector {
     ) -> Result<GcReport, GcError> {
         let started = Instant::now();
         let instance = db::instance::lookup(self.db.reader().await?.exec()).await?.ok_or(GcError::Restored)?;
-        if let Some(why) = settings::lookup(self.db.reader().await?.exec(), OFF).await? {
+        if let Some(why) = settings::lookup(self.db.reader().await?.exec(), settings::COLLECTION_OFF).await? {
             return Err(GcError::Off(why));
         }
         let at = now();

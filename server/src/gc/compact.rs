@@ -164,7 +164,7 @@ impl Run<'_> {
         let started = Instant::now();
         let records = std::mem::take(&mut pending.records);
         pending.bytes = 0;
-        let written = packs.rewrite(domain, CacheId(0), records, self.ages.now()).await?;
+        let written = packs.rewrite(domain, CacheId(0), records, self.ages.now()).await?.bytes;
         self.report.stored_bytes += written;
         // The records of these have all moved; the pack that is being read comes to the list when it has been.
         let done = std::mem::take(&mut pending.sources);

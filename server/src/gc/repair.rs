@@ -147,7 +147,7 @@ impl Repairer<'_> {
             }
         }
         plan.stale = db::repair::count_stale(conn.exec()).await?;
-        plan.collection_off = db::settings::lookup(conn.exec(), db::repair::COLLECTION_OFF).await?;
+        plan.collection_off = db::settings::lookup(conn.exec(), db::settings::COLLECTION_OFF).await?;
         if plan.forget_withdrawn {
             (_, plan.withdrawn_before) = db::damage::counts(conn.exec()).await?;
         }

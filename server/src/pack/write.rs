@@ -239,12 +239,21 @@ pub struct MovedRecord {
     pub rows: Vec<(u64, PackId)>,
 }
 
+/// What [`Packs::rewrite`] did.
+#[derive(Debug, Clone, Copy)]
+pub struct Rewritten {
+    /// Length of the new object.
+    pub bytes: u64,
+    /// Chunk rows that lead there now.
+    pub rows: u64,
+}
+
 /// Chunk rows that are changed in one transaction.
 const MOVES: usize = 512;
 
 impl Packs {
     /// Copies records that fit one pack into a new one: W1 the object is durable, then C4 each chunk row that still names its old
-    /// place gets the new one. Gives the length of the new object.
+    /// place gets the new one.
     ///
     /// # Errors
     /// Chunks lie where they lay, or in the new pack already, when this fails.
@@ -254,7 +263,7 @@ impl Packs {
         cache: CacheId,
         records: Vec<MovedRecord>,
         now: i64,
-    ) -> Result<u64, PackWriteError> {
+    ) -> Result<Rewritten, PackWriteError> {
         let key = random_key()?;
         let mut writer = PackWriter::new(domain.0.unsigned_abs(), key);
         writer.reserve(
@@ -271,7 +280,7 @@ impl Packs {
         self.put(&mut pack).await?;
         crate::fault::pause("compact-after-put").await;
 
-        let mut new = None;
+        let (mut new, mut rows) = (None, 0);
         for batch in moves.chunks(MOVES) {
             let mut tx = self.db.commit_tx().await?;
             let id = if let Some(id) = new {
@@ -283,46 +292,14 @@ impl Packs {
                 db::packs::add(tx.exec(), &row).await?;
                 *new.insert(id)
             };
-            db::chunks::relocate(tx.exec(), id, batch).await?;
+            rows += db::chunks::relocate(tx.exec(), id, batch).await?;
             tx.commit().await?;
         }
-        Ok(pack.object.len() as u64)
+        Ok(Rewritten { bytes: pack.object.len() as u64, rows })
     }
-}
-
-/// Records as they lie in an object of their own.
-#[derive(Debug)]
-pub struct StoredRecords {
-    /// Names the object.
-    pub key: PackKey,
-    /// Its length.
-    pub bytes: u64,
-    /// Where each record is, in their order.
-    pub spans: Vec<RecordSpan>,
 }
 
 impl Packs {
-    /// W1 for records that were read from another pack, each with the id that it has there: stores them as they are, in one
-    /// object of its own. No row names it yet.
-    ///
-    /// # Errors
-    /// As [`Self::store`].
-    pub async fn put_records(
-        &self,
-        domain: DomainId,
-        records: Vec<(u64, NewRecord)>,
-    ) -> Result<StoredRecords, PackWriteError> {
-        let key = random_key()?;
-        let mut writer = PackWriter::new(domain.0.unsigned_abs(), key);
-        let mut spans = Vec::with_capacity(records.len());
-        for (id, record) in records {
-            spans.push(writer.add(id, &record.header, &record.frame)?);
-        }
-        let mut pack = FilledPack { key, object: Bytes::from(writer.finish()), rows: Vec::new() };
-        self.put(&mut pack).await?;
-        Ok(StoredRecords { key: pack.key, bytes: pack.object.len() as u64, spans })
-    }
-
     /// W1, under a key that no attempt had before.
     async fn put(&self, pack: &mut FilledPack) -> Result<(), StorageError> {
         let mut is_first = true;

@@ -100,7 +100,7 @@ async fn a_restored_database_has_a_higher_epoch_other_ids_and_no_collection() {
     assert_eq!(host.storage().await.marker().await.unwrap().unwrap().epoch, 2);
     assert!(next_chunk(&db).await > given + (1 << 31));
     let mut conn = db.reader().await.unwrap();
-    let why = settings::lookup(conn.exec(), COLLECTION_OFF).await.unwrap().unwrap();
+    let why = settings::lookup(conn.exec(), settings::COLLECTION_OFF).await.unwrap().unwrap();
     assert!(why.contains("snowbankd repair"), "{why}");
     assert_eq!(settings::lookup(conn.exec(), UNMARKED).await.unwrap(), None);
     drop(conn);

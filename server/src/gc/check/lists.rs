@@ -5,7 +5,7 @@ use snowbank_core::units::date;
 use super::{CheckError, PAGE, Run};
 use crate::db;
 use crate::db::caches::CacheId;
-use crate::db::repair::COLLECTION_OFF;
+use crate::db::settings::COLLECTION_OFF;
 
 /// Pins that are named.
 const PINS: u32 = 1_000;

@@ -1,5 +1,7 @@
 //! Execution: heals what can be healed, then takes out of sight what cannot.
 
+use std::time::Duration;
+
 use snowbank_core::pack::{PackIndex, PackKey};
 
 use super::packs::Retired;
@@ -11,6 +13,7 @@ use crate::db::caches::{CacheId, DomainId};
 use crate::db::chunks::{ChunkLocation, NewChunk};
 use crate::db::counters::{self, Counter};
 use crate::db::damage::{Retirement, is_retired, retired_name};
+use crate::db::leader::Work;
 use crate::db::packs::{NewPack, PackId, PackState};
 use crate::db::repair::{ChunkRow, RowChange};
 use crate::db::{self, Tx};
@@ -18,13 +21,27 @@ use crate::pack::pack_object_key;
 
 /// Rows that are changed in one transaction.
 const BATCH: usize = 200;
+/// How often it is tried to be the one that changes what is stored.
+const WAIT: Duration = Duration::from_millis(500);
 
 impl Repairer<'_> {
-    /// Does what the plan says, as far as it still holds.
+    /// Does what the plan says, as far as it still holds. Waits for a collection, or another repair, to end: both would move
+    /// what the plan names.
     ///
     /// # Errors
     /// When database or storage fail. What was done is done; a new plan has the rest.
-    pub async fn execute(&self, mut plan: RepairPlan, tell: Tell<'_>) -> Result<RepairReport, RepairError> {
+    pub async fn execute(&self, plan: RepairPlan, tell: Tell<'_>) -> Result<RepairReport, RepairError> {
+        let mut leader = self.db.leader(Work::Collection);
+        while !leader.holds().await? {
+            tell("waiting for a collection, or another repair, to end".to_owned());
+            tokio::time::sleep(WAIT).await;
+        }
+        let result = self.work(plan, tell).await;
+        leader.release().await;
+        result
+    }
+
+    async fn work(&self, mut plan: RepairPlan, tell: Tell<'_>) -> Result<RepairReport, RepairError> {
         self.verify_owner().await?;
         let mut report = RepairReport::default();
         self.raise(&plan).await?;

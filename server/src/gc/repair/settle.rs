@@ -16,8 +16,7 @@ use crate::db::check::NarFacts;
 use crate::db::damage::WithdrawnPath;
 use crate::db::nars::NarId;
 use crate::db::packs::PackId;
-use crate::db::repair::COLLECTION_OFF;
-use crate::db::{self, DbError};
+use crate::db::{self, DbError, settings};
 
 /// Rows read, or changed in one transaction.
 const PAGE: u32 = 128;
@@ -123,7 +122,7 @@ impl Repairer<'_> {
         if plan.stale > 0 {
             db::repair::remove_stale(tx.exec()).await?;
         }
-        db::repair::remove_setting(tx.exec(), COLLECTION_OFF).await?;
+        settings::remove(tx.exec(), settings::COLLECTION_OFF).await?;
         let host = || "host".to_owned();
         let entry = NewEntry {
             time: self.now,

@@ -75,14 +75,16 @@ async fn plan(
     now: i64,
 ) -> Result<Plan, AdminError> {
     let mut going: BTreeSet<StorePathHash> = named.iter().copied().collect();
-    let mut seen = PathId(0);
     // Referrers come after what they refer to, unless that was upstream's when they came: one pass finds nearly all of
     // them, and another one finds none, which ends this.
     let mut referring = Vec::new();
-    loop {
+    let seen = loop {
         let before = going.len();
         referring.clear();
-        seen = for_each_edge(db.reader().await?.exec(), cache, PathId(0), |hash, references| {
+        // What came before this is seen by a pass that begins after it.
+        let seen = db::paths::last_id(db.reader().await?.exec()).await?;
+        let order = if request.referrers { Order::Age } else { Order::Hash };
+        for_each_edge(db, cache, order, |hash, references| {
             if !going.contains(&hash) && references.iter().any(|reference| going.contains(reference)) {
                 if request.referrers {
                     going.insert(hash);
@@ -91,12 +93,11 @@ async fn plan(
                 }
             }
         })
-        .await?
-        .max(seen);
+        .await?;
         if going.len() == before {
-            break;
+            break seen;
         }
-    }
+    };
     if !referring.is_empty() {
         let found = db::paths::lookup_many(db.reader().await?.exec(), cache.id, &referring).await?;
         return Err(AdminError::Referred(found.into_values().map(|path| path.store_path.base_name()).collect()));
@@ -153,7 +154,7 @@ async fn unneeded(
         next.retain(|hash| !references.contains_key(hash));
     }
     let mut needed: Vec<StorePathHash> = references.keys().filter(|hash| pins.contains_key(*hash)).copied().collect();
-    for_each_edge(db.reader().await?.exec(), cache, PathId(0), |hash, referred| {
+    for_each_edge(db, cache, Order::Hash, |hash, referred| {
         if !references.contains_key(&hash) {
             needed.extend(referred.iter().filter(|reference| references.contains_key(reference)));
         }
@@ -168,19 +169,47 @@ async fn unneeded(
     Ok(references.into_keys().filter(|hash| !kept.contains(hash) && !going.contains(hash)).collect())
 }
 
-/// Calls `edge` for every path of the cache with an id above `after`; gives the highest id.
+/// The order of a pass over a cache's paths.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    /// What came first comes first; the other caches' paths are passed over.
+    Age,
+    /// No other cache's paths are read.
+    Hash,
+}
+
+/// Calls `edge` for every path of the cache.
 async fn for_each_edge(
-    mut exec: Exec<'_>,
+    db: &Db,
     cache: &Cache,
-    mut after: PathId,
+    order: Order,
     mut edge: impl FnMut(StorePathHash, &[StorePathHash]),
-) -> Result<PathId, AdminError> {
+) -> Result<(), AdminError> {
+    let (mut after_id, mut after_hash) = (PathId(0), None);
     loop {
-        let page = db::paths::edges(exec.again(), cache.id, after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(after) };
-        after = last.id;
-        for path in &page {
+        let mut conn = db.reader().await?;
+        let page = match order {
+            Order::Age => db::paths::edges_since(conn.exec(), after_id, PAGE).await?,
+            Order::Hash => db::paths::edges(conn.exec(), cache.id, after_hash.as_ref(), PAGE).await?,
+        };
+        let Some(last) = page.last() else { return Ok(()) };
+        (after_id, after_hash) = (last.id, Some(last.hash));
+        for path in page.iter().filter(|path| path.cache == cache.id) {
             edge(path.hash, &path.references);
+        }
+    }
+}
+
+/// Whether a path of the cache that came after `seen` refers to what is going.
+async fn is_referred(mut exec: Exec<'_>, cache: &Cache, plan: &Plan) -> Result<bool, AdminError> {
+    let mut after = plan.seen;
+    loop {
+        let page = db::paths::edges_since(exec.again(), after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(false) };
+        after = last.id;
+        let mut references = page.iter().filter(|path| path.cache == cache.id).flat_map(|path| &path.references);
+        if references.any(|reference| plan.going.contains(reference)) {
+            return Ok(true);
         }
     }
 }
@@ -204,11 +233,7 @@ async fn execute(
     now: i64,
 ) -> Result<bool, AdminError> {
     let mut tx = admin.db.exclusive_tx().await?;
-    let mut raced = false;
-    for_each_edge(tx.exec(), cache, plan.seen, |_, references| {
-        raced |= references.iter().any(|reference| plan.going.contains(reference));
-    })
-    .await?;
+    let raced = is_referred(tx.exec(), cache, plan).await?;
     let pins = pins_by_path(tx.exec(), cache, now).await?;
     if raced || plan.going.iter().any(|hash| pins.contains_key(hash)) {
         return Ok(false);

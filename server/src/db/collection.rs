@@ -10,7 +10,7 @@ use sqlx::FromRow;
 
 use super::batch::{self, Engine as _};
 use super::caches::CacheId;
-use super::counters::Counter;
+use super::counters::{self, Counter};
 use super::exec::on_either;
 use super::nars::NarId;
 use super::packs::PackId;
@@ -22,6 +22,8 @@ use super::{DbError, Exec, convert};
 pub struct PathUse {
     /// The path's id.
     pub id: PathId,
+    /// The cache that it is in.
+    pub cache: CacheId,
     /// Its hash part.
     pub hash: StorePathHash,
     /// Its content.
@@ -37,6 +39,7 @@ pub struct PathUse {
 #[derive(FromRow)]
 struct PathUseRow {
     id: i64,
+    cache_id: i64,
     hash: String,
     nar_id: i64,
     created: i64,
@@ -51,6 +54,7 @@ impl TryFrom<PathUseRow> for PathUse {
         let hash = StorePathHash::from_chars(row.hash.as_bytes());
         Ok(Self {
             id: PathId(row.id),
+            cache: CacheId(row.cache_id),
             hash: hash.ok_or_else(|| DbError::corrupt(format!("paths.hash: `{}` is no hash part", row.hash)))?,
             nar: NarId(row.nar_id),
             created: row.created,
@@ -60,17 +64,15 @@ impl TryFrom<PathUseRow> for PathUse {
     }
 }
 
-/// Up to `limit` paths of a cache with an id above `after`, by id.
+/// Up to `limit` paths of all caches with an id above `after`, by id.
 ///
 /// # Errors
 /// As any read.
-pub async fn path_uses(exec: Exec<'_>, cache: CacheId, after: PathId, limit: u32) -> Result<Vec<PathUse>, DbError> {
+pub async fn path_uses(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<PathUse>, DbError> {
     let rows: Vec<PathUseRow> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT id, hash, nar_id, created, last_used, expires FROM paths WHERE cache_id = $1 AND id > $2 \
-             ORDER BY id LIMIT $3",
+            "SELECT id, cache_id, hash, nar_id, created, last_used, expires FROM paths WHERE id > $1 ORDER BY id LIMIT $2",
         )
-        .bind(cache.0)
         .bind(after.0)
         .bind(i64::from(limit))
         .fetch_all(conn)
@@ -88,7 +90,7 @@ pub async fn path_uses_of(exec: Exec<'_>, ids: &[PathId]) -> Result<Vec<PathUse>
     on_either!(exec, |conn| {
         for batch in batch::padded(ids) {
             let sql = format!(
-                "SELECT id, hash, nar_id, created, last_used, expires FROM paths WHERE id IN ({})",
+                "SELECT id, cache_id, hash, nar_id, created, last_used, expires FROM paths WHERE id IN ({})",
                 batch.placeholders(1)
             );
             let mut query = sqlx::query_as(conn.text(sql));
@@ -151,13 +153,7 @@ pub async fn remove_paths(exec: Exec<'_>, ids: &[PathId]) -> Result<u64, DbError
 /// # Errors
 /// As any read.
 pub async fn last_nar(exec: Exec<'_>) -> Result<NarId, DbError> {
-    let next: Option<i64> = on_either!(exec, |conn| {
-        sqlx::query_scalar("SELECT next FROM counters WHERE name = $1")
-            .bind(Counter::Nar.name())
-            .fetch_optional(conn)
-            .await?
-    });
-    next.map(|next| NarId(next - 1)).ok_or_else(|| DbError::corrupt("the counter `nar` is missing"))
+    counters::last(exec, Counter::Nar).await.map(NarId)
 }
 
 /// A NAR's row, with the beginning of its manifest.

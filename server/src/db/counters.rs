@@ -57,6 +57,20 @@ pub async fn reserve(exec: Exec<'_>, counter: Counter, count: u32) -> Result<i64
     first.ok_or_else(|| DbError::corrupt(format!("the counter `{}` is missing", counter.name())))
 }
 
+/// The last id that was taken. What it was taken for is committed: whoever takes one holds the counter's row until then.
+///
+/// # Errors
+/// As any read; [`DbError::Corrupt`] when the counter is gone.
+pub async fn last(exec: Exec<'_>, counter: Counter) -> Result<i64, DbError> {
+    let next: Option<i64> = on_either!(exec, |conn| {
+        sqlx::query_scalar("SELECT next FROM counters WHERE name = $1")
+            .bind(counter.name())
+            .fetch_optional(conn)
+            .await?
+    });
+    next.map(|next| next - 1).ok_or_else(|| DbError::corrupt(format!("the counter `{}` is missing", counter.name())))
+}
+
 /// Passes over `count` ids, which nobody gets then: they may have been given out by a database that is lost.
 ///
 /// # Errors

@@ -121,14 +121,12 @@ impl Collector {
         let mut marks = Marks::begin(tx.exec()).await?;
         drop(tx);
         let caches = db::caches::list(self.db.reader().await?.exec()).await?;
-        let mut graphs = Vec::with_capacity(caches.len());
-        for cache in caches {
-            let keeping = self.keeping(&cache, &run.ages);
-            let mut graph = Graph::load(&self.db, cache, run.ages.since(), run.ages.now()).await?;
+        let mut graphs = Graph::load(&self.db, caches, run.ages.since(), run.ages.now()).await?;
+        for graph in &mut graphs {
+            let keeping = self.keeping(&graph.cache, &run.ages);
             let pinned = std::mem::take(&mut graph.pinned);
             graph.settle(|node| keeping.keeps_node(&pinned, node));
             graph.pinned = pinned;
-            graphs.push(graph);
         }
         run.say("reading manifests");
         marks.mark(&self.db, &graphs, run.ages.now(), run.grace).await?;

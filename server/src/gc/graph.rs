@@ -1,16 +1,16 @@
 //! The paths of a cache and what they refer to, in memory: about 60 bytes a path and 4 bytes a reference.
 
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
 
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::wire::admin::collection::GoingReason;
 
 use super::GcError;
-use crate::db::caches::Cache;
+use crate::db::caches::{Cache, CacheId};
 use crate::db::collection::{self, PathUse};
 use crate::db::nars::NarId;
 use crate::db::paths::PathId;
-use crate::db::{self, Db};
+use crate::db::{self, Db, Exec};
 
 /// Rows read at a time.
 const PAGE: u32 = 4_000;
@@ -59,49 +59,43 @@ pub(super) fn used_at(path: &PathUse, since: i64) -> i64 {
 }
 
 impl Graph {
-    /// Reads a cache's paths. `since` is when uses were noted first, `now` decides which pins count.
-    pub(super) async fn load(db: &Db, cache: Cache, since: i64, now: i64) -> Result<Self, GcError> {
+    /// Reads the paths of all caches, and gives the graphs of these. `since` is when uses were noted first, `now` decides which
+    /// pins count.
+    pub(super) async fn load(db: &Db, caches: Vec<Cache>, since: i64, now: i64) -> Result<Vec<Self>, GcError> {
         let mut conn = db.reader().await?;
-        let mut nodes: Vec<Node> = Vec::new();
+        let graph =
+            |cache| Self { cache, nodes: Vec::new(), refs: Vec::new(), seen: PathId(0), pinned: HashSet::new() };
+        let mut graphs: BTreeMap<CacheId, Self> = caches.into_iter().map(|cache| (cache.id, graph(cache))).collect();
         let mut seen = PathId(0);
         loop {
-            let page = collection::path_uses(conn.exec(), cache.id, seen, PAGE).await?;
+            let page = collection::path_uses(conn.exec(), seen, PAGE).await?;
             let Some(last) = page.last() else { break };
             seen = last.id;
-            nodes.extend(page.iter().map(|path| Node {
-                hash: path.hash,
-                id: path.id,
-                nar: path.nar,
-                used: used_at(path, since),
-                expires: path.expires,
-                fate: Fate::Goes(GoingReason::Unused),
-                refs_end: 0,
-            }));
-        }
-        nodes.sort_unstable_by_key(|node| node.hash);
-        let mut graph = Self { cache, nodes, refs: Vec::new(), seen, pinned: HashSet::new() };
-        graph.load_refs(db).await?;
-        let pins = db::pins::kept(conn.exec(), graph.cache.id, now).await?;
-        graph.pinned.extend(pins.into_iter().map(|(hash, _)| hash));
-        Ok(graph)
-    }
-
-    /// Reads what the paths refer to, as places in the list of nodes.
-    async fn load_refs(&mut self, db: &Db) -> Result<(), GcError> {
-        let mut conn = db.reader().await?;
-        // Pairs first, since rows come by id and nodes are sorted by hash.
-        let mut pairs: Vec<(u32, u32)> = Vec::new();
-        let mut after = PathId(0);
-        loop {
-            let page = db::paths::edges(conn.exec(), self.cache.id, after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.id;
             for path in page {
-                let Some(from) = self.find(&path.hash) else { continue };
-                let refs = path.references.iter().filter_map(|hash| self.find(hash)).filter(|to| *to != from);
-                pairs.extend(refs.map(|to| (from, to)));
+                let Some(graph) = graphs.get_mut(&path.cache) else { continue };
+                graph.nodes.push(Node {
+                    hash: path.hash,
+                    id: path.id,
+                    nar: path.nar,
+                    used: used_at(&path, since),
+                    expires: path.expires,
+                    fate: Fate::Goes(GoingReason::Unused),
+                    refs_end: 0,
+                });
             }
         }
+        for graph in graphs.values_mut() {
+            graph.nodes.sort_unstable_by_key(|node| node.hash);
+            graph.seen = seen;
+            let pins = db::pins::kept(conn.exec(), graph.cache.id, now).await?;
+            graph.pinned.extend(pins.into_iter().map(|(hash, _)| hash));
+        }
+        load_refs(conn.exec(), &mut graphs).await?;
+        Ok(graphs.into_values().collect())
+    }
+
+    /// Takes in what the paths refer to, as pairs of places in the list of nodes.
+    fn set_refs(&mut self, mut pairs: Vec<(u32, u32)>) {
         pairs.sort_unstable();
         pairs.dedup();
         let mut pairs = pairs.into_iter().peekable();
@@ -111,7 +105,6 @@ impl Graph {
             }
             node.refs_end = u32::try_from(self.refs.len()).unwrap_or(u32::MAX);
         }
-        Ok(())
     }
 
     /// Where the path with this hash part is.
@@ -196,10 +189,32 @@ impl Graph {
     }
 }
 
+/// Reads what the paths refer to.
+async fn load_refs(mut exec: Exec<'_>, graphs: &mut BTreeMap<CacheId, Graph>) -> Result<(), GcError> {
+    // Pairs first, since rows come by id and nodes are sorted by hash.
+    let mut pairs: BTreeMap<CacheId, Vec<(u32, u32)>> = BTreeMap::new();
+    let mut after = PathId(0);
+    loop {
+        let page = db::paths::edges_since(exec.again(), after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        for path in page {
+            let Some(graph) = graphs.get(&path.cache) else { continue };
+            let Some(from) = graph.find(&path.hash) else { continue };
+            let refs = path.references.iter().filter_map(|hash| graph.find(hash)).filter(|to| *to != from);
+            pairs.entry(path.cache).or_default().extend(refs.map(|to| (from, to)));
+        }
+    }
+    for (cache, graph) in graphs {
+        graph.set_refs(pairs.remove(cache).unwrap_or_default());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::db::caches::{CacheId, DomainId};
+    use crate::db::caches::DomainId;
     use snowbank_core::store_path::StoreDir;
     use snowbank_core::units::Limit;
 

@@ -140,10 +140,12 @@ async fn rescue(
     now: i64,
 ) -> Result<(), GcError> {
     loop {
-        let page = db::paths::edges(exec.again(), graph.cache.id, graph.seen, PAGE).await?;
+        let page = db::paths::edges_since(exec.again(), graph.seen, PAGE).await?;
         let Some(last) = page.last() else { break };
         graph.seen = last.id;
-        for hash in page.iter().flat_map(|path| &path.references) {
+        let cache = graph.cache.id;
+        let of_this = page.iter().filter(|path| path.cache == cache);
+        for hash in of_this.flat_map(|path| &path.references) {
             if let Some(index) = graph.find(hash) {
                 graph.keep(index);
             }

@@ -70,8 +70,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             report.packs(),
             report.objects()
         );
-        for (text, time) in phases {
-            println!("  {:>7.1} s  {text}", time.as_secs_f64());
+        for phase in phases {
+            println!(
+                "  {:>7.1} s, longest wait {:>3} ms  {}",
+                (phase.to - phase.from).as_secs_f64(),
+                waits.longest_within(&phase).as_millis(),
+                phase.text
+            );
         }
         println!("  {waits}; by its own word {} ms", report.longest_lock_milliseconds());
         println!("  peak memory {} MiB, processor time {:.1} s", output.peak_rss / MIB, output.cpu.as_secs_f64());
@@ -104,22 +109,32 @@ async fn make_a_third_old(database: &std::path::Path, paths: u64) -> Result<()> 
     Ok(())
 }
 
+/// What a command said it was doing, and for how long.
+#[derive(Debug)]
+struct Phase {
+    text: String,
+    from: Instant,
+    to: Instant,
+}
+
 /// Waits for a command's end, and notes when it began to say each line.
-fn watch(mut running: Running) -> Result<(Output, Vec<(String, Duration)>)> {
+fn watch(mut running: Running) -> Result<(Output, Vec<Phase>)> {
     let began = Instant::now();
-    let mut lines: Vec<(String, Duration)> = Vec::new();
+    let mut phases: Vec<Phase> = Vec::new();
     while !running.is_done() {
         ensure!(began.elapsed() < LIMIT, "not done after {LIMIT:?}");
-        let said = running.stderr_so_far();
-        for line in said.lines().skip(lines.len()) {
-            lines.push((line.to_owned(), began.elapsed()));
+        let (said, now) = (running.stderr_so_far(), Instant::now());
+        for line in said.lines().skip(phases.len()) {
+            if let Some(last) = phases.last_mut() {
+                last.to = now;
+            }
+            phases.push(Phase { text: line.to_owned(), from: now, to: now });
         }
         thread::sleep(Duration::from_millis(5));
     }
-    let whole = began.elapsed();
-    // A line's time is that until the next one.
-    let ends: Vec<Duration> = lines.iter().skip(1).map(|(_, at)| *at).chain([whole]).collect();
-    let phases = lines.into_iter().zip(ends).map(|((text, from), to)| (text, to.saturating_sub(from))).collect();
+    if let Some(last) = phases.last_mut() {
+        last.to = Instant::now();
+    }
     Ok((running.wait(), phases))
 }
 
@@ -129,12 +144,20 @@ struct Waits {
     count: usize,
     longest: Duration,
     over: usize,
-    all: Vec<Duration>,
+    all: Vec<(Instant, Duration)>,
+}
+
+impl Waits {
+    /// The longest of those that ended within a phase.
+    fn longest_within(&self, phase: &Phase) -> Duration {
+        let ended = self.all.iter().filter(|(at, _)| (phase.from..=phase.to).contains(at));
+        ended.map(|(_, waited)| *waited).max().unwrap_or_default()
+    }
 }
 
 impl std::fmt::Display for Waits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut sorted = self.all.clone();
+        let mut sorted: Vec<Duration> = self.all.iter().map(|(_, waited)| *waited).collect();
         sorted.sort_unstable();
         let of_100 = sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default();
         write!(
@@ -187,7 +210,7 @@ async fn probe(options: &SqliteConnectOptions, stop: &AtomicBool) -> Result<Wait
         waits.count += 1;
         waits.longest = waits.longest.max(waited);
         waits.over += usize::from(waited > LONGEST_WAIT);
-        waits.all.push(waited);
+        waits.all.push((Instant::now(), waited));
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
     db.close().await?;

@@ -68,6 +68,7 @@ impl Walk {
             let member = self.universe.find(path).unwrap_or_else(|| panic!("a receipt for {path}"));
             assert!(listed.contains(&member), "{path} had a receipt");
         }
+        let wall = self.began.elapsed();
         let model = &mut self.caches[cache];
         let before: BTreeSet<Member> = model.held.keys().copied().collect();
         assert!(before.is_subset(&listed), "a push takes nothing away");
@@ -78,7 +79,7 @@ impl Walk {
         assert!(self.universe.closure(listed.iter().copied()).is_subset(&listed), "references come before referrers");
         for member in closure {
             if !before.contains(member) && listed.contains(member) {
-                model.push(*member, now, None);
+                model.push(*member, (now, wall), None);
             }
         }
     }

@@ -12,7 +12,10 @@ use std::{
 
 use snowbank_core::hash::NarHash;
 
-use super::universe::{Member, Universe};
+use super::{
+    KEPT_ANSWER,
+    universe::{Member, Universe},
+};
 
 /// Seconds of the walk.
 pub(super) type Time = i64;
@@ -42,6 +45,17 @@ fn ends(now: Time, end: Time) -> Fate {
     }
 }
 
+/// A read of a path.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    at: Time,
+    /// When that was by the wall clock.
+    wall: Duration,
+    /// Whether it counts for this path. The answer may have been kept from before the path went and came again; then its use
+    /// is that of the one that went.
+    counts: bool,
+}
+
 /// A path that a cache has.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
@@ -51,8 +65,10 @@ pub(super) struct Held {
     pub(super) perhaps: Time,
     /// Until when it is kept, where it was pushed for a time.
     pub(super) expires: Option<Time>,
-    /// Reads that may not be written yet: of when, and when that was by the wall clock.
-    unwritten: Vec<(Time, Duration)>,
+    /// When it came, by the wall clock.
+    came: Duration,
+    /// Reads that may not be written yet.
+    unwritten: Vec<Read>,
 }
 
 impl Held {
@@ -115,9 +131,9 @@ impl Cache {
     }
 
     /// A path is pushed, or found present by a push, to be kept for `time`, or as long as the cache keeps paths.
-    pub(super) fn push(&mut self, member: Member, now: Time, time: Option<Time>) {
+    pub(super) fn push(&mut self, member: Member, (now, wall): (Time, Duration), time: Option<Time>) {
         let end = time.map(|time| now + time);
-        let new = || Held { used: now, perhaps: now, expires: end, unwritten: Vec::new() };
+        let new = || Held { used: now, perhaps: now, expires: end, came: wall, unwritten: Vec::new() };
         let held = self.held.entry(member).or_insert_with(new);
         held.used = held.used.max(now - GRAIN);
         held.perhaps = now;
@@ -128,7 +144,8 @@ impl Cache {
     pub(super) fn read(&mut self, member: Member, now: Time, wall: Duration) {
         if let Some(held) = self.held.get_mut(&member) {
             held.perhaps = now;
-            held.unwritten.push((now, wall));
+            let counts = wall.saturating_sub(held.came) > KEPT_ANSWER;
+            held.unwritten.push(Read { at: now, wall, counts });
         }
     }
 
@@ -155,8 +172,9 @@ impl Cache {
     /// What was read long enough before `wall` has been written.
     pub(super) fn write_reads(&mut self, wall: Duration) {
         for held in self.held.values_mut() {
-            let is_written = |(_, read): &(Time, Duration)| wall.saturating_sub(*read) > WRITTEN_AFTER;
-            let written = held.unwritten.iter().filter(|read| is_written(read)).map(|(at, _)| *at).max();
+            let is_written = |read: &Read| wall.saturating_sub(read.wall) > WRITTEN_AFTER;
+            let written =
+                held.unwritten.iter().filter(|read| is_written(read) && read.counts).map(|read| read.at).max();
             held.used = held.used.max(written.unwrap_or(held.used));
             held.unwritten.retain(|read| !is_written(read));
         }

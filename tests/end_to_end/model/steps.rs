@@ -96,7 +96,7 @@ impl Walk {
         assert_eq!(pushed.uploaded(), new, "of {closure:?}, {new} were not there");
         let now = self.now();
         for member in closure {
-            self.caches[cache].push(member, now, time);
+            self.caches[cache].push(member, (now, self.began.elapsed()), time);
         }
         if let Some(pin) = pin {
             self.caches[cache].set_pin(pin, root, None, None, now);
@@ -232,7 +232,7 @@ impl Walk {
         assert_eq!(copied, new, "{}", answer.text());
         let now = self.now();
         for member in closure {
-            self.caches[to].push(member, now, None);
+            self.caches[to].push(member, (now, self.began.elapsed()), None);
         }
         self.note("copy");
     }

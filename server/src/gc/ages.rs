@@ -1,6 +1,6 @@
 //! How old things are, for one that removes what is old: the clock is not trusted blindly.
 //!
-//! Servers note the time every minute. Where the clock is further from the last note than [`ALLOWANCE`], it has jumped or no
+//! Servers note the time every minute. Where the clock is further from the last note than `ALLOWANCE`, it has jumped or no
 //! server ran; either way the time between does not count as age, so that a clock that is a year ahead for a while makes
 //! nothing a year old. Reads were not noted before [`Ages::since`], so that nothing counts as unused for longer than that.
 

@@ -100,7 +100,9 @@ impl Told {
     /// Says what was found before, and gives where to go on and what was counted.
     pub(super) fn begin(&mut self) -> (Place, CheckStats) {
         if !self.as_json {
-            if let Some(Sample { share, seed }) = self.options.read_data.filter(|sample| *sample != Sample::ALL) {
+            if let Some(Sample { share, seed }) = self.options.read_data
+                && share != Sample::ALL.share
+            {
                 say(&format!("reading {share} of the packs, those that --seed {seed} draws"));
             }
             self.saved.findings.iter().for_each(|finding| say(&finding.to_string()));

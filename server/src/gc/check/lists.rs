@@ -24,7 +24,7 @@ pub(super) async fn lists(run: &mut Run<'_>) -> Result<(), CheckError> {
     }
     if let Some(why) = off {
         // As it should be after a backup was restored, and nothing that contradicts an invariant.
-        run.observer.noted(format!("collection and compaction are off: {why}"));
+        run.observer.noted(why);
     }
     Ok(())
 }

@@ -173,7 +173,7 @@ impl fmt::Display for RepairPlan {
             writeln!(f, "forget {} withdrawn paths", self.withdrawn_before)?;
         }
         if let Some(why) = &self.collection_off {
-            writeln!(f, "turn collection and compaction on again, which are off: {why}")?;
+            writeln!(f, "turn collection and compaction on again: {why}")?;
         }
         match (self.is_empty(), self.withdrawn().len()) {
             (true, _) => f.write_str("There is nothing to repair."),

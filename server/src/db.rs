@@ -16,6 +16,7 @@ pub mod chunks;
 pub mod collection;
 pub mod counters;
 pub mod damage;
+pub mod edges;
 pub mod instance;
 pub mod keys;
 pub mod leader;
@@ -32,6 +33,7 @@ pub mod tokens;
 pub mod transfer;
 pub mod unnamed;
 pub mod usage;
+pub mod uses;
 
 mod batch;
 mod connect;

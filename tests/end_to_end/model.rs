@@ -58,7 +58,7 @@ fn number(variable: &str) -> Option<u64> {
 #[test]
 fn the_server_has_what_the_model_has() {
     let seed = number("SNOWBANK_MODEL_SEED").unwrap_or_else(|| Random::announced("model").next());
-    let few = if Kind::of_environment().is_site() { [250, 3_000] } else { [1_500, 20_000] };
+    let few = if Kind::of_environment().is_site() { [250, 3_000] } else { [2_000, 20_000] };
     let steps = number("SNOWBANK_MODEL_STEPS").and_then(|steps| usize::try_from(steps).ok());
     let steps = steps.unwrap_or_else(|| count(few[0], few[1]));
     eprintln!("SNOWBANK_MODEL_SEED={seed} SNOWBANK_MODEL_STEPS={steps} repeats this walk's choices");

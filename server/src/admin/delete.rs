@@ -82,7 +82,7 @@ async fn plan(
         let before = going.len();
         referring.clear();
         // What came before this is seen by a pass that begins after it.
-        let seen = db::paths::last_id(db.reader().await?.exec()).await?;
+        let seen = db::edges::last_id(db.reader().await?.exec()).await?;
         let order = if request.referrers { Order::Age } else { Order::Hash };
         for_each_edge(db, cache, order, |hash, references| {
             if !going.contains(&hash) && references.iter().any(|reference| going.contains(reference)) {
@@ -189,8 +189,8 @@ async fn for_each_edge(
     loop {
         let mut conn = db.reader().await?;
         let page = match order {
-            Order::Age => db::paths::edges_since(conn.exec(), after_id, PAGE).await?,
-            Order::Hash => db::paths::edges(conn.exec(), cache.id, after_hash.as_ref(), PAGE).await?,
+            Order::Age => db::edges::since(conn.exec(), after_id, PAGE).await?,
+            Order::Hash => db::edges::of_cache(conn.exec(), cache.id, after_hash.as_ref(), PAGE).await?,
         };
         let Some(last) = page.last() else { return Ok(()) };
         (after_id, after_hash) = (last.id, Some(last.hash));
@@ -204,7 +204,7 @@ async fn for_each_edge(
 async fn is_referred(mut exec: Exec<'_>, cache: &Cache, plan: &Plan) -> Result<bool, AdminError> {
     let mut after = plan.seen;
     loop {
-        let page = db::paths::edges_since(exec.again(), after, PAGE).await?;
+        let page = db::edges::since(exec.again(), after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(false) };
         after = last.id;
         let mut references = page.iter().filter(|path| path.cache == cache.id).flat_map(|path| &path.references);

@@ -53,7 +53,7 @@ async fn write_taken(db: &Db, taken: &TakenUses, retention: Option<Seconds>, now
         let Some(before) = uses.first().and_then(|(cache, _)| used_before(cache)) else { continue };
         for uses in uses.chunks(BATCH) {
             let paths: Vec<PathId> = uses.iter().map(|(_, path)| *path).collect();
-            let unused = db::paths::unused_since(db.reader().await?.exec(), &paths, before).await?;
+            let unused = db::uses::unused_since(db.reader().await?.exec(), &paths, before).await?;
             write_batch(db, &unused, now, before).await?;
         }
     }
@@ -62,7 +62,7 @@ async fn write_taken(db: &Db, taken: &TakenUses, retention: Option<Seconds>, now
         let Some(before) = used_before(cache) else { continue };
         for uses in uses.chunks(BATCH) {
             let nars: Vec<NarId> = uses.iter().map(|(_, nar)| *nar).collect();
-            let unused = db::paths::unused_with_nars(db.reader().await?.exec(), *cache, &nars, before).await?;
+            let unused = db::uses::unused_with_nars(db.reader().await?.exec(), *cache, &nars, before).await?;
             for unused in unused.chunks(BATCH) {
                 write_batch(db, unused, now, before).await?;
             }
@@ -76,7 +76,7 @@ async fn write_batch(db: &Db, unused: &[PathId], now: i64, before: i64) -> Resul
         return Ok(());
     }
     let mut tx = db.upkeep_tx().await?;
-    db::paths::used(tx.exec(), unused, now, before).await?;
+    db::uses::used(tx.exec(), unused, now, before).await?;
     tx.commit().await
 }
 

@@ -10,7 +10,6 @@ use sqlx::FromRow;
 use super::batch::{Engine as _, rows_by_key};
 use super::caches::CacheId;
 use super::convert::{self, id_types};
-use super::counters::{self, Counter};
 use super::exec::on_either;
 use super::nars::{Nar, NarId, NarRow, nar_columns};
 use super::{DbError, Exec, batch};
@@ -68,7 +67,7 @@ pub struct PathBrief {
 
 impl PathBrief {
     /// Whether a push that wants the path kept until `expires` (`None`: as long as the cache keeps paths) has anything to
-    /// write: it was not used since `used_before`, or would end too soon. See [`touch`].
+    /// write: it was not used since `used_before`, or would end too soon. See [`uses::touch`](super::uses::touch).
     #[must_use]
     pub fn is_to_touch(&self, used_before: i64, expires: Option<i64>) -> bool {
         let ends_too_soon = match (self.expires, expires) {
@@ -364,187 +363,6 @@ pub async fn page_of(exec: Exec<'_>, cache: CacheId, after: PathId, limit: u32) 
             .await?
     });
     rows.into_iter().map(PathRecord::try_from).collect()
-}
-
-/// What a path refers to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathEdges {
-    /// The path's id.
-    pub id: PathId,
-    /// The cache that it is in.
-    pub cache: CacheId,
-    /// Its hash part.
-    pub hash: StorePathHash,
-    /// The hash parts of what it refers to, itself among them if it does.
-    pub references: Vec<StorePathHash>,
-}
-
-type EdgesRow = (i64, i64, String, String);
-
-fn path_edges((id, cache, own, refs): EdgesRow) -> Result<PathEdges, DbError> {
-    let hash = |column, text: &str| {
-        let hash = text.as_bytes().get(..32).and_then(StorePathHash::from_chars);
-        hash.ok_or_else(|| DbError::corrupt(format!("{column}: `{text}` does not begin with a hash part")))
-    };
-    let references = refs.split_ascii_whitespace().map(|name| hash("paths.refs", name)).collect::<Result<_, _>>()?;
-    Ok(PathEdges { id: PathId(id), cache: CacheId(cache), hash: hash("paths.hash", &own)?, references })
-}
-
-/// Up to `limit` paths of a cache with a hash part after `after`, sorted by it, with no more than what they refer to.
-///
-/// # Errors
-/// As any read.
-pub async fn edges(
-    exec: Exec<'_>,
-    cache: CacheId,
-    after: Option<&StorePathHash>,
-    limit: u32,
-) -> Result<Vec<PathEdges>, DbError> {
-    let after = after.map(StorePathHash::to_string).unwrap_or_default();
-    let rows: Vec<EdgesRow> = on_either!(exec, |conn| {
-        sqlx::query_as(
-            "SELECT id, cache_id, hash, refs FROM paths WHERE cache_id = $1 AND hash > $2 ORDER BY hash LIMIT $3",
-        )
-        .bind(cache.0)
-        .bind(after)
-        .bind(i64::from(limit))
-        .fetch_all(conn)
-        .await?
-    });
-    rows.into_iter().map(path_edges).collect()
-}
-
-/// Up to `limit` paths of all caches with an id above `after`, by id. Ids are given out in the order of commits: whoever has
-/// seen one will find no lower one that is new.
-///
-/// # Errors
-/// As any read.
-pub async fn edges_since(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<PathEdges>, DbError> {
-    let rows: Vec<EdgesRow> = on_either!(exec, |conn| {
-        sqlx::query_as("SELECT id, cache_id, hash, refs FROM paths WHERE id > $1 ORDER BY id LIMIT $2")
-            .bind(after.0)
-            .bind(i64::from(limit))
-            .fetch_all(conn)
-            .await?
-    });
-    rows.into_iter().map(path_edges).collect()
-}
-
-/// The highest id that a path has, or had.
-///
-/// # Errors
-/// As any read.
-pub async fn last_id(exec: Exec<'_>) -> Result<PathId, DbError> {
-    counters::last(exec, Counter::Path).await.map(PathId)
-}
-
-/// Those of these paths that were not used since `before`, sorted.
-///
-/// # Errors
-/// As any read.
-pub async fn unused_since(exec: Exec<'_>, paths: &[PathId], before: i64) -> Result<Vec<PathId>, DbError> {
-    let mut unused = Vec::new();
-    on_either!(exec, |conn| {
-        for batch in batch::padded(paths) {
-            let ids = batch.placeholders(2);
-            let sql = format!("SELECT id FROM paths WHERE coalesce(last_used, created) < $1 AND id IN ({ids})");
-            let mut query = sqlx::query_scalar(conn.text(sql)).bind(before);
-            for path in batch.iter() {
-                query = query.bind(path.0);
-            }
-            let found: Vec<i64> = query.fetch_all(&mut *conn).await?;
-            unused.extend(found);
-        }
-    });
-    Ok(sorted(unused))
-}
-
-/// The cache's paths with one of these NARs that were not used since `before`, sorted.
-///
-/// # Errors
-/// As any read.
-pub async fn unused_with_nars(
-    exec: Exec<'_>,
-    cache: CacheId,
-    nars: &[NarId],
-    before: i64,
-) -> Result<Vec<PathId>, DbError> {
-    let mut unused = Vec::new();
-    on_either!(exec, |conn| {
-        for batch in batch::padded(nars) {
-            // One NAR after the other, as with `Padded::ids`.
-            let sql = format!(
-                "SELECT p.id FROM (VALUES {}) AS q JOIN paths p ON p.nar_id = q.column1 AND p.cache_id = ${} \
-                 WHERE coalesce(p.last_used, p.created) < ${}",
-                batch.values(1),
-                batch.len() + 1,
-                batch.len() + 2
-            );
-            let mut query = sqlx::query_scalar(conn.text(sql));
-            for nar in batch.iter() {
-                query = query.bind(nar.0);
-            }
-            let found: Vec<i64> = query.bind(cache.0).bind(before).fetch_all(&mut *conn).await?;
-            unused.extend(found);
-        }
-    });
-    Ok(sorted(unused))
-}
-
-/// In one order everywhere, so that two that write rows do not wait for each other.
-fn sorted(mut ids: Vec<i64>) -> Vec<PathId> {
-    ids.sort_unstable();
-    ids.dedup();
-    ids.into_iter().map(PathId).collect()
-}
-
-/// Notes that paths, sorted, were read at the time `now`; those that were used since `before` stay as they are.
-///
-/// # Errors
-/// As any write.
-pub async fn used(exec: Exec<'_>, paths: &[PathId], now: i64, before: i64) -> Result<(), DbError> {
-    on_either!(exec, |conn| {
-        for batch in batch::padded(paths) {
-            let ids = batch.placeholders(3);
-            let sql =
-                format!("UPDATE paths SET last_used = $1 WHERE coalesce(last_used, created) < $2 AND id IN ({ids})");
-            let mut query = sqlx::query(conn.text(sql)).bind(now).bind(before);
-            for path in batch.iter() {
-                query = query.bind(path.0);
-            }
-            query.execute(&mut *conn).await?;
-        }
-    });
-    Ok(())
-}
-
-/// Notes that paths were pushed again at the time `now`, to be kept until `expires`, or, where that is `None`, as long as the
-/// cache keeps paths. What is kept for longer stays so: a later end goes before a sooner one, and none before any.
-///
-/// # Errors
-/// As any write.
-pub async fn touch(exec: Exec<'_>, paths: &[PathId], now: i64, expires: Option<i64>) -> Result<(), DbError> {
-    let paths = sorted(paths.iter().map(|path| path.0).collect());
-    on_either!(exec, |conn| {
-        for batch in batch::padded(&paths) {
-            // Where there is no end, the comparison is NULL, and none stays.
-            let (end, first) = match expires {
-                Some(_) => ("CASE WHEN expires < $2 THEN $3 ELSE expires END", 4),
-                None => ("NULL", 2),
-            };
-            let ids = batch.placeholders(first);
-            let sql = format!("UPDATE paths SET last_used = $1, expires = {end} WHERE id IN ({ids})");
-            let mut query = sqlx::query(conn.text(sql)).bind(now);
-            if let Some(expires) = expires {
-                query = query.bind(expires).bind(expires);
-            }
-            for path in batch.iter() {
-                query = query.bind(path.0);
-            }
-            query.execute(&mut *conn).await?;
-        }
-    });
-    Ok(())
 }
 
 /// Takes paths out of sight. Their NARs stay until they are collected.

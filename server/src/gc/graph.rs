@@ -195,7 +195,7 @@ async fn load_refs(mut exec: Exec<'_>, graphs: &mut BTreeMap<CacheId, Graph>) ->
     let mut pairs: BTreeMap<CacheId, Vec<(u32, u32)>> = BTreeMap::new();
     let mut after = PathId(0);
     loop {
-        let page = db::paths::edges_since(exec.again(), after, PAGE).await?;
+        let page = db::edges::since(exec.again(), after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.id;
         for path in page {

@@ -140,7 +140,7 @@ async fn rescue(
     now: i64,
 ) -> Result<(), GcError> {
     loop {
-        let page = db::paths::edges_since(exec.again(), graph.seen, PAGE).await?;
+        let page = db::edges::since(exec.again(), graph.seen, PAGE).await?;
         let Some(last) = page.last() else { break };
         graph.seen = last.id;
         let cache = graph.cache.id;

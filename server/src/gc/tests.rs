@@ -262,7 +262,7 @@ async fn a_mostly_dead_pack_is_rewritten_and_what_was_in_it_reads_the_same() {
     world.configure(days(10), Limit::None).await;
     world.pass(8 * DAY).await;
     let mut tx = world.db.commit_tx().await.unwrap();
-    db::paths::touch(tx.exec(), &[PathId(2)], world.now, None).await.unwrap();
+    db::uses::touch(tx.exec(), &[PathId(2)], world.now, None).await.unwrap();
     tx.commit().await.unwrap();
     world.pass(4 * DAY).await;
     assert_eq!(world.gc().await.paths, 1);

@@ -298,7 +298,7 @@ async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64)
     db::paths::add(tx.exec(), &path_rows).await?;
     let shown: Vec<StorePathHash> = path_rows.iter().map(|path| path.store_path.hash()).collect();
     db::damage::clear(tx.exec(), cache.id, &shown).await?;
-    db::paths::touch(tx.exec(), &touched, now, expires).await?;
+    db::uses::touch(tx.exec(), &touched, now, expires).await?;
     let pinned = pin(&mut tx, asked, ready, &lines, now).await?;
     tx.commit().await?;
     if let Some(pinned) = pinned {

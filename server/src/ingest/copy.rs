@@ -271,7 +271,7 @@ async fn show(
     let shown: Vec<StorePathHash> = rows.iter().map(|path| path.store_path.hash()).collect();
     db::damage::clear(tx.exec(), target.id, &shown).await?;
     db::audit::add(tx.exec(), &[entry(&answer)]).await?;
-    db::paths::touch(tx.exec(), &touched, now, None).await?;
+    db::uses::touch(tx.exec(), &touched, now, None).await?;
     tx.commit().await?;
     Ok(answer)
 }

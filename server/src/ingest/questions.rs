@@ -101,7 +101,7 @@ async fn touch_present(
     let mut tx = ingest.db.commit_tx().await?;
     let there = db::paths::lookup_many(tx.exec(), cache.id, &due).await?;
     let touched: Vec<PathId> = there.values().map(|found| found.id).collect();
-    db::paths::touch(tx.exec(), &touched, now, expires).await?;
+    db::uses::touch(tx.exec(), &touched, now, expires).await?;
     tx.commit().await?;
     for hash in &due {
         known.remove(hash);

@@ -56,23 +56,23 @@ pub(super) async fn uses_are_written_where_they_are_news(fresh: Fresh) {
     let (cache, paths) = cache_with(&mut tx, "main", 1, &["a", "b", "c"], None).await;
     let (other, others) = cache_with(&mut tx, "other", 10, &["a"], None).await;
     let ids = [PathId(3), PathId(1), PathId(99)];
-    assert!(db::paths::unused_since(tx.exec(), &ids, 1_000).await.unwrap().is_empty(), "as new as that");
-    let unused = db::paths::unused_since(tx.exec(), &ids, 1_001).await.unwrap();
+    assert!(db::uses::unused_since(tx.exec(), &ids, 1_000).await.unwrap().is_empty(), "as new as that");
+    let unused = db::uses::unused_since(tx.exec(), &ids, 1_001).await.unwrap();
     assert_eq!(unused, [PathId(1), PathId(3)]);
-    db::paths::used(tx.exec(), &unused, 2_000, 1_001).await.unwrap();
-    db::paths::used(tx.exec(), &unused, 2_100, 1_900).await.unwrap();
+    db::uses::used(tx.exec(), &unused, 2_000, 1_001).await.unwrap();
+    db::uses::used(tx.exec(), &unused, 2_100, 1_900).await.unwrap();
     let used = (Some(2_000), None);
     assert_eq!(last_used(&mut tx, &cache, &paths).await, [used, (None, None), used]);
 
     // A NAR is that of all three, and of nobody's in the other cache.
     let nars = [NarId(1), NarId(10), NarId(77)];
-    let unused = db::paths::unused_with_nars(tx.exec(), cache.id, &nars, 2_000).await.unwrap();
+    let unused = db::uses::unused_with_nars(tx.exec(), cache.id, &nars, 2_000).await.unwrap();
     assert_eq!(unused, [PathId(2)]);
-    let unused = db::paths::unused_with_nars(tx.exec(), cache.id, &nars, 2_001).await.unwrap();
+    let unused = db::uses::unused_with_nars(tx.exec(), cache.id, &nars, 2_001).await.unwrap();
     assert_eq!(unused, [PathId(1), PathId(2), PathId(3)]);
     assert_eq!(last_used(&mut tx, &other, &others).await, [(None, None)]);
     let many: Vec<PathId> = (1..=1_000).map(PathId).collect();
-    assert_eq!(db::paths::unused_since(tx.exec(), &many, 5_000).await.unwrap().len(), 4);
+    assert_eq!(db::uses::unused_since(tx.exec(), &many, 5_000).await.unwrap().len(), 4);
     let record = db::paths::page_of(tx.exec(), cache.id, PathId(0), 1).await.unwrap().remove(0);
     assert_eq!((record.last_used, record.expires), (Some(2_000), None));
 }
@@ -92,7 +92,7 @@ pub(super) async fn what_is_pushed_again_is_kept_for_longer_and_never_shorter(fr
         let found = db::paths::lookup_many(tx.exec(), cache.id, &[paths[0].hash()]).await.unwrap();
         let changes = found[&paths[0].hash()].expires != expected[0];
         assert_eq!(found[&paths[0].hash()].is_to_touch(0, expires), changes, "{now}");
-        db::paths::touch(tx.exec(), &ids, now, expires).await.unwrap();
+        db::uses::touch(tx.exec(), &ids, now, expires).await.unwrap();
         let expected: Vec<_> = expected.iter().map(|expires| (Some(now), *expires)).collect();
         assert_eq!(last_used(&mut tx, &cache, &all).await, expected);
     }

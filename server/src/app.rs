@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::admin::{Admin, AuditQueue};
+use crate::admission::Budgets;
 use crate::auth::Verifier;
 use crate::config::{Config, Seconds};
 use crate::damage::{Inspector, Withdrawn};
@@ -10,7 +11,6 @@ use crate::db::Db;
 use crate::db::settings::cut_params;
 use crate::directory::Directory;
 use crate::gc::collect::Collector;
-use crate::http::Budgets;
 use crate::ingest::{Ingest, IngestLimits};
 use crate::pack::{Packs, ReadBudget};
 use crate::serving::{Lookups, NarBody, Narinfos, PathUses, SmallNars};

@@ -6,7 +6,6 @@
 mod access;
 mod api;
 mod body;
-mod budget;
 mod caller;
 mod drain;
 mod error;
@@ -23,7 +22,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 
-pub use budget::Budgets;
 pub use metrics::serve_metrics;
 pub use serve::serve;
 

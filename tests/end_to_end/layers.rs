@@ -9,7 +9,7 @@ use std::{
 /// The layers, lowest first, of the server's top-level modules. `app` is what `http` works with: the two are one.
 const LAYERS: [&[&str]; 8] = [
     &["clock", "config", "fault", "telemetry"],
-    &["db", "storage", "secrets"],
+    &["admission", "db", "storage", "secrets"],
     &["directory"],
     &["auth", "pack"],
     &["damage"],

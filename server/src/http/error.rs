@@ -13,6 +13,7 @@ use snowbank_core::wire::{ErrorBody, code};
 
 use super::body::BodyError;
 use crate::admin::AdminError;
+use crate::admission::Refusal;
 use crate::auth::AuthError;
 use crate::db::DbError;
 use crate::directory::DirectoryError;
@@ -139,6 +140,12 @@ pub(super) async fn no_route(uri: Uri) -> ApiError {
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let message = format!("{method} is not possible at {}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_REQUEST, message)
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::busy(refusal.to_string(), refusal.retry_after_seconds)
+    }
 }
 
 impl From<AuthError> for ApiError {

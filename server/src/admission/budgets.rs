@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::ApiError;
+use super::Refusal;
 
 /// Bodies are counted in units of this many bytes.
 const UNIT: u64 = 64 * 1024;
@@ -37,13 +37,19 @@ impl Budgets {
     }
 
     /// Room for `bytes` of a request's body and what is made of it.
-    pub(super) async fn body(&self, bytes: u64) -> Result<OwnedSemaphorePermit, ApiError> {
+    ///
+    /// # Errors
+    /// [`Refusal`] when there was no room for some seconds.
+    pub async fn body(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.all_units);
         wait(Arc::clone(&self.body_units).acquire_many_owned(units), "has no memory left for another body").await
     }
 
     /// A place among the commits of `subject`.
-    pub(super) async fn commit(&self, subject: &str) -> Result<OwnedSemaphorePermit, ApiError> {
+    ///
+    /// # Errors
+    /// [`Refusal`] when there was no place for some seconds.
+    pub async fn commit(&self, subject: &str) -> Result<OwnedSemaphorePermit, Refusal> {
         let places = {
             let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
             commits.retain(|_, places| places.strong_count() > 0);
@@ -59,11 +65,11 @@ impl Budgets {
 
 async fn wait(
     permit: impl Future<Output = Result<OwnedSemaphorePermit, tokio::sync::AcquireError>>,
-    reason: &str,
-) -> Result<OwnedSemaphorePermit, ApiError> {
+    reason: &'static str,
+) -> Result<OwnedSemaphorePermit, Refusal> {
     match tokio::time::timeout(PATIENCE, permit).await {
         Ok(Ok(permit)) => Ok(permit),
-        Ok(Err(_)) => Err(ApiError::internal()),
-        Err(_) => Err(ApiError::busy(format!("the server {reason}; slow down and repeat"), RETRY_AFTER_SECONDS)),
+        // Nobody closes the semaphore.
+        Ok(Err(_)) | Err(_) => Err(Refusal { reason, retry_after_seconds: RETRY_AFTER_SECONDS }),
     }
 }

@@ -1,13 +1,20 @@
 //! Admission: what a client may hold of the server at once, settled before it holds it.
 //!
-//! Memory for request bodies, places for commits, connections and expensive requests are shared out here, by token and by
-//! address. Nothing here knows HTTP: a refusal is a [`Refusal`], and `http/error.rs` turns it into a status.
+//! Memory for request bodies, places for commits, connections, downloads and expensive requests are shared out here, by
+//! token, address and connection. Nothing here knows HTTP: a refusal is a [`Refusal`], and `http/error.rs` turns it into a
+//! status.
 
 mod budgets;
+mod connections;
+mod places;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 
 pub use budgets::Budgets;
+pub use connections::{ConnectionLimits, ConnectionPlace, Connections, Ending, OpenResponse, RequestPlace};
+pub use places::{HeldPlace, Places};
 
 /// A request that the server does not take now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

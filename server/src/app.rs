@@ -1,11 +1,12 @@
 //! The server's parts, put together once at start. Endpoints take from here what they hand to domain functions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::admin::{Admin, AuditQueue};
-use crate::admission::Budgets;
+use crate::admission::{Budgets, ConnectionLimits, Connections, Places};
 use crate::auth::Verifier;
-use crate::config::{Config, Seconds};
+use crate::config::{Config, LimitsConfig, Seconds};
 use crate::damage::{Inspector, Withdrawn};
 use crate::db::Db;
 use crate::db::settings::cut_params;
@@ -13,7 +14,7 @@ use crate::directory::Directory;
 use crate::gc::collect::Collector;
 use crate::ingest::{Ingest, IngestLimits};
 use crate::pack::{Packs, ReadBudget};
-use crate::serving::{Lookups, NarBody, Narinfos, PathUses, SmallNars};
+use crate::serving::{Bench, Lookups, NarBody, Narinfos, PathUses, SmallNars};
 use crate::storage::{FreeSpace, Storage};
 use snowbank_core::cut::CutParams;
 use snowbank_core::store_path::StorePathHash;
@@ -49,6 +50,10 @@ pub struct App {
     pub inspector: Inspector,
     /// What requests may hold.
     pub budgets: Budgets,
+    /// Who is connected.
+    pub connections: Connections,
+    /// NARs that are being sent.
+    pub downloads: Places,
     /// How clients are told to cut.
     pub cut: CutParams,
     /// What operators work on.
@@ -96,12 +101,14 @@ impl App {
             ingest: Ingest::new(db.clone(), packs.clone(), inspector.clone(), limits),
             narinfos: Narinfos::new(lookups.clone()),
             lookups,
-            nars: NarBody { db: db.clone(), packs, read_ahead: ReadBudget::new(memory / 4) },
+            nars: NarBody { db: db.clone(), packs, read_ahead: ReadBudget::new(memory / 4), bench: Bench::default() },
             small_nars: SmallNars::new(),
             uses: PathUses::default(),
             retention,
             inspector,
             budgets: Budgets::new(memory / 2 - blocks),
+            connections: Connections::new(connection_limits(&config.limits)),
+            downloads: downloads(&config.limits),
             config,
             db,
             storage,
@@ -109,6 +116,12 @@ impl App {
             cut,
             admin,
         })
+    }
+
+    /// Applies the deadlines of connections and responses. To be called about once a second.
+    pub fn sweep(&self) {
+        self.connections.sweep();
+        self.downloads.sweep();
     }
 
     /// Drops what is kept of paths that are out of sight now, so that this server says so at once.
@@ -119,5 +132,24 @@ impl App {
                 self.narinfos.forget(path.cache, hash);
             }
         }
+    }
+}
+
+/// How long a download waits for its place.
+const DOWNLOAD_PATIENCE: Duration = Duration::from_secs(20);
+
+fn downloads(limits: &LimitsConfig) -> Places {
+    Places::new("download", "is sending as many NARs as it may", limits.downloads, DOWNLOAD_PATIENCE)
+}
+
+fn connection_limits(limits: &LimitsConfig) -> ConnectionLimits {
+    let duration = |seconds: Seconds| Duration::from_secs(seconds.get());
+    ConnectionLimits {
+        connections: limits.connections,
+        per_address: limits.connections_per_address,
+        requests: limits.requests,
+        first_request: duration(limits.first_request_timeout),
+        idle: duration(limits.idle_timeout),
+        write: duration(limits.write_timeout),
     }
 }

@@ -15,7 +15,10 @@ mod ndjson;
 mod nix;
 mod origin;
 mod request_id;
+mod sent;
 mod serve;
+mod socket;
+mod streams;
 
 use std::sync::Arc;
 

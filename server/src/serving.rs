@@ -3,6 +3,8 @@
 //! Nothing here writes to the database (R2); what was read is noted in memory ([`PathUses`]). A NAR goes out as the stored frames, slots filled with the path's own hashes:
 //! nothing is decompressed unless the raw stream is asked for, and the length is known before the first byte.
 
+mod bench;
+mod load;
 mod lookups;
 mod nar;
 mod narinfo;
@@ -11,9 +13,10 @@ mod small;
 mod source;
 mod uses;
 
+pub use bench::Bench;
 pub use lookups::{FoundNar, Lookups};
 pub use nar::{NarBody, Representation, ServeError, nar_stream};
 pub use narinfo::{Narinfos, RenderedNarinfo, nix_cache_info};
 pub use range::{RangeRequest, parse_range};
-pub use small::{SMALL_NAR_BYTES, SmallNar, SmallNars};
+pub use small::{SMALL_NAR_BYTES, SmallNar, SmallNars, charged};
 pub use uses::{PathUses, TakenUses};

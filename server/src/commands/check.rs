@@ -14,7 +14,7 @@ use crate::config::{Overrides, Size};
 use crate::db;
 use crate::gc::check::{CheckOptions, Checker, Sample};
 use crate::pack::{Packs, ReadBudget};
-use crate::serving::NarBody;
+use crate::serving::{Bench, NarBody};
 use crate::storage::Storage;
 use told::Told;
 
@@ -85,7 +85,7 @@ impl Opened {
         storage.verify_owner(&instance).await?;
         let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0, 0);
         let read_ahead = ReadBudget::new(READ_AHEAD_BYTES);
-        let nars = NarBody { db: beside.db.clone(), packs: packs.clone(), read_ahead };
+        let nars = NarBody { db: beside.db.clone(), packs: packs.clone(), read_ahead, bench: Bench::default() };
         Ok(Self { beside, storage, packs, nars, instance: format!("{} {}", instance.id, instance.epoch) })
     }
 }

@@ -23,6 +23,18 @@ pub struct LimitsConfig {
     pub min_body_rate: Size,
     /// Connections open at the same time.
     pub connections: usize,
+    /// Of these, from one address that is no trusted proxy.
+    pub connections_per_address: usize,
+    /// Requests under way at the same time; a connection may always have two.
+    pub requests: usize,
+    /// NARs that are downloaded at the same time, small ones apart.
+    pub downloads: usize,
+    /// From the beginning of a connection to the end of its first request's head.
+    pub first_request_timeout: Seconds,
+    /// How long a connection stays open without a request.
+    pub idle_timeout: Seconds,
+    /// How long a response may stand still because its client does not read.
+    pub write_timeout: Seconds,
 }
 
 impl Default for LimitsConfig {
@@ -35,6 +47,12 @@ impl Default for LimitsConfig {
             body_timeout: Seconds::new(30),
             min_body_rate: Size::from_bytes(1024),
             connections: 1024,
+            connections_per_address: 512,
+            requests: 4096,
+            downloads: 256,
+            first_request_timeout: Seconds::new(15),
+            idle_timeout: Seconds::new(75),
+            write_timeout: Seconds::new(60),
         }
     }
 }
@@ -79,9 +97,26 @@ impl LimitsConfig {
             let message = format!("{} is too fast; allowed are 0B (no least rate) to 1MiB", self.min_body_rate);
             return problem(&["limits", "min-body-rate"], message);
         }
-        if !(1..=65_536).contains(&self.connections) {
-            let message = format!("{} is out of bounds; allowed are 1 to 65536", self.connections);
-            return problem(&["limits", "connections"], message);
+        let counts: [(&'static [&'static str], usize); 4] = [
+            (&["limits", "connections"], self.connections),
+            (&["limits", "connections-per-address"], self.connections_per_address),
+            (&["limits", "requests"], self.requests),
+            (&["limits", "downloads"], self.downloads),
+        ];
+        for (key, count) in counts {
+            if !(1..=65_536).contains(&count) {
+                return problem(key, format!("{count} is out of bounds; allowed are 1 to 65536"));
+            }
+        }
+        let times: [(&'static [&'static str], Seconds); 3] = [
+            (&["limits", "first-request-timeout"], self.first_request_timeout),
+            (&["limits", "idle-timeout"], self.idle_timeout),
+            (&["limits", "write-timeout"], self.write_timeout),
+        ];
+        for (key, time) in times {
+            if !(1..=3_600).contains(&time.get()) {
+                return problem(key, format!("{time} is out of bounds; allowed are 1s to 1h"));
+            }
         }
         Ok(())
     }

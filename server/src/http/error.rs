@@ -80,6 +80,12 @@ impl ApiError {
         }
     }
 
+    /// Every place is taken; nothing of the request was looked at.
+    pub(super) fn overloaded() -> Self {
+        let message = "the server has as many requests under way as it may; slow down and repeat";
+        Self { retry_after_seconds: Some(2), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code::BUSY, message) }
+    }
+
     fn unavailable(what: &str) -> Self {
         let message = format!("the server's {what} does not answer; try again in a moment");
         Self {

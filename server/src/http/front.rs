@@ -5,13 +5,14 @@
 //! through the router, which costs several times as much per request.
 
 use std::convert::Infallible;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{Method, Request, Uri, request};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Router};
 use futures_util::future::BoxFuture;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::Service;
@@ -19,59 +20,109 @@ use hyper_util::service::TowerToHyperService;
 
 use super::error::ApiError;
 use super::metrics::{Timer, count};
-use super::origin::Peer;
+use super::origin::{Peer, remote_of};
 use super::request_id::RequestId;
-use super::{nix, routes};
+use super::sent::SentBody;
+use super::{nix, routes, streams};
+use crate::admission::{ConnectionPlace, Ending};
 use crate::app::App;
 
-/// The whole of the HTTP interface. Cheap to clone.
+/// The whole of the HTTP interface, for one connection. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Front {
     app: Arc<App>,
     router: TowerToHyperService<Router>,
     peer: Option<Peer>,
+    place: Option<Arc<ConnectionPlace>>,
 }
 
 impl Front {
     pub(super) fn new(app: Arc<App>) -> Self {
-        Self { router: TowerToHyperService::new(routes(Arc::clone(&app))), app, peer: None }
+        let router = TowerToHyperService::new(routes(Arc::clone(&app)));
+        Self { router, app, peer: None, place: None }
     }
 
-    /// The same for a connection from this address.
-    pub(super) fn of(&self, peer: SocketAddr) -> Self {
-        Self { peer: Some(Peer(peer.ip())), ..self.clone() }
+    /// The same for a connection from this address, with this place.
+    pub(super) fn of(&self, peer: SocketAddr, place: Arc<ConnectionPlace>) -> Self {
+        Self { peer: Some(Peer(peer.ip())), place: Some(place), ..self.clone() }
     }
-}
 
-impl Service<Request<Incoming>> for Front {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+    /// The client that a trusted proxy names, as a number.
+    fn client_behind_proxy(&self, request: &Request<Incoming>) -> Option<u64> {
+        let peer = self.peer.filter(|Peer(peer)| self.app.config.trusted_proxies.contain(peer.to_canonical()))?;
+        let client = remote_of(&self.app.config, peer, request.headers());
+        // Connections are numbered from 1; an address has the highest bit.
+        Some(BuildHasherDefault::<DefaultHasher>::default().hash_one(client) | 1 << 63)
+    }
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    /// Answers a request that has a place.
+    async fn answer(self, mut request: Request<Incoming>, ending: Option<Ending>) -> Response {
         let is_plain = request.method() == Method::GET && request.body().is_end_stream();
         let read = is_plain.then(|| Read::parse(request.uri().path())).flatten();
-        let app = || State(Arc::clone(&self.app));
+        let app = State(Arc::clone(&self.app));
         // What is boxed here is moved as a whole: each kind of read by itself, and the router's by hyper.
         match read {
             Some(Read::Narinfo { cache, file }) => {
                 let (request::Parts { uri, headers, .. }, _) = request.into_parts();
-                let narinfo = nix::narinfo::narinfo(app(), Path((cache, file)), headers);
-                Box::pin(answer("/{cache}/{file}", uri, narinfo))
+                let narinfo = nix::narinfo::narinfo(app, Path((cache, file)), headers);
+                answer("/{cache}/{file}", uri, narinfo).await
             }
             Some(Read::Nar { cache, file }) => {
                 let (request::Parts { uri, headers, .. }, _) = request.into_parts();
-                let nar = nix::nar::nar(app(), Path((cache, file)), Method::GET, headers);
-                Box::pin(answer("/{cache}/nar/{file}", uri, nar))
+                let ending = ending.map(Extension);
+                let nar = nix::nar::nar(app, Path((cache, file)), Method::GET, headers, ending);
+                answer("/{cache}/nar/{file}", uri, Box::pin(nar)).await
             }
             None => {
+                let extensions = request.extensions_mut();
                 if let Some(peer) = self.peer {
-                    request.extensions_mut().insert(peer);
+                    extensions.insert(peer);
                 }
-                Box::pin(self.router.call(request))
+                if let Some(ending) = ending {
+                    extensions.insert(ending);
+                }
+                match Box::pin(self.router.call(request)).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
             }
         }
     }
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = axum::http::Response<SentBody>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (front, place) = (self.clone(), self.place.as_ref().map(|place| (place.request(), place.is_reserve())));
+        Box::pin(async move {
+            let (place, refused) = match place {
+                Some((None, _)) => (None, true),
+                Some((place, true)) => (place, !is_health_check(request.uri().path())),
+                Some((place, false)) => (place, false),
+                None => (None, false),
+            };
+            if refused {
+                let (uri, error) = (request.uri().clone(), ApiError::overloaded());
+                let response = answer("none", uri, std::future::ready(Err(error))).await;
+                return Ok(response.map(|body| SentBody::new(body, None, None)));
+            }
+            let stream = streams::current();
+            let has_stream = stream.is_some();
+            let ending = front.place.as_ref().map(|place| Ending {
+                client: front.client_behind_proxy(&request).unwrap_or(place.number()),
+                ..place.ending(stream)
+            });
+            let response = front.answer(request, ending.clone()).await;
+            Ok(response.map(|body| SentBody::new(body, place, ending.filter(|_| has_stream))))
+        })
+    }
+}
+
+fn is_health_check(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
 }
 
 /// A read as Nix makes it.
@@ -100,15 +151,11 @@ impl Read {
 }
 
 /// Awaits the answer of a handler whose route is called `route`. Nothing is logged of one that succeeds.
-async fn answer(
-    route: &'static str,
-    uri: Uri,
-    handler: impl Future<Output = Result<Response, ApiError>>,
-) -> Result<Response, Infallible> {
+async fn answer(route: &'static str, uri: Uri, handler: impl Future<Output = Result<Response, ApiError>>) -> Response {
     let (id, timer) = (RequestId::new(), Timer::start());
     let response = handler.await.into_response();
     count(route, "GET", response.status(), timer);
-    Ok(id.put_into(response, |id| id.span(&Method::GET, &uri)))
+    id.put_into(response, |id| id.span(&Method::GET, &uri))
 }
 
 #[cfg(test)]

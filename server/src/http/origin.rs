@@ -15,7 +15,12 @@ pub(super) struct Peer(pub(super) IpAddr);
 
 /// The address of whoever asks: the connection's, or the last one in `X-Forwarded-For` that is no proxy of ours.
 pub(super) fn remote(config: &Config, extensions: &Extensions, headers: &HeaderMap) -> String {
-    let Some(Peer(peer)) = extensions.get::<Peer>() else { return "unknown".to_owned() };
+    let Some(peer) = extensions.get::<Peer>() else { return "unknown".to_owned() };
+    remote_of(config, *peer, headers).to_string()
+}
+
+/// The same for a connection from `peer`.
+pub(super) fn remote_of(config: &Config, Peer(peer): Peer, headers: &HeaderMap) -> IpAddr {
     let mut client = peer.to_canonical();
     if config.trusted_proxies.contain(client) {
         let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
@@ -28,7 +33,7 @@ pub(super) fn remote(config: &Config, extensions: &Extensions, headers: &HeaderM
             }
         }
     }
-    client.to_string()
+    client
 }
 
 /// The server's address as the client knows it, without a slash at its end: the configured one, else the one that this

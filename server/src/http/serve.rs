@@ -1,81 +1,130 @@
-//! The accept loop: TCP_NODELAY, a bound on connections, a bound on slow request heads, and a graceful end.
+//! The accept loop, and what ends a connection: its client, its deadlines, another that needs its place, or the server's end.
+//!
+//! A new connection is taken at once, and `admission` finds it a place. Nothing here waits for a client.
 
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::front::Front;
+use super::sent::MAX_PIECE_BYTES;
+use super::socket::Socket;
+use super::streams::StreamTasks;
+use crate::admission::ConnectionPlace;
 use crate::app::App;
 
-/// How long a client may take to send a request's head, and how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often deadlines are looked at.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// A peer that does not answer a ping within as much again is gone.
+const PING_EVERY: Duration = Duration::from_secs(30);
 /// Requests in flight may finish for this long after the server was told to stop.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_mins(1);
 /// A failing accept (no descriptors left) is tried again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What a connection reads ahead, and what it takes of a response before the client does.
+const MAX_BUFFER_BYTES: usize = MAX_PIECE_BYTES;
+/// The head of a request on HTTP/2.
+const MAX_HEAD_BYTES: u32 = 16 * 1024;
+/// Requests under way on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 32;
+/// What a client may send ahead on HTTP/2: on a stream, and on all streams of a connection.
+const WINDOW_BYTES: u32 = 64 * 1024;
 
 /// Serves until `shutdown` is cancelled, then lets requests in flight finish.
 ///
 /// # Errors
 /// None today; the signature leaves room for a listener that breaks.
 pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let places = Arc::new(Semaphore::new(app.config.limits.connections));
     let front = Front::new(Arc::clone(&app));
-    let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
+    let mut sweeps = tokio::time::interval(SWEEP_EVERY);
     loop {
-        let place = tokio::select! {
+        let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            place = Arc::clone(&places).acquire_owned() => place.context("the connection limit is gone")?,
-        };
-        let (stream, peer) = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
+            _ = sweeps.tick() => {
+                app.sweep();
+                continue;
+            }
+            accepted = listener.accept() => accepted,
         };
         while connections.try_join_next().is_some() {}
-        let connection = connection(front.of(peer), stream);
-        let watched = graceful.watch(connection);
-        connections.spawn(async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(%error, "a connection ended early");
+        match accepted {
+            Ok((stream, peer)) => {
+                // A proxy stands for many clients.
+                let limited = (!app.config.trusted_proxies.contain(peer.ip())).then(|| peer.ip().to_canonical());
+                if let Some(place) = app.connections.admit(limited) {
+                    connections.spawn(connection(front.clone(), stream, peer, place, shutdown.clone()));
+                }
             }
-            drop(place);
-        });
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
     drop(listener);
     tracing::info!(connections = connections.len(), "stopping: requests in flight may finish");
     let patience = SHUTDOWN_PATIENCE;
-    if tokio::time::timeout(patience, graceful.shutdown()).await.is_err() {
+    let finish = async {
+        loop {
+            tokio::select! {
+                _ = sweeps.tick() => app.sweep(),
+                ended = connections.join_next() => if ended.is_none() { break },
+            }
+        }
+    };
+    if tokio::time::timeout(patience, finish).await.is_err() {
         tracing::warn!(seconds = patience.as_secs(), "requests were still running and were cut off");
     }
     connections.shutdown().await;
     Ok(())
 }
 
-type Connection = auto::Connection<'static, TokioIo<TcpStream>, Front, TokioExecutor>;
-
-fn connection(front: Front, stream: TcpStream) -> Connection {
-    if let Err(error) = stream.set_nodelay(true) {
-        // Answers are only later for it.
-        tracing::debug!(%error, "TCP_NODELAY was refused");
+/// Serves one connection to its end.
+async fn connection(
+    front: Front,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: ConnectionPlace,
+    shutdown: CancellationToken,
+) {
+    let place = Arc::new(place);
+    let mut builder = auto::Builder::new(StreamTasks);
+    // Its own timer begins after the first byte; `place` knows of those who send none.
+    builder.http1().header_read_timeout(None).max_buf_size(MAX_BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(PING_EVERY))
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_header_list_size(MAX_HEAD_BYTES)
+        .max_send_buf_size(MAX_PIECE_BYTES);
+    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&place)));
+    let mut connection = pin!(builder.serve_connection(socket, front.of(peer, Arc::clone(&place))));
+    let mut is_finishing = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = place.closed() => break,
+            () = shutdown.cancelled(), if !is_finishing => {}
+            () = place.finishing(), if !is_finishing => {}
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                break;
+            }
+        }
+        is_finishing = true;
+        connection.as_mut().graceful_shutdown();
     }
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT));
-    builder.serve_connection(TokioIo::new(stream), front).into_owned()
 }

@@ -1,4 +1,4 @@
-//! Memory for what is read from packs: a fixed number of permits, one for each half megabyte, shared by all requests.
+//! Memory for what is read from packs: a fixed number of permits, one for each 64 KiB, shared by all requests.
 //!
 //! A request waits for permits only while it holds none, and takes more only when they are free at that moment; so no
 //! two requests can wait for each other.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What one permit stands for.
-const UNIT: u64 = 512 * 1024;
+const UNIT: u64 = 64 * 1024;
 
 /// The permits. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,11 +32,12 @@ impl ReadBudget {
     }
 
     /// All of `bytes`, or else half of what is free, so that a few requests that do not go on cannot leave nothing to all
-    /// others; `None` when nothing is free.
+    /// others, but `least` in any case; `None` when that much is not free.
     #[must_use]
-    pub fn try_some(&self, bytes: u64) -> Option<ReadPermit> {
-        let half = || u32::try_from(self.permits.available_permits() / 2).unwrap_or(u32::MAX).max(1);
-        self.try_all(bytes).or_else(|| self.take(self.units(bytes).min(half()))).or_else(|| self.take(1))
+    pub fn try_some(&self, bytes: u64, least: u64) -> Option<ReadPermit> {
+        let least = u32::try_from(least.div_ceil(UNIT)).unwrap_or(u32::MAX).max(1);
+        let half = || u32::try_from(self.permits.available_permits() / 2).unwrap_or(u32::MAX);
+        self.take(self.units(bytes).max(least)).or_else(|| self.take(self.units(bytes).min(half()).max(least)))
     }
 
     /// All of `bytes`, or `None`.
@@ -64,9 +65,6 @@ impl ReadBudget {
 }
 
 impl ReadPermit {
-    /// What a caller without a permit may use: one unit.
-    pub const LEAST_BYTES: u64 = UNIT;
-
     /// How much memory it stands for.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -87,7 +85,7 @@ mod tests {
     #[test]
     fn what_is_short_is_taken_by_halves_to_the_last_unit() {
         let budget = ReadBudget::new(32 * UNIT);
-        let sizes: Vec<u64> = std::iter::from_fn(|| budget.try_some(100 * UNIT))
+        let sizes: Vec<u64> = std::iter::from_fn(|| budget.try_some(100 * UNIT, 1))
             .map(|permit| {
                 let bytes = permit.bytes();
                 std::mem::forget(permit);
@@ -95,6 +93,16 @@ mod tests {
             })
             .collect();
         assert_eq!(sizes, [12, 12, 4, 2, 1, 1]);
+    }
+
+    #[test]
+    fn less_than_the_least_is_not_taken() {
+        let budget = ReadBudget::new(32 * UNIT);
+        assert_eq!(budget.try_some(UNIT, 20 * UNIT).map(|permit| permit.bytes()), Some(20 * UNIT));
+        let held = budget.try_all(12 * UNIT).unwrap();
+        assert!(budget.try_some(UNIT, 21 * UNIT).is_none());
+        assert_eq!(budget.try_some(100 * UNIT, 11 * UNIT).map(|permit| permit.bytes()), Some(12 * UNIT));
+        drop(held);
     }
 
     #[test]

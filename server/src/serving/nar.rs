@@ -1,9 +1,12 @@
 //! A NAR as a stream of filled frames, or of the raw bytes that they decode to, with read-ahead.
 //!
 //! A batch is read by one storage request where its chunks lie together, and is as large as the storage likes and memory
-//! allows. Memory: every batch has permits of the shared budget until its last byte has left, except that a response of
-//! which nothing is under way may always read one of the least size. A slow reader keeps what it has and gets no more; it
-//! cannot keep others from their next batch.
+//! allows. Every batch has permits of the shared budget until its last byte has left: no byte is loaded without.
+//!
+//! Invariant: a client that does not read holds up nobody, and holds no more than it has permits for. So a response that
+//! finds no permit free goes over the [`Bench`]: one chunk is loaded there, a piece of it is copied, and the chunk is
+//! dropped before the client is waited for. That costs the loading of a chunk per piece, and is how everybody goes on
+//! while a few keep the budget; `admission` ends those who keep it, once it is lacking.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,20 +15,27 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, FuturesOrdered, Stream, StreamExt};
-use snowbank_core::frame::{FrameDecoder, FrameError, fill};
+use snowbank_core::frame::FrameError;
 use snowbank_core::manifest::SegmentEntry;
 use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::bench::Bench;
+use super::load::{Held, held_bytes, load};
 use super::lookups::FoundNar;
 use super::source::{Batch, BatchSource};
+use crate::admission::HeldPlace;
 use crate::damage::Suspect;
 use crate::db::nars::Nar;
 use crate::db::{Db, DbError};
-use crate::pack::{Packs, ReadBudget, ReadError, ReadPermit, StoredChunk, read_chunks};
+use crate::pack::{Packs, ReadBudget, ReadError};
 
 /// Batches of one response that may be in flight, the first included.
-const MOST_AHEAD: usize = 6;
+const MAX_AHEAD: usize = 6;
+/// Bytes that are handed over at once, and that a response without a permit holds.
+const MAX_PIECE_BYTES: usize = 64 * 1024;
+/// Of a chunk that is loaded again for each piece.
+const BENCH_PIECE_BYTES: usize = 32 * 1024;
 /// Raw batches are counted with what they decode to, and so may be this many times as large.
 const RAW_WINDOWS: u64 = 4;
 
@@ -126,178 +136,153 @@ pub struct NarBody {
     pub packs: Packs,
     /// Memory for batches, over all responses.
     pub read_ahead: ReadBudget,
+    /// Memory for those that find none there.
+    pub bench: Bench,
 }
 
 type Loading = BoxFuture<'static, Result<VecDeque<Bytes>, ServeError>>;
 
 struct State {
     body: NarBody,
+    place: Option<HeldPlace>,
     source: BatchSource,
     representation: Representation,
     wanted: Range<u64>,
     in_flight: FuturesOrdered<Loading>,
     /// What is left of the batch that is being sent.
     pieces: VecDeque<Bytes>,
+    /// A chunk without a permit, and how much of it has been handed over.
+    chunk: Option<(Batch, usize)>,
     exhausted: bool,
 }
 
-/// The bytes `range` of a NAR, in pieces of at most a few megabytes.
+/// The bytes `range` of a NAR, in pieces of at most 64 KiB. `place` is told what its client is handed and takes.
 pub fn nar_stream(
     body: NarBody,
+    place: Option<HeldPlace>,
     found: FoundNar,
     representation: Representation,
     range: Range<u64>,
 ) -> impl Stream<Item = Result<Bytes, ServeError>> + Send + 'static {
     let source = BatchSource::new(&body.db, found, representation, range.clone());
-    let (in_flight, pieces) = (FuturesOrdered::new(), VecDeque::new());
-    let state = State { body, source, representation, wanted: range, in_flight, pieces, exhausted: false };
+    let (in_flight, pieces, wanted) = (FuturesOrdered::new(), VecDeque::new(), range);
+    let (chunk, exhausted) = (None, false);
+    let state = State { body, place, source, representation, wanted, in_flight, pieces, chunk, exhausted };
     stream::try_unfold(state, |mut state| async move {
-        loop {
-            if let Some(piece) = state.pieces.pop_front() {
-                return Ok(Some((piece, state)));
-            }
-            state.top_up().await?;
-            match state.in_flight.next().await {
-                None => return Ok(None),
-                Some(loaded) => state.pieces = loaded?,
-            }
-            // While this batch is sent, the next one is read.
-            state.top_up().await?;
+        if let Some(place) = &state.place {
+            place.note_taken();
         }
+        let piece = state.next_piece().await?;
+        if let (Some(place), Some(piece)) = (&state.place, &piece) {
+            place.note_handed(piece.len() as u64);
+        }
+        Ok(piece.map(|piece| (piece, state)))
     })
 }
 
 impl State {
-    /// Starts as many batches as may be in flight: one always, more while the budget has room for whole ones.
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, ServeError> {
+        loop {
+            if let Some(mut piece) = self.pieces.pop_front() {
+                if piece.len() > MAX_PIECE_BYTES {
+                    self.pieces.push_front(piece.split_off(MAX_PIECE_BYTES));
+                }
+                return Ok(Some(piece));
+            }
+            if let Some((chunk, sent)) = self.chunk.take() {
+                return self.piece_of(chunk, sent).await.map(Some);
+            }
+            self.top_up().await?;
+            let Some(loaded) = self.in_flight.next().await else {
+                match &self.chunk {
+                    Some(_) => continue,
+                    None => return Ok(None),
+                }
+            };
+            self.pieces = loaded?;
+            // While this batch is sent, the next one is read.
+            self.top_up().await?;
+        }
+    }
+
+    /// Starts as many batches as may be in flight: one where the budget has room for a chunk, more while it has room for
+    /// whole ones. Where there is no room at all and nothing to send, the next chunk is to go over the bench.
     async fn top_up(&mut self) -> Result<(), ServeError> {
         let window = self.body.packs.read_window() * self.representation.windows();
-        while !self.exhausted && self.in_flight.len() < MOST_AHEAD {
-            let permit = if self.in_flight.is_empty() && self.pieces.is_empty() {
-                self.body.read_ahead.try_some(window)
-            } else if let Some(permit) = self.body.read_ahead.try_all(window) {
-                Some(permit)
-            } else {
-                break;
-            };
-            let most_bytes = permit.as_ref().map_or(ReadPermit::LEAST_BYTES, ReadPermit::bytes);
-            let Some(batch) = self.source.next(most_bytes).await? else {
+        while !self.exhausted && self.in_flight.len() < MAX_AHEAD {
+            let Some(least) = self.source.next_cost().await? else {
                 self.exhausted = true;
                 break;
             };
+            let has_more = !self.in_flight.is_empty() || !self.pieces.is_empty();
+            let budget = &self.body.read_ahead;
+            let permit = if has_more {
+                budget.try_all(window).filter(|permit| permit.bytes() >= least)
+            } else {
+                budget.try_some(window, least)
+            };
+            let Some(permit) = permit else {
+                if !has_more {
+                    if let Some(place) = &self.place {
+                        place.note_held(0);
+                        place.note_lack();
+                    }
+                    self.chunk = self.source.next(0).await?.map(|chunk| (chunk, 0));
+                }
+                break;
+            };
+            let Some(batch) = self.source.next(permit.bytes()).await? else {
+                self.exhausted = true;
+                break;
+            };
+            if let Some(place) = &self.place {
+                place.note_held(batch.cost);
+            }
+            let held = Held { permit: Some(permit), _place: self.place.clone() };
             let (packs, representation, wanted) = (self.body.packs.clone(), self.representation, self.wanted.clone());
             // A task of its own: when the client stops reading, a batch half loaded goes on, and gives back its permit
             // or its database connection.
-            let loading = tokio::spawn(load(packs, batch, permit, representation, wanted));
+            let loading = tokio::spawn(load(packs, batch, held, representation, wanted));
             let loading = AbortOnDropHandle::new(loading);
             self.in_flight.push_back(Box::pin(async move { loading.await.map_err(|_| ServeError::Stopped)? }));
         }
         Ok(())
     }
-}
 
-pub(super) async fn load(
-    packs: Packs,
-    batch: Batch,
-    permit: Option<ReadPermit>,
-    representation: Representation,
-    wanted: Range<u64>,
-) -> Result<VecDeque<Bytes>, ServeError> {
-    let permit = permit.map(|mut permit| {
-        permit.shrink_to(batch.cost);
-        Arc::new(permit)
-    });
-    let chunks = read_chunks(&packs, &batch.locations).await?;
-    let start = batch.start;
-    let pieces = match representation {
-        Representation::Zstd => filled_frames(chunks, &batch, permit.as_ref())?,
-        Representation::Raw => {
-            let raw = tokio::task::spawn_blocking(move || raw_bytes(chunks, &batch));
-            let raw = raw.await.map_err(|_| ServeError::Stopped)??;
-            VecDeque::from([Piece::bytes(raw, permit)])
+    /// The next piece of a chunk of which `sent` bytes have been handed over. All the rest, where there is memory for it now.
+    async fn piece_of(&mut self, chunk: Batch, sent: usize) -> Result<Bytes, ServeError> {
+        let permit = self.body.read_ahead.try_some(chunk.cost, chunk.cost);
+        let place = self.place.clone();
+        if let (Some(place), Some(_)) = (&place, &permit) {
+            place.note_held(chunk.cost);
         }
-    };
-    Ok(cut_to(pieces, start, &wanted))
-}
-
-/// Bytes that keep their permit until the last of them has left.
-struct Piece<T> {
-    bytes: T,
-    _permit: Option<Arc<ReadPermit>>,
-}
-
-impl<T: AsRef<[u8]>> AsRef<[u8]> for Piece<T> {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes.as_ref()
+        let is_held = permit.is_some();
+        // Given back before the client is waited for.
+        let bench = if is_held { None } else { Some(self.body.bench.wait(chunk.cost).await) };
+        let held = Held { permit, _place: place.clone() };
+        let (packs, wanted) = (self.body.packs.clone(), self.wanted.clone());
+        let mut pieces = load(packs, chunk.clone(), held, self.representation, wanted).await?;
+        // One chunk of which something is wanted is one piece, and as long each time.
+        let Some(rest) = pieces.pop_front().filter(|bytes| bytes.len() > sent).map(|bytes| bytes.slice(sent..)) else {
+            return Err(ServeError::Manifest("a chunk is shorter than it was".to_owned()));
+        };
+        if is_held {
+            return Ok(self.first_of(rest));
+        }
+        let length = rest.len().min(BENCH_PIECE_BYTES);
+        let copy = held_bytes(rest[..length].to_vec(), Arc::new(Held { permit: None, _place: place }));
+        if length < rest.len() {
+            self.chunk = Some((chunk, sent + length));
+        }
+        drop((rest, bench));
+        Ok(copy)
     }
-}
 
-impl<T: AsRef<[u8]> + Send + 'static> Piece<T> {
-    fn bytes(bytes: T, permit: Option<Arc<ReadPermit>>) -> Bytes {
-        Bytes::from_owner(Self { bytes, _permit: permit })
+    /// A piece of `bytes`; what is too much comes before all others.
+    fn first_of(&mut self, mut bytes: Bytes) -> Bytes {
+        if bytes.len() > MAX_PIECE_BYTES {
+            self.pieces.push_front(bytes.split_off(MAX_PIECE_BYTES));
+        }
+        bytes
     }
-}
-
-/// The frames with their slots filled: what the client gets, without decompressing or copying anything.
-fn filled_frames(
-    chunks: Vec<StoredChunk>,
-    batch: &Batch,
-    permit: Option<&Arc<ReadPermit>>,
-) -> Result<VecDeque<Bytes>, ServeError> {
-    let mut pieces = VecDeque::with_capacity(chunks.len());
-    each_filled(chunks, batch, |_, chunk| {
-        pieces.push_back(Piece::bytes(chunk.frame, permit.cloned()));
-        Ok(())
-    })?;
-    Ok(pieces)
-}
-
-fn raw_bytes(chunks: Vec<StoredChunk>, batch: &Batch) -> Result<Vec<u8>, ServeError> {
-    let mut out = Vec::with_capacity(batch.entries.iter().map(|entry| entry.raw_len as usize).sum());
-    let mut decoder = FrameDecoder::new();
-    each_filled(chunks, batch, |entry, chunk| {
-        let outcome = decoder.decode_into(&chunk.frame, entry.raw_len, &mut out);
-        outcome.map_err(|source| ServeError::Frame { chunk: entry.id, source })
-    })?;
-    Ok(out)
-}
-
-fn each_filled(
-    chunks: Vec<StoredChunk>,
-    batch: &Batch,
-    mut visit: impl FnMut(&SegmentEntry, StoredChunk) -> Result<(), ServeError>,
-) -> Result<(), ServeError> {
-    let mut values = batch.values.as_slice();
-    for (entry, mut chunk) in batch.entries.iter().zip(chunks) {
-        let header = &chunk.header;
-        let same = header.frame_len == entry.frame_len
-            && header.raw_len == entry.raw_len
-            && header.slots.len() == entry.slots as usize
-            && header.slots.len() <= values.len();
-        if !same {
-            return Err(ServeError::Chunk(entry.id));
-        }
-        let (own, later) = values.split_at(header.slots.len());
-        values = later;
-        let filled = fill(&mut chunk.frame, &chunk.header.slots, own);
-        filled.map_err(|source| ServeError::Frame { chunk: entry.id, source })?;
-        visit(entry, chunk)?;
-    }
-    Ok(())
-}
-
-/// The parts of `pieces`, which begin at `start`, that lie within `wanted`.
-fn cut_to(pieces: VecDeque<Bytes>, mut start: u64, wanted: &Range<u64>) -> VecDeque<Bytes> {
-    let cut = |mut piece: Bytes| {
-        let end = start + piece.len() as u64;
-        if wanted.end < end {
-            piece.truncate(usize::try_from(wanted.end.saturating_sub(start)).unwrap_or(0));
-        }
-        if wanted.start > start {
-            let skip = usize::try_from(wanted.start - start).unwrap_or(usize::MAX).min(piece.len());
-            piece = piece.slice(skip..);
-        }
-        start = end;
-        piece
-    };
-    pieces.into_iter().map(cut).filter(|piece| !piece.is_empty()).collect()
 }

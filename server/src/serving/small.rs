@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use snowbank_core::hash::NarHash;
 
+use super::load::{Held, held_bytes, load};
 use super::lookups::FoundNar;
-use super::nar::{NarBody, Representation, ServeError, load};
+use super::nar::{NarBody, Representation, ServeError};
 use super::source::BatchSource;
 use crate::db::caches::CacheId;
 use crate::db::nars::Nar;
@@ -16,6 +17,8 @@ use crate::directory::STALENESS;
 
 /// A NAR that is at most this long goes out in one piece.
 pub const SMALL_NAR_BYTES: u64 = 64 * 1024;
+/// What is sent of one without a permit: no more than its headers are.
+const MAX_FREE_BYTES: usize = 4 * 1024;
 /// What is kept of them, a few thousand.
 const MOST_BYTES: u64 = 12 * 1024 * 1024;
 /// How long after it was looked for it may be kept; with [`STALENESS`] less than the 5 s that R2 allows.
@@ -92,14 +95,25 @@ impl SmallNars {
     }
 }
 
+/// Charges `bytes` of a small NAR to the budget until they have left; `None` when it has no room.
+#[must_use]
+pub fn charged(body: &NarBody, bytes: Bytes) -> Option<Bytes> {
+    if bytes.len() <= MAX_FREE_BYTES {
+        return Some(bytes);
+    }
+    let permit = body.read_ahead.try_all(bytes.len() as u64)?;
+    Some(held_bytes(bytes, Arc::new(Held { permit: Some(permit), _place: None })))
+}
+
 async fn whole(body: &NarBody, found: FoundNar, representation: Representation) -> Result<Bytes, ServeError> {
     let length = representation.len(&found.nar);
-    let _permit = body.read_ahead.try_some(length);
     let mut source = BatchSource::new(&body.db, found, representation, 0..length);
     // A copy: what was read together with a piece would stay in memory as long as the piece does.
     let mut whole = Vec::with_capacity(usize::try_from(length.min(SMALL_NAR_BYTES)).unwrap_or(0));
     while let Some(batch) = source.next(4 * SMALL_NAR_BYTES).await? {
-        for piece in load(body.packs.clone(), batch, None, representation, 0..length).await? {
+        let _place = body.bench.wait(batch.cost).await;
+        let held = Held { permit: None, _place: None };
+        for piece in load(body.packs.clone(), batch, held, representation, 0..length).await? {
             whole.extend_from_slice(&piece);
         }
     }

@@ -22,7 +22,7 @@ use crate::pack::read_cost;
 const ENOUGH_OF_A_PACK: u64 = 512 * 1024;
 
 /// Some chunks of a NAR, one after the other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Batch {
     pub(super) entries: Vec<SegmentEntry>,
     pub(super) locations: Vec<ChunkLocation>,
@@ -60,15 +60,25 @@ impl BatchSource {
         Self { db, nar, known, representation, from, to, next_segment, chunks, values, position: 0 }
     }
 
-    /// The next batch, of one chunk or of as many as cost at most `most_bytes`; `None` after the last one that is wanted.
-    pub(super) async fn next(&mut self, most_bytes: u64) -> Result<Option<Batch>, ServeError> {
+    /// What the next batch costs at least; `None` after the last one that is wanted.
+    pub(super) async fn next_cost(&mut self) -> Result<Option<u64>, ServeError> {
         if self.position >= self.to {
             return Ok(None);
         }
-        while self.chunks.is_empty() {
+        loop {
+            if let Some((entry, location)) = self.chunks.front() {
+                return Ok(Some(self.representation.cost_of(entry) + read_cost(None, location)));
+            }
             if !self.load_segment().await? {
                 return Ok(None);
             }
+        }
+    }
+
+    /// The next batch, of one chunk or of as many as cost at most `most_bytes`; `None` after the last one that is wanted.
+    pub(super) async fn next(&mut self, most_bytes: u64) -> Result<Option<Batch>, ServeError> {
+        if self.next_cost().await?.is_none() {
+            return Ok(None);
         }
         let (entries, locations, values) = (Vec::new(), Vec::new(), Vec::new());
         let mut batch = Batch { entries, locations, values, start: self.position, cost: 0 };

@@ -114,7 +114,7 @@ async fn served_hash(
     pace: &mut Pace,
 ) -> Result<(String, u64), ServeError> {
     let length = representation.len(&nar);
-    let mut stream = std::pin::pin!(nar_stream(body.clone(), nar.into(), representation, 0..length));
+    let mut stream = std::pin::pin!(nar_stream(body.clone(), None, nar.into(), representation, 0..length));
     let mut hasher = Sha256Hasher::new();
     let mut bytes = 0;
     while let Some(piece) = stream.try_next().await? {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -13,16 +14,18 @@ use snowbank_core::hash::NarHash;
 use super::super::access::may_pull;
 use super::super::error::ApiError;
 use super::immutable;
+use crate::admission::Ending;
 use crate::app::App;
 use crate::damage::Suspicion;
 use crate::db::nars::Nar;
-use crate::serving::{RangeRequest, Representation, SMALL_NAR_BYTES, ServeError, nar_stream, parse_range};
+use crate::serving::{RangeRequest, Representation, SMALL_NAR_BYTES, ServeError, charged, nar_stream, parse_range};
 
 pub(in crate::http) async fn nar(
     State(app): State<Arc<App>>,
     Path((name, file)): Path<(String, String)>,
     method: Method,
     headers: HeaderMap,
+    ending: Option<Extension<Ending>>,
 ) -> Result<Response, ApiError> {
     let allowed = may_pull(&app, &headers, &name).await?;
     let (hash, representation) = parse_name(&file)
@@ -60,26 +63,36 @@ pub(in crate::http) async fn nar(
         }
     };
     set(&mut response, header::CONTENT_LENGTH, &(range.end - range.start).to_string());
-    if method != Method::HEAD && range == (0..length) && length <= SMALL_NAR_BYTES {
-        let bytes = if let Some(kept) = kept {
-            kept.bytes.clone()
-        } else {
-            let report = reporter(&app, &found.nar);
-            let read = Box::pin(app.small_nars.read(&app.nars, cache, found, representation)).await;
-            read.inspect_err(report)?
-        };
-        counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64);
-        *response.body_mut() = Body::from(bytes);
-    } else if method != Method::HEAD {
-        let (log_name, report) = (file, reporter(&app, &found.nar));
-        let bytes = nar_stream(app.nars.clone(), found, representation, range)
-            .inspect_ok(|bytes| counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64))
-            .inspect_err(move |error| {
-                tracing::error!(nar = %log_name, %error, "a NAR was broken off");
-                report(error);
-            });
-        *response.body_mut() = Body::from_stream(bytes);
+    if method == Method::HEAD {
+        return Ok(response);
     }
+    if range == (0..length) && length <= SMALL_NAR_BYTES {
+        let bytes = match &kept {
+            Some(kept) => kept.bytes.clone(),
+            None => {
+                let report = reporter(&app, &found.nar);
+                let read = app.small_nars.read(&app.nars, cache, found.clone(), representation);
+                Box::pin(read).await.inspect_err(report)?
+            }
+        };
+        if let Some(bytes) = charged(&app.nars, bytes) {
+            counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64);
+            *response.body_mut() = Body::from(bytes);
+            return Ok(response);
+        }
+    }
+    let place = match ending {
+        Some(Extension(ending)) => Some(app.downloads.enter(ending).await?),
+        None => None,
+    };
+    let (log_name, report) = (file, reporter(&app, &found.nar));
+    let bytes = nar_stream(app.nars.clone(), place, found, representation, range)
+        .inspect_ok(|bytes| counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64))
+        .inspect_err(move |error| {
+            tracing::error!(nar = %log_name, %error, "a NAR was broken off");
+            report(error);
+        });
+    *response.body_mut() = Body::from_stream(bytes);
     Ok(response)
 }
 

@@ -25,7 +25,7 @@ const MIN_REQUESTS_PER_CONNECTION: u32 = 2;
 /// A connection that was asked to end is closed after this.
 const MAX_FINISH: Duration = Duration::from_secs(5);
 /// A write that waits for this long makes way for a new connection.
-const STALLED: Duration = Duration::from_secs(5);
+const STALLED: Duration = Duration::from_secs(1);
 /// Bytes that have to leave within the write deadline.
 const MIN_PROGRESS_BYTES: u64 = 64 * 1024;
 
@@ -133,8 +133,9 @@ impl Connections {
         Self(Arc::new(Shared { limits, began_at: Instant::now(), requests, table }))
     }
 
-    /// A place for a connection from `address`, which is `None` where the address stands for many clients. Where the
-    /// limits are reached, an idle connection is closed for it; `None` when there is none.
+    /// A place for a connection from `address`, which is `None` where the address stands for many clients. Where a limit
+    /// is reached, another connection is closed for it: one that is idle, or else one that does not read. Where there is
+    /// no such connection, it is one of the reserve; `None` when that is taken as well.
     #[must_use]
     pub fn admit(&self, address: Option<IpAddr>) -> Option<ConnectionPlace> {
         let (limits, now) = (&self.0.limits, self.now());

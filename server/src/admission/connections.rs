@@ -140,22 +140,21 @@ impl Connections {
     pub fn admit(&self, address: Option<IpAddr>) -> Option<ConnectionPlace> {
         let (limits, now) = (&self.0.limits, self.now());
         let mut table = self.table();
-        let of_address =
-            |table: &Table| address.map_or(0, |address| table.per_address.get(&address).copied().unwrap_or(0));
-        if of_address(&table) >= limits.per_address && !table.evict(now, |connection| connection.address == address) {
-            counter!("snowbank_connections_refused_total", "reason" => "address").increment(1);
-            return None;
-        }
+        let of_address = address.and_then(|address| table.per_address.get(&address).copied()).unwrap_or(0);
+        let is_over_share =
+            of_address >= limits.per_address && !table.evict(now, |connection| connection.address == address);
         let is_full = table.open.len() >= limits.connections && !table.evict(now, |_| true);
-        if is_full && table.open.len() >= limits.connections + MAX_RESERVE {
-            counter!("snowbank_connections_refused_total", "reason" => "all").increment(1);
+        let is_reserve = is_over_share || is_full;
+        if is_reserve && table.reserve() >= MAX_RESERVE {
+            let reason = if is_over_share { "address" } else { "all" };
+            counter!("snowbank_connections_refused_total", "reason" => reason).increment(1);
             return None;
         }
         table.last_number += 1;
         let connection = Arc::new(Connection {
             number: table.last_number,
             address,
-            is_reserve: is_full,
+            is_reserve,
             has_asked: AtomicBool::new(false),
             requests: AtomicU32::new(0),
             idle_since: AtomicU64::new(now),
@@ -214,6 +213,10 @@ impl Table {
             connection.close.cancel();
         }
         true
+    }
+
+    fn reserve(&self) -> usize {
+        self.open.values().filter(|connection| connection.is_reserve).count()
     }
 
     fn remove(&mut self, number: u64) -> Option<Arc<Connection>> {

@@ -45,7 +45,7 @@ fn an_address_loses_a_connection_of_its_own() {
     assert!(is_closed(&first) && !is_closed(&second) && !is_closed(&other) && !is_closed(&third));
     // One that is at work does not go.
     let _busy = (second.request().unwrap(), third.request().unwrap());
-    assert!(connections.admit(address(1)).is_none());
+    assert!(connections.admit(address(1)).unwrap().is_reserve());
     assert!(!is_closed(&second) && !is_closed(&third));
 }
 

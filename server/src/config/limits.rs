@@ -47,7 +47,7 @@ impl Default for LimitsConfig {
             body_timeout: Seconds::new(30),
             min_body_rate: Size::from_bytes(1024),
             connections: 1024,
-            connections_per_address: 512,
+            connections_per_address: 256,
             requests: 4096,
             downloads: 256,
             first_request_timeout: Seconds::new(15),

@@ -57,9 +57,10 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationT
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer)) => {
-                // A proxy stands for many clients.
-                let limited = (!app.config.trusted_proxies.contain(peer.ip())).then(|| peer.ip().to_canonical());
-                if let Some(place) = app.connections.admit(limited) {
+                // A proxy stands for many clients, and so does whatever is on this machine.
+                let address = peer.ip().to_canonical();
+                let is_many = address.is_loopback() || app.config.trusted_proxies.contain(address);
+                if let Some(place) = app.connections.admit((!is_many).then_some(address)) {
                     connections.spawn(connection(front.clone(), stream, peer, place, shutdown.clone()));
                 }
             }

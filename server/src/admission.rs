@@ -4,10 +4,14 @@
 //! address. Nothing here knows HTTP: a refusal is a [`Refusal`], and `http/error.rs` turns it into a status.
 
 mod budgets;
+mod places;
+mod pool;
 
 use thiserror::Error;
 
-pub use budgets::Budgets;
+pub use budgets::{Budgets, Limits, ManifestRoom};
+pub use places::Place;
+pub use pool::{Client, Hold, Pool};
 
 /// A request that the server does not take now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -17,4 +21,9 @@ pub struct Refusal {
     pub reason: &'static str,
     /// When it is worth trying again.
     pub retry_after_seconds: u32,
+}
+
+/// Counts a limit that was hit.
+pub fn count_hit(limit: &'static str) {
+    metrics::counter!("snowbank_limit_hits_total", "limit" => limit).increment(1);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::admin::{Admin, AuditQueue};
-use crate::admission::Budgets;
+use crate::admission::{self, Budgets};
 use crate::auth::Verifier;
 use crate::config::{Config, Seconds};
 use crate::damage::{Inspector, Withdrawn};
@@ -48,7 +48,7 @@ pub struct App {
     /// Looks into NARs that could not be served.
     pub inspector: Inspector,
     /// What requests may hold.
-    pub budgets: Budgets,
+    pub budgets: Arc<Budgets>,
     /// How clients are told to cut.
     pub cut: CutParams,
     /// What operators work on.
@@ -62,10 +62,10 @@ pub struct App {
 }
 
 impl App {
-    /// Puts the parts together. `[limits] memory` is shared out here, and nowhere else: half to request bodies, an
-    /// eighth to packs that were just written, an eighth to reading them back, a quarter to read-ahead. A storage over the
-    /// network gets a twelfth for blocks of packs, out of what is the request bodies' otherwise. Answers that were given a
-    /// moment ago are kept in 16 MiB besides.
+    /// Puts the parts together. `[limits] memory` is shared out here, and nowhere else: half to pushes (see
+    /// [`Budgets::new`]), an eighth to packs that were just written, an eighth to reading them back, a quarter to
+    /// read-ahead. A storage over the network gets a twelfth for blocks of packs, out of what is the pushes' otherwise.
+    /// Answers that were given a moment ago are kept in 16 MiB besides.
     ///
     /// # Errors
     /// When the settings in the database cannot be read.
@@ -80,10 +80,14 @@ impl App {
         let limits = IngestLimits {
             retention,
             verify_threads: config.limits.effective_verify_threads(),
-            commit_raw_bytes: config.limits.max_nar_size.bytes(),
+            max_nar_size: config.limits.max_nar_size.bytes(),
             read_back: memory / 8,
         };
         let inspector = Inspector::new(db.clone(), Arc::clone(&storage), packs.clone());
+        let budgets = Arc::new(Budgets::new(admission::Limits {
+            memory_bytes: memory / 2 - blocks,
+            share_percent: config.limits.client_share,
+        }));
         let lookups = Lookups::new(&db);
         let mut conn = db.reader().await?;
         let cut = cut_params(conn.exec()).await?.unwrap_or(CutParams::DEFAULT);
@@ -93,7 +97,7 @@ impl App {
             collector: Collector::new(db.clone(), Arc::clone(&storage), packs.clone(), config.gc.clone()),
             free_space: FreeSpace::new(&config.storage, &config.database, config.min_free),
             directory: Directory::new(db.clone(), admin.sealer.clone()),
-            ingest: Ingest::new(db.clone(), packs.clone(), inspector.clone(), limits),
+            ingest: Ingest::new(db.clone(), packs.clone(), inspector.clone(), Arc::clone(&budgets), limits),
             narinfos: Narinfos::new(lookups.clone()),
             lookups,
             nars: NarBody { db: db.clone(), packs, read_ahead: ReadBudget::new(memory / 4) },
@@ -101,7 +105,7 @@ impl App {
             uses: PathUses::default(),
             retention,
             inspector,
-            budgets: Budgets::new(memory / 2 - blocks),
+            budgets,
             config,
             db,
             storage,
@@ -109,6 +113,12 @@ impl App {
             cut,
             admin,
         })
+    }
+
+    /// The most bytes of a bundle: as configured, and no more than one body may have of the memory.
+    #[must_use]
+    pub fn bundle_bytes(&self) -> u64 {
+        self.config.limits.bundle_size.bytes().min(self.budgets.bodies.largest())
     }
 
     /// Drops what is kept of paths that are out of sight now, so that this server says so at once.

@@ -22,6 +22,7 @@ mod manifest;
 mod questions;
 mod read_back;
 mod receive;
+mod recode;
 mod verify;
 mod verify_small;
 

@@ -7,17 +7,19 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
 use snowbank_core::bundle::{BundleError, BundleReader};
 use snowbank_core::chunk::ChunkName;
-use snowbank_core::frame::{FrameError, FrameVerifier};
+use snowbank_core::frame::{FrameError, FrameSampler, FrameVerifier};
 use snowbank_core::wire::StoredChunks;
 use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::recode::recode;
 use super::{Ingest, Stopped};
 use crate::admission::{Client, Hold, Refusal};
 use crate::db::caches::{Cache, DomainId};
@@ -120,6 +122,8 @@ where
     let mut body = std::pin::pin!(body);
     let mut reader = Some(BundleReader::new());
     let mut verifying = FuturesOrdered::new();
+    // Once one frame of a bundle was found to waste room, all that follow are looked at.
+    let is_wasteful = Arc::new(AtomicBool::new(false));
     let mut verified: Vec<NewRecord> = Vec::new();
     let mut lot: Vec<NewRecord> = Vec::new();
     let (mut body_open, mut arrived, mut records) = (true, 0, 0);
@@ -143,7 +147,7 @@ where
                 }
                 let lot_bytes: usize = lot.iter().map(|record| record.frame.len()).sum();
                 if lot_bytes >= LOT_BYTES || (!body_open && lot_bytes > 0) {
-                    verifying.push_back(verify_lot(ingest, std::mem::take(&mut lot)));
+                    verifying.push_back(verify_lot(ingest, std::mem::take(&mut lot), Arc::clone(&is_wasteful)));
                 }
             }
         }
@@ -166,38 +170,57 @@ fn take_records(reader: &mut Option<BundleReader>, bytes: &[u8]) -> Result<Vec<N
 async fn verify_lot<B: std::error::Error + Send + 'static>(
     ingest: &Ingest,
     lot: Vec<NewRecord>,
+    is_wasteful: Arc<AtomicBool>,
 ) -> Result<Vec<NewRecord>, ReceiveError<B>> {
     // The slots are filled with bytes that the sender cannot foresee: a frame that copies from a slot shows itself.
     let mut entropy = [0; 32];
     getrandom::fill(&mut entropy).map_err(ReceiveError::Random)?;
-    let bytes = lot.iter().map(verifying_bytes).max().unwrap_or_default();
-    let verify = move || -> Result<Vec<NewRecord>, (ChunkName, FrameError)> {
-        let mut verifier = FrameVerifier::new();
-        for NewRecord { header, frame } in &lot {
-            verifier.verify(header, frame, &entropy).map_err(|error| (header.name, error))?;
-        }
-        Ok(lot)
-    };
     // A task of its own: it goes on while the caller waits for memory, which others have that wait for what this one has.
     let ingest = ingest.clone();
     let task = tokio::spawn(async move {
-        let _one_at_a_time = match &ingest.oversized {
-            oversized if bytes > MOST_VERIFIED_BYTES => {
-                Some(Arc::clone(oversized).acquire_owned().await.map_err(|_| Stopped)?)
-            }
-            _ => None,
-        };
-        let memory = ingest.read_back.wait(bytes).await;
-        ingest
-            .on_cpu(move || {
-                let verified = verify();
-                drop(memory);
-                verified
-            })
-            .await
+        match verify_frames(&ingest, lot, entropy, is_wasteful.load(Ordering::Relaxed)).await? {
+            Ok(Verified { lot, suspects }) if suspects.is_empty() => Ok(Ok(lot)),
+            Ok(Verified { lot, suspects }) => recode(&ingest, lot, suspects, entropy, &is_wasteful).await.map(Ok),
+            Err(refused) => Ok(Err(refused)),
+        }
     });
     let verified = AbortOnDropHandle::new(task).await.map_err(|_| Stopped)??;
     verified.map_err(|(name, source)| ReceiveError::Chunk { name, source })
+}
+
+/// A lot that is what its headers say, and the indexes of frames that may waste room.
+struct Verified {
+    lot: Vec<NewRecord>,
+    suspects: Vec<usize>,
+}
+
+async fn verify_frames(
+    ingest: &Ingest,
+    lot: Vec<NewRecord>,
+    entropy: [u8; 32],
+    is_wasteful: bool,
+) -> Result<Result<Verified, (ChunkName, FrameError)>, Stopped> {
+    let bytes = lot.iter().map(verifying_bytes).max().unwrap_or_default();
+    let _one_at_a_time = match &ingest.oversized {
+        oversized if bytes > MOST_VERIFIED_BYTES => {
+            Some(Arc::clone(oversized).acquire_owned().await.map_err(|_| Stopped)?)
+        }
+        _ => None,
+    };
+    let memory = ingest.read_back.wait(bytes).await;
+    let verify = move || {
+        let (mut verifier, mut sampler) = (FrameVerifier::new(), FrameSampler::new());
+        let mut suspects = Vec::new();
+        for (index, NewRecord { header, frame }) in lot.iter().enumerate() {
+            verifier.verify(header, frame, &entropy).map_err(|error| (header.name, error))?;
+            if is_wasteful || sampler.suspects(header, verifier.proved(header), &entropy) {
+                suspects.push(index);
+            }
+        }
+        drop(memory);
+        Ok(Verified { lot, suspects })
+    };
+    ingest.on_cpu(verify).await
 }
 
 /// What verifying a chunk takes: its bytes, and for an open one those of a second decode, and a frame to fill.

@@ -142,7 +142,7 @@ in
       The largest bundle of chunks that a client may send in one request, 512KiB to 16MiB.
     '';
     max-nar-size = key "size" "64GiB" ''
-      The largest NAR that is taken, 1MiB to 1TiB.
+      The largest NAR that is taken, and the most that the NARs of one commit have together, 1MiB to 1TiB.
     '';
     verify-threads = key { between = [ 0 256 ]; } 0 ''
       Threads that verify and decode what clients send; 0 means one per processor.
@@ -152,6 +152,17 @@ in
     '';
     min-body-rate = key "size" "1KiB" ''
       The least rate, per second, at which a body has to arrive, at most 1MiB; 0B means any.
+    '';
+    body-deadline = key "time" "5m" ''
+      How long a body may take in all, 1s to 1d, without the time in which the server makes it wait.
+    '';
+    answer-timeout = key "time" "30s" ''
+      How long the lines that answer a commit may wait for a client that does not read, 1s to 1h. Then the rest of the
+      commit is dropped.
+    '';
+    client-share = key { between = [ 33 100 ]; } 33 ''
+      How much of the memory for pushes one token's subject, or one address, may hold while others want some, in percent;
+      100 switches it off.
     '';
     connections = key { between = [ 1 65536 ]; } 1024 ''
       Connections that may be open at the same time.

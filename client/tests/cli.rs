@@ -104,6 +104,7 @@ fn cache_info(name: &str, public: bool) -> CacheInfo {
             paths_per_request: 1,
             paths_per_query: 1,
             manifest_bytes: 1,
+            commit_nar_bytes: u64::MAX,
         },
         permissions: if public { Vec::new() } else { vec!["pull".to_owned()] },
         retired_keys: Vec::new(),

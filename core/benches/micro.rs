@@ -11,7 +11,7 @@ use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, measurement::W
 use snowbank_core::{
     chunk::{Chunk, ChunkName},
     cut::{Chunker, CutParams},
-    frame::{Encoded, FrameDecoder, FrameEncoder, FrameError, FrameVerifier, fill},
+    frame::{Encoded, FrameDecoder, FrameEncoder, FrameError, FrameSampler, FrameVerifier, fill},
     hash::{FileHash, NarHash, Sha256},
     manifest::{Segment, SegmentEntry, WireManifest},
     mask::Masker,
@@ -195,6 +195,14 @@ fn frames(criterion: &mut Criterion, chunks: &[Chunk]) {
                 for (_, one) in &travelling {
                     verifier.verify(&one.header, &one.frame, &[7; 32]).expect("the frame is good");
                 }
+            });
+        });
+        let mut sampler = FrameSampler::new();
+        group.bench_function("sample", |bencher| {
+            bencher.iter(|| {
+                let suspects =
+                    |(chunk, one): &&(&Chunk, Encoded)| sampler.suspects(&one.header, &chunk.bytes, &[7; 32]);
+                travelling.iter().filter(suspects).count()
             });
         });
         let (mut decoder, mut out) = (FrameDecoder::new(), Vec::new());

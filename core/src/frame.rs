@@ -13,6 +13,7 @@ mod encode;
 mod fill;
 mod filler;
 mod header;
+mod sample;
 mod verify;
 mod walk;
 
@@ -23,6 +24,7 @@ pub use self::{
     encode::{Encoded, FrameEncoder},
     fill::fill,
     header::{ChunkHeader, HeaderError, Slot},
+    sample::{FrameSampler, LEAST_LEVEL, is_wasteful},
     verify::FrameVerifier,
     walk::max_frame_len,
 };

@@ -17,14 +17,14 @@ use thiserror::Error;
 pub use self::{
     digest::{ContentDigest, ContentDigester},
     segment::{SEGMENT_CHUNKS, SEGMENT_SLOTS, Segment, SegmentBuilder, SegmentEntry},
-    wire::WireManifest,
+    wire::{ManifestCounts, WireManifest},
 };
 
 /// Most bytes of an encoded manifest.
 pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
 /// Most chunks and slot values together in a wire manifest.
 pub const MAX_MANIFEST_ENTRIES: usize = 2_000_000;
-/// Most slot values that a chunker leaves open in one NAR. What comes then is closed.
+/// Most slot values of a manifest. A chunker leaves no more open in one NAR: what comes then is closed.
 pub const MAX_MANIFEST_SLOTS: usize = 1 << 20;
 /// Most bytes of a wire manifest that a chunker spends on slot values; the rest is for chunk names.
 pub const SLOT_BUDGET_BYTES: usize = MAX_MANIFEST_BYTES / 2;
@@ -40,7 +40,10 @@ pub enum ManifestError {
     #[error("the manifest has {0} bytes; at most {MAX_MANIFEST_BYTES} are allowed")]
     Bytes(usize),
     /// It has too many chunks and slot values.
-    #[error("the manifest has {0} chunks and slot values; at most {MAX_MANIFEST_ENTRIES} are allowed")]
+    #[error(
+        "the manifest has {0} chunks and slot values; at most {MAX_MANIFEST_ENTRIES} are allowed, of which \
+         {MAX_MANIFEST_SLOTS} slot values"
+    )]
     Entries(u64),
     /// It has more chunks or slot values than the NAR that it is said to describe.
     #[error("the manifest has more chunks or slots than a NAR of {0} bytes has room for")]

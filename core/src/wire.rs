@@ -15,7 +15,7 @@ use crate::{
     chunk::ChunkName,
     cut::CutParams,
     hash::NarHash,
-    manifest::{ManifestError, WireManifest},
+    manifest::{ManifestCounts, ManifestError, WireManifest},
     pin_name::PinName,
     receipt::Receipt,
     units::Seconds,
@@ -71,6 +71,14 @@ pub struct Limits {
     pub paths_per_query: u32,
     /// Bytes of a path's manifest.
     pub manifest_bytes: u64,
+    /// Bytes that the NARs of one commit have together.
+    #[serde(default = "unlimited")]
+    pub commit_nar_bytes: u64,
+}
+
+/// What a server says that does not say: it takes what it takes.
+const fn unlimited() -> u64 {
+    u64::MAX
 }
 
 /// Answer to `GET /api/v1/whoami`.
@@ -236,7 +244,7 @@ pub enum ManifestSource {
 
 impl ManifestSource {
     /// Encoded manifests up to this many bytes travel inline.
-    pub const MAX_INLINE_BYTES: usize = 4 << 20;
+    pub const MAX_INLINE_BYTES: usize = 1 << 20;
     /// Larger ones are cut into pieces of this many bytes; the last is shorter.
     pub const PIECE_BYTES: usize = 1 << 20;
 
@@ -262,6 +270,23 @@ impl ManifestSource {
     /// [`ManifestError::Base64`] when the text is no standard base64.
     pub fn inline_bytes(text: &str) -> Result<Vec<u8>, ManifestError> {
         STANDARD.decode(text).map_err(ManifestError::Base64)
+    }
+
+    /// How much the manifest that an inline message carries says of itself, of which no more is decoded for it than that takes.
+    ///
+    /// # Errors
+    /// As [`Self::inline_bytes`] and [`WireManifest::counts`], as far as that shows.
+    pub fn inline_counts(text: &str, nar_size: u64) -> Result<ManifestCounts, ManifestError> {
+        /// Base64 of some more bytes than a number has.
+        const PART: usize = 24;
+        let part = |from: usize| {
+            let start = from / 3 * 4;
+            let text = text.get(start..text.len().min(start + PART)).ok_or(ManifestError::Truncated)?;
+            let mut bytes = Self::inline_bytes(text)?;
+            bytes.drain(..bytes.len().min(from % 3));
+            Ok(bytes)
+        };
+        WireManifest::counts_from(text.len() / 4 * 3, nar_size, part)
     }
 
     /// The manifest that an inline message carries.

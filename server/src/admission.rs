@@ -7,14 +7,18 @@
 mod budgets;
 mod connections;
 mod places;
+mod pool;
+mod responses;
 #[cfg(test)]
 mod tests;
 
 use thiserror::Error;
 
-pub use budgets::Budgets;
+pub use budgets::{Budgets, Limits, ManifestRoom};
 pub use connections::{ConnectionLimits, ConnectionPlace, Connections, Ending, OpenResponse, RequestPlace};
-pub use places::{HeldPlace, Places};
+pub use places::Place;
+pub use pool::{Client, Hold, Pool};
+pub use responses::{ResponsePlace, ResponsePlaces};
 
 /// A request that the server does not take now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -24,4 +28,9 @@ pub struct Refusal {
     pub reason: &'static str,
     /// When it is worth trying again.
     pub retry_after_seconds: u32,
+}
+
+/// Counts a limit that was hit.
+pub fn count_hit(limit: &'static str) {
+    metrics::counter!("snowbank_limit_hits_total", "limit" => limit).increment(1);
 }

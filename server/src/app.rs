@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::{Admin, AuditQueue};
-use crate::admission::{Budgets, ConnectionLimits, Connections, Places};
+use crate::admission::{self, Budgets, ConnectionLimits, Connections, ResponsePlaces};
 use crate::auth::Verifier;
 use crate::config::{Config, LimitsConfig, Seconds};
 use crate::damage::{Inspector, Withdrawn};
@@ -49,11 +49,11 @@ pub struct App {
     /// Looks into NARs that could not be served.
     pub inspector: Inspector,
     /// What requests may hold.
-    pub budgets: Budgets,
+    pub budgets: Arc<Budgets>,
     /// Who is connected.
     pub connections: Connections,
     /// NARs that are being sent.
-    pub downloads: Places,
+    pub downloads: ResponsePlaces,
     /// How clients are told to cut.
     pub cut: CutParams,
     /// What operators work on.
@@ -67,10 +67,10 @@ pub struct App {
 }
 
 impl App {
-    /// Puts the parts together. `[limits] memory` is shared out here, and nowhere else: half to request bodies, an
-    /// eighth to packs that were just written, an eighth to reading them back, a quarter to read-ahead. A storage over the
-    /// network gets a twelfth for blocks of packs, out of what is the request bodies' otherwise. Answers that were given a
-    /// moment ago are kept in 16 MiB besides.
+    /// Puts the parts together. `[limits] memory` is shared out here, and nowhere else: half to pushes (see
+    /// [`Budgets::new`]), an eighth to packs that were just written, an eighth to reading them back, a quarter to
+    /// read-ahead. A storage over the network gets a twelfth for blocks of packs, out of what is the pushes' otherwise.
+    /// Answers that were given a moment ago are kept in 16 MiB besides.
     ///
     /// # Errors
     /// When the settings in the database cannot be read.
@@ -85,10 +85,14 @@ impl App {
         let limits = IngestLimits {
             retention,
             verify_threads: config.limits.effective_verify_threads(),
-            commit_raw_bytes: config.limits.max_nar_size.bytes(),
+            max_nar_size: config.limits.max_nar_size.bytes(),
             read_back: memory / 8,
         };
         let inspector = Inspector::new(db.clone(), Arc::clone(&storage), packs.clone());
+        let budgets = Arc::new(Budgets::new(admission::Limits {
+            memory_bytes: memory / 2 - blocks,
+            share_percent: config.limits.client_share,
+        }));
         let lookups = Lookups::new(&db);
         let mut conn = db.reader().await?;
         let cut = cut_params(conn.exec()).await?.unwrap_or(CutParams::DEFAULT);
@@ -98,7 +102,7 @@ impl App {
             collector: Collector::new(db.clone(), Arc::clone(&storage), packs.clone(), config.gc.clone()),
             free_space: FreeSpace::new(&config.storage, &config.database, config.min_free),
             directory: Directory::new(db.clone(), admin.sealer.clone()),
-            ingest: Ingest::new(db.clone(), packs.clone(), inspector.clone(), limits),
+            ingest: Ingest::new(db.clone(), packs.clone(), inspector.clone(), Arc::clone(&budgets), limits),
             narinfos: Narinfos::new(lookups.clone()),
             lookups,
             nars: NarBody { db: db.clone(), packs, read_ahead: ReadBudget::new(memory / 4), bench: Bench::default() },
@@ -106,7 +110,7 @@ impl App {
             uses: PathUses::default(),
             retention,
             inspector,
-            budgets: Budgets::new(memory / 2 - blocks),
+            budgets,
             connections: Connections::new(connection_limits(&config.limits)),
             downloads: downloads(&config.limits),
             config,
@@ -124,6 +128,12 @@ impl App {
         self.downloads.sweep();
     }
 
+    /// The most bytes of a bundle: as configured, and no more than one body may have of the memory.
+    #[must_use]
+    pub fn bundle_bytes(&self) -> u64 {
+        self.config.limits.bundle_size.bytes().min(self.budgets.bodies.largest())
+    }
+
     /// Drops what is kept of paths that are out of sight now, so that this server says so at once.
     pub fn forget(&self, withdrawn: &Withdrawn) {
         for path in &withdrawn.paths {
@@ -138,8 +148,8 @@ impl App {
 /// How long a download waits for its place.
 const DOWNLOAD_PATIENCE: Duration = Duration::from_secs(20);
 
-fn downloads(limits: &LimitsConfig) -> Places {
-    Places::new("download", "is sending as many NARs as it may", limits.downloads, DOWNLOAD_PATIENCE)
+fn downloads(limits: &LimitsConfig) -> ResponsePlaces {
+    ResponsePlaces::new("download", "is sending as many NARs as it may", limits.downloads, DOWNLOAD_PATIENCE)
 }
 
 fn connection_limits(limits: &LimitsConfig) -> ConnectionLimits {

@@ -4,12 +4,14 @@
 //! a domain function, and turns the result into a response. `error` is the only place that knows status codes of failures.
 
 mod access;
+mod answer;
 mod api;
 mod body;
 mod caller;
 mod drain;
 mod error;
 mod front;
+mod json;
 mod metrics;
 mod ndjson;
 mod nix;

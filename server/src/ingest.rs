@@ -22,25 +22,26 @@ mod manifest;
 mod questions;
 mod read_back;
 mod receive;
+mod recode;
 mod verify;
 mod verify_small;
 
 use std::sync::Arc;
 
-pub use commit::commit;
+pub use commit::{Committer, commit};
 pub use copy::{CopyError, copy};
 pub use questions::{missing_chunks, missing_paths};
-pub use receive::{ReceiveError, receive_bundle};
+pub use receive::{Bundle, ReceiveError, receive_bundle};
 pub use verify::{Claim, VerifiedNar, VerifyError, verify};
 
 use snowbank_core::units::Seconds;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::admission::Budgets;
 use crate::damage::Inspector;
 use crate::db::Db;
 use crate::pack::{Packs, ReadBudget};
 use in_flight::InFlight;
-use manifest::read_manifest;
 
 /// What ingest works with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -57,6 +58,10 @@ pub struct Ingest {
     read_back: ReadBudget,
     /// Looks into what cannot be read back.
     inspector: Inspector,
+    /// Memory and places that clients share.
+    budgets: Arc<Budgets>,
+    /// The place to verify chunks that take more than the budget for reading back has for one of its users.
+    oversized: Arc<tokio::sync::Semaphore>,
     limits: IngestLimits,
 }
 
@@ -65,8 +70,8 @@ pub struct Ingest {
 pub struct IngestLimits {
     /// Threads that verify and decode at the same time, over all requests.
     pub verify_threads: usize,
-    /// The largest NAR, raw bytes, and the most raw bytes that one commit may have decoded.
-    pub commit_raw_bytes: u64,
+    /// The largest NAR, raw bytes.
+    pub max_nar_size: u64,
     /// Memory for chunks that are read back and decoded, over all requests.
     pub read_back: u64,
     /// For how long caches that do not say keep paths that nobody uses.
@@ -76,10 +81,11 @@ pub struct IngestLimits {
 impl Ingest {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(db: Db, packs: Packs, inspector: Inspector, limits: IngestLimits) -> Self {
+    pub fn new(db: Db, packs: Packs, inspector: Inspector, budgets: Arc<Budgets>, limits: IngestLimits) -> Self {
         let cpu = Arc::new(tokio::sync::Semaphore::new(limits.verify_threads.max(1)));
         let read_back = ReadBudget::new(limits.read_back);
-        Self { db, packs, in_flight: Arc::default(), cpu, read_back, inspector, limits }
+        let oversized = Arc::new(tokio::sync::Semaphore::new(1));
+        Self { db, packs, in_flight: Arc::default(), cpu, read_back, inspector, budgets, oversized, limits }
     }
 
     /// Runs CPU-bound work on a blocking thread, as many at a time as configured.

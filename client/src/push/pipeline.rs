@@ -86,7 +86,7 @@ impl Tuning {
             batch: BatchLimits {
                 paths: (limits.paths_per_request as usize).clamp(1, 256),
                 request_bytes: 512 << 10,
-                nar_bytes: 64 << 20,
+                nar_bytes: limits.commit_nar_bytes.min(64 << 20),
             },
             never_open: false,
         }

@@ -275,6 +275,7 @@ mod tests {
                 paths_per_request: 256,
                 paths_per_query: 4096,
                 manifest_bytes: 16 << 20,
+                commit_nar_bytes: u64::MAX,
             },
             permissions: Vec::new(),
             retired_keys: Vec::new(),

@@ -54,6 +54,12 @@ impl FrameVerifier {
         if actual == header.name { Ok(()) } else { Err(FrameError::Name { declared: header.name, actual }) }
     }
 
+    /// The bytes of the chunk whose frame was proved last, masked; `header` is that frame's.
+    #[must_use]
+    pub fn proved(&self, header: &ChunkHeader) -> &[u8] {
+        self.first.get(..header.raw_len as usize).unwrap_or_default()
+    }
+
     /// Proves the same of an open frame that was just made from `bytes`, with `fillers` in its slots. Since the bytes are known, and
     /// a byte that depends on a slot is now the filler's, one decode with other bytes in the slots shows it.
     pub(super) fn verify_own(

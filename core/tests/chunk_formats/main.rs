@@ -8,3 +8,4 @@ mod frames;
 mod golden;
 mod sample;
 mod versions;
+mod wasteful;

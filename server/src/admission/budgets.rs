@@ -1,75 +1,143 @@
-//! Who may take how much of the server at once: memory for bodies, and commits per token.
+//! Who may take how much of the server at once for pushes: memory, commits, and work whose memory has no small bound.
 //!
-//! A request that finds no room waits a little, then is told 429 with Retry-After; the client slows down. So memory stays
-//! within `[limits] memory` whatever arrives, and one token cannot take every verifying thread.
+//! Memory is in pools, and a request that has some of one waits for a later one only, in this order: a body as it arrives,
+//! and what it was parsed to; a place for its commit; the paths of a commit that are worked on, with their manifests; packs
+//! that are being written; what is read back (`ingest`); answers. So no two requests wait for each other. What is held of
+//! the later ones ends by itself, that of answers when they were not read for a while.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use super::places::{Place, Places};
+use super::{Client, Hold, Pool, Refusal};
 
-use super::Refusal;
-
-/// Bodies are counted in units of this many bytes.
-const UNIT: u64 = 64 * 1024;
-/// How long a request waits for room before it is told to come back.
+/// How long a request waits for a place before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
-const RETRY_AFTER_SECONDS: u32 = 2;
 /// Commits of one token that are verified at the same time.
 const COMMITS_PER_TOKEN: usize = 8;
+
+/// What there is to share out.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Memory for all that is shared out here.
+    pub memory_bytes: u64,
+    /// What one token, or one address, may have of each pool while others want some.
+    pub share_percent: u8,
+}
 
 /// Shared bounds on what requests hold.
 #[derive(Debug)]
 pub struct Budgets {
-    body_units: Arc<Semaphore>,
-    all_units: u32,
-    commits: Mutex<HashMap<String, Weak<Semaphore>>>,
+    /// Bodies as they arrive, and what they were parsed to. Of these one has a third at most.
+    pub bodies: Pool,
+    /// Paths that are verified and committed, with their manifests.
+    pub manifests: Pool,
+    /// Packs that are being written.
+    pub packs: Pool,
+    /// Answers that have not been read.
+    pub answers: Pool,
+    commits: Places,
+    large: Places,
+    closures: Places,
 }
 
 impl Budgets {
-    /// `body_bytes` bounds the memory that all request bodies take together.
+    /// Half of the memory is for bodies, a third for packs, a twelfth each for manifests and for answers.
     #[must_use]
-    pub fn new(body_bytes: u64) -> Self {
-        let all_units = u32::try_from(body_bytes / UNIT).unwrap_or(u32::MAX / 2).clamp(1, u32::MAX / 2);
-        let body_units = Arc::new(Semaphore::new(all_units as usize));
-        Self { body_units, all_units, commits: Mutex::default() }
+    pub fn new(limits: Limits) -> Self {
+        let Limits { memory_bytes: memory, share_percent: share } = limits;
+        let (bodies, packs, twelfth) = (memory / 2, memory / 3, memory / 12);
+        Self {
+            bodies: Pool::new("bodies", bodies, bodies / 3, share),
+            manifests: Pool::new("manifests", twelfth, twelfth / 3, share),
+            // A pack is made from one body, and its tables come on top.
+            packs: Pool::new("packs", packs, packs / 2, share),
+            answers: Pool::new("answers", twelfth, twelfth / 3, share),
+            commits: Places::new(COMMITS_PER_TOKEN, None),
+            large: Places::new(1, Some(1)),
+            closures: Places::new(1, Some(1)),
+        }
     }
 
-    /// Room for `bytes` of a request's body and what is made of it.
-    ///
-    /// # Errors
-    /// [`Refusal`] when there was no room for some seconds.
-    pub async fn body(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.all_units);
-        wait(Arc::clone(&self.body_units).acquire_many_owned(units), "has no memory left for another body").await
-    }
-
-    /// A place among the commits of `subject`.
+    /// A place among the commits of `client`.
     ///
     /// # Errors
     /// [`Refusal`] when there was no place for some seconds.
-    pub async fn commit(&self, subject: &str) -> Result<OwnedSemaphorePermit, Refusal> {
-        let places = {
-            let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
-            commits.retain(|_, places| places.strong_count() > 0);
-            commits.get(subject).and_then(Weak::upgrade).unwrap_or_else(|| {
-                let places = Arc::new(Semaphore::new(COMMITS_PER_TOKEN));
-                commits.insert(subject.to_owned(), Arc::downgrade(&places));
-                places
-            })
-        };
-        wait(places.acquire_owned(), "is verifying as many commits of this token as it may").await
+    pub async fn commit(&self, client: &Client) -> Result<Place, Refusal> {
+        let reason = "is verifying as many commits of this token as it may";
+        self.commits.take_within(&client.subject, PATIENCE, "commits-per-token", reason).await
+    }
+
+    /// The place to copy a closure, or to delete one: there is one for all.
+    ///
+    /// # Errors
+    /// [`Refusal`] when there was no place for some seconds.
+    pub async fn closure(&self, client: &Client) -> Result<Place, Refusal> {
+        let reason = "is copying or deleting another closure";
+        self.closures.take_within(&client.subject, PATIENCE, "closures", reason).await
+    }
+
+    /// Memory for one group of paths: of the pool where it fits, else the one place for what does not.
+    pub async fn manifest(&self, client: &Client, bytes: u64) -> ManifestRoom {
+        if bytes <= self.manifests.largest() {
+            ManifestRoom::Pooled(self.manifests.take(client, bytes).await)
+        } else {
+            ManifestRoom::Large(self.large.take(&client.subject).await)
+        }
     }
 }
 
-async fn wait(
-    permit: impl Future<Output = Result<OwnedSemaphorePermit, tokio::sync::AcquireError>>,
-    reason: &'static str,
-) -> Result<OwnedSemaphorePermit, Refusal> {
-    match tokio::time::timeout(PATIENCE, permit).await {
-        Ok(Ok(permit)) => Ok(permit),
-        // Nobody closes the semaphore.
-        Ok(Err(_)) | Err(_) => Err(Refusal { reason, retry_after_seconds: RETRY_AFTER_SECONDS }),
+/// Memory for the manifests of a group of paths.
+#[derive(Debug)]
+pub enum ManifestRoom {
+    /// So many bytes of the pool.
+    Pooled(Hold),
+    /// The place for one manifest of any size.
+    Large(Place),
+}
+
+impl ManifestRoom {
+    /// Whether it is enough for `bytes`.
+    #[must_use]
+    pub fn covers(&self, bytes: u64) -> bool {
+        match self {
+            Self::Pooled(hold) => bytes <= hold.bytes(),
+            Self::Large(_) => true,
+        }
+    }
+
+    /// Makes room for others once it is known how little is needed.
+    #[must_use]
+    pub fn fitted(self, budgets: &Budgets, client: &Client, bytes: u64) -> Self {
+        match self {
+            Self::Pooled(mut hold) => {
+                hold.shrink(bytes);
+                Self::Pooled(hold)
+            }
+            Self::Large(_) if bytes > budgets.manifests.largest() => self,
+            Self::Large(place) => match budgets.manifests.try_take(client, bytes) {
+                Some(hold) => Self::Pooled(hold),
+                None => Self::Large(place),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_manifest_has_the_one_place_until_it_turns_out_small() {
+        let budgets = Budgets::new(Limits { memory_bytes: 48 << 20, share_percent: 34 });
+        let (one, other) = (Client::new("one", "10.0.0.1"), Client::new("other", "10.0.0.2"));
+        let large = budgets.manifest(&one, 16 << 20).await;
+        assert!(large.covers(u64::MAX));
+        let mut second = Box::pin(budgets.manifest(&other, 16 << 20));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        // Ordinary ones do not wait for it.
+        assert!(budgets.manifest(&other, 100_000).await.covers(100_000));
+        let small = large.fitted(&budgets, &one, 100_000);
+        assert!(small.covers(100_000) && !small.covers(100_001));
+        assert!(second.await.covers(u64::MAX));
     }
 }

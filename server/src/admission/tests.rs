@@ -140,7 +140,7 @@ fn ending(client: u64) -> Ending {
 
 #[tokio::test]
 async fn places_go_round_among_connections() {
-    let places = Places::new("test", "is full", 1, Duration::from_secs(5));
+    let places = ResponsePlaces::new("test", "is full", 1, Duration::from_secs(5));
     let first = places.enter(ending(1)).await.unwrap();
     let wait = |connection| {
         let places = places.clone();
@@ -161,7 +161,7 @@ async fn places_go_round_among_connections() {
 
 #[tokio::test]
 async fn a_place_that_nobody_takes_is_given_to_the_next() {
-    let places = Places::new("test", "is full", 1, Duration::from_millis(200));
+    let places = ResponsePlaces::new("test", "is full", 1, Duration::from_millis(200));
     let first = places.enter(ending(1)).await.unwrap();
     let gone = tokio::spawn({
         let places = places.clone();
@@ -177,7 +177,7 @@ async fn a_place_that_nobody_takes_is_given_to_the_next() {
 
 #[tokio::test]
 async fn no_client_has_more_than_a_quarter() {
-    let places = Places::new("test", "is full", 8, Duration::from_millis(200));
+    let places = ResponsePlaces::new("test", "is full", 8, Duration::from_millis(200));
     let own = [places.enter(ending(1)).await.unwrap(), places.enter(ending(1)).await.unwrap()];
     assert!(places.enter(ending(1)).await.is_err());
     let other = places.enter(ending(2)).await.unwrap();
@@ -193,7 +193,7 @@ async fn no_client_has_more_than_a_quarter() {
 
 #[tokio::test]
 async fn without_need_nobody_is_ended() {
-    let places = Places::new("test", "is full", 2, Duration::from_millis(200));
+    let places = ResponsePlaces::new("test", "is full", 2, Duration::from_millis(200));
     let end = ending(1);
     let held = places.enter(end.clone()).await.unwrap();
     held.note_held(1 << 20);

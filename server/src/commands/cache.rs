@@ -11,6 +11,7 @@ use snowbank_core::wire::admin::{CacheDetails, CacheList, CopiedPaths, CreateCac
 use super::cli::{CacheCommand, CacheCreateArgs};
 use super::{Beside, confirm, print};
 use crate::admin::{self, Actor, AdminError};
+use crate::admission::{self, Budgets};
 use crate::auth::{MayPull, MayPush};
 use crate::clock::unix_now;
 use crate::config::{Overrides, PublicUrl, read_secret_file};
@@ -94,14 +95,15 @@ async fn copy(
     let limits = &beside.config.limits;
     let bounds = IngestLimits {
         verify_threads: limits.effective_verify_threads(),
-        commit_raw_bytes: limits.max_nar_size.bytes(),
+        max_nar_size: limits.max_nar_size.bytes(),
         read_back: limits.memory.bytes() / 8,
         retention: beside.config.gc.retention,
     };
     let storage = beside.storage().await?;
+    let shared = admission::Limits { memory_bytes: limits.memory.bytes() / 2, share_percent: limits.client_share };
     let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0, 0);
     let inspector = Inspector::new(beside.db.clone(), storage, packs.clone());
-    let ingest = Ingest::new(beside.db.clone(), packs, inspector, bounds);
+    let ingest = Ingest::new(beside.db.clone(), packs, inspector, Arc::new(Budgets::new(shared)), bounds);
     let entry = |copied: &CopiedPaths| actor.copied(from, to, copied, now);
     Ok(ingest::copy(&ingest, &source, &target, &roots, &entry, now).await?)
 }

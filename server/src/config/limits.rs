@@ -13,7 +13,7 @@ pub struct LimitsConfig {
     pub memory: Size,
     /// The largest bundle of chunks that a client may send in one request.
     pub bundle_size: Size,
-    /// The largest NAR that is taken, and the most raw bytes that one commit may have decoded.
+    /// The largest NAR that is taken, and the most bytes that the NARs of one commit have together.
     pub max_nar_size: Size,
     /// Threads that verify and decode at the same time; 0 means one per processor.
     pub verify_threads: usize,
@@ -21,6 +21,12 @@ pub struct LimitsConfig {
     pub body_timeout: Seconds,
     /// The least rate, per second, at which a body has to arrive.
     pub min_body_rate: Size,
+    /// How long a body may take in all, without the time in which the server makes it wait.
+    pub body_deadline: Seconds,
+    /// How long an answer in lines may wait for a client that does not read, before the work behind it is given up.
+    pub answer_timeout: Seconds,
+    /// The part of each pool of memory, in percent, that one token, or one address, may hold while others want some.
+    pub client_share: u8,
     /// Connections open at the same time.
     pub connections: usize,
     /// Of these, from one address that is no trusted proxy.
@@ -46,6 +52,9 @@ impl Default for LimitsConfig {
             verify_threads: 0,
             body_timeout: Seconds::new(30),
             min_body_rate: Size::from_bytes(1024),
+            body_deadline: Seconds::new(300),
+            answer_timeout: Seconds::new(30),
+            client_share: 33,
             connections: 1024,
             connections_per_address: 256,
             requests: 4096,
@@ -97,6 +106,14 @@ impl LimitsConfig {
             let message = format!("{} is too fast; allowed are 0B (no least rate) to 1MiB", self.min_body_rate);
             return problem(&["limits", "min-body-rate"], message);
         }
+        if !(1..=86_400).contains(&self.body_deadline.get()) {
+            let message = format!("{} is out of bounds; allowed are 1s to 1d", self.body_deadline);
+            return problem(&["limits", "body-deadline"], message);
+        }
+        if !(33..=100).contains(&self.client_share) {
+            let message = format!("{} is out of bounds; allowed are 33 to 100 (percent)", self.client_share);
+            return problem(&["limits", "client-share"], message);
+        }
         let counts: [(&'static [&'static str], usize); 4] = [
             (&["limits", "connections"], self.connections),
             (&["limits", "connections-per-address"], self.connections_per_address),
@@ -108,7 +125,8 @@ impl LimitsConfig {
                 return problem(key, format!("{count} is out of bounds; allowed are 1 to 65536"));
             }
         }
-        let times: [(&'static [&'static str], Seconds); 3] = [
+        let times: [(&'static [&'static str], Seconds); 4] = [
+            (&["limits", "answer-timeout"], self.answer_timeout),
             (&["limits", "first-request-timeout"], self.first_request_timeout),
             (&["limits", "idle-timeout"], self.idle_timeout),
             (&["limits", "write-timeout"], self.write_timeout),

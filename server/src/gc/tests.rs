@@ -106,7 +106,7 @@ impl World {
         let missing = chunks.iter().zip(&names).filter(|(_, name)| !there.contains(*name));
         let records: Vec<NewRecord> = missing.map(|(chunk, _)| record(chunk)).collect();
         if !records.is_empty() {
-            self.packs.store(domain, self.cache.id, records, self.now).await.unwrap();
+            self.packs.store(domain, self.cache.id, records, self.now, || {}).await.unwrap();
         }
         let mut tx = self.db.commit_tx().await.unwrap();
         let places = db::chunks::lookup_by_names(tx.exec(), domain, &names).await.unwrap();

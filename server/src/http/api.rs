@@ -14,19 +14,18 @@ pub(super) mod pins;
 pub(super) mod tokens;
 pub(super) mod whoami;
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::http::HeaderMap;
 use serde::de::DeserializeOwned;
 
-use super::body::{BodyLimits, collect, declared_length};
+use super::caller::Caller;
 use super::error::ApiError;
+use super::json::{self, Told};
+use crate::admission::Hold;
 use crate::app::App;
-use crate::config::LimitsConfig;
 
 /// The largest JSON body of a commit or a question.
-const JSON_BYTES: u64 = 16 * 1024 * 1024;
+const JSON_BYTES: u64 = 8 * 1024 * 1024;
 /// The largest body of what an operator asks.
 const SMALL_JSON_BYTES: u64 = 1024 * 1024;
 /// Paths in one question.
@@ -36,23 +35,27 @@ const NAMES_PER_REQUEST: u32 = 8192;
 /// Paths in one commit.
 const PATHS_PER_REQUEST: u32 = 256;
 
-fn body_limits(limits: &LimitsConfig, bytes: u64) -> BodyLimits {
-    BodyLimits {
-        bytes,
-        silence: Duration::from_secs(limits.body_timeout.get()),
-        least_rate: limits.min_body_rate.bytes(),
+/// The longest store path that is read: the longest store directory, hash and name.
+const STORE_PATH_BYTES: usize = 1_280;
+
+/// Refuses texts for store paths that no store path is as long as: they would come back in the answer.
+fn check_lengths<'a>(mut store_paths: impl Iterator<Item = &'a String>) -> Result<(), ApiError> {
+    match store_paths.find(|path| path.len() > STORE_PATH_BYTES) {
+        None => Ok(()),
+        Some(path) => {
+            let message = format!("a store path of {} bytes; at most {STORE_PATH_BYTES} are taken", path.len());
+            Err(ApiError::limit(message))
+        }
     }
 }
 
-/// Reads what an operator asks.
-async fn json_body<T: DeserializeOwned>(app: &App, headers: &HeaderMap, body: Body, what: &str) -> Result<T, ApiError> {
-    let limits = body_limits(&app.config.limits, SMALL_JSON_BYTES);
-    let declared = declared_length(headers, limits)?;
-    let _room = app.budgets.body(declared.unwrap_or(SMALL_JSON_BYTES)).await?;
-    let body = collect(body, limits).await?;
-    // What serde says may repeat a value, and a value may be a secret: only the place is told.
-    serde_json::from_slice(&body).map_err(|error| {
-        let place = format!("line {}, column {}", error.line(), error.column());
-        ApiError::bad_request(format!("the {what} does not parse at {place}; docs/protocol.md has its form"))
-    })
+/// Reads what an operator asks, and the memory that it takes.
+async fn json_body<T: DeserializeOwned>(
+    app: &App,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Body,
+    what: &str,
+) -> Result<(T, Hold), ApiError> {
+    json::read(app, &caller.client(), headers, body, (SMALL_JSON_BYTES, what, Told::Place)).await
 }

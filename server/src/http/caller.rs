@@ -13,6 +13,7 @@ use super::access::token;
 use super::error::ApiError;
 use super::origin;
 use crate::admin::Actor;
+use crate::admission::Client;
 use crate::app::App;
 use crate::auth::Token;
 use crate::clock::unix_now;
@@ -35,6 +36,13 @@ impl FromRequestParts<Arc<App>> for Caller {
         let token = token(app, &parts.headers).await?;
         let base_url = origin::base_url(&app.config, &parts.extensions, &parts.headers);
         Ok(Self { actor: actor(app, parts, token.as_ref()), token, base_url })
+    }
+}
+
+impl Caller {
+    /// Whom memory and places are counted for.
+    pub(super) fn client(&self) -> Client {
+        Client::new(&self.actor.subject, &self.actor.remote)
     }
 }
 

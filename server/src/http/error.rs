@@ -246,6 +246,7 @@ impl From<BodyError> for ApiError {
         match error {
             BodyError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE, message),
             BodyError::TooSlow { .. } => Self::new(StatusCode::REQUEST_TIMEOUT, code::TOO_SLOW, message),
+            BodyError::Busy(refusal) => refusal.into(),
             BodyError::Broken(_) => Self::bad_request(message),
         }
     }
@@ -256,6 +257,7 @@ impl From<ReceiveError<BodyError>> for ApiError {
         let refused = |code, message| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message);
         match error {
             ReceiveError::Body(error) => error.into(),
+            ReceiveError::Busy(refusal) => refusal.into(),
             ReceiveError::Bundle(error) => refused(code::BUNDLE_INVALID, format!("the bundle: {error}")),
             // What the bytes are instead is the server's knowledge.
             ReceiveError::Chunk { name, source: FrameError::Name { .. } } => {

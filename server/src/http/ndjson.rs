@@ -1,8 +1,13 @@
 //! A response of JSON lines that is written while the work goes on, with a heartbeat line when there is nothing to say.
 //!
 //! The work is a task of its own, which waits for the client only where it hands over a line, and then holds no transaction
-//! and no connection: a client that does not read would otherwise keep what others need. When the client goes away the body
-//! is dropped, and the work with it, at its next await. Transactions that were not committed roll back.
+//! and no connection: a client that does not read would otherwise keep what others need. It waits for so long only: lines that
+//! were not taken within `[limits] answer-timeout` end the work at its next line, and the answer without its last one. So
+//! what was done stays done, although its client was not told, and what was not yet begun is not done; a client that finds
+//! no last line asks again, and is told. Lines that wait are counted against the memory for answers.
+//!
+//! When the client goes away the body is dropped, and the work with it, at its next await. Transactions that were not committed
+//! roll back.
 
 use std::task::Poll;
 use std::time::Duration;
@@ -13,45 +18,63 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use serde::Serialize;
+use snowbank_core::wire::CommitLine;
+use snowbank_core::wire::admin::collection::GcLine;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+
+use super::answer::{Answers, encode};
+use crate::admission::count_hit;
 
 /// No proxy's idle timeout is shorter than this.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Lines that wait for the client; more, and the work waits.
 const LINES_AHEAD: usize = 64;
+/// Lines that wait to be counted.
+const LINES_MADE: usize = 4;
+
+/// A line of an answer.
+pub(super) trait Line: Serialize + Send + Sync + 'static {
+    /// The most bytes that it may have.
+    fn most_bytes(&self) -> u64;
+}
 
 /// Work that writes lines, begun.
 #[derive(Debug)]
-pub(super) struct Lines<L> {
-    lines: mpsc::Receiver<L>,
-    work: AbortOnDropHandle<()>,
+pub(super) struct Lines {
+    lines: mpsc::Receiver<Bytes>,
+    tasks: [AbortOnDropHandle<()>; 2],
 }
 
-impl<L: Serialize + Send + 'static> Lines<L> {
-    /// Begins `work`, which sends its lines.
-    pub(super) fn begin<F, W>(work: F) -> Self
+impl Lines {
+    /// Begins `work`, which sends its lines. They wait for the client for `patience` at most, counted against `answers`.
+    pub(super) fn begin<L, F, W>(answers: Answers, patience: Duration, work: F) -> Self
     where
+        L: Line,
         F: FnOnce(mpsc::Sender<L>) -> W,
         W: Future<Output = ()> + Send + 'static,
     {
-        let (sender, lines) = mpsc::channel(LINES_AHEAD);
-        Self { lines, work: AbortOnDropHandle::new(tokio::spawn(work(sender))) }
+        let (sender, made) = mpsc::channel(LINES_MADE);
+        let (handed, lines) = mpsc::channel(LINES_AHEAD);
+        let work = tokio::spawn(work(sender));
+        let hand_over = tokio::spawn(hand_over(made, handed, answers, patience));
+        Self { lines, tasks: [work, hand_over].map(AbortOnDropHandle::new) }
     }
 
     /// Streams the lines, and `heartbeat` where there are none for a while.
-    pub(super) fn response(self, heartbeat: L) -> Response {
-        let Self { mut lines, work } = self;
+    pub(super) fn response(self, heartbeat: &impl Line) -> Response {
+        let Self { mut lines, tasks } = self;
+        let heartbeat = line(heartbeat).map(Bytes::from);
         let mut clock = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
         let lines = stream::poll_fn(move |context| {
-            let _ends_with_the_body = &work;
+            let _end_with_the_body = &tasks;
             match lines.poll_recv(context) {
                 Poll::Ready(Some(line)) => {
                     clock.reset();
-                    Poll::Ready(Some(encode(&line)))
+                    Poll::Ready(Some(Ok::<_, std::convert::Infallible>(line)))
                 }
                 Poll::Ready(None) => Poll::Ready(None),
-                Poll::Pending => clock.poll_tick(context).map(|_| Some(encode(&heartbeat))),
+                Poll::Pending => clock.poll_tick(context).map(|_| heartbeat.clone().map(Ok)),
             }
         });
         let mut response = Response::new(Body::from_stream(lines));
@@ -64,8 +87,60 @@ impl<L: Serialize + Send + 'static> Lines<L> {
     }
 }
 
-fn encode(line: &impl Serialize) -> Result<Bytes, serde_json::Error> {
-    let mut text = serde_json::to_vec(line)?;
+/// Takes each line once there is memory for it and room in the line; that the client does not read is seen here.
+async fn hand_over<L: Line>(
+    mut made: mpsc::Receiver<L>,
+    handed: mpsc::Sender<Bytes>,
+    answers: Answers,
+    patience: Duration,
+) {
+    while let Some(line) = made.recv().await {
+        let hand = async {
+            let room = answers.room(line.most_bytes(), patience).await.ok()?;
+            handed.send(encode(&line, b"\n", room).ok()?).await.ok()
+        };
+        match tokio::time::timeout(patience, hand).await {
+            Ok(Some(())) => {}
+            // The work ends where it hands over its next line.
+            Ok(None) => return,
+            Err(_) => {
+                count_hit("answer-timeout");
+                return;
+            }
+        }
+    }
+}
+
+fn line(line: &impl Line) -> Option<Vec<u8>> {
+    let mut text = serde_json::to_vec(line).ok()?;
     text.push(b'\n');
-    Ok(Bytes::from(text))
+    Some(text)
+}
+
+/// What a text takes in JSON at most: `\u0000` for each byte.
+fn escaped(text: &str) -> u64 {
+    6 * text.len() as u64
+}
+
+impl Line for CommitLine {
+    fn most_bytes(&self) -> u64 {
+        256 + match self {
+            Self::Receipt(receipt) => {
+                512 + escaped(&receipt.store_path) + escaped(&receipt.cache) + 512 * receipt.signatures.len() as u64
+            }
+            Self::ChunksMissing { store_path, missing } => escaped(store_path) + 68 * missing.len() as u64,
+            Self::Different { store_path, .. } => escaped(store_path),
+            Self::Error { store_path, code, message } => escaped(store_path) + escaped(code) + escaped(message),
+            Self::Heartbeat | Self::End { .. } => 256,
+        }
+    }
+}
+
+impl Line for GcLine {
+    fn most_bytes(&self) -> u64 {
+        256 + match self {
+            Self::Progress { text } | Self::Failed { message: text } => escaped(text),
+            Self::Report(report) => 4096 + 1024 * (report.caches.len() + report.going.len()) as u64,
+        }
+    }
 }

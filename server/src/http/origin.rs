@@ -3,15 +3,32 @@
 //! A proxy's headers are believed only where the connection comes from a configured proxy; anybody else could write
 //! anything into them. No address is ever stored but in the audit log.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, header};
 
+use crate::app::App;
 use crate::config::Config;
 
 /// The address at the other end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
+
+/// The address of whoever asks, for handlers; see [`remote`].
+#[derive(Debug, Clone)]
+pub(super) struct Remote(pub(super) String);
+
+impl FromRequestParts<Arc<App>> for Remote {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        Ok(Self(remote(&app.config, &parts.extensions, &parts.headers)))
+    }
+}
 
 /// The address of whoever asks: the connection's, or the last one in `X-Forwarded-For` that is no proxy of ours.
 pub(super) fn remote(config: &Config, extensions: &Extensions, headers: &HeaderMap) -> String {

@@ -4,21 +4,26 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use snowbank_core::hash::NarHash;
-use snowbank_core::manifest::ManifestError;
+use snowbank_core::manifest::{ManifestError, WireManifest};
 use snowbank_core::narinfo::is_content_address;
 use snowbank_core::signing::Signature;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{PathCommit, code};
 
 use super::verify::{Claim, VerifyError};
-use super::{Ingest, read_manifest};
 use crate::db::caches::Cache;
 use crate::db::nars::Nar;
 
 /// Names that one path may refer to. Nixpkgs' largest closures have references in the hundreds.
-const MOST_REFERENCES: usize = 100_000;
+const MOST_REFERENCES: usize = 10_000;
+/// What a name takes once it is parsed, which the references are twice: all of them, and those that are needed.
+const NAME_BYTES: u64 = 320;
+/// What a path takes besides its names and its manifest, while it is verified and committed.
+const PATH_BYTES: u64 = 2_048;
 const MOST_SIGNATURES: usize = 64;
 const LONGEST_CA: usize = 1024;
+/// Characters of a text that an answer repeats.
+const MOST_REPEATED: usize = 300;
 
 /// A path whose fields are well formed; nothing is known yet of its content.
 #[derive(Debug)]
@@ -63,8 +68,12 @@ impl From<Refusal> for Unfit {
 }
 
 impl Candidate {
-    /// Checks every field of `commit`, and fetches its manifest when that was sent as chunks.
-    pub(super) async fn parse(ingest: &Ingest, cache: &Cache, commit: PathCommit, now: i64) -> Result<Self, Unfit> {
+    /// Checks every field of `commit` but its manifest, which is `manifest`.
+    pub(super) fn parse(
+        cache: &Cache,
+        commit: PathCommit,
+        manifest: impl FnOnce(&PathCommit) -> Result<WireManifest, Unfit>,
+    ) -> Result<Self, Unfit> {
         let path = store_path(&cache.store_dir, &commit.store_path)?;
         let mut references = base_names("reference", &commit.references)?;
         references.sort_unstable();
@@ -83,7 +92,7 @@ impl Candidate {
         {
             return Err(Refusal::new(code::NARINFO_INVALID, "its content address is none that Nix knows").into());
         }
-        let manifest = read_manifest(ingest, cache.domain, &commit.manifest, commit.nar_size, now).await?;
+        let manifest = manifest(&commit)?;
         Ok(Self {
             path,
             claim: Claim { manifest: Arc::new(manifest), nar_hash: commit.nar_hash, nar_size: commit.nar_size },
@@ -104,11 +113,17 @@ impl Candidate {
     }
 }
 
+/// What the fields of a path take in memory while it is verified and committed, all but its manifest.
+pub(super) fn fields_weight(commit: &PathCommit) -> u64 {
+    PATH_BYTES + NAME_BYTES * (commit.references.len() + commit.upstream.len()) as u64
+}
+
 fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, Refusal> {
     StorePath::parse(dir, text).map_err(|error| {
         if text.starts_with(&format!("{dir}/")) {
-            Refusal::new(code::NARINFO_INVALID, format!("`{text}` is not a store path: {error}"))
+            Refusal::new(code::NARINFO_INVALID, format!("`{}` is not a store path: {error}", start(text)))
         } else {
+            let text = start(text);
             let message =
                 format!("`{text}` is not in this cache's store directory, {dir}; push it to a cache of its own");
             Refusal::new(code::STORE_DIR_MISMATCH, message)
@@ -126,14 +141,20 @@ fn base_names(what: &str, names: &[String]) -> Result<Vec<StorePath>, Refusal> {
 
 fn base_name(what: &str, name: &str) -> Result<StorePath, Refusal> {
     StorePath::from_base_name(name).map_err(|error| {
-        Refusal::new(code::NARINFO_INVALID, format!("its {what} `{name}` is not a store path: {error}"))
+        Refusal::new(code::NARINFO_INVALID, format!("its {what} `{}` is not a store path: {error}", start(name)))
     })
 }
 
 fn signature(text: &str) -> Result<Signature, Refusal> {
     text.parse().map_err(|error| {
+        let text = start(text);
         Refusal::new(code::NARINFO_INVALID, format!("its signature `{text}` is not of the form name:base64: {error}"))
     })
+}
+
+/// As much of a text as an answer repeats.
+fn start(text: &str) -> &str {
+    text.char_indices().nth(MOST_REPEATED).map_or(text, |(end, _)| &text[..end])
 }
 
 impl From<ManifestError> for Unfit {

@@ -12,17 +12,20 @@ use std::sync::OnceLock;
 
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::hash::NarHash;
+use snowbank_core::manifest::WireManifest;
 use snowbank_core::receipt::ReceiptStatus;
 use snowbank_core::store_path::{StorePath, StorePathHash};
 use snowbank_core::units::Seconds;
-use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit, Pinned, PushPin, code};
+use snowbank_core::wire::{CommitLine, CommitRequest, ManifestSource, PathCommit, Pinned, PushPin, code};
 use tokio::sync::mpsc;
 
-use super::candidate::{Candidate, Refusal, Unfit};
+use super::candidate::{Candidate, Refusal, Unfit, fields_weight};
+use super::manifest::{self, Weight};
 use super::questions::{end, receipt, used_before};
 use super::verify_small::verify_all;
 use super::{Ingest, Stopped, VerifiedNar, VerifyError, verify};
 use crate::admin::{Actor, NewPin, pin_in};
+use crate::admission::{Client, ManifestRoom};
 use crate::auth::MayPush;
 use crate::db::caches::DomainId;
 use crate::db::nars::{Nar, NarId, NewNar};
@@ -32,6 +35,8 @@ use crate::db::{self, DbError, Tx};
 /// Paths that become visible in one transaction at most, and bytes of their NARs: a larger path is alone in its group.
 const MOST_IN_GROUP: usize = 64;
 const MOST_BYTES_IN_GROUP: u64 = 16 << 20;
+/// Chunks that are looked at once more by one question.
+const MOST_LOOKED_AT: usize = 8_192;
 /// How often a transaction is begun again that lost a race for a row.
 const MOST_RACES: u32 = 8;
 
@@ -49,6 +54,17 @@ enum Proof {
     Decoded(Box<VerifiedNar>),
 }
 
+/// Who commits.
+#[derive(Debug, Clone, Copy)]
+pub struct Committer<'a> {
+    /// That they may.
+    pub push: &'a MayPush,
+    /// Who makes the pin, if there is one.
+    pub actor: &'a Actor,
+    /// Whom memory is counted for.
+    pub client: &'a Client,
+}
+
 /// What is said of all paths of a request.
 struct Asked<'a> {
     push: &'a MayPush,
@@ -59,31 +75,42 @@ struct Asked<'a> {
     pinned: OnceLock<Pinned>,
 }
 
-/// Verifies and commits the paths of `request` in their order, and sends one line for each, then the end line. `actor` is who
-/// makes the pin, if there is one.
+/// Verifies and commits the paths of `request` in their order, and sends one line for each, then the end line.
 ///
 /// What concerns one path becomes its line. `now` gives unix seconds.
+///
+/// Memory: a group waits for what its paths and manifests take before anything is made of them. It waits while the group before
+/// it is committed, which needs no more memory and ends by itself.
 pub async fn commit(
     ingest: &Ingest,
-    push: &MayPush,
-    actor: &Actor,
+    committer: Committer<'_>,
     request: CommitRequest,
     now: impl Fn() -> i64,
     lines: &mpsc::Sender<CommitLine>,
 ) {
     let CommitRequest { paths, expires, pin } = request;
+    let Committer { push, actor, client } = committer;
     let asked = Asked { push, actor, expires, pin, pinned: OnceLock::new() };
     let mut answered = 0;
-    let mut groups = groups(paths).into_iter();
+    let mut groups = groups(paths, ingest.budgets.manifests.largest()).into_iter();
     let mut verified = Vec::new();
+    // For what is verified, and for the lines about what is not.
+    let mut room = None;
     loop {
         let next = groups.next();
         let is_last = next.is_none();
-        let (committed, checked) = tokio::join!(
-            commit_group(ingest, &asked, std::mem::take(&mut verified), now()),
-            check_group(ingest, push, next.unwrap_or_default(), now())
-        );
-        let (ready, refused): (Vec<_>, Vec<_>) = checked.into_iter().partition(Result::is_ok);
+        let check = async {
+            match next {
+                Some(group) => Some(check_group(ingest, push, client, group, now()).await),
+                None => None,
+            }
+        };
+        let (committed, checked) =
+            tokio::join!(commit_group(ingest, &asked, std::mem::take(&mut verified), now()), check);
+        drop(room.take());
+        let (own, checked) = checked.unzip();
+        room = own;
+        let (ready, refused): (Vec<_>, Vec<_>) = checked.into_iter().flatten().partition(Result::is_ok);
         let refused = refused.into_iter().filter_map(Result::err).map(|line| *line);
         verified = ready.into_iter().filter_map(Result::ok).collect();
         for line in committed.into_iter().chain(refused) {
@@ -100,54 +127,122 @@ pub async fn commit(
     let _ = lines.send(CommitLine::End { paths: answered, pin: asked.pinned.into_inner() }).await;
 }
 
-/// Cuts a request into groups, in its order. Manifests count as well as the bytes that they are said to describe.
-fn groups(paths: Vec<PathCommit>) -> Vec<Vec<PathCommit>> {
-    let mut groups: Vec<Vec<PathCommit>> = Vec::new();
-    let mut bytes = 0_u64;
+/// Paths that are verified together, and what they take in memory.
+#[derive(Debug, Default)]
+struct Group {
+    paths: Vec<PathCommit>,
+    weight: Weight,
+    /// Bytes of NAR.
+    bytes: u64,
+}
+
+impl Group {
+    fn has_room_for(&self, next: &Self, most_weight: u64) -> bool {
+        self.paths.len() < MOST_IN_GROUP
+            && self.bytes.saturating_add(next.bytes) <= MOST_BYTES_IN_GROUP
+            && self.weight.decoding.saturating_add(next.weight.decoding) <= most_weight
+    }
+
+    fn append(&mut self, mut next: Self) {
+        self.paths.append(&mut next.paths);
+        self.bytes = self.bytes.saturating_add(next.bytes);
+        self.weight.decoding += next.weight.decoding;
+        self.weight.decoded += next.weight.decoded;
+    }
+}
+
+/// Cuts a request into groups, in its order. A path whose manifest has to be read first is alone in its group.
+fn groups(paths: Vec<PathCommit>, most_weight: u64) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut may_follow = false;
     for path in paths {
-        let weight = path.nar_size.saturating_add(path.manifest.most_bytes());
-        bytes = bytes.saturating_add(weight);
+        let own = fields_weight(&path);
+        let inline = match &path.manifest {
+            ManifestSource::Inline(text) => Some(manifest::weight(text, path.nar_size)),
+            ManifestSource::Chunks(_) => None,
+        };
+        let Weight { decoding, decoded } = inline.unwrap_or_default();
+        let weight = Weight { decoding: own + decoding, decoded: own + decoded };
+        let next = Group { bytes: path.nar_size, weight, paths: vec![path] };
         match groups.last_mut() {
-            Some(group) if group.len() < MOST_IN_GROUP && bytes <= MOST_BYTES_IN_GROUP => group.push(path),
-            _ => {
-                bytes = weight;
-                groups.push(vec![path]);
+            Some(group) if may_follow && inline.is_some() && group.has_room_for(&next, most_weight) => {
+                group.append(next);
             }
+            _ => groups.push(next),
         }
+        may_follow = inline.is_some();
     }
     groups
 }
 
-/// W3 for the paths of a group, in their order; the error is a path's line.
-async fn check_group(
+/// A path whose fields are well formed, or its line.
+type Parsed = Result<(String, Candidate), Box<CommitLine>>;
+
+/// Parses the paths of a group, once there is memory for them.
+async fn parse_group(
     ingest: &Ingest,
     push: &MayPush,
-    group: Vec<PathCommit>,
+    client: &Client,
+    group: Group,
     now: i64,
-) -> Vec<Result<Ready, Box<CommitLine>>> {
+) -> (ManifestRoom, Vec<Parsed>) {
     let cache = &push.target.cache;
-    let mut parsed = Vec::with_capacity(group.len());
-    for path in group {
+    let parse = |path: PathCommit, manifest: &mut dyn FnMut(&PathCommit) -> Result<WireManifest, Unfit>| {
         let store_path = path.store_path.clone();
-        parsed.push(match Candidate::parse(ingest, cache, path, now).await {
+        match Candidate::parse(cache, path, manifest) {
             Ok(candidate) => Ok((store_path, candidate)),
             Err(Unfit::Refused(refusal)) => Err(Box::new(refused(store_path, refusal))),
             Err(Unfit::Failed(error)) => Err(Box::new(verify_line(store_path, error))),
-        });
+        }
+    };
+    let limit = ingest.limits.max_nar_size;
+    let too_large = |path: &PathCommit| {
+        let error = || Unfit::Failed(VerifyError::TooLarge { declared: path.nar_size, limit });
+        (path.nar_size > limit).then(error)
+    };
+    if let [path] = &group.paths[..]
+        && matches!(path.manifest, ManifestSource::Chunks(_))
+        && too_large(path).is_none()
+    {
+        let (room, manifest) = manifest::read_in_chunks(ingest, cache.domain, client, path, now).await;
+        let mut manifest = Some(manifest);
+        let mut give = |_: &PathCommit| manifest.take().unwrap_or(Err(Unfit::Failed(VerifyError::Stopped(Stopped))));
+        return (room, group.paths.into_iter().map(|path| parse(path, &mut give)).collect());
     }
+    let room = ingest.budgets.manifest(client, group.weight.decoding).await;
+    let mut decode = |path: &PathCommit| match (&path.manifest, too_large(path)) {
+        (_, Some(error)) => Err(error),
+        (ManifestSource::Inline(text), None) => Ok(manifest::decode_inline(text, path.nar_size)?),
+        // These are alone in their groups.
+        (ManifestSource::Chunks(_), None) => Err(Unfit::Failed(VerifyError::Stopped(Stopped))),
+    };
+    let parsed = group.paths.into_iter().map(|path| parse(path, &mut decode)).collect();
+    (room.fitted(&ingest.budgets, client, group.weight.decoded), parsed)
+}
+
+/// W3 for the paths of a group, in their order; the error is a path's line. The memory is for all of it.
+async fn check_group(
+    ingest: &Ingest,
+    push: &MayPush,
+    client: &Client,
+    group: Group,
+    now: i64,
+) -> (ManifestRoom, Vec<Result<Ready, Box<CommitLine>>>) {
+    let cache = &push.target.cache;
+    let (room, parsed) = parse_group(ingest, push, client, group, now).await;
     let candidates = || parsed.iter().flatten().map(|(_, candidate)| candidate);
     let hashes: Vec<NarHash> = candidates().map(|candidate| candidate.claim.nar_hash).collect();
     let known = match known_nars(ingest, cache.domain, &hashes).await {
         Ok(known) => known,
         Err(error) => {
             let line = |(store_path, _)| Err(Box::new(database_line(store_path, &error)));
-            return parsed.into_iter().map(|parsed| parsed.and_then(line)).collect();
+            return (room, parsed.into_iter().map(|parsed| parsed.and_then(line)).collect());
         }
     };
     let unknown = candidates().filter(|candidate| !candidate.is_known(&known));
     let claims = unknown.map(|candidate| candidate.claim.clone()).collect();
     let mut verified = verify_all(ingest, cache.domain, claims, now).await.into_iter();
-    let check = |parsed: Result<(String, Candidate), Box<CommitLine>>| {
+    let check = |parsed: Parsed| {
         let (store_path, candidate) = parsed?;
         let proof = if candidate.is_known(&known) {
             Proof::Known
@@ -159,7 +254,7 @@ async fn check_group(
         };
         Ok(Ready { store_path, candidate, proof })
     };
-    parsed.into_iter().map(check).collect()
+    (room, parsed.into_iter().map(check).collect())
 }
 
 async fn known_nars(ingest: &Ingest, domain: DomainId, hashes: &[NarHash]) -> Result<HashMap<NarHash, Nar>, DbError> {
@@ -346,22 +441,51 @@ async fn visible_paths(
 
 /// Chunks that were read for verification and are no longer what they were.
 async fn gone_chunks(tx: &mut Tx, ready: &[Ready]) -> Result<HashSet<ChunkName>, DbError> {
-    let mut read: Vec<(u64, ChunkName)> = Vec::new();
+    let mut gone = HashSet::new();
+    let mut batch: Vec<(u64, ChunkName)> = Vec::new();
     for path in ready {
-        if let Proof::Decoded(nar) = &path.proof {
-            read.extend_from_slice(&nar.read);
+        let Proof::Decoded(nar) = &path.proof else { continue };
+        let names = &path.candidate.claim.manifest.names;
+        if batch.len() + names.len() > MOST_LOOKED_AT {
+            gone.extend(no_longer_there(tx, &mut batch).await?);
+        }
+        if names.len() > MOST_LOOKED_AT {
+            gone.extend(lost_chunks(tx, &path.candidate.claim.manifest, nar).await?);
+        } else {
+            batch.extend(nar.ids.iter().copied().zip(names.iter().copied()));
         }
     }
+    gone.extend(no_longer_there(tx, &mut batch).await?);
+    Ok(gone)
+}
+
+/// Those of a verified NAR's chunks that are no longer what was read.
+pub(super) async fn lost_chunks(
+    tx: &mut Tx,
+    manifest: &WireManifest,
+    nar: &VerifiedNar,
+) -> Result<Vec<ChunkName>, DbError> {
+    let mut lost = Vec::new();
+    for (ids, names) in nar.ids.chunks(MOST_LOOKED_AT).zip(manifest.names.chunks(MOST_LOOKED_AT)) {
+        let mut batch = ids.iter().copied().zip(names.iter().copied()).collect();
+        lost.extend(no_longer_there(tx, &mut batch).await?);
+    }
+    Ok(lost)
+}
+
+/// The names of `batch` that are not there any more under their ids; empties it.
+async fn no_longer_there(tx: &mut Tx, batch: &mut Vec<(u64, ChunkName)>) -> Result<Vec<ChunkName>, DbError> {
+    let mut read = std::mem::take(batch);
     read.sort_unstable();
     read.dedup();
-    Ok(db::chunks::exists(tx.exec(), &read).await?.into_iter().collect())
+    db::chunks::exists(tx.exec(), &read).await
 }
 
 impl Ready {
     fn lost(&self, gone: &HashSet<ChunkName>) -> Vec<ChunkName> {
         match &self.proof {
-            Proof::Decoded(nar) if !gone.is_empty() => {
-                nar.read.iter().map(|(_, name)| *name).filter(|name| gone.contains(name)).collect()
+            Proof::Decoded(_) if !gone.is_empty() => {
+                self.candidate.claim.manifest.names.iter().copied().filter(|name| gone.contains(name)).collect()
             }
             _ => Vec::new(),
         }

@@ -16,7 +16,7 @@ use snowbank_core::store_path::{StorePath, StorePathHash};
 use snowbank_core::wire::admin::CopiedPaths;
 use thiserror::Error;
 
-use super::commit::nar_row;
+use super::commit::{lost_chunks, nar_row};
 use super::questions::used_before;
 use super::{Claim, Ingest, VerifyError, verify};
 use crate::auth::{MayPull, MayPush};
@@ -28,8 +28,11 @@ use crate::db::nars::{Nar, NarId};
 use crate::db::paths::{NewPath, PathId, PathRecord};
 use crate::db::{self, DbError};
 
-/// Paths in one copy.
+/// Paths in one copy, and what they may take in memory: about so much for each path, and for each of its references.
 const MOST_PATHS: usize = 100_000;
+const MOST_BYTES: usize = 64 << 20;
+const PATH_BYTES: usize = 640;
+const REFERENCE_BYTES: usize = 128;
 /// How often a copy is begun again that lost a race for a row.
 const MOST_RACES: u32 = 8;
 
@@ -61,7 +64,7 @@ pub enum CopyError {
         path: StorePath,
     },
     /// The closure is too large for one transaction.
-    #[error("the closure has more than {MOST_PATHS} paths; copy parts of it first")]
+    #[error("the closure has more than {MOST_PATHS} paths, or too many references; copy parts of it first")]
     TooMany,
     /// Something of it was deleted meanwhile.
     #[error("a part of it was deleted while it was copied; nothing was copied, try again")]
@@ -122,16 +125,18 @@ async fn attempt(
 async fn closure(ingest: &Ingest, from: &MayPull, roots: &[StorePathHash]) -> Result<Vec<PathRecord>, CopyError> {
     let cache = &from.target.cache;
     let mut found: HashMap<StorePathHash, PathRecord> = HashMap::new();
+    let mut bytes = 0;
     let mut asked: HashSet<StorePathHash> = roots.iter().copied().collect();
     let mut next: Vec<StorePathHash> = asked.iter().copied().collect();
     while !next.is_empty() {
         let records = db::paths::records(ingest.db.reader().await?.exec(), cache.id, &next).await?;
         next.clear();
         for record in records.into_values() {
+            bytes += PATH_BYTES + REFERENCE_BYTES * record.references.len();
             next.extend(record.references.iter().map(StorePath::hash).filter(|hash| asked.insert(*hash)));
             found.insert(record.store_path.hash(), record);
         }
-        if found.len() > MOST_PATHS {
+        if found.len() > MOST_PATHS || bytes > MOST_BYTES {
             return Err(CopyError::TooMany);
         }
     }
@@ -188,12 +193,12 @@ async fn bring_over(ingest: &Ingest, to: &MayPush, nar: &Nar, now: i64) -> Resul
         share(ingest, to, places).await?;
     }
     let manifest = Arc::new(manifest);
-    let claim = Claim { manifest, nar_hash: nar.nar_hash, nar_size: nar.nar_size };
+    let claim = Claim { manifest: Arc::clone(&manifest), nar_hash: nar.nar_hash, nar_size: nar.nar_size };
     let verified = verify(ingest, domain, claim, now).await?;
 
     let cut = db::nars::cut_id(ingest.db.reader().await?.exec(), nar.id).await?;
     let mut tx = ingest.db.commit_tx().await?;
-    if !db::chunks::exists(tx.exec(), &verified.read).await?.is_empty() {
+    if !lost_chunks(&mut tx, &manifest, &verified).await?.is_empty() {
         return Err(CopyError::Gone);
     }
     if db::nars::ids(tx.exec(), domain, &[nar.nar_hash]).await?.is_empty() {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
-use snowbank_core::chunk::ChunkName;
 use snowbank_core::manifest::WireManifest;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -64,7 +63,7 @@ pub(super) struct ReadBack {
     /// This verification's share; held by a read while nobody else holds it.
     own: Arc<ReadPermit>,
     /// What was located so far.
-    pub(super) read: Vec<(u64, ChunkName)>,
+    pub(super) ids: Vec<u64>,
 }
 
 impl ReadBack {
@@ -77,7 +76,7 @@ impl ReadBack {
         Self {
             ingest: ingest.clone(),
             domain,
-            read: Vec::with_capacity(manifest.names.len()),
+            ids: Vec::with_capacity(manifest.names.len()),
             manifest,
             next_name: 0,
             located: VecDeque::new(),
@@ -144,7 +143,7 @@ impl ReadBack {
             }
         };
         self.next_name += names.len();
-        self.read.extend(locations.iter().map(|location| (location.id, location.name)));
+        self.ids.extend(locations.iter().map(|location| location.id));
         self.located = locations.into();
         Ok(true)
     }

@@ -1,25 +1,42 @@
 //! One bundle: verified frame by frame as it arrives, stripped of what is known, stored as one pack (W1, W2).
 //!
-//! Memory is bounded by the bundle's own limit: frames are kept as they came, raw bytes exist for one frame per thread.
-//! A bundle is refused as a whole at the first bad record, and nothing of it is stored.
+//! Memory: frames are kept as they came, and their hold grows with them before the next piece of the body is taken. Raw bytes
+//! exist for one frame per thread, and count as what is read back. A pack waits for memory of its own before it is made;
+//! while it is, the frames go and give theirs back. A bundle is refused as a whole at the first bad record, and nothing of it
+//! is stored.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
 use snowbank_core::bundle::{BundleError, BundleReader};
 use snowbank_core::chunk::ChunkName;
-use snowbank_core::frame::{FrameError, FrameVerifier};
+use snowbank_core::frame::{FrameError, FrameSampler, FrameVerifier};
 use snowbank_core::wire::StoredChunks;
 use thiserror::Error;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::recode::recode;
 use super::{Ingest, Stopped};
+use crate::admission::{Client, Hold, Refusal};
 use crate::db::caches::{Cache, DomainId};
 use crate::db::{self, DbError};
 use crate::pack::{NewRecord, PackWriteError};
 
 /// Frames are handed to a verifying thread in lots of about this many stored bytes.
 const LOT_BYTES: usize = 512 * 1024;
+/// What a record takes besides its frame.
+const RECORD_BYTES: u64 = 256;
+/// What it takes while it is stored: in sets of names, in the pack's table, and as a row.
+const STORED_RECORD_BYTES: u64 = 512;
+/// Memory is asked for in steps of so many bytes, and waited for so long.
+const STEP: u64 = 64 * 1024;
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Chunks that take more memory than this to be verified are verified one at a time: of those that a chunker makes, none.
+const MOST_VERIFIED_BYTES: u64 = 3 << 20;
 /// Lots of one bundle that may be verified at the same time.
 const LOTS_AHEAD: usize = 2;
 
@@ -43,6 +60,9 @@ pub enum ReceiveError<B: std::error::Error + 'static> {
     /// The system gave no random bytes to verify with.
     #[error("the system's random number generator failed: {0}")]
     Random(getrandom::Error),
+    /// The server has no memory for it now.
+    #[error(transparent)]
+    Busy(#[from] Refusal),
     /// The pack could not be stored.
     #[error(transparent)]
     Store(#[from] PackWriteError),
@@ -61,20 +81,40 @@ pub enum ReceiveError<B: std::error::Error + 'static> {
 pub async fn receive_bundle<B, S>(
     ingest: &Ingest,
     cache: &Cache,
-    body: S,
+    bundle: Bundle<S>,
     now: i64,
 ) -> Result<StoredChunks, ReceiveError<B>>
 where
     B: std::error::Error + Send + 'static,
     S: Stream<Item = Result<Bytes, B>> + Send,
 {
-    let records = read_and_verify(ingest, body).await?;
+    let Bundle { client, body, mut hold } = bundle;
+    let records = read_and_verify(ingest, body, &mut hold).await?;
+    hold.settle();
     let total = count(records.len());
-    let (stored, stored_bytes) = store_unknown(ingest, cache, records, now).await?;
+    let (stored, stored_bytes) = store_unknown(ingest, cache, Received { client, records, hold }, now).await?;
     Ok(StoredChunks { stored, known: total - stored, stored_bytes })
 }
 
-async fn read_and_verify<B, S>(ingest: &Ingest, body: S) -> Result<Vec<NewRecord>, ReceiveError<B>>
+/// A bundle as it comes in.
+#[derive(Debug)]
+pub struct Bundle<S> {
+    /// Whom memory is counted for.
+    pub client: Client,
+    /// Its bytes.
+    pub body: S,
+    /// The memory that it takes, nothing so far.
+    pub hold: Hold,
+}
+
+/// Verified records, and the memory that they take.
+struct Received {
+    client: Client,
+    records: Vec<NewRecord>,
+    hold: Hold,
+}
+
+async fn read_and_verify<B, S>(ingest: &Ingest, body: S, hold: &mut Hold) -> Result<Vec<NewRecord>, ReceiveError<B>>
 where
     B: std::error::Error + Send + 'static,
     S: Stream<Item = Result<Bytes, B>> + Send,
@@ -82,22 +122,32 @@ where
     let mut body = std::pin::pin!(body);
     let mut reader = Some(BundleReader::new());
     let mut verifying = FuturesOrdered::new();
+    // Once one frame of a bundle was found to waste room, all that follow are looked at.
+    let is_wasteful = Arc::new(AtomicBool::new(false));
     let mut verified: Vec<NewRecord> = Vec::new();
     let mut lot: Vec<NewRecord> = Vec::new();
-    let mut body_open = true;
+    let (mut body_open, mut arrived, mut records) = (true, 0, 0);
     while body_open || !verifying.is_empty() {
         tokio::select! {
             Some(done) = verifying.next(), if !verifying.is_empty() => verified.append(&mut done?),
             bytes = body.next(), if body_open && verifying.len() <= LOTS_AHEAD => {
                 if let Some(bytes) = bytes {
-                    lot.append(&mut take_records(&mut reader, &bytes.map_err(ReceiveError::Body)?)?);
+                    let bytes = bytes.map_err(ReceiveError::Body)?;
+                    arrived += bytes.len() as u64;
+                    let needed = arrived + RECORD_BYTES * records;
+                    if needed > hold.bytes() {
+                        hold.grow_within(needed.next_multiple_of(STEP), PATIENCE).await?;
+                    }
+                    let mut complete = take_records(&mut reader, &bytes)?;
+                    records += complete.len() as u64;
+                    lot.append(&mut complete);
                 } else {
                     body_open = false;
                     reader.take().map_or(Ok(()), BundleReader::finish)?;
                 }
                 let lot_bytes: usize = lot.iter().map(|record| record.frame.len()).sum();
                 if lot_bytes >= LOT_BYTES || (!body_open && lot_bytes > 0) {
-                    verifying.push_back(verify_lot(ingest, std::mem::take(&mut lot)));
+                    verifying.push_back(verify_lot(ingest, std::mem::take(&mut lot), Arc::clone(&is_wasteful)));
                 }
             }
         }
@@ -120,27 +170,73 @@ fn take_records(reader: &mut Option<BundleReader>, bytes: &[u8]) -> Result<Vec<N
 async fn verify_lot<B: std::error::Error + Send + 'static>(
     ingest: &Ingest,
     lot: Vec<NewRecord>,
+    is_wasteful: Arc<AtomicBool>,
 ) -> Result<Vec<NewRecord>, ReceiveError<B>> {
     // The slots are filled with bytes that the sender cannot foresee: a frame that copies from a slot shows itself.
     let mut entropy = [0; 32];
     getrandom::fill(&mut entropy).map_err(ReceiveError::Random)?;
-    let verify = move || -> Result<Vec<NewRecord>, (ChunkName, FrameError)> {
-        let mut verifier = FrameVerifier::new();
-        for NewRecord { header, frame } in &lot {
-            verifier.verify(header, frame, &entropy).map_err(|error| (header.name, error))?;
+    // A task of its own: it goes on while the caller waits for memory, which others have that wait for what this one has.
+    let ingest = ingest.clone();
+    let task = tokio::spawn(async move {
+        match verify_frames(&ingest, lot, entropy, is_wasteful.load(Ordering::Relaxed)).await? {
+            Ok(Verified { lot, suspects }) if suspects.is_empty() => Ok(Ok(lot)),
+            Ok(Verified { lot, suspects }) => recode(&ingest, lot, suspects, entropy, &is_wasteful).await.map(Ok),
+            Err(refused) => Ok(Err(refused)),
         }
-        Ok(lot)
+    });
+    let verified = AbortOnDropHandle::new(task).await.map_err(|_| Stopped)??;
+    verified.map_err(|(name, source)| ReceiveError::Chunk { name, source })
+}
+
+/// A lot that is what its headers say, and the indexes of frames that may waste room.
+struct Verified {
+    lot: Vec<NewRecord>,
+    suspects: Vec<usize>,
+}
+
+async fn verify_frames(
+    ingest: &Ingest,
+    lot: Vec<NewRecord>,
+    entropy: [u8; 32],
+    is_wasteful: bool,
+) -> Result<Result<Verified, (ChunkName, FrameError)>, Stopped> {
+    let bytes = lot.iter().map(verifying_bytes).max().unwrap_or_default();
+    let _one_at_a_time = match &ingest.oversized {
+        oversized if bytes > MOST_VERIFIED_BYTES => {
+            Some(Arc::clone(oversized).acquire_owned().await.map_err(|_| Stopped)?)
+        }
+        _ => None,
     };
-    ingest.on_cpu(verify).await?.map_err(|(name, source)| ReceiveError::Chunk { name, source })
+    let memory = ingest.read_back.wait(bytes).await;
+    let verify = move || {
+        let (mut verifier, mut sampler) = (FrameVerifier::new(), FrameSampler::new());
+        let mut suspects = Vec::new();
+        for (index, NewRecord { header, frame }) in lot.iter().enumerate() {
+            verifier.verify(header, frame, &entropy).map_err(|error| (header.name, error))?;
+            if is_wasteful || sampler.suspects(header, verifier.proved(header), &entropy) {
+                suspects.push(index);
+            }
+        }
+        drop(memory);
+        Ok(Verified { lot, suspects })
+    };
+    ingest.on_cpu(verify).await
+}
+
+/// What verifying a chunk takes: its bytes, and for an open one those of a second decode, and a frame to fill.
+fn verifying_bytes(NewRecord { header, .. }: &NewRecord) -> u64 {
+    let raw_bytes = u64::from(header.raw_len);
+    if header.is_open() { 2 * raw_bytes + u64::from(header.frame_len) } else { raw_bytes }
 }
 
 /// Stores what the domain lacks; gives how many chunks and stored bytes that was.
 async fn store_unknown<B: std::error::Error + 'static>(
     ingest: &Ingest,
     cache: &Cache,
-    records: Vec<NewRecord>,
+    received: Received,
     now: i64,
 ) -> Result<(u32, u64), ReceiveError<B>> {
+    let Received { client, records, mut hold } = received;
     let domain = cache.domain;
     let mut order: Vec<ChunkName> = Vec::with_capacity(records.len());
     let mut pending: HashMap<ChunkName, NewRecord> = HashMap::with_capacity(records.len());
@@ -152,6 +248,10 @@ async fn store_unknown<B: std::error::Error + 'static>(
     }
     let (mut stored, mut stored_bytes) = (0, 0);
     while !order.is_empty() {
+        // Before anything is claimed: whoever waits for a claim must not keep the memory that its owner waits for.
+        let mut room = ingest.budgets.packs.open(&client);
+        room.grow(packed_bytes(pending.values())).await;
+        room.settle();
         let claim = ingest.in_flight.claim(domain, order.iter().copied());
         let known = known_chunks(ingest, domain, &order).await?;
         order.retain(|name| !known.contains(name));
@@ -161,17 +261,32 @@ async fn store_unknown<B: std::error::Error + 'static>(
         if !new.is_empty() {
             let new_bytes: u64 = new.iter().map(|record| u64::from(record.header.frame_len)).sum();
             let new_count = count(new.len());
-            ingest.packs.store(domain, cache.id, new, now).await?;
+            room.shrink(packed_bytes(&new));
+            let left = memory_bytes(pending.values());
+            ingest.packs.store(domain, cache.id, new, now, || hold.shrink(left)).await?;
             stored += new_count;
             stored_bytes += new_bytes;
             metrics::counter!("snowbank_received_chunks_total").increment(u64::from(new_count));
             metrics::counter!("snowbank_received_chunk_bytes_total").increment(new_bytes);
         }
-        drop(claim);
+        drop((claim, room));
         ingest.in_flight.wait_for(domain, &others).await;
         order = others;
     }
     Ok((stored, stored_bytes))
+}
+
+/// What records take as they were received.
+fn memory_bytes<'a>(records: impl IntoIterator<Item = &'a NewRecord>) -> u64 {
+    let bytes = |record: &NewRecord| RECORD_BYTES + (record.frame.len() + record.header.encoded_len()) as u64;
+    records.into_iter().map(bytes).sum()
+}
+
+/// What the pack that is made of them takes, and what is looked up and added for them.
+fn packed_bytes<'a>(records: impl IntoIterator<Item = &'a NewRecord>) -> u64 {
+    let bytes =
+        |record: &NewRecord| STORED_RECORD_BYTES + (record.frame.len() + 2 * record.header.encoded_len()) as u64;
+    records.into_iter().map(bytes).sum()
 }
 
 async fn known_chunks(ingest: &Ingest, domain: DomainId, names: &[ChunkName]) -> Result<HashSet<ChunkName>, DbError> {

@@ -48,8 +48,8 @@ pub struct VerifiedNar {
     pub chunk_count: u64,
     /// The stored manifest.
     pub segments: Vec<EncodedSegment>,
-    /// What was read: the commit looks once more that each still exists under this id.
-    pub read: Vec<(u64, ChunkName)>,
+    /// The manifest's chunks, in order, under the ids that were read: the commit looks once more that each still is.
+    pub ids: Vec<u64>,
 }
 
 /// What is to be verified: that this manifest is that of a NAR with this hash and size.
@@ -153,7 +153,7 @@ pub(super) async fn look_into(
 /// # Errors
 /// See [`VerifyError`].
 pub async fn verify(ingest: &Ingest, domain: DomainId, claim: Claim, now: i64) -> Result<VerifiedNar, VerifyError> {
-    let (declared, limit) = (claim.nar_size, ingest.limits.commit_raw_bytes);
+    let (declared, limit) = (claim.nar_size, ingest.limits.max_nar_size);
     if declared > limit {
         return Err(VerifyError::TooLarge { declared, limit });
     }
@@ -220,7 +220,7 @@ async fn decode_all(ingest: Ingest, domain: DomainId, claim: Claim) -> Result<Ve
         return Err(VerifyError::Slots { values: manifest.values.len(), slots: next_value });
     }
     let state = state.take().ok_or(Stopped)?;
-    state.finish(nar_hash, &manifest, reads.read)
+    state.finish(nar_hash, &manifest, reads.ids)
 }
 
 /// The locations of `names` in their order, or those that are missing.
@@ -274,10 +274,10 @@ pub(super) fn verify_whole(
     if slots != values {
         return Err(VerifyError::Slots { values, slots });
     }
-    let read = chunks.iter().map(|(id, chunk)| (*id, chunk.header.name)).collect();
+    let ids = chunks.iter().map(|(id, _)| *id).collect();
     let mut state = HashState::new(claim.nar_size);
     state.add(&decode(decoder, chunks, &claim.manifest, 0)?, &claim.manifest)?;
-    state.finish(claim.nar_hash, &claim.manifest, read)
+    state.finish(claim.nar_hash, &claim.manifest, ids)
 }
 
 /// Chunks after decoding: their frames filled as they will be served, and the raw bytes that they decode to.
@@ -361,12 +361,7 @@ impl HashState {
         Ok(())
     }
 
-    fn finish(
-        mut self,
-        declared: NarHash,
-        manifest: &WireManifest,
-        read: Vec<(u64, ChunkName)>,
-    ) -> Result<VerifiedNar, VerifyError> {
+    fn finish(mut self, declared: NarHash, manifest: &WireManifest, ids: Vec<u64>) -> Result<VerifiedNar, VerifyError> {
         if self.raw_bytes != self.declared_size {
             return Err(VerifyError::Mismatch("its size"));
         }
@@ -386,7 +381,7 @@ impl HashState {
             content_digest: manifest.content_digest(),
             chunk_count: self.chunks,
             segments: self.segments,
-            read,
+            ids,
         })
     }
 }

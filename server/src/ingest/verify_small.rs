@@ -36,7 +36,7 @@ pub(super) async fn verify_all(
     now: i64,
 ) -> Vec<Result<VerifiedNar, VerifyError>> {
     let mut results: BTreeMap<usize, Result<VerifiedNar, VerifyError>> = BTreeMap::new();
-    let most = SMALL_BYTES.min(ingest.limits.commit_raw_bytes);
+    let most = SMALL_BYTES.min(ingest.limits.max_nar_size);
     let is_small = |claim: &Claim| claim.nar_size <= most && claim.manifest.names.len() <= FEW_CHUNKS;
     let (small, mut rest): (Vec<_>, Vec<_>) = claims.into_iter().enumerate().partition(|(_, claim)| is_small(claim));
     let ahead = ingest.limits.verify_threads.max(1) * 2;

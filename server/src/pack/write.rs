@@ -98,6 +98,7 @@ impl Packs {
 
     /// Stores `records` as packs, one unless they do not fit, and commits their rows in one transaction. Chunks whose name
     /// the domain has meanwhile keep the row that they have; the copy in this pack is dead weight until compaction.
+    /// `packed` is called once the records are in the packs and take no memory of their own any more.
     ///
     /// # Errors
     /// Nothing is visible when this fails; objects may be left for the collector.
@@ -107,9 +108,11 @@ impl Packs {
         cache: CacheId,
         records: Vec<NewRecord>,
         now: i64,
+        packed: impl FnOnce() + Send,
     ) -> Result<(), PackWriteError> {
         let first_id = self.ids.take(&self.db, count(records.len())).await?.start;
         let mut packs = fill_packs(domain, first_id, records)?;
+        packed();
         for pack in &mut packs {
             self.put(pack).await?;
         }

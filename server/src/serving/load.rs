@@ -10,7 +10,7 @@ use snowbank_core::manifest::SegmentEntry;
 
 use super::nar::{Representation, ServeError};
 use super::source::Batch;
-use crate::admission::HeldPlace;
+use crate::admission::ResponsePlace;
 use crate::pack::{Packs, ReadPermit, StoredChunk, read_chunks};
 
 /// Reads the chunks of `batch`, and makes of them what lies within `wanted`.
@@ -44,7 +44,7 @@ pub(super) struct Held {
     /// Memory; none for what was copied.
     pub(super) permit: Option<ReadPermit>,
     /// The response's place, while any of its bytes is here.
-    pub(super) _place: Option<HeldPlace>,
+    pub(super) _place: Option<ResponsePlace>,
 }
 
 struct Piece<T> {

@@ -24,7 +24,7 @@ use super::bench::Bench;
 use super::load::{Held, held_bytes, load};
 use super::lookups::FoundNar;
 use super::source::{Batch, BatchSource};
-use crate::admission::HeldPlace;
+use crate::admission::ResponsePlace;
 use crate::damage::Suspect;
 use crate::db::nars::Nar;
 use crate::db::{Db, DbError};
@@ -144,7 +144,7 @@ type Loading = BoxFuture<'static, Result<VecDeque<Bytes>, ServeError>>;
 
 struct State {
     body: NarBody,
-    place: Option<HeldPlace>,
+    place: Option<ResponsePlace>,
     source: BatchSource,
     representation: Representation,
     wanted: Range<u64>,
@@ -159,7 +159,7 @@ struct State {
 /// The bytes `range` of a NAR, in pieces of at most 64 KiB. `place` is told what its client is handed and takes.
 pub fn nar_stream(
     body: NarBody,
-    place: Option<HeldPlace>,
+    place: Option<ResponsePlace>,
     found: FoundNar,
     representation: Representation,
     range: Range<u64>,

@@ -61,7 +61,9 @@ pub(in crate::http) async fn delete(
     body: Body,
 ) -> Result<Json<DeletedPaths>, ApiError> {
     let delete = may_delete(&app, &caller, &name).await?;
-    let request: DeletePaths = json_body(&app, &headers, body, "list of paths to delete").await?;
+    let (request, _held): (DeletePaths, _) =
+        json_body(&app, &caller, &headers, body, "list of paths to delete").await?;
+    let _place = app.budgets.closure(&caller.client()).await?;
     let cache = &delete.target.cache;
     Ok(Json(admin::delete_paths(&app.admin, &caller.actor, cache, &request, unix_now()).await?))
 }
@@ -74,7 +76,7 @@ pub(in crate::http) async fn copy(
     body: Body,
 ) -> Result<Json<CopiedPaths>, ApiError> {
     let to = may_push(&app, &headers, &name).await?;
-    let request: CopyPaths = json_body(&app, &headers, body, "list of paths to copy").await?;
+    let (request, _held): (CopyPaths, _) = json_body(&app, &caller, &headers, body, "list of paths to copy").await?;
     let from = may_pull(&app, &headers, &request.from).await?;
     if request.paths.is_empty() || request.paths.len() > MOST_COPIED {
         return Err(ApiError::limit(format!("name 1 to {MOST_COPIED} paths to copy; their closures come along")));
@@ -83,6 +85,7 @@ pub(in crate::http) async fn copy(
     let hash = |path: &String| admin::hash_part(dir, path);
     let roots: Vec<StorePathHash> = request.paths.iter().map(hash).collect::<Result<_, AdminError>>()?;
     app.free_space.check(0).await?;
+    let _place = app.budgets.closure(&caller.client()).await?;
     let now = unix_now();
     let entry = |copied: &CopiedPaths| caller.actor.copied(&from.target.cache.name, &to.target.cache.name, copied, now);
     Ok(Json(ingest::copy(&app.ingest, &from, &to, &roots, &entry, now).await?))

@@ -47,7 +47,7 @@ pub(in crate::http) async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<CacheDetails>), ApiError> {
     let token = caller.token.as_ref().ok_or(AuthError::Missing)?;
-    let request: CreateCache = json_body(&app, &headers, body, "cache to create").await?;
+    let (request, _held): (CreateCache, _) = json_body(&app, &caller, &headers, body, "cache to create").await?;
     let name = parse_cache(&request.name, Some(token))?;
     may_create(&caller, &name)?;
     let details = admin::create_cache(&app.admin, &caller.actor, &request, unix_now()).await?;
@@ -67,7 +67,7 @@ pub(in crate::http) async fn configure(
     body: Body,
 ) -> Answer {
     let name = may_configure(&app, &caller, &name).await?.target.cache.name.clone();
-    let settings: CacheSettings = json_body(&app, &headers, body, "settings").await?;
+    let (settings, _held): (CacheSettings, _) = json_body(&app, &caller, &headers, body, "settings").await?;
     Ok(answer(admin::configure_cache(&app.admin, &caller.actor, &name, &settings, unix_now()).await?, &caller))
 }
 
@@ -79,7 +79,7 @@ pub(in crate::http) async fn rename(
     body: Body,
 ) -> Answer {
     let name = may_configure(&app, &caller, &name).await?.target.cache.name.clone();
-    let request: RenameCache = json_body(&app, &headers, body, "new name").await?;
+    let (request, _held): (RenameCache, _) = json_body(&app, &caller, &headers, body, "new name").await?;
     let new = request.name.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
     // Whoever may use a name may take it: the cache is created there as far as its tokens can tell.
     may_create(&caller, &new)?;
@@ -105,6 +105,6 @@ pub(in crate::http) async fn rotate_key(
     body: Body,
 ) -> Answer {
     let name = may_configure(&app, &caller, &name).await?.target.cache.name.clone();
-    let request: RotateKey = json_body(&app, &headers, body, "key rotation").await?;
+    let (request, _held): (RotateKey, _) = json_body(&app, &caller, &headers, body, "key rotation").await?;
     Ok(answer(admin::rotate_signing_key(&app.admin, &caller.actor, &name, &request, unix_now()).await?, &caller))
 }

@@ -14,6 +14,7 @@ use snowbank_core::wire::admin::collection::{GcLine, GcRequest};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::access::may_admin;
+use super::super::answer::Answers;
 use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::ndjson::Lines;
@@ -33,13 +34,16 @@ pub(in crate::http) async fn collect(
     body: Body,
 ) -> Result<Response, ApiError> {
     may_admin(&caller)?;
-    let request: GcRequest = json_body(&app, &headers, body, "collection").await?;
+    let (request, _held): (GcRequest, _) = json_body(&app, &caller, &headers, body, "collection").await?;
     let (refuse, refused) = oneshot::channel();
-    let lines = Lines::begin(|lines| async move { run(&app, &caller.actor, &request, refuse, lines).await });
+    let answers = Answers::new(&app.budgets.answers, &caller.client());
+    let patience = Duration::from_secs(app.config.limits.answer_timeout.get());
+    let work = |lines| async move { run(&app, &caller.actor, &request, refuse, lines).await };
+    let lines = Lines::begin(answers, patience, work);
     match tokio::time::timeout(PATIENCE, refused).await {
         Ok(Ok(error)) => Err(error.into()),
         // It goes on, or is done already.
-        Ok(Err(_)) | Err(_) => Ok(lines.response(GcLine::Progress { text: String::new() })),
+        Ok(Err(_)) | Err(_) => Ok(lines.response(&GcLine::Progress { text: String::new() })),
     }
 }
 

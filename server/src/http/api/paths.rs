@@ -1,6 +1,7 @@
 //! `POST /api/v1/caches/{cache}/paths`: verify paths and make them visible, one answer line each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -9,18 +10,17 @@ use axum::response::Response;
 use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit};
 
 use super::super::access::may_push;
-use super::super::body::{collect, declared_length};
+use super::super::answer::Answers;
 use super::super::caller::{AuditDetail, Caller};
 use super::super::error::ApiError;
+use super::super::json::{self, Told};
 use super::super::ndjson::Lines;
-use super::{JSON_BYTES, PATHS_PER_REQUEST, body_limits};
+use super::{JSON_BYTES, PATHS_PER_REQUEST, check_lengths};
 use crate::admin::check_keep;
+use crate::admission::{Client, count_hit};
 use crate::app::App;
 use crate::clock::unix_now;
-use crate::ingest::commit;
-
-/// The text, what it parses to, and the manifests decoded from it.
-const COPIES: u64 = 3;
+use crate::ingest::{Committer, commit};
 
 pub(in crate::http) async fn paths(
     State(app): State<Arc<App>>,
@@ -31,27 +31,43 @@ pub(in crate::http) async fn paths(
 ) -> Result<Response, ApiError> {
     let push = may_push(&app, &headers, &name).await?;
     app.free_space.check(0).await?;
-    let limits = body_limits(&app.config.limits, JSON_BYTES);
-    let declared = declared_length(&headers, limits)?;
-    let room = app.budgets.body(declared.unwrap_or(JSON_BYTES) * COPIES).await?;
-    let body = collect(body, limits).await?;
-    let request: CommitRequest = serde_json::from_slice(&body)
-        .map_err(|error| ApiError::bad_request(format!("the commit does not parse: {error}")))?;
-    drop(body);
+    let client = Client::new(&push.subject, &caller.actor.remote);
+    let what = (JSON_BYTES, "commit", Told::All);
+    let (request, held): (CommitRequest, _) = json::read(&app, &client, &headers, body, what).await?;
     if request.paths.len() > PATHS_PER_REQUEST as usize {
         let message = format!("{} paths in one commit; at most {PATHS_PER_REQUEST} are taken", request.paths.len());
         return Err(ApiError::limit(message));
     }
+    check_lengths(request.paths.iter().map(|path| &path.store_path))?;
+    check_nar_bytes(&request.paths, app.config.limits.max_nar_size.bytes())?;
     check_keep(request.pin.as_ref().and_then(|pin| pin.keep))?;
-    let place = app.budgets.commit(&push.subject).await?;
+    let place = app.budgets.commit(&client).await?;
     let detail = detail(&request);
-    let lines = Lines::begin(|lines| async move {
-        commit(&app.ingest, &push, &caller.actor, request, unix_now, &lines).await;
-        drop((room, place));
+    let answers = Answers::new(&app.budgets.answers, &client);
+    let patience = Duration::from_secs(app.config.limits.answer_timeout.get());
+    let lines = Lines::begin(answers, patience, |lines| async move {
+        let committer = Committer { push: &push, actor: &caller.actor, client: &client };
+        commit(&app.ingest, committer, request, unix_now, &lines).await;
+        drop((held, place));
     });
-    let mut response = lines.response(CommitLine::Heartbeat);
+    let mut response = lines.response(&CommitLine::Heartbeat);
     response.extensions_mut().insert(detail);
     Ok(response)
+}
+
+/// Refuses more than one commit may have verified. A NAR that is too large by itself is refused in its own line.
+fn check_nar_bytes(paths: &[PathCommit], limit: u64) -> Result<(), ApiError> {
+    let sizes = paths.iter().map(|path| path.nar_size).filter(|size| *size <= limit);
+    let sum = sizes.fold(0_u64, u64::saturating_add);
+    if sum <= limit {
+        return Ok(());
+    }
+    count_hit("max-nar-size");
+    let message = format!(
+        "the NARs of this commit have {sum} bytes together; this server takes at most {limit} in one commit \
+         (`[limits] max-nar-size`); send the paths in several commits"
+    );
+    Err(ApiError::limit(message))
 }
 
 /// What the audit log says of it. What became of each path is in its receipt.

@@ -47,7 +47,7 @@ pub(in crate::http) async fn set(
 ) -> Answer {
     let push = may_push(&app, &headers, &cache).await?;
     let name: PinName = name.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
-    let request: SetPin = json_body(&app, &headers, body, "path to pin").await?;
+    let (request, _held): (SetPin, _) = json_body(&app, &caller, &headers, body, "path to pin").await?;
     let cache = &push.target.cache;
     Ok(Json(admin::set_pin(&app.db, &caller.actor, cache, &name, &request, unix_now()).await?))
 }
@@ -72,7 +72,8 @@ pub(in crate::http) async fn rollback(
 ) -> Answer {
     let push = may_push(&app, &headers, &cache).await?;
     let name = existing(&name)?;
-    let request: RollbackPin = json_body(&app, &headers, body, "generation to go back to").await?;
+    let (request, _held): (RollbackPin, _) =
+        json_body(&app, &caller, &headers, body, "generation to go back to").await?;
     let cache = &push.target.cache;
     Ok(Json(admin::rollback_pin(&app.db, &caller.actor, cache, &name, &request, unix_now()).await?))
 }

@@ -50,7 +50,7 @@ pub(in crate::http) async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<CreatedToken>), ApiError> {
     may_admin(&caller)?;
-    let request: CreateToken = json_body(&app, &headers, body, "token to create").await?;
+    let (request, _held): (CreateToken, _) = json_body(&app, &caller, &headers, body, "token to create").await?;
     let created = admin::create_token(&app.admin, &caller.actor, &request, unix_now()).await?;
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -62,7 +62,8 @@ pub(in crate::http) async fn revoke(
     body: Body,
 ) -> Result<Json<RevokedTokens>, ApiError> {
     may_admin(&caller)?;
-    let request: RevokeTokens = json_body(&app, &headers, body, "list of tokens to revoke").await?;
+    let (request, _held): (RevokeTokens, _) =
+        json_body(&app, &caller, &headers, body, "list of tokens to revoke").await?;
     Ok(Json(admin::revoke_tokens(&app.admin, &caller.actor, &request, unix_now()).await?))
 }
 
@@ -74,7 +75,7 @@ pub(in crate::http) async fn rotate(
     body: Body,
 ) -> Result<(StatusCode, Json<CreatedToken>), ApiError> {
     may_admin(&caller)?;
-    let request: RotateToken = json_body(&app, &headers, body, "token rotation").await?;
+    let (request, _held): (RotateToken, _) = json_body(&app, &caller, &headers, body, "token rotation").await?;
     let created = admin::rotate_token(&app.admin, &caller.actor, &id, &request, unix_now()).await?;
     Ok((StatusCode::CREATED, Json(created)))
 }

@@ -174,6 +174,7 @@ async fn cache_info(State(shared): State<Handle>) -> axum::Json<CacheInfo> {
             paths_per_request: 256,
             paths_per_query: 4096,
             manifest_bytes: 16 << 20,
+            commit_nar_bytes: u64::MAX,
         },
         permissions: vec!["push".to_owned()],
         retired_keys: Vec::new(),

@@ -4,10 +4,16 @@
 //! address. Nothing here knows HTTP: a refusal is a [`Refusal`], and `http/error.rs` turns it into a status.
 
 mod budgets;
+mod listings;
+mod network;
+mod rates;
 
 use thiserror::Error;
 
 pub use budgets::Budgets;
+pub use listings::{Lister, ListingPlace, Listings};
+pub use network::ClientNetwork;
+pub use rates::Rates;
 
 /// A request that the server does not take now.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::admin::{Admin, AuditQueue};
-use crate::admission::Budgets;
+use crate::admission::{Budgets, Listings};
 use crate::auth::Verifier;
 use crate::config::{Config, Seconds};
 use crate::damage::{Inspector, Withdrawn};
@@ -49,6 +49,8 @@ pub struct App {
     pub inspector: Inspector,
     /// What requests may hold.
     pub budgets: Budgets,
+    /// Who may ask for listings.
+    pub listings: Listings,
     /// How clients are told to cut.
     pub cut: CutParams,
     /// What operators work on.
@@ -82,6 +84,7 @@ impl App {
             verify_threads: config.limits.effective_verify_threads(),
             commit_raw_bytes: config.limits.max_nar_size.bytes(),
             read_back: memory / 8,
+            pins_per_cache: config.limits.pins_per_cache,
         };
         let inspector = Inspector::new(db.clone(), Arc::clone(&storage), packs.clone());
         let lookups = Lookups::new(&db);
@@ -102,6 +105,11 @@ impl App {
             retention,
             inspector,
             budgets: Budgets::new(memory / 2 - blocks),
+            listings: Listings::new(
+                db.listing_readers(),
+                config.limits.anonymous_listings,
+                config.limits.listings_per_token,
+            ),
             config,
             db,
             storage,

@@ -10,6 +10,7 @@ mod caller;
 mod drain;
 mod error;
 mod front;
+mod listing;
 mod metrics;
 mod ndjson;
 mod nix;

@@ -23,6 +23,12 @@ pub struct LimitsConfig {
     pub min_body_rate: Size,
     /// Connections open at the same time.
     pub connections: usize,
+    /// Listings a minute that each address gets without a token.
+    pub anonymous_listings: u32,
+    /// Listings of one token that are answered, or wait to be, at the same time.
+    pub listings_per_token: usize,
+    /// Pins that one cache may have.
+    pub pins_per_cache: u64,
 }
 
 impl Default for LimitsConfig {
@@ -35,6 +41,9 @@ impl Default for LimitsConfig {
             body_timeout: Seconds::new(30),
             min_body_rate: Size::from_bytes(1024),
             connections: 1024,
+            anonymous_listings: 120,
+            listings_per_token: 4,
+            pins_per_cache: 10_000,
         }
     }
 }
@@ -82,6 +91,18 @@ impl LimitsConfig {
         if !(1..=65_536).contains(&self.connections) {
             let message = format!("{} is out of bounds; allowed are 1 to 65536", self.connections);
             return problem(&["limits", "connections"], message);
+        }
+        if !(1..=1_000_000).contains(&self.anonymous_listings) {
+            let message = format!("{} is out of bounds; allowed are 1 to 1000000 a minute", self.anonymous_listings);
+            return problem(&["limits", "anonymous-listings"], message);
+        }
+        if !(1..=1_000).contains(&self.listings_per_token) {
+            let message = format!("{} is out of bounds; allowed are 1 to 1000", self.listings_per_token);
+            return problem(&["limits", "listings-per-token"], message);
+        }
+        if !(1..=1_000_000).contains(&self.pins_per_cache) {
+            let message = format!("{} is out of bounds; allowed are 1 to 1000000", self.pins_per_cache);
+            return problem(&["limits", "pins-per-cache"], message);
         }
         Ok(())
     }

@@ -14,8 +14,8 @@ use crate::config::Config;
 pub(super) struct Peer(pub(super) IpAddr);
 
 /// The address of whoever asks: the connection's, or the last one in `X-Forwarded-For` that is no proxy of ours.
-pub(super) fn remote(config: &Config, extensions: &Extensions, headers: &HeaderMap) -> String {
-    let Some(Peer(peer)) = extensions.get::<Peer>() else { return "unknown".to_owned() };
+pub(super) fn remote(config: &Config, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
+    let Peer(peer) = extensions.get::<Peer>()?;
     let mut client = peer.to_canonical();
     if config.trusted_proxies.contain(client) {
         let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
@@ -28,7 +28,7 @@ pub(super) fn remote(config: &Config, extensions: &Extensions, headers: &HeaderM
             }
         }
     }
-    client.to_string()
+    Some(client)
 }
 
 /// The server's address as the client knows it, without a slash at its end: the configured one, else the one that this
@@ -79,6 +79,7 @@ mod tests {
         ];
         let (extensions, headers) = request("9.9.9.9", &forged);
         let config_ = config("[\"10.0.0.0/8\", \"::1\"]");
+        let remote = |config, extensions, headers| remote(config, extensions, headers).unwrap().to_string();
         assert_eq!(remote(&config_, &extensions, &headers), "9.9.9.9");
         assert_eq!(base_url(&config_, &extensions, &headers).unwrap(), "http://127.0.0.1:8080");
         let (extensions, headers) = request("::ffff:10.1.1.1", &forged);
@@ -89,6 +90,7 @@ mod tests {
     #[test]
     fn the_client_is_the_last_hop_that_is_no_proxy() {
         let config = config("[\"10.0.0.0/8\"]");
+        let remote = |config, extensions, headers| remote(config, extensions, headers).unwrap().to_string();
         let (extensions, headers) = request("10.0.0.1", &[("x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.2")]);
         assert_eq!(remote(&config, &extensions, &headers), "1.2.3.4");
         let (extensions, headers) = request("10.0.0.1", &[("x-forwarded-for", "nonsense")]);

@@ -15,6 +15,12 @@ pub fn fits(pattern: &str, text: &str) -> bool {
     text.ends_with(last)
 }
 
+/// What every text that fits a pattern begins with: all of it up to the first `*`.
+#[must_use]
+pub fn literal_prefix(pattern: &str) -> &str {
+    pattern.split('*').next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

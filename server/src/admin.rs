@@ -10,19 +10,25 @@ pub mod token_keys;
 pub mod upkeep;
 
 mod actor;
+mod audit_queue;
+mod audit_text;
 mod caches;
 mod delete;
 mod error;
 mod first_start;
+mod page;
+mod path_cursor;
 mod path_uses;
 mod paths;
 mod pins;
+mod refusals;
 mod server_key;
 mod signing_keys;
 mod tokens;
 mod withdrawn;
 
-pub use actor::{Actor, AuditQueue, list_audit};
+pub use actor::{Actor, list_audit};
+pub use audit_queue::AuditQueue;
 pub use caches::{
     configure_cache, create_cache, destroy_cache, ensure_cache, list_caches, rename_cache, restore_cache, show_cache,
 };
@@ -30,7 +36,9 @@ pub use delete::delete_paths;
 pub use error::AdminError;
 pub use first_start::{FirstStart, first_start};
 pub use paths::{hash_part, list_paths, show_path};
-pub use pins::{NewPin, check_keep, list_pins, pin_in, pinned_path, remove_pin, rollback_pin, set_pin, show_pin};
+pub use pins::{
+    NewPin, PinError, check_keep, list_pins, pin_in, pinned_path, remove_pin, rollback_pin, set_pin, show_pin,
+};
 pub use server_key::check_server_key;
 pub use signing_keys::{export_signing_keys, rotate_signing_key};
 pub use tokens::{create_token, list_tokens, revoke_tokens, rotate_token, show_token};

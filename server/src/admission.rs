@@ -6,8 +6,11 @@
 
 mod budgets;
 mod connections;
+mod listings;
+mod network;
 mod places;
 mod pool;
+mod rates;
 mod responses;
 #[cfg(test)]
 mod tests;
@@ -16,8 +19,11 @@ use thiserror::Error;
 
 pub use budgets::{Budgets, Limits, ManifestRoom};
 pub use connections::{ConnectionLimits, ConnectionPlace, Connections, Ending, OpenResponse, RequestPlace};
+pub use listings::{Lister, ListingPlace, Listings};
+pub use network::ClientNetwork;
 pub use places::Place;
 pub use pool::{Client, Hold, Pool};
+pub use rates::Rates;
 pub use responses::{ResponsePlace, ResponsePlaces};
 
 /// A request that the server does not take now.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::{Admin, AuditQueue};
-use crate::admission::{self, Budgets, ConnectionLimits, Connections, ResponsePlaces};
+use crate::admission::{self, Budgets, ConnectionLimits, Connections, Listings, ResponsePlaces};
 use crate::auth::Verifier;
 use crate::config::{Config, LimitsConfig, Seconds};
 use crate::damage::{Inspector, Withdrawn};
@@ -54,6 +54,8 @@ pub struct App {
     pub connections: Connections,
     /// NARs that are being sent.
     pub downloads: ResponsePlaces,
+    /// Who may ask for listings.
+    pub listings: Listings,
     /// How clients are told to cut.
     pub cut: CutParams,
     /// What operators work on.
@@ -87,6 +89,7 @@ impl App {
             verify_threads: config.limits.effective_verify_threads(),
             max_nar_size: config.limits.max_nar_size.bytes(),
             read_back: memory / 8,
+            pins_per_cache: config.limits.pins_per_cache,
         };
         let inspector = Inspector::new(db.clone(), Arc::clone(&storage), packs.clone());
         let budgets = Arc::new(Budgets::new(admission::Limits {
@@ -113,6 +116,11 @@ impl App {
             budgets,
             connections: Connections::new(connection_limits(&config.limits)),
             downloads: downloads(&config.limits),
+            listings: Listings::new(
+                db.listing_readers(),
+                config.limits.anonymous_listings,
+                config.limits.listings_per_token,
+            ),
             config,
             db,
             storage,

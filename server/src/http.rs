@@ -12,6 +12,7 @@ mod drain;
 mod error;
 mod front;
 mod json;
+mod listing;
 mod metrics;
 mod ndjson;
 mod nix;

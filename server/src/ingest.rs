@@ -76,6 +76,8 @@ pub struct IngestLimits {
     pub read_back: u64,
     /// For how long caches that do not say keep paths that nobody uses.
     pub retention: Option<Seconds>,
+    /// Pins that one cache may have.
+    pub pins_per_cache: u64,
 }
 
 impl Ingest {

@@ -11,8 +11,9 @@ use serde::Serialize;
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
 use snowbank_core::wire::admin::{
-    AuditPage, CacheDetails, CacheList, CopiedPaths, CopyPaths, CreateCache, CreateToken, CreatedToken, DeletedPaths,
-    PathDetails, PathPage, PathQueryText, RenameCache, RevokedTokens, RotateKey, SecretText, TokenInfo, TokenList,
+    AfterQuery, AuditPage, CacheDetails, CacheList, CopiedPaths, CopyPaths, CreateCache, CreateToken, CreatedToken,
+    DeletedPaths, PathDetails, PathPage, PathQueryText, RenameCache, RevokedTokens, RotateKey, SecretText, TokenInfo,
+    TokenList,
 };
 
 use crate::api::Api;
@@ -41,8 +42,16 @@ pub async fn cache(global: &GlobalArgs, command: CacheCommand) -> Result<Exit, F
             print(target.json, &created)
         }
         CacheCommand::List(server) => {
-            let list: CacheList = server_api(global, &server)?.ask("caches").await?;
-            print(server.json, &list)
+            let (api, mut all, mut query) = (server_api(global, &server)?, CacheList::default(), AfterQuery::default());
+            loop {
+                let page: CacheList = api.ask_with("caches", &query).await?;
+                all.caches.extend(page.caches);
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
+                }
+            }
+            print(server.json, &all)
         }
         CacheCommand::Info(target) => {
             let api = cache_api(global, &target)?;
@@ -105,13 +114,16 @@ pub async fn token(global: &GlobalArgs, command: TokenCommand) -> Result<Exit, F
         }
         TokenCommand::List(server) => {
             let api = server_api(global, &server)?;
-            let mut list: TokenList = api.ask("tokens").await?;
-            while let Some(after) = list.next.take() {
-                let more: TokenList = api.ask(&format!("tokens?after={after}")).await?;
-                list.tokens.extend(more.tokens);
-                list.next = more.next;
+            let (mut all, mut query) = (TokenList::default(), AfterQuery::default());
+            loop {
+                let page: TokenList = api.ask_with("tokens", &query).await?;
+                all.tokens.extend(page.tokens);
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
+                }
             }
-            print(server.json, &list)
+            print(server.json, &all)
         }
         TokenCommand::Show { id, server } => {
             let info: TokenInfo = server_api(global, &server)?.ask(&format!("tokens/{}", segment(&id)?)).await?;
@@ -146,7 +158,7 @@ pub async fn path(global: &GlobalArgs, command: PathCommand) -> Result<Exit, Fai
                 let page: PathPage = api.ask_with(&format!("caches/{}/paths", api.cache()), &query).await?;
                 all.paths.extend(page.paths);
                 query.after = page.next;
-                if page.next.is_none() {
+                if query.after.is_none() {
                     break;
                 }
             }
@@ -199,8 +211,14 @@ pub async fn delete(global: &GlobalArgs, args: DeleteArgs) -> Result<Exit, Failu
 /// # Errors
 /// As [`cache`].
 pub async fn audit(global: &GlobalArgs, args: AuditArgs) -> Result<Exit, Failure> {
-    let page: AuditPage = server_api(global, &args.server)?.ask_with("audit", &args.query).await?;
-    print(args.server.json, &page)
+    let (api, mut query, mut all) = (server_api(global, &args.server)?, args.query, AuditPage::default());
+    loop {
+        let page: AuditPage = api.ask_with("audit", &query).await?;
+        if !all.take(page, &mut query) {
+            break;
+        }
+    }
+    print(args.server.json, &all)
 }
 
 /// Asks for a change of the cache itself, and prints what it is then.

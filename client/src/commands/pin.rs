@@ -3,7 +3,8 @@
 use std::io::{self, Write as _};
 
 use reqwest::Method;
-use snowbank_core::wire::admin::pins::{PinDetails, PinList, RollbackPin, SetPin};
+use snowbank_core::wire::admin::AfterQuery;
+use snowbank_core::wire::admin::pins::{HistoryQuery, PinDetails, PinList, RollbackPin, SetPin};
 
 use super::operator::{cache_api, print, resolved};
 use crate::api::Api;
@@ -24,12 +25,26 @@ pub async fn run(global: &GlobalArgs, args: PinArgs) -> Result<Exit, Failure> {
         }
         PinCommand::List(target) => {
             let api = cache_api(global, &target)?;
-            let pins: PinList = api.ask(&format!("caches/{}/pins", api.cache())).await?;
-            print(target.json, &pins)
+            let (mut all, mut query) = (PinList::default(), AfterQuery::default());
+            loop {
+                let page: PinList = api.ask_with(&format!("caches/{}/pins", api.cache()), &query).await?;
+                all.pins.extend(page.pins);
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
+                }
+            }
+            print(target.json, &all)
         }
         PinCommand::Show(pin) => {
             let api = cache_api(global, &pin.target)?;
-            let details: PinDetails = api.ask(&address(&api, &pin)).await?;
+            let mut details: PinDetails = api.ask(&address(&api, &pin)).await?;
+            while let Some(before) = details.next.take() {
+                let query = HistoryQuery { before: Some(before) };
+                let more: PinDetails = api.ask_with(&address(&api, &pin), &query).await?;
+                details.history.extend(more.history);
+                details.next = more.next;
+            }
             print(pin.target.json, &details)
         }
         PinCommand::Rm(pin) => {

@@ -166,6 +166,18 @@ pub struct CacheKey {
 pub struct CacheList {
     /// Those that the token may know of, by name.
     pub caches: Vec<CacheDetails>,
+    /// What to ask for as `after` to get the rest; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Query of the listings that go on after a name or an id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AfterQuery {
+    /// Go on after this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// Body of `POST /api/v1/caches/{cache}/rename`.
@@ -346,6 +358,22 @@ pub struct AuditEntry {
 pub struct AuditPage {
     /// The entries.
     pub entries: Vec<AuditEntry>,
+    /// What to ask for as `before` to get older ones; absent at the end. A page may be empty and have it: a server looks at
+    /// so many entries for one answer and no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<i64>,
+}
+
+impl AuditPage {
+    /// Takes in the answer to `query`, and makes `query` ask for what is still wanted; whether anything is. `next` is where
+    /// the whole ends then.
+    pub fn take(&mut self, page: Self, query: &mut AuditQuery) -> bool {
+        query.limit = query.limit.saturating_sub(u32::try_from(page.entries.len()).unwrap_or(u32::MAX));
+        query.before = page.next;
+        self.entries.extend(page.entries);
+        self.next = page.next;
+        query.limit > 0 && query.before.is_some()
+    }
 }
 
 /// Query of `GET /api/v1/caches/{cache}/paths`.
@@ -355,9 +383,9 @@ pub struct PathQueryText {
     /// Names with `*`, matched against `HASH-NAME` or the name alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
-    /// Go on after this id.
+    /// Go on where an earlier answer ended: its `next`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<i64>,
+    pub after: Option<String>,
 }
 
 /// A path of a cache.
@@ -371,8 +399,11 @@ pub struct PathDetails {
     pub nar_size: u64,
     /// Bytes of its compressed NAR.
     pub file_size: u64,
-    /// Base names of what it refers to.
+    /// Base names of what it refers to, the first of them where it is too many for one answer.
     pub references: Vec<String>,
+    /// How many others it refers to.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_references: u64,
     /// Base name of what built it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deriver: Option<String>,
@@ -381,8 +412,9 @@ pub struct PathDetails {
     /// Its content address, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
-    /// The subject of the token that pushed it.
-    pub pushed_by: String,
+    /// The subject of the token that pushed it, for those who may push to the cache or manage it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed_by: Option<String>,
     /// When it was pushed, in seconds since 1970.
     pub created: i64,
     /// When it was last read or pushed again, within some minutes; absent where it was not since it was pushed.
@@ -391,19 +423,33 @@ pub struct PathDetails {
     /// Until when it is kept, whoever reads it; absent where the cache's retention counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<i64>,
-    /// The pins that keep it.
+    /// The pins that keep it, the first few of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pins: Vec<String>,
+    /// Whether other pins may keep it as well.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub more_pins: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Answer to `GET /api/v1/caches/{cache}/paths`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathPage {
-    /// In the order in which they were pushed.
+    /// In the order in which they were pushed; by name for a pattern that begins with a letter of it.
     pub paths: Vec<PathDetails>,
-    /// What to ask for as `after` to get the rest; absent at the end.
+    /// What to ask for as `after` to get the rest; absent at the end. A page may be empty and have it: a server looks at so
+    /// many paths for one answer and no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<i64>,
+    pub next: Option<String>,
 }
 
 /// Body of `POST /api/v1/caches/{cache}/delete`.

@@ -1,24 +1,24 @@
 //! Who administrates, and what is written down about it.
 //!
 //! A change and its entry in the audit log are one transaction: there is none without the other. What was refused, pushes,
-//! which change content rather than settings, and collections, which are many transactions, are noted in an [`AuditQueue`].
-
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+//! which change content rather than settings, and collections, which are many transactions, are noted in an
+//! [`AuditQueue`](super::AuditQueue). No text of an entry is longer than some hundred characters, and none holds a token.
 
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::wire::admin::collection::GcRequest;
 use snowbank_core::wire::admin::{AuditEntry, AuditPage, AuditQuery, CopiedPaths};
 
 use super::AdminError;
+use super::audit_text::{MAX_DETAIL_CHARS, MAX_FIELD_CHARS, bounded};
+use super::page::cut;
 use crate::db::audit::{self, Filter, NewEntry};
 use crate::db::{Db, DbError, Tx};
 
-/// Entries that wait to be written; of more, the oldest are lost, and that is logged.
-const MOST_WAITING: usize = 10_000;
 /// Entries in one answer.
-const MOST_LISTED: u32 = 1_000;
+const MAX_LISTED: u32 = 1_000;
 const LISTED: u32 = 100;
+/// Entries that are looked at for one answer.
+const MAX_LOOKED_AT: u32 = 5_000;
 
 /// Who does something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,16 +40,16 @@ impl Actor {
 
     /// An entry about what this one did.
     #[must_use]
-    pub fn entry(&self, action: &str, cache: &str, detail: String, outcome: &str, now: i64) -> NewEntry {
+    pub fn entry(&self, action: &str, cache: &str, detail: &str, outcome: &str, now: i64) -> NewEntry {
         NewEntry {
             time: now,
-            subject: self.subject.clone(),
-            token_id: self.token_id.clone(),
-            remote: self.remote.clone(),
+            subject: bounded(&self.subject, MAX_FIELD_CHARS),
+            token_id: bounded(&self.token_id, MAX_FIELD_CHARS),
+            remote: bounded(&self.remote, MAX_FIELD_CHARS),
             action: action.to_owned(),
-            cache: cache.to_owned(),
-            detail,
-            outcome: outcome.to_owned(),
+            cache: bounded(cache, MAX_FIELD_CHARS),
+            detail: bounded(detail, MAX_DETAIL_CHARS),
+            outcome: bounded(outcome, MAX_FIELD_CHARS),
         }
     }
 
@@ -57,7 +57,7 @@ impl Actor {
     #[must_use]
     pub fn copied(&self, from: &CacheName, to: &CacheName, copied: &CopiedPaths, now: i64) -> NewEntry {
         let detail = format!("from {from}: {} path(s), {} there already", copied.copied.len(), copied.present);
-        self.entry("path.copy", to.as_str(), detail, "ok", now)
+        self.entry("path.copy", to.as_str(), &detail, "ok", now)
     }
 
     /// An entry about a collection that this one began.
@@ -67,7 +67,7 @@ impl Actor {
         for (is_set, word) in [(request.no_compact, "no-compact"), (request.trust_clock, "trust-clock")] {
             words.extend(is_set.then(|| word.to_owned()));
         }
-        self.entry("gc.run", "", words.join(" "), "ok", now)
+        self.entry("gc.run", "", &words.join(" "), "ok", now)
     }
 
     /// Writes down, within the change's own transaction, that it was made.
@@ -79,46 +79,7 @@ impl Actor {
         detail: String,
         now: i64,
     ) -> Result<(), DbError> {
-        audit::add(tx.exec(), &[self.entry(action, cache, detail, "ok", now)]).await
-    }
-}
-
-/// Entries that are written a moment later. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct AuditQueue(Arc<Mutex<VecDeque<NewEntry>>>);
-
-impl AuditQueue {
-    /// Notes an entry.
-    pub fn note(&self, entry: NewEntry) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= MOST_WAITING {
-            tracing::error!("the audit log is not written fast enough; its oldest waiting entry is lost");
-            waiting.pop_front();
-        }
-        waiting.push_back(entry);
-    }
-
-    /// Writes what was noted.
-    ///
-    /// # Errors
-    /// As any write; the entries wait on then.
-    pub async fn write(&self, db: &Db) -> Result<(), DbError> {
-        let entries: Vec<NewEntry> = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into();
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let written = async {
-            let mut tx = db.upkeep_tx().await?;
-            audit::add(tx.exec(), &entries).await?;
-            tx.commit().await
-        };
-        let result = written.await;
-        if result.is_err() {
-            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            entries.into_iter().rev().for_each(|entry| waiting.push_front(entry));
-            waiting.truncate(MOST_WAITING);
-        }
-        result
+        audit::add(tx.exec(), &[self.entry(action, cache, &detail, "ok", now)]).await
     }
 }
 
@@ -131,11 +92,15 @@ pub async fn list_audit(db: &Db, query: &AuditQuery) -> Result<AuditPage, AdminE
     let (subject, cache, action) = (text(&query.subject), text(&query.cache), text(&query.action));
     let before = query.before.unwrap_or(i64::MAX);
     let filter = Filter { subject: &subject, cache: &cache, action: &action, before };
-    let limit = if query.limit == 0 { LISTED } else { query.limit.min(MOST_LISTED) };
-    let entries = audit::list(db.reader().await?.exec(), &filter, limit).await?;
+    let limit = if query.limit == 0 { LISTED } else { query.limit.min(MAX_LISTED) };
+    let page = audit::page(db.reader().await?.exec(), &filter, MAX_LOOKED_AT, limit).await?;
     let entry = |audit::Entry { id, what }: audit::Entry| {
         let NewEntry { time, subject, token_id, remote, action, cache, detail, outcome } = what;
         AuditEntry { id, time, subject, token_id, remote, action, cache, detail, outcome }
     };
-    Ok(AuditPage { entries: entries.into_iter().map(entry).collect() })
+    let (mut entries, mut next): (Vec<AuditEntry>, _) = (page.entries.into_iter().map(entry).collect(), page.next);
+    if cut(&mut entries) {
+        next = entries.last().map(|last| last.id);
+    }
+    Ok(AuditPage { entries, next })
 }

@@ -7,11 +7,13 @@ use snowbank_core::cache_name::CacheName;
 use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::StoreDir;
 use snowbank_core::units::Limit;
-use snowbank_core::wire::admin::{CacheDetails, CacheKey, CacheSettings, CacheUsage, CreateCache};
+use snowbank_core::wire::admin::{CacheDetails, CacheKey, CacheList, CacheSettings, CacheUsage, CreateCache};
 
+use super::page::cut;
 use super::signing_keys::{first_key, parse_secret};
 use super::{Actor, Admin, AdminError};
-use crate::db::caches::{Cache, DomainId, NewCache};
+use crate::db::caches::{Cache, CacheId, DomainId, NewCache};
+use crate::db::keys::SigningKeyRow;
 use crate::db::usage::CacheUsages;
 use crate::db::{self, DbError, Exec, Tx};
 
@@ -19,6 +21,8 @@ use crate::db::{self, DbError, Exec, Tx};
 const DEFAULT_PRIORITY: i64 = 41;
 /// For how long a destroyed cache can be restored.
 pub const RESTORABLE_SECONDS: i64 = 7 * 86_400;
+/// Caches that are looked at for one answer.
+const MAX_LOOKED_AT: u32 = 200;
 const MOST_DESCRIPTION_CHARS: usize = 1_000;
 const MOST_UPSTREAM_KEYS: usize = 100;
 
@@ -236,18 +240,33 @@ pub async fn show_cache(admin: &Admin, name: &CacheName) -> Result<CacheDetails,
     details(conn.exec(), &cache).await
 }
 
-/// Every cache that `may_see` allows, by name.
+/// The caches that `may_see` allows, by name; `after` is the name that an earlier answer ended with.
 ///
 /// # Errors
 /// As any read.
-pub async fn list_caches(admin: &Admin, may_see: impl Fn(&Cache) -> bool) -> Result<Vec<CacheDetails>, AdminError> {
+pub async fn list_caches(
+    admin: &Admin,
+    after: Option<&str>,
+    may_see: impl Fn(&Cache) -> bool,
+) -> Result<CacheList, AdminError> {
+    let after = match after {
+        Some(name) => parse_name(name)?.to_string(),
+        None => String::new(),
+    };
     let mut conn = admin.db.reader().await?;
+    let seen = db::caches::page(conn.exec(), &after, MAX_LOOKED_AT).await?;
+    let mut next = seen.last().filter(|_| seen.len() == MAX_LOOKED_AT as usize).map(|last| last.name.to_string());
+    let caches: Vec<Cache> = seen.into_iter().filter(may_see).collect();
+    let ids: Vec<CacheId> = caches.iter().map(|cache| cache.id).collect();
     let usages = db::usage::lookup_caches(conn.exec()).await?;
-    let mut list = Vec::new();
-    for cache in db::caches::list(conn.exec()).await?.into_iter().filter(may_see) {
-        list.push(details_with(conn.exec(), &cache, usages.as_ref()).await?);
+    let mut keys = db::keys::signing_keys_of(conn.exec(), &ids).await?;
+    drop(conn);
+    let details = |cache: &Cache| shown(cache, keys.remove(&cache.id).unwrap_or_default(), usages.as_ref());
+    let mut caches: Vec<CacheDetails> = caches.iter().map(details).collect();
+    if cut(&mut caches) {
+        next = caches.last().map(|last| last.name.clone());
     }
-    Ok(list)
+    Ok(CacheList { caches, next })
 }
 
 pub(super) async fn existing(tx: &mut Tx, name: &CacheName) -> Result<Cache, AdminError> {
@@ -256,18 +275,15 @@ pub(super) async fn existing(tx: &mut Tx, name: &CacheName) -> Result<Cache, Adm
 
 pub(super) async fn details(mut exec: Exec<'_>, cache: &Cache) -> Result<CacheDetails, AdminError> {
     let usages = db::usage::lookup_caches(exec.again()).await?;
-    details_with(exec, cache, usages.as_ref()).await
+    let keys = db::keys::signing_keys(exec, cache.id).await?;
+    Ok(shown(cache, keys, usages.as_ref()))
 }
 
-async fn details_with(exec: Exec<'_>, cache: &Cache, usages: Option<&CacheUsages>) -> Result<CacheDetails, AdminError> {
-    let keys = db::keys::signing_keys(exec, cache.id).await?;
-    let key = |row: db::keys::SigningKeyRow| CacheKey {
-        public_key: row.key.public_key,
-        created: row.created,
-        retired: row.retired,
-    };
+fn shown(cache: &Cache, keys: Vec<SigningKeyRow>, usages: Option<&CacheUsages>) -> CacheDetails {
+    let key =
+        |row: SigningKeyRow| CacheKey { public_key: row.key.public_key, created: row.created, retired: row.retired };
     let usage = usages.and_then(|usages| Some((usages.counted, usages.of(cache.id)?)));
-    Ok(CacheDetails {
+    CacheDetails {
         name: cache.name.to_string(),
         public: cache.public,
         isolated: cache.domain != DomainId::SHARED,
@@ -291,7 +307,7 @@ async fn details_with(exec: Exec<'_>, cache: &Cache, usages: Option<&CacheUsages
             shared_bytes: usage.stored.saturating_sub(usage.own),
             counted,
         }),
-    })
+    }
 }
 
 fn parse_name(name: &str) -> Result<CacheName, AdminError> {

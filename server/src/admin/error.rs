@@ -4,6 +4,7 @@ use snowbank_core::cache_name::CacheName;
 use snowbank_core::pin_name::PinName;
 use snowbank_core::signing::KeyError;
 
+use super::PinError;
 use crate::auth::AuthError;
 use crate::db::DbError;
 use crate::secrets::SecretError;
@@ -47,6 +48,9 @@ pub enum AdminError {
     /// The cache has no such pin.
     #[error("the cache has no pin `{0}`; `pin list` shows those that there are")]
     NoPin(String),
+    /// A pin was not made.
+    #[error(transparent)]
+    Pin(PinError),
     /// A pin has no such generation.
     #[error("the pin `{pin}` has {what}; `pin show` lists what it keeps")]
     NoGeneration {
@@ -98,4 +102,13 @@ fn pinned(paths: &[(String, String)]) -> String {
     let named = paths.iter().take(NAMED).map(|(path, pin)| format!("{path} is pinned as `{pin}`"));
     let more = paths.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("{more} more are pinned"));
     named.chain(more).collect::<Vec<_>>().join(", ")
+}
+
+impl From<PinError> for AdminError {
+    fn from(error: PinError) -> Self {
+        match error {
+            PinError::Database(error) => Self::Database(error),
+            error @ PinError::TooMany(_) => Self::Pin(error),
+        }
+    }
 }

@@ -12,9 +12,10 @@ use snowbank_core::store_path::{StorePath, StorePathHash};
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::Pinned;
 use snowbank_core::wire::admin::pins::{
-    DEFAULT_KEPT, MOST_KEPT, PinDetails, PinGeneration, PinInfo, PinList, PinnedPath, RollbackPin, SetPin,
+    DEFAULT_KEPT, HistoryQuery, MOST_KEPT, PinDetails, PinGeneration, PinInfo, PinList, PinnedPath, RollbackPin, SetPin,
 };
 
+use super::page::{count_rows, cut};
 use super::paths::hash_part;
 use super::{Actor, AdminError};
 use crate::db::caches::Cache;
@@ -23,6 +24,8 @@ use crate::db::{self, Db, DbError, Exec, Tx};
 
 /// How often a transaction is begun again that lost a race for a name that both made.
 const MOST_RACES: u32 = 8;
+/// Pins, and generations of one, in one answer.
+const MAX_LISTED: u32 = 500;
 
 /// A name and what it is to stand for.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +38,22 @@ pub struct NewPin<'a> {
     pub keep: Option<u32>,
     /// Until when it holds; `None` until it is removed.
     pub expires: Option<i64>,
+    /// How many pins the cache may have.
+    pub max_pins: u64,
+}
+
+/// Why a pin was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// The cache has as many as it may.
+    #[error(
+        "the cache has {0} pins, as many as the server lets it have (`[limits] pins-per-cache`); remove one with \
+         `pin rm`, or pin under a name that is there already"
+    )]
+    TooMany(u64),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
 }
 
 /// Whether so many generations can be kept.
@@ -53,49 +72,74 @@ pub fn check_keep(keep: Option<u32>) -> Result<(), AdminError> {
 /// Has a name stand for a path, in a transaction that has seen the path in the cache.
 ///
 /// # Errors
-/// As any write; [`DbError::Constraint`] when another transaction makes the same name at this moment.
-pub async fn pin_in(tx: &mut Tx, actor: &Actor, cache: &Cache, new: &NewPin<'_>, now: i64) -> Result<Pinned, DbError> {
-    let NewPin { name, store_path, keep, expires } = *new;
+/// [`PinError::TooMany`], before anything was changed but pins whose time is over; as any write, and [`DbError::Constraint`]
+/// when another transaction makes the same name at this moment.
+pub async fn pin_in(tx: &mut Tx, actor: &Actor, cache: &Cache, new: &NewPin<'_>, now: i64) -> Result<Pinned, PinError> {
+    let NewPin { name, store_path, keep, expires, max_pins } = *new;
     let mut before = db::pins::lock(tx.exec(), cache.id, name).await?;
     if before.is_some_and(|pin| is_over(&pin, now)) {
         // What it stood for is kept no more, and is no history of this one.
         db::pins::remove(tx.exec(), cache.id, name).await?;
         before = None;
     }
+    if before.is_none() {
+        make_room(tx, cache, max_pins, now).await?;
+    }
     let keep = keep.or(before.map(|pin| pin.keep)).unwrap_or(DEFAULT_KEPT);
-    let history = db::pins::generations(tx.exec(), cache.id, name).await?;
-    let is_current = |one: &&Generation| before.is_some_and(|pin| pin.generation == one.number);
-    let same = history.iter().find(is_current).filter(|current| current.store_path == *store_path);
-    let generation = same.map_or_else(|| history.first().map_or(1, |newest| newest.number + 1), |same| same.number);
-    let pin = Pin { generation, keep, expires };
+    let newest = db::pins::generation_before(tx.exec(), cache.id, name, u64::MAX).await?;
+    let same = match before {
+        Some(pin) => generation(tx.exec(), cache, name, pin.generation).await?,
+        None => None,
+    };
+    let same = same.filter(|current| current.store_path == *store_path);
+    let number = same.as_ref().map_or_else(|| newest.map_or(1, |newest| newest.number + 1), |same| same.number);
+    let pin = Pin { generation: number, keep, expires };
     if before != Some(pin) {
         db::pins::set(tx.exec(), cache.id, name, &pin).await?;
         if same.is_none() {
             let (store_path, created_by) = (store_path.clone(), actor.subject.clone());
-            let made = Generation { number: generation, store_path, created: now, created_by, present: true };
+            let made = Generation { number, store_path, created: now, created_by, present: true };
             db::pins::add_generation(tx.exec(), cache.id, name, &made).await?;
         }
         db::pins::remove_surplus(tx.exec(), cache.id, name, &pin).await?;
-        let detail = format!("{name} generation {generation}: {}", store_path.base_name());
+        let detail = format!("{name} generation {number}: {}", store_path.base_name());
         actor.record(tx, "pin.set", cache.name.as_str(), detail, now).await?;
     }
-    Ok(Pinned { name: name.clone(), generation })
+    Ok(Pinned { name: name.clone(), generation: number })
+}
+
+/// Sees to it that a cache may have another pin. Transactions that do so at once may each add one.
+async fn make_room(tx: &mut Tx, cache: &Cache, max_pins: u64, now: i64) -> Result<(), PinError> {
+    let mut is_full = db::pins::count(tx.exec(), cache.id, max_pins).await? >= max_pins;
+    // A collection would remove these later.
+    if is_full && db::pins::remove_expired_of(tx.exec(), cache.id, now).await? > 0 {
+        is_full = db::pins::count(tx.exec(), cache.id, max_pins).await? >= max_pins;
+    }
+    if is_full { Err(PinError::TooMany(max_pins)) } else { Ok(()) }
+}
+
+/// The generation of that number, if it is kept.
+async fn generation(exec: Exec<'_>, cache: &Cache, name: &PinName, number: u64) -> Result<Option<Generation>, DbError> {
+    let found = db::pins::generation_before(exec, cache.id, name, number.saturating_add(1)).await?;
+    Ok(found.filter(|found| found.number == number))
 }
 
 fn is_over(pin: &Pin, now: i64) -> bool {
     pin.expires.is_some_and(|expires| expires <= now)
 }
 
-/// Has a name stand for a path that the cache shows.
+/// Has a name stand for a path that the cache shows; the cache may have `max_pins` pins.
 ///
 /// # Errors
-/// [`AdminError::NoPath`], or [`AdminError::BadSetting`] when a value is out of bounds.
+/// [`AdminError::NoPath`], [`AdminError::Pin`] when the cache has too many, or [`AdminError::BadSetting`] when a value is out
+/// of bounds.
 pub async fn set_pin(
     db: &Db,
     actor: &Actor,
     cache: &Cache,
     name: &PinName,
     request: &SetPin,
+    max_pins: u64,
     now: i64,
 ) -> Result<PinDetails, AdminError> {
     check_keep(request.keep)?;
@@ -110,12 +154,12 @@ pub async fn set_pin(
         let mut tx = db.commit_tx().await?;
         let found = db::paths::lookup_many(tx.exec(), cache.id, &[hash]).await?;
         let Some(path) = found.get(&hash) else { return Err(AdminError::NoPath(request.path.clone())) };
-        let new = NewPin { name, store_path: &path.store_path, keep: request.keep, expires };
+        let new = NewPin { name, store_path: &path.store_path, keep: request.keep, expires, max_pins };
         match pin_in(&mut tx, actor, cache, &new, now).await {
-            Err(DbError::Constraint(_)) if races < MOST_RACES => races += 1,
+            Err(PinError::Database(DbError::Constraint(_))) if races < MOST_RACES => races += 1,
             Err(error) => return Err(error.into()),
             Ok(_) => {
-                let details = details(tx.exec(), cache, name, now).await?;
+                let details = details(tx.exec(), cache, name, &HistoryQuery::default(), now).await?;
                 tx.commit().await?;
                 return Ok(details);
             }
@@ -136,7 +180,7 @@ pub async fn remove_pin(
 ) -> Result<PinDetails, AdminError> {
     let mut tx = db.commit_tx().await?;
     locked(&mut tx, cache, name, now).await?;
-    let details = details(tx.exec(), cache, name, now).await?;
+    let details = details(tx.exec(), cache, name, &HistoryQuery::default(), now).await?;
     db::pins::remove(tx.exec(), cache.id, name).await?;
     let detail = format!("{name} generation {}: {}", details.pin.generation, details.pin.store_path);
     actor.record(&mut tx, "pin.remove", cache.name.as_str(), detail, now).await?;
@@ -159,10 +203,9 @@ pub async fn rollback_pin(
 ) -> Result<PinDetails, AdminError> {
     let mut tx = db.commit_tx().await?;
     let pin = locked(&mut tx, cache, name, now).await?;
-    let history = db::pins::generations(tx.exec(), cache.id, name).await?;
     let target = match request.to {
-        Some(to) => history.iter().find(|one| one.number == to),
-        None => history.iter().find(|one| one.number < pin.generation),
+        Some(to) => generation(tx.exec(), cache, name, to).await?,
+        None => db::pins::generation_before(tx.exec(), cache.id, name, pin.generation).await?,
     };
     let target = target.ok_or_else(|| {
         let what = request.to.map_or_else(
@@ -180,7 +223,7 @@ pub async fn rollback_pin(
         let detail = format!("{name} from generation {} to {}: {}", pin.generation, back.generation, target.store_path);
         actor.record(&mut tx, "pin.rollback", cache.name.as_str(), detail, now).await?;
     }
-    let details = details(tx.exec(), cache, name, now).await?;
+    let details = details(tx.exec(), cache, name, &HistoryQuery::default(), now).await?;
     tx.commit().await?;
     Ok(details)
 }
@@ -191,21 +234,37 @@ async fn locked(tx: &mut Tx, cache: &Cache, name: &PinName, now: i64) -> Result<
     pin.filter(|pin| !is_over(pin, now)).ok_or_else(|| AdminError::NoPin(name.to_string()))
 }
 
-/// The cache's pins, by name.
+/// The cache's pins, by name; `after` is the name that an earlier answer ended with.
 ///
 /// # Errors
 /// As any read.
-pub async fn list_pins(db: &Db, cache: &Cache, now: i64) -> Result<PinList, AdminError> {
-    let pins = db::pins::list(db.reader().await?.exec(), cache.id, now).await?;
-    Ok(PinList { pins: pins.iter().map(|(name, pin, current)| info(cache, name, pin, current)).collect() })
+pub async fn list_pins(db: &Db, cache: &Cache, after: Option<&str>, now: i64) -> Result<PinList, AdminError> {
+    let after = match after {
+        Some(name) => name.parse::<PinName>().map_err(|error| AdminError::BadSetting(error.to_string()))?.to_string(),
+        None => String::new(),
+    };
+    let page = db::pin_pages::page(db.reader().await?.exec(), cache.id, &after, now, MAX_LISTED).await?;
+    count_rows(page.pins.len());
+    let mut pins: Vec<PinInfo> = page.pins.iter().map(|(name, pin, current)| info(cache, name, pin, current)).collect();
+    let mut next = page.next.map(|name| name.to_string());
+    if cut(&mut pins) {
+        next = pins.last().map(|last| last.name.to_string());
+    }
+    Ok(PinList { pins, next })
 }
 
 /// A pin and its history.
 ///
 /// # Errors
 /// [`AdminError::NoPin`].
-pub async fn show_pin(db: &Db, cache: &Cache, name: &PinName, now: i64) -> Result<PinDetails, AdminError> {
-    details(db.reader().await?.exec(), cache, name, now).await
+pub async fn show_pin(
+    db: &Db,
+    cache: &Cache,
+    name: &PinName,
+    query: &HistoryQuery,
+    now: i64,
+) -> Result<PinDetails, AdminError> {
+    details(db.reader().await?.exec(), cache, name, query, now).await
 }
 
 /// The path that a name stands for, which the cache shows at this moment.
@@ -242,21 +301,35 @@ pub(super) async fn pins_by_path(
     Ok(pins)
 }
 
-async fn details(mut exec: Exec<'_>, cache: &Cache, name: &PinName, now: i64) -> Result<PinDetails, AdminError> {
+async fn details(
+    mut exec: Exec<'_>,
+    cache: &Cache,
+    name: &PinName,
+    query: &HistoryQuery,
+    now: i64,
+) -> Result<PinDetails, AdminError> {
     let no_pin = || AdminError::NoPin(name.to_string());
     let pin = db::pins::lookup(exec.again(), cache.id, name, now).await?.ok_or_else(no_pin)?;
-    let history = db::pins::generations(exec, cache.id, name).await?;
-    // Outside of a transaction it may have been set anew in between.
-    let current = history.iter().find(|one| one.number == pin.generation).or(history.first());
-    let pin = info(cache, name, &pin, current.ok_or_else(no_pin)?);
+    let current = match generation(exec.again(), cache, name, pin.generation).await? {
+        Some(current) => Some(current),
+        // Outside of a transaction it may have been set anew in between.
+        None => db::pins::generation_before(exec.again(), cache.id, name, u64::MAX).await?,
+    };
+    let pin = info(cache, name, &pin, &current.ok_or_else(no_pin)?);
+    let before = query.before.unwrap_or(u64::MAX);
+    let history = db::pins::generations(exec, cache.id, name, before, MAX_LISTED).await?;
+    let is_full = history.len() == MAX_LISTED as usize;
     let generation = |one: Generation| PinGeneration {
         generation: one.number,
         store_path: one.store_path.full(&cache.store_dir),
         present: one.present,
         created: one.created,
-        created_by: one.created_by,
+        created_by: Some(one.created_by),
     };
-    Ok(PinDetails { pin, history: history.into_iter().map(generation).collect() })
+    let mut history: Vec<PinGeneration> = history.into_iter().map(generation).collect();
+    let is_cut = cut(&mut history);
+    let next = history.last().filter(|_| is_full || is_cut).map(|last| last.generation);
+    Ok(PinDetails { pin, history, next })
 }
 
 fn info(cache: &Cache, name: &PinName, pin: &Pin, current: &Generation) -> PinInfo {
@@ -268,7 +341,7 @@ fn info(cache: &Cache, name: &PinName, pin: &Pin, current: &Generation) -> PinIn
         keep: pin.keep,
         expires: pin.expires,
         created: current.created,
-        created_by: current.created_by.clone(),
+        created_by: Some(current.created_by.clone()),
     }
 }
 

@@ -1,13 +1,15 @@
 //! The first start and every other, caches and tokens.
 
+mod pages;
+
 use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
 use snowbank_core::units::{Limit, Seconds, Size};
 use snowbank_core::wire::admin::{
-    AuditQuery, CacheKey, CacheSettings, CreateCache, CreateToken, RevokeTokens, RotateKey, RotateToken, SecretText,
-    TokenGrants,
+    AuditPage, AuditQuery, CacheKey, CacheSettings, CreateCache, CreateToken, RevokeTokens, RotateKey, RotateToken,
+    SecretText, TokenGrants,
 };
 
 use crate::auth::{AuthError, Permission, Verifier};
@@ -407,6 +409,6 @@ async fn a_cache_shows_what_it_held_when_that_was_counted_last() {
     let usage = shown.usage.unwrap();
     assert_eq!((usage.stored_bytes, usage.own_bytes, usage.shared_bytes), (1_000, 400, 600));
     assert!(shown.to_string().contains("stored size        1000 B"), "{shown}");
-    let listed = list_caches(&place.admin(), |_| true).await.unwrap();
+    let listed = list_caches(&place.admin(), None, |_| true).await.unwrap().caches;
     assert_eq!(listed[0].usage, Some(usage));
 }

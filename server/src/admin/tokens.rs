@@ -7,6 +7,7 @@ use snowbank_core::wire::admin::{
     CreateToken, CreatedToken, RevokeTokens, RevokedTokens, RotateToken, SecretText, TokenGrants, TokenInfo, TokenList,
 };
 
+use super::page::cut;
 use super::token_keys::signing_key;
 use super::{Actor, Admin, AdminError};
 use crate::auth::{Claims, Grants, Permission};
@@ -83,14 +84,28 @@ pub(super) async fn issue(
     Ok(CreatedToken { token: SecretText(token.expose().to_owned()), info: info(row)? })
 }
 
-/// Tokens that were issued here, newest first.
+/// Tokens that were issued here, newest first; `after` is the id of the last one of an earlier answer.
 ///
 /// # Errors
 /// As any read.
 pub async fn list_tokens(admin: &Admin, after: Option<&str>) -> Result<TokenList, AdminError> {
-    let rows = db::tokens::page(admin.db.reader().await?.exec(), after, PAGE).await?;
-    let next = rows.last().filter(|_| rows.len() == PAGE as usize).map(|row| row.jti.clone());
-    Ok(TokenList { tokens: rows.into_iter().map(info).collect::<Result<_, _>>()?, next })
+    let mut conn = admin.db.reader().await?;
+    let after = match after {
+        None => None,
+        Some(id) => match db::tokens::lookup(conn.exec(), id).await? {
+            Some(token) => Some((token.created, token.jti)),
+            // Behind a token that was never there is nothing.
+            None => return Ok(TokenList::default()),
+        },
+    };
+    let place = after.as_ref().map_or((i64::MAX, ""), |(created, id)| (*created, id));
+    let rows = db::tokens::page(conn.exec(), place, PAGE).await?;
+    drop(conn);
+    let is_full = rows.len() == PAGE as usize;
+    let mut tokens = rows.into_iter().map(info).collect::<Result<Vec<_>, _>>()?;
+    let is_cut = cut(&mut tokens);
+    let next = tokens.last().filter(|_| is_full || is_cut).map(|last| last.id.clone());
+    Ok(TokenList { tokens, next })
 }
 
 /// A token that was issued here.

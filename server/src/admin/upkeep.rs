@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::actor::AuditQueue;
+use super::audit_queue::AuditQueue;
 use super::caches::RESTORABLE_SECONDS;
 use super::path_uses;
 use crate::auth::TokenUses;
@@ -49,7 +49,7 @@ pub async fn run(db: Db, noted: Noted, keep: Seconds, retention: Option<Seconds>
             }
         };
         is_last = stop.run_until_cancelled(pause).await.is_none();
-        log("the audit log was not written", audit.write(&db).await);
+        log("the audit log was not written", audit.write(&db, unix_now(), is_last).await);
         if is_last || wrote_uses.elapsed() >= USES_EVERY {
             wrote_uses = Instant::now();
             log("when tokens were used was not written", write_uses(&db, &tokens).await);

@@ -3,11 +3,12 @@
 use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnPath, WithdrawnQuery};
 
 use super::AdminError;
+use super::page::fitting;
 use crate::db::caches::Cache;
 use crate::db::{self, Db};
 
 /// Paths in one answer.
-const MOST_LISTED: u32 = 1_000;
+const MAX_LISTED: u32 = 1_000;
 
 /// Withdrawn paths, by hash part.
 ///
@@ -15,13 +16,21 @@ const MOST_LISTED: u32 = 1_000;
 /// As any read.
 pub async fn list_withdrawn(db: &Db, cache: &Cache, query: &WithdrawnQuery) -> Result<WithdrawnPage, AdminError> {
     let after = query.after.as_deref().unwrap_or_default();
-    let rows = db::damage::withdrawn_of(db.reader().await?.exec(), cache.id, after, MOST_LISTED).await?;
-    let next = rows.last().filter(|_| rows.len() == MOST_LISTED as usize).map(|last| last.hash.clone());
-    let path = |row: db::damage::WithdrawnPath| WithdrawnPath {
-        path: row.base_name(),
-        nar_hash: row.nar_hash.to_string(),
-        reason: row.reason,
-        since: row.since,
-    };
-    Ok(WithdrawnPage { paths: rows.into_iter().map(path).collect(), next })
+    if !after.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(AdminError::BadSetting("`after` is not a hash part; list from the beginning".to_owned()));
+    }
+    let rows = db::damage::withdrawn_of(db.reader().await?.exec(), cache.id, after, MAX_LISTED).await?;
+    let is_full = rows.len() == MAX_LISTED as usize;
+    let (hashes, mut paths): (Vec<String>, Vec<WithdrawnPath>) = rows.into_iter().map(shown).unzip();
+    let fitting = fitting(&paths);
+    let is_cut = fitting < paths.len();
+    paths.truncate(fitting);
+    let next = paths.len().checked_sub(1).filter(|_| is_full || is_cut).map(|last| hashes[last].clone());
+    Ok(WithdrawnPage { paths, next })
+}
+
+/// A row's hash part, and what is shown of it.
+fn shown(row: db::damage::WithdrawnPath) -> (String, WithdrawnPath) {
+    let (path, nar_hash) = (row.base_name(), row.nar_hash.to_string());
+    (row.hash, WithdrawnPath { path, nar_hash, reason: row.reason, since: row.since })
 }

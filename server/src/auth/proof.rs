@@ -3,7 +3,8 @@
 //!
 //! S1: what does not exist and what is not the caller's are answered alike, by the same code. Without a token both are
 //! [`AuthError::Missing`]; with one that does not name the permission both are [`AuthError::NotHere`] on reads and
-//! [`AuthError::Forbidden`] on pushes, whether there is such a cache or not.
+//! [`AuthError::Forbidden`] on pushes, whether there is such a cache or not. How long that takes tells neither: `http/access`
+//! has both looked up by the same statement.
 
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub struct MayPush {
 pub struct MayPull {
     /// The cache, and the keys that sign its narinfos.
     pub target: Arc<OpenCache>,
+    /// Whether the reader may know who pushed and pinned: whoever may push there, or manage the cache or the server.
+    pub sees_subjects: bool,
     _checked: Checked,
 }
 
@@ -69,7 +72,7 @@ impl MayPull {
     /// For whoever may run commands on the server's host, and so may do anything.
     #[must_use]
     pub fn on_host(target: Arc<OpenCache>) -> Self {
-        Self { target, _checked: Checked }
+        Self { target, sees_subjects: true, _checked: Checked }
     }
 }
 
@@ -103,9 +106,12 @@ pub fn authorize_pull(
     target: Option<Arc<OpenCache>>,
     token: Option<&Token>,
 ) -> Result<MayPull, AuthError> {
-    let granted = token.is_some_and(|token| token.permissions(name).contains(&Permission::Pull));
+    let permissions = token.map(|token| token.permissions(name)).unwrap_or_default();
+    let granted = permissions.contains(&Permission::Pull);
+    let changes = |one: &Permission| matches!(one, Permission::Push | Permission::Delete | Permission::Configure);
+    let sees_subjects = permissions.iter().any(changes) || token.is_some_and(|token| token.grants.admin);
     match target.filter(|target| target.cache.public || granted) {
-        Some(target) => Ok(MayPull { target, _checked: Checked }),
+        Some(target) => Ok(MayPull { target, sees_subjects, _checked: Checked }),
         None if token.is_none() => Err(AuthError::Missing),
         None => Err(AuthError::NotHere { cache: name.clone() }),
     }

@@ -34,8 +34,16 @@ pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow:
             println!("{}", how_to_use(&beside, &details));
         }
         CacheCommand::List(output) => {
-            let caches = admin::list_caches(&admin, |_| true).await?;
-            print(output.json, &CacheList { caches })?;
+            let mut all = CacheList::default();
+            loop {
+                let page = admin::list_caches(&admin, all.next.as_deref(), |_| true).await?;
+                all.caches.extend(page.caches);
+                all.next = page.next;
+                if all.next.is_none() {
+                    break;
+                }
+            }
+            print(output.json, &all)?;
         }
         CacheCommand::Info { name, output } => print(output.json, &admin::show_cache(&admin, &name).await?)?,
         CacheCommand::Configure { name, changes } => {
@@ -98,6 +106,7 @@ async fn copy(
         max_nar_size: limits.max_nar_size.bytes(),
         read_back: limits.memory.bytes() / 8,
         retention: beside.config.gc.retention,
+        pins_per_cache: limits.pins_per_cache,
     };
     let storage = beside.storage().await?;
     let shared = admission::Limits { memory_bytes: limits.memory.bytes() / 2, share_percent: limits.client_share };

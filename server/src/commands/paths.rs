@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
-use snowbank_core::wire::admin::{PathPage, PathQueryText};
+use snowbank_core::wire::admin::{AuditPage, PathPage, PathQueryText};
 
 use super::cli::{AuditArgs, DeleteArgs, PathCommand};
 use super::{Beside, confirm, print};
@@ -23,10 +23,10 @@ pub(super) async fn run(overrides: &Overrides, command: PathCommand) -> anyhow::
             let mut all = PathPage::default();
             let mut query = PathQueryText { pattern, after: None };
             loop {
-                let page = admin::list_paths(&beside.db, &cache, &query, unix_now()).await?;
+                let page = admin::list_paths(&beside.db, &cache, &query, true, unix_now()).await?;
                 all.paths.extend(page.paths);
                 query.after = page.next;
-                if page.next.is_none() {
+                if query.after.is_none() {
                     break;
                 }
             }
@@ -48,7 +48,7 @@ pub(super) async fn run(overrides: &Overrides, command: PathCommand) -> anyhow::
         }
         PathCommand::Info { name, path, output } => {
             let cache = cache(&beside, &name).await?;
-            print(output.json, &admin::show_path(&beside.db, &cache, &path, unix_now()).await?)?;
+            print(output.json, &admin::show_path(&beside.db, &cache, &path, true, unix_now()).await?)?;
         }
     }
     beside.db.close().await;
@@ -76,7 +76,14 @@ pub(super) async fn delete(overrides: &Overrides, args: DeleteArgs) -> anyhow::R
 /// `snowbankd audit`
 pub(super) async fn audit(overrides: &Overrides, args: AuditArgs) -> anyhow::Result<ExitCode> {
     let beside = Beside::open(overrides).await?;
-    print(args.output.json, &admin::list_audit(&beside.db, &args.query).await?)?;
+    let (mut query, mut all) = (args.query, AuditPage::default());
+    loop {
+        let page = admin::list_audit(&beside.db, &query).await?;
+        if !all.take(page, &mut query) {
+            break;
+        }
+    }
+    print(args.output.json, &all)?;
     beside.db.close().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use snowbank_core::store_path::StorePath;
-use snowbank_core::wire::admin::pins::{RollbackPin, SetPin};
+use snowbank_core::wire::admin::pins::{HistoryQuery, PinList, RollbackPin, SetPin};
 
 use super::cli::{PinArgs, PinCommand, SetPinArgs};
 use super::paths::cache;
@@ -25,15 +25,32 @@ pub(super) async fn run(overrides: &Overrides, args: PinArgs) -> anyhow::Result<
         PinCommand::Set(SetPinArgs { cache: name, name: pin, path, keep, output }) => {
             let cache = cache(&beside, &name).await?;
             let request = SetPin { path: resolved(path), keep: keep.keep, expires: keep.expires };
-            print(output.json, &admin::set_pin(db, &actor, &cache, &pin, &request, now).await?)?;
+            let max_pins = beside.config.limits.pins_per_cache;
+            print(output.json, &admin::set_pin(db, &actor, &cache, &pin, &request, max_pins, now).await?)?;
         }
         PinCommand::List { cache: name, output } => {
             let cache = cache(&beside, &name).await?;
-            print(output.json, &admin::list_pins(db, &cache, now).await?)?;
+            let mut all = PinList::default();
+            loop {
+                let page = admin::list_pins(db, &cache, all.next.as_deref(), now).await?;
+                all.pins.extend(page.pins);
+                all.next = page.next;
+                if all.next.is_none() {
+                    break;
+                }
+            }
+            print(output.json, &all)?;
         }
         PinCommand::Show(pin) => {
             let cache = cache(&beside, &pin.cache).await?;
-            print(pin.output.json, &admin::show_pin(db, &cache, &pin.name, now).await?)?;
+            let mut details = admin::show_pin(db, &cache, &pin.name, &HistoryQuery::default(), now).await?;
+            while let Some(before) = details.next.take() {
+                let query = HistoryQuery { before: Some(before) };
+                let more = admin::show_pin(db, &cache, &pin.name, &query, now).await?;
+                details.history.extend(more.history);
+                details.next = more.next;
+            }
+            print(pin.output.json, &details)?;
         }
         PinCommand::Rm(pin) => {
             let cache = cache(&beside, &pin.cache).await?;

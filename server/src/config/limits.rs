@@ -41,6 +41,12 @@ pub struct LimitsConfig {
     pub idle_timeout: Seconds,
     /// How long a response may stand still because its client does not read.
     pub write_timeout: Seconds,
+    /// Listings a minute that each address gets without a token.
+    pub anonymous_listings: u32,
+    /// Listings of one token that are answered, or wait to be, at the same time.
+    pub listings_per_token: usize,
+    /// Pins that one cache may have.
+    pub pins_per_cache: u64,
 }
 
 impl Default for LimitsConfig {
@@ -62,6 +68,9 @@ impl Default for LimitsConfig {
             first_request_timeout: Seconds::new(15),
             idle_timeout: Seconds::new(75),
             write_timeout: Seconds::new(60),
+            anonymous_listings: 120,
+            listings_per_token: 4,
+            pins_per_cache: 10_000,
         }
     }
 }
@@ -135,6 +144,18 @@ impl LimitsConfig {
             if !(1..=3_600).contains(&time.get()) {
                 return problem(key, format!("{time} is out of bounds; allowed are 1s to 1h"));
             }
+        }
+        if !(1..=1_000_000).contains(&self.anonymous_listings) {
+            let message = format!("{} is out of bounds; allowed are 1 to 1000000 a minute", self.anonymous_listings);
+            return problem(&["limits", "anonymous-listings"], message);
+        }
+        if !(1..=1_000).contains(&self.listings_per_token) {
+            let message = format!("{} is out of bounds; allowed are 1 to 1000", self.listings_per_token);
+            return problem(&["limits", "listings-per-token"], message);
+        }
+        if !(1..=1_000_000).contains(&self.pins_per_cache) {
+            let message = format!("{} is out of bounds; allowed are 1 to 1000000", self.pins_per_cache);
+            return problem(&["limits", "pins-per-cache"], message);
         }
         Ok(())
     }

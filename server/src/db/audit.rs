@@ -79,32 +79,53 @@ pub async fn add(mut exec: Exec<'_>, entries: &[NewEntry]) -> Result<(), DbError
     Ok(())
 }
 
-/// Up to `limit` entries, newest first.
+/// Some entries, newest first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Those that were asked for.
+    pub entries: Vec<Entry>,
+    /// The number below which older ones may follow.
+    pub next: Option<i64>,
+}
+
+pub(super) const PAGE: &str = "SELECT id, time, subject, token_id, remote, action, cache, detail, outcome FROM audit \
+     WHERE id < $1 AND id >= $7 AND ($2 = '' OR subject = $2) AND ($3 = '' OR cache = $3) \
+     AND ($4 = '' OR action = $4 OR ($5 = 1 AND substr(action, 1, length($4)) = $4)) \
+     ORDER BY id DESC LIMIT $6";
+
+/// Up to `limit` of the entries among the `looked_at` newest.
 ///
 /// # Errors
 /// As any read.
-pub async fn list(exec: Exec<'_>, filter: &Filter<'_>, limit: u32) -> Result<Vec<Entry>, DbError> {
+pub async fn page(mut exec: Exec<'_>, filter: &Filter<'_>, looked_at: u32, limit: u32) -> Result<Page, DbError> {
+    let ends: (Option<i64>, Option<i64>) = on_either!(exec.again(), |conn| {
+        // Apart, so that SQLite takes each from an end of the table.
+        sqlx::query_as("SELECT (SELECT min(id) FROM audit), (SELECT max(id) FROM audit)").fetch_one(conn).await?
+    });
+    let (Some(first), Some(last)) = ends else { return Ok(Page::default()) };
+    let before = filter.before.min(last.saturating_add(1));
+    // Numbers count up one by one.
+    let from = before.saturating_sub(i64::from(looked_at)).max(first);
     // A prefix is compared by its length, since LIKE has characters of its own.
     let (action, is_prefix) = match filter.action.strip_suffix('*') {
         Some(prefix) => (prefix, 1_i64),
         None => (filter.action, 0),
     };
-    Ok(on_either!(exec, |conn| {
-        sqlx::query_as(
-            "SELECT id, time, subject, token_id, remote, action, cache, detail, outcome FROM audit \
-             WHERE id < $1 AND ($2 = '' OR subject = $2) AND ($3 = '' OR cache = $3) \
-             AND ($4 = '' OR action = $4 OR ($5 = 1 AND substr(action, 1, length($4)) = $4)) \
-             ORDER BY id DESC LIMIT $6",
-        )
-        .bind(filter.before)
-        .bind(filter.subject)
-        .bind(filter.cache)
-        .bind(action)
-        .bind(is_prefix)
-        .bind(i64::from(limit))
-        .fetch_all(conn)
-        .await?
-    }))
+    let entries: Vec<Entry> = on_either!(exec, |conn| {
+        sqlx::query_as(PAGE)
+            .bind(before)
+            .bind(filter.subject)
+            .bind(filter.cache)
+            .bind(action)
+            .bind(is_prefix)
+            .bind(i64::from(limit))
+            .bind(from)
+            .fetch_all(conn)
+            .await?
+    });
+    let is_full = entries.len() >= limit as usize;
+    let seen_until = if is_full { entries.last().map_or(from, |last| last.id) } else { from };
+    Ok(Page { entries, next: (seen_until > first).then_some(seen_until) })
 }
 
 /// Removes what is older than a time.

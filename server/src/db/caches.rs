@@ -5,10 +5,11 @@ use snowbank_core::store_path::StoreDir;
 use snowbank_core::units::{Limit, Seconds, Size};
 use sqlx::FromRow;
 
+use super::batch::Engine as _;
 use super::convert::{self, id_types};
 use super::counters::{self, Counter};
 use super::exec::on_either;
-use super::{DbError, Exec, pins};
+use super::{DbError, Exec, batch, pins};
 
 id_types! {
     /// A cache's id.
@@ -178,6 +179,34 @@ pub async fn lookup_any(exec: Exec<'_>, name: &CacheName) -> Result<Option<Cache
     row.map(Cache::try_from).transpose()
 }
 
+/// Those of these names that a public cache has.
+///
+/// Each name leads to one row, its own or else the next one by name, and only here is it told whose it is: so a name that no
+/// cache has takes as long as that of a private one.
+///
+/// # Errors
+/// As any read.
+pub async fn public_among(exec: Exec<'_>, names: &[CacheName]) -> Result<Vec<CacheName>, DbError> {
+    let mut rows: Vec<(String, i64, Option<i64>)> = Vec::new();
+    on_either!(exec, |conn| {
+        for batch in batch::padded(names) {
+            let sql = format!(
+                "SELECT name, public, destroyed FROM caches WHERE id IN (SELECT coalesce(\
+                 (SELECT x.id FROM caches x WHERE x.name >= q.column1 ORDER BY x.name LIMIT 1), \
+                 (SELECT x.id FROM caches x ORDER BY x.name LIMIT 1)) FROM (VALUES {}) AS q)",
+                batch.values(1)
+            );
+            let mut query = sqlx::query_as(conn.text(sql));
+            for name in batch.iter() {
+                query = query.bind(name.as_str());
+            }
+            rows.extend(query.fetch_all(&mut *conn).await?);
+        }
+    });
+    let public = rows.iter().filter(|(_, public, destroyed)| *public != 0 && destroyed.is_none());
+    public.map(|(name, ..)| convert::text("caches.name", name)).collect()
+}
+
 /// Every cache, by name, also those that were destroyed.
 ///
 /// # Errors
@@ -186,6 +215,18 @@ pub async fn list(exec: Exec<'_>) -> Result<Vec<Cache>, DbError> {
     let rows: Vec<CacheRow> = on_either!(exec, |conn| {
         sqlx::query_as(concat!("SELECT ", columns!(), " FROM caches ORDER BY name")).fetch_all(conn).await?
     });
+    rows.into_iter().map(Cache::try_from).collect()
+}
+
+pub(super) const PAGE: &str = concat!("SELECT ", columns!(), " FROM caches WHERE name > $1 ORDER BY name LIMIT $2");
+
+/// Up to `limit` caches whose name comes after `after`, by name, also those that were destroyed.
+///
+/// # Errors
+/// As any read.
+pub async fn page(exec: Exec<'_>, after: &str, limit: u32) -> Result<Vec<Cache>, DbError> {
+    let rows: Vec<CacheRow> =
+        on_either!(exec, |conn| { sqlx::query_as(PAGE).bind(after).bind(i64::from(limit)).fetch_all(conn).await? });
     rows.into_iter().map(Cache::try_from).collect()
 }
 

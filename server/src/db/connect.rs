@@ -153,6 +153,17 @@ impl Db {
         }))
     }
 
+    /// How many of the connections for reading may be used by listings at the same time: half of them on SQLite, and a quarter
+    /// of all on PostgreSQL, where writers share them.
+    #[must_use]
+    pub fn listing_readers(&self) -> usize {
+        let connections = match &self.0 {
+            Pools::Sqlite { readers, .. } => readers.options().get_max_connections() / 2,
+            Pools::Postgres { pool, .. } => pool.options().get_max_connections() / 4,
+        };
+        connections.max(1) as usize
+    }
+
     /// A transaction that adds. Any number of them run at once on PostgreSQL, one at a time on SQLite, and none beside
     /// an [`Db::exclusive_tx`]: what this one has seen to exist still exists when it commits.
     ///

@@ -332,6 +332,9 @@ pub async fn withdrawn(
     rows.into_iter().map(WithdrawnPath::try_from).collect()
 }
 
+pub(super) const WITHDRAWN_OF: &str = "SELECT cache_id, hash, name, nar_hash, reason, since FROM withdrawn_paths \
+     WHERE cache_id = $1 AND hash > $2 ORDER BY hash LIMIT $3";
+
 /// Up to `limit` withdrawn paths of a cache with a hash part above `after`, by hash part.
 ///
 /// # Errors
@@ -343,15 +346,7 @@ pub async fn withdrawn_of(
     limit: u32,
 ) -> Result<Vec<WithdrawnPath>, DbError> {
     let rows: Vec<WithdrawnRow> = on_either!(exec, |conn| {
-        sqlx::query_as(
-            "SELECT cache_id, hash, name, nar_hash, reason, since FROM withdrawn_paths \
-             WHERE cache_id = $1 AND hash > $2 ORDER BY hash LIMIT $3",
-        )
-        .bind(cache.0)
-        .bind(after)
-        .bind(i64::from(limit))
-        .fetch_all(conn)
-        .await?
+        sqlx::query_as(WITHDRAWN_OF).bind(cache.0).bind(after).bind(i64::from(limit)).fetch_all(conn).await?
     });
     rows.into_iter().map(WithdrawnPath::try_from).collect()
 }

@@ -2,12 +2,14 @@
 //!
 //! Secrets are sealed before they come here; this module could not read them.
 
+use std::collections::HashMap;
 use std::fmt;
 
+use super::batch::Engine as _;
 use super::caches::CacheId;
 use super::counters::{self, Counter};
 use super::exec::on_either;
-use super::{DbError, Exec};
+use super::{DbError, Exec, batch};
 
 /// A cache's key, its secret sealed.
 #[derive(Clone, PartialEq, Eq)]
@@ -84,6 +86,38 @@ pub async fn signing_keys(exec: Exec<'_>, cache: CacheId) -> Result<Vec<SigningK
         retired,
     };
     Ok(rows.into_iter().map(row).collect())
+}
+
+/// As [`signing_keys`], of several caches; one that has none is not in the result.
+///
+/// # Errors
+/// As any read.
+pub async fn signing_keys_of(
+    exec: Exec<'_>,
+    caches: &[CacheId],
+) -> Result<HashMap<CacheId, Vec<SigningKeyRow>>, DbError> {
+    type Row = (i64, String, String, Vec<u8>, i64, Option<i64>);
+    let mut rows: Vec<Row> = Vec::new();
+    on_either!(exec, |conn| {
+        for batch in batch::padded(caches) {
+            let sql = format!(
+                "SELECT cache_id, name, public_key, sealed_secret, created, retired FROM signing_keys \
+                 WHERE cache_id IN ({}) ORDER BY id",
+                batch.placeholders(1)
+            );
+            let mut query = sqlx::query_as(conn.text(sql));
+            for cache in batch.iter() {
+                query = query.bind(cache.0);
+            }
+            rows.extend(query.fetch_all(&mut *conn).await?);
+        }
+    });
+    let mut keys: HashMap<CacheId, Vec<SigningKeyRow>> = HashMap::new();
+    for (cache, name, public_key, sealed_secret, created, retired) in rows {
+        let key = SealedSigningKey { name, public_key, sealed_secret };
+        keys.entry(CacheId(cache)).or_default().push(SigningKeyRow { key, created, retired });
+    }
+    Ok(keys)
 }
 
 /// Lets a cache's keys sign until `at` and no longer; those that end earlier stay so.

@@ -107,7 +107,7 @@ pub struct NewPath<'a> {
 }
 
 #[derive(FromRow)]
-struct PathRow {
+pub(super) struct PathRow {
     id: i64,
     hash: String,
     name: String,
@@ -133,6 +133,8 @@ macro_rules! path_columns {
         )
     };
 }
+
+pub(super) use path_columns;
 
 macro_rules! select_path {
     ($rest:literal) => {
@@ -160,7 +162,7 @@ impl TryFrom<PathRow> for PathRecord {
     }
 }
 
-fn store_path(hash: &str, name: &str) -> Result<StorePath, DbError> {
+pub(super) fn store_path(hash: &str, name: &str) -> Result<StorePath, DbError> {
     convert::text("paths.hash, paths.name", &format!("{hash}-{name}"))
 }
 
@@ -347,22 +349,6 @@ pub async fn page(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<(Cach
         .await?
     });
     rows.into_iter().map(|row| Ok((CacheId(row.cache_id), PathRecord::try_from(row.path)?))).collect()
-}
-
-/// Up to `limit` paths of a cache with an id above `after`, by id.
-///
-/// # Errors
-/// As any read.
-pub async fn page_of(exec: Exec<'_>, cache: CacheId, after: PathId, limit: u32) -> Result<Vec<PathRecord>, DbError> {
-    let rows: Vec<PathRow> = on_either!(exec, |conn| {
-        sqlx::query_as(select_path!("WHERE p.cache_id = $1 AND p.id > $2 ORDER BY p.id LIMIT $3"))
-            .bind(cache.0)
-            .bind(after.0)
-            .bind(i64::from(limit))
-            .fetch_all(conn)
-            .await?
-    });
-    rows.into_iter().map(PathRecord::try_from).collect()
 }
 
 /// Takes paths out of sight. Their NARs stay until they are collected.

@@ -59,7 +59,7 @@ pub struct Resolved {
 }
 
 #[derive(FromRow)]
-struct PinRow {
+pub(super) struct PinRow {
     generation: i64,
     keep: i64,
     expires: Option<i64>,
@@ -78,7 +78,7 @@ impl TryFrom<PinRow> for Pin {
 }
 
 #[derive(FromRow)]
-struct GenerationRow {
+pub(super) struct GenerationRow {
     number: i64,
     hash: String,
     path_name: String,
@@ -95,6 +95,7 @@ macro_rules! generation_columns {
          AS present"
     };
 }
+pub(super) use generation_columns;
 
 impl TryFrom<GenerationRow> for Generation {
     type Error = DbError;
@@ -133,55 +134,64 @@ pub async fn lookup(exec: Exec<'_>, cache: CacheId, name: &PinName, now: i64) ->
     row.map(Pin::try_from).transpose()
 }
 
-/// What a name stands for and stood for, newest first.
+pub(super) const GENERATIONS: &str = concat!(
+    "SELECT ",
+    generation_columns!(),
+    " FROM pin_generations g WHERE g.cache_id = $1 AND g.name = $2 AND g.generation < $3 \
+     ORDER BY g.generation DESC LIMIT $4"
+);
+
+/// Up to `limit` generations of a name with a number below `before`, newest first.
 ///
 /// # Errors
 /// As any read.
-pub async fn generations(exec: Exec<'_>, cache: CacheId, name: &PinName) -> Result<Vec<Generation>, DbError> {
+pub async fn generations(
+    exec: Exec<'_>,
+    cache: CacheId,
+    name: &PinName,
+    before: u64,
+    limit: u32,
+) -> Result<Vec<Generation>, DbError> {
+    let before = i64::try_from(before).unwrap_or(i64::MAX);
     let rows: Vec<GenerationRow> = on_either!(exec, |conn| {
-        sqlx::query_as(concat!(
-            "SELECT ",
-            generation_columns!(),
-            " FROM pin_generations g WHERE g.cache_id = $1 AND g.name = $2 ORDER BY g.generation DESC"
-        ))
-        .bind(cache.0)
-        .bind(name.as_str())
-        .fetch_all(conn)
-        .await?
+        sqlx::query_as(GENERATIONS)
+            .bind(cache.0)
+            .bind(name.as_str())
+            .bind(before)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?
     });
     rows.into_iter().map(Generation::try_from).collect()
 }
 
-/// The cache's pins whose time is not over, by name, with the generation that each stands for.
+/// The newest generation of a name with a number below `before`.
 ///
 /// # Errors
 /// As any read.
-pub async fn list(exec: Exec<'_>, cache: CacheId, now: i64) -> Result<Vec<(PinName, Pin, Generation)>, DbError> {
-    #[derive(FromRow)]
-    struct Row {
-        name: String,
-        #[sqlx(flatten)]
-        pin: PinRow,
-        #[sqlx(flatten)]
-        generation: GenerationRow,
-    }
-    let rows: Vec<Row> = on_either!(exec, |conn| {
-        sqlx::query_as(concat!(
-            "SELECT s.name, s.generation, s.keep, s.expires, ",
-            generation_columns!(),
-            " FROM pins s JOIN pin_generations g ON g.cache_id = s.cache_id AND g.name = s.name \
-             AND g.generation = s.generation \
-             WHERE s.cache_id = $1 AND (s.expires IS NULL OR s.expires > $2) ORDER BY s.name"
-        ))
-        .bind(cache.0)
-        .bind(now)
-        .fetch_all(conn)
-        .await?
+pub async fn generation_before(
+    exec: Exec<'_>,
+    cache: CacheId,
+    name: &PinName,
+    before: u64,
+) -> Result<Option<Generation>, DbError> {
+    Ok(generations(exec, cache, name, before, 1).await?.pop())
+}
+
+/// How many pins a cache has, also those whose time is over; counts no further than `limit`.
+///
+/// # Errors
+/// As any read.
+pub async fn count(exec: Exec<'_>, cache: CacheId, limit: u64) -> Result<u64, DbError> {
+    let limit = convert::to_db(limit)?;
+    let count: i64 = on_either!(exec, |conn| {
+        sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 AS one FROM pins WHERE cache_id = $1 LIMIT $2) AS some")
+            .bind(cache.0)
+            .bind(limit)
+            .fetch_one(conn)
+            .await?
     });
-    let pin = |row: Row| {
-        Ok((convert::text("pins.name", &row.name)?, Pin::try_from(row.pin)?, Generation::try_from(row.generation)?))
-    };
-    rows.into_iter().map(pin).collect()
+    convert::number("count of pins", count)
 }
 
 /// The path that a name stands for, where the cache shows it at this moment.
@@ -379,8 +389,25 @@ pub async fn remove_expired(mut exec: Exec<'_>, now: i64) -> Result<u64, DbError
         let sql = "UPDATE pins SET generation = generation WHERE expires <= $1 RETURNING cache_id, name";
         sqlx::query_as(sql).bind(now).fetch_all(conn).await?
     });
+    remove_these(exec, expired).await
+}
+
+/// As [`remove_expired`], in one cache.
+///
+/// # Errors
+/// As any write.
+pub async fn remove_expired_of(mut exec: Exec<'_>, cache: CacheId, now: i64) -> Result<u64, DbError> {
+    let expired: Vec<(i64, String)> = on_either!(exec.again(), |conn| {
+        let sql = "UPDATE pins SET generation = generation WHERE cache_id = $1 AND expires <= $2 \
+                   RETURNING cache_id, name";
+        sqlx::query_as(sql).bind(cache.0).bind(now).fetch_all(conn).await?
+    });
+    remove_these(exec, expired).await
+}
+
+async fn remove_these(mut exec: Exec<'_>, pins: Vec<(i64, String)>) -> Result<u64, DbError> {
     let mut removed = 0;
-    for (cache, name) in expired {
+    for (cache, name) in pins {
         removed += u64::from(remove(exec.again(), CacheId(cache), &convert::text("pins.name", &name)?).await?);
     }
     Ok(removed)

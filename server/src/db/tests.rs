@@ -6,6 +6,7 @@
 mod damage;
 mod index;
 mod kept;
+mod pages;
 pub(crate) mod postgres;
 mod replicas;
 mod rows;
@@ -83,6 +84,9 @@ suite! {
     kept::uses_are_written_where_they_are_news,
     kept::what_is_pushed_again_is_kept_for_longer_and_never_shorter,
     kept::pins_keep_their_generations,
+    pages::a_page_is_a_range_of_an_index,
+    pages::pages_follow_one_another,
+    pages::the_pins_of_paths_are_bounded,
     token_keys::a_retired_key_stays_in_the_list_and_verifies_nothing,
     token_keys::tokens_that_depend_on_a_key_are_counted,
     replicas::what_is_stored_is_summed_up,

@@ -75,22 +75,19 @@ pub async fn lookup(exec: Exec<'_>, jti: &str) -> Result<Option<TokenRow>, DbErr
     Ok(on_either!(exec, |conn| { sqlx::query_as(select!("WHERE t.jti = $1")).bind(jti).fetch_optional(conn).await? }))
 }
 
-/// Up to `limit` tokens, newest first, after the one called `after`.
+pub(super) const PAGE: &str =
+    select!("WHERE (t.created, t.jti) < ($1, $2) ORDER BY t.created DESC, t.jti DESC LIMIT $3");
+
+/// Where a page of tokens goes on: behind the one that was issued then and has that id.
+pub type TokenPlace<'a> = (i64, &'a str);
+
+/// Up to `limit` tokens, newest first, after a place.
 ///
 /// # Errors
 /// As any read.
-pub async fn page(exec: Exec<'_>, after: Option<&str>, limit: u32) -> Result<Vec<TokenRow>, DbError> {
-    let after = after.unwrap_or("");
+pub async fn page(exec: Exec<'_>, after: TokenPlace<'_>, limit: u32) -> Result<Vec<TokenRow>, DbError> {
     Ok(on_either!(exec, |conn| {
-        sqlx::query_as(select!(
-            "WHERE $1 = '' OR EXISTS (SELECT 1 FROM tokens a WHERE a.jti = $1 AND \
-             (t.created < a.created OR (t.created = a.created AND t.jti > a.jti))) \
-             ORDER BY t.created DESC, t.jti LIMIT $2"
-        ))
-        .bind(after)
-        .bind(i64::from(limit))
-        .fetch_all(conn)
-        .await?
+        sqlx::query_as(PAGE).bind(after.0).bind(after.1).bind(i64::from(limit)).fetch_all(conn).await?
     }))
 }
 

@@ -27,18 +27,39 @@ pub(super) async fn require_token(app: &App, headers: &HeaderMap) -> Result<Toke
     Ok(token(app, headers).await?.ok_or(AuthError::Missing)?)
 }
 
+/// The cache of this name, as far as the caller may know of it: any, where the token has one of these permissions on the
+/// name, or else a public one. For whoever has none of them, a private cache takes the same work as one that does not
+/// exist (S1).
+async fn find(
+    app: &App,
+    token: Option<&Token>,
+    name: &CacheName,
+    any: &[Permission],
+) -> Result<Option<Arc<OpenCache>>, ApiError> {
+    let is_granted = any.iter().any(|permission| auth::authorize_name(name, token, *permission).is_ok());
+    let found = if is_granted { app.directory.lookup(name).await } else { app.directory.lookup_public(name).await };
+    Ok(found?)
+}
+
 /// A cache to read from: public, or named by the token.
 pub(super) async fn may_pull(app: &App, headers: &HeaderMap, name: &str) -> Result<MayPull, ApiError> {
     let token = token(app, headers).await?;
-    let name = parse_cache(name, token.as_ref())?;
-    let target = app.directory.lookup(&name).await?;
-    Ok(auth::authorize_pull(&name, target, token.as_ref())?)
+    may_read(app, token.as_ref(), name).await
+}
+
+/// As [`may_pull`], for a token that was verified.
+pub(super) async fn may_read(app: &App, token: Option<&Token>, name: &str) -> Result<MayPull, ApiError> {
+    let name = parse_cache(name, token)?;
+    let target = find(app, token, &name, &[Permission::Pull]).await?;
+    Ok(auth::authorize_pull(&name, target, token)?)
 }
 
 /// A cache to push to: named by the token.
 pub(super) async fn may_push(app: &App, headers: &HeaderMap, name: &str) -> Result<MayPush, ApiError> {
     let token = token(app, headers).await?;
     let name = parse_cache(name, token.as_ref())?;
+    // Whoever may not is told so before anything is looked up.
+    auth::authorize_name(&name, token.as_ref(), Permission::Push)?;
     let target = app.directory.lookup(&name).await?;
     Ok(auth::authorize_push(&name, target, token.as_ref())?)
 }
@@ -51,7 +72,7 @@ pub(super) async fn may_see(
 ) -> Result<(Arc<OpenCache>, Vec<Permission>), ApiError> {
     let token = caller.token.as_ref();
     let name = parse_cache(name, token)?;
-    let target = app.directory.lookup(&name).await?;
+    let target = find(app, token, &name, &[Permission::Pull, Permission::Push]).await?;
     let permissions = token.map(|token| token.permissions(&name)).unwrap_or_default();
     let target = match auth::authorize_pull(&name, target.clone(), token) {
         Ok(pull) => pull.target,
@@ -80,6 +101,8 @@ pub(super) async fn may_delete(app: &App, caller: &Caller, name: &str) -> Result
 
 async fn may_manage(app: &App, caller: &Caller, name: &str, permission: Permission) -> Result<MayManage, ApiError> {
     let name = parse_cache(name, caller.token.as_ref())?;
+    // Whoever may not is told so before anything is looked up.
+    auth::authorize_name(&name, caller.token.as_ref(), permission)?;
     let target = app.directory.lookup(&name).await?;
     Ok(auth::authorize_manage(&name, target, caller.token.as_ref(), permission)?)
 }
@@ -88,11 +111,11 @@ async fn may_manage(app: &App, caller: &Caller, name: &str, permission: Permissi
 pub(super) async fn may_see_settings(app: &App, caller: &Caller, name: &str) -> Result<CacheName, ApiError> {
     let token = caller.token.as_ref();
     let name = parse_cache(name, token)?;
-    let target = app.directory.lookup(&name).await?;
+    let any = [Permission::Push, Permission::Configure, Permission::Delete];
+    let target = find(app, token, &name, &[&[Permission::Pull], &any[..]].concat()).await?;
     match auth::authorize_pull(&name, target.clone(), token) {
         Ok(_) => Ok(name),
         Err(refusal) => {
-            let any = [Permission::Push, Permission::Configure, Permission::Delete];
             let managed =
                 any.map(|permission| auth::authorize_manage(&name, target.clone(), token, permission).is_ok());
             if managed.contains(&true) { Ok(name) } else { Err(refusal.into()) }

@@ -48,6 +48,7 @@ impl Caller {
 
 fn actor(app: &App, parts: &Parts, token: Option<&Token>) -> Actor {
     let remote = origin::remote(&app.config, &parts.extensions, &parts.headers);
+    let remote = remote.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
     let (subject, token_id) = match token {
         Some(token) => (token.sub.clone(), token.jti.clone()),
         None => ("nobody".to_owned(), String::new()),
@@ -59,7 +60,7 @@ fn actor(app: &App, parts: &Parts, token: Option<&Token>) -> Actor {
 #[derive(Debug, Clone)]
 pub(super) struct AuditDetail(pub String);
 
-/// Notes every use of an endpoint that changes something: pushes, and whatever was refused. An operator's change that was
+/// Notes every use of an endpoint that changes something: pushes, and how often what was refused. An operator's change that was
 /// made is in the log already, by the same transaction.
 pub(super) async fn audited(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
@@ -77,8 +78,10 @@ pub(super) async fn audited(State(app): State<Arc<App>>, request: Request, next:
         return response;
     }
     let detail = response.extensions().get::<AuditDetail>().map_or_else(String::new, |detail| detail.0.clone());
-    let outcome = refused.unwrap_or_else(|| "ok".to_owned());
-    app.audit.note(actor.entry(action, &cache, detail, &outcome, unix_now()));
+    match refused {
+        Some(code) => app.audit.note_refusal(actor.entry(action, &cache, &detail, &code, unix_now())),
+        None => app.audit.note(actor.entry(action, &cache, &detail, "ok", unix_now())),
+    }
     response
 }
 

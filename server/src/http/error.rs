@@ -108,6 +108,11 @@ impl ApiError {
         self.message
     }
 
+    /// An answer that has no form in JSON, which none is known to be.
+    pub(super) fn unserializable(error: &serde_json::Error) -> Self {
+        Self::internal().log("an answer was not made", error)
+    }
+
     pub(super) fn internal() -> Self {
         let message = "the server failed; its log has the reason under this request's id";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, message)
@@ -205,6 +210,7 @@ impl From<Arc<DirectoryError>> for ApiError {
     fn from(error: Arc<DirectoryError>) -> Self {
         match &*error {
             DirectoryError::Database(error) => Self::from(error),
+            DirectoryError::Shared(error) => Self::from(&**error),
             DirectoryError::Key { .. } => Self::internal().log("a cache cannot be opened", &error),
         }
     }
@@ -290,6 +296,7 @@ impl From<AdminError> for ApiError {
             | AdminError::NoPin(_)
             | AdminError::NoGeneration { .. } => Self::not_found(message),
             AdminError::BadSetting(_) | AdminError::BadToken(_) => Self::bad_request(message),
+            AdminError::Pin(_) => Self::limit(message),
             AdminError::Database(error) => error.into(),
             AdminError::Auth(error) => error.into(),
             AdminError::NoTokenKey | AdminError::OtherServerKey | AdminError::Secret(_) | AdminError::Key(_) => {

@@ -24,7 +24,7 @@ use super::manifest::{self, Weight};
 use super::questions::{end, receipt, used_before};
 use super::verify_small::verify_all;
 use super::{Ingest, Stopped, VerifiedNar, VerifyError, verify};
-use crate::admin::{Actor, NewPin, pin_in};
+use crate::admin::{Actor, NewPin, PinError, pin_in};
 use crate::admission::{Client, ManifestRoom};
 use crate::auth::MayPush;
 use crate::db::caches::DomainId;
@@ -394,7 +394,7 @@ async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64)
     let shown: Vec<StorePathHash> = path_rows.iter().map(|path| path.store_path.hash()).collect();
     db::damage::clear(tx.exec(), cache.id, &shown).await?;
     db::uses::touch(tx.exec(), &touched, now, expires).await?;
-    let pinned = pin(&mut tx, asked, ready, &lines, now).await?;
+    let pinned = pin(&mut tx, asked, ready, &lines, ingest.limits.pins_per_cache, now).await?;
     tx.commit().await?;
     if let Some(pinned) = pinned {
         // A path that is named twice is pinned once.
@@ -405,12 +405,14 @@ async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64)
     Ok(Outcome::Done(lines))
 }
 
-/// Makes the pin of the request, if its path is among those that have a receipt in `lines`.
+/// Makes the pin of the request, if its path is among those that have a receipt in `lines`. Where the cache has too many, it
+/// is not made: a client that does not find it in the answer asks for it by itself, and is told why.
 async fn pin(
     tx: &mut Tx,
     asked: &Asked<'_>,
     ready: &[Ready],
     lines: &[CommitLine],
+    max_pins: u64,
     now: i64,
 ) -> Result<Option<Pinned>, DbError> {
     let Some(PushPin { name, store_path, keep }) = &asked.pin else { return Ok(None) };
@@ -420,8 +422,12 @@ async fn pin(
     else {
         return Ok(None);
     };
-    let new = NewPin { name, store_path: &path.candidate.path, keep: *keep, expires: None };
-    pin_in(tx, asked.actor, &asked.push.target.cache, &new, now).await.map(Some)
+    let new = NewPin { name, store_path: &path.candidate.path, keep: *keep, expires: None, max_pins };
+    match pin_in(tx, asked.actor, &asked.push.target.cache, &new, now).await {
+        Ok(pinned) => Ok(Some(pinned)),
+        Err(PinError::TooMany(_)) => Ok(None),
+        Err(PinError::Database(error)) => Err(error),
+    }
 }
 
 /// What the cache shows of the paths themselves and of everything that they refer to.

@@ -77,6 +77,16 @@ fn describe() {
     );
     describe_gauge!("snowbank_damaged_chunks", "Retired chunks that are still there; `snowbankd repair` settles them");
     describe_gauge!("snowbank_withdrawn_paths", "Paths that are out of sight until they are pushed again");
+    describe_counter!("snowbank_listing_rows_total", "Rows of paths and pins that were looked at for listings");
+    describe_counter!(
+        "snowbank_refused_listings_total",
+        "Listings that were refused, by limit: anonymous-listings, places (none came free) or requests (too many wait)"
+    );
+    describe_counter!(
+        "snowbank_audit_refusals_total",
+        "Refused requests that the audit log is for, by how: written as they are, or counted in a row a minute"
+    );
+    describe_counter!("snowbank_audit_lost_total", "Entries of the audit log that could not be written in time");
     describe_counter!(
         "snowbank_database_transactions_total",
         "Transactions begun, by kind: commit (adds), exclusive (destroys, or sets up) or upkeep (what the server notes down)"

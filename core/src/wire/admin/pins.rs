@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::show::{Table, plain};
+use super::show::{Table, by, plain};
 use crate::hash::NarHash;
 use crate::pin_name::PinName;
 use crate::units::{Seconds, date};
@@ -54,8 +54,9 @@ pub struct PinInfo {
     pub expires: Option<i64>,
     /// When this generation was made.
     pub created: i64,
-    /// Who made it.
-    pub created_by: String,
+    /// Who made it, for those who may push to the cache or manage it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
 }
 
 /// Answer to `GET /api/v1/caches/{cache}/pins`.
@@ -63,6 +64,18 @@ pub struct PinInfo {
 pub struct PinList {
     /// By name.
     pub pins: Vec<PinInfo>,
+    /// What to ask for as `after` to get the rest; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Query of `GET /api/v1/caches/{cache}/pins/{name}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryQuery {
+    /// Only generations before this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
 }
 
 /// A path that a pin stands for, or stood for. It is kept as long as it is in the history.
@@ -76,8 +89,9 @@ pub struct PinGeneration {
     pub present: bool,
     /// When it was made, in seconds since 1970.
     pub created: i64,
-    /// Who made it.
-    pub created_by: String,
+    /// Who made it, for those who may push to the cache or manage it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
 }
 
 /// Answer to what shows or changes a pin.
@@ -88,6 +102,9 @@ pub struct PinDetails {
     pub pin: PinInfo,
     /// All that it keeps, newest first.
     pub history: Vec<PinGeneration>,
+    /// What to ask for as `before` to get the rest of the history; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
 }
 
 /// Answer to `GET /{cache}/pins/{name}` in JSON: a path that the cache shows at this moment.
@@ -123,7 +140,7 @@ impl fmt::Display for PinList {
                 pin.generation.to_string(),
                 pin.keep.to_string(),
                 date(pin.created),
-                pin.created_by.clone(),
+                pin.created_by.clone().unwrap_or_default(),
                 pin.expires.map_or_else(|| "never".to_owned(), date),
                 format!("{}{}", pin.store_path, presence(pin.present)),
             ]);
@@ -134,17 +151,18 @@ impl fmt::Display for PinList {
 
 impl fmt::Display for PinDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pin, history } = self;
+        let Self { pin, history, next: _ } = self;
         writeln!(f, "pin         {}", pin.name)?;
         writeln!(f, "path        {}{}", pin.store_path, presence(pin.present))?;
-        writeln!(f, "pinned      {} by {}", date(pin.created), plain(&pin.created_by))?;
+        writeln!(f, "pinned      {}{}", date(pin.created), by(pin.created_by.as_deref()))?;
         writeln!(f, "expires     {}", pin.expires.map_or_else(|| "never".to_owned(), date))?;
         write!(f, "generation  {}, the newest {} are kept", pin.generation, pin.keep)?;
         for one in history {
             let mark = if one.generation == pin.generation { '*' } else { ' ' };
             let PinGeneration { generation, store_path, present, created, created_by } = one;
-            let (when, who, there) = (date(*created), plain(created_by), presence(*present));
-            write!(f, "\n{mark} {generation:>8}  {when}  {store_path}  by {who}{there}")?;
+            let (when, there) = (date(*created), presence(*present));
+            let who = created_by.as_deref().map_or_else(String::new, |who| format!("  by {}", plain(who)));
+            write!(f, "\n{mark} {generation:>8}  {when}  {store_path}{who}{there}")?;
         }
         Ok(())
     }
@@ -161,7 +179,7 @@ mod tests {
             store_path: format!("/nix/store/{}-v{generation}", "0".repeat(32)),
             present,
             created: 0,
-            created_by: "ci".to_owned(),
+            created_by: Some("ci".to_owned()),
         };
         let pin = PinInfo {
             name: "latest".parse().unwrap(),
@@ -171,9 +189,9 @@ mod tests {
             keep: 5,
             expires: None,
             created: 0,
-            created_by: "ci".to_owned(),
+            created_by: Some("ci".to_owned()),
         };
-        let details = PinDetails { pin, history: vec![one(3, true), one(2, true), one(1, false)] };
+        let details = PinDetails { pin, history: vec![one(3, true), one(2, true), one(1, false)], next: None };
         let shown = details.to_string();
         let marked: Vec<&str> = shown.lines().filter(|line| line.starts_with('*')).collect();
         assert!(matches!(marked[..], [line] if line.contains("-v2")), "{shown}");

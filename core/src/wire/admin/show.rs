@@ -44,6 +44,11 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// Who did something, where that may be seen.
+pub(super) fn by(subject: Option<&str>) -> String {
+    subject.map_or_else(String::new, |subject| format!(" by {}", plain(subject)))
+}
+
 fn moment(seconds: Option<i64>) -> String {
     seconds.map_or_else(|| "never".to_owned(), date)
 }
@@ -199,7 +204,8 @@ impl fmt::Display for PathPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new(&["NAR BYTES", "PUSHED", "BY", "PATH"]);
         for path in &self.paths {
-            table.row([path.nar_size.to_string(), date(path.created), path.pushed_by.clone(), path.store_path.clone()]);
+            let by = path.pushed_by.clone().unwrap_or_default();
+            table.row([path.nar_size.to_string(), date(path.created), by, path.store_path.clone()]);
         }
         table.fmt(f)
     }
@@ -210,7 +216,7 @@ impl fmt::Display for PathDetails {
         writeln!(f, "path        {}", self.store_path)?;
         writeln!(f, "NAR hash    {}", self.nar_hash)?;
         writeln!(f, "NAR bytes   {} ({} compressed)", self.nar_size, self.file_size)?;
-        writeln!(f, "pushed      {} by {}", date(self.created), plain(&self.pushed_by))?;
+        writeln!(f, "pushed      {}{}", date(self.created), by(self.pushed_by.as_deref()))?;
         if let Some(last_used) = self.last_used {
             writeln!(f, "last used   {}", date(last_used))?;
         }
@@ -219,6 +225,9 @@ impl fmt::Display for PathDetails {
         }
         for pin in &self.pins {
             writeln!(f, "pinned as   {}", plain(pin))?;
+        }
+        if self.more_pins {
+            writeln!(f, "            and others")?;
         }
         if let Some(deriver) = &self.deriver {
             writeln!(f, "deriver     {deriver}")?;
@@ -229,8 +238,12 @@ impl fmt::Display for PathDetails {
         for signature in &self.signatures {
             writeln!(f, "signature   {signature}")?;
         }
-        write!(f, "references  {}", self.references.len())?;
-        self.references.iter().try_for_each(|reference| write!(f, "\n            {reference}"))
+        write!(f, "references  {}", self.references.len() as u64 + self.more_references)?;
+        self.references.iter().try_for_each(|reference| write!(f, "\n            {reference}"))?;
+        if self.more_references > 0 {
+            write!(f, "\n            and {} more", self.more_references)?;
+        }
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use snowbank_core::manifest::ContentDigest;
 use snowbank_core::wire::admin::{AuditQuery, CacheSettings, CreateCache, DeletePaths};
 
 const NOW: i64 = 1_800_000_000;
+const ALL: HistoryQuery = HistoryQuery { before: None };
 
 struct Place {
     _folder: tempfile::TempDir,
@@ -80,7 +81,7 @@ fn request(letter: &str) -> SetPin {
 
 impl Place {
     async fn set(&self, request: &SetPin, now: i64) -> PinDetails {
-        set_pin(&self.admin.db, &Actor::host(), &self.cache, &self.name, request, now).await.unwrap()
+        set_pin(&self.admin.db, &Actor::host(), &self.cache, &self.name, request, 10, now).await.unwrap()
     }
 
     async fn roll_back(&self, to: Option<u64>) -> Result<PinDetails, AdminError> {
@@ -106,7 +107,7 @@ async fn a_name_counts_up_goes_back_and_keeps_the_newest() {
     for letter in ["a", "b", "b", "c"] {
         place.set(&SetPin { keep: Some(3), ..request(letter) }, NOW).await;
     }
-    let shown = show_pin(&place.admin.db, &place.cache, &place.name, NOW).await.unwrap();
+    let shown = show_pin(&place.admin.db, &place.cache, &place.name, &ALL, NOW).await.unwrap();
     assert_eq!((shown.pin.generation, history(&shown)), (3, vec![(3, "c"), (2, "b"), (1, "a")]));
     assert_eq!(place.set(&request("c"), NOW).await, shown, "to ask twice is to ask once");
 
@@ -123,7 +124,7 @@ async fn a_name_counts_up_goes_back_and_keeps_the_newest() {
     // The next one is new, whatever the name stood for; as many are kept as was said before.
     let next = place.set(&request("d"), NOW + 5).await;
     assert_eq!((next.pin.generation, history(&next)), (4, vec![(4, "d"), (3, "c"), (2, "b")]));
-    assert_eq!((next.pin.keep, next.pin.created, next.pin.created_by.as_str()), (3, NOW + 5, "host"));
+    assert_eq!((next.pin.keep, next.pin.created, next.pin.created_by.as_deref()), (3, NOW + 5, Some("host")));
     let query = AuditQuery { action: Some("pin.*".to_owned()), ..AuditQuery::default() };
     let log = list_audit(&place.admin.db, &query).await.unwrap();
     let actions: Vec<&str> = log.entries.iter().map(|entry| entry.action.as_str()).collect();
@@ -141,12 +142,12 @@ async fn a_pin_whose_time_is_over_is_none() {
     assert_eq!(pinned_path(db, cache, name, NOW + 99).await.unwrap().store_path, path("b").full(&cache.store_dir));
     for gone in [
         pinned_path(db, cache, name, NOW + 100).await.map(|_| ()),
-        show_pin(db, cache, name, NOW + 100).await.map(|_| ()),
+        show_pin(db, cache, name, &ALL, NOW + 100).await.map(|_| ()),
         remove_pin(db, &Actor::host(), cache, name, NOW + 100).await.map(|_| ()),
     ] {
         assert!(matches!(gone, Err(AdminError::NoPin(_))));
     }
-    assert!(list_pins(db, cache, NOW + 100).await.unwrap().pins.is_empty());
+    assert!(list_pins(db, cache, None, NOW + 100).await.unwrap().pins.is_empty());
     // What it stood for has been let go of: the name begins anew.
     let anew = place.set(&request("c"), NOW + 100).await;
     assert_eq!((history(&anew), anew.pin.expires), (vec![(1, "c")], None));
@@ -154,14 +155,14 @@ async fn a_pin_whose_time_is_over_is_none() {
     place.set(&SetPin { expires: Some(Seconds::new(5)), ..request("c") }, NOW + 100).await;
     assert_eq!(place.set(&request("c"), NOW + 100).await.pin.expires, None);
     remove_pin(db, &Actor::host(), cache, name, NOW + 100).await.unwrap();
-    assert!(list_pins(db, cache, NOW + 100).await.unwrap().pins.is_empty());
+    assert!(list_pins(db, cache, None, NOW + 100).await.unwrap().pins.is_empty());
 }
 
 #[tokio::test]
 async fn only_what_is_there_is_pinned() {
     let place = place().await;
     let set = async |request: &SetPin| {
-        set_pin(&place.admin.db, &Actor::host(), &place.cache, &place.name, request, NOW).await.unwrap_err()
+        set_pin(&place.admin.db, &Actor::host(), &place.cache, &place.name, request, 10, NOW).await.unwrap_err()
     };
     assert!(matches!(set(&request("z")).await, AdminError::NoPath(_)));
     assert!(matches!(set(&SetPin { path: "hello".to_owned(), ..request("a") }).await, AdminError::BadSetting(_)));
@@ -170,7 +171,7 @@ async fn only_what_is_there_is_pinned() {
     }
     let at_once = SetPin { expires: Some(Seconds::new(0)), ..request("a") };
     assert!(matches!(set(&at_once).await, AdminError::BadSetting(_)));
-    assert!(list_pins(&place.admin.db, &place.cache, NOW).await.unwrap().pins.is_empty());
+    assert!(list_pins(&place.admin.db, &place.cache, None, NOW).await.unwrap().pins.is_empty());
 }
 
 #[tokio::test]
@@ -199,7 +200,7 @@ async fn what_was_withdrawn_is_not_stood_for() {
     tx.commit().await.unwrap();
     let refused = place.roll_back(None).await.unwrap_err();
     assert!(matches!(refused, AdminError::GenerationGone { .. }) && refused.to_string().contains("-a"), "{refused}");
-    let shown = show_pin(&place.admin.db, &place.cache, &place.name, NOW).await.unwrap();
+    let shown = show_pin(&place.admin.db, &place.cache, &place.name, &ALL, NOW).await.unwrap();
     assert_eq!(shown.history.iter().map(|one| one.present).collect::<Vec<_>>(), [true, false]);
 }
 
@@ -216,4 +217,93 @@ async fn two_who_pin_a_name_at_once_both_do() {
     let mut generations = [one.pin.generation, two.pin.generation];
     generations.sort_unstable();
     assert_eq!(generations, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_cache_has_so_many_pins_and_no_more() {
+    let place = place().await;
+    let (db, cache, actor) = (&place.admin.db, &place.cache, Actor::host());
+    let set = async |name: &str, request: &SetPin, now| {
+        set_pin(db, &actor, cache, &name.parse().unwrap(), request, 3, now).await
+    };
+    let brief = SetPin { expires: Some(Seconds::new(10)), ..request("b") };
+    for (name, request) in [("one", &request("a")), ("two", &brief), ("three", &brief)] {
+        set(name, request, NOW).await.unwrap();
+    }
+    let refused = set("four", &request("a"), NOW).await.unwrap_err();
+    let message = refused.to_string();
+    assert!(matches!(refused, AdminError::Pin(PinError::TooMany(3))), "{message}");
+    assert!(
+        message.contains("3 pins") && message.contains("pins-per-cache") && message.contains("pin rm"),
+        "{message}"
+    );
+    set("one", &request("c"), NOW).await.unwrap();
+    // Those whose time is over make room.
+    for name in ["four", "five"] {
+        set(name, &request("a"), NOW + 10).await.unwrap();
+    }
+    set("six", &request("a"), NOW + 10).await.unwrap_err();
+    remove_pin(db, &actor, cache, &"four".parse().unwrap(), NOW + 10).await.unwrap();
+    set("six", &request("a"), NOW + 10).await.unwrap();
+    let names: Vec<String> =
+        list_pins(db, cache, None, NOW + 10).await.unwrap().pins.iter().map(|pin| pin.name.to_string()).collect();
+    assert_eq!(names, ["five", "one", "six"]);
+}
+
+#[tokio::test]
+async fn pins_and_histories_come_in_pages() {
+    let place = place().await;
+    let (db, cache) = (&place.admin.db, &place.cache);
+    let generation = |number, created_by: &str| Generation {
+        number,
+        store_path: path("a"),
+        created: NOW,
+        created_by: created_by.to_owned(),
+        present: true,
+    };
+    let mut tx = db.commit_tx().await.unwrap();
+    for number in 0..1_200 {
+        let name = format!("pin-{number:04}").parse().unwrap();
+        let pin = Pin { generation: 1, keep: 5, expires: (number < 600).then_some(NOW) };
+        db::pins::set(tx.exec(), cache.id, &name, &pin).await.unwrap();
+        db::pins::add_generation(tx.exec(), cache.id, &name, &generation(1, "ci")).await.unwrap();
+    }
+    // A thousand generations by somebody with a long name.
+    let long = "x".repeat(2_000);
+    db::pins::set(tx.exec(), cache.id, &place.name, &Pin { generation: 1_000, keep: 1_000, expires: None })
+        .await
+        .unwrap();
+    for number in 1..=1_000 {
+        db::pins::add_generation(tx.exec(), cache.id, &place.name, &generation(number, &long)).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+
+    let (mut names, mut pages, mut after) = (Vec::new(), Vec::new(), None::<String>);
+    loop {
+        let page = list_pins(db, cache, after.as_deref(), NOW).await.unwrap();
+        pages.push(page.pins.len());
+        names.extend(page.pins.into_iter().map(|pin| pin.name.to_string()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<String> =
+        ["latest".to_owned()].into_iter().chain((600..1_200).map(|number| format!("pin-{number:04}"))).collect();
+    assert_eq!(names, expected);
+    assert_eq!(pages, [1, 399, 201], "those whose time is over are looked at, and not shown");
+
+    let (mut numbers, mut query) = (Vec::new(), ALL);
+    loop {
+        let page = show_pin(db, cache, &place.name, &query, NOW).await.unwrap();
+        assert!(serde_json::to_vec(&page).unwrap().len() <= 1 << 20);
+        assert_eq!(page.pin.generation, 1_000);
+        numbers.extend(page.history.iter().map(|one| one.generation));
+        query.before = page.next;
+        if query.before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(numbers, (1..=1_000).rev().collect::<Vec<_>>());
+    assert_eq!(place.roll_back(Some(7)).await.unwrap().pin.generation, 7, "however far back");
 }

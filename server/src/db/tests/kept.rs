@@ -73,7 +73,7 @@ pub(super) async fn uses_are_written_where_they_are_news(fresh: Fresh) {
     assert_eq!(last_used(&mut tx, &other, &others).await, [(None, None)]);
     let many: Vec<PathId> = (1..=1_000).map(PathId).collect();
     assert_eq!(db::uses::unused_since(tx.exec(), &many, 5_000).await.unwrap().len(), 4);
-    let record = db::paths::page_of(tx.exec(), cache.id, PathId(0), 1).await.unwrap().remove(0);
+    let record = db::paths::page(tx.exec(), PathId(0), 1).await.unwrap().remove(0).1;
     assert_eq!((record.last_used, record.expires), (Some(2_000), None));
 }
 
@@ -126,9 +126,9 @@ pub(super) async fn pins_keep_their_generations(fresh: Fresh) {
     db::pins::add_generation(tx.exec(), cache.id, &brief, &generation(1, &paths[0])).await.unwrap();
 
     assert_eq!(db::pins::lookup(tx.exec(), cache.id, &latest, 1_000).await.unwrap(), Some(pin));
-    let history = db::pins::generations(tx.exec(), cache.id, &latest).await.unwrap();
+    let history = db::pins::generations(tx.exec(), cache.id, &latest, u64::MAX, 10).await.unwrap();
     assert_eq!(history.iter().rev().cloned().collect::<Vec<_>>(), made, "newest first");
-    let list = db::pins::list(tx.exec(), cache.id, 1_999).await.unwrap();
+    let list = db::pin_pages::page(tx.exec(), cache.id, "", 1_999, 10).await.unwrap().pins;
     assert_eq!(list, [(brief.clone(), short, generation(1, &paths[0])), (latest.clone(), pin, made[2].clone())]);
     let resolved = db::pins::resolve(tx.exec(), cache.id, &latest, 1_000).await.unwrap().unwrap();
     assert_eq!((resolved.store_path, resolved.nar_hash, resolved.generation), (paths[1].clone(), nar_hash(1), 3));
@@ -143,7 +143,7 @@ pub(super) async fn pins_keep_their_generations(fresh: Fresh) {
     // What is over is there for nobody, and in another cache there is none of it.
     assert_eq!(db::pins::lookup(tx.exec(), cache.id, &brief, 2_000).await.unwrap(), None);
     assert_eq!(db::pins::resolve(tx.exec(), cache.id, &brief, 2_000).await.unwrap(), None);
-    assert_eq!(db::pins::list(tx.exec(), cache.id, 2_000).await.unwrap().len(), 1);
+    assert_eq!(db::pin_pages::page(tx.exec(), cache.id, "", 2_000, 10).await.unwrap().pins.len(), 1);
     assert!(db::pins::kept(tx.exec(), other.id, 0).await.unwrap().is_empty());
     assert_eq!(db::pins::remove_expired(tx.exec(), 1_999).await.unwrap(), 0);
     assert_eq!(db::pins::remove_expired(tx.exec(), 2_000).await.unwrap(), 1);
@@ -153,7 +153,7 @@ pub(super) async fn pins_keep_their_generations(fresh: Fresh) {
     let back = Pin { generation: 2, keep: 1, expires: None };
     db::pins::set(tx.exec(), cache.id, &latest, &back).await.unwrap();
     db::pins::remove_surplus(tx.exec(), cache.id, &latest, &back).await.unwrap();
-    let history = db::pins::generations(tx.exec(), cache.id, &latest).await.unwrap();
+    let history = db::pins::generations(tx.exec(), cache.id, &latest, u64::MAX, 10).await.unwrap();
     assert_eq!(history, [made[2].clone(), made[1].clone()]);
     assert_eq!(db::pins::resolve(tx.exec(), cache.id, &latest, 1_000).await.unwrap(), None);
     assert!(db::pins::remove(tx.exec(), cache.id, &latest).await.unwrap());

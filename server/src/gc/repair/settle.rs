@@ -9,8 +9,9 @@ use snowbank_core::manifest::Segment;
 
 use super::plan::{RepairPlan, RepairReport};
 use super::{RepairError, Repairer, Tell};
+use crate::admin::Actor;
 use crate::damage::{manifest_fault, withdraw_nar, withdraw_paths};
-use crate::db::audit::{self, NewEntry};
+use crate::db::audit;
 use crate::db::caches::CacheId;
 use crate::db::check::NarFacts;
 use crate::db::damage::WithdrawnPath;
@@ -123,17 +124,8 @@ impl Repairer<'_> {
             db::repair::remove_stale(tx.exec()).await?;
         }
         settings::remove(tx.exec(), settings::COLLECTION_OFF).await?;
-        let host = || "host".to_owned();
-        let entry = NewEntry {
-            time: self.now,
-            subject: host(),
-            token_id: String::new(),
-            remote: host(),
-            action: "repair".to_owned(),
-            cache: String::new(),
-            detail: report.to_string().lines().last().unwrap_or_default().to_owned(),
-            outcome: "ok".to_owned(),
-        };
+        let said = report.to_string();
+        let entry = Actor::host().entry("repair", "", said.lines().last().unwrap_or_default(), "ok", self.now);
         audit::add(tx.exec(), &[entry]).await?;
         Ok(tx.commit().await?)
     }

@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Query, State};
-use snowbank_core::wire::admin::{AuditPage, AuditQuery};
+use axum::response::Response;
+use snowbank_core::wire::admin::AuditQuery;
 
 use super::super::access::may_admin;
-use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::listing::Listing;
 use crate::admin;
 use crate::app::App;
 
 pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
     Query(query): Query<AuditQuery>,
-    caller: Caller,
-) -> Result<Json<AuditPage>, ApiError> {
-    may_admin(&caller)?;
-    Ok(Json(admin::list_audit(&app.admin.db, &query).await?))
+    listing: Listing,
+) -> Result<Response, ApiError> {
+    may_admin(&listing.caller)?;
+    let page = admin::list_audit(&app.admin.db, &query).await?;
+    listing.answer(&page)
 }

@@ -6,15 +6,15 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
+use axum::response::Response;
 use snowbank_core::store_path::StorePathHash;
-use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
-use snowbank_core::wire::admin::{
-    CopiedPaths, CopyPaths, DeletePaths, DeletedPaths, PathDetails, PathPage, PathQueryText,
-};
+use snowbank_core::wire::admin::withdrawn::WithdrawnQuery;
+use snowbank_core::wire::admin::{CopiedPaths, CopyPaths, DeletePaths, DeletedPaths, PathQueryText};
 
-use super::super::access::{may_delete, may_pull, may_push};
+use super::super::access::{may_delete, may_pull, may_push, may_read};
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::listing::Listing;
 use super::json_body;
 use crate::admin::{self, AdminError};
 use crate::app::App;
@@ -28,29 +28,32 @@ pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     Query(query): Query<PathQueryText>,
-    headers: HeaderMap,
-) -> Result<Json<PathPage>, ApiError> {
-    let pull = may_pull(&app, &headers, &name).await?;
-    Ok(Json(admin::list_paths(&app.db, &pull.target.cache, &query, unix_now()).await?))
+    listing: Listing,
+) -> Result<Response, ApiError> {
+    let pull = may_read(&app, listing.caller.token.as_ref(), &name).await?;
+    let page = admin::list_paths(&app.db, &pull.target.cache, &query, pull.sees_subjects, unix_now()).await?;
+    listing.answer(&page)
 }
 
 pub(in crate::http) async fn show(
     State(app): State<Arc<App>>,
     Path((name, path)): Path<(String, String)>,
-    headers: HeaderMap,
-) -> Result<Json<PathDetails>, ApiError> {
-    let pull = may_pull(&app, &headers, &name).await?;
-    Ok(Json(admin::show_path(&app.db, &pull.target.cache, &path, unix_now()).await?))
+    listing: Listing,
+) -> Result<Response, ApiError> {
+    let pull = may_read(&app, listing.caller.token.as_ref(), &name).await?;
+    let details = admin::show_path(&app.db, &pull.target.cache, &path, pull.sees_subjects, unix_now()).await?;
+    listing.answer(&details)
 }
 
 pub(in crate::http) async fn withdrawn(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     Query(query): Query<WithdrawnQuery>,
-    headers: HeaderMap,
-) -> Result<Json<WithdrawnPage>, ApiError> {
-    let pull = may_pull(&app, &headers, &name).await?;
-    Ok(Json(admin::list_withdrawn(&app.db, &pull.target.cache, &query).await?))
+    listing: Listing,
+) -> Result<Response, ApiError> {
+    let pull = may_read(&app, listing.caller.token.as_ref(), &name).await?;
+    let page = admin::list_withdrawn(&app.db, &pull.target.cache, &query).await?;
+    listing.answer(&page)
 }
 
 pub(in crate::http) async fn delete(

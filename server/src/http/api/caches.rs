@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use snowbank_core::wire::admin::{CacheDetails, CacheList, CacheSettings, CreateCache, RenameCache, RotateKey};
+use axum::response::Response;
+use snowbank_core::wire::admin::{AfterQuery, CacheDetails, CacheSettings, CreateCache, RenameCache, RotateKey};
 
 use super::super::access::{may_configure, may_create, may_see_settings, parse_cache};
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::listing::Listing;
 use super::json_body;
 use crate::admin;
 use crate::app::App;
@@ -28,7 +30,12 @@ fn answer(details: CacheDetails, caller: &Caller) -> Json<CacheDetails> {
     Json(CacheDetails { url, usage: details.usage.filter(|_| manages), ..details })
 }
 
-pub(in crate::http) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<CacheList>, ApiError> {
+pub(in crate::http) async fn list(
+    State(app): State<Arc<App>>,
+    Query(query): Query<AfterQuery>,
+    listing: Listing,
+) -> Result<Response, ApiError> {
+    let caller = &listing.caller;
     let token = caller.token.as_ref().ok_or(AuthError::Missing)?;
     let may_see = |cache: &crate::db::caches::Cache| {
         let permissions = token.permissions(&cache.name);
@@ -36,8 +43,9 @@ pub(in crate::http) async fn list(State(app): State<Arc<App>>, caller: Caller) -
         // What was destroyed is there for those only who may bring it back.
         manages || (cache.destroyed.is_none() && (cache.public || !permissions.is_empty()))
     };
-    let caches = admin::list_caches(&app.admin, may_see).await?;
-    Ok(Json(CacheList { caches: caches.into_iter().map(|details| answer(details, &caller).0).collect() }))
+    let mut page = admin::list_caches(&app.admin, query.after.as_deref(), may_see).await?;
+    page.caches = page.caches.into_iter().map(|details| answer(details, caller).0).collect();
+    listing.answer(&page)
 }
 
 pub(in crate::http) async fn create(
@@ -54,9 +62,13 @@ pub(in crate::http) async fn create(
     Ok((StatusCode::CREATED, answer(details, &caller)))
 }
 
-pub(in crate::http) async fn details(State(app): State<Arc<App>>, Path(name): Path<String>, caller: Caller) -> Answer {
-    let name = may_see_settings(&app, &caller, &name).await?;
-    Ok(answer(admin::show_cache(&app.admin, &name).await?, &caller))
+pub(in crate::http) async fn details(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    listing: Listing,
+) -> Answer {
+    let name = may_see_settings(&app, &listing.caller, &name).await?;
+    Ok(answer(admin::show_cache(&app.admin, &name).await?, &listing.caller))
 }
 
 pub(in crate::http) async fn configure(

@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
+use axum::response::Response;
 use snowbank_core::pin_name::PinName;
-use snowbank_core::wire::admin::pins::{PinDetails, PinList, RollbackPin, SetPin};
+use snowbank_core::wire::admin::AfterQuery;
+use snowbank_core::wire::admin::pins::{HistoryQuery, PinDetails, RollbackPin, SetPin};
 
-use super::super::access::{may_pull, may_push};
+use super::super::access::{may_push, may_read};
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::listing::Listing;
 use super::json_body;
 use crate::admin::{self, AdminError};
 use crate::app::App;
@@ -23,19 +26,30 @@ type Answer = Result<Json<PinDetails>, ApiError>;
 pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
     Path(cache): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<PinList>, ApiError> {
-    let pull = may_pull(&app, &headers, &cache).await?;
-    Ok(Json(admin::list_pins(&app.db, &pull.target.cache, unix_now()).await?))
+    Query(query): Query<AfterQuery>,
+    listing: Listing,
+) -> Result<Response, ApiError> {
+    let pull = may_read(&app, listing.caller.token.as_ref(), &cache).await?;
+    let mut page = admin::list_pins(&app.db, &pull.target.cache, query.after.as_deref(), unix_now()).await?;
+    if !pull.sees_subjects {
+        page.pins.iter_mut().for_each(|pin| pin.created_by = None);
+    }
+    listing.answer(&page)
 }
 
 pub(in crate::http) async fn show(
     State(app): State<Arc<App>>,
     Path((cache, name)): Path<(String, String)>,
-    headers: HeaderMap,
-) -> Answer {
-    let pull = may_pull(&app, &headers, &cache).await?;
-    Ok(Json(admin::show_pin(&app.db, &pull.target.cache, &existing(&name)?, unix_now()).await?))
+    Query(query): Query<HistoryQuery>,
+    listing: Listing,
+) -> Result<Response, ApiError> {
+    let pull = may_read(&app, listing.caller.token.as_ref(), &cache).await?;
+    let mut details = admin::show_pin(&app.db, &pull.target.cache, &existing(&name)?, &query, unix_now()).await?;
+    if !pull.sees_subjects {
+        details.pin.created_by = None;
+        details.history.iter_mut().for_each(|one| one.created_by = None);
+    }
+    listing.answer(&details)
 }
 
 pub(in crate::http) async fn set(
@@ -49,7 +63,8 @@ pub(in crate::http) async fn set(
     let name: PinName = name.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
     let (request, _held): (SetPin, _) = json_body(&app, &caller, &headers, body, "path to pin").await?;
     let cache = &push.target.cache;
-    Ok(Json(admin::set_pin(&app.db, &caller.actor, cache, &name, &request, unix_now()).await?))
+    let max_pins = app.config.limits.pins_per_cache;
+    Ok(Json(admin::set_pin(&app.db, &caller.actor, cache, &name, &request, max_pins, unix_now()).await?))
 }
 
 pub(in crate::http) async fn remove(

@@ -6,32 +6,28 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use serde::Deserialize;
+use axum::response::Response;
 use snowbank_core::wire::admin::{
-    CreateToken, CreatedToken, RevokeTokens, RevokedTokens, RotateToken, TokenInfo, TokenList,
+    AfterQuery, CreateToken, CreatedToken, RevokeTokens, RevokedTokens, RotateToken, TokenInfo,
 };
 
 use super::super::access::may_admin;
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::listing::Listing;
 use super::json_body;
 use crate::admin;
 use crate::app::App;
 use crate::clock::unix_now;
 
-/// Where a list goes on.
-#[derive(Debug, Deserialize)]
-pub(in crate::http) struct After {
-    after: Option<String>,
-}
-
 pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
-    Query(After { after }): Query<After>,
-    caller: Caller,
-) -> Result<Json<TokenList>, ApiError> {
-    may_admin(&caller)?;
-    Ok(Json(admin::list_tokens(&app.admin, after.as_deref()).await?))
+    Query(query): Query<AfterQuery>,
+    listing: Listing,
+) -> Result<Response, ApiError> {
+    may_admin(&listing.caller)?;
+    let page = admin::list_tokens(&app.admin, query.after.as_deref()).await?;
+    listing.answer(&page)
 }
 
 pub(in crate::http) async fn show(

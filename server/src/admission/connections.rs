@@ -141,11 +141,13 @@ impl Connections {
         let (limits, now) = (&self.0.limits, self.now());
         let mut table = self.table();
         let of_address = address.and_then(|address| table.per_address.get(&address).copied()).unwrap_or(0);
-        let is_over_share =
-            of_address >= limits.per_address && !table.evict(now, |connection| connection.address == address);
-        let is_full = table.open.len() >= limits.connections && !table.evict(now, |_| true);
+        let is_ordinary = |connection: &Connection| !connection.is_reserve;
+        let is_over_share = of_address >= limits.per_address
+            && !table.evict(now, |connection| is_ordinary(connection) && connection.address == address);
+        let reserve = table.open.len() - table.open.values().filter(|connection| is_ordinary(connection)).count();
+        let is_full = table.open.len() - reserve >= limits.connections && !table.evict(now, is_ordinary);
         let is_reserve = is_over_share || is_full;
-        if is_reserve && table.reserve() >= MAX_RESERVE {
+        if is_reserve && reserve >= MAX_RESERVE && !table.evict(now, |connection| connection.is_reserve) {
             let reason = if is_over_share { "address" } else { "all" };
             counter!("snowbank_connections_refused_total", "reason" => reason).increment(1);
             return None;
@@ -199,7 +201,7 @@ impl Table {
     fn evict(&mut self, now: u64, among: impl Fn(&Connection) -> bool) -> bool {
         let candidates = || self.open.values().filter(|connection| among(connection));
         let idle = candidates().filter(|connection| connection.requests.load(Relaxed) == 0);
-        let longest = idle.min_by_key(|c| (c.has_asked.load(Relaxed), c.idle_since.load(Relaxed)));
+        let longest = idle.min_by_key(|c| (c.has_asked.load(Relaxed), c.idle_since.load(Relaxed), c.number));
         let stalled = || {
             let blocked = candidates().map(|connection| (connection.blocked_since.load(Relaxed), connection));
             blocked
@@ -213,10 +215,6 @@ impl Table {
             connection.close.cancel();
         }
         true
-    }
-
-    fn reserve(&self) -> usize {
-        self.open.values().filter(|connection| connection.is_reserve).count()
     }
 
     fn remove(&mut self, number: u64) -> Option<Arc<Connection>> {

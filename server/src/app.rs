@@ -54,6 +54,8 @@ pub struct App {
     pub connections: Connections,
     /// NARs that are being sent.
     pub downloads: ResponsePlaces,
+    /// Listings that are made and sent.
+    pub answers: ResponsePlaces,
     /// Who may ask for listings.
     pub listings: Listings,
     /// How clients are told to cut.
@@ -116,6 +118,7 @@ impl App {
             budgets,
             connections: Connections::new(connection_limits(&config.limits)),
             downloads: downloads(&config.limits),
+            answers: answers(),
             listings: Listings::new(
                 db.listing_readers(),
                 config.limits.anonymous_listings,
@@ -134,6 +137,7 @@ impl App {
     pub fn sweep(&self) {
         self.connections.sweep();
         self.downloads.sweep();
+        self.answers.sweep();
     }
 
     /// The most bytes of a bundle: as configured, and no more than one body may have of the memory.
@@ -158,6 +162,15 @@ const DOWNLOAD_PATIENCE: Duration = Duration::from_secs(20);
 
 fn downloads(limits: &LimitsConfig) -> ResponsePlaces {
     ResponsePlaces::new("download", "is sending as many NARs as it may", limits.downloads, DOWNLOAD_PATIENCE)
+}
+
+/// Listings that are made, or wait for their clients to read them, at the same time; each is a MiB at most.
+const MAX_ANSWERS: usize = 16;
+/// How long a listing waits for room.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+fn answers() -> ResponsePlaces {
+    ResponsePlaces::new("answer", "has as many listings to send as it may", MAX_ANSWERS, ANSWER_PATIENCE)
 }
 
 fn connection_limits(limits: &LimitsConfig) -> ConnectionLimits {

@@ -20,6 +20,7 @@ mod doctor;
 mod expires;
 mod first_deposit;
 mod first_start;
+mod hostile_clients;
 mod installables;
 mod last_use;
 mod layers;

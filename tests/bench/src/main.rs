@@ -10,6 +10,7 @@ mod blind;
 mod chunk_sweep;
 mod far;
 mod gc_scale;
+mod hostile;
 mod many_pushers;
 mod plant;
 mod releases;
@@ -48,6 +49,8 @@ enum Benchmark {
     ChunkSweep(chunk_sweep::Args),
     /// A collection on a database of millions of rows: time, the longest lock, memory
     GcScale(gc_scale::Args),
+    /// Hostile clients beside honest ones: memory, narinfos, the health check, pushes of others
+    Hostile(hostile::Args),
     /// A year of pushes and nightly collections in minutes: what stays flat after the first month
     YearOfCi(year_of_ci::Args),
 }
@@ -62,6 +65,7 @@ fn main() -> anyhow::Result<()> {
         Benchmark::ManyPushers(args) => many_pushers::run(&args),
         Benchmark::ChunkSweep(args) => chunk_sweep::run(&args),
         Benchmark::GcScale(args) => gc_scale::run(&args),
+        Benchmark::Hostile(args) => hostile::run(&args),
         Benchmark::YearOfCi(args) => year_of_ci::run(&args),
     }
 }

@@ -151,10 +151,21 @@ impl HonestClients {
         }
     }
 
+    /// Tells each to begin nothing more.
+    pub fn ask_to_end(&self) {
+        self.is_over.store(true, Relaxed);
+    }
+
+    /// Whether each has finished.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.small.is_finished() && self.pushes.is_finished() && self.downloads.is_finished()
+    }
+
     /// Lets each finish what it has begun, and gives what they met with.
     #[must_use]
     pub fn finish(self) -> Experience {
-        self.is_over.store(true, Relaxed);
+        self.ask_to_end();
         let (narinfo, readyz) = join(self.small);
         Experience { narinfo, readyz, pushes: join(self.pushes), downloads: join(self.downloads) }
     }
@@ -236,23 +247,35 @@ impl Asker {
 
 /// Pushes something small, over and over; where the server is busy, a push is tried again.
 fn push(server: SocketAddr, token: &str, is_over: &AtomicBool) -> Waits {
-    let api = Api::from_address(&format!("http://{server}"), Some(token), IpAddr::V4(ADDRESS), PUSH_LIMIT);
-    let (pusher, mut random, mut waits) =
-        (Pusher::new(&api, "main"), Random::announced("honest pushes"), Waits::default());
+    // Another seed each time: what has been pushed before would cost nothing.
+    let seed = getrandom::u64().unwrap_or_else(|e| panic!("the system gives no random number: {e}"));
+    let (mut random, mut waits) = (Random::fixed(seed), Waits::default());
     while !is_over.load(Relaxed) {
         let contents = Node::File(random.bytes(PUSHED_BYTES));
         let deposit = Deposit::of(&mut random, "honest", &contents);
         let began = Instant::now();
-        let outcome = loop {
-            match pusher.try_push(&[&deposit]) {
-                Ok(_) if began.elapsed() > PUSH_LIMIT => break Err(format!("it took longer than {PUSH_LIMIT:?}")),
-                Ok(_) => break Ok(()),
-                Err(PushFailed::Unavailable(..)) if began.elapsed() < PUSH_LIMIT => thread::sleep(PAUSE / 5),
-                Err(failed) => break Err(failed.to_string()),
-            }
-        };
+        let outcome = push_one(server, token, &deposit, began);
         waits.add(began.elapsed(), outcome);
         thread::sleep(PAUSE);
     }
     waits
+}
+
+/// One push over connections of its own, as a CI job makes it.
+fn push_one(server: SocketAddr, token: &str, deposit: &Deposit, began: Instant) -> Result<(), String> {
+    let url = format!("http://{server}");
+    let api = Api::from_address(&url, Some(token), IpAddr::V4(ADDRESS), PUSH_LIMIT);
+    let pusher = Pusher::new(&api, "main");
+    loop {
+        match pusher.try_push(&[deposit]) {
+            Ok(_) if began.elapsed() > PUSH_LIMIT => {
+                return Err(format!("it took longer than {PUSH_LIMIT:?}"));
+            }
+            Ok(_) => return Ok(()),
+            Err(PushFailed::Unavailable(..)) if began.elapsed() < PUSH_LIMIT => {
+                thread::sleep(PAUSE / 5);
+            }
+            Err(failed) => return Err(failed.to_string()),
+        }
+    }
 }

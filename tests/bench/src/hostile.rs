@@ -76,21 +76,27 @@ impl Args {
         Ok(ALL.iter().filter(is_wanted).collect())
     }
 
-    /// Keeps up an attack until its time is over, the server has ended or holds too much; says why
-    /// it ended early.
-    fn keep_up(&self, server: &Server) -> Option<String> {
+    /// Keeps up an attack until `is_over`, given the time since its beginning, says so; says why if the
+    /// server has ended or holds too much before.
+    fn keep_up(&self, server: &Server, is_over: impl Fn(Duration) -> bool) -> Option<String> {
         let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(self.seconds) {
+        while !is_over(began.elapsed()) {
             if !is_alive(server) {
-                return Some(format!("the server ended after {:.1} s", began.elapsed().as_secs_f64()));
+                return Some("the server has ended".to_owned());
             }
             let held = server.rss_bytes() >> 20;
             if held > self.stop_at {
-                return Some(format!("ended after {:.1} s at {held} MiB", began.elapsed().as_secs_f64()));
+                let seconds = began.elapsed().as_secs_f64();
+                return Some(format!("stopped after {seconds:.1} s, when the server held {held} MiB"));
             }
             sleep(LOOK_EVERY);
         }
         None
+    }
+
+    /// As [`Self::keep_up`], for as long as a load lasts.
+    fn keep_up_long(&self, server: &Server) -> Option<String> {
+        self.keep_up(server, |elapsed| elapsed >= Duration::from_secs(self.seconds))
     }
 }
 
@@ -153,26 +159,23 @@ fn measure(args: &Args, load: &Load, prepared: &Prepared, report: &Report) {
     let attack = Attack::on(address, args.addresses);
     (load.begin)(&attack, &prepared.ground);
     let honest = HonestClients::begin(address, &prepared.ground);
-    let ended_early = args.keep_up(&server);
-    let experience = if ended_early.is_some() {
-        report.detail(ended_early.unwrap_or_default());
-        drop(attack);
-        honest.finish()
-    } else {
-        let experience = honest.finish();
-        report.detail(format!("attackers: {}", attack.tally()));
-        drop(attack);
-        experience
-    };
+    let stopped = args.keep_up_long(&server);
+    honest.ask_to_end();
+    let stopped = stopped.or_else(|| args.keep_up(&server, |_| honest.is_done()));
+    report.detail(format!("attackers: {}", attack.tally()));
+    if let Some(why) = stopped {
+        report.detail(why);
+    }
+    drop(attack);
+    let experience = honest.finish();
     let peak = Series::once(float(server.peak_rss_bytes() >> 20));
     report.measured(&format!("{}: peak memory of the server", load.id), &peak, "MiB", MOST_MEMORY);
     judge(load, &calm, &experience, report);
     let began = Instant::now();
-    while !server.replicas()[0].is_ready() && began.elapsed() < RECOVERY_LIMIT {
+    while is_alive(&server) && !server.replicas()[0].is_ready() && began.elapsed() < RECOVERY_LIMIT {
         sleep(LOOK_EVERY);
     }
     report.detail(format!("ready again {:.1} s after the attack", began.elapsed().as_secs_f64()));
-    server.kill9();
 }
 
 /// Reports what honest clients met with, beside what they had met with before.

@@ -25,7 +25,7 @@ pub(super) fn run(args: &Args, loads: &[&Load], prepared: &Prepared, report: &Re
     for load in loads {
         let attack = Attack::on(server.address(), args.addresses);
         (load.begin)(&attack, &prepared.ground);
-        if let Some(why) = args.keep_up(&server) {
+        if let Some(why) = args.keep_up_long(&server) {
             report.detail(format!("{}: {why}", load.id));
         }
         report.detail(format!("{}: {} MiB so far; {}", load.id, server.peak_rss_bytes() >> 20, attack.tally()));
@@ -40,6 +40,5 @@ pub(super) fn run(args: &Args, loads: &[&Load], prepared: &Prepared, report: &Re
     report.measured(&format!("{what}: times that the server was killed"), &Series::once(float(ends)), "", NONE_FAILS);
     let all = Target::AtLeast(float(loads.len() as u64));
     report.measured(&format!("{what}: loads that it came through"), &Series::once(float(passed)), "", all);
-    server.kill9();
     Ok(())
 }

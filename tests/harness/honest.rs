@@ -233,12 +233,11 @@ impl Asker {
     }
 
     async fn ask(&self, stream: &mut Option<TcpStream>, request: &[u8], buffer: &mut [u8]) -> Result<(), String> {
-        let open = match stream {
-            Some(open) => open,
-            None => {
-                let opened = connection::connect(ADDRESS, self.server, None).await;
-                stream.insert(opened.map_err(|error| format!("cannot connect: {error}"))?)
-            }
+        let open = if let Some(open) = stream {
+            open
+        } else {
+            let opened = connection::connect(ADDRESS, self.server, None).await;
+            stream.insert(opened.map_err(|error| format!("cannot connect: {error}"))?)
         };
         let read = connection::exchange(open, request, buffer).await.map_err(|error| error.to_string())?;
         if read.status == 200 && read.body > 0 { Ok(()) } else { Err(format!("status {}", read.status)) }

@@ -80,14 +80,14 @@ pub(crate) struct Read {
 pub(crate) async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> Result<Read> {
     let bad = |what| Error::new(ErrorKind::InvalidData, what);
     stream.write_all(request).await?;
-    let mut held = 0;
+    let mut filled = 0;
     let end = loop {
-        let count = stream.read(&mut buffer[held..]).await?;
+        let count = stream.read(&mut buffer[filled..]).await?;
         if count == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        held += count;
-        if let Some(at) = buffer[..held].windows(4).position(|four| four == b"\r\n\r\n") {
+        filled += count;
+        if let Some(at) = buffer[..filled].windows(4).position(|four| four == b"\r\n\r\n") {
             break at + 4;
         }
     };
@@ -95,7 +95,7 @@ pub(crate) async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mu
     let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<u64>().ok());
     let body = length.ok_or_else(|| bad("an answer without a length"))?;
-    let mut done = (held - end) as u64;
+    let mut done = (filled - end) as u64;
     while done < body {
         let count = stream.read(buffer).await?;
         if count == 0 {

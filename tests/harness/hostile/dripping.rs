@@ -50,7 +50,7 @@ async fn come_again(number: usize, line: Arc<Line>, drips: Arc<Vec<Drip>>) {
 async fn send(mut stream: TcpStream, drip: &Drip, line: &Line) -> std::io::Result<()> {
     stream.write_all(&post_head(&drip.target, &drip.token, "application/json", drip.length)).await?;
     let (mut reading, mut writing) = stream.split();
-    let (mut answer, drop) = ([0; 64], vec![b' '; drip.rate]);
+    let (mut answer, piece) = ([0; 64], vec![b' '; drip.rate]);
     let mut clock = interval(Duration::from_secs(1));
     loop {
         tokio::select! {
@@ -59,7 +59,7 @@ async fn send(mut stream: TcpStream, drip: &Drip, line: &Line) -> std::io::Resul
                 line.counters.status(status(&answer[..count]).unwrap_or(400));
                 return Ok(());
             }
-            _ = clock.tick() => writing.write_all(&drop).await?,
+            _ = clock.tick() => writing.write_all(&piece).await?,
         }
     }
 }

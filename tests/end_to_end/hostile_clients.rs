@@ -79,7 +79,7 @@ fn streams_that_nobody_reads() {
 #[test]
 fn nars_that_nobody_reads() {
     assert_serves_beside(|attack, ground| {
-        attack.unread(MANY / 2, &gets(&ground.large), Reading::Nothing);
+        attack.unread(MANY / 2, &gets(&ground.large), Reading::NothingForLong);
         attack.unread(MANY / 2, &gets(&ground.large), Reading::Rate(1000));
     });
 }
@@ -88,7 +88,7 @@ fn nars_that_nobody_reads() {
 fn listings() {
     assert_serves_beside(|attack, _| {
         attack.asking(MANY / 2, &Arc::new(get("/api/v1/caches/main/paths?pattern=nosuch*")));
-        attack.unread(MANY / 2, &Arc::new(vec![get(LISTING)]), Reading::Nothing);
+        attack.unread(MANY / 2, &Arc::new(vec![get(LISTING)]), Reading::NothingForLong);
     });
 }
 

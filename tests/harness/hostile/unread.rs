@@ -16,7 +16,7 @@ use super::{
 
 /// Bytes of an answer that are read for its status.
 const STATUS_BYTES: usize = 12;
-/// After this long every other client that reads nothing gives up by itself, and asks anew.
+/// How long a client waits that gives up by itself.
 const RENEWAL: Duration = Duration::from_secs(15);
 /// How soon a client begins to wait for its answer.
 const FIRST_BYTE_LIMIT: Duration = Duration::from_mins(2);
@@ -26,6 +26,8 @@ const FIRST_BYTE_LIMIT: Duration = Duration::from_mins(2);
 pub enum Reading {
     /// Its status, and no more.
     Nothing,
+    /// The same; every other client gives up after a while, and asks anew.
+    NothingForLong,
     /// So many bytes per second.
     Rate(usize),
 }
@@ -40,7 +42,8 @@ impl Attack {
 
 async fn come_again(number: usize, line: Arc<Line>, requests: Arc<Vec<Vec<u8>>>, reading: Reading) {
     let request = &requests[number % requests.len()];
-    let renewal = (number % 2 == 1).then_some(RENEWAL);
+    let gives_up = reading == Reading::NothingForLong && number % 2 == 1;
+    let renewal = gives_up.then_some(RENEWAL);
     loop {
         if let Ok(stream) = line.connect(number).await {
             match ask(stream, request, reading, renewal, &line).await {
@@ -75,8 +78,8 @@ async fn ask(
     }
     match (reading, renewal) {
         (Reading::Rate(bytes), _) => read_slowly(&mut stream, bytes).await,
-        (Reading::Nothing, None) => broken(&stream).await,
-        (Reading::Nothing, Some(time)) => {
+        (_, None) => broken(&stream).await,
+        (_, Some(time)) => {
             let broken = timeout_at(Instant::now() + time, broken(&stream)).await;
             broken.unwrap_or(Ok(Ended::ByClient))
         }

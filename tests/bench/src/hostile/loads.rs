@@ -56,13 +56,13 @@ pub(super) const ALL: &[Load] = &[
         attack.unread_streams(CONNECTIONS, STREAMS, 65_535, &ground.large);
     }),
     load("nar-unread", "unread NARs: 900 HTTP/1 connections", |attack, ground| {
-        attack.unread(MANY, &gets(&ground.large), Reading::Nothing);
+        attack.unread(MANY, &gets(&ground.large), Reading::NothingForLong);
     }),
     load("nar-slow", "slowly read NARs: 900 HTTP/1 connections at 1 KB/s", |attack, ground| {
         attack.unread(MANY, &gets(&ground.large), Reading::Rate(1000));
     }),
     load("listing-unread", "unread listings: 900 HTTP/1 connections", |attack, _| {
-        attack.unread(MANY, &Arc::new(vec![get(LISTING)]), Reading::Nothing);
+        attack.unread(MANY, &Arc::new(vec![get(LISTING)]), Reading::NothingForLong);
     }),
     load("listing-window-0", "unread listings: 10 HTTP/2 connections of 200 streams, window 0", |attack, _| {
         attack.unread_streams(CONNECTIONS, STREAMS, 0, &Arc::new(vec![LISTING.to_owned()]));

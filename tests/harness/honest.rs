@@ -181,23 +181,38 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 async fn small_reads(server: SocketAddr, narinfos: Vec<String>, is_over: Arc<AtomicBool>) -> (Waits, Waits) {
-    let asker = |targets: Vec<String>, keeps_connection, every, limit| Asker {
+    let requests: Vec<Vec<u8>> = narinfos.iter().map(|target| get(target)).collect();
+    let narinfo = |keeps_connection| Asker {
         server,
-        requests: targets.iter().map(|target| get(target)).collect(),
+        requests: requests.clone(),
         keeps_connection,
-        every,
-        limit,
+        every: NARINFO_EVERY,
+        limit: NARINFO_LIMIT,
+        counts_missed: true,
     };
-    let kept = asker(narinfos.clone(), true, NARINFO_EVERY, NARINFO_LIMIT);
-    let fresh = asker(narinfos, false, NARINFO_EVERY, NARINFO_LIMIT);
-    let readyz = asker(vec!["/readyz".to_owned()], false, READYZ_EVERY, READYZ_LIMIT);
+    let readyz = Asker {
+        server,
+        requests: vec![get("/readyz")],
+        keeps_connection: false,
+        every: READYZ_EVERY,
+        limit: READYZ_LIMIT,
+        counts_missed: false,
+    };
+    let (kept, fresh) = (narinfo(true), narinfo(false));
     let (kept, fresh, readyz) = tokio::join!(kept.run(&is_over), fresh.run(&is_over), readyz.run(&is_over));
     (kept.join(fresh), readyz)
 }
 
 async fn downloads(server: SocketAddr, target: String, is_over: Arc<AtomicBool>) -> Waits {
-    let requests = vec![get(&target)];
-    Asker { server, requests, keeps_connection: false, every: PAUSE, limit: DOWNLOAD_LIMIT }.run(&is_over).await
+    let asker = Asker {
+        server,
+        requests: vec![get(&target)],
+        keeps_connection: false,
+        every: PAUSE,
+        limit: DOWNLOAD_LIMIT,
+        counts_missed: false,
+    };
+    asker.run(&is_over).await
 }
 
 /// Asks for one thing after the other.
@@ -207,6 +222,8 @@ struct Asker {
     keeps_connection: bool,
     every: Duration,
     limit: Duration,
+    /// Whether requests count that would have been made while one was under way.
+    counts_missed: bool,
 }
 
 impl Asker {
@@ -227,7 +244,9 @@ impl Asker {
                 stream = None;
             }
             waits.add(time, outcome);
-            waits.add_missed(time, self.every);
+            if self.counts_missed {
+                waits.add_missed(time, self.every);
+            }
         }
         waits
     }

@@ -21,6 +21,7 @@ mod existence;
 mod expires;
 mod first_deposit;
 mod first_start;
+mod hostile_clients;
 mod hostile_pushers;
 mod installables;
 mod last_use;

@@ -316,7 +316,8 @@ pub fn children(parent: u32) -> Vec<u32> {
 }
 
 /// Whether there is such a process, and it runs.
-pub(crate) fn is_alive(pid: u32) -> bool {
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
     stat(pid).first().is_some_and(|state| state != "Z" && state != "X")
 }
 
@@ -335,6 +336,14 @@ pub fn own_address() -> SocketAddr {
     let [_, high, middle, low] = (std::process::id() & 0x003f_ffff).to_be_bytes();
     let port = NEXT.fetch_add(1, Ordering::Relaxed);
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 64 + high, middle, low)), port)
+}
+
+/// Raises the number of files that this process, and those that it starts, may have open to the most that is allowed.
+pub fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
+    raised.unwrap_or_else(|e| panic!("{most:?} open files: {e}"));
 }
 
 /// Asks `ready` until it says yes; panics with `what` after `limit`.

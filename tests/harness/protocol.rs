@@ -1,10 +1,10 @@
 //! Plain HTTP to a server: requests that the real client would never send, and answers as they came.
 
-use std::{io::Read, time::Duration};
+use std::{io::Read, net::IpAddr, time::Duration};
 
 use reqwest::{
     Method, StatusCode,
-    blocking::{Body, Client, Response},
+    blocking::{Body, Client, ClientBuilder, Response},
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap},
 };
 use serde::de::DeserializeOwned;
@@ -93,8 +93,17 @@ impl Api {
     /// A server asked with `token`.
     #[must_use]
     pub fn new(url: &str, token: Option<&str>) -> Self {
-        let http = Client::builder().no_proxy().timeout(Duration::from_mins(2)).build();
-        let http = http.unwrap_or_else(|e| panic!("no HTTP client: {e}"));
+        Self::with_client(url, token, Client::builder().timeout(Duration::from_mins(2)))
+    }
+
+    /// A server asked with `token` from this address of the machine, each request ending within `limit`.
+    #[must_use]
+    pub fn from_address(url: &str, token: Option<&str>, from: IpAddr, limit: Duration) -> Self {
+        Self::with_client(url, token, Client::builder().timeout(limit).local_address(from))
+    }
+
+    fn with_client(url: &str, token: Option<&str>, client: ClientBuilder) -> Self {
+        let http = client.no_proxy().build().unwrap_or_else(|e| panic!("no HTTP client: {e}"));
         Self { http, url: url.to_owned(), token: token.map(str::to_owned) }
     }
 

@@ -10,6 +10,7 @@ mod blind;
 mod chunk_sweep;
 mod far;
 mod gc_scale;
+mod hostile;
 mod listings;
 mod many_pushers;
 mod plant;
@@ -51,6 +52,8 @@ enum Benchmark {
     GcScale(gc_scale::Args),
     /// Pages of a cache of a million paths: time and rows looked at, and narinfos beside strangers who list
     Listings(listings::Args),
+    /// Hostile clients beside honest ones: memory, narinfos, the health check, pushes of others
+    Hostile(hostile::Args),
     /// A year of pushes and nightly collections in minutes: what stays flat after the first month
     YearOfCi(year_of_ci::Args),
 }
@@ -66,6 +69,7 @@ fn main() -> anyhow::Result<()> {
         Benchmark::ChunkSweep(args) => chunk_sweep::run(&args),
         Benchmark::GcScale(args) => gc_scale::run(&args),
         Benchmark::Listings(args) => listings::run(&args),
+        Benchmark::Hostile(args) => hostile::run(&args),
         Benchmark::YearOfCi(args) => year_of_ci::run(&args),
     }
 }

@@ -13,9 +13,9 @@ mod http;
 mod load;
 mod machine;
 pub(crate) mod prefill;
-mod report;
+pub(crate) mod report;
 mod scale;
-mod series;
+pub(crate) mod series;
 mod slow_link;
 mod work;
 

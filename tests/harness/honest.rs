@@ -39,7 +39,7 @@ const READYZ_EVERY: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long each of these may take before it has failed.
 const NARINFO_LIMIT: Duration = Duration::from_secs(10);
-const READYZ_LIMIT: Duration = Duration::from_secs(2);
+const READYZ_LIMIT: Duration = Duration::from_secs(5);
 const PUSH_LIMIT: Duration = Duration::from_secs(30);
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of a pushed file.

@@ -25,7 +25,7 @@ struct Step {
     postgres: &'static str,
 }
 
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     Step {
         version: 1,
         description: "initial",
@@ -49,6 +49,12 @@ const STEPS: [Step; 4] = [
         description: "kept",
         sqlite: include_str!("../../../migrations/sqlite/0004_kept.sql"),
         postgres: include_str!("../../../migrations/postgres/0004_kept.sql"),
+    },
+    Step {
+        version: 6,
+        description: "chain",
+        sqlite: include_str!("../../../migrations/sqlite/0006_chain.sql"),
+        postgres: include_str!("../../../migrations/postgres/0006_chain.sql"),
     },
 ];
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::admin::{Admin, AuditQueue};
 use crate::admission::Budgets;
 use crate::auth::Verifier;
+use crate::chain::Chain;
 use crate::config::{Config, Seconds};
 use crate::damage::{Inspector, Withdrawn};
 use crate::db::Db;
@@ -25,6 +26,8 @@ pub struct App {
     pub config: Config,
     /// Metadata.
     pub db: Db,
+    /// Whose the storage is.
+    pub chain: Chain,
     /// Objects.
     pub storage: Arc<Storage>,
     /// Tokens.
@@ -69,10 +72,9 @@ impl App {
     ///
     /// # Errors
     /// When the settings in the database cannot be read.
-    pub async fn new(config: Config, storage: Storage, admin: Admin, verifier: Verifier) -> anyhow::Result<Self> {
-        let db = admin.db.clone();
+    pub async fn new(config: Config, chain: Chain, admin: Admin, verifier: Verifier) -> anyhow::Result<Self> {
+        let (db, storage) = (admin.db.clone(), Arc::clone(chain.storage()));
         let memory = config.limits.memory.bytes();
-        let storage = Arc::new(storage);
         let blocks = if storage.is_far() { memory / 12 } else { 0 };
         let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 8, blocks);
         // There is no setting for the server as a whole yet: caches that do not say keep everything.
@@ -83,17 +85,17 @@ impl App {
             commit_raw_bytes: config.limits.max_nar_size.bytes(),
             read_back: memory / 8,
         };
-        let inspector = Inspector::new(db.clone(), Arc::clone(&storage), packs.clone());
+        let inspector = Inspector::new(chain.clone(), packs.clone());
         let lookups = Lookups::new(&db);
         let mut conn = db.reader().await?;
         let cut = cut_params(conn.exec()).await?.unwrap_or(CutParams::DEFAULT);
         drop(conn);
         Ok(Self {
             audit: AuditQueue::default(),
-            collector: Collector::new(db.clone(), Arc::clone(&storage), packs.clone(), config.gc.clone()),
+            collector: Collector::new(chain.clone(), packs.clone(), config.gc.clone()),
             free_space: FreeSpace::new(&config.storage, &config.database, config.min_free),
             directory: Directory::new(db.clone(), admin.sealer.clone()),
-            ingest: Ingest::new(db.clone(), packs.clone(), inspector.clone(), limits),
+            ingest: Ingest::new(chain.clone(), packs.clone(), inspector.clone(), limits),
             narinfos: Narinfos::new(lookups.clone()),
             lookups,
             nars: NarBody { db: db.clone(), packs, read_ahead: ReadBudget::new(memory / 4) },
@@ -104,6 +106,7 @@ impl App {
             budgets: Budgets::new(memory / 2 - blocks),
             config,
             db,
+            chain,
             storage,
             verifier,
             cut,

@@ -36,6 +36,7 @@ pub use verify::{Claim, VerifiedNar, VerifyError, verify};
 use snowbank_core::units::Seconds;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::chain::Chain;
 use crate::damage::Inspector;
 use crate::db::Db;
 use crate::pack::{Packs, ReadBudget};
@@ -45,6 +46,8 @@ use manifest::read_manifest;
 /// What ingest works with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ingest {
+    /// Whose the storage is: nothing is acknowledged by a server that another one has taken over from.
+    chain: Chain,
     /// Metadata.
     pub db: Db,
     /// Chunk bytes.
@@ -76,10 +79,11 @@ pub struct IngestLimits {
 impl Ingest {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(db: Db, packs: Packs, inspector: Inspector, limits: IngestLimits) -> Self {
+    pub fn new(chain: Chain, packs: Packs, inspector: Inspector, limits: IngestLimits) -> Self {
+        let db = chain.db().clone();
         let cpu = Arc::new(tokio::sync::Semaphore::new(limits.verify_threads.max(1)));
         let read_back = ReadBudget::new(limits.read_back);
-        Self { db, packs, in_flight: Arc::default(), cpu, read_back, inspector, limits }
+        Self { chain, db, packs, in_flight: Arc::default(), cpu, read_back, inspector, limits }
     }
 
     /// Runs CPU-bound work on a blocking thread, as many at a time as configured.

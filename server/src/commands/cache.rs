@@ -98,10 +98,10 @@ async fn copy(
         read_back: limits.memory.bytes() / 8,
         retention: beside.config.gc.retention,
     };
-    let storage = beside.storage().await?;
-    let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0, 0);
-    let inspector = Inspector::new(beside.db.clone(), storage, packs.clone());
-    let ingest = Ingest::new(beside.db.clone(), packs, inspector, bounds);
+    let chain = beside.chain().await?;
+    let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0, 0);
+    let inspector = Inspector::new(chain.clone(), packs.clone());
+    let ingest = Ingest::new(chain, packs, inspector, bounds);
     let entry = |copied: &CopiedPaths| actor.copied(from, to, copied, now);
     Ok(ingest::copy(&ingest, &source, &target, &roots, &entry, now).await?)
 }

@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow};
 
 use super::cli::CheckArgs;
 use super::{Beside, explain};
+use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::{Overrides, Size};
 use crate::db;
@@ -68,6 +69,7 @@ async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode>
 /// Database and storage, found to belong together.
 pub(super) struct Opened {
     pub(super) beside: Beside,
+    pub(super) chain: Chain,
     pub(super) storage: Arc<Storage>,
     pub(super) packs: Packs,
     pub(super) nars: NarBody,
@@ -78,14 +80,13 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) async fn open(overrides: &Overrides) -> anyhow::Result<Self> {
         let beside = Beside::open(overrides).await?;
-        let storage = Arc::new(Storage::attach(&beside.config.storage).await?);
-        // Everything would be missing from another one's storage.
+        let chain = beside.chain().await?;
+        let storage = Arc::clone(chain.storage());
         let instance = db::instance::lookup(beside.db.reader().await?.exec()).await?;
         let instance = instance.context("the database has no instance row; start the server once")?;
-        storage.verify_owner(&instance).await?;
         let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0, 0);
         let read_ahead = ReadBudget::new(READ_AHEAD_BYTES);
         let nars = NarBody { db: beside.db.clone(), packs: packs.clone(), read_ahead };
-        Ok(Self { beside, storage, packs, nars, instance: format!("{} {}", instance.id, instance.epoch) })
+        Ok(Self { beside, chain, storage, packs, nars, instance: format!("{} {}", instance.id, instance.epoch) })
     }
 }

@@ -17,6 +17,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(2);
 pub(super) async fn repair(overrides: &Overrides, args: RepairArgs) -> anyhow::Result<ExitCode> {
     let opened = Opened::open(overrides).await?;
     let repairer = Repairer {
+        chain: &opened.chain,
         db: &opened.beside.db,
         storage: &opened.storage,
         packs: &opened.packs,

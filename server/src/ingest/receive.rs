@@ -4,6 +4,7 @@
 //! A bundle is refused as a whole at the first bad record, and nothing of it is stored.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
@@ -14,6 +15,7 @@ use snowbank_core::wire::StoredChunks;
 use thiserror::Error;
 
 use super::{Ingest, Stopped};
+use crate::chain::ChainError;
 use crate::db::caches::{Cache, DomainId};
 use crate::db::{self, DbError};
 use crate::pack::{NewRecord, PackWriteError};
@@ -46,6 +48,9 @@ pub enum ReceiveError<B: std::error::Error + 'static> {
     /// The pack could not be stored.
     #[error(transparent)]
     Store(#[from] PackWriteError),
+    /// The storage is not known to be the database's.
+    #[error(transparent)]
+    Chain(#[from] Arc<ChainError>),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -161,6 +166,7 @@ async fn store_unknown<B: std::error::Error + 'static>(
         if !new.is_empty() {
             let new_bytes: u64 = new.iter().map(|record| u64::from(record.header.frame_len)).sum();
             let new_count = count(new.len());
+            ingest.chain.confirm_lately().await?;
             ingest.packs.store(domain, cache.id, new, now).await?;
             stored += new_count;
             stored_bytes += new_bytes;

@@ -30,6 +30,7 @@ use serde::Serialize;
 use crate::admin::{self, Admin};
 use crate::auth::{AuthError, TokenKey};
 use crate::chain::Chain;
+use crate::clock::unix_now;
 use crate::config::{Config, Overrides};
 use crate::db::Db;
 use crate::secrets::Sealer;
@@ -103,6 +104,14 @@ impl Beside {
         let storage = Storage::attach(&self.config.storage).await?;
         let chain = Chain::new(self.db.clone(), Arc::new(storage));
         chain.confirm().await?;
+        Ok(chain)
+    }
+
+    /// As [`Self::chain`], for what removes or adds.
+    async fn joined_chain(&self) -> anyhow::Result<Chain> {
+        let storage = Storage::attach(&self.config.storage).await?;
+        let chain = Chain::new(self.db.clone(), Arc::new(storage));
+        chain.join(unix_now()).await?;
         Ok(chain)
     }
 

@@ -64,7 +64,7 @@ pub enum Plan {
     Resume,
     /// An earlier run has copied everything; only the comparison is made again.
     Compare,
-    /// The target was moved away from before: its rows are removed first.
+    /// The target was moved away from before, or did not come to take over: its rows are removed first.
     Replace,
     /// The target has the storage; only marks are left to be made.
     Finish,
@@ -141,8 +141,10 @@ pub async fn plan(source: &Db, target: &Db, storage: &Arc<Storage>) -> Result<Pl
     Chain::new(source.clone(), Arc::clone(storage)).confirm().await?;
     match (found, state) {
         (Some(_), Some(MoveState::Incomplete)) => Ok(Plan::Resume),
-        (Some(_), _) if is_stale => Ok(Plan::Replace),
-        (Some(_), _) => Ok(Plan::Compare),
+        // One that did not come to take over is out of date as soon as the source has been at work again.
+        (Some(_), Some(MoveState::Arriving)) => Ok(Plan::Replace),
+        (Some(_), None) if is_stale => Ok(Plan::Replace),
+        (Some(_), None) => Ok(Plan::Compare),
         (None, _) => find_empty(target).await.map(|()| Plan::Copy),
     }
 }

@@ -15,7 +15,9 @@ use crate::storage::{Marker, MarkerError};
 /// A replica that starts so many seconds after another one has advanced leaves it at that.
 const JUST_NOW: u64 = 30;
 /// A marker that was read longer ago is read again before it is written.
-const LOOKED_LATELY: Duration = Duration::from_secs(2);
+const LOOKED_LATELY: Duration = Duration::from_secs(5);
+/// A storage that takes longer every time is not written to.
+const MOST_LOOKS: u32 = 5;
 
 impl Chain {
     /// Takes the storage for a server that starts: finds that it is the database's, or empty and not anybody's yet, asks
@@ -27,6 +29,21 @@ impl Chain {
         let instance = self.claim(now).await?;
         self.0.storage.remove_unfinished().await?;
         Ok(instance)
+    }
+
+    /// Finds that the storage is the database's, for a command that removes or adds: beside the server of this database, or
+    /// without one. A command over a copy asks like a server, and takes over where nobody answers, so that the other server
+    /// finds out.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    pub async fn join(&self, now: i64) -> Result<(), ChainError> {
+        let (own, _, standing) = self.stand().await?;
+        let last = own.last().place;
+        if own.is_arriving || standing == Standing::Behind || (last.is_some() && last != Some(self.0.db.place().await?)) {
+            self.claim(now).await?;
+        }
+        Ok(())
     }
 
     async fn claim(&self, now: i64) -> Result<Instance, ChainError> {
@@ -59,22 +76,7 @@ impl Chain {
     pub(super) async fn advance(&self, now: i64) -> Result<Instance, ChainError> {
         let (instance, next) = self.choose().await?;
         crate::fault::pause("chain-before-marker").await;
-        let found = loop {
-            let clock = Stopwatch::start();
-            let found = match self.stand().await {
-                Ok((_, marker, _)) => Some(marker),
-                // An empty storage, which is being taken.
-                Err(ChainError::Marker(MarkerError::Missing)) => {
-                    self.0.storage.find_empty().await?;
-                    None
-                }
-                Err(error) => return Err(error),
-            };
-            // A server that was frozen in between looks once more: another one may have taken over meanwhile.
-            if clock.elapsed() < LOOKED_LATELY {
-                break found;
-            }
-        };
+        let found = self.find_marker().await?;
         let marker = marker_of(&instance, &next);
         if found.as_ref() != Some(&marker) {
             if let Err(error) = self.0.storage.mark(&marker).await {
@@ -91,6 +93,26 @@ impl Chain {
         chain::written(tx.exec(), &next, &place, now).await?;
         tx.commit().await?;
         Ok(instance)
+    }
+
+    /// The marker that is about to be replaced, read a moment ago; `None` in an empty storage, which is being taken.
+    async fn find_marker(&self) -> Result<Option<Marker>, ChainError> {
+        for _ in 0..MOST_LOOKS {
+            let clock = Stopwatch::start();
+            let found = match self.stand().await {
+                Ok((_, marker, _)) => Some(marker),
+                Err(ChainError::Marker(MarkerError::Missing)) => {
+                    self.0.storage.find_empty().await?;
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            // A server that was frozen in between looks once more: another one may have taken over meanwhile.
+            if clock.elapsed() < LOOKED_LATELY {
+                return Ok(found);
+            }
+        }
+        Err(ChainError::Silent(LOOKED_LATELY * MOST_LOOKS))
     }
 
     /// The link that is to be written: chosen now, or before by a server that did not come to write it.

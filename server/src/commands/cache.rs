@@ -98,7 +98,7 @@ async fn copy(
         read_back: limits.memory.bytes() / 8,
         retention: beside.config.gc.retention,
     };
-    let chain = beside.chain().await?;
+    let chain = beside.joined_chain().await?;
     let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0, 0);
     let inspector = Inspector::new(chain.clone(), packs.clone());
     let ingest = Ingest::new(chain, packs, inspector, bounds);

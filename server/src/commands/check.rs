@@ -78,9 +78,21 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// For reading alone.
     pub(super) async fn open(overrides: &Overrides) -> anyhow::Result<Self> {
         let beside = Beside::open(overrides).await?;
         let chain = beside.chain().await?;
+        Self::over(beside, chain).await
+    }
+
+    /// For what changes rows or objects.
+    pub(super) async fn open_joined(overrides: &Overrides) -> anyhow::Result<Self> {
+        let beside = Beside::open(overrides).await?;
+        let chain = beside.joined_chain().await?;
+        Self::over(beside, chain).await
+    }
+
+    async fn over(beside: Beside, chain: Chain) -> anyhow::Result<Self> {
         let storage = Arc::clone(chain.storage());
         let instance = db::instance::lookup(beside.db.reader().await?.exec()).await?;
         let instance = instance.context("the database has no instance row; start the server once")?;

@@ -21,7 +21,7 @@ pub(super) async fn gc(overrides: &Overrides, args: GcCommandArgs) -> anyhow::Re
         eprintln!("snowbankd: warning: {warning}");
     }
     let beside = Beside::open(overrides).await?;
-    let chain = beside.chain().await?;
+    let chain = beside.joined_chain().await?;
     let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0, 0);
     let collector = Collector::new(chain, packs, beside.config.gc.clone());
     let request = args.flags.into_request();

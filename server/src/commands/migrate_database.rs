@@ -77,7 +77,7 @@ async fn copy(source: &Db, target: &Db, plan: Plan) -> anyhow::Result<()> {
             return Ok(());
         }
         Plan::Replace => {
-            eprintln!("the database to move to was moved away from before; its rows are removed");
+            eprintln!("the database to move to has rows of an older state; they are removed");
             migrate_database::empty(target).await?;
         }
         Plan::Resume => eprintln!("going on where an earlier run stopped"),

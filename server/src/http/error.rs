@@ -233,6 +233,9 @@ impl From<Arc<ChainError>> for ApiError {
         };
         let told = match &*error {
             ChainError::Database(error) => return error.into(),
+            ChainError::Foreign { .. } => {
+                told("the server's storage belongs to another Snowbank; look at what is mounted, and at `[storage]`")
+            }
             error if error.is_lost() => told(
                 "another copy of this server's database has taken over its storage; nothing is written or removed. Its \
                  operator has to decide which of the two counts",

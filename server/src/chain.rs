@@ -38,7 +38,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -46,7 +46,7 @@ use thiserror::Error;
 use crate::db::{Db, DbError};
 use crate::storage::{Marker, MarkerError, Storage, StorageError};
 pub use standing::foreign;
-use watch::Looks;
+use watch::{Looks, Stopwatch};
 
 /// Why the storage is not known to be the database's.
 #[derive(Debug, Error)]
@@ -121,6 +121,12 @@ impl From<StorageError> for ChainError {
 }
 
 impl ChainError {
+    /// Whether there is no marker.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        matches!(self, Self::Marker(MarkerError::Missing))
+    }
+
     /// Whether the storage is said to be another database's.
     #[must_use]
     pub const fn is_lost(&self) -> bool {
@@ -138,6 +144,8 @@ struct Inner {
     storage: Arc<Storage>,
     timing: Timing,
     looks: Looks,
+    /// Since when the marker may have been undone.
+    doubted: Mutex<Option<Stopwatch>>,
 }
 
 /// How often the marker is read, and how long a server that is asked may take to answer.
@@ -165,7 +173,7 @@ impl Chain {
     #[must_use]
     pub fn new(db: Db, storage: Arc<Storage>) -> Self {
         let timing = Timing::of(&storage);
-        Self(Arc::new(Inner { db, storage, timing, looks: Looks::default() }))
+        Self(Arc::new(Inner { db, storage, timing, looks: Looks::default(), doubted: Mutex::default() }))
     }
 
     /// The database.

@@ -102,11 +102,11 @@ impl Storage {
         marker::read(self).await
     }
 
-    /// Marks this storage. Whether it is the caller's to mark was found before.
+    /// Marks this storage; gives how many attempts that took. Whether it is the caller's to mark was found before.
     ///
     /// # Errors
     /// What the storage said.
-    pub async fn mark(&self, marker: &Marker) -> Result<(), MarkerError> {
+    pub async fn mark(&self, marker: &Marker) -> Result<u32, MarkerError> {
         marker::write(self, marker).await
     }
 

@@ -1,7 +1,9 @@
 //! Taking a storage at a start, and going one link further. The order is the module's invariant.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
+use snowbank_core::pack::PackKey;
 use tokio::time::{Instant, sleep};
 
 use super::standing::{Own, Standing};
@@ -9,13 +11,17 @@ use super::watch::Stopwatch;
 use super::{Chain, ChainError, draw, draw_link, marker_of};
 use crate::db::chain::{self, Link};
 use crate::db::instance::Instance;
-use crate::db::transfer;
+use crate::db::{transfer, unnamed};
 use crate::storage::{Marker, MarkerError};
 
 /// A replica that starts so many seconds after another one has advanced leaves it at that.
 const JUST_NOW: u64 = 30;
 /// A marker that was read longer ago is read again before it is written.
 const LOOKED_LATELY: Duration = Duration::from_secs(5);
+/// For how long a write that was attempted twice may be undone.
+const UNDOING: Duration = Duration::from_mins(5);
+/// Packs of which one has to be known.
+const SOME_PACKS: usize = 100;
 /// A storage that takes longer every time is not written to.
 const MOST_LOOKS: u32 = 5;
 
@@ -50,10 +56,11 @@ impl Chain {
         let place = self.0.db.place().await?;
         match self.stand().await {
             Err(ChainError::Marker(MarkerError::Missing)) => {
-                if Own::load(&self.0.db).await?.is_arriving {
+                let own = Own::load(&self.0.db).await?;
+                if own.is_arriving {
                     return Err(ChainError::Arriving);
                 }
-                self.0.storage.find_empty().await?;
+                if own.next().is_some() { self.find_unmarked().await? } else { self.0.storage.find_empty().await? }
             }
             Err(error) => return Err(error),
             Ok((own, marker, standing)) => {
@@ -79,13 +86,7 @@ impl Chain {
         let found = self.find_marker().await?;
         let marker = marker_of(&instance, &next);
         if found.as_ref() != Some(&marker) {
-            if let Err(error) = self.0.storage.mark(&marker).await {
-                // Another replica has written the same in the same moment; a service may take one write per second to a key.
-                let found = self.0.storage.marker().await?;
-                if found.as_ref() != Some(&marker) {
-                    return Err(error.into());
-                }
-            }
+            self.mark(&marker).await?;
         }
         crate::fault::pause("chain-after-marker").await;
         let place = self.0.db.place().await?;
@@ -95,6 +96,35 @@ impl Chain {
         Ok(instance)
     }
 
+    async fn mark(&self, marker: &Marker) -> Result<(), ChainError> {
+        match self.0.storage.mark(marker).await {
+            Ok(1) => Ok(()),
+            Ok(_) => {
+                *self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopwatch::start());
+                Ok(())
+            }
+            // Another replica has written the same in the same moment; a service may take one write per second to a key.
+            Err(_) if self.0.storage.marker().await?.as_ref() == Some(marker) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the marker may have gone since a service undid a write that was attempted twice, and the one that came after it.
+    pub(super) fn may_be_undone(&self) -> bool {
+        let doubted = *self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        doubted.is_some_and(|clock| clock.elapsed() < UNDOING)
+    }
+
+    /// Finds that a storage without a marker is empty, or that it is this database's, whose marker was lost while it was
+    /// being written: its packs are known.
+    async fn find_unmarked(&self) -> Result<(), ChainError> {
+        let Err(error) = self.0.storage.find_empty().await else { return Ok(()) };
+        let objects = self.0.storage.list("packs/", None, SOME_PACKS).await?;
+        let keys: Vec<PackKey> = objects.iter().filter_map(|key| key.rsplit('/').next()?.parse().ok()).collect();
+        let named = unnamed::named(self.0.db.reader().await?.exec(), &keys).await?;
+        if named.is_empty() { Err(error.into()) } else { Ok(()) }
+    }
+
     /// The marker that is about to be replaced, read a moment ago; `None` in an empty storage, which is being taken.
     async fn find_marker(&self) -> Result<Option<Marker>, ChainError> {
         for _ in 0..MOST_LOOKS {
@@ -102,7 +132,7 @@ impl Chain {
             let found = match self.stand().await {
                 Ok((_, marker, _)) => Some(marker),
                 Err(ChainError::Marker(MarkerError::Missing)) => {
-                    self.0.storage.find_empty().await?;
+                    self.find_unmarked().await?;
                     None
                 }
                 Err(error) => return Err(error),

@@ -103,12 +103,16 @@ impl Chain {
                 _ => {}
             }
             was_well = outcome.is_ok();
-            let Ok(seen) = outcome else { continue };
             let now = unix_now();
-            if seen.is_asked || seen.is_behind || seen.written.abs_diff(now) >= ADVANCE_EVERY {
-                if seen.is_asked {
+            let is_due = match outcome {
+                Ok(Seen { is_asked: true, .. }) => {
                     tracing::warn!("another server asks for the storage; it is told that this one is at work");
+                    true
                 }
+                Ok(seen) => seen.is_behind || seen.written.abs_diff(now) >= ADVANCE_EVERY,
+                Err(error) => error.is_missing() && self.may_be_undone(),
+            };
+            if is_due {
                 // Cut off, it leaves nothing that the next one does not go on with.
                 let advanced = stop.run_until_cancelled(self.advance(now)).await;
                 if let Some(Err(error)) = advanced {

@@ -48,6 +48,7 @@ async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode>
     let options = CheckOptions { read_data: sample, paths, rate };
     let mut told = Told::new(args.output.json, args.resume.as_deref(), &opened.instance, options)?;
     let checker = Checker {
+        chain: &opened.chain,
         db: &opened.beside.db,
         storage: &opened.storage,
         nars: &opened.nars,

@@ -84,6 +84,7 @@ impl From<CheckError> for RepairError {
         match error {
             CheckError::Database(error) => error.into(),
             CheckError::Storage(error) => error.into(),
+            CheckError::Chain(error) => error.into(),
             CheckError::Serve(error) => error.into(),
         }
     }

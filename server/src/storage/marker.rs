@@ -60,11 +60,17 @@ pub(super) async fn read(storage: &Storage) -> Result<Option<Marker>, MarkerErro
     }
 }
 
-/// Replaces the marker.
-pub(super) async fn write(storage: &Storage, marker: &Marker) -> Result<(), MarkerError> {
+/// Replaces the marker; gives how many attempts that took.
+pub(super) async fn write(storage: &Storage, marker: &Marker) -> Result<u32, MarkerError> {
     // A struct of strings and numbers always becomes JSON.
-    let bytes = serde_json::to_vec(marker).map_err(|_| MarkerError::Damaged)?;
-    Ok(storage.put(KEY, Bytes::from(bytes)).await?)
+    let bytes = Bytes::from(serde_json::to_vec(marker).map_err(|_| MarkerError::Damaged)?);
+    let mut attempts = 0;
+    let attempt = || {
+        attempts += 1;
+        (KEY.to_owned(), bytes.clone())
+    };
+    storage.put_new(attempt).await?;
+    Ok(attempts)
 }
 
 /// Finds that there is nothing in the storage but a marker, perhaps, and what starting servers try it with.

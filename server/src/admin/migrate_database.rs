@@ -230,13 +230,7 @@ pub async fn verify(
 ///
 /// # Errors
 /// When the storage is not the source's any more, or either side fails.
-pub async fn hand_over(
-    source: &Db,
-    target: &Db,
-    storage: &Arc<Storage>,
-    to: &str,
-    now: i64,
-) -> Result<(), MoveError> {
+pub async fn hand_over(source: &Db, target: &Db, storage: &Arc<Storage>, to: &str, now: i64) -> Result<(), MoveError> {
     let mut from = source.reader().await.map_err(MoveError::Source)?;
     let number = chain::links(from.exec()).await.map_err(MoveError::Source)?.first().map_or(0, |last| last.link.number);
     drop(from);

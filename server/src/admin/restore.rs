@@ -84,7 +84,9 @@ pub enum RestoreError {
     #[error(transparent)]
     Chain(#[from] ChainError),
     /// Rows were moved out of the database, and another one has them.
-    #[error("the database was moved to {0}, which counts. With --force this one counts again, without what was pushed since")]
+    #[error(
+        "the database was moved to {0}, which counts. With --force this one counts again, without what was pushed since"
+    )]
     Moved(String),
     /// A secret file cannot be written.
     #[error(transparent)]
@@ -266,8 +268,8 @@ pub async fn settle_epoch(db: &Db, storage: &Storage, now: i64) -> Result<Instan
     let Some(how) = settings::lookup(tx.exec(), UNMARKED).await? else { return Ok(found) };
     check_storage(storage, &found.id, found.epoch, how == FORCED).await?;
     let marker = storage.marker().await?;
-    let marked = marker.as_ref().map_or(0, |marker| marker.epoch);
-    let steps = (marked + 1).saturating_sub(found.epoch);
+    let highest = marker.as_ref().map_or(0, |marker| marker.epoch);
+    let steps = (highest + 1).saturating_sub(found.epoch);
     let instance = if steps == 0 { found } else { raise(tx.exec(), found, steps).await? };
     let link = draw_link(0)?;
     chain::begin(tx.exec(), &link, now).await?;

@@ -46,7 +46,8 @@ impl Chain {
     pub async fn join(&self, now: i64) -> Result<(), ChainError> {
         let (own, _, standing) = self.stand().await?;
         let last = own.last().place;
-        if own.is_arriving || standing == Standing::Behind || (last.is_some() && last != Some(self.0.db.place().await?)) {
+        if own.is_arriving || standing == Standing::Behind || (last.is_some() && last != Some(self.0.db.place().await?))
+        {
             self.claim(now).await?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::standing::Own;
 use super::*;
 use crate::config::{DatabaseConfig, DatabaseUrl, StorageConfig};
-use crate::db::chain::Link;
+use crate::db::chain::{self, Link};
 use crate::db::instance;
 use crate::db::tests::postgres::Server;
 
@@ -67,12 +67,11 @@ impl Chain {
     async fn choose_next(&self) -> Link {
         let mut tx = self.0.db.upkeep_tx().await.unwrap();
         let next = draw_link(self.number().await).unwrap();
-        db_chain::add(tx.exec(), &next).await.unwrap();
+        chain::add(tx.exec(), &next).await.unwrap();
         tx.commit().await.unwrap();
         next
     }
 }
-use crate::db::chain as db_chain;
 
 fn is_superseded(result: &Result<(), Arc<ChainError>>) -> bool {
     matches!(result, Err(error) if matches!(**error, ChainError::Superseded { .. }))
@@ -212,8 +211,7 @@ async fn of_two_copies_that_start_together_one_is_refused() {
     let copies = [world.copy("a.db", "b.db").await, world.copy("a.db", "c.db").await];
     let [first, second] = [&copies[0], &copies[1]].map(|copy| copy.take(NOW));
     let (first, second) = tokio::join!(first, second);
-    let sound = [&copies[0], &copies[1]].map(|copy| copy.confirm());
-    let (of_first, of_second) = { let [a, b] = sound; (a.await, b.await) };
+    let (of_first, of_second) = (copies[0].confirm().await, copies[1].confirm().await);
     assert!(first.is_err() || second.is_err(), "{first:?} {second:?}");
     assert!(of_first.is_ok() != of_second.is_ok(), "{of_first:?} {of_second:?}");
 }
@@ -260,7 +258,8 @@ async fn replicas_advance_together_and_never_lock_one_another_out() {
     }
     for round in 0..10 {
         let mut tasks = tokio::task::JoinSet::new();
-        for chain in replicas.iter().cloned() {
+        for chain in &replicas {
+            let chain = chain.clone();
             tasks.spawn(async move {
                 if round == 0 { chain.take(NOW).await.map(drop) } else { chain.advance(NOW).await.map(drop) }
             });

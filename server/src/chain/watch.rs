@@ -98,11 +98,15 @@ impl Chain {
             }
             let outcome = self.look(Duration::ZERO, PATIENCE).await;
             match &outcome {
-                Err(error) if was_well => tracing::error!(%error, "the storage is not known to be this database's"),
-                Ok(_) if !was_well => tracing::info!("the storage is this database's again"),
+                Err(error) if was_well && error.is_lost() => {
+                    tracing::error!(%error, "the storage is another database's; nothing is written or removed");
+                }
+                Err(error) if was_well => tracing::warn!(%error, "whose the storage is cannot be found out"),
+                Ok(_) if !was_well => tracing::info!("the storage is known to be this database's again"),
                 _ => {}
             }
             was_well = outcome.is_ok();
+            metrics::gauge!("snowbank_storage_is_own").set(if was_well { 1.0 } else { 0.0 });
             let now = unix_now();
             let is_due = match outcome {
                 Ok(Seen { is_asked: true, .. }) => {
@@ -125,7 +129,8 @@ impl Chain {
     /// The last look if it found the storage to be the database's and is no older than `max_age`; otherwise another one.
     async fn look(&self, max_age: Duration, patience: Duration) -> Outcome {
         let asked = Instant::now();
-        let serves = |look: &Look| (look.clock.elapsed() <= max_age && look.outcome.is_ok()) || look.clock.began >= asked;
+        let serves =
+            |look: &Look| (look.clock.elapsed() <= max_age && look.outcome.is_ok()) || look.clock.began >= asked;
         let last = || self.0.looks.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(look) = last().filter(serves) {
             return look.outcome;

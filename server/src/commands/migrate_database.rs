@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 
 use super::cli::MigrateDatabaseArgs;
 use crate::admin::migrate_database::{self, Compared, Plan, Progress};
-use crate::config::{Config, DatabaseConfig, DatabaseUrl, Overrides, SecretString};
 use crate::clock::unix_now;
+use crate::config::{Config, DatabaseConfig, DatabaseUrl, Overrides, SecretString};
 use crate::db::{Db, PostgresPlace};
 use crate::secrets::{DataDir, DataDirLock};
 use crate::storage::Storage;
@@ -35,7 +35,8 @@ pub(super) async fn migrate(overrides: &Overrides, args: MigrateDatabaseArgs) ->
     let place = place(&target)?;
     let source = Db::open_source(&source).await.context("cannot open the database to move from")?;
     let target = Db::open_target(&target).await.context("cannot open the database to move to")?;
-    let storage = Storage::attach(&config.storage).await.context("the storage is needed, which is to know the new database")?;
+    let storage =
+        Storage::attach(&config.storage).await.context("the storage is needed, which is to know the new database")?;
     let storage = Arc::new(storage);
 
     let is_moved = match migrate_database::plan(&source, &target, &storage).await? {

@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::valve::Valve;
 use super::{Examined, Head, Withdrawn, examine, manifest_fault, read_pack, retire, withdraw_nar};
+use crate::chain::{Chain, ChainError};
 use crate::db::damage::Retirement;
 use crate::db::nars::NarId;
-use crate::chain::{Chain, ChainError};
 use crate::db::packs::{Pack, PackState};
 use crate::db::{self, Db, DbError};
 use crate::pack::{Packs, pack_object_key};

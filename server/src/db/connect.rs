@@ -15,8 +15,8 @@ use sqlx::{Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Mutex, Notify};
 
 use super::exec::on_either;
-use super::tx::{Conn, ConnInner, Tx, TxInner};
 use super::transfer::MoveState;
+use super::tx::{Conn, ConnInner, Tx, TxInner};
 use super::{DbError, Exec, chain, migrate, postgres, transfer};
 use crate::config::{DatabaseConfig, DatabaseUrl};
 
@@ -158,7 +158,7 @@ impl Db {
     /// When the file or the database cannot be asked.
     pub async fn place(&self) -> Result<String, DbError> {
         let place = match &self.0 {
-            Pools::Sqlite { writer, .. } => sqlite_place(&writer.connect_options().get_filename())
+            Pools::Sqlite { writer, .. } => sqlite_place(writer.connect_options().get_filename())
                 .map_err(|error| DbError::Unavailable(sqlx::Error::Io(error)))?,
             Pools::Postgres { pool, .. } => {
                 let (oid, started): (i64, String) = sqlx::query_as(

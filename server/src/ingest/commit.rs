@@ -219,13 +219,18 @@ enum TransactError {
     Database(#[from] DbError),
 }
 
+/// Begins the transaction of a commit, while the storage is known to be the database's (C3).
+async fn begin(ingest: &Ingest) -> Result<Tx, TransactError> {
+    crate::fault::pause("commit-before-tx").await;
+    ingest.chain.confirm_lately().await?;
+    Ok(ingest.db.commit_tx().await?)
+}
+
 async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64) -> Result<Outcome, TransactError> {
     let push = asked.push;
     let cache = &push.target.cache;
     let (used_before, expires) = (used_before(ingest, cache, now), end(asked.expires, now));
-    crate::fault::pause("commit-before-tx").await;
-    ingest.chain.confirm_lately().await?;
-    let mut tx = ingest.db.commit_tx().await?;
+    let mut tx = begin(ingest).await?;
     let mut visible = visible_paths(&mut tx, push, ready).await?;
     let gone = gone_chunks(&mut tx, ready).await?;
     let nar_hashes: Vec<NarHash> = ready.iter().map(|path| path.candidate.claim.nar_hash).collect();

@@ -46,5 +46,5 @@ fn a_storage_that_is_not_there_or_another_ones_is_seen_within_seconds() {
     fs::rename(&marker_aside, &marker).unwrap();
     assert_green();
     let log = server.log();
-    assert!(log.contains("the storage is this database's again"), "{log}");
+    assert!(log.contains("the storage is known to be this database's again"), "{log}");
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::super::backup::back_up;
 use super::*;
-use crate::chain::Chain;
 use crate::admin::{Admin, first_start};
+use crate::chain::Chain;
 use crate::config::StorageConfig;
 use crate::secrets::{DataDir, Sealer};
 

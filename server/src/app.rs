@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::admin::{Admin, AuditQueue};
 use crate::admission::{self, Budgets, ConnectionLimits, Connections, Listings, ResponsePlaces};
 use crate::auth::Verifier;
+use crate::chain::Chain;
 use crate::config::{Config, LimitsConfig, Seconds};
 use crate::damage::{Inspector, Withdrawn};
 use crate::db::Db;
@@ -26,6 +27,8 @@ pub struct App {
     pub config: Config,
     /// Metadata.
     pub db: Db,
+    /// Whose the storage is.
+    pub chain: Chain,
     /// Objects.
     pub storage: Arc<Storage>,
     /// Tokens.
@@ -78,10 +81,9 @@ impl App {
     ///
     /// # Errors
     /// When the settings in the database cannot be read.
-    pub async fn new(config: Config, storage: Storage, admin: Admin, verifier: Verifier) -> anyhow::Result<Self> {
-        let db = admin.db.clone();
+    pub async fn new(config: Config, chain: Chain, admin: Admin, verifier: Verifier) -> anyhow::Result<Self> {
+        let (db, storage) = (admin.db.clone(), Arc::clone(chain.storage()));
         let memory = config.limits.memory.bytes();
-        let storage = Arc::new(storage);
         let blocks = if storage.is_far() { memory / 12 } else { 0 };
         let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 8, blocks);
         // There is no setting for the server as a whole yet: caches that do not say keep everything.
@@ -93,7 +95,7 @@ impl App {
             read_back: memory / 8,
             pins_per_cache: config.limits.pins_per_cache,
         };
-        let inspector = Inspector::new(db.clone(), Arc::clone(&storage), packs.clone());
+        let inspector = Inspector::new(chain.clone(), packs.clone());
         let budgets = Arc::new(Budgets::new(admission::Limits {
             memory_bytes: memory / 2 - blocks,
             share_percent: config.limits.client_share,
@@ -104,10 +106,10 @@ impl App {
         drop(conn);
         Ok(Self {
             audit: AuditQueue::default(),
-            collector: Collector::new(db.clone(), Arc::clone(&storage), packs.clone(), config.gc.clone()),
+            collector: Collector::new(chain.clone(), packs.clone(), config.gc.clone()),
             free_space: FreeSpace::new(&config.storage, &config.database, config.min_free),
             directory: Directory::new(db.clone(), admin.sealer.clone()),
-            ingest: Ingest::new(db.clone(), packs.clone(), inspector.clone(), Arc::clone(&budgets), limits),
+            ingest: Ingest::new(chain.clone(), packs.clone(), inspector.clone(), Arc::clone(&budgets), limits),
             narinfos: Narinfos::new(lookups.clone()),
             lookups,
             nars: NarBody { db: db.clone(), packs, read_ahead: ReadBudget::new(memory / 4), bench: Bench::default() },
@@ -126,6 +128,7 @@ impl App {
             ),
             config,
             db,
+            chain,
             storage,
             verifier,
             cut,

@@ -29,8 +29,10 @@ use serde::Serialize;
 
 use crate::admin::{self, Admin};
 use crate::auth::{AuthError, TokenKey};
+use crate::chain::Chain;
+use crate::clock::unix_now;
 use crate::config::{Config, Overrides};
-use crate::db::{self, Db};
+use crate::db::Db;
 use crate::secrets::Sealer;
 use crate::storage::Storage;
 use cli::{Cli, Command};
@@ -97,12 +99,20 @@ impl Beside {
         Ok(Self { config, db, sealer })
     }
 
-    /// The storage, which has to be this database's: everything would be missing from another one.
-    async fn storage(&self) -> anyhow::Result<Arc<Storage>> {
+    /// The storage, found to be this database's: everything would be missing from another one.
+    async fn chain(&self) -> anyhow::Result<Chain> {
         let storage = Storage::attach(&self.config.storage).await?;
-        let instance = db::instance::lookup(self.db.reader().await?.exec()).await?;
-        storage.verify_owner(&instance.context("the database has no instance row; start the server once")?).await?;
-        Ok(Arc::new(storage))
+        let chain = Chain::new(self.db.clone(), Arc::new(storage));
+        chain.confirm().await?;
+        Ok(chain)
+    }
+
+    /// As [`Self::chain`], for what removes or adds.
+    async fn joined_chain(&self) -> anyhow::Result<Chain> {
+        let storage = Storage::attach(&self.config.storage).await?;
+        let chain = Chain::new(self.db.clone(), Arc::new(storage));
+        chain.join(unix_now()).await?;
+        Ok(chain)
     }
 
     fn admin(&self) -> Result<Admin, AuthError> {

@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod backup;
 pub mod caches;
+pub mod chain;
 pub mod check;
 pub mod chunks;
 pub mod collection;

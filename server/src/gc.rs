@@ -26,8 +26,11 @@ mod tests;
 
 pub use pattern::{PathPattern, PatternError};
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
+use crate::chain::ChainError;
 use crate::db::DbError;
 use crate::pack::PackWriteError;
 use crate::storage::StorageError;
@@ -44,6 +47,9 @@ pub enum GcError {
     /// The database is another one than at the beginning.
     #[error("the database was restored from a backup meanwhile; nothing more is removed by what was read before")]
     Restored,
+    /// The storage is not known to be the database's.
+    #[error(transparent)]
+    Chain(#[from] Arc<ChainError>),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),

@@ -38,6 +38,7 @@ use snowbank_core::units::Seconds;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::admission::Budgets;
+use crate::chain::Chain;
 use crate::damage::Inspector;
 use crate::db::Db;
 use crate::pack::{Packs, ReadBudget};
@@ -46,6 +47,8 @@ use in_flight::InFlight;
 /// What ingest works with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ingest {
+    /// Whose the storage is: nothing is acknowledged by a server that another one has taken over from.
+    chain: Chain,
     /// Metadata.
     pub db: Db,
     /// Chunk bytes.
@@ -83,11 +86,12 @@ pub struct IngestLimits {
 impl Ingest {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(db: Db, packs: Packs, inspector: Inspector, budgets: Arc<Budgets>, limits: IngestLimits) -> Self {
+    pub fn new(chain: Chain, packs: Packs, inspector: Inspector, budgets: Arc<Budgets>, limits: IngestLimits) -> Self {
+        let db = chain.db().clone();
         let cpu = Arc::new(tokio::sync::Semaphore::new(limits.verify_threads.max(1)));
         let read_back = ReadBudget::new(limits.read_back);
         let oversized = Arc::new(tokio::sync::Semaphore::new(1));
-        Self { db, packs, in_flight: Arc::default(), cpu, read_back, inspector, budgets, oversized, limits }
+        Self { chain, db, packs, in_flight: Arc::default(), cpu, read_back, inspector, budgets, oversized, limits }
     }
 
     /// Runs CPU-bound work on a blocking thread, as many at a time as configured.

@@ -1,12 +1,13 @@
 //! The server of Snowbank, a self-hosted Nix binary cache: everything behind the binary `snowbankd`.
 //!
 //! Modules depend on each other in one direction only: commands → http → {ingest, serving, gc, admin} → damage → {auth, pack} →
-//! directory → {admission, db, storage} → config. `db` holds the only SQL, `storage` the only object I/O, `http` the only status codes.
+//! {chain, directory} → {admission, db, storage} → config. `db` holds the only SQL, `storage` the only object I/O, `http` the only status codes.
 
 pub mod admin;
 pub mod admission;
 pub mod app;
 pub mod auth;
+pub mod chain;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -20,7 +20,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::StorageConfig;
-use crate::db::instance::Instance;
 
 /// No object that is read whole is longer: packs are at most 16 MiB.
 const MAX_WHOLE_BYTES: u64 = 17 * 1024 * 1024;
@@ -53,8 +52,8 @@ enum Backend {
 }
 
 impl Storage {
-    /// Opens the configured storage, making it where it is not there. Nothing in it is touched before
-    /// [`Storage::claim`] has found whose it is.
+    /// Opens the configured storage, making it where it is not there. Nothing in it is touched before it is known whose it
+    /// is ([`crate::chain`]).
     ///
     /// # Errors
     /// When it cannot be reached or written to.
@@ -83,26 +82,16 @@ impl Storage {
         }
     }
 
-    /// Makes sure that this storage is `instance`'s: marks an empty one, compares the mark of any other (C3). Then removes
-    /// what a killed server left half written; so only the one server of an instance calls this.
+    /// Removes what a killed server left half written; only for the server whose storage this is.
     ///
     /// # Errors
-    /// [`MarkerError::Foreign`] or [`MarkerError::Unmarked`] when it is not; nothing was changed.
-    pub async fn claim(&self, instance: &Instance) -> Result<(), MarkerError> {
-        marker::claim(self, instance).await?;
+    /// When the storage cannot be used.
+    pub async fn remove_unfinished(&self) -> Result<(), StorageError> {
         match &self.0 {
-            Backend::Local(local) => Ok(local.remove_unfinished().await?),
+            Backend::Local(local) => local.remove_unfinished().await,
             // An object is there once its PUT is acknowledged, and nothing of it before.
             Backend::S3 { .. } => Ok(()),
         }
-    }
-
-    /// Finds that this storage is `instance`'s, and changes nothing.
-    ///
-    /// # Errors
-    /// [`MarkerError::Foreign`] or [`MarkerError::Missing`] when it is not.
-    pub async fn verify_owner(&self, instance: &Instance) -> Result<(), MarkerError> {
-        marker::verify(self, instance).await
     }
 
     /// What this storage is marked with: whose it is; `None` where nothing is marked.
@@ -113,13 +102,26 @@ impl Storage {
         marker::read(self).await
     }
 
-    /// Marks this storage, which is `instance`'s with a lower epoch, with its epoch of now. One that is not marked at all stays
-    /// so: [`Storage::claim`] marks an empty one.
+    /// Marks this storage; gives how many attempts that took. Whether it is the caller's to mark was found before.
     ///
     /// # Errors
-    /// [`MarkerError::Foreign`] when it is another's, or its epoch is higher; nothing was changed then.
-    pub async fn mark_epoch(&self, instance: &Instance) -> Result<(), MarkerError> {
-        marker::raise(self, instance).await
+    /// What the storage said.
+    pub async fn mark(&self, marker: &Marker) -> Result<u32, MarkerError> {
+        marker::write(self, marker).await
+    }
+
+    /// Finds that nothing is stored here yet.
+    ///
+    /// # Errors
+    /// [`MarkerError::Unmarked`] when something is.
+    pub async fn find_empty(&self) -> Result<(), MarkerError> {
+        marker::find_empty(self).await
+    }
+
+    /// Whether reads go over the network and are paid for, each one.
+    #[must_use]
+    pub const fn is_bucket(&self) -> bool {
+        matches!(self.0, Backend::S3 { .. })
     }
 
     /// Stores an object; durable when this returns, and not there at all when it fails.
@@ -281,13 +283,14 @@ impl Storage {
         }
     }
 
-    /// Whether the storage can be used, as far as requests have shown; a storage that has failed is asked once more.
+    /// Whether a bucket answers, as far as requests have shown; one that has failed is asked once more.
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`] when it cannot.
+    /// [`StorageError::Unavailable`] when it does not.
     pub async fn health(&self) -> Result<(), StorageError> {
         match &self.0 {
-            Backend::Local(local) => local.health().await,
+            // Reading the marker says more.
+            Backend::Local(_) => Ok(()),
             Backend::S3 { s3, .. } => s3.health().await,
         }
     }

@@ -10,7 +10,7 @@ use std::{
 const LAYERS: [&[&str]; 8] = [
     &["clock", "config", "fault", "telemetry"],
     &["admission", "db", "storage", "secrets"],
-    &["directory"],
+    &["chain", "directory"],
     &["auth", "pack"],
     &["damage"],
     &["ingest", "serving", "gc", "admin"],

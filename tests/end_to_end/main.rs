@@ -33,6 +33,7 @@ mod nix_files;
 mod oidc;
 mod operating_doc;
 mod operators;
+mod owner;
 mod permissions;
 mod pins;
 mod postgres_restarted;

@@ -189,6 +189,35 @@ impl Replica {
         }
     }
 
+    /// Sends SIGSTOP: it does nothing until [`Self::wake`], and does not know of it.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Sends SIGCONT.
+    pub fn wake(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        process::send(self.child.as_ref().unwrap_or_else(|| panic!("the server does not run")), signal);
+    }
+
+    /// Runs it up to a step at which it is to pause, and kills it there.
+    pub fn kill_at(&self, step: &str) {
+        let mut command = self.serve();
+        command.env(crate::collection::PAUSE, format!("{step}:60000:1"));
+        let mut running = Running::start(command, &[]);
+        assert!(crate::collection::comes_to(step, &mut running), "it did not come to {step}: {}", running.wait());
+        running.kill();
+    }
+
+    /// Starts it where it is to end by itself within `limit`, and gives what it said.
+    #[must_use]
+    pub fn start_in_vain(&self, limit: Duration) -> process::Output {
+        Running::start(self.serve(), &[]).wait_for(limit)
+    }
+
     /// Sends SIGABRT: it ends as on a failed assertion of its own, with a core where the system writes one.
     pub fn abort(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap_or_else(|| panic!("the server does not run"));

@@ -109,7 +109,7 @@ impl S3Server {
 /// One request.
 #[derive(Clone, Debug)]
 pub struct S3Request {
-    /// `put`, `get`, `head`, `list`, `delete`, `delete-many`, `multipart`, or the method.
+    /// `put`, `get`, `marker`, `head`, `list`, `delete`, `delete-many`, `multipart`, or the method.
     pub operation: &'static str,
     /// The path asked for: bucket and key.
     pub path: String,

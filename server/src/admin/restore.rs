@@ -1,9 +1,9 @@
 //! Restoring a backup: a database that knows less than its storage does, made safe to work with.
 //!
 //! What was written since the backup is in the storage, and the restored database does not know of it. So:
-//! - its epoch is raised above that of every database that this storage has belonged to, and the storage's marker with it
-//!   (C3): another copy of the database, started later, is refused. Where the storage cannot be reached now, a setting
-//!   says that this is still to be done, and the next start does it before it touches anything else;
+//! - its epoch is raised above that of every database that this storage has belonged to, and another chain begins, which the
+//!   storage's marker gets (C3): every other copy of the database has to stop. Where the storage cannot be reached now, a
+//!   setting says that this is still to be done, and the next start does it before it touches anything else;
 //! - ids that packs may hold already (chunks', domains') are passed over (C2);
 //! - collection stays off until `repair` has found what was written since.
 //!
@@ -19,11 +19,12 @@ use thiserror::Error;
 
 use super::Actor;
 use super::backup::SecretFile;
+use crate::chain::{ChainError, draw_link, foreign, marker_of};
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::db::backup::{BackupFile, BackupInfo};
 use crate::db::counters::{self, Counter};
 use crate::db::instance::{self, Instance};
-use crate::db::{self, Db, DbError, Exec, Tx, settings};
+use crate::db::{self, Db, DbError, Exec, Tx, chain, settings};
 use crate::secrets::{SecretError, restore_secret_file};
 use crate::storage::{MarkerError, Storage};
 
@@ -76,9 +77,17 @@ pub enum RestoreError {
         /// Why.
         source: io::Error,
     },
-    /// The storage is another instance's, or failed.
+    /// The storage failed.
     #[error(transparent)]
     Storage(#[from] MarkerError),
+    /// The storage is another instance's.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// Rows were moved out of the database, and another one has them.
+    #[error(
+        "the database was moved to {0}, which counts. With --force this one counts again, without what was pushed since"
+    )]
+    Moved(String),
     /// A secret file cannot be written.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -122,12 +131,11 @@ pub async fn open_backup(path: &Path) -> Result<OpenBackup, RestoreError> {
 /// Finds that a storage may become that of a database of this identity and epoch, once that is raised.
 ///
 /// # Errors
-/// [`MarkerError::Foreign`] when it is another's; [`RestoreError::Older`] when it has a later epoch, unless `force`.
+/// [`ChainError::Foreign`] when it is another's; [`RestoreError::Older`] when it has a later epoch, unless `force`.
 pub async fn check_storage(storage: &Storage, id: &str, epoch: u64, force: bool) -> Result<(), RestoreError> {
     match storage.marker().await? {
         Some(marker) if marker.instance != id => {
-            let (theirs, their_epoch) = (marker.instance, marker.epoch);
-            Err(MarkerError::Foreign { theirs, their_epoch, ours: id.to_owned(), our_epoch: epoch }.into())
+            Err(foreign(&marker, &Instance { id: id.to_owned(), epoch, created: 0 }).into())
         }
         Some(marker) if marker.epoch > epoch && !force => {
             Err(RestoreError::Older { storage: marker.epoch, backup: epoch })
@@ -223,13 +231,19 @@ async fn make_ready(
     Ok(path)
 }
 
-/// Marks a database that was put in place by other means, such as `pg_restore`, as restored. [`settle_epoch`] is what is left
-/// to do then.
+/// Marks a database that was put in place by other means, such as `pg_restore`, as restored; or one that is to count, of several
+/// copies. [`settle_epoch`] is what is left to do then.
 ///
 /// # Errors
-/// As any write.
+/// [`RestoreError::Moved`] unless `force`.
 pub async fn restore_in_place(db: &Db, force: bool, now: i64) -> Result<(), RestoreError> {
     let mut tx = db.exclusive_tx().await?;
+    if let Some(to) = chain::moved_to(tx.exec()).await? {
+        if !force {
+            return Err(RestoreError::Moved(to));
+        }
+        chain::set_moved_to(tx.exec(), None).await?;
+    }
     mark_restored(&mut tx, None, force, now).await?;
     Ok(tx.commit().await?)
 }
@@ -242,7 +256,7 @@ pub async fn restore_in_place(db: &Db, force: bool, now: i64) -> Result<(), Rest
 ///
 /// # Errors
 /// As [`check_storage`].
-pub async fn settle_epoch(db: &Db, storage: &Storage) -> Result<Instance, RestoreError> {
+pub async fn settle_epoch(db: &Db, storage: &Storage, now: i64) -> Result<Instance, RestoreError> {
     let mut conn = db.reader().await?;
     if settings::lookup(conn.exec(), UNMARKED).await?.is_none() {
         return Ok(identity(conn.exec()).await?);
@@ -253,10 +267,17 @@ pub async fn settle_epoch(db: &Db, storage: &Storage) -> Result<Instance, Restor
     // Another server may have been quicker.
     let Some(how) = settings::lookup(tx.exec(), UNMARKED).await? else { return Ok(found) };
     check_storage(storage, &found.id, found.epoch, how == FORCED).await?;
-    let marked = storage.marker().await?.map_or(0, |marker| marker.epoch);
-    let steps = (marked + 1).saturating_sub(found.epoch);
+    let marker = storage.marker().await?;
+    let highest = marker.as_ref().map_or(0, |marker| marker.epoch);
+    let steps = (highest + 1).saturating_sub(found.epoch);
     let instance = if steps == 0 { found } else { raise(tx.exec(), found, steps).await? };
-    storage.mark_epoch(&instance).await?;
+    let link = draw_link(0)?;
+    chain::begin(tx.exec(), &link, now).await?;
+    // One that is not marked at all is marked by a server that starts, if it is empty.
+    if marker.is_some() {
+        storage.mark(&marker_of(&instance, &link)).await?;
+    }
+    crate::fault::pause("restore-after-marker").await;
     settings::remove(tx.exec(), UNMARKED).await?;
     tx.commit().await?;
     Ok(instance)

@@ -106,7 +106,7 @@ pub(super) async fn restore_backup(overrides: &Overrides, args: RestoreArgs) -> 
     }
     let db = Db::open_existing(&config.database).await?;
     let settled = match &storage {
-        Some(storage) => settle_epoch(&db, storage).await.map(Some),
+        Some(storage) => settle_epoch(&db, storage, unix_now()).await.map(Some),
         None => Ok(None),
     };
     match settled {
@@ -198,8 +198,8 @@ async fn in_place(config: &Config, storage: Option<&Storage>, args: &RestoreArgs
     {
         return Err(db::DbError::Absent(path.clone()).into());
     }
-    // It may be of an older version.
-    let db = Db::open(&config.database).await?;
+    // It may be of an older version, or one that was moved away from.
+    let db = Db::open_again(&config.database).await?;
     let found = db::instance::lookup(db.reader().await?.exec()).await?;
     let found = found.context("no Snowbank was ever set up in this database; restore a backup into it first")?;
     if let Some(storage) = storage {

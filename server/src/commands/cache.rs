@@ -108,11 +108,11 @@ async fn copy(
         retention: beside.config.gc.retention,
         pins_per_cache: limits.pins_per_cache,
     };
-    let storage = beside.storage().await?;
     let shared = admission::Limits { memory_bytes: limits.memory.bytes() / 2, share_percent: limits.client_share };
-    let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0, 0);
-    let inspector = Inspector::new(beside.db.clone(), storage, packs.clone());
-    let ingest = Ingest::new(beside.db.clone(), packs, inspector, Arc::new(Budgets::new(shared)), bounds);
+    let chain = beside.joined_chain().await?;
+    let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0, 0);
+    let inspector = Inspector::new(chain.clone(), packs.clone());
+    let ingest = Ingest::new(chain, packs, inspector, Arc::new(Budgets::new(shared)), bounds);
     let entry = |copied: &CopiedPaths| actor.copied(from, to, copied, now);
     Ok(ingest::copy(&ingest, &source, &target, &roots, &entry, now).await?)
 }

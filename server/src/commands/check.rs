@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow};
 
 use super::cli::CheckArgs;
 use super::{Beside, explain};
+use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::{Overrides, Size};
 use crate::db;
@@ -47,6 +48,7 @@ async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode>
     let options = CheckOptions { read_data: sample, paths, rate };
     let mut told = Told::new(args.output.json, args.resume.as_deref(), &opened.instance, options)?;
     let checker = Checker {
+        chain: &opened.chain,
         db: &opened.beside.db,
         storage: &opened.storage,
         nars: &opened.nars,
@@ -68,6 +70,7 @@ async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode>
 /// Database and storage, found to belong together.
 pub(super) struct Opened {
     pub(super) beside: Beside,
+    pub(super) chain: Chain,
     pub(super) storage: Arc<Storage>,
     pub(super) packs: Packs,
     pub(super) nars: NarBody,
@@ -76,16 +79,27 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// For reading alone.
     pub(super) async fn open(overrides: &Overrides) -> anyhow::Result<Self> {
         let beside = Beside::open(overrides).await?;
-        let storage = Arc::new(Storage::attach(&beside.config.storage).await?);
-        // Everything would be missing from another one's storage.
+        let chain = beside.chain().await?;
+        Self::over(beside, chain).await
+    }
+
+    /// For what changes rows or objects.
+    pub(super) async fn open_joined(overrides: &Overrides) -> anyhow::Result<Self> {
+        let beside = Beside::open(overrides).await?;
+        let chain = beside.joined_chain().await?;
+        Self::over(beside, chain).await
+    }
+
+    async fn over(beside: Beside, chain: Chain) -> anyhow::Result<Self> {
+        let storage = Arc::clone(chain.storage());
         let instance = db::instance::lookup(beside.db.reader().await?.exec()).await?;
         let instance = instance.context("the database has no instance row; start the server once")?;
-        storage.verify_owner(&instance).await?;
         let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0, 0);
         let read_ahead = ReadBudget::new(READ_AHEAD_BYTES);
         let nars = NarBody { db: beside.db.clone(), packs: packs.clone(), read_ahead, bench: Bench::default() };
-        Ok(Self { beside, storage, packs, nars, instance: format!("{} {}", instance.id, instance.epoch) })
+        Ok(Self { beside, chain, storage, packs, nars, instance: format!("{} {}", instance.id, instance.epoch) })
     }
 }

@@ -107,7 +107,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct MigrateDatabaseArgs {
-    /// The database to move from, `sqlite:PATH` or `postgres://USER@HOST/NAME`. It is only read; no server may use it.
+    /// The database to move from, `sqlite:PATH` or `postgres://USER@HOST/NAME`. No server may use it, and none does afterwards.
     #[arg(long, value_name = "URL", value_parser = hidden)]
     pub from: Option<SecretString>,
     /// A file of mode 0600 with the address to move from, for one that holds a password.

@@ -1,6 +1,7 @@
 //! `snowbankd gc`: a collection, beside a running server or without one.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::cli::GcCommandArgs;
 use super::{Beside, confirm, print};
@@ -20,9 +21,9 @@ pub(super) async fn gc(overrides: &Overrides, args: GcCommandArgs) -> anyhow::Re
         eprintln!("snowbankd: warning: {warning}");
     }
     let beside = Beside::open(overrides).await?;
-    let storage = beside.storage().await?;
-    let packs = Packs::new(beside.db.clone(), storage.clone(), 0, 0);
-    let collector = Collector::new(beside.db.clone(), storage, packs, beside.config.gc.clone());
+    let chain = beside.joined_chain().await?;
+    let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0, 0);
+    let collector = Collector::new(chain, packs, beside.config.gc.clone());
     let request = args.flags.into_request();
     let report = collector.run(&request, &unix_now, &mut |text| eprintln!("{text}")).await?;
     if !request.dry_run {

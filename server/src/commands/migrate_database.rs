@@ -2,19 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use super::cli::MigrateDatabaseArgs;
 use crate::admin::migrate_database::{self, Compared, Plan, Progress};
+use crate::clock::unix_now;
 use crate::config::{Config, DatabaseConfig, DatabaseUrl, Overrides, SecretString};
-use crate::db::Db;
+use crate::db::{Db, PostgresPlace};
 use crate::secrets::{DataDir, DataDirLock};
+use crate::storage::Storage;
 
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// Copies, compares, and prints a line per table; the exit code is 0 only when both sides are equal.
+/// Copies, compares, prints a line per table, and hands the storage over; the exit code is 0 only when that was done.
 pub(super) async fn migrate(overrides: &Overrides, args: MigrateDatabaseArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(overrides)?;
     let from = side(args.from, args.from_file)?.context("say where to move from, with --from or --from-file")?;
@@ -28,44 +31,80 @@ pub(super) async fn migrate(overrides: &Overrides, args: MigrateDatabaseArgs) ->
 
     let postgres = &config.database.postgres;
     let source = DatabaseConfig { url: from, postgres: postgres.clone() };
-    let source = Db::open_source(&source).await.context("cannot open the database to move from")?;
     let target = DatabaseConfig { url: to, postgres: postgres.clone() };
+    let place = place(&target)?;
+    let source = Db::open_source(&source).await.context("cannot open the database to move from")?;
     let target = Db::open_target(&target).await.context("cannot open the database to move to")?;
+    let storage =
+        Storage::attach(&config.storage).await.context("the storage is needed, which is to know the new database")?;
+    let storage = Arc::new(storage);
 
-    let mut told = Told::new("copying");
-    match migrate_database::plan(&source, &target).await? {
-        Plan::Compare => eprintln!("everything was copied before; comparing"),
-        plan => {
-            if plan == Plan::Resume {
-                eprintln!("going on where an earlier run stopped");
-            }
-            migrate_database::copy(&source, &target, &mut |progress| told.tell(progress)).await?;
+    let is_moved = match migrate_database::plan(&source, &target, &storage).await? {
+        Plan::Finish => {
+            eprintln!("everything was copied before, and the storage belongs to the new database");
+            migrate_database::finish(&source, &target, &place).await?;
+            true
         }
-    }
-    told = Told::new("comparing");
-    let compared = migrate_database::verify(&source, &target, &mut |progress| told.tell(progress)).await?;
+        plan => {
+            copy(&source, &target, plan).await?;
+            let is_equal = compare(&source, &target).await?;
+            if is_equal {
+                migrate_database::hand_over(&source, &target, &storage, &place, unix_now()).await?;
+            }
+            is_equal
+        }
+    };
     target.close().await;
     source.close().await;
     drop(locks);
-
-    println!("{:<16} {:>12} {:>12}  {:<16}", "table", "rows from", "rows to", "checksum");
-    for table in &compared {
-        println!("{table}");
-    }
-    if !compared.iter().all(Compared::is_equal) {
+    if !is_moved {
         eprintln!(
             "snowbankd: error: the databases differ. Empty the one that was moved to, and run the command again; the one \
              that was moved from is unchanged"
         );
         return Ok(ExitCode::FAILURE);
     }
-    println!(
-        "The databases are equal. Now set `url` or `url-file` of [database] to the new one (or SNOWBANKD_DATABASE_URL)"
-    );
-    println!(
-        "on every server, with the same `server-key-file`, and start. The old database is unchanged; keep it as a backup."
-    );
+    println!("The Snowbank is now in {place}. Set `url` or `url-file` of [database] to it (or SNOWBANKD_DATABASE_URL)");
+    println!("on every server, with the same `server-key-file`, and start. No server starts with the old database.");
+    println!("To go back, run `snowbankd migrate-database` the other way.");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn copy(source: &Db, target: &Db, plan: Plan) -> anyhow::Result<()> {
+    let mut told = Told::new("copying");
+    match plan {
+        Plan::Compare => {
+            eprintln!("everything was copied before; comparing");
+            return Ok(());
+        }
+        Plan::Replace => {
+            eprintln!("the database to move to has rows of an older state; they are removed");
+            migrate_database::empty(target).await?;
+        }
+        Plan::Resume => eprintln!("going on where an earlier run stopped"),
+        Plan::Copy | Plan::Finish => {}
+    }
+    Ok(migrate_database::copy(source, target, &mut |progress| told.tell(progress)).await?)
+}
+
+/// Prints a line for each table; gives whether both sides are equal.
+async fn compare(source: &Db, target: &Db) -> anyhow::Result<bool> {
+    let mut told = Told::new("comparing");
+    let compared = migrate_database::verify(source, target, &mut |progress| told.tell(progress)).await?;
+    println!("{:<16} {:>12} {:>12}  {:<16}", "table", "rows from", "rows to", "checksum");
+    for table in &compared {
+        println!("{table}");
+    }
+    Ok(compared.iter().all(Compared::is_equal))
+}
+
+/// Where a database is, without its password.
+fn place(config: &DatabaseConfig) -> anyhow::Result<String> {
+    Ok(match (&config.url, PostgresPlace::of(config)?) {
+        (_, Some(place)) => format!("the PostgreSQL database `{}` at {}:{}", place.database, place.host, place.port),
+        (DatabaseUrl::Sqlite(path), None) => path.display().to_string(),
+        (DatabaseUrl::Postgres(_), None) => "a PostgreSQL database".to_owned(),
+    })
 }
 
 /// An address of the command line: given, or in a file. A relative path is relative to where the command runs.

@@ -15,8 +15,9 @@ const TOLD_EVERY: Duration = Duration::from_secs(2);
 
 /// Prints the plan and, once it is done, what was done.
 pub(super) async fn repair(overrides: &Overrides, args: RepairArgs) -> anyhow::Result<ExitCode> {
-    let opened = Opened::open(overrides).await?;
+    let opened = if args.dry_run { Opened::open(overrides).await? } else { Opened::open_joined(overrides).await? };
     let repairer = Repairer {
+        chain: &opened.chain,
         db: &opened.beside.db,
         storage: &opened.storage,
         packs: &opened.packs,

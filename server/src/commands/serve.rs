@@ -22,6 +22,7 @@ use crate::admin::restore::settle_epoch;
 use crate::admin::{self, Admin, FirstStart};
 use crate::app::App;
 use crate::auth::{TokenKey, Trust, Verifier};
+use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::{Config, Overrides};
 use crate::damage::Withdrawn;
@@ -50,12 +51,13 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let key_files = TokenKey::from_config(&config.auth.token_keys)?;
     let admin = Admin::new(db.clone(), sealer.clone(), key_files, &config);
     let found = admin::first_start(&admin, &data_dir, unix_now()).await?;
-    let storage = Storage::open(&config.storage).await?;
-    let instance = settle_epoch(&db, &storage).await?;
-    storage.claim(&instance).await?;
+    let storage = Arc::new(Storage::open(&config.storage).await?);
+    settle_epoch(&db, &storage, unix_now()).await?;
+    let chain = Chain::new(db.clone(), Arc::clone(&storage));
+    chain.take(unix_now()).await?;
     let verifier = Verifier::open_with(db.clone(), sealer, trust).await?;
     let banner = banner(&config, address, &data_dir, &found);
-    let app = Arc::new(App::new(config, storage, admin, verifier).await?);
+    let app = Arc::new(App::new(config, chain.clone(), admin, verifier).await?);
     show(&banner);
     tracing::info!(%address, data_dir = %data_dir.path().display(), "serving");
 
@@ -67,6 +69,7 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
         beside.spawn(stop.clone().run_until_cancelled_owned(app.free_space.clone().watch()).map(|_| Ok(())));
     }
+    beside.spawn(chain.watch(stop.clone()).map(Ok));
     // Where nothing is collected on a schedule, it notes the clock for `snowbankd gc`.
     beside.spawn(gc::collect::background(app.collector.clone(), stop.clone()).map(Ok));
     beside.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));

@@ -17,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::valve::Valve;
 use super::{Examined, Head, Withdrawn, examine, manifest_fault, read_pack, retire, withdraw_nar};
+use crate::chain::{Chain, ChainError};
 use crate::db::damage::Retirement;
 use crate::db::nars::NarId;
 use crate::db::packs::{Pack, PackState};
 use crate::db::{self, Db, DbError};
 use crate::pack::{Packs, pack_object_key};
-use crate::storage::{MarkerError, Storage, StorageError};
+use crate::storage::{Storage, StorageError};
 
 /// NARs that a server withdraws in an hour since they could not be served.
 const MOST_SERVED: usize = 100;
@@ -67,10 +68,7 @@ pub enum InspectError {
     Storage(#[from] StorageError),
     /// The storage is not the one that the database belongs to, or is not there: nothing in it tells anything.
     #[error(transparent)]
-    Marker(#[from] MarkerError),
-    /// There is no instance to compare the marker with.
-    #[error("the database has no instance row")]
-    NoInstance,
+    Chain(#[from] Arc<ChainError>),
     /// More was withdrawn lately than a server does of its own accord.
     #[error("too much was withdrawn within an hour; run `snowbankd check --read-data` and `snowbankd repair`")]
     Shut,
@@ -85,6 +83,7 @@ pub struct Inspector(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    chain: Chain,
     db: Db,
     storage: Arc<Storage>,
     packs: Packs,
@@ -109,10 +108,11 @@ struct Looked {
 impl Inspector {
     /// One that has nothing to look into.
     #[must_use]
-    pub fn new(db: Db, storage: Arc<Storage>, packs: Packs) -> Self {
+    pub fn new(chain: Chain, packs: Packs) -> Self {
         Self(Arc::new(Inner {
-            db,
-            storage,
+            db: chain.db().clone(),
+            storage: Arc::clone(chain.storage()),
+            chain,
             packs,
             turn: tokio::sync::Mutex::default(),
             served: Valve::new(MOST_SERVED),
@@ -250,7 +250,8 @@ impl Inspector {
         let found = db::check::packs_by_key(db.reader().await?.exec(), &[*key]).await?.remove(key);
         // Compaction has moved its chunks; whoever reads them looks them up again (C4).
         let Some(pack) = found.filter(|pack| pack.state == PackState::Live) else { return Ok(Looked::default()) };
-        self.verify_owner().await?;
+        // C3: what another storage, or none, does not have proves nothing.
+        self.0.chain.confirm().await?;
         let first = self.examine(&pack).await?;
         if first.faults.is_empty() {
             // What was read was not what the storage has.
@@ -259,7 +260,7 @@ impl Inspector {
         }
         tokio::time::sleep(PAUSE).await;
         let second = self.examine(&pack).await?;
-        self.verify_owner().await?;
+        self.0.chain.confirm().await?;
         let before: HashSet<(u64, u32)> =
             first.faults.iter().map(|fault| (fault.chunk.id, fault.chunk.offset)).collect();
         let certain: Vec<Retirement> = second
@@ -288,12 +289,6 @@ impl Inspector {
         let (key, object) = (pack.key, read_pack(&self.0.storage, &pack.key).await?);
         let examined = tokio::task::spawn_blocking(move || examine(&key, object.as_deref(), &rows));
         examined.await.map_err(|_| InspectError::Stopped)
-    }
-
-    /// C3: what another storage, or none, does not have proves nothing.
-    async fn verify_owner(&self) -> Result<(), InspectError> {
-        let instance = db::instance::lookup(self.0.db.reader().await?.exec()).await?.ok_or(InspectError::NoInstance)?;
-        Ok(self.0.storage.verify_owner(&instance).await?)
     }
 
     pub(super) fn leave_to_follow(&self, ids: impl Iterator<Item = u64>) {

@@ -4,6 +4,7 @@
 //! ever without them; `synchronous=FULL` makes a commit durable. PostgreSQL (see [`postgres`]): every session has
 //! `synchronous_commit` on, and limits on its statements.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use sqlx::{Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Mutex, Notify};
 
 use super::exec::on_either;
+use super::transfer::MoveState;
 use super::tx::{Conn, ConnInner, Tx, TxInner};
-use super::{DbError, Exec, migrate, postgres, transfer};
+use super::{DbError, Exec, chain, migrate, postgres, transfer};
 use crate::config::{DatabaseConfig, DatabaseUrl};
 
 /// Connections that read from SQLite at the same time.
@@ -92,13 +94,13 @@ impl Db {
         Self::attach(config).await?.complete().await
     }
 
-    /// As [`Db::open_existing`], for a database that rows are moved out of: a newer schema, which may have more than this
-    /// version knows, is refused.
+    /// As [`Db::open_existing`], for a database that rows are moved out of, or were: a newer schema, which may have more than
+    /// this version knows, is refused.
     ///
     /// # Errors
     /// As [`Db::open_existing`].
     pub async fn open_source(config: &DatabaseConfig) -> Result<Self, DbError> {
-        let db = Self::open_existing(config).await?;
+        let db = Self::attach(config).await?.whole().await?;
         migrate::check_known(db.reader().await?.exec()).await?;
         Ok(db)
     }
@@ -123,12 +125,59 @@ impl Db {
         }
     }
 
-    /// Refuses a database that rows are still being moved into.
+    /// Refuses a database that rows are still being moved into, or were moved out of.
     async fn complete(self) -> Result<Self, DbError> {
-        if transfer::is_moving(self.reader().await?.exec()).await? {
-            return Err(DbError::Moving);
+        let db = self.whole().await?;
+        match chain::moved_to(db.reader().await?.exec()).await? {
+            Some(to) => Err(DbError::Moved(to)),
+            None => Ok(db),
         }
-        Ok(self)
+    }
+
+    /// Refuses a database that rows are still being moved into.
+    async fn whole(self) -> Result<Self, DbError> {
+        match transfer::state(self.reader().await?.exec()).await? {
+            Some(MoveState::Incomplete) => Err(DbError::Moving),
+            Some(MoveState::Arriving) | None => Ok(self),
+        }
+    }
+
+    /// Connects to a database that is to count again, whatever was moved out of it: as [`Db::open`], but one that was moved
+    /// away from is not refused.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn open_again(config: &DatabaseConfig) -> Result<Self, DbError> {
+        Self::open_target(config).await?.whole().await
+    }
+
+    /// Where this database is: another text for a copy of it, the same one whenever the same server process of the machine
+    /// or of PostgreSQL has it. A machine that was started anew, or PostgreSQL, counts as another place.
+    ///
+    /// # Errors
+    /// When the file or the database cannot be asked.
+    pub async fn place(&self) -> Result<String, DbError> {
+        let place = match &self.0 {
+            Pools::Sqlite { writer, .. } => sqlite_place(writer.connect_options().get_filename())
+                .map_err(|error| DbError::Unavailable(sqlx::Error::Io(error)))?,
+            Pools::Postgres { pool, .. } => {
+                let (oid, started): (i64, String) = sqlx::query_as(
+                    "SELECT oid::bigint, pg_postmaster_start_time()::text FROM pg_database \
+                     WHERE datname = current_database()",
+                )
+                .fetch_one(pool)
+                .await?;
+                format!("postgres {oid} {started}")
+            }
+        };
+        // Long enough to tell places apart, and nothing that tells about the host.
+        Ok(blake3::hash(place.as_bytes()).to_hex()[..16].to_owned())
+    }
+
+    /// Whether several servers may have this database open.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.0, Pools::Postgres { .. })
     }
 
     fn over_sqlite(writer: SqlitePool, readers: SqlitePool) -> Self {
@@ -253,6 +302,13 @@ impl Db {
             Pools::Postgres { pool, .. } => pool.close().await,
         }
     }
+}
+
+/// The file itself, on the machine as it runs now: a snapshot of a disk may have the same numbers elsewhere.
+fn sqlite_place(path: &Path) -> std::io::Result<String> {
+    let file = std::fs::metadata(path)?;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Ok(format!("sqlite {} {} {}", file.dev(), file.ino(), boot.trim()))
 }
 
 pub(super) fn sqlite_options(path: &Path) -> SqliteConnectOptions {

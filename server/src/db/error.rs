@@ -70,6 +70,13 @@ pub enum DbError {
          end, or use the database that they come from"
     )]
     Moving,
+    /// Its rows were moved to another one.
+    #[error(
+        "the database was moved to {0} by `snowbankd migrate-database`; use that one. To go back, run `snowbankd \
+         migrate-database` the other way; if the new one is lost, `snowbankd restore --in-place --force` makes this one \
+         count again, without what was pushed since"
+    )]
+    Moved(String),
     /// This version has to upgrade the schema before a command can use it.
     #[error(
         "the database has the schema of an older version of snowbankd (this one needs {0}). Restart the server with this \

@@ -25,7 +25,7 @@ struct Step {
     postgres: &'static str,
 }
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step {
         version: 1,
         description: "initial",
@@ -55,6 +55,12 @@ const STEPS: [Step; 5] = [
         description: "listings",
         sqlite: include_str!("../../../migrations/sqlite/0005_listings.sql"),
         postgres: include_str!("../../../migrations/postgres/0005_listings.sql"),
+    },
+    Step {
+        version: 6,
+        description: "chain",
+        sqlite: include_str!("../../../migrations/sqlite/0006_chain.sql"),
+        postgres: include_str!("../../../migrations/postgres/0006_chain.sql"),
     },
 ];
 

@@ -11,8 +11,15 @@ use super::batch::Engine as _;
 use super::exec::on_either;
 use super::{DbError, Exec, batch, settings};
 
-/// The setting of a target that is not complete yet; servers do not work with such a database.
+/// The setting of a target that servers do not work with yet.
 const MOVING: &str = "moving";
+/// Its values: rows are missing; or all are there, and the storage's marker decides.
+const INCOMPLETE: &str = "1";
+const ARRIVING: &str = "arriving";
+/// Settings that say something of a database rather than of its rows.
+const OWN_SETTINGS: &str = "'moving', 'moved-to'";
+/// Tables, likewise.
+const OWN_TABLES: [&str; 1] = ["chain"];
 /// Rows of one batch at most.
 const ROWS: u32 = 512;
 /// Bytes of one batch at most, but for its last row.
@@ -307,8 +314,8 @@ impl Table {
         let keys = self.names(self.key);
         let placeholders = (1..=self.key).map(|key| format!("${key}")).collect::<Vec<_>>().join(", ");
         match (self.name, after) {
-            ("settings", true) => format!("WHERE key <> '{MOVING}' AND key > $1"),
-            ("settings", false) => format!("WHERE key <> '{MOVING}'"),
+            ("settings", true) => format!("WHERE key NOT IN ({OWN_SETTINGS}) AND key > $1"),
+            ("settings", false) => format!("WHERE key NOT IN ({OWN_SETTINGS})"),
             (_, true) => format!("WHERE ({keys}) > ({placeholders})"),
             (_, false) => String::new(),
         }
@@ -402,26 +409,54 @@ impl Table {
     }
 }
 
-/// Whether rows are being moved into this database, and not all are there yet.
+/// How far the move into a database has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MoveState {
+    /// Rows are missing.
+    Incomplete,
+    /// All rows are there; the database takes over once the storage's marker says so.
+    Arriving,
+}
+
+/// How far the move into this database has come, if there is one under way.
 ///
 /// # Errors
 /// As any read.
-pub async fn is_moving(exec: Exec<'_>) -> Result<bool, DbError> {
-    Ok(settings::lookup(exec, MOVING).await?.is_some())
+pub async fn state(exec: Exec<'_>) -> Result<Option<MoveState>, DbError> {
+    let found = settings::lookup(exec, MOVING).await?;
+    Ok(found.map(|value| if value == ARRIVING { MoveState::Arriving } else { MoveState::Incomplete }))
 }
 
-/// Marks the database as one that is not complete, or as complete.
+/// Notes how far the move into this database has come; `None`: it has ended.
 ///
 /// # Errors
 /// As any write.
-pub async fn set_moving(exec: Exec<'_>, moving: bool) -> Result<(), DbError> {
-    if moving {
-        return settings::set(exec, MOVING, "1").await;
+pub async fn set_state(exec: Exec<'_>, state: Option<MoveState>) -> Result<(), DbError> {
+    match state {
+        Some(MoveState::Incomplete) => settings::set(exec, MOVING, INCOMPLETE).await,
+        Some(MoveState::Arriving) => settings::set(exec, MOVING, ARRIVING).await,
+        None => settings::remove(exec, MOVING).await,
     }
-    on_either!(exec, |conn| {
-        sqlx::query("DELETE FROM settings WHERE key = $1").bind(MOVING).execute(conn).await?;
-    });
-    Ok(())
+}
+
+/// Removes every row of a database that was moved away from, and marks it as one that rows are moved into.
+///
+/// # Errors
+/// As any write.
+pub async fn empty(mut exec: Exec<'_>) -> Result<(), DbError> {
+    let names = || TABLES.iter().rev().map(|table| table.name).chain(OWN_TABLES);
+    match exec.again() {
+        Exec::Sqlite(conn) => {
+            for name in names() {
+                sqlx::query(conn.text(format!("DELETE FROM {name}"))).execute(&mut *conn).await?;
+            }
+        }
+        Exec::Postgres(conn) => {
+            let all = names().collect::<Vec<_>>().join(", ");
+            sqlx::query(conn.text(format!("TRUNCATE {all}"))).execute(conn).await?;
+        }
+    }
+    set_state(exec, Some(MoveState::Incomplete)).await
 }
 
 /// Columns of a SQLite database that no table here names.
@@ -437,6 +472,7 @@ pub(crate) async fn unknown_columns(exec: Exec<'_>) -> Result<Vec<String>, DbErr
     let known = |table: &str, column: &str| {
         TABLES.iter().any(|known| known.name == table && known.columns.iter().any(|(name, _)| *name == column))
     };
-    let unknown = found.into_iter().filter(|(table, column)| !known(table, column));
+    let is_own = |table: &str| OWN_TABLES.contains(&table);
+    let unknown = found.into_iter().filter(|(table, column)| !known(table, column) && !is_own(table));
     Ok(unknown.map(|(table, column)| format!("{table}.{column}")).collect())
 }

@@ -14,6 +14,8 @@ mod paths;
 mod report;
 mod rows;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -23,6 +25,7 @@ pub use report::{CheckStats, Finding, Observer, Percent, PercentError, Place, Sa
 
 use super::PathPattern;
 use super::listing::{self, ObjectsError};
+use crate::chain::{Chain, ChainError};
 use crate::db::{Db, DbError};
 use crate::pack::pack_object_key;
 use crate::serving::{NarBody, ServeError};
@@ -91,6 +94,9 @@ pub enum CheckError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The storage is not known to be the database's.
+    #[error(transparent)]
+    Chain(#[from] Arc<ChainError>),
     /// Serving failed in a way that is no finding.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -108,6 +114,8 @@ impl From<ObjectsError> for CheckError {
 /// What a check reads from.
 #[derive(Debug)]
 pub struct Checker<'a> {
+    /// Whose the storage is.
+    pub chain: &'a Chain,
     /// Metadata.
     pub db: &'a Db,
     /// Objects.
@@ -165,6 +173,8 @@ impl Checker<'_> {
                 Phase::Content => content::nars(&mut run, after).await?,
             }
         }
+        // C3: nothing of what was found holds if the storage is another database's by now.
+        self.chain.confirm().await?;
         Ok(run.stats)
     }
 }

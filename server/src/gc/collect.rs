@@ -20,6 +20,7 @@ use super::mark::Marks;
 use super::paths::Keeping;
 use super::run::Run;
 use super::sweep::PackUses;
+use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::GcConfig;
 use crate::db::caches::Cache;
@@ -44,6 +45,7 @@ const WORTH_UNDER_PRESSURE: f64 = 0.9;
 /// What collects. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Collector {
+    chain: Chain,
     db: Db,
     storage: Arc<Storage>,
     packs: Packs,
@@ -53,8 +55,9 @@ pub struct Collector {
 impl Collector {
     /// Nothing is done before it is asked for.
     #[must_use]
-    pub fn new(db: Db, storage: Arc<Storage>, packs: Packs, settings: GcConfig) -> Self {
-        Self { db, storage, packs, settings }
+    pub fn new(chain: Chain, packs: Packs, settings: GcConfig) -> Self {
+        let (db, storage) = (chain.db().clone(), Arc::clone(chain.storage()));
+        Self { chain, db, storage, packs, settings }
     }
 
     /// Collects, or says what would go; `progress` gets what is being done, in a few words.
@@ -83,6 +86,7 @@ impl Collector {
         progress: &mut (dyn FnMut(String) + Send),
     ) -> Result<GcReport, GcError> {
         let started = Instant::now();
+        self.chain.confirm().await?;
         let instance = db::instance::lookup(self.db.reader().await?.exec()).await?.ok_or(GcError::Restored)?;
         if let Some(why) = settings::lookup(self.db.reader().await?.exec(), settings::COLLECTION_OFF).await? {
             return Err(GcError::Off(why));
@@ -92,6 +96,7 @@ impl Collector {
         let grace = request.grace.unwrap_or(self.settings.grace);
         let mut run = Run {
             db: &self.db,
+            chain: &self.chain,
             grace: ages.cutoff(grace),
             objects: ages.cutoff(grace.min(READERS)),
             epoch: instance.epoch,

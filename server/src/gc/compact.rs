@@ -161,6 +161,7 @@ impl Run<'_> {
         if pending.records.is_empty() {
             return Ok(());
         }
+        self.chain.confirm().await?;
         let started = Instant::now();
         let records = std::mem::take(&mut pending.records);
         pending.bytes = 0;

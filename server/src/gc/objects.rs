@@ -1,6 +1,8 @@
 //! Objects: those of packs that were claimed go; those that no row names are found, claimed once they have been so for the grace
 //! period, and go then (C3).
 //!
+//! Before objects go the storage is found to be the database's, by a look of that moment: they may be another one's by now.
+//!
 //! An object goes a while after its pack was claimed, so that whoever is reading it can end. The row goes after the object, so
 //! that one which could not be removed is tried again. The row of an object that had none stays for a month: a writer that
 //! slept since it put the object finds the key taken when it comes to commit its rows.
@@ -18,6 +20,8 @@ use crate::storage::Storage;
 
 /// Objects of one request.
 const BATCH: u32 = 1_000;
+/// Objects that are removed between two looks at whose the storage is.
+const AT_ONCE: usize = 100;
 /// How long a claimed key stays taken.
 const TAKEN: Seconds = Seconds::new(30 * 86_400);
 
@@ -71,8 +75,12 @@ impl Run<'_> {
             let Some(last) = dead.last() else { break };
             after = last.id;
             let keys: Vec<String> = dead.iter().map(|pack| pack_object_key(&pack.key)).collect();
-            crate::fault::pause("gc-before-object-delete").await;
-            let failed = storage.delete_many(&keys).await;
+            let mut failed = Vec::new();
+            for keys in keys.chunks(AT_ONCE) {
+                crate::fault::pause("gc-before-object-delete").await;
+                self.chain.confirm().await?;
+                failed.extend(storage.delete_many(keys).await);
+            }
             if let Some((_, error)) = failed.first() {
                 tracing::warn!(%error, objects = failed.len(), "objects could not be removed; the next collection tries again");
             }

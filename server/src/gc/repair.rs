@@ -22,6 +22,8 @@ mod rewrite;
 mod settle;
 mod tables;
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 pub use plan::{RepairPlan, RepairReport};
@@ -29,10 +31,11 @@ pub use plan::{RepairPlan, RepairReport};
 use super::PathPattern;
 use super::check::CheckError;
 use super::listing::{self, ObjectsError};
+use crate::chain::{Chain, ChainError};
 use crate::db::{self, Db, DbError};
 use crate::pack::{PackWriteError, Packs};
 use crate::serving::{NarBody, ServeError};
-use crate::storage::{MarkerError, Storage, StorageError};
+use crate::storage::{Storage, StorageError};
 
 /// What is looked at beside rows and the packs that are suspect.
 #[derive(Debug, Clone, Default)]
@@ -56,12 +59,9 @@ pub enum RepairError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The storage is not the database's.
+    /// The storage is not known to be the database's.
     #[error(transparent)]
-    Marker(#[from] MarkerError),
-    /// There is no instance to compare the marker with.
-    #[error("the database has no instance row; start the server once")]
-    NoInstance,
+    Chain(#[from] Arc<ChainError>),
     /// A pack could not be written anew.
     #[error(transparent)]
     Write(#[from] PackWriteError),
@@ -84,6 +84,7 @@ impl From<CheckError> for RepairError {
         match error {
             CheckError::Database(error) => error.into(),
             CheckError::Storage(error) => error.into(),
+            CheckError::Chain(error) => error.into(),
             CheckError::Serve(error) => error.into(),
         }
     }
@@ -95,6 +96,8 @@ pub type Tell<'t> = &'t mut (dyn FnMut(String) + Send);
 /// What a repair works with.
 #[derive(Debug)]
 pub struct Repairer<'a> {
+    /// Whose the storage is.
+    pub chain: &'a Chain,
     /// Metadata.
     pub db: &'a Db,
     /// Objects.
@@ -115,7 +118,8 @@ impl Repairer<'_> {
     /// # Errors
     /// When database or storage cannot be read, or do not belong together.
     pub async fn plan(&self, tell: Tell<'_>) -> Result<RepairPlan, RepairError> {
-        self.verify_owner().await?;
+        // C3: what another storage, or none, does not have proves nothing.
+        self.chain.confirm().await?;
         let mut plan = RepairPlan { forget_withdrawn: self.options.forget_withdrawn, ..RepairPlan::default() };
         tell("listing the objects".to_owned());
         let listed =
@@ -128,12 +132,6 @@ impl Repairer<'_> {
         self.survey_rest(&mut plan).await?;
         plan.skipped.extend(listed.strange.into_iter().map(|key| format!("{key}: this is no pack's object")));
         Ok(plan)
-    }
-
-    /// C3: what another storage, or none, does not have proves nothing.
-    async fn verify_owner(&self) -> Result<(), RepairError> {
-        let instance = db::instance::lookup(self.db.reader().await?.exec()).await?.ok_or(RepairError::NoInstance)?;
-        Ok(self.storage.verify_owner(&instance).await?)
     }
 
     /// Counters, leftovers, and whether collection is off.

@@ -1,7 +1,8 @@
 //! One collection under way: its transactions, and what it reports.
 //!
-//! Every transaction that destroys takes the exclusive lock first and then looks whether the database is still the one that
-//! the run began on: a backup that was restored meanwhile makes what the run knows untrue.
+//! Before every transaction that destroys the storage is known to be the database's (C3). It takes the exclusive lock first and
+//! then looks whether the database is still the one that the run began on: a backup that was restored meanwhile makes what the
+//! run knows untrue.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use snowbank_core::wire::admin::collection::GcReport;
 
 use super::GcError;
 use super::ages::Ages;
+use crate::chain::Chain;
 use crate::db::{self, Db, Tx};
 
 /// How long others may be kept from committing, as far as batches can be chosen: a quarter of what is promised, since now and
@@ -21,6 +23,7 @@ const MOST: usize = 512;
 /// A run, of which the parts of a collection take what they need.
 pub(super) struct Run<'a> {
     pub(super) db: &'a Db,
+    pub(super) chain: &'a Chain,
     pub(super) ages: Ages,
     /// What was so at this time or before is older than the grace period.
     pub(super) grace: i64,
@@ -66,6 +69,7 @@ impl Pace {
 impl Run<'_> {
     /// Begins a transaction that destroys.
     pub(super) async fn begin(&mut self) -> Result<Held, GcError> {
+        self.chain.confirm_lately().await?;
         let mut tx = self.db.exclusive_tx().await?;
         let since = Instant::now();
         let instance = db::instance::lookup(tx.exec()).await?;

@@ -14,6 +14,7 @@ use snowbank_core::wire::admin::collection::{GcReport, GcRequest, GoingReason};
 use super::GcError;
 use super::ages;
 use super::collect::Collector;
+use crate::chain::Chain;
 use crate::config::{DatabaseConfig, DatabaseUrl, GcConfig, StorageConfig};
 use crate::db::caches::{Cache, DomainId, NewCache};
 use crate::db::counters::{self, Counter};
@@ -32,6 +33,7 @@ struct World {
     _folder: tempfile::TempDir,
     db: Db,
     storage: Arc<Storage>,
+    chain: Chain,
     packs: Packs,
     settings: GcConfig,
     cache: Cache,
@@ -71,9 +73,11 @@ impl World {
         };
         let cache = db::caches::add(tx.exec(), &new).await.unwrap();
         tx.commit().await.unwrap();
+        let chain = Chain::new(db.clone(), Arc::clone(&storage));
+        chain.take(START).await.unwrap();
         ages::note(&db, START, false).await.unwrap();
         let settings = GcConfig { min_age: Seconds::new(0), ..GcConfig::default() };
-        Self { _folder: folder, db, storage, packs, settings, cache, now: START }
+        Self { _folder: folder, db, storage, chain, packs, settings, cache, now: START }
     }
 
     /// Time passes, and a server notes it.
@@ -153,7 +157,7 @@ impl World {
     }
 
     fn collector(&self) -> Collector {
-        Collector::new(self.db.clone(), Arc::clone(&self.storage), self.packs.clone(), self.settings.clone())
+        Collector::new(self.chain.clone(), self.packs.clone(), self.settings.clone())
     }
 
     async fn collect(&self, request: GcRequest) -> GcReport {

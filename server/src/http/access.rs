@@ -54,14 +54,16 @@ pub(super) async fn may_read(app: &App, token: Option<&Token>, name: &str) -> Re
     Ok(auth::authorize_pull(&name, target, token)?)
 }
 
-/// A cache to push to: named by the token.
+/// A cache to push to: named by the token. A server that another one has taken over from takes no pushes.
 pub(super) async fn may_push(app: &App, headers: &HeaderMap, name: &str) -> Result<MayPush, ApiError> {
     let token = token(app, headers).await?;
     let name = parse_cache(name, token.as_ref())?;
     // Whoever may not is told so before anything is looked up.
     auth::authorize_name(&name, token.as_ref(), Permission::Push)?;
     let target = app.directory.lookup(&name).await?;
-    Ok(auth::authorize_push(&name, target, token.as_ref())?)
+    let push = auth::authorize_push(&name, target, token.as_ref())?;
+    app.chain.confirm_lately().await?;
+    Ok(push)
 }
 
 /// A cache whose settings the caller may see, to read or to push, and what it may do there.

@@ -15,13 +15,14 @@ use super::body::BodyError;
 use crate::admin::AdminError;
 use crate::admission::Refusal;
 use crate::auth::AuthError;
+use crate::chain::ChainError;
 use crate::db::DbError;
 use crate::directory::DirectoryError;
 use crate::gc::collect::GcError;
 use crate::ingest::{CopyError, ReceiveError};
 use crate::pack::{PackWriteError, ReadError};
 use crate::serving::ServeError;
-use crate::storage::{NoRoom, StorageError};
+use crate::storage::{MarkerError, NoRoom, StorageError};
 
 /// A failure as the client is told.
 #[derive(Debug)]
@@ -230,8 +231,34 @@ impl From<GcError> for ApiError {
             GcError::Busy | GcError::Off(_) => Self::new(StatusCode::CONFLICT, code::CONFLICT, message),
             GcError::Database(error) => error.into(),
             GcError::Storage(error) => error.into(),
+            GcError::Chain(error) => error.into(),
             error => Self::internal().log("a collection failed", &error),
         }
+    }
+}
+
+impl From<Arc<ChainError>> for ApiError {
+    fn from(error: Arc<ChainError>) -> Self {
+        let told = |message: &str| Self {
+            retry_after_seconds: Some(10),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code::STORAGE_UNAVAILABLE, message)
+        };
+        let told = match &*error {
+            ChainError::Database(error) => return error.into(),
+            ChainError::Foreign { .. } => {
+                told("the server's storage belongs to another Snowbank; look at what is mounted, and at `[storage]`")
+            }
+            error if error.is_lost() => told(
+                "another copy of this server's database has taken over its storage; nothing is written or removed. Its \
+                 operator has to decide which of the two counts",
+            ),
+            ChainError::Marker(MarkerError::Missing | MarkerError::Unmarked(_)) => {
+                told("the server's storage is empty or not its own; look whether it is mounted, and at `[storage]`")
+            }
+            ChainError::Marker(MarkerError::Damaged) => told("the marker of the server's storage is damaged"),
+            _ => Self::unavailable("storage"),
+        };
+        told.log("the storage is not known to be this database's", &error)
     }
 }
 
@@ -271,6 +298,7 @@ impl From<ReceiveError<BodyError>> for ApiError {
             }
             ReceiveError::Chunk { name, source } => refused(code::CHUNK_INVALID, format!("chunk {name}: {source}")),
             ReceiveError::Store(PackWriteError::Storage(error)) => error.into(),
+            ReceiveError::Chain(error) => error.into(),
             ReceiveError::Store(PackWriteError::Database(error)) | ReceiveError::Database(error) => error.into(),
             ReceiveError::Store(error) => Self::internal().log("a pack could not be written", &error),
             ReceiveError::Random(error) => Self::internal().log("a bundle was not verified", &error),
@@ -315,6 +343,7 @@ impl From<CopyError> for ApiError {
             CopyError::Different { .. } | CopyError::Gone => Self::new(StatusCode::CONFLICT, code::CONFLICT, message),
             CopyError::TooMany => Self::limit(message),
             CopyError::Database(error) => error.into(),
+            CopyError::Chain(error) => error.into(),
             CopyError::Verify(_) => Self::internal().log("a NAR could not be brought to another domain", &error),
         }
     }

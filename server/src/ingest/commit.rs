@@ -8,7 +8,7 @@
 //! A path that had been withdrawn is not any more.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::hash::NarHash;
@@ -17,6 +17,7 @@ use snowbank_core::receipt::ReceiptStatus;
 use snowbank_core::store_path::{StorePath, StorePathHash};
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::{CommitLine, CommitRequest, ManifestSource, PathCommit, Pinned, PushPin, code};
+use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::candidate::{Candidate, Refusal, Unfit, fields_weight};
@@ -27,6 +28,7 @@ use super::{Ingest, Stopped, VerifiedNar, VerifyError, verify};
 use crate::admin::{Actor, NewPin, PinError, pin_in};
 use crate::admission::{Client, ManifestRoom};
 use crate::auth::MayPush;
+use crate::chain::ChainError;
 use crate::db::caches::DomainId;
 use crate::db::nars::{Nar, NarId, NewNar};
 use crate::db::paths::{NewPath, PathBrief, PathId};
@@ -287,9 +289,12 @@ async fn commit_group(ingest: &Ingest, asked: &Asked<'_>, mut ready: Vec<Ready>,
                 }
             }
             // Another replica has added the same row since this transaction looked; the next one finds it.
-            Err(DbError::Constraint(_)) if races < MOST_RACES => races += 1,
-            Err(error) => {
+            Err(TransactError::Database(DbError::Constraint(_))) if races < MOST_RACES => races += 1,
+            Err(TransactError::Database(error)) => {
                 return ready.into_iter().map(|path| database_line(path.store_path, &error)).collect();
+            }
+            Err(TransactError::Chain(error)) => {
+                return ready.into_iter().map(|path| chain_line(path.store_path, &error)).collect();
             }
         }
     }
@@ -301,12 +306,26 @@ enum Outcome {
     Decode(Vec<usize>),
 }
 
-async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64) -> Result<Outcome, DbError> {
+#[derive(Debug, Error)]
+enum TransactError {
+    #[error(transparent)]
+    Chain(#[from] Arc<ChainError>),
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+/// Begins the transaction of a commit, while the storage is known to be the database's (C3).
+async fn begin(ingest: &Ingest) -> Result<Tx, TransactError> {
+    crate::fault::pause("commit-before-tx").await;
+    ingest.chain.confirm_lately().await?;
+    Ok(ingest.db.commit_tx().await?)
+}
+
+async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64) -> Result<Outcome, TransactError> {
     let push = asked.push;
     let cache = &push.target.cache;
     let (used_before, expires) = (used_before(ingest, cache, now), end(asked.expires, now));
-    crate::fault::pause("commit-before-tx").await;
-    let mut tx = ingest.db.commit_tx().await?;
+    let mut tx = begin(ingest).await?;
     let mut visible = visible_paths(&mut tx, push, ready).await?;
     let gone = gone_chunks(&mut tx, ready).await?;
     let nar_hashes: Vec<NarHash> = ready.iter().map(|path| path.candidate.claim.nar_hash).collect();
@@ -568,6 +587,17 @@ fn verify_line(store_path: String, error: VerifyError) -> CommitLine {
         }
         error => refused(store_path, Refusal::new(code, error.to_string())),
     }
+}
+
+fn chain_line(store_path: String, error: &ChainError) -> CommitLine {
+    tracing::error!(%store_path, %error, "nothing is committed");
+    let message = if error.is_lost() {
+        "another copy of the server's database has taken over its storage; nothing was stored, and its operator has to \
+         decide which of the two counts"
+    } else {
+        "the server's storage did not answer; try again"
+    };
+    refused(store_path, Refusal::new(code::STORAGE_UNAVAILABLE, message))
 }
 
 fn database_line(store_path: String, error: &DbError) -> CommitLine {

@@ -20,6 +20,7 @@ use super::commit::{lost_chunks, nar_row};
 use super::questions::used_before;
 use super::{Claim, Ingest, VerifyError, verify};
 use crate::auth::{MayPull, MayPush};
+use crate::chain::ChainError;
 use crate::db::audit::NewEntry;
 use crate::db::chunks::ChunkLocation;
 use crate::db::counters::{self, Counter};
@@ -72,6 +73,9 @@ pub enum CopyError {
     /// A NAR could not be verified in the target's domain.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// The storage is not known to be the database's.
+    #[error(transparent)]
+    Chain(#[from] Arc<ChainError>),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -118,6 +122,7 @@ async fn attempt(
             bring_over(ingest, to, &path.nar, now).await?;
         }
     }
+    ingest.chain.confirm_lately().await?;
     show(ingest, to, &closure, entry, now).await
 }
 

@@ -22,6 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::recode::recode;
 use super::{Ingest, Stopped};
 use crate::admission::{Client, Hold, Refusal};
+use crate::chain::ChainError;
 use crate::db::caches::{Cache, DomainId};
 use crate::db::{self, DbError};
 use crate::pack::{NewRecord, PackWriteError};
@@ -66,6 +67,9 @@ pub enum ReceiveError<B: std::error::Error + 'static> {
     /// The pack could not be stored.
     #[error(transparent)]
     Store(#[from] PackWriteError),
+    /// The storage is not known to be the database's.
+    #[error(transparent)]
+    Chain(#[from] Arc<ChainError>),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -261,6 +265,7 @@ async fn store_unknown<B: std::error::Error + 'static>(
         if !new.is_empty() {
             let new_bytes: u64 = new.iter().map(|record| u64::from(record.header.frame_len)).sum();
             let new_count = count(new.len());
+            ingest.chain.confirm_lately().await?;
             room.shrink(packed_bytes(&new));
             let left = memory_bytes(pending.values());
             ingest.packs.store(domain, cache.id, new, now, || hold.shrink(left)).await?;

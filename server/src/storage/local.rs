@@ -218,15 +218,6 @@ impl Local {
         }
     }
 
-    /// Whether the folder is there.
-    pub(super) async fn health(&self) -> Result<(), StorageError> {
-        let root = self.shared.root.clone();
-        match blocking("its folder", move || fs::metadata(root).map(drop)).await {
-            Err(StorageError::NotFound { key }) => Err(StorageError::folder_gone(key)),
-            result => result,
-        }
-    }
-
     fn locate(&self, key: &str) -> Result<(Arc<Shared>, PathBuf), StorageError> {
         let plain = |part: &str| {
             !part.is_empty()

@@ -92,7 +92,8 @@ impl S3 {
             return Ok(Vec::new());
         };
         let range = format!("bytes={offset}-{last}");
-        let result = self.calls.run(Operation::Get, key, len, || self.get_once(key, Some(&range), offset, len)).await;
+        let operation = if key == super::marker::KEY { Operation::Marker } else { Operation::Get };
+        let result = self.calls.run(operation, key, len, || self.get_once(key, Some(&range), offset, len)).await;
         match result {
             Err(StorageError::Other { source: super::StorageFailure::Service(failure), .. })
                 if failure.kind == FailureKind::BeyondEnd =>

@@ -103,6 +103,7 @@ fn describe() {
         Unit::Bytes,
         "Room on the disks that packs and a SQLite database lie on"
     );
+    describe_gauge!("snowbank_storage_is_own", "1 while the storage is known to be this server's database's, else 0");
     describe_gauge!("snowbank_storage_circuit_open", "1 while the storage does not answer and is not asked, else 0");
 }
 

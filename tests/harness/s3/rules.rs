@@ -82,6 +82,8 @@ fn operation(method: &Method, path: &str, query: Query<'_>) -> &'static str {
         _ if query.get("uploads").is_some() || query.get("uploadId").is_some() => "multipart",
         "PUT" => "put",
         "GET" if of_bucket => "list",
+        // Servers read it at all times.
+        "GET" if path.ends_with("/snowbank-instance") => "marker",
         "GET" => "get",
         "HEAD" => "head",
         "DELETE" => "delete",

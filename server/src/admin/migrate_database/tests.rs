@@ -8,7 +8,7 @@ use snowbank_core::pack::PackKey;
 
 use super::*;
 use crate::admin::{Admin, first_start};
-use crate::config::{DatabaseConfig, DatabaseUrl};
+use crate::config::{DatabaseConfig, DatabaseUrl, StorageConfig};
 use crate::db::caches::{self, CacheId, DomainId};
 use crate::db::chunks::{self, NewChunk};
 use crate::db::nars::{self, EncodedSegment, NarId, NewNar};
@@ -68,6 +68,19 @@ async fn filled(folder: &Path) -> Db {
     db
 }
 
+/// The source's storage, marked by its first start.
+async fn storage(source: &Db, folder: &Path) -> Arc<Storage> {
+    let storage = Storage::open(&StorageConfig::Local { path: folder.join("storage") }).await.unwrap();
+    let storage = Arc::new(storage);
+    starts(source, &storage).await.unwrap();
+    storage
+}
+
+/// As a server starts over a database.
+async fn starts(db: &Db, storage: &Arc<Storage>) -> Result<(), ChainError> {
+    Chain::new(db.clone(), Arc::clone(storage)).take(1_000).await.map(drop)
+}
+
 async fn moved(source: &Db, target: &Db) -> Vec<Compared> {
     copy(source, target, &mut |_| {}).await.unwrap();
     verify(source, target, &mut |_| {}).await.unwrap()
@@ -88,32 +101,123 @@ async fn tamper(db: &Db) {
 async fn a_snowbank_moves_to_postgresql_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let source = filled(folder.path()).await;
+    let storage = storage(&source, folder.path()).await;
     let server = Server::start();
     let config = server.config("moved").await;
     let target = Db::open_target(&config).await.unwrap();
-    assert_eq!(plan(&source, &target).await.unwrap(), Plan::Copy);
+    assert_eq!(plan(&source, &target, &storage).await.unwrap(), Plan::Copy);
     let compared = moved(&source, &target).await;
     assert_eq!(different(&compared), [""; 0]);
     assert_eq!(compared.iter().find(|table| table.table == "chunks").unwrap().target.rows, CHUNKS);
-    assert_eq!(plan(&source, &target).await.unwrap(), Plan::Compare);
+    hand_over(&source, &target, &storage, "there", 1_000).await.unwrap();
+    assert_eq!(plan(&source, &target, &storage).await.unwrap(), Plan::Finish);
     let opened = Db::open(&config).await.unwrap();
+    starts(&opened, &storage).await.unwrap();
+    let refused = Db::open(&sqlite(folder.path(), "source.db")).await.unwrap_err();
+    assert!(matches!(&refused, DbError::Moved(to) if to == "there"), "{refused}");
     let mut conn = opened.reader().await.unwrap();
     assert!(caches::lookup(conn.exec(), &"main".parse().unwrap()).await.unwrap().is_some());
     drop(conn);
 
-    let back = Db::open_target(&sqlite(folder.path(), "back.db")).await.unwrap();
-    assert_eq!(plan(&opened, &back).await.unwrap(), Plan::Copy);
-    assert_eq!(different(&moved(&opened, &back).await), [""; 0]);
-
+    // What was written since goes back with the rest, over the rows that are there.
     tamper(&target).await;
     let compared = verify(&source, &target, &mut |_| {}).await.unwrap();
     assert_eq!(different(&compared), ["revoked_tokens"]);
+    assert_eq!(plan(&opened, &source, &storage).await.unwrap(), Plan::Replace);
+    empty(&source).await.unwrap();
+    assert_eq!(plan(&opened, &source, &storage).await.unwrap(), Plan::Copy);
+    assert_eq!(different(&moved(&opened, &source).await), [""; 0]);
+    hand_over(&opened, &source, &storage, "back", 1_000).await.unwrap();
+    starts(&source, &storage).await.unwrap();
+    assert!(matches!(Db::open(&config).await, Err(DbError::Moved(_))));
+    assert!(starts(&opened, &storage).await.unwrap_err().is_lost());
+
+    // And there once more: PostgreSQL's rows are removed as well.
+    assert_eq!(plan(&source, &target, &storage).await.unwrap(), Plan::Replace);
+    empty(&target).await.unwrap();
+    assert_eq!(different(&moved(&source, &target).await), [""; 0]);
+    hand_over(&source, &target, &storage, "there", 1_000).await.unwrap();
+    starts(&Db::open(&config).await.unwrap(), &storage).await.unwrap();
+}
+
+/// Whether a server starts over a database, which is asked of a copy of all, so that asking changes nothing.
+async fn startable(folder: &Path, name: &str) -> bool {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    let place = copy.path().join("storage");
+    let storage = Arc::new(Storage::open(&StorageConfig::Local { path: place.clone() }).await.unwrap());
+    std::fs::copy(folder.join("storage/snowbank-instance"), place.join("snowbank-instance")).unwrap();
+    let Ok(db) = Db::open(&sqlite(copy.path(), name)).await else { return false };
+    starts(&db, &storage).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_every_step_of_handing_over_one_database_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = filled(folder.path()).await;
+    let storage = storage(&source, folder.path()).await;
+    let target = Db::open_target(&sqlite(folder.path(), "target.db")).await.unwrap();
+    assert_eq!(different(&moved(&source, &target).await), [""; 0]);
+    let both = async || (startable(folder.path(), "source.db").await, startable(folder.path(), "target.db").await);
+    assert_eq!(both().await, (true, false));
+
+    // Step 1, and a crash.
+    let number = chain::links(source.reader().await.unwrap().exec()).await.unwrap()[0].link.number;
+    let link = draw_link(number).unwrap();
+    let mut tx = target.exclusive_tx().await.unwrap();
+    chain::begin(tx.exec(), &link, 1_000).await.unwrap();
+    transfer::set_state(tx.exec(), Some(MoveState::Arriving)).await.unwrap();
+    let instance = instance::lookup(tx.exec()).await.unwrap().unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(both().await, (true, false));
+    assert_eq!(plan(&source, &target, &storage).await.unwrap(), Plan::Replace);
+
+    // Step 2, and a crash.
+    storage.mark(&marker_of(&instance, &link)).await.unwrap();
+    assert_eq!(both().await, (false, true));
+    assert_eq!(plan(&source, &target, &storage).await.unwrap(), Plan::Finish);
+
+    // Step 3, and a crash.
+    let mut tx = source.exclusive_tx().await.unwrap();
+    chain::set_moved_to(tx.exec(), Some("there")).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(both().await, (false, true));
+    assert_eq!(plan(&source, &target, &storage).await.unwrap(), Plan::Finish);
+    finish(&source, &target, "there").await.unwrap();
+    assert_eq!(both().await, (false, true));
+    starts(&target, &storage).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_source_that_went_on_after_a_move_was_cut_off_keeps_the_storage() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = filled(folder.path()).await;
+    let storage = storage(&source, folder.path()).await;
+    let target = Db::open_target(&sqlite(folder.path(), "target.db")).await.unwrap();
+    assert_eq!(different(&moved(&source, &target).await), [""; 0]);
+    let mut tx = target.exclusive_tx().await.unwrap();
+    chain::begin(tx.exec(), &draw_link(1).unwrap(), 1_000).await.unwrap();
+    transfer::set_state(tx.exec(), Some(MoveState::Arriving)).await.unwrap();
+    tx.commit().await.unwrap();
+    starts(&source, &storage).await.unwrap();
+    starts(&source, &storage).await.unwrap();
+    assert!(matches!(starts(&target, &storage).await, Err(ChainError::Arriving)));
+    // Run again, the move ends.
+    assert_eq!(plan(&source, &target, &storage).await.unwrap(), Plan::Replace);
+    empty(&target).await.unwrap();
+    assert_eq!(different(&moved(&source, &target).await), [""; 0]);
+    hand_over(&source, &target, &storage, "there", 1_000).await.unwrap();
+    starts(&target, &storage).await.unwrap();
+    assert!(starts(&source, &storage).await.unwrap_err().is_lost());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_move_that_was_cut_off_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let source = filled(folder.path()).await;
+    let storage = storage(&source, folder.path()).await;
     let server = Server::start();
     for batches in [1, 5, 9, 12] {
         let config = server.config(&format!("after-{batches}")).await;
@@ -132,9 +236,9 @@ async fn a_move_that_was_cut_off_goes_on_where_it_stopped() {
             result = copy(&source, &target, &mut told) => result.unwrap(),
         }
         assert!(matches!(Db::open(&config).await, Err(DbError::Moving)), "no server takes half of it");
-        assert_eq!(plan(&source, &target).await.unwrap(), Plan::Resume);
+        assert_eq!(plan(&source, &target, &storage).await.unwrap(), Plan::Resume);
         assert_eq!(different(&moved(&source, &target).await), [""; 0]);
-        Db::open(&config).await.unwrap();
+        assert!(matches!(Db::open(&config).await, Err(DbError::Moving)), "it has not taken over yet");
     }
 }
 
@@ -142,14 +246,15 @@ async fn a_move_that_was_cut_off_goes_on_where_it_stopped() {
 async fn a_target_that_is_somebody_elses_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let source = filled(folder.path()).await;
+    let storage = storage(&source, folder.path()).await;
     let other_folder = folder.path().join("other");
     std::fs::create_dir(&other_folder).unwrap();
     let other = filled(&other_folder).await;
-    assert!(matches!(plan(&source, &other).await, Err(MoveError::OtherInstance { .. })));
+    assert!(matches!(plan(&source, &other, &storage).await, Err(MoveError::OtherInstance { .. })));
     let empty = Db::open_target(&sqlite(folder.path(), "empty.db")).await.unwrap();
-    assert!(matches!(plan(&empty, &source).await, Err(MoveError::NothingToMove)));
+    assert!(matches!(plan(&empty, &source, &storage).await, Err(MoveError::NothingToMove)));
     tamper(&empty).await;
-    assert!(matches!(plan(&source, &empty).await, Err(MoveError::NotEmpty("revoked_tokens"))));
+    assert!(matches!(plan(&source, &empty, &storage).await, Err(MoveError::NotEmpty("revoked_tokens"))));
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! Backups come back as databases that storages of their own take, and no others.
 
+use std::sync::Arc;
+
 use super::super::backup::back_up;
 use super::*;
 use crate::admin::{Admin, first_start};
+use crate::chain::Chain;
 use crate::config::StorageConfig;
 use crate::secrets::{DataDir, Sealer};
 
@@ -37,8 +40,8 @@ impl Host {
         let admin = Admin { db: db.clone(), sealer, compression_level: 3, host: None, key_files: Vec::new() };
         first_start(&admin, &data_dir, NOW).await.unwrap();
         let storage = self.storage().await;
-        let instance = settle_epoch(&db, &storage).await?;
-        storage.claim(&instance).await?;
+        let instance = settle_epoch(&db, &storage, NOW).await?;
+        Chain::new(db.clone(), Arc::new(storage)).take(NOW).await?;
         Ok((db, instance))
     }
 
@@ -155,7 +158,7 @@ async fn an_older_backup_takes_a_storage_only_when_that_is_said_and_hands_out_no
     assert!(matches!(older, RestoreError::Older { storage: 2, backup: 1 }), "{older}");
     check_storage(&storage, &first.id, backup.info.epoch, true).await.unwrap();
     let foreign = check_storage(&storage, "another", 9, true).await.unwrap_err();
-    assert!(matches!(foreign, RestoreError::Storage(MarkerError::Foreign { .. })), "{foreign}");
+    assert!(matches!(foreign, RestoreError::Chain(ChainError::Foreign { .. })), "{foreign}");
 
     restore(&backup, &database, &[], true, NOW + 1).await.unwrap();
     let (db, second) = host.start().await.unwrap();
@@ -164,7 +167,7 @@ async fn an_older_backup_takes_a_storage_only_when_that_is_said_and_hands_out_no
     db.close().await;
     // The first of the two is refused from then on.
     fs::rename(host.at(&format!("snowbank.db.replaced-{}", NOW + 1)), &database).unwrap();
-    assert!(matches!(host.start().await, Err(RestoreError::Storage(MarkerError::Foreign { .. }))));
+    assert!(matches!(host.start().await, Err(RestoreError::Chain(ChainError::Superseded { .. }))));
 }
 
 #[tokio::test]
@@ -172,7 +175,7 @@ async fn a_storage_of_a_later_epoch_stops_a_start_that_was_not_told_to_take_it()
     let host = Host::new();
     let (db, instance) = host.start().await.unwrap();
     let later = Instance { epoch: 7, ..instance };
-    host.storage().await.mark_epoch(&later).await.unwrap();
+    host.storage().await.mark(&marker_of(&later, &draw_link(0).unwrap())).await.unwrap();
     restore_in_place(&db, false, NOW).await.unwrap();
     db.close().await;
     assert!(matches!(host.start().await, Err(RestoreError::Older { storage: 7, backup: 2 })));

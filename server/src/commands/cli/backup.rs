@@ -26,11 +26,12 @@ pub(in crate::commands) struct RestoreArgs {
     /// The backup.
     #[arg(value_name = "FILE", required_unless_present = "in_place")]
     pub file: Option<PathBuf>,
-    /// The database is in its place already, by `pg_restore` for instance: mark it as restored.
+    /// The database is in its place already, by `pg_restore` for instance, or is the one that counts of several copies: mark it
+    /// as restored, and take over the storage.
     #[arg(long, conflicts_with = "file")]
     pub in_place: bool,
     /// Put it in the place of a database that is there, which is moved aside, and take over a storage to which another backup
-    /// was restored since.
+    /// was restored since; or let a database count again that was moved away from.
     #[arg(long)]
     pub force: bool,
     /// Do not ask, which is done where a database is there.

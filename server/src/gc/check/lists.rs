@@ -12,6 +12,7 @@ const PINS: u32 = 1_000;
 
 pub(super) async fn lists(run: &mut Run<'_>) -> Result<(), CheckError> {
     counters(run).await?;
+    chain(run).await?;
     pins(run).await?;
     damaged(run).await?;
     withdrawn(run).await?;
@@ -40,6 +41,20 @@ async fn counters(run: &mut Run<'_>) -> Result<(), CheckError> {
             Some(_) => continue,
         };
         run.found("C2", format!("counter `{}`", counter.name), detail);
+    }
+    Ok(())
+}
+
+/// C3: the links follow one another, and all but the last one are known to be written.
+async fn chain(run: &mut Run<'_>) -> Result<(), CheckError> {
+    let links = db::chain::links(run.checker.db.reader().await?.exec()).await?;
+    for (newer, older) in links.iter().zip(links.iter().skip(1)) {
+        let subject = format!("link {} of the chain", older.link.number);
+        if older.written.is_none() {
+            run.found("C3", subject, "it is not known to be written, and a later one is there");
+        } else if older.link.number + 1 != newer.link.number {
+            run.found("C3", subject, format!("link {} follows it", newer.link.number));
+        }
     }
     Ok(())
 }

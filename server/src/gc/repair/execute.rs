@@ -42,16 +42,18 @@ impl Repairer<'_> {
     }
 
     async fn work(&self, mut plan: RepairPlan, tell: Tell<'_>) -> Result<RepairReport, RepairError> {
-        self.verify_owner().await?;
+        self.chain.confirm().await?;
         let mut report = RepairReport::default();
         self.raise(&plan).await?;
         self.change_rows(&plan.changes, &mut report).await?;
         self.take_from_tables(&mut plan, &mut report, tell).await?;
         let retired: Retired = plan.retired.iter().map(|((_, name), id)| (*id, *name)).collect();
         for pack in &plan.packs {
+            self.chain.confirm_lately().await?;
             self.mend(pack, &retired, &mut report).await?;
             tell(format!("mended {}", pack_object_key(&pack.key)));
         }
+        self.chain.confirm().await?;
         self.retire_without_pack(&plan, &mut report).await?;
         self.withdraw(&plan, &mut report, tell).await?;
         self.settle(&plan, &mut report).await?;
@@ -96,10 +98,12 @@ impl Repairer<'_> {
     ) -> Result<(), RepairError> {
         let mut sources = std::mem::take(&mut plan.sources);
         for source in sources.iter_mut().filter(|source| source.is_needed) {
+            self.chain.confirm_lately().await?;
             self.take_from(source, false, plan, report).await?;
             tell(format!("took chunks that are needed from {}", pack_object_key(&source.key)));
         }
         for source in sources.iter_mut().filter(|source| source.takes_all) {
+            self.chain.confirm_lately().await?;
             self.take_from(source, true, plan, report).await?;
             tell(format!("took chunks from {}", pack_object_key(&source.key)));
         }

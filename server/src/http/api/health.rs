@@ -1,4 +1,4 @@
-//! `GET /healthz`: the process answers. `GET /readyz`: it can also read its database and use its storage.
+//! `GET /healthz`: the process answers. `GET /readyz`: it can also read its database, and its storage, which is its own.
 
 use std::sync::Arc;
 
@@ -14,5 +14,6 @@ pub(in crate::http) async fn healthz() -> &'static str {
 pub(in crate::http) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     app.db.ping().await?;
     app.storage.health().await?;
+    app.chain.health().await?;
     Ok("ready\n")
 }

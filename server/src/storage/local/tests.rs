@@ -4,8 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 use crate::config::StorageConfig;
-use crate::db::instance::Instance;
-use crate::storage::{MarkerError, Storage};
+use crate::storage::Storage;
 
 async fn open(folder: &Path) -> Storage {
     Storage::open(&StorageConfig::Local { path: folder.join("storage") }).await.unwrap()
@@ -89,17 +88,13 @@ async fn listing_goes_in_order_page_by_page() {
 }
 
 #[tokio::test]
-async fn what_a_killed_server_left_is_gone_at_the_next_start() {
+async fn what_a_killed_server_left_is_removed() {
     let folder = tempfile::tempdir().unwrap();
-    open(folder.path()).await.claim(&instance("a", 1)).await.unwrap();
+    let storage = open(folder.path()).await;
     let incoming = folder.path().join("storage").join(INCOMING);
     fs::write(incoming.join("abc.tmp"), b"half a pack").unwrap();
-    let storage = open(folder.path()).await;
-    storage.claim(&instance("b", 1)).await.unwrap_err();
-    assert_eq!(fs::read_dir(&incoming).unwrap().count(), 1, "it may be another server's, under way");
-    storage.claim(&instance("a", 1)).await.unwrap();
+    storage.remove_unfinished().await.unwrap();
     assert_eq!(fs::read_dir(&incoming).unwrap().count(), 0);
-    assert_eq!(storage.list("", None, 10).await.unwrap(), ["snowbank-instance"]);
 }
 
 #[tokio::test]
@@ -157,32 +152,12 @@ async fn objects_lie_on_one_file_system_with_what_is_written() {
     assert_eq!(fs::metadata(root.join("packs/aa/one")).unwrap().permissions().mode() & 0o077, 0);
 }
 
-fn instance(id: &str, epoch: u64) -> Instance {
-    Instance { id: id.to_owned(), epoch, created: 0 }
-}
-
-#[tokio::test]
-async fn a_storage_belongs_to_one_instance_and_epoch() {
-    let folder = tempfile::tempdir().unwrap();
-    let storage = open(folder.path()).await;
-    assert!(matches!(storage.verify_owner(&instance("a", 1)).await, Err(MarkerError::Missing)));
-    storage.claim(&instance("a", 1)).await.unwrap();
-    storage.put("packs/aa/one", object(b"x")).await.unwrap();
-    storage.claim(&instance("a", 1)).await.unwrap();
-    for other in [instance("b", 1), instance("a", 2)] {
-        let error = storage.claim(&other).await.unwrap_err();
-        assert!(matches!(error, MarkerError::Foreign { .. }), "{error}");
-        assert!(matches!(storage.verify_owner(&other).await, Err(MarkerError::Foreign { .. })));
-    }
-    storage.verify_owner(&instance("a", 1)).await.unwrap();
-}
-
 #[tokio::test]
 async fn a_folder_with_something_else_in_it_is_not_taken() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path()).await;
     storage.put("holiday/photo.jpg", object(b"x")).await.unwrap();
-    let error = storage.claim(&instance("a", 1)).await.unwrap_err();
+    let error = storage.find_empty().await.unwrap_err();
     assert!(error.to_string().contains("holiday/photo.jpg"), "{error}");
     assert_eq!(storage.list("", None, 10).await.unwrap(), ["holiday/photo.jpg"]);
 }

@@ -33,6 +33,8 @@ const STALLED: Duration = Duration::from_secs(10);
 pub(super) enum Operation {
     Put,
     Get,
+    /// Reading the marker, which servers do at all times.
+    Marker,
     Head,
     List,
     Delete,
@@ -43,6 +45,7 @@ impl Operation {
         match self {
             Self::Put => "put",
             Self::Get => "get",
+            Self::Marker => "marker",
             Self::Head => "head",
             Self::List => "list",
             Self::Delete => "delete",
@@ -132,8 +135,11 @@ impl Calls {
         bytes: u64,
         request: impl Future<Output = Result<T, ServiceFailure>>,
     ) -> Result<T, ServiceFailure> {
-        let _room = self.room(bytes).await;
-        let _place = Arc::clone(&self.requests).acquire_owned().await.ok();
+        // Whose the storage is has to be known at all times, also while all places are taken; one request at a time asks.
+        let _held = match operation {
+            Operation::Marker => None,
+            _ => Some((self.room(bytes).await, Arc::clone(&self.requests).acquire_owned().await.ok())),
+        };
         let started = Instant::now();
         let result = timeout(self.request_timeout, request).await.unwrap_or_else(|_| {
             Err(ServiceFailure {

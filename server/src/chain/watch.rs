@@ -1,0 +1,165 @@
+//! Looking at the marker again and again: one look at a time, whoever asks, and what the last one gave.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Chain, ChainError};
+use crate::clock::unix_now;
+
+/// A server at work adds a link so often.
+const ADVANCE_EVERY: u64 = 3_600;
+/// How long anybody waits for a look.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long whoever asks for the server's health waits.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two looks while the storage is not known to be the database's.
+const AGAIN: Duration = Duration::from_secs(1);
+
+type Outcome = Result<Seen, Arc<ChainError>>;
+
+/// What a look saw besides whose the storage is.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Another server asks whether this one is at work.
+    is_asked: bool,
+    /// The marker has a former link.
+    is_behind: bool,
+    /// When the last link was written.
+    written: i64,
+}
+
+/// The last look, and the one under way.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    last: Mutex<Option<Look>>,
+    /// A storage that hangs is waited for by one task, however many ask.
+    under_way: tokio::sync::Mutex<Option<AbortOnDropHandle<Look>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Look {
+    clock: Stopwatch,
+    outcome: Outcome,
+}
+
+/// How long ago something began, by whichever of two clocks says more: one of them stands while a machine sleeps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stopwatch {
+    began: Instant,
+    began_at: SystemTime,
+}
+
+impl Stopwatch {
+    pub(super) fn start() -> Self {
+        Self { began: Instant::now(), began_at: SystemTime::now() }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed().max(self.began_at.elapsed().unwrap_or_default())
+    }
+}
+
+impl Chain {
+    /// Finds that the storage is the database's by a look that begins now.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    pub async fn confirm(&self) -> Result<(), Arc<ChainError>> {
+        self.look(Duration::ZERO, PATIENCE).await.map(drop)
+    }
+
+    /// As [`Chain::confirm`], by a look that may be as old as it gets while a server looks regularly.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    pub async fn confirm_lately(&self) -> Result<(), Arc<ChainError>> {
+        self.look(self.0.timing.period * 2, PATIENCE).await.map(drop)
+    }
+
+    /// What is known to whoever asks for the server's health; the storage is not asked more often for it.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    pub async fn health(&self) -> Result<(), Arc<ChainError>> {
+        self.look(self.0.timing.period * 2, HEALTH_PATIENCE).await.map(drop)
+    }
+
+    /// Looks until `stop`, answers who asks, writes a marker again that is behind, and adds a link when it is time.
+    pub async fn watch(self, stop: CancellationToken) {
+        let mut was_well = true;
+        loop {
+            let pause = if was_well { self.0.timing.period } else { self.0.timing.period.min(AGAIN) };
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+            let outcome = self.look(Duration::ZERO, PATIENCE).await;
+            match &outcome {
+                Err(error) if was_well && error.is_lost() => {
+                    tracing::error!(%error, "the storage is another database's; nothing is written or removed");
+                }
+                Err(error) if was_well => tracing::warn!(%error, "whose the storage is cannot be found out"),
+                Ok(_) if !was_well => tracing::info!("the storage is known to be this database's again"),
+                _ => {}
+            }
+            was_well = outcome.is_ok();
+            metrics::gauge!("snowbank_storage_is_own").set(if was_well { 1.0 } else { 0.0 });
+            let now = unix_now();
+            let is_due = match outcome {
+                Ok(Seen { is_asked: true, .. }) => {
+                    tracing::warn!("another server asks for the storage; it is told that this one is at work");
+                    true
+                }
+                Ok(seen) => seen.is_behind || seen.written.abs_diff(now) >= ADVANCE_EVERY,
+                Err(error) => error.is_missing() && self.may_be_undone(),
+            };
+            if is_due {
+                // Cut off, it leaves nothing that the next one does not go on with.
+                let advanced = stop.run_until_cancelled(self.advance(now)).await;
+                if let Some(Err(error)) = advanced {
+                    tracing::warn!(%error, "the storage's marker was not written");
+                }
+            }
+        }
+    }
+
+    /// The last look if it found the storage to be the database's and is no older than `max_age`; otherwise another one.
+    async fn look(&self, max_age: Duration, patience: Duration) -> Outcome {
+        let asked = Instant::now();
+        let serves =
+            |look: &Look| (look.clock.elapsed() <= max_age && look.outcome.is_ok()) || look.clock.began >= asked;
+        let last = || self.0.looks.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(look) = last().filter(serves) {
+            return look.outcome;
+        }
+        let look = async {
+            loop {
+                let mut under_way = self.0.looks.under_way.lock().await;
+                if let Some(look) = last().filter(serves) {
+                    return look.outcome;
+                }
+                let task = under_way.get_or_insert_with(|| AbortOnDropHandle::new(tokio::spawn(self.clone().see())));
+                let Ok(look) = task.await else {
+                    *under_way = None;
+                    return Err(Arc::new(ChainError::Stopped));
+                };
+                *under_way = None;
+                *self.0.looks.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(look);
+            }
+        };
+        timeout(patience, look).await.unwrap_or_else(|_| Err(Arc::new(ChainError::Silent(patience))))
+    }
+
+    async fn see(self) -> Look {
+        let clock = Stopwatch::start();
+        let outcome = self.stand().await.map(|(own, marker, standing)| Seen {
+            is_asked: marker.asked.is_some(),
+            is_behind: standing == super::standing::Standing::Behind,
+            written: own.last().written.unwrap_or_default(),
+        });
+        Look { clock, outcome: outcome.map_err(Arc::new) }
+    }
+}

@@ -63,3 +63,4 @@ mod two_clients;
 mod use_cache;
 mod verify_receipts;
 mod whoami;
+mod wrong_arguments;

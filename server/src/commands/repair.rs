@@ -16,6 +16,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(2);
 /// Prints the plan and, once it is done, what was done.
 pub(super) async fn repair(overrides: &Overrides, args: RepairArgs) -> anyhow::Result<ExitCode> {
     let opened = Opened::open(overrides).await?;
+    opened.find_paths(args.content.paths.as_ref()).await?;
     let repairer = Repairer {
         db: &opened.beside.db,
         storage: &opened.storage,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use snowbank_core::frame::FrameError;
+use snowbank_core::token::hide_tokens;
 use snowbank_core::wire::{ErrorBody, code};
 
 use super::body::BodyError;
@@ -99,7 +100,7 @@ impl ApiError {
         if let Some(Inside { what, error }) = self.inside {
             tracing::error!(error, "{what}");
         }
-        self.message
+        hide_tokens(&self.message).into_owned()
     }
 
     pub(super) fn internal() -> Self {
@@ -112,7 +113,8 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         // `request_id` renders and logs these, once the id is known.
-        response.extensions_mut().insert(ErrorBody::new(self.code, self.message));
+        // A message may repeat what was asked for, and people paste tokens where ids belong.
+        response.extensions_mut().insert(ErrorBody::new(self.code, hide_tokens(&self.message)));
         if let Some(inside) = self.inside {
             response.extensions_mut().insert(inside);
         }
@@ -278,10 +280,13 @@ impl From<AdminError> for ApiError {
             AdminError::NoCache(_)
             | AdminError::NotDestroyed(_)
             | AdminError::NoToken(_)
+            | AdminError::NeverIssued { .. }
             | AdminError::NoPath(_)
             | AdminError::NoPin(_)
             | AdminError::NoGeneration { .. } => Self::not_found(message),
-            AdminError::BadSetting(_) | AdminError::BadToken(_) => Self::bad_request(message),
+            AdminError::BadSetting(_) | AdminError::BadToken(_) | AdminError::PartOfToken(_) => {
+                Self::bad_request(message)
+            }
             AdminError::Database(error) => error.into(),
             AdminError::Auth(error) => error.into(),
             AdminError::NoTokenKey | AdminError::OtherServerKey | AdminError::Secret(_) | AdminError::Key(_) => {

@@ -9,6 +9,7 @@ mod body;
 mod caller;
 mod drain;
 mod error;
+mod extract;
 mod front;
 mod metrics;
 mod ndjson;

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use snowbank_core::frame::FrameError;
@@ -13,6 +14,7 @@ use snowbank_core::token::hide_tokens;
 use snowbank_core::wire::{ErrorBody, code};
 
 use super::body::BodyError;
+use super::extract::{path_fault, query_fault};
 use crate::admin::AdminError;
 use crate::admission::Refusal;
 use crate::auth::AuthError;
@@ -142,6 +144,19 @@ pub(super) async fn no_route(uri: Uri) -> ApiError {
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let message = format!("{method} is not possible at {}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_REQUEST, message)
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        path_fault(&rejection)
+            .map_or_else(|| Self::internal().log("a route and its handler differ", &rejection), Self::bad_request)
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(query_fault(&rejection))
+    }
 }
 
 impl From<Refusal> for ApiError {

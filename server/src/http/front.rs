@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, Request, Uri, request};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::future::BoxFuture;
@@ -18,6 +18,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::error::ApiError;
+use super::extract::Path;
 use super::metrics::{Timer, count};
 use super::origin::Peer;
 use super::request_id::RequestId;

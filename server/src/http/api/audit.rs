@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use snowbank_core::wire::admin::{AuditPage, AuditQuery};
 
 use super::super::access::may_admin;
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::extract::Query;
 use crate::admin;
 use crate::app::App;
 

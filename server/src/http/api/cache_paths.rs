@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
@@ -15,6 +15,7 @@ use snowbank_core::wire::admin::{
 use super::super::access::{may_delete, may_pull, may_push};
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::extract::{Path, Query};
 use super::json_body;
 use crate::admin::{self, AdminError};
 use crate::app::App;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use snowbank_core::wire::admin::{CacheDetails, CacheList, CacheSettings, CreateCache, RenameCache, RotateKey};
 
 use super::super::access::{may_configure, may_create, may_see_settings, parse_cache};
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::json_body;
 use crate::admin;
 use crate::app::App;

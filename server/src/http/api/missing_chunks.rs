@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::wire::MissingChunksResponse;
@@ -12,6 +12,7 @@ use snowbank_core::wire::MissingChunksResponse;
 use super::super::access::may_push;
 use super::super::body::{collect, declared_length};
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::{NAMES_PER_REQUEST, body_limits};
 use crate::app::App;
 use crate::ingest;

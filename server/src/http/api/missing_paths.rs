@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use snowbank_core::wire::{MissingPathsRequest, MissingPathsResponse};
 
 use super::super::access::may_push;
 use super::super::body::{collect, declared_length};
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::{JSON_BYTES, PATHS_PER_QUERY, body_limits};
 use crate::app::App;
 use crate::clock::unix_now;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit};
@@ -12,6 +12,7 @@ use super::super::access::may_push;
 use super::super::body::{collect, declared_length};
 use super::super::caller::{AuditDetail, Caller};
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::super::ndjson::Lines;
 use super::{JSON_BYTES, PATHS_PER_REQUEST, body_limits};
 use crate::admin::check_keep;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use snowbank_core::pin_name::PinName;
 use snowbank_core::wire::admin::pins::{PinDetails, PinList, RollbackPin, SetPin};
@@ -13,6 +13,7 @@ use snowbank_core::wire::admin::pins::{PinDetails, PinList, RollbackPin, SetPin}
 use super::super::access::{may_pull, may_push};
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::json_body;
 use crate::admin::{self, AdminError};
 use crate::app::App;

@@ -23,12 +23,12 @@ use crate::admin::{self, Admin, FirstStart};
 use crate::app::App;
 use crate::auth::{TokenKey, Trust, Verifier};
 use crate::clock::unix_now;
-use crate::config::{Config, Overrides};
+use crate::config::{Config, DatabaseUrl, Overrides, StorageConfig};
 use crate::damage::Withdrawn;
 use crate::db::Db;
 use crate::secrets::{DataDir, Sealer};
 use crate::storage::Storage;
-use crate::{gc, http, telemetry};
+use crate::{files, gc, http, telemetry};
 
 pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let config = Config::load(overrides)?;
@@ -37,6 +37,12 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::install()?;
     let trust = Trust::from_config(&config.auth)?;
     let data_dir = DataDir::create(&config.data_dir)?;
+    if let DatabaseUrl::Sqlite(path) = &config.database.url {
+        files::check_private("the database", path)?;
+    }
+    if let StorageConfig::Local { path } = &config.storage {
+        files::warn_if_open("the storage", path);
+    }
     let _lock = data_dir.lock()?;
     let listener = listen(config.listen).await?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;

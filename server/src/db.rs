@@ -25,6 +25,7 @@ pub mod packs;
 pub mod paths;
 pub mod pins;
 pub mod repair;
+pub mod reserve;
 pub mod revocations;
 pub mod settings;
 pub mod token_counts;

@@ -10,6 +10,7 @@ use crate::config::Overrides;
 use crate::db;
 use crate::gc::collect::Collector;
 use crate::pack::Packs;
+use crate::storage::FreeSpace;
 
 /// Says on standard error what is being done, and prints the report.
 pub(super) async fn gc(overrides: &Overrides, args: GcCommandArgs) -> anyhow::Result<ExitCode> {
@@ -22,7 +23,9 @@ pub(super) async fn gc(overrides: &Overrides, args: GcCommandArgs) -> anyhow::Re
     let beside = Beside::open(overrides).await?;
     let storage = beside.storage().await?;
     let packs = Packs::new(beside.db.clone(), storage.clone(), 0, 0);
-    let collector = Collector::new(beside.db.clone(), storage, packs, beside.config.gc.clone());
+    let config = &beside.config;
+    let room = FreeSpace::new(&config.storage, &config.database, config.min_free);
+    let collector = Collector::new(beside.db.clone(), storage, packs, room, config.gc.clone());
     let request = args.flags.into_request();
     let report = collector.run(&request, &unix_now, &mut |text| eprintln!("{text}")).await?;
     if !request.dry_run {

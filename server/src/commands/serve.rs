@@ -71,8 +71,8 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         beside.spawn(http::serve_metrics(metrics, listener, stop.clone()));
         // What is counted is shown there and nowhere else.
         beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
-        beside.spawn(stop.clone().run_until_cancelled_owned(app.free_space.clone().watch()).map(|_| Ok(())));
     }
+    beside.spawn(stop.clone().run_until_cancelled_owned(app.free_space.clone().watch()).map(|_| Ok(())));
     // Where nothing is collected on a schedule, it notes the clock for `snowbankd gc`.
     beside.spawn(gc::collect::background(app.collector.clone(), stop.clone()).map(Ok));
     beside.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));

@@ -14,6 +14,7 @@ use sqlx::{Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Mutex, Notify};
 
 use super::exec::on_either;
+use super::reserve::Reserve;
 use super::tx::{Conn, ConnInner, Tx, TxInner};
 use super::{DbError, Exec, migrate, postgres, transfer};
 use crate::config::{DatabaseConfig, DatabaseUrl};
@@ -45,6 +46,8 @@ pub(super) enum Pools {
         readers: SqlitePool,
         /// Told of every commit.
         folding: Arc<Notify>,
+        /// Room for it on its disk.
+        reserve: Option<Reserve>,
     },
     Postgres {
         pool: PgPool,
@@ -69,9 +72,10 @@ impl Db {
     pub async fn open_target(config: &DatabaseConfig) -> Result<Self, DbError> {
         match &config.url {
             DatabaseUrl::Sqlite(path) => {
+                let reserve = make_room(config);
                 let writer = sqlite_writer(path, true).await?;
                 migrate::run(Exec::Sqlite(&mut *writer.acquire().await?)).await?;
-                Ok(Self::over_sqlite(writer, sqlite_readers(path).await?))
+                Ok(Self::over_sqlite(writer, sqlite_readers(path).await?, reserve))
             }
             DatabaseUrl::Postgres(url) => {
                 let options = postgres::options(url, &config.postgres)?;
@@ -109,9 +113,10 @@ impl Db {
                 if !path.exists() {
                     return Err(DbError::Absent(path.clone()));
                 }
+                let reserve = make_room(config);
                 let writer = sqlite_writer(path, false).await?;
                 migrate::check(Exec::Sqlite(&mut *writer.acquire().await?)).await?;
-                Ok(Self::over_sqlite(writer, sqlite_readers(path).await?))
+                Ok(Self::over_sqlite(writer, sqlite_readers(path).await?, reserve))
             }
             DatabaseUrl::Postgres(url) => {
                 let options = postgres::options(url, &config.postgres)?;
@@ -131,8 +136,8 @@ impl Db {
         Ok(self)
     }
 
-    fn over_sqlite(writer: SqlitePool, readers: SqlitePool) -> Self {
-        Self(Pools::Sqlite { writer, readers, folding: Arc::default() })
+    fn over_sqlite(writer: SqlitePool, readers: SqlitePool, reserve: Option<Reserve>) -> Self {
+        Self(Pools::Sqlite { writer, readers, folding: Arc::default(), reserve })
     }
 
     fn over(pool: PgPool) -> Self {
@@ -181,7 +186,10 @@ impl Db {
     async fn begin(&self, kind: &'static str, postgres_lock: &'static str) -> Result<Tx, DbError> {
         metrics::counter!("snowbank_database_transactions_total", "kind" => kind).increment(1);
         Ok(Tx(match &self.0 {
-            Pools::Sqlite { writer, folding, .. } => {
+            Pools::Sqlite { writer, readers, folding, reserve } => {
+                if reserve.as_ref().is_some_and(Reserve::give_way) {
+                    fold_now(readers).await;
+                }
                 TxInner::Sqlite { tx: writer.begin_with("BEGIN IMMEDIATE").await?, folding: Arc::clone(folding) }
             }
             Pools::Postgres { pool, asking } => {
@@ -222,12 +230,7 @@ impl Db {
         loop {
             folding.notified().await;
             tokio::time::sleep(FOLD_AFTER).await;
-            let folded =
-                async { sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *readers.acquire().await?).await };
-            if let Err(error) = folded.await {
-                // The writer does it when the log has grown.
-                tracing::warn!(%error, "the write-ahead log was not folded into the database");
-            }
+            fold_now(readers).await;
         }
     }
 
@@ -286,6 +289,22 @@ async fn sqlite_readers(path: &Path) -> Result<SqlitePool, DbError> {
     let options = sqlite_options(path).pragma("query_only", "ON");
     let pool = pool_options::<Sqlite>(SQLITE_READERS).min_connections(SQLITE_READERS).test_before_acquire(false);
     Ok(pool.connect_with(options).await?)
+}
+
+/// Makes room for a database that is to be opened: that alone writes.
+fn make_room(config: &DatabaseConfig) -> Option<Reserve> {
+    let reserve = Reserve::of(config)?;
+    reserve.give_way();
+    Some(reserve)
+}
+
+/// Moves what was committed from SQLite's write-ahead log into its file, so that the log begins anew.
+async fn fold_now(readers: &SqlitePool) {
+    let folded = async { sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *readers.acquire().await?).await };
+    if let Err(error) = folded.await {
+        // The writer does it when the log has grown.
+        tracing::warn!(%error, "the write-ahead log was not folded into the database");
+    }
 }
 
 async fn locked(pool: &PgPool, lock: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {

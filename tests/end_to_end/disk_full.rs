@@ -103,7 +103,8 @@ fn pushes(store: &NixStore, client: &Client) -> Vec<Vec<String>> {
 }
 
 fn delete(server: &Server, paths: &[String]) {
-    let args: Vec<&str> = ["delete", "main"].into_iter().chain(paths.iter().map(String::as_str)).chain(["--yes"]).collect();
+    let args: Vec<&str> =
+        ["delete", "main"].into_iter().chain(paths.iter().map(String::as_str)).chain(["--yes"]).collect();
     server.command(&args).succeeds();
 }
 
@@ -125,7 +126,8 @@ fn a_disk_that_is_full_to_the_last_byte_is_collected_and_takes_pushes_again() {
     let _ = client.push(&[&more]).ended_with(8);
 
     // Two pushes go as a whole, and of the others two thirds: packs that are free at once, and packs to be rewritten.
-    let gone: Vec<String> = pushed.iter().enumerate().flat_map(|(push, paths)| &paths[usize::from(push > 1)..]).cloned().collect();
+    let gone: Vec<String> =
+        pushed.iter().enumerate().flat_map(|(push, paths)| &paths[usize::from(push > 1)..]).cloned().collect();
     let kept: Vec<String> = pushed[2..].iter().map(|paths| paths[0].clone()).collect();
     delete(&server, &gone);
     assert!(!reserve(&server).exists(), "the deletion was written into what was kept for it");

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use snowbank_core::cache_name::CacheName;
-use snowbank_core::token::hide_tokens;
+use snowbank_core::token::{hide_tokens, looks_like_token};
 use snowbank_core::wire::admin::collection::GcRequest;
 use snowbank_core::wire::admin::{AuditEntry, AuditPage, AuditQuery, CopiedPaths};
 
@@ -41,7 +41,7 @@ impl Actor {
 
     /// An entry about what this one did. Tokens in its texts, which come from outside, are left out.
     #[must_use]
-    pub fn entry(&self, action: &str, cache: &str, detail: &str, outcome: &str, now: i64) -> NewEntry {
+    pub fn entry(&self, action: &str, cache: &str, detail: String, outcome: &str, now: i64) -> NewEntry {
         let plain = |text: &str| hide_tokens(text).into_owned();
         NewEntry {
             time: now,
@@ -50,7 +50,7 @@ impl Actor {
             remote: plain(&self.remote),
             action: action.to_owned(),
             cache: plain(cache),
-            detail: plain(detail),
+            detail: if looks_like_token(&detail) { plain(&detail) } else { detail },
             outcome: outcome.to_owned(),
         }
     }
@@ -59,7 +59,7 @@ impl Actor {
     #[must_use]
     pub fn copied(&self, from: &CacheName, to: &CacheName, copied: &CopiedPaths, now: i64) -> NewEntry {
         let detail = format!("from {from}: {} path(s), {} there already", copied.copied.len(), copied.present);
-        self.entry("path.copy", to.as_str(), &detail, "ok", now)
+        self.entry("path.copy", to.as_str(), detail, "ok", now)
     }
 
     /// An entry about a collection that this one began.
@@ -69,7 +69,7 @@ impl Actor {
         for (is_set, word) in [(request.no_compact, "no-compact"), (request.trust_clock, "trust-clock")] {
             words.extend(is_set.then(|| word.to_owned()));
         }
-        self.entry("gc.run", "", &words.join(" "), "ok", now)
+        self.entry("gc.run", "", words.join(" "), "ok", now)
     }
 
     /// Writes down, within the change's own transaction, that it was made.
@@ -81,7 +81,7 @@ impl Actor {
         detail: String,
         now: i64,
     ) -> Result<(), DbError> {
-        audit::add(tx.exec(), &[self.entry(action, cache, &detail, "ok", now)]).await
+        audit::add(tx, &[self.entry(action, cache, detail, "ok", now)]).await
     }
 }
 
@@ -111,7 +111,7 @@ impl AuditQueue {
         }
         let written = async {
             let mut tx = db.upkeep_tx().await?;
-            audit::add(tx.exec(), &entries).await?;
+            audit::add(&mut tx, &entries).await?;
             tx.commit().await
         };
         let result = written.await;

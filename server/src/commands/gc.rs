@@ -30,7 +30,7 @@ pub(super) async fn gc(overrides: &Overrides, args: GcCommandArgs) -> anyhow::Re
     let report = collector.run(&request, &unix_now, &mut |text| eprintln!("{text}")).await?;
     if !request.dry_run {
         let mut tx = beside.db.upkeep_tx().await?;
-        db::audit::add(tx.exec(), &[Actor::host().collected(&request, unix_now())]).await?;
+        db::audit::add(&mut tx, &[Actor::host().collected(&request, unix_now())]).await?;
         tx.commit().await?;
     }
     beside.db.close().await;

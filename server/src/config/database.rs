@@ -179,7 +179,10 @@ impl DatabaseConfig {
     fn validate(&self) -> Result<(), Problem> {
         let problem = |key, message: String| Err(Problem { key, message });
         if self.reserve.bytes() > 0 && !(MIN_RESERVE..=MAX_RESERVE).contains(&self.reserve) {
-            let message = format!("{} is out of bounds; allowed are {MIN_RESERVE} to {MAX_RESERVE}, or 0B for none", self.reserve);
+            let message = format!(
+                "{} is out of bounds; allowed are {MIN_RESERVE} to {MAX_RESERVE}, or 0B for none",
+                self.reserve
+            );
             return problem(&["database", "reserve"], message);
         }
         let DatabaseUrl::Postgres(_) = &self.url else { return Ok(()) };

@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Mutex, Notify};
 
+use super::counters::{self, Counter};
 use super::exec::on_either;
 use super::reserve::Reserve;
 use super::tx::{Conn, ConnInner, Tx, TxInner};
 use super::{DbError, Exec, migrate, postgres, transfer};
-use crate::config::{DatabaseConfig, DatabaseUrl};
+use crate::config::{DatabaseConfig, DatabaseUrl, PostgresConfig};
 
 /// Connections that read from SQLite at the same time.
 const SQLITE_READERS: u32 = 4;
@@ -51,6 +53,8 @@ pub(super) enum Pools {
     },
     Postgres {
         pool: PgPool,
+        /// Connections on which ids are taken, each in a statement of its own.
+        counters: PgPool,
         /// Held by the one that asks a server why it gives no connections.
         asking: Arc<Mutex<()>>,
     },
@@ -83,7 +87,7 @@ impl Db {
                 let upgraded = migrate::run(Exec::Postgres(&mut first)).await;
                 upgraded.map_err(|error| postgres::explain_upgrade(&options, error))?;
                 first.close().await?;
-                Ok(Self::over(postgres::pool(options, &config.postgres).await?))
+                Self::over(options, &config.postgres).await
             }
         }
     }
@@ -123,7 +127,7 @@ impl Db {
                 let mut first = postgres::connect(&options).await?;
                 migrate::check(Exec::Postgres(&mut first)).await?;
                 first.close().await?;
-                Ok(Self::over(postgres::pool(options, &config.postgres).await?))
+                Self::over(options, &config.postgres).await
             }
         }
     }
@@ -140,8 +144,9 @@ impl Db {
         Self(Pools::Sqlite { writer, readers, folding: Arc::default(), reserve })
     }
 
-    fn over(pool: PgPool) -> Self {
-        Self(Pools::Postgres { pool, asking: Arc::default() })
+    async fn over(options: PgConnectOptions, config: &PostgresConfig) -> Result<Self, DbError> {
+        let counters = postgres::counters(options.clone(), config).await?;
+        Ok(Self(Pools::Postgres { pool: postgres::pool(options, config).await?, counters, asking: Arc::default() }))
     }
 
     /// A connection for reading.
@@ -151,7 +156,7 @@ impl Db {
     pub async fn reader(&self) -> Result<Conn, DbError> {
         Ok(Conn(match &self.0 {
             Pools::Sqlite { readers, .. } => ConnInner::Sqlite(readers.acquire().await?),
-            Pools::Postgres { pool, asking } => match pool.acquire().await {
+            Pools::Postgres { pool, asking, .. } => match pool.acquire().await {
                 Ok(connection) => ConnInner::Postgres(connection),
                 Err(error) => return Err(why(pool, asking, error).await),
             },
@@ -183,6 +188,21 @@ impl Db {
         self.begin("upkeep", "SELECT pg_advisory_xact_lock_shared($1)").await
     }
 
+    /// Takes `count` neighbouring ids for good, and gives the first: as durable as a commit, and not part of one.
+    ///
+    /// # Errors
+    /// As any write.
+    pub async fn reserve(&self, counter: Counter, count: u32) -> Result<i64, DbError> {
+        if let Pools::Postgres { pool, .. } = &self.0 {
+            metrics::counter!("snowbank_database_transactions_total", "kind" => "commit").increment(1);
+            return counters::reserve_apart(pool, counter, count).await;
+        }
+        let mut tx = self.commit_tx().await?;
+        let first = tx.reserve(counter, count).await?;
+        tx.commit().await?;
+        Ok(first)
+    }
+
     async fn begin(&self, kind: &'static str, postgres_lock: &'static str) -> Result<Tx, DbError> {
         metrics::counter!("snowbank_database_transactions_total", "kind" => kind).increment(1);
         Ok(Tx(match &self.0 {
@@ -192,7 +212,7 @@ impl Db {
                 }
                 TxInner::Sqlite { tx: writer.begin_with("BEGIN IMMEDIATE").await?, folding: Arc::clone(folding) }
             }
-            Pools::Postgres { pool, asking } => {
+            Pools::Postgres { pool, counters, asking } => {
                 let first = locked(pool, postgres_lock).await;
                 let tx = match first {
                     // The connection died after it had been tried, and nothing has been done on it.
@@ -200,7 +220,7 @@ impl Db {
                     result => result,
                 };
                 match tx {
-                    Ok(tx) => TxInner::Postgres(tx),
+                    Ok(tx) => TxInner::Postgres { tx, counters: counters.clone() },
                     Err(error) => return Err(why(pool, asking, error).await),
                 }
             }
@@ -242,7 +262,10 @@ impl Db {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres { pool, .. } => pool.close().await,
+            Pools::Postgres { pool, counters, .. } => {
+                counters.close().await;
+                pool.close().await;
+            }
         }
     }
 }

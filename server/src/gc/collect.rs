@@ -128,9 +128,10 @@ impl Collector {
         let held = run.begin().await?;
         let mut tx = held.tx;
         let mut marks = Marks::begin(tx.exec()).await?;
+        let last = db::edges::last_id(tx.exec()).await?;
         drop(tx);
         let caches = db::caches::list(self.db.reader().await?.exec()).await?;
-        let mut graphs = Graph::load(&self.db, caches, run.ages.since(), run.ages.now()).await?;
+        let mut graphs = Graph::load(&self.db, caches, last, run.ages.since(), run.ages.now()).await?;
         for graph in &mut graphs {
             let keeping = self.keeping(&graph.cache, &run.ages);
             let pinned = std::mem::take(&mut graph.pinned);

@@ -248,9 +248,8 @@ fn want_of_room(error: &GcError) -> Option<String> {
         )),
         GcError::Storage(error @ StorageError::Full { .. })
         | GcError::Write(PackWriteError::Storage(error @ StorageError::Full { .. })) => Some(error.to_string()),
-        GcError::Database(error @ DbError::Full(_)) | GcError::Write(PackWriteError::Database(error @ DbError::Full(_))) => {
-            Some(error.to_string())
-        }
+        GcError::Database(error @ DbError::Full(_))
+        | GcError::Write(PackWriteError::Database(error @ DbError::Full(_))) => Some(error.to_string()),
         _ => None,
     }
 }

@@ -153,7 +153,13 @@ impl World {
     }
 
     fn collector(&self) -> Collector {
-        Collector::new(self.db.clone(), Arc::clone(&self.storage), self.packs.clone(), FreeSpace::default(), self.settings.clone())
+        Collector::new(
+            self.db.clone(),
+            Arc::clone(&self.storage),
+            self.packs.clone(),
+            FreeSpace::default(),
+            self.settings.clone(),
+        )
     }
 
     async fn collect(&self, request: GcRequest) -> GcReport {

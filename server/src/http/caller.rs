@@ -70,7 +70,7 @@ pub(super) async fn audited(State(app): State<Arc<App>>, request: Request, next:
     }
     let detail = response.extensions().get::<AuditDetail>().map_or_else(String::new, |detail| detail.0.clone());
     let outcome = refused.unwrap_or_else(|| "ok".to_owned());
-    app.audit.note(actor.entry(action, &cache, &detail, &outcome, unix_now()));
+    app.audit.note(actor.entry(action, &cache, detail, &outcome, unix_now()));
     response
 }
 

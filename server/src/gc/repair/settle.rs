@@ -134,7 +134,7 @@ impl Repairer<'_> {
             detail: report.to_string().lines().last().unwrap_or_default().to_owned(),
             outcome: "ok".to_owned(),
         };
-        audit::add(tx.exec(), &[entry]).await?;
+        audit::add(&mut tx, &[entry]).await?;
         Ok(tx.commit().await?)
     }
 

@@ -52,6 +52,13 @@ in
     statement-timeout = unset "time" ''
       How long a statement of PostgreSQL may take before it is given up, 1s to 1h; 30s unless said otherwise.
     '';
+    idle-timeout = unset "time" ''
+      How long a transaction of PostgreSQL may stand still before it is ended and its locks are free, 1s to 5m; 5s unless said
+      otherwise. For as long a server that has stopped can keep others from committing.
+    '';
+    reserve = unset "size" ''
+      How much of its disk is kept for a SQLite database, 4MiB to 1GiB, or `0B`; 16MiB unless said otherwise.
+    '';
     tls = unset { enum = [ "disable" "prefer" "require" "verify-ca" "verify-full" ]; } ''
       Whether the connection to PostgreSQL is encrypted, and what is verified: `prefer` (encrypted where the server offers it),
       `require` (encrypted, any certificate), `verify-ca`, `verify-full` (encrypted, a trusted certificate for that host). Without

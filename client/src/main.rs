@@ -7,6 +7,7 @@ use clap::Parser;
 use snowbank_client::cli::{Cli, GlobalArgs};
 use snowbank_client::commands;
 use snowbank_client::exit::{Exit, Failure};
+use snowbank_core::token::{hide_in_usage, hide_tokens};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -18,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| hide_in_usage(error).exit());
     set_up_messages(&cli.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -45,7 +46,7 @@ fn signals() -> io::Result<(Signal, Signal)> {
 fn report(outcome: Result<Exit, Failure>) -> ExitCode {
     let exit = outcome.unwrap_or_else(|failure| {
         // Where standard error is closed, the code still tells.
-        let _ = writeln!(io::stderr(), "snowbank: error: {failure}");
+        let _ = writeln!(io::stderr(), "snowbank: error: {}", hide_tokens(&failure.to_string()));
         failure.exit
     });
     exit.into()

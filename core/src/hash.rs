@@ -13,6 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::Digest as _;
 
+use crate::token::hide_tokens;
+
 /// Length of a digest in bytes.
 const LEN: usize = 32;
 /// Length of a digest's text in nix32.
@@ -139,9 +141,10 @@ fn decode_base64(text: &str) -> Option<[u8; LEN]> {
     BASE64.decode(text).ok()?.try_into().ok()
 }
 
-/// The beginning of a text from outside, short enough for an error message.
+/// The beginning of a text from outside, short enough for an error message, and without tokens.
 pub(crate) fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 120;
+    let text = &*hide_tokens(text);
     match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

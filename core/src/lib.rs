@@ -20,6 +20,7 @@ pub mod pin_name;
 pub mod receipt;
 pub mod signing;
 pub mod store_path;
+pub mod token;
 pub mod units;
 mod varint;
 pub mod wire;

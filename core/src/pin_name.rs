@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::hash::{excerpt, serde_as_text};
+use crate::token::looks_like_token;
 
 /// The longest name of a pin, in characters.
 pub const MAX_PIN_NAME_LEN: usize = 100;
@@ -38,7 +39,8 @@ impl FromStr for PinName {
         let other = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
         let is_name = text.len() <= MAX_PIN_NAME_LEN
             && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
-            && text.bytes().all(other);
+            && text.bytes().all(other)
+            && !looks_like_token(text);
         if is_name { Ok(Self(text.to_owned())) } else { Err(PinNameError(excerpt(text))) }
     }
 }
@@ -65,5 +67,10 @@ mod tests {
         for name in ["", ".", "..", "-a", "_a", "+a", ".a", "a/b", "a b", "é", "a*", "a\n", &"x".repeat(101)] {
             assert!(name.parse::<PinName>().is_err(), "{name}");
         }
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJqdGkiOiI0ZjJhIn0.dBjftJeZ4CVPmB92K27uhbUJU1p1rwW1";
+        assert!(
+            !token.parse::<PinName>().unwrap_err().to_string().contains("eyJ"),
+            "a token is neither taken nor shown"
+        );
     }
 }

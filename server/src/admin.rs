@@ -22,6 +22,7 @@ mod path_uses;
 mod paths;
 mod pins;
 mod refusals;
+mod revoke;
 mod server_key;
 mod signing_keys;
 mod tokens;
@@ -39,9 +40,10 @@ pub use paths::{hash_part, list_paths, show_path};
 pub use pins::{
     NewPin, PinError, check_keep, list_pins, pin_in, pinned_path, remove_pin, rollback_pin, set_pin, show_pin,
 };
+pub use revoke::revoke_tokens;
 pub use server_key::check_server_key;
 pub use signing_keys::{export_signing_keys, rotate_signing_key};
-pub use tokens::{create_token, list_tokens, revoke_tokens, rotate_token, show_token};
+pub use tokens::{create_token, list_tokens, rotate_token, show_token};
 pub use withdrawn::list_withdrawn;
 
 use crate::auth::TokenKey;

@@ -101,13 +101,15 @@ impl App {
             share_percent: config.limits.client_share,
         }));
         let lookups = Lookups::new(&db);
+        let free_space = FreeSpace::new(&config.storage, &config.database, config.min_free);
+        let room = free_space.clone();
         let mut conn = db.reader().await?;
         let cut = cut_params(conn.exec()).await?.unwrap_or(CutParams::DEFAULT);
         drop(conn);
         Ok(Self {
             audit: AuditQueue::default(),
-            collector: Collector::new(chain.clone(), packs.clone(), config.gc.clone()),
-            free_space: FreeSpace::new(&config.storage, &config.database, config.min_free),
+            collector: Collector::new(chain.clone(), packs.clone(), room, config.gc.clone()),
+            free_space,
             directory: Directory::new(db.clone(), admin.sealer.clone()),
             ingest: Ingest::new(chain.clone(), packs.clone(), inspector.clone(), Arc::clone(&budgets), limits),
             narinfos: Narinfos::new(lookups.clone()),

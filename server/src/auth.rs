@@ -21,6 +21,7 @@ mod verifier;
 pub use claims::{Claims, Grants, Permission, Token, UnknownPermission};
 pub use error::AuthError;
 pub use header::extract_token;
+pub use keys::signed_id;
 pub use proof::{
     MayAdmin, MayCreate, MayManage, MayPull, MayPush, authorize_admin, authorize_create, authorize_manage,
     authorize_name, authorize_pull, authorize_push,

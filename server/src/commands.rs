@@ -26,6 +26,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use rustix::fs::Mode;
 use serde::Serialize;
+use snowbank_core::token::hide_tokens;
 
 use crate::admin::{self, Admin};
 use crate::auth::{AuthError, TokenKey};
@@ -46,7 +47,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("snowbankd: error: {}", explain(&error));
+            eprintln!("snowbankd: error: {}", hide_tokens(&explain(&error)));
             ExitCode::FAILURE
         }
     }

@@ -29,7 +29,7 @@ pub use gc::GcConfig;
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
-pub use secret::{SecretFileError, SecretString, read_key_file, read_secret_file};
+pub use secret::{SecretFileError, SecretString, check_secret_file, read_key_file, read_secret_file};
 pub use server::{PublicUrl, TrustedProxies, default_data_dir};
 pub use snowbank_core::units::{Seconds, Size};
 pub use storage::{CredentialsConfig, FixedCredentials, S3Config, StorageConfig};

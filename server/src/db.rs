@@ -28,6 +28,7 @@ pub mod paths;
 pub mod pin_pages;
 pub mod pins;
 pub mod repair;
+pub mod reserve;
 pub mod revocations;
 pub mod settings;
 pub mod token_counts;

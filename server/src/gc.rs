@@ -33,7 +33,7 @@ use thiserror::Error;
 use crate::chain::ChainError;
 use crate::db::DbError;
 use crate::pack::PackWriteError;
-use crate::storage::StorageError;
+use crate::storage::{NoRoom, StorageError};
 
 /// Why a collection did not run, or not to its end.
 #[derive(Debug, Error)]
@@ -56,6 +56,9 @@ pub enum GcError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A disk has no room for a pack that was to be rewritten.
+    #[error("{} has no room for another pack", .0.folder.display())]
+    Room(#[from] NoRoom),
     /// A pack could not be written.
     #[error(transparent)]
     Write(#[from] PackWriteError),

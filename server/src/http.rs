@@ -10,6 +10,7 @@ mod body;
 mod caller;
 mod drain;
 mod error;
+mod extract;
 mod front;
 mod json;
 mod listing;

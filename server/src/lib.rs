@@ -1,7 +1,7 @@
 //! The server of Snowbank, a self-hosted Nix binary cache: everything behind the binary `snowbankd`.
 //!
 //! Modules depend on each other in one direction only: commands → http → {ingest, serving, gc, admin} → damage → {auth, pack} →
-//! {chain, directory} → {admission, db, storage} → config. `db` holds the only SQL, `storage` the only object I/O, `http` the only status codes.
+//! {chain, directory} → {admission, db, storage} → {config, files}. `db` holds the only SQL, `storage` the only object I/O, `http` the only status codes.
 
 pub mod admin;
 pub mod admission;
@@ -15,6 +15,7 @@ pub mod damage;
 pub mod db;
 pub mod directory;
 pub mod fault;
+pub mod files;
 pub mod gc;
 pub mod http;
 pub mod ingest;

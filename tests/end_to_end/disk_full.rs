@@ -1,7 +1,14 @@
 //! The server's disk is full: the push says so, reading goes on, and with room the same push succeeds.
 
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
 use rustix::fs::statvfs;
-use snowbank_harness::{Api, Client, NixStore, Random, Server, oracle, oracle::Oracle, tmpfs::Tmpfs, trees};
+use snowbank_harness::{Api, Client, NixStore, Random, Server, oracle, oracle::Oracle, process, tmpfs::Tmpfs, trees};
 
 #[test]
 fn a_full_disk_fails_the_push_only_and_room_mends_it() {
@@ -65,6 +72,121 @@ fn pushes_are_refused_while_there_is_still_room_for_the_database() {
     disk.resize(512);
     let _ = client.push(&[&small, &large]).success();
     oracle.assert_mirrors(&store, &[small, large]);
+    oracle::assert_check_is_clean(&server);
+}
+
+fn free(folder: &Path) -> u64 {
+    let room = statvfs(folder).unwrap();
+    room.f_bavail * room.f_frsize
+}
+
+/// Somebody else's file that takes all that is left of a disk.
+fn fill(disk: &Tmpfs) -> PathBuf {
+    let file = disk.path().join("ballast");
+    let mut ballast = File::create(&file).unwrap();
+    while ballast.write_all(&[7; 1 << 16]).is_ok() {}
+    while ballast.write_all(&[7; 512]).is_ok() {}
+    assert_eq!(free(disk.path()), 0, "the disk is full");
+    file
+}
+
+/// Six pushes of three paths of 3 MiB each.
+fn pushes(store: &NixStore, client: &Client) -> Vec<Vec<String>> {
+    let mut random = Random::fixed(43);
+    let one = |push: usize| {
+        let paths: Vec<String> =
+            (0..3).map(|path| trees::add_noise(store, &mut random, &format!("noise-{push}-{path}"), 3 << 20)).collect();
+        let _ = client.push(&paths).success();
+        paths
+    };
+    (0..6).map(one).collect()
+}
+
+fn delete(server: &Server, paths: &[String]) {
+    let args: Vec<&str> =
+        ["delete", "main"].into_iter().chain(paths.iter().map(String::as_str)).chain(["--yes"]).collect();
+    server.command(&args).succeeds();
+}
+
+/// The file that is kept for the database.
+fn reserve(server: &Server) -> PathBuf {
+    server.data_dir().join("snowbank.db-reserve")
+}
+
+#[test]
+fn a_disk_that_is_full_to_the_last_byte_is_collected_and_takes_pushes_again() {
+    let disk = Tmpfs::mount(128);
+    let server = Server::options().data_dir(&disk.path().join("data")).start();
+    let store = NixStore::new();
+    let client = Client::of(&server, &store);
+    process::wait_until("the reserve", Duration::from_secs(15), || reserve(&server).exists());
+    let pushed = pushes(&store, &client);
+    let ballast = fill(&disk);
+    let more = trees::add_noise(&store, &mut Random::fixed(47), "more", 2 << 20);
+    let _ = client.push(&[&more]).ended_with(8);
+
+    // Two pushes go as a whole, and of the others two thirds: packs that are free at once, and packs to be rewritten.
+    let gone: Vec<String> =
+        pushed.iter().enumerate().flat_map(|(push, paths)| &paths[usize::from(push > 1)..]).cloned().collect();
+    let kept: Vec<String> = pushed[2..].iter().map(|paths| paths[0].clone()).collect();
+    delete(&server, &gone);
+    assert!(!reserve(&server).exists(), "the deletion was written into what was kept for it");
+    let before = server.stored_bytes();
+    let output = server.command(&["gc", "--grace", "0s", "--yes"]).success();
+    let after = server.stored_bytes();
+    assert!(after < before / 3, "{before} bytes became {after}: {output}");
+    assert!(free(disk.path()) > 30 << 20, "{output}");
+    let _ = client.push(&[&more]).success();
+    let oracle = Oracle::main(&server);
+    oracle.assert_mirrors(&store, &[kept, vec![more]].concat());
+
+    fs::remove_file(ballast).unwrap();
+    process::wait_until("the reserve is made again", Duration::from_secs(15), || reserve(&server).exists());
+    oracle::assert_check_is_clean(&server);
+}
+
+#[test]
+fn packs_are_rewritten_in_what_the_database_left() {
+    let disk = Tmpfs::mount(128);
+    let server = Server::options().data_dir(&disk.path().join("data")).start();
+    let store = NixStore::new();
+    let client = Client::of(&server, &store);
+    process::wait_until("the reserve", Duration::from_secs(15), || reserve(&server).exists());
+    let pushed = pushes(&store, &client);
+    let _ballast = fill(&disk);
+    // No pack is free as a whole.
+    delete(&server, &pushed.iter().flat_map(|paths| &paths[1..]).cloned().collect::<Vec<_>>());
+    let before = server.stored_bytes();
+    let output = server.command(&["gc", "--grace", "0s", "--yes"]).success();
+    let after = server.stored_bytes();
+    assert!(after < before * 2 / 3, "{before} bytes became {after}: {output}");
+    let kept: Vec<String> = pushed.iter().map(|paths| paths[0].clone()).collect();
+    Oracle::main(&server).assert_mirrors(&store, &kept);
+    oracle::assert_check_is_clean(&server);
+}
+
+#[test]
+fn packs_that_there_is_no_room_to_rewrite_are_left_with_a_word() {
+    let disk = Tmpfs::mount(128);
+    let config = "[database]\nreserve = \"0B\"\n";
+    let server = Server::options().config(config).data_dir(&disk.path().join("data")).start();
+    let store = NixStore::new();
+    let client = Client::of(&server, &store);
+    let pushed = pushes(&store, &client);
+    let ballast = fill(&disk);
+    assert!(!reserve(&server).exists());
+    // Enough for rows, too little for a pack.
+    let len = fs::metadata(&ballast).unwrap().len();
+    File::options().write(true).open(&ballast).unwrap().set_len(len - (3 << 20)).unwrap();
+    delete(&server, &pushed.iter().flat_map(|paths| &paths[1..]).cloned().collect::<Vec<_>>());
+    let output = server.command(&["gc", "--grace", "0s", "--yes"]).success();
+    assert!(output.stdout.contains("for want of room") && output.stdout.contains("compacted  0 packs"), "{output}");
+
+    fs::remove_file(ballast).unwrap();
+    let before = server.stored_bytes();
+    let output = server.command(&["gc", "--grace", "0s", "--yes"]).success();
+    assert!(!output.stdout.contains("for want of room"), "{output}");
+    assert!(server.stored_bytes() < before / 2, "{output}");
     oracle::assert_check_is_clean(&server);
 }
 

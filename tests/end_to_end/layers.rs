@@ -8,7 +8,7 @@ use std::{
 
 /// The layers, lowest first, of the server's top-level modules. `app` is what `http` works with: the two are one.
 const LAYERS: [&[&str]; 8] = [
-    &["clock", "config", "fault", "telemetry"],
+    &["clock", "config", "fault", "files", "telemetry"],
     &["admission", "db", "storage", "secrets"],
     &["chain", "directory"],
     &["auth", "pack"],

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use reqwest::Method;
 use serde::Serialize;
 use snowbank_core::store_path::StorePathHash;
+use snowbank_core::token::named_id;
 use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
 use snowbank_core::wire::admin::{
     AfterQuery, AuditPage, CacheDetails, CacheList, CopiedPaths, CopyPaths, CreateCache, CreateToken, CreatedToken,
@@ -126,10 +127,13 @@ pub async fn token(global: &GlobalArgs, command: TokenCommand) -> Result<Exit, F
             print(server.json, &all)
         }
         TokenCommand::Show { id, server } => {
-            let info: TokenInfo = server_api(global, &server)?.ask(&format!("tokens/{}", segment(&id)?)).await?;
+            let info: TokenInfo =
+                server_api(global, &server)?.ask(&format!("tokens/{}", segment(&id_of(&id)?)?)).await?;
             print(server.json, &info)
         }
-        TokenCommand::Revoke { tokens, server } => {
+        TokenCommand::Revoke { mut tokens, server } => {
+            // The server would recognize a token as well; an older one would not, and proxies write down what they see.
+            tokens.ids = tokens.ids.iter().map(|text| id_of(text)).collect::<Result<_, _>>()?;
             let request = tokens.into_request(now());
             let revoked: RevokedTokens =
                 server_api(global, &server)?.change(Method::POST, "tokens/revoke", &request).await?;
@@ -137,7 +141,7 @@ pub async fn token(global: &GlobalArgs, command: TokenCommand) -> Result<Exit, F
         }
         TokenCommand::Rotate { token, server } => {
             let (id, request) = token.into_request();
-            let path = format!("tokens/{}/rotate", segment(&id)?);
+            let path = format!("tokens/{}/rotate", segment(&id_of(&id)?)?);
             let created: CreatedToken = server_api(global, &server)?.change(Method::POST, &path, &request).await?;
             print_token(server.json, &created)
         }
@@ -240,6 +244,11 @@ pub(super) fn cache_api(global: &GlobalArgs, args: &CacheArgs) -> Result<Api, Fa
 
 pub(super) fn server_api(global: &GlobalArgs, args: &ServerArgs) -> Result<Api, Failure> {
     Ok(Api::of_server(&resolve_server(global, args.server.as_deref())?)?)
+}
+
+/// The id that an argument names, which may be the token itself.
+fn id_of(text: &str) -> Result<String, Failure> {
+    named_id(text).map_err(|error| Failure::new(Exit::Usage, error))
 }
 
 /// An id as part of an address.

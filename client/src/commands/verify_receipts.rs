@@ -37,6 +37,13 @@ pub async fn run(global: &GlobalArgs, args: VerifyReceiptsArgs) -> Result<Exit, 
         })
         .collect::<Result<Vec<_>, _>>()?;
     let Lines { receipts, others, broken } = read(&args.file)?;
+    if receipts.is_empty() && others.is_empty() && broken.is_empty() {
+        let message = format!(
+            "{} is empty, so nothing was verified; name the file that `push --receipts` wrote",
+            args.file.display()
+        );
+        return Err(Failure::new(Exit::Usage, anyhow::anyhow!(message)));
+    }
 
     let server = resolve_server(global, args.server.as_deref())?;
     let mut checkers = BTreeMap::new();

@@ -283,6 +283,9 @@ pub struct RevokeTokens {
     /// All that were issued before this moment, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<i64>,
+    /// Also ids and a subject that the server issued no token for, such as those of an identity provider's tokens.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// Answer to `POST /api/v1/tokens/revoke`.

@@ -5,6 +5,7 @@
 //! [`AuditQueue`](super::AuditQueue). No text of an entry is longer than some hundred characters, and none holds a token.
 
 use snowbank_core::cache_name::CacheName;
+use snowbank_core::token::{hide_tokens, looks_like_token};
 use snowbank_core::wire::admin::collection::GcRequest;
 use snowbank_core::wire::admin::{AuditEntry, AuditPage, AuditQuery, CopiedPaths};
 
@@ -38,18 +39,19 @@ impl Actor {
         Self { subject: "host".to_owned(), token_id: String::new(), remote: "host".to_owned() }
     }
 
-    /// An entry about what this one did.
+    /// An entry about what this one did. Tokens in its texts, which come from outside, are left out.
     #[must_use]
     pub fn entry(&self, action: &str, cache: &str, detail: &str, outcome: &str, now: i64) -> NewEntry {
+        let plain = |text: &str, chars| bounded(&hide_tokens(text), chars);
         NewEntry {
             time: now,
-            subject: bounded(&self.subject, MAX_FIELD_CHARS),
-            token_id: bounded(&self.token_id, MAX_FIELD_CHARS),
-            remote: bounded(&self.remote, MAX_FIELD_CHARS),
+            subject: plain(&self.subject, MAX_FIELD_CHARS),
+            token_id: plain(&self.token_id, MAX_FIELD_CHARS),
+            remote: plain(&self.remote, MAX_FIELD_CHARS),
             action: action.to_owned(),
-            cache: bounded(cache, MAX_FIELD_CHARS),
-            detail: bounded(detail, MAX_DETAIL_CHARS),
-            outcome: bounded(outcome, MAX_FIELD_CHARS),
+            cache: plain(cache, MAX_FIELD_CHARS),
+            detail: plain(detail, MAX_DETAIL_CHARS),
+            outcome: plain(outcome, MAX_FIELD_CHARS),
         }
     }
 
@@ -79,7 +81,7 @@ impl Actor {
         detail: String,
         now: i64,
     ) -> Result<(), DbError> {
-        audit::add(tx.exec(), &[self.entry(action, cache, &detail, "ok", now)]).await
+        audit::add(tx, &[self.entry(action, cache, &detail, "ok", now)]).await
     }
 }
 

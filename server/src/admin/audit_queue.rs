@@ -84,7 +84,7 @@ async fn write(db: &Db, entries: &[NewEntry]) -> Result<(), DbError> {
         return Ok(());
     }
     let mut tx = db.upkeep_tx().await?;
-    audit::add(tx.exec(), entries).await?;
+    audit::add(&mut tx, entries).await?;
     tx.commit().await
 }
 

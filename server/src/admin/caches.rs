@@ -6,6 +6,7 @@
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::StoreDir;
+use snowbank_core::token::looks_like_token;
 use snowbank_core::units::Limit;
 use snowbank_core::wire::admin::{CacheDetails, CacheKey, CacheList, CacheSettings, CacheUsage, CreateCache};
 
@@ -347,6 +348,9 @@ fn apply(settings: &CacheSettings, cache: &mut Cache) -> Result<(), AdminError> 
     if let Some(description) = &settings.description {
         if description.chars().count() > MOST_DESCRIPTION_CHARS || description.chars().any(char::is_control) {
             return bad(format!("a description is one line of at most {MOST_DESCRIPTION_CHARS} characters"));
+        }
+        if looks_like_token(description) {
+            return bad("a description is shown to everybody, and this one holds a token".to_owned());
         }
         cache.description.clone_from(description);
     }

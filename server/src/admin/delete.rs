@@ -81,8 +81,8 @@ async fn plan(
     let seen = loop {
         let before = going.len();
         referring.clear();
-        // What came before this is seen by a pass that begins after it.
-        let seen = db::edges::last_id(db.reader().await?.exec()).await?;
+        // Under the exclusive lock, so that what came before this is seen by a pass that begins after it.
+        let seen = db::edges::last_id(db.exclusive_tx().await?.exec()).await?;
         let order = if request.referrers { Order::Age } else { Order::Hash };
         for_each_edge(db, cache, order, |hash, references| {
             if !going.contains(&hash) && references.iter().any(|reference| going.contains(reference)) {

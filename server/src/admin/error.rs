@@ -3,6 +3,7 @@
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::pin_name::PinName;
 use snowbank_core::signing::KeyError;
+use snowbank_core::token::PartOfToken;
 
 use super::PinError;
 use crate::auth::AuthError;
@@ -33,6 +34,20 @@ pub enum AdminError {
     /// There is no such token.
     #[error("this server issued no token with the id `{0}`; `token list` shows those that it did")]
     NoToken(String),
+    /// An id or a subject that was to be revoked is of no token that was issued here.
+    #[error(
+        "nothing was revoked: this server issued no token {what} `{text}`; `token list` shows those that it did. Tokens of an \
+         identity provider, or of another system's key, are not recorded here: for one of those, add --force"
+    )]
+    NeverIssued {
+        /// Which of the two it is.
+        what: &'static str,
+        /// The id or the subject.
+        text: String,
+    },
+    /// A text looks like a token, and has no id that can be read.
+    #[error(transparent)]
+    PartOfToken(#[from] PartOfToken),
     /// The cache has no such path.
     #[error("the cache has no path `{0}`")]
     NoPath(String),

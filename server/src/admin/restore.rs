@@ -263,6 +263,7 @@ pub async fn settle_epoch(db: &Db, storage: &Storage, now: i64) -> Result<Instan
     }
     drop(conn);
     let mut tx = db.exclusive_tx().await?;
+    tx.allow_idle().await?;
     let found = identity(tx.exec()).await?;
     // Another server may have been quicker.
     let Some(how) = settings::lookup(tx.exec(), UNMARKED).await? else { return Ok(found) };

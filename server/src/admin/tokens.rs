@@ -1,13 +1,15 @@
-//! Issuing, listing, revoking and rotating tokens.
+//! Issuing, listing and rotating tokens.
 
 use std::collections::BTreeMap;
 
 use snowbank_core::cache_name::CachePattern;
+use snowbank_core::token::looks_like_token;
 use snowbank_core::wire::admin::{
-    CreateToken, CreatedToken, RevokeTokens, RevokedTokens, RotateToken, SecretText, TokenGrants, TokenInfo, TokenList,
+    CreateToken, CreatedToken, RotateToken, SecretText, TokenGrants, TokenInfo, TokenList,
 };
 
 use super::page::cut;
+use super::revoke::resolve;
 use super::token_keys::signing_key;
 use super::{Actor, Admin, AdminError};
 use crate::auth::{Claims, Grants, Permission};
@@ -20,8 +22,6 @@ use crate::secrets::random_id;
 pub(super) const MAX_LIFETIME: Seconds = Seconds::new(3_650 * 86_400);
 /// Tokens in one answer.
 const PAGE: u32 = 500;
-/// Within how long every server follows a revocation (R2).
-const WITHIN_SECONDS: u64 = 5;
 const MOST_LABEL_CHARS: usize = 500;
 
 /// Makes a token, signed with the newest key; `files` are the keys in files, one of which signs where the database has none
@@ -108,65 +108,31 @@ pub async fn list_tokens(admin: &Admin, after: Option<&str>) -> Result<TokenList
     Ok(TokenList { tokens, next })
 }
 
-/// A token that was issued here.
+/// A token that was issued here, by its id or by itself.
 ///
 /// # Errors
 /// [`AdminError::NoToken`].
-pub async fn show_token(admin: &Admin, id: &str) -> Result<TokenInfo, AdminError> {
-    let row = db::tokens::lookup(admin.db.reader().await?.exec(), id).await?;
-    info(row.ok_or_else(|| AdminError::NoToken(id.to_owned()))?)
+pub async fn show_token(admin: &Admin, text: &str) -> Result<TokenInfo, AdminError> {
+    let mut conn = admin.db.reader().await?;
+    let id = resolve(conn.exec(), admin, text).await?.id;
+    let row = db::tokens::lookup(conn.exec(), &id).await?;
+    info(row.ok_or(AdminError::NoToken(id))?)
 }
 
-/// Takes tokens back: these, a subject's, or all that were issued before a time. Ids that this server did not issue are
-/// taken too: they may be those of an identity provider.
-///
-/// # Errors
-/// [`AdminError::BadToken`] when nothing is named.
-pub async fn revoke_tokens(
-    admin: &Admin,
-    actor: &Actor,
-    request: &RevokeTokens,
-    now: i64,
-) -> Result<RevokedTokens, AdminError> {
-    if request.ids.is_empty() && request.subject.is_none() && request.before.is_none() {
-        return Err(AdminError::BadToken("say which tokens to revoke: ids, --subject or --before"));
-    }
-    let mut tx = admin.db.commit_tx().await?;
-    let mut tokens = 0;
-    let mut detail = Vec::new();
-    for id in &request.ids {
-        let row = db::tokens::lookup(tx.exec(), id).await?;
-        let valid = |row: &TokenRow| row.expires > now && row.revoked.is_none_or(|from| from > now);
-        tokens += u64::from(row.as_ref().is_some_and(valid));
-        db::revocations::add_token(tx.exec(), id, now).await?;
-        detail.push(format!("id={id}"));
-    }
-    if request.subject.is_some() || request.before.is_some() {
-        let issued_until = request.before.map_or(now, |before| before.saturating_sub(1).min(now));
-        tokens += db::tokens::count_valid(tx.exec(), request.subject.as_deref(), issued_until, now).await?;
-        let subject = request.subject.as_deref().unwrap_or("");
-        db::revocations::add_subject(tx.exec(), subject, issued_until, now).await?;
-        let whose = if subject.is_empty() { "everybody's".to_owned() } else { format!("sub={subject}") };
-        detail.push(format!("{whose} issued until {issued_until}"));
-    }
-    actor.record(&mut tx, "token.revoke", "", detail.join(" "), now).await?;
-    tx.commit().await?;
-    Ok(RevokedTokens { tokens, within_seconds: WITHIN_SECONDS })
-}
-
-/// Makes a token with the rights of another, which stays valid for a while.
+/// Makes a token with the rights of another, which stays valid for a while and is named by its id or by itself.
 ///
 /// # Errors
 /// [`AdminError::NoToken`], or [`AdminError::BadToken`] for one that is not valid any more.
 pub async fn rotate_token(
     admin: &Admin,
     actor: &Actor,
-    id: &str,
+    text: &str,
     request: &RotateToken,
     now: i64,
 ) -> Result<CreatedToken, AdminError> {
     let mut tx = admin.db.commit_tx().await?;
-    let old = db::tokens::lookup(tx.exec(), id).await?.ok_or_else(|| AdminError::NoToken(id.to_owned()))?;
+    let id = resolve(tx.exec(), admin, text).await?.id;
+    let old = db::tokens::lookup(tx.exec(), &id).await?.ok_or_else(|| AdminError::NoToken(id.clone()))?;
     if old.revoked.is_some_and(|from| from <= now) || old.expires <= now {
         return Err(AdminError::BadToken("this token is not valid any more; create a new one"));
     }
@@ -180,7 +146,7 @@ pub async fn rotate_token(
     };
     let created = issue(&mut tx, admin, actor, &new, now).await?;
     let grace = i64::try_from(request.grace.get()).unwrap_or(i64::MAX);
-    db::revocations::add_token(tx.exec(), id, now.saturating_add(grace)).await?;
+    db::revocations::add_token(tx.exec(), &id, now.saturating_add(grace)).await?;
     let detail = format!("id={id} new={} grace={}", created.info.id, request.grace);
     actor.record(&mut tx, "token.rotate", "", detail, now).await?;
     tx.commit().await?;
@@ -190,6 +156,9 @@ pub async fn rotate_token(
 fn check(request: &CreateToken) -> Result<(), AdminError> {
     if request.subject.trim().is_empty() || request.subject.chars().any(char::is_control) {
         return Err(AdminError::BadToken("a token needs a subject: whom or what it is for, such as --sub ci"));
+    }
+    if looks_like_token(&request.subject) || looks_like_token(&request.label) {
+        return Err(AdminError::BadToken("a token is no subject and no label: those are stored and shown"));
     }
     if request.grants.caches.values().all(Vec::is_empty) && !request.grants.admin {
         return Err(AdminError::BadToken(

@@ -29,6 +29,11 @@ impl Ring {
     /// The key is chosen by `kid`, and the key decides on the algorithm: what the token says about itself is compared,
     /// never followed.
     pub(super) fn verify(&self, token: &str, now: i64) -> Result<Token, AuthError> {
+        self.accept(self.claims(token)?, now)
+    }
+
+    /// What a key of the ring has signed, whatever the token's times are.
+    fn claims(&self, token: &str) -> Result<Claims, AuthError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::Malformed);
         }
@@ -41,8 +46,7 @@ impl Ring {
         if header.alg != *algorithm {
             return Err(AuthError::WrongAlgorithm);
         }
-        let claims = jsonwebtoken::decode::<Claims>(token, key, &validation(*algorithm)).map_err(refusal)?;
-        self.accept(claims.claims, now)
+        Ok(jsonwebtoken::decode::<Claims>(token, key, &validation(*algorithm)).map_err(refusal)?.claims)
     }
 
     fn accept(&self, claims: Claims, now: i64) -> Result<Token, AuthError> {
@@ -62,6 +66,14 @@ impl Ring {
     pub(super) fn check_revoked(&self, token: &Token, now: i64) -> Result<(), AuthError> {
         if self.revoked.cover(token, now) { Err(AuthError::Revoked) } else { Ok(()) }
     }
+}
+
+/// The id of a token that one of these keys has signed, also where its time is over or it was revoked.
+///
+/// # Errors
+/// [`AuthError::UnknownKey`] when it is signed with another key; what is wrong with it otherwise.
+pub fn signed_id<'a>(keys: impl IntoIterator<Item = &'a TokenKey>, token: &str) -> Result<String, AuthError> {
+    Ok(Ring::new(keys, Revocations::default()).claims(token)?.jti)
 }
 
 /// Why the library does not take a token apart.

@@ -16,6 +16,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use snowbank_core::token::derived_token_id;
 
 use self::keys::IssuerKeys;
 use self::rules::{Misfit, Rule};
@@ -81,7 +82,7 @@ impl Issuer {
         let grants = self.grants(&claims)?;
         let jti = match claims.get("jti") {
             Some(Value::String(jti)) if !jti.is_empty() => jti.clone(),
-            _ => derived_id(token),
+            _ => derived_token_id(token),
         };
         Ok(Token { sub: format!("{}:{sub}", self.name), jti, iat, exp, grants })
     }
@@ -164,16 +165,6 @@ impl Issuer {
         misfits.dedup();
         Err(AuthError::ClaimMismatch { issuer: self.name.clone(), claims: misfits })
     }
-}
-
-/// An id for a token without one, by which it can be revoked. It is derived from what is signed and not from the signature:
-/// that can be rewritten into another valid one (ECDSA), which would be a way around a revocation.
-fn derived_id(token: &str) -> String {
-    let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
-    blake3::Hash::from_bytes(blake3::derive_key("snowbank id of a token without jti 1", signed.as_bytes()))
-        .to_hex()
-        .as_str()[..32]
-        .to_owned()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod told;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::cli::CheckArgs;
 use super::{Beside, explain};
@@ -13,7 +13,8 @@ use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::{Overrides, Size};
 use crate::db;
-use crate::gc::check::{CheckOptions, Checker, Sample};
+use crate::gc::PathPattern;
+use crate::gc::check::{CheckOptions, Checker, Sample, means_any};
 use crate::pack::{Packs, ReadBudget};
 use crate::serving::{Bench, NarBody};
 use crate::storage::Storage;
@@ -39,6 +40,7 @@ pub(super) async fn check(overrides: &Overrides, args: CheckArgs) -> anyhow::Res
 
 async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode> {
     let opened = Opened::open(overrides).await?;
+    opened.find_paths(args.content.paths.as_ref()).await?;
     let drawn = || getrandom::u64().map_err(|error| anyhow!("the system gives no random number: {error}"));
     let sample = match args.read_data {
         Some(share) => Some(Sample { share, seed: args.seed.map_or_else(drawn, Ok)? }),
@@ -101,5 +103,15 @@ impl Opened {
         let read_ahead = ReadBudget::new(READ_AHEAD_BYTES);
         let nars = NarBody { db: beside.db.clone(), packs: packs.clone(), read_ahead, bench: Bench::default() };
         Ok(Self { beside, chain, storage, packs, nars, instance: format!("{} {}", instance.id, instance.epoch) })
+    }
+
+    /// Refuses a pattern that means no path.
+    pub(super) async fn find_paths(&self, pattern: Option<&PathPattern>) -> anyhow::Result<()> {
+        if let Some(pattern) = pattern
+            && !means_any(&self.beside.db, pattern).await?
+        {
+            bail!("no path fits `--paths {pattern}`; `snowbankd path list CACHE` shows which there are");
+        }
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use snowbank_core::cache_name::CacheName;
+use snowbank_core::token::hide_in_usage;
 use snowbank_core::wire::admin::AuditQuery;
 use snowbank_core::wire::admin::args::{
     CacheChanges, DeleteFlags, GcArgs, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs,
@@ -204,7 +205,7 @@ pub(super) enum TokenCommand {
     List(Output),
     /// Show one token's record; the token itself is not kept.
     Show {
-        /// Its id.
+        /// Its id, or the token itself.
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
@@ -387,8 +388,9 @@ impl Cli {
     #[must_use]
     pub fn from_command_line() -> Self {
         let mut command = Self::command();
-        let matches = command.get_matches_mut();
-        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let matches = command.try_get_matches_from_mut(env::args_os());
+        let matches = matches.unwrap_or_else(|error| hide_in_usage(error).exit());
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| hide_in_usage(error).exit());
         let given = matches.value_source("listen") == Some(ValueSource::CommandLine);
         if given && !matches!(cli.command, None | Some(Command::Serve(_))) {
             let message = "`--listen` is for serving, and this command does not serve";

@@ -11,6 +11,7 @@ use crate::config::Overrides;
 use crate::db;
 use crate::gc::collect::Collector;
 use crate::pack::Packs;
+use crate::storage::FreeSpace;
 
 /// Says on standard error what is being done, and prints the report.
 pub(super) async fn gc(overrides: &Overrides, args: GcCommandArgs) -> anyhow::Result<ExitCode> {
@@ -23,12 +24,14 @@ pub(super) async fn gc(overrides: &Overrides, args: GcCommandArgs) -> anyhow::Re
     let beside = Beside::open(overrides).await?;
     let chain = beside.joined_chain().await?;
     let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0, 0);
-    let collector = Collector::new(chain, packs, beside.config.gc.clone());
+    let config = &beside.config;
+    let room = FreeSpace::new(&config.storage, &config.database, config.min_free);
+    let collector = Collector::new(chain, packs, room, config.gc.clone());
     let request = args.flags.into_request();
     let report = collector.run(&request, &unix_now, &mut |text| eprintln!("{text}")).await?;
     if !request.dry_run {
         let mut tx = beside.db.upkeep_tx().await?;
-        db::audit::add(tx.exec(), &[Actor::host().collected(&request, unix_now())]).await?;
+        db::audit::add(&mut tx, &[Actor::host().collected(&request, unix_now())]).await?;
         tx.commit().await?;
     }
     beside.db.close().await;

@@ -29,9 +29,8 @@ pub(super) async fn migrate(overrides: &Overrides, args: MigrateDatabaseArgs) ->
     let mut locks = lock(&config.data_dir, &from)?;
     locks.extend(lock(&config.data_dir, &to)?);
 
-    let postgres = &config.database.postgres;
-    let source = DatabaseConfig { url: from, postgres: postgres.clone() };
-    let target = DatabaseConfig { url: to, postgres: postgres.clone() };
+    let source = DatabaseConfig { url: from, ..config.database.clone() };
+    let target = DatabaseConfig { url: to, ..config.database.clone() };
     let place = place(&target)?;
     let source = Db::open_source(&source).await.context("cannot open the database to move from")?;
     let target = Db::open_target(&target).await.context("cannot open the database to move to")?;

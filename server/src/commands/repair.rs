@@ -16,6 +16,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(2);
 /// Prints the plan and, once it is done, what was done.
 pub(super) async fn repair(overrides: &Overrides, args: RepairArgs) -> anyhow::Result<ExitCode> {
     let opened = if args.dry_run { Opened::open(overrides).await? } else { Opened::open_joined(overrides).await? };
+    opened.find_paths(args.content.paths.as_ref()).await?;
     let repairer = Repairer {
         chain: &opened.chain,
         db: &opened.beside.db,

@@ -24,12 +24,12 @@ use crate::app::App;
 use crate::auth::{TokenKey, Trust, Verifier};
 use crate::chain::Chain;
 use crate::clock::unix_now;
-use crate::config::{Config, Overrides};
+use crate::config::{Config, DatabaseUrl, Overrides, StorageConfig};
 use crate::damage::Withdrawn;
 use crate::db::Db;
 use crate::secrets::{DataDir, Sealer};
 use crate::storage::Storage;
-use crate::{gc, http, telemetry};
+use crate::{files, gc, http, telemetry};
 
 pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let config = Config::load(overrides)?;
@@ -38,6 +38,12 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::install()?;
     let trust = Trust::from_config(&config.auth)?;
     let data_dir = DataDir::create(&config.data_dir)?;
+    if let DatabaseUrl::Sqlite(path) = &config.database.url {
+        files::check_private("the database", path)?;
+    }
+    if let StorageConfig::Local { path } = &config.storage {
+        files::warn_if_open("the storage", path);
+    }
     let _lock = data_dir.lock()?;
     let listener = listen(config.listen).await?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
@@ -67,9 +73,9 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         beside.spawn(http::serve_metrics(metrics, listener, stop.clone()));
         // What is counted is shown there and nowhere else.
         beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
-        beside.spawn(stop.clone().run_until_cancelled_owned(app.free_space.clone().watch()).map(|_| Ok(())));
     }
     beside.spawn(chain.watch(stop.clone()).map(Ok));
+    beside.spawn(stop.clone().run_until_cancelled_owned(app.free_space.clone().watch()).map(|_| Ok(())));
     // Where nothing is collected on a schedule, it notes the clock for `snowbankd gc`.
     beside.spawn(gc::collect::background(app.collector.clone(), stop.clone()).map(Ok));
     beside.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));

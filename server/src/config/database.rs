@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::Problem;
-use super::{ConfigError, Seconds, SecretString, absolute, beside, read_secret_file, secret};
+use super::{ConfigError, Seconds, SecretString, Size, absolute, beside, read_secret_file, secret};
 
 const DEFAULT_CONNECTIONS: u32 = 16;
 const DEFAULT_STATEMENT_TIMEOUT: Seconds = Seconds::new(30);
+const DEFAULT_IDLE_TIMEOUT: Seconds = Seconds::new(5);
+const DEFAULT_RESERVE: Size = Size::from_mib(16);
+const MIN_RESERVE: Size = Size::from_mib(4);
+const MAX_RESERVE: Size = Size::from_bytes(1 << 30);
 
 /// The section as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -22,8 +26,10 @@ pub(super) struct DatabaseSection {
     url_file: Option<PathBuf>,
     connections: Option<u32>,
     statement_timeout: Option<Seconds>,
+    idle_timeout: Option<Seconds>,
     tls: Option<TlsMode>,
     tls_ca_file: Option<PathBuf>,
+    reserve: Option<Size>,
 }
 
 /// What the section's values are relative to, and what wins over them.
@@ -81,19 +87,25 @@ impl DatabaseSection {
         let postgres = PostgresConfig {
             connections: self.connections.unwrap_or(DEFAULT_CONNECTIONS),
             statement_timeout: self.statement_timeout.unwrap_or(DEFAULT_STATEMENT_TIMEOUT),
+            idle_timeout: self.idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT),
             tls: self.tls,
             tls_ca_file,
         };
-        let config = DatabaseConfig { url, postgres };
+        if self.reserve.is_some() && matches!(url, DatabaseUrl::Postgres(_)) {
+            let message = "it is for SQLite, and the database is PostgreSQL, which keeps its own disk; remove it";
+            return Err(wrong(&["database", "reserve"], message));
+        }
+        let config = DatabaseConfig { url, reserve: self.reserve.unwrap_or(DEFAULT_RESERVE), postgres };
         config.validate().map_err(Wrong::Key)?;
         Ok(config)
     }
 
     fn refuse_for_sqlite(&self, url: &DatabaseUrl) -> Result<(), Wrong> {
         let DatabaseUrl::Sqlite(_) = url else { return Ok(()) };
-        let given: [(&'static [&'static str], bool); 4] = [
+        let given: [(&'static [&'static str], bool); 5] = [
             (&["database", "connections"], self.connections.is_some()),
             (&["database", "statement-timeout"], self.statement_timeout.is_some()),
+            (&["database", "idle-timeout"], self.idle_timeout.is_some()),
             (&["database", "tls"], self.tls.is_some()),
             (&["database", "tls-ca-file"], self.tls_ca_file.is_some()),
         ];
@@ -129,6 +141,8 @@ fn refuse_shown_password(url: &DatabaseUrl, path: &Path) -> Result<(), Wrong> {
 pub struct DatabaseConfig {
     /// Its address.
     pub url: DatabaseUrl,
+    /// How much of its disk is kept for a SQLite database; nothing, if it is 0.
+    pub reserve: Size,
     /// What holds for PostgreSQL only.
     pub postgres: PostgresConfig,
 }
@@ -140,6 +154,8 @@ pub struct PostgresConfig {
     pub connections: u32,
     /// How long a statement may take.
     pub statement_timeout: Seconds,
+    /// How long a transaction may stand still, holding its locks, before the server ends it.
+    pub idle_timeout: Seconds,
     /// Whether the connection is encrypted; without it, what the address says.
     pub tls: Option<TlsMode>,
     /// Certificates, in PEM, of authorities to trust besides the public ones.
@@ -153,22 +169,34 @@ impl DatabaseConfig {
         let postgres = PostgresConfig {
             connections: DEFAULT_CONNECTIONS,
             statement_timeout: DEFAULT_STATEMENT_TIMEOUT,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
             tls: None,
             tls_ca_file: None,
         };
-        Self { url, postgres }
+        Self { url, reserve: DEFAULT_RESERVE, postgres }
     }
 
     fn validate(&self) -> Result<(), Problem> {
-        let DatabaseUrl::Postgres(_) = &self.url else { return Ok(()) };
         let problem = |key, message: String| Err(Problem { key, message });
-        let PostgresConfig { connections, statement_timeout, tls, tls_ca_file } = &self.postgres;
+        if self.reserve.bytes() > 0 && !(MIN_RESERVE..=MAX_RESERVE).contains(&self.reserve) {
+            let message = format!(
+                "{} is out of bounds; allowed are {MIN_RESERVE} to {MAX_RESERVE}, or 0B for none",
+                self.reserve
+            );
+            return problem(&["database", "reserve"], message);
+        }
+        let DatabaseUrl::Postgres(_) = &self.url else { return Ok(()) };
+        let PostgresConfig { connections, statement_timeout, idle_timeout, tls, tls_ca_file } = &self.postgres;
         if !(2..=1000).contains(connections) {
             return problem(&["database", "connections"], format!("{connections} is not within 2 to 1000"));
         }
         if !(1..=3600).contains(&statement_timeout.get()) {
             let message = format!("{statement_timeout} is not within 1s to 1h");
             return problem(&["database", "statement-timeout"], message);
+        }
+        if !(1..=300).contains(&idle_timeout.get()) {
+            let message = format!("{idle_timeout} is not within 1s to 5m");
+            return problem(&["database", "idle-timeout"], message);
         }
         let mode = tls.or_else(|| self.url.tls_mode());
         if tls_ca_file.is_some() && !matches!(mode, Some(TlsMode::VerifyCa | TlsMode::VerifyFull)) {

@@ -111,6 +111,14 @@ fn read(path: &Path, is_secret: impl Fn(&[u8]) -> bool) -> Result<Zeroizing<Vec<
     }
 }
 
+/// Refuses a secret file that is open to others; one that is not there is not.
+///
+/// # Errors
+/// [`SecretFileError::Exposed`].
+pub fn check_secret_file(path: &Path) -> Result<(), SecretFileError> {
+    exposed_mode(path).map_or(Ok(()), |mode| Err(SecretFileError::Exposed { path: path.to_owned(), mode }))
+}
+
 /// The permission bits of a file that is open to others.
 pub(super) fn exposed_mode(path: &Path) -> Option<u32> {
     exposed(&std::fs::metadata(path).ok()?)

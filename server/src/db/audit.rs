@@ -2,9 +2,9 @@
 
 use sqlx::FromRow;
 
-use super::counters::{self, Counter};
+use super::counters::Counter;
 use super::exec::on_either;
-use super::{DbError, Exec};
+use super::{DbError, Exec, Tx};
 
 /// An entry that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -54,11 +54,10 @@ pub struct Filter<'f> {
 ///
 /// # Errors
 /// As any write.
-pub async fn add(mut exec: Exec<'_>, entries: &[NewEntry]) -> Result<(), DbError> {
-    let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-    let first = counters::reserve(exec.again(), Counter::Audit, count).await?;
+pub async fn add(tx: &mut Tx, entries: &[NewEntry]) -> Result<(), DbError> {
+    let first = tx.reserve(Counter::Audit, u32::try_from(entries.len()).unwrap_or(u32::MAX)).await?;
     for (id, entry) in (first..).zip(entries) {
-        on_either!(exec.again(), |conn| {
+        on_either!(tx.exec(), |conn| {
             sqlx::query(
                 "INSERT INTO audit (id, time, subject, token_id, remote, action, cache, detail, outcome) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",

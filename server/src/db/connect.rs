@@ -10,15 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Mutex, Notify};
 
+use super::counters::{self, Counter};
 use super::exec::on_either;
+use super::reserve::Reserve;
 use super::transfer::MoveState;
 use super::tx::{Conn, ConnInner, Tx, TxInner};
 use super::{DbError, Exec, chain, migrate, postgres, transfer};
-use crate::config::{DatabaseConfig, DatabaseUrl};
+use crate::config::{DatabaseConfig, DatabaseUrl, PostgresConfig};
 
 /// Connections that read from SQLite at the same time.
 const SQLITE_READERS: u32 = 4;
@@ -47,9 +50,13 @@ pub(super) enum Pools {
         readers: SqlitePool,
         /// Told of every commit.
         folding: Arc<Notify>,
+        /// Room for it on its disk.
+        reserve: Option<Reserve>,
     },
     Postgres {
         pool: PgPool,
+        /// Connections on which ids are taken, each in a statement of its own.
+        counters: PgPool,
         /// Held by the one that asks a server why it gives no connections.
         asking: Arc<Mutex<()>>,
     },
@@ -71,9 +78,10 @@ impl Db {
     pub async fn open_target(config: &DatabaseConfig) -> Result<Self, DbError> {
         match &config.url {
             DatabaseUrl::Sqlite(path) => {
+                let reserve = make_room(config);
                 let writer = sqlite_writer(path, true).await?;
                 migrate::run(Exec::Sqlite(&mut *writer.acquire().await?)).await?;
-                Ok(Self::over_sqlite(writer, sqlite_readers(path).await?))
+                Ok(Self::over_sqlite(writer, sqlite_readers(path).await?, reserve))
             }
             DatabaseUrl::Postgres(url) => {
                 let options = postgres::options(url, &config.postgres)?;
@@ -81,7 +89,7 @@ impl Db {
                 let upgraded = migrate::run(Exec::Postgres(&mut first)).await;
                 upgraded.map_err(|error| postgres::explain_upgrade(&options, error))?;
                 first.close().await?;
-                Ok(Self::over(postgres::pool(options, &config.postgres).await?))
+                Self::over(options, &config.postgres).await
             }
         }
     }
@@ -111,16 +119,17 @@ impl Db {
                 if !path.exists() {
                     return Err(DbError::Absent(path.clone()));
                 }
+                let reserve = make_room(config);
                 let writer = sqlite_writer(path, false).await?;
                 migrate::check(Exec::Sqlite(&mut *writer.acquire().await?)).await?;
-                Ok(Self::over_sqlite(writer, sqlite_readers(path).await?))
+                Ok(Self::over_sqlite(writer, sqlite_readers(path).await?, reserve))
             }
             DatabaseUrl::Postgres(url) => {
                 let options = postgres::options(url, &config.postgres)?;
                 let mut first = postgres::connect(&options).await?;
                 migrate::check(Exec::Postgres(&mut first)).await?;
                 first.close().await?;
-                Ok(Self::over(postgres::pool(options, &config.postgres).await?))
+                Self::over(options, &config.postgres).await
             }
         }
     }
@@ -180,12 +189,13 @@ impl Db {
         matches!(self.0, Pools::Postgres { .. })
     }
 
-    fn over_sqlite(writer: SqlitePool, readers: SqlitePool) -> Self {
-        Self(Pools::Sqlite { writer, readers, folding: Arc::default() })
+    fn over_sqlite(writer: SqlitePool, readers: SqlitePool, reserve: Option<Reserve>) -> Self {
+        Self(Pools::Sqlite { writer, readers, folding: Arc::default(), reserve })
     }
 
-    fn over(pool: PgPool) -> Self {
-        Self(Pools::Postgres { pool, asking: Arc::default() })
+    async fn over(options: PgConnectOptions, config: &PostgresConfig) -> Result<Self, DbError> {
+        let counters = postgres::counters(options.clone(), config).await?;
+        Ok(Self(Pools::Postgres { pool: postgres::pool(options, config).await?, counters, asking: Arc::default() }))
     }
 
     /// A connection for reading.
@@ -195,7 +205,7 @@ impl Db {
     pub async fn reader(&self) -> Result<Conn, DbError> {
         Ok(Conn(match &self.0 {
             Pools::Sqlite { readers, .. } => ConnInner::Sqlite(readers.acquire().await?),
-            Pools::Postgres { pool, asking } => match pool.acquire().await {
+            Pools::Postgres { pool, asking, .. } => match pool.acquire().await {
                 Ok(connection) => ConnInner::Postgres(connection),
                 Err(error) => return Err(why(pool, asking, error).await),
             },
@@ -238,13 +248,31 @@ impl Db {
         self.begin("upkeep", "SELECT pg_advisory_xact_lock_shared($1)").await
     }
 
+    /// Takes `count` neighbouring ids for good, and gives the first: as durable as a commit, and not part of one.
+    ///
+    /// # Errors
+    /// As any write.
+    pub async fn reserve(&self, counter: Counter, count: u32) -> Result<i64, DbError> {
+        if let Pools::Postgres { pool, .. } = &self.0 {
+            metrics::counter!("snowbank_database_transactions_total", "kind" => "commit").increment(1);
+            return counters::reserve_apart(pool, counter, count).await;
+        }
+        let mut tx = self.commit_tx().await?;
+        let first = tx.reserve(counter, count).await?;
+        tx.commit().await?;
+        Ok(first)
+    }
+
     async fn begin(&self, kind: &'static str, postgres_lock: &'static str) -> Result<Tx, DbError> {
         metrics::counter!("snowbank_database_transactions_total", "kind" => kind).increment(1);
         Ok(Tx(match &self.0 {
-            Pools::Sqlite { writer, folding, .. } => {
+            Pools::Sqlite { writer, readers, folding, reserve } => {
+                if reserve.as_ref().is_some_and(Reserve::give_way) {
+                    fold_now(readers).await;
+                }
                 TxInner::Sqlite { tx: writer.begin_with("BEGIN IMMEDIATE").await?, folding: Arc::clone(folding) }
             }
-            Pools::Postgres { pool, asking } => {
+            Pools::Postgres { pool, counters, asking } => {
                 let first = locked(pool, postgres_lock).await;
                 let tx = match first {
                     // The connection died after it had been tried, and nothing has been done on it.
@@ -252,7 +280,7 @@ impl Db {
                     result => result,
                 };
                 match tx {
-                    Ok(tx) => TxInner::Postgres(tx),
+                    Ok(tx) => TxInner::Postgres { tx, counters: counters.clone() },
                     Err(error) => return Err(why(pool, asking, error).await),
                 }
             }
@@ -282,12 +310,7 @@ impl Db {
         loop {
             folding.notified().await;
             tokio::time::sleep(FOLD_AFTER).await;
-            let folded =
-                async { sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *readers.acquire().await?).await };
-            if let Err(error) = folded.await {
-                // The writer does it when the log has grown.
-                tracing::warn!(%error, "the write-ahead log was not folded into the database");
-            }
+            fold_now(readers).await;
         }
     }
 
@@ -299,7 +322,10 @@ impl Db {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres { pool, .. } => pool.close().await,
+            Pools::Postgres { pool, counters, .. } => {
+                counters.close().await;
+                pool.close().await;
+            }
         }
     }
 }
@@ -353,6 +379,22 @@ async fn sqlite_readers(path: &Path) -> Result<SqlitePool, DbError> {
     let options = sqlite_options(path).pragma("query_only", "ON");
     let pool = pool_options::<Sqlite>(SQLITE_READERS).min_connections(SQLITE_READERS).test_before_acquire(false);
     Ok(pool.connect_with(options).await?)
+}
+
+/// Makes room for a database that is to be opened: that alone writes.
+fn make_room(config: &DatabaseConfig) -> Option<Reserve> {
+    let reserve = Reserve::of(config)?;
+    reserve.give_way();
+    Some(reserve)
+}
+
+/// Moves what was committed from SQLite's write-ahead log into its file, so that the log begins anew.
+async fn fold_now(readers: &SqlitePool) {
+    let folded = async { sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *readers.acquire().await?).await };
+    if let Err(error) = folded.await {
+        // The writer does it when the log has grown.
+        tracing::warn!(%error, "the write-ahead log was not folded into the database");
+    }
 }
 
 async fn locked(pool: &PgPool, lock: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {

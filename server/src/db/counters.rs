@@ -2,6 +2,14 @@
 //!
 //! Invariant (C2): an id is given out at most once. What a rolled-back transaction took is given out again, which is
 //! sound as long as an id is written nowhere before its reservation is committed.
+//!
+//! Whoever takes ids in a transaction holds the counter's row until its end, and with it all others that take some. On
+//! PostgreSQL, where servers share the counters and one of them may stop at any point, what pushes take is therefore taken in
+//! a statement of its own, on another connection ([`Tx::reserve`](super::Tx::reserve)), while the transaction holds the lock
+//! that keeps exclusive ones away. So ids are not in the order of commits, but an exclusive transaction finds that every id
+//! that was taken up to [`last`] is committed or never will be.
+
+use sqlx::PgPool;
 
 use super::exec::on_either;
 use super::{DbError, Exec};
@@ -57,7 +65,26 @@ pub async fn reserve(exec: Exec<'_>, counter: Counter, count: u32) -> Result<i64
     first.ok_or_else(|| DbError::corrupt(format!("the counter `{}` is missing", counter.name())))
 }
 
-/// The last id that was taken. What it was taken for is committed: whoever takes one holds the counter's row until then.
+/// Takes ids in a statement of its own, on a connection of `pool`; tries once more where that connection was dead, which may
+/// lose some ids.
+pub(super) async fn reserve_apart(pool: &PgPool, counter: Counter, count: u32) -> Result<i64, DbError> {
+    let mut is_first = true;
+    loop {
+        let mut conn = pool.acquire().await?;
+        match reserve(Exec::Postgres(&mut conn), counter, count).await {
+            Err(error @ DbError::Unavailable(_)) => {
+                // Not back into the pool.
+                drop(conn.detach());
+                if !std::mem::take(&mut is_first) {
+                    return Err(error);
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The last id that was taken. Under an exclusive transaction, what it was taken for is committed or never will be.
 ///
 /// # Errors
 /// As any read; [`DbError::Corrupt`] when the counter is gone.

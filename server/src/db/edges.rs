@@ -56,8 +56,8 @@ pub async fn of_cache(
     rows.into_iter().map(path_edges).collect()
 }
 
-/// Up to `limit` paths of all caches with an id above `after`, by id. Ids are given out in the order of commits: whoever has
-/// seen one will find no lower one that is new.
+/// Up to `limit` paths of all caches with an id above `after`, by id. Ids are not in the order of commits: only what was
+/// [`last_id`] under an exclusive transaction has no lower one that is yet to come.
 ///
 /// # Errors
 /// As any read.

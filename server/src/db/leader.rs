@@ -6,14 +6,14 @@
 //! database for what commands do as well; the rest is always held, since the data folder's lock makes the server the only one.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use sqlx::{Connection, PgConnection, PgPool};
 
 use super::connect::Pools;
 use super::{Db, DbError};
+use crate::files;
 
 /// How long an answer about the lock may take; a connection that says nothing for so long is lost.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,7 +77,9 @@ impl Leader {
             Inner::Always => return Ok(true),
             Inner::File { path, held } => {
                 if held.is_none() {
-                    *held = lock(path).map_err(|error| DbError::Unavailable(sqlx::Error::Io(error)))?;
+                    *held = files::open_lock(path)
+                        .and_then(files::try_lock)
+                        .map_err(|error| DbError::Unavailable(sqlx::Error::Io(error)))?;
                 }
                 return Ok(held.is_some());
             }
@@ -102,16 +104,6 @@ impl Leader {
             // A connection that cannot say goodbye is closed without, which frees the lock as well.
             let _ = tokio::time::timeout(PATIENCE, connection.close()).await;
         }
-    }
-}
-
-/// The file with its lock, unless another process has that. It is never removed, so that all lock the same one.
-fn lock(path: &Path) -> std::io::Result<Option<File>> {
-    let file = File::options().create(true).truncate(false).write(true).open(path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Connection, PgConnection, PgPool, Postgres};
 
@@ -18,8 +19,8 @@ const ATTEMPT: Duration = Duration::from_secs(4);
 const RETRY: Duration = Duration::from_millis(250);
 /// How long a request waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
-/// A transaction waits for nothing but the database; one that idles has lost its client.
-const IDLE_IN_TRANSACTION: Duration = Duration::from_mins(1);
+/// Connections on which ids are taken. Each is used for one short statement at a time.
+const COUNTER_CONNECTIONS: u32 = 2;
 /// A connection is made anew after this, so that a name that has moved to another server is followed.
 const LIFETIME: Duration = Duration::from_mins(30);
 const OLDEST_SERVER: i32 = 130_000;
@@ -239,20 +240,27 @@ fn target(options: &PgConnectOptions) -> String {
 /// The connections that requests share. Each is asked for a sign of life before it is used, so that a restarted server
 /// costs no request.
 pub(super) async fn pool(options: PgConnectOptions, config: &PostgresConfig) -> Result<PgPool, DbError> {
-    let statement = config.statement_timeout.duration().as_millis();
-    let limits = Limits {
-        statement: statement.to_string(),
-        // Whoever waits for a lock for so long has met something that a statement's own work would not explain.
-        lock: (statement / 2).to_string(),
-        idle: IDLE_IN_TRANSACTION.as_millis().to_string(),
-    };
-    let pool = pool_options::<Postgres>(config.connections)
-        .acquire_timeout(ACQUIRE)
-        .max_lifetime(LIFETIME)
-        .after_connect(move |conn, _| {
-            let limits = limits.clone();
-            Box::pin(async move { limits.set(conn).await })
-        });
+    let pool = pool_options::<Postgres>(config.connections);
+    connect_pool(pool, options, Limits::new(config)).await
+}
+
+/// The connections on which ids are taken apart from the transactions that use them.
+pub(super) async fn counters(options: PgConnectOptions, config: &PostgresConfig) -> Result<PgPool, DbError> {
+    // No commit can use an id and be durable while the taking of it is not: the log is written in order. So that alone need
+    // not wait for the disk. One that is dead is noticed by its use.
+    let limits = Limits { synchronous_commit: Some("off"), ..Limits::new(config) };
+    connect_pool(pool_options::<Postgres>(COUNTER_CONNECTIONS).test_before_acquire(false), options, limits).await
+}
+
+async fn connect_pool(
+    pool: PoolOptions<Postgres>,
+    options: PgConnectOptions,
+    limits: Limits,
+) -> Result<PgPool, DbError> {
+    let pool = pool.acquire_timeout(ACQUIRE).max_lifetime(LIFETIME).after_connect(move |conn, _| {
+        let limits = limits.clone();
+        Box::pin(async move { limits.set(conn).await })
+    });
     pool.connect_with(options.clone()).await.map_err(|error| explain(&options, error))
 }
 
@@ -263,9 +271,28 @@ struct Limits {
     statement: String,
     lock: String,
     idle: String,
+    unacknowledged: String,
+    /// In place of what the administrator has set.
+    synchronous_commit: Option<&'static str>,
 }
 
 impl Limits {
+    fn new(config: &PostgresConfig) -> Self {
+        let (statement, idle) =
+            (config.statement_timeout.duration().as_millis(), config.idle_timeout.duration().as_millis());
+        Self {
+            statement: statement.to_string(),
+            // Whoever waits for a lock for so long has met something that a statement's own work would not explain.
+            lock: (statement / 2).to_string(),
+            // A transaction waits for nothing but the database. One that idles belongs to a server that has stopped, and
+            // holds locks that others wait for.
+            idle: idle.to_string(),
+            // The same for one that stopped before it read an answer.
+            unacknowledged: (2 * idle).to_string(),
+            synchronous_commit: None,
+        }
+    }
+
     async fn set(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
         // Stronger durability (remote_apply) stays as the administrator set it. The keepalives let the server find out
         // about clients that are gone, and free their locks. Every statement reads a few rows by an index: a plan that reads
@@ -274,15 +301,17 @@ impl Limits {
             "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), \
              set_config('idle_in_transaction_session_timeout', $3, false), \
              set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false), \
-             set_config('tcp_keepalives_count', '3', false), \
+             set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', $4, false), \
              set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
              set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false), \
-             set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') \
+             set_config('synchronous_commit', CASE WHEN $5 <> '' THEN $5 WHEN current_setting('synchronous_commit') \
              IN ('off', 'local', 'remote_write') THEN 'on' ELSE current_setting('synchronous_commit') END, false)",
         )
         .bind(&self.statement)
         .bind(&self.lock)
         .bind(&self.idle)
+        .bind(&self.unacknowledged)
+        .bind(self.synchronous_commit.unwrap_or_default())
         .execute(conn)
         .await?;
         Ok(())

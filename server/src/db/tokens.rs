@@ -75,6 +75,20 @@ pub async fn lookup(exec: Exec<'_>, jti: &str) -> Result<Option<TokenRow>, DbErr
     Ok(on_either!(exec, |conn| { sqlx::query_as(select!("WHERE t.jti = $1")).bind(jti).fetch_optional(conn).await? }))
 }
 
+/// Whether any token was issued for a subject.
+///
+/// # Errors
+/// As any read.
+pub async fn has_subject(exec: Exec<'_>, subject: &str) -> Result<bool, DbError> {
+    let found: Option<String> = on_either!(exec, |conn| {
+        sqlx::query_scalar("SELECT jti FROM tokens WHERE subject = $1 LIMIT 1")
+            .bind(subject)
+            .fetch_optional(conn)
+            .await?
+    });
+    Ok(found.is_some())
+}
+
 pub(super) const PAGE: &str =
     select!("WHERE (t.created, t.jti) < ($1, $2) ORDER BY t.created DESC, t.jti DESC LIMIT $3");
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{PgPool, Postgres, Sqlite, Transaction};
 use tokio::sync::Notify;
 
+use super::counters::{self, Counter};
 use super::{DbError, Exec};
 
 /// A connection for reading; each statement sees what was committed when it began.
@@ -39,7 +40,11 @@ pub(super) enum TxInner {
         /// Told of every commit.
         folding: Arc<Notify>,
     },
-    Postgres(Transaction<'static, Postgres>),
+    Postgres {
+        tx: Transaction<'static, Postgres>,
+        /// Connections on which ids are taken.
+        counters: PgPool,
+    },
 }
 
 impl Tx {
@@ -47,8 +52,32 @@ impl Tx {
     pub fn exec(&mut self) -> Exec<'_> {
         match &mut self.0 {
             TxInner::Sqlite { tx, .. } => Exec::Sqlite(tx),
-            TxInner::Postgres(tx) => Exec::Postgres(tx),
+            TxInner::Postgres { tx, .. } => Exec::Postgres(tx),
         }
+    }
+
+    /// Takes `count` neighbouring ids and gives the first; of none, any number. On PostgreSQL nobody waits for this
+    /// transaction because of it, and ids that it does not use are lost.
+    ///
+    /// # Errors
+    /// As any write.
+    pub async fn reserve(&mut self, counter: Counter, count: u32) -> Result<i64, DbError> {
+        match &mut self.0 {
+            _ if count == 0 => Ok(0),
+            TxInner::Sqlite { tx, .. } => counters::reserve(Exec::Sqlite(tx), counter, count).await,
+            TxInner::Postgres { counters, .. } => counters::reserve_apart(counters, counter, count).await,
+        }
+    }
+
+    /// Allows the transaction to stand still for a minute, for one that waits for the storage.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn allow_idle(&mut self) -> Result<(), DbError> {
+        if let TxInner::Postgres { tx, .. } = &mut self.0 {
+            sqlx::query("SET LOCAL idle_in_transaction_session_timeout = '60s'").execute(&mut **tx).await?;
+        }
+        Ok(())
     }
 
     /// Makes everything in it visible and durable.
@@ -61,7 +90,7 @@ impl Tx {
                 tx.commit().await?;
                 folding.notify_one();
             }
-            TxInner::Postgres(mut tx) => {
+            TxInner::Postgres { mut tx, .. } => {
                 // After a failed statement PostgreSQL answers COMMIT with a rollback and no error. A statement before it
                 // does fail then, so that a lost transaction is never taken for a committed one.
                 sqlx::query("SELECT 1").execute(&mut *tx).await?;

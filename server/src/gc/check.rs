@@ -19,6 +19,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use content::means_any;
 pub(super) use content::{Wanted, content_fault};
 pub use pace::Pace;
 pub use report::{CheckStats, Finding, Observer, Percent, PercentError, Place, Sample};

@@ -1,9 +1,11 @@
 //! Collection: a plan of what goes, and then its execution in small transactions. As a dry run, the plan alone.
 //!
-//! The order is that of the invariants: path rows, NAR rows, chunk rows, packs, objects. Whatever interrupts it, the next
-//! collection goes on: nothing is remembered but what the rows say. One collection runs at a time (a lock that ends with its
+//! The order is that of the invariants: path rows, NAR rows, chunk rows, packs, objects. Objects go before anything is
+//! written, so that a full disk can be collected; compaction, which writes packs, comes last and stops where there is no room.
+//! Whatever interrupts it, the next collection goes on: nothing is remembered but what the rows say. One collection runs at a time (a lock that ends with its
 //! holder); that is for economy, since each destructive transaction looks at what it relies on by itself.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use super::GcError;
 use super::ages::{self, Ages};
-use super::compact::Effort;
+use super::compact::{Effort, Rewriting};
 use super::graph::Graph;
 use super::limits::{self, Bounds};
 use super::mark::Marks;
@@ -28,7 +30,7 @@ use crate::db::leader::Work;
 use crate::db::usage::{self, CacheUsage, CacheUsages};
 use crate::db::{self, Db, settings};
 use crate::pack::Packs;
-use crate::storage::Storage;
+use crate::storage::{FreeSpace, Storage};
 
 /// The setting with the time at which the last collection ended.
 const COLLECTED: &str = "collected";
@@ -49,15 +51,16 @@ pub struct Collector {
     db: Db,
     storage: Arc<Storage>,
     packs: Packs,
+    room: FreeSpace,
     settings: GcConfig,
 }
 
 impl Collector {
     /// Nothing is done before it is asked for.
     #[must_use]
-    pub fn new(chain: Chain, packs: Packs, settings: GcConfig) -> Self {
+    pub fn new(chain: Chain, packs: Packs, room: FreeSpace, settings: GcConfig) -> Self {
         let (db, storage) = (chain.db().clone(), Arc::clone(chain.storage()));
-        Self { chain, db, storage, packs, settings }
+        Self { chain, db, storage, packs, room, settings }
     }
 
     /// Collects, or says what would go; `progress` gets what is being done, in a few words.
@@ -101,6 +104,7 @@ impl Collector {
             objects: ages.cutoff(grace.min(READERS)),
             epoch: instance.epoch,
             report: GcReport { dry_run: request.dry_run, started: at, ..GcReport::default() },
+            stuck: HashSet::new(),
             say: progress,
             ages,
         };
@@ -109,6 +113,11 @@ impl Collector {
                 "{ago} s ago the clock was {jumped} s ahead of when a server noted it last; that time does not count as age. If \
                  nothing of it is wrong, --trust-clock counts it"
             ));
+        }
+        if !request.dry_run {
+            // What an earlier collection has claimed needs no plan, and may be the room that this one takes.
+            run.say("removing objects");
+            run.remove_objects(&self.storage).await?;
         }
         let plan = self.plan(&mut run).await?;
         self.execute(&mut run, plan, request).await?;
@@ -124,9 +133,10 @@ impl Collector {
         let held = run.begin().await?;
         let mut tx = held.tx;
         let mut marks = Marks::begin(tx.exec()).await?;
+        let last = db::edges::last_id(tx.exec()).await?;
         drop(tx);
         let caches = db::caches::list(self.db.reader().await?.exec()).await?;
-        let mut graphs = Graph::load(&self.db, caches, run.ages.since(), run.ages.now()).await?;
+        let mut graphs = Graph::load(&self.db, caches, last, run.ages.since(), run.ages.now()).await?;
         for graph in &mut graphs {
             let keeping = self.keeping(&graph.cache, &run.ages);
             let pinned = std::mem::take(&mut graph.pinned);
@@ -182,17 +192,22 @@ impl Collector {
         run.claim_packs(&mut packs).await?;
         run.say("listing the storage");
         run.find_unnamed(&self.storage).await?;
+        if !request.dry_run {
+            run.say("removing objects");
+            run.remove_objects(&self.storage).await?;
+        }
         if !request.no_compact && !self.settings.compact_budget.is_empty() {
             run.say("compacting");
             let worth = if is_pressed { WORTH_UNDER_PRESSURE } else { WORTH };
             let effort = Effort { budget: self.settings.compact_budget, rate: self.settings.compact_rate, worth };
-            run.compact(&self.packs, &mut packs, effort).await?;
+            let rewriting = Rewriting { packs: &self.packs, storage: &self.storage, room: &self.room, effort };
+            run.compact(&rewriting, &mut packs).await?;
         }
         run.report.stored_bytes += packs.values().map(|pack| pack.bytes).sum::<u64>();
         run.report.waiting_bytes += packs.values().map(|pack| pack.bytes.saturating_sub(pack.live)).sum::<u64>();
         if !request.dry_run {
-            run.say("removing objects");
             run.remove_objects(&self.storage).await?;
+            run.forget_dead().await?;
             self.keep_sums(run, &graphs).await?;
         }
         Ok(())

@@ -3,22 +3,23 @@
 //! C4: a record is copied to a new pack, which is durable before any row names it, and each chunk row moves by comparing where
 //! it lay. The old pack, in which no chunk is then, is claimed like any other, and its object stays for a while: who is
 //! reading it can end, and who comes late looks the chunk up again. Each record's checksum and name are looked at on the way;
-//! a pack that is damaged stays as it is, for `repair`.
+//! a pack that is damaged stays as it is, for `repair`. Where the disk has no room for another pack, the rest stays as it is.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use snowbank_core::pack::MAX_PACK_BYTES;
-use snowbank_core::units::Size;
+use snowbank_core::units::{Bytes, Size};
 
 use super::GcError;
 use super::run::Run;
 use super::sweep::{PackUse, PackUses};
-use crate::db;
 use crate::db::caches::{CacheId, DomainId};
 use crate::db::chunks::ChunkLocation;
 use crate::db::packs::PackId;
-use crate::pack::{MovedRecord, NewRecord, Packs, read_chunks};
+use crate::db::{self, DbError};
+use crate::pack::{MovedRecord, NewRecord, PackWriteError, Packs, read_chunks};
+use crate::storage::{FreeSpace, NoRoom, Storage, StorageError};
 
 /// A pack below this is small.
 const SMALL: u64 = 4 << 20;
@@ -74,7 +75,23 @@ fn choose(packs: &PackUses, effort: Effort) -> BTreeMap<DomainId, Vec<PackId>> {
     chosen
 }
 
-/// Records that wait for their pack.
+/// What compaction works with.
+pub(super) struct Rewriting<'a> {
+    pub(super) packs: &'a Packs,
+    pub(super) storage: &'a Storage,
+    pub(super) room: &'a FreeSpace,
+    pub(super) effort: Effort,
+}
+
+impl Rewriting<'_> {
+    /// How large the next pack may be.
+    async fn most(&self) -> Result<usize, NoRoom> {
+        let room = self.room.room_to_rewrite().await?;
+        Ok(usize::try_from(room).map_or(MAX_PACK_BYTES, |room| room.min(MAX_PACK_BYTES)))
+    }
+}
+
+/// Records that wait for their pack, and the packs whose records have all been read.
 #[derive(Default)]
 struct Pending {
     records: Vec<MovedRecord>,
@@ -83,41 +100,59 @@ struct Pending {
 }
 
 impl Run<'_> {
-    /// Rewrites what is worth it; as a dry run, sums up what that would free.
-    pub(super) async fn compact(&mut self, packs: &Packs, uses: &mut PackUses, effort: Effort) -> Result<(), GcError> {
-        for (domain, sources) in choose(uses, effort) {
-            let mut pending = Pending::default();
-            for source in sources {
-                let Some(pack) = uses.get(&source).cloned() else { continue };
+    /// Rewrites what is worth it and what there is room for; as a dry run, sums up what that would free.
+    pub(super) async fn compact(&mut self, with: &Rewriting<'_>, uses: &mut PackUses) -> Result<(), GcError> {
+        let chosen = choose(uses, with.effort);
+        if self.report.dry_run {
+            for pack in chosen.values().flatten().filter_map(|source| uses.get(source)) {
                 self.report.compacted_packs += 1;
                 self.report.compacted_bytes += pack.bytes.saturating_sub(pack.live);
-                if self.report.dry_run {
-                    continue;
-                }
-                let records = match self.records(packs, domain, source).await? {
-                    Ok(records) => records,
-                    Err(problem) => {
-                        self.report.compacted_packs -= 1;
-                        self.report.compacted_bytes -= pack.bytes.saturating_sub(pack.live);
-                        self.report.notes.push(problem);
-                        continue;
-                    }
-                };
-                for record in records {
-                    let bytes = record.record.frame.len() + 2 * record.record.header.encoded_len() + RECORD_BYTES;
-                    if pending.bytes + bytes > MAX_PACK_BYTES {
-                        self.write(packs, domain, &mut pending, effort).await?;
-                    }
-                    pending.bytes += bytes;
-                    pending.records.push(record);
-                }
-                pending.sources.push(source);
-                uses.remove(&source);
             }
-            self.write(packs, domain, &mut pending, effort).await?;
-            self.claim_sources(&pending.sources).await?;
+            return Ok(());
+        }
+        for (domain, sources) in chosen {
+            if let Err(error) = self.compact_domain(with, uses, domain, &sources).await {
+                let Some(why) = want_of_room(&error) else { return Err(error) };
+                self.report.notes.push(format!(
+                    "packs were left as they are for want of room: {why}. Make room, or wait until what this collection has \
+                     claimed is removed; a later one rewrites them"
+                ));
+                break;
+            }
         }
         Ok(())
+    }
+
+    async fn compact_domain(
+        &mut self,
+        with: &Rewriting<'_>,
+        uses: &mut PackUses,
+        domain: DomainId,
+        sources: &[PackId],
+    ) -> Result<(), GcError> {
+        let mut pending = Pending::default();
+        let mut most = with.most().await?;
+        for &source in sources {
+            let records = match self.records(with.packs, domain, source).await? {
+                Ok(records) => records,
+                Err(problem) => {
+                    self.report.notes.push(problem);
+                    continue;
+                }
+            };
+            for record in records {
+                let bytes = record.record.frame.len() + 2 * record.record.header.encoded_len() + RECORD_BYTES;
+                if pending.bytes + bytes > most {
+                    self.write(with, uses, domain, &mut pending).await?;
+                    most = with.most().await?;
+                }
+                pending.bytes += bytes;
+                pending.records.push(record);
+            }
+            pending.sources.push(source);
+        }
+        self.write(with, uses, domain, &mut pending).await?;
+        self.finish_sources(with, uses, &pending.sources).await
     }
 
     /// The records of a pack that chunk rows name, checked; or what is wrong with them.
@@ -153,10 +188,10 @@ impl Run<'_> {
     /// Writes what is pending, and rests for as long as that much may take.
     async fn write(
         &mut self,
-        packs: &Packs,
+        with: &Rewriting<'_>,
+        uses: &mut PackUses,
         domain: DomainId,
         pending: &mut Pending,
-        effort: Effort,
     ) -> Result<(), GcError> {
         if pending.records.is_empty() {
             return Ok(());
@@ -165,25 +200,58 @@ impl Run<'_> {
         let started = Instant::now();
         let records = std::mem::take(&mut pending.records);
         pending.bytes = 0;
-        let written = packs.rewrite(domain, CacheId(0), records, self.ages.now()).await?.bytes;
+        let written = with.packs.rewrite(domain, CacheId(0), records, self.ages.now()).await?.bytes;
         self.report.stored_bytes += written;
         // The records of these have all moved; the pack that is being read comes to the list when it has been.
         let done = std::mem::take(&mut pending.sources);
-        self.claim_sources(&done).await?;
-        if let Some(milliseconds) = written.saturating_mul(1_000).checked_div(effort.rate.bytes()) {
+        self.finish_sources(with, uses, &done).await?;
+        if let Some(milliseconds) = written.saturating_mul(1_000).checked_div(with.effort.rate.bytes()) {
             tokio::time::sleep(Duration::from_millis(milliseconds).saturating_sub(started.elapsed())).await;
         }
         Ok(())
     }
 
-    /// Claims packs that were rewritten; one in which a chunk still is stays.
-    async fn claim_sources(&mut self, sources: &[PackId]) -> Result<(), GcError> {
+    /// Claims packs that were rewritten; one in which a chunk still is stays. What may go at once does, so that the next pack
+    /// finds its room.
+    async fn finish_sources(
+        &mut self,
+        with: &Rewriting<'_>,
+        uses: &mut PackUses,
+        sources: &[PackId],
+    ) -> Result<(), GcError> {
         for batch in sources.chunks(256) {
             let mut held = self.begin().await?;
             db::packs::claim_empty(held.tx.exec(), batch, self.ages.now()).await?;
             self.end(held).await?;
         }
+        for source in sources {
+            if let Some(pack) = uses.remove(source) {
+                self.report.compacted_packs += 1;
+                self.report.compacted_bytes += pack.bytes.saturating_sub(pack.live);
+            }
+        }
+        if !sources.is_empty() && self.objects >= self.ages.now() {
+            self.remove_objects(with.storage).await?;
+        }
         Ok(())
+    }
+}
+
+/// Why there is no room to rewrite packs, if that is what an error says.
+fn want_of_room(error: &GcError) -> Option<String> {
+    match error {
+        GcError::Room(NoRoom { of, folder, free, least, wanted }) => Some(format!(
+            "the disk with the {of}, {}, has {} free; a pack takes {}, and {} stay",
+            folder.display(),
+            Bytes(*free),
+            Bytes(*wanted),
+            Bytes(*least)
+        )),
+        GcError::Storage(error @ StorageError::Full { .. })
+        | GcError::Write(PackWriteError::Storage(error @ StorageError::Full { .. })) => Some(error.to_string()),
+        GcError::Database(error @ DbError::Full(_))
+        | GcError::Write(PackWriteError::Database(error @ DbError::Full(_))) => Some(error.to_string()),
+        _ => None,
     }
 }
 

@@ -59,19 +59,24 @@ pub(super) fn used_at(path: &PathUse, since: i64) -> i64 {
 }
 
 impl Graph {
-    /// Reads the paths of all caches, and gives the graphs of these. `since` is when uses were noted first, `now` decides which
-    /// pins count.
-    pub(super) async fn load(db: &Db, caches: Vec<Cache>, since: i64, now: i64) -> Result<Vec<Self>, GcError> {
+    /// Reads the paths of all caches up to `last`, which was read under the exclusive lock, and gives the graphs of these.
+    /// `since` is when uses were noted first, `now` decides which pins count.
+    pub(super) async fn load(
+        db: &Db,
+        caches: Vec<Cache>,
+        last: PathId,
+        since: i64,
+        now: i64,
+    ) -> Result<Vec<Self>, GcError> {
         let mut conn = db.reader().await?;
         let graph =
             |cache| Self { cache, nodes: Vec::new(), refs: Vec::new(), seen: PathId(0), pinned: HashSet::new() };
         let mut graphs: BTreeMap<CacheId, Self> = caches.into_iter().map(|cache| (cache.id, graph(cache))).collect();
-        let mut seen = PathId(0);
-        loop {
-            let page = collection::path_uses(conn.exec(), seen, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            seen = last.id;
-            for path in page {
+        let mut after = PathId(0);
+        while after < last {
+            let page = collection::path_uses(conn.exec(), after, PAGE).await?;
+            after = page.last().map_or(last, |path| path.id);
+            for path in page.into_iter().filter(|path| path.id <= last) {
                 let Some(graph) = graphs.get_mut(&path.cache) else { continue };
                 graph.nodes.push(Node {
                     hash: path.hash,
@@ -86,7 +91,7 @@ impl Graph {
         }
         for graph in graphs.values_mut() {
             graph.nodes.sort_unstable_by_key(|node| node.hash);
-            graph.seen = seen;
+            graph.seen = last;
             let pins = db::pins::kept(conn.exec(), graph.cache.id, now).await?;
             graph.pinned.extend(pins.into_iter().map(|(hash, _)| hash));
         }

@@ -7,6 +7,8 @@
 //! that one which could not be removed is tried again. The row of an object that had none stays for a month: a writer that
 //! slept since it put the object finds the key taken when it comes to commit its rows.
 
+use std::collections::HashSet;
+
 use snowbank_core::pack::PackKey;
 use snowbank_core::units::Seconds;
 
@@ -67,13 +69,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Removes the objects of claimed packs, and then their rows.
+    /// Removes the objects of claimed packs, and then their rows. One that could not be removed is not tried again in the same
+    /// run.
     pub(super) async fn remove_objects(&mut self, storage: &Storage) -> Result<(), GcError> {
         let mut after = PackId(0);
         loop {
-            let dead = db::packs::dead(self.db.reader().await?.exec(), after, self.objects, BATCH).await?;
+            let mut dead = db::packs::dead(self.db.reader().await?.exec(), after, self.objects, BATCH).await?;
             let Some(last) = dead.last() else { break };
             after = last.id;
+            dead.retain(|pack| !self.stuck.contains(&pack.id));
             let keys: Vec<String> = dead.iter().map(|pack| pack_object_key(&pack.key)).collect();
             let mut failed = Vec::new();
             for keys in keys.chunks(AT_ONCE) {
@@ -85,12 +89,15 @@ impl Run<'_> {
                 tracing::warn!(%error, objects = failed.len(), "objects could not be removed; the next collection tries again");
             }
             self.report.failed_objects += failed.len() as u64;
-            let gone: Vec<PackId> = dead
-                .iter()
-                .zip(&keys)
-                .filter(|(_, key)| !failed.iter().any(|(failed, _)| failed == *key))
-                .map(|(pack, _)| pack.id)
-                .collect();
+            let failed: HashSet<&str> = failed.iter().map(|(key, _)| key.as_str()).collect();
+            let mut gone: Vec<PackId> = Vec::with_capacity(dead.len());
+            for (pack, key) in dead.iter().zip(&keys) {
+                if failed.contains(key.as_str()) {
+                    self.stuck.insert(pack.id);
+                } else {
+                    gone.push(pack.id);
+                }
+            }
             self.report.objects += gone.len() as u64;
             for batch in gone.chunks(256) {
                 let mut tx = self.db.upkeep_tx().await?;
@@ -98,6 +105,11 @@ impl Run<'_> {
                 tx.commit().await?;
             }
         }
+        Ok(())
+    }
+
+    /// Forgets keys that were claimed so long ago that nobody can come late any more.
+    pub(super) async fn forget_dead(&mut self) -> Result<(), GcError> {
         let mut tx = self.db.upkeep_tx().await?;
         db::packs::forget_dead(tx.exec(), self.ages.cutoff(TAKEN)).await?;
         tx.commit().await?;

@@ -30,6 +30,12 @@ pub enum PatternError {
 }
 
 impl PathPattern {
+    /// Whether it is all paths of all caches.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.cache.is_none() && self.pattern.bytes().all(|byte| byte == b'*')
+    }
+
     /// Whether a path `HASH-NAME` of that cache is meant.
     #[must_use]
     pub fn means(&self, cache: &CacheName, base_name: &str) -> bool {

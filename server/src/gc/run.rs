@@ -4,6 +4,7 @@
 //! then looks whether the database is still the one that the run began on: a backup that was restored meanwhile makes what the
 //! run knows untrue.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use snowbank_core::wire::admin::collection::GcReport;
@@ -11,6 +12,7 @@ use snowbank_core::wire::admin::collection::GcReport;
 use super::GcError;
 use super::ages::Ages;
 use crate::chain::Chain;
+use crate::db::packs::PackId;
 use crate::db::{self, Db, Tx};
 
 /// How long others may be kept from committing, as far as batches can be chosen: a quarter of what is promised, since now and
@@ -31,6 +33,8 @@ pub(super) struct Run<'a> {
     pub(super) objects: i64,
     pub(super) epoch: u64,
     pub(super) report: GcReport,
+    /// Dead packs whose objects could not be removed in this run.
+    pub(super) stuck: HashSet<PackId>,
     pub(super) say: &'a mut (dyn FnMut(String) + Send),
 }
 

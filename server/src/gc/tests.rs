@@ -23,7 +23,7 @@ use crate::db::packs::{PackId, PackState};
 use crate::db::paths::{NewPath, PathId};
 use crate::db::{self, Db};
 use crate::pack::{NewRecord, Packs, pack_object_key, read_chunks};
-use crate::storage::Storage;
+use crate::storage::{FreeSpace, Storage};
 
 const START: i64 = 1_800_000_000;
 const HOUR: i64 = 3_600;
@@ -157,7 +157,7 @@ impl World {
     }
 
     fn collector(&self) -> Collector {
-        Collector::new(self.chain.clone(), self.packs.clone(), self.settings.clone())
+        Collector::new(self.chain.clone(), self.packs.clone(), FreeSpace::default(), self.settings.clone())
     }
 
     async fn collect(&self, request: GcRequest) -> GcReport {

@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use snowbank_core::frame::FrameError;
+use snowbank_core::token::hide_tokens;
 use snowbank_core::wire::{ErrorBody, code};
 
 use super::body::BodyError;
+use super::extract::{path_fault, query_fault};
 use crate::admin::AdminError;
 use crate::admission::Refusal;
 use crate::auth::AuthError;
@@ -106,7 +109,7 @@ impl ApiError {
         if let Some(Inside { what, error }) = self.inside {
             tracing::error!(error, "{what}");
         }
-        self.message
+        hide_tokens(&self.message).into_owned()
     }
 
     /// An answer that has no form in JSON, which none is known to be.
@@ -124,7 +127,8 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         // `request_id` renders and logs these, once the id is known.
-        response.extensions_mut().insert(ErrorBody::new(self.code, self.message));
+        // A message may repeat what was asked for, and people paste tokens where ids belong.
+        response.extensions_mut().insert(ErrorBody::new(self.code, hide_tokens(&self.message)));
         if let Some(inside) = self.inside {
             response.extensions_mut().insert(inside);
         }
@@ -152,6 +156,19 @@ pub(super) async fn no_route(uri: Uri) -> ApiError {
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     let message = format!("{method} is not possible at {}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_REQUEST, message)
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        path_fault(&rejection)
+            .map_or_else(|| Self::internal().log("a route and its handler differ", &rejection), Self::bad_request)
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(query_fault(&rejection))
+    }
 }
 
 impl From<Refusal> for ApiError {
@@ -320,10 +337,13 @@ impl From<AdminError> for ApiError {
             AdminError::NoCache(_)
             | AdminError::NotDestroyed(_)
             | AdminError::NoToken(_)
+            | AdminError::NeverIssued { .. }
             | AdminError::NoPath(_)
             | AdminError::NoPin(_)
             | AdminError::NoGeneration { .. } => Self::not_found(message),
-            AdminError::BadSetting(_) | AdminError::BadToken(_) => Self::bad_request(message),
+            AdminError::BadSetting(_) | AdminError::BadToken(_) | AdminError::PartOfToken(_) => {
+                Self::bad_request(message)
+            }
             AdminError::Pin(_) => Self::limit(message),
             AdminError::Database(error) => error.into(),
             AdminError::Auth(error) => error.into(),

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, Request, Uri, request};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
@@ -19,6 +19,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::error::ApiError;
+use super::extract::Path;
 use super::metrics::{Timer, count};
 use super::origin::{Peer, remote_of};
 use super::request_id::RequestId;

@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use snowbank_core::token::hide_tokens;
 use snowbank_core::wire::ErrorBody;
 use tracing::{Instrument as _, Span};
 
@@ -37,7 +38,7 @@ impl RequestId {
 
     /// What the log says along with each line about the request.
     pub(super) fn span(&self, method: &Method, uri: &Uri) -> Span {
-        tracing::info_span!("request", id = self.id, %method, path = %uri.path())
+        tracing::info_span!("request", id = self.id, %method, path = %hide_tokens(uri.path()))
     }
 
     /// Writes the id into the response, and renders the error that a handler has left in it. `span` is asked for where there

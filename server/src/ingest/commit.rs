@@ -30,6 +30,7 @@ use crate::admission::{Client, ManifestRoom};
 use crate::auth::MayPush;
 use crate::chain::ChainError;
 use crate::db::caches::DomainId;
+use crate::db::counters::Counter;
 use crate::db::nars::{Nar, NarId, NewNar};
 use crate::db::paths::{NewPath, PathBrief, PathId};
 use crate::db::{self, DbError, Tx};
@@ -331,12 +332,12 @@ async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64)
     let nar_hashes: Vec<NarHash> = ready.iter().map(|path| path.candidate.claim.nar_hash).collect();
     let mut nars = db::nars::ids(tx.exec(), cache.domain, &nar_hashes).await?;
     let new_nars = ready.iter().filter(|path| !nars.contains_key(&path.candidate.claim.nar_hash)).count();
-    let mut next_nar = db::counters::reserve(tx.exec(), db::counters::Counter::Nar, count(new_nars)).await?;
+    let mut next_nar = tx.reserve(Counter::Nar, count(new_nars)).await?;
     let (mut visible_now, mut visible_bytes) = (0, 0);
     let mut lines = Vec::with_capacity(ready.len());
     let mut decode = Vec::new();
     let (mut nar_rows, mut path_rows, mut touched) = (Vec::new(), Vec::with_capacity(ready.len()), Vec::new());
-    let mut next_path = db::counters::reserve(tx.exec(), db::counters::Counter::Path, count(ready.len())).await?;
+    let mut next_path = tx.reserve(Counter::Path, count(ready.len())).await?;
 
     for (index, path) in ready.iter().enumerate() {
         let candidate = &path.candidate;

@@ -23,7 +23,7 @@ use crate::auth::{MayPull, MayPush};
 use crate::chain::ChainError;
 use crate::db::audit::NewEntry;
 use crate::db::chunks::ChunkLocation;
-use crate::db::counters::{self, Counter};
+use crate::db::counters::Counter;
 use crate::db::damage::is_retired;
 use crate::db::nars::{Nar, NarId};
 use crate::db::paths::{NewPath, PathId, PathRecord};
@@ -207,7 +207,7 @@ async fn bring_over(ingest: &Ingest, to: &MayPush, nar: &Nar, now: i64) -> Resul
         return Err(CopyError::Gone);
     }
     if db::nars::ids(tx.exec(), domain, &[nar.nar_hash]).await?.is_empty() {
-        let id = NarId(counters::reserve(tx.exec(), Counter::Nar, 1).await?);
+        let id = NarId(tx.reserve(Counter::Nar, 1).await?);
         db::nars::add(tx.exec(), &[nar_row(domain, id, &verified, cut, now)]).await?;
         tx.commit().await?;
     }
@@ -258,7 +258,7 @@ async fn show(
     let nar_hashes: Vec<NarHash> = missing.iter().map(|path| path.nar.nar_hash).collect();
     let nars = db::nars::ids(tx.exec(), target.domain, &nar_hashes).await?;
     let count = u32::try_from(missing.len()).unwrap_or(u32::MAX);
-    let first = counters::reserve(tx.exec(), Counter::Path, count).await?;
+    let first = tx.reserve(Counter::Path, count).await?;
     let mut rows = Vec::with_capacity(missing.len());
     for (id, path) in (first..).map(PathId).zip(&missing) {
         rows.push(NewPath {
@@ -280,7 +280,7 @@ async fn show(
     db::paths::add(tx.exec(), &rows).await?;
     let shown: Vec<StorePathHash> = rows.iter().map(|path| path.store_path.hash()).collect();
     db::damage::clear(tx.exec(), target.id, &shown).await?;
-    db::audit::add(tx.exec(), &[entry(&answer)]).await?;
+    db::audit::add(&mut tx, &[entry(&answer)]).await?;
     db::uses::touch(tx.exec(), &touched, now, None).await?;
     tx.commit().await?;
     Ok(answer)

@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use tokio::sync::Mutex;
 
-use crate::db::{self, Db, DbError};
+use crate::db::counters::Counter;
+use crate::db::{Db, DbError};
 
 /// How many ids one reservation takes at least: one small transaction per this many chunks.
 const BLOCK: u32 = 16_384;
@@ -27,9 +28,7 @@ impl ChunkIds {
         let mut free = self.free.lock().await;
         if free.end - free.start < u64::from(count) {
             let block = BLOCK.max(count);
-            let mut tx = db.commit_tx().await?;
-            let first = db::counters::reserve(tx.exec(), db::counters::Counter::Chunk, block).await?;
-            tx.commit().await?;
+            let first = db.reserve(Counter::Chunk, block).await?;
             let first = u64::try_from(first).map_err(|_| DbError::corrupt("the chunk counter is negative"))?;
             *free = first..first + u64::from(block);
         }

@@ -152,7 +152,7 @@ impl Packs {
     /// W2; gives the id of the first pack.
     async fn add_rows(&self, domain: DomainId, cache: CacheId, packs: &[FilledPack], now: i64) -> Result<i64, DbError> {
         let mut tx = self.db.commit_tx().await?;
-        let first_pack = db::counters::reserve(tx.exec(), Counter::Pack, count(packs.len())).await?;
+        let first_pack = tx.reserve(Counter::Pack, count(packs.len())).await?;
         for (id, pack) in (first_pack..).map(PackId).zip(packs) {
             let row = NewPack {
                 id,
@@ -289,7 +289,7 @@ impl Packs {
             let id = if let Some(id) = new {
                 id
             } else {
-                let id = PackId(db::counters::reserve(tx.exec(), Counter::Pack, 1).await?);
+                let id = PackId(tx.reserve(Counter::Pack, 1).await?);
                 let bytes = pack.object.len() as u64;
                 let row = NewPack { id, domain, cache, key: pack.key, bytes, chunk_count, created: now };
                 db::packs::add(tx.exec(), &row).await?;

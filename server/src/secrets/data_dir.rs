@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::SecretError;
+use crate::config::check_secret_file;
+use crate::files;
 
 /// A data folder that is there.
 #[derive(Debug, Clone)]
@@ -20,10 +20,11 @@ pub struct DataDirLock {
 }
 
 impl DataDir {
-    /// Makes the folder (mode 0700) where it is not there, and makes sure that it can be written to.
+    /// Makes the folder (mode 0700) where it is not there, and makes sure that it can be written to, by this user and not by
+    /// everybody.
     ///
     /// # Errors
-    /// When it cannot be made or written to.
+    /// When it cannot be made or written to, or it or the root token is open to others.
     pub fn create(path: &Path) -> Result<Self, SecretError> {
         let failed = |source| SecretError::CreateDir { path: path.to_owned(), source };
         if let Some(parent) = path.parent() {
@@ -41,17 +42,24 @@ impl DataDir {
         if !path.is_dir() {
             return Err(SecretError::NotADir(path.to_owned()));
         }
+        files::check_private("the data folder", path)?;
         tempfile::tempfile_in(path).map_err(|source| SecretError::NotWritable { path: path.to_owned(), source })?;
-        Ok(Self(path.to_owned()))
+        let dir = Self(path.to_owned());
+        check_secret_file(&dir.root_token())?;
+        Ok(dir)
     }
 
     /// A folder that a server has set up, for a command beside it.
     ///
     /// # Errors
-    /// [`SecretError::NoDataDir`] when there is none.
+    /// [`SecretError::NoDataDir`] when there is none, [`SecretError::Open`] when everybody may change it.
     pub fn existing(path: &Path) -> Result<Self, SecretError> {
         let dir = Self(path.to_owned());
-        if dir.server_key().exists() { Ok(dir) } else { Err(SecretError::NoDataDir(path.to_owned())) }
+        if !dir.server_key().exists() {
+            return Err(SecretError::NoDataDir(path.to_owned()));
+        }
+        files::check_private("the data folder", path)?;
+        Ok(dir)
     }
 
     /// Takes the folder for one server.
@@ -59,7 +67,7 @@ impl DataDir {
     /// # Errors
     /// [`SecretError::InUse`] when another server has it.
     pub fn lock(&self) -> Result<DataDirLock, SecretError> {
-        let file = File::create(self.lock_file()).map_err(|source| self.not_writable(source))?;
+        let file = files::open_lock(&self.lock_file()).map_err(|source| self.not_writable(source))?;
         self.lock_with(file)
     }
 
@@ -69,7 +77,7 @@ impl DataDir {
     /// [`SecretError::InUse`] when a server has it.
     pub fn lock_if_used(path: &Path) -> Result<Option<DataDirLock>, SecretError> {
         let dir = Self(path.to_owned());
-        match File::open(dir.lock_file()) {
+        match files::open_existing_lock(&dir.lock_file()) {
             Ok(file) => dir.lock_with(file).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(dir.not_writable(source)),
@@ -81,11 +89,8 @@ impl DataDir {
     }
 
     fn lock_with(&self, file: File) -> Result<DataDirLock, SecretError> {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(DataDirLock { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(SecretError::InUse(self.0.clone())),
-            Err(error) => Err(self.not_writable(error.into())),
-        }
+        let locked = files::try_lock(file).map_err(|source| self.not_writable(source))?;
+        locked.map(|file| DataDirLock { _file: file }).ok_or_else(|| SecretError::InUse(self.0.clone()))
     }
 
     fn not_writable(&self, source: io::Error) -> SecretError {

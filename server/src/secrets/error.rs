@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::SecretFileError;
+use crate::files::OpenToAll;
 
 /// Why a secret, or the folder for secrets, cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum SecretError {
     /// Another server uses the data folder.
     #[error("another snowbankd is serving from {}. Stop it, or choose another data folder with --data-dir DIR", .0.display())]
     InUse(PathBuf),
+    /// Everybody may change the data folder.
+    #[error(transparent)]
+    Open(#[from] OpenToAll),
     /// A secret file cannot be used.
     #[error(transparent)]
     File(#[from] SecretFileError),

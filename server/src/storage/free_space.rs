@@ -15,6 +15,7 @@ use rustix::fs::statvfs;
 use snowbank_core::units::Bytes;
 
 use crate::config::{DatabaseConfig, DatabaseUrl, Size, StorageConfig};
+use crate::db::reserve::Reserve;
 
 /// How long an answer of the system is believed.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -24,8 +25,11 @@ const SHOWN_EVERY: Duration = Duration::from_secs(10);
 const PART: u64 = 20;
 const MOST: u64 = 1 << 30;
 
-/// The disks that this server fills. Cheap to clone.
-#[derive(Debug, Clone)]
+/// A pack of fewer bytes is not worth rewriting.
+const MIN_REWRITTEN: u64 = 1 << 20;
+
+/// The disks that this server fills; of no disk, everything fits. Cheap to clone.
+#[derive(Debug, Clone, Default)]
 pub struct FreeSpace(Arc<Vec<Disk>>);
 
 #[derive(Debug)]
@@ -36,6 +40,8 @@ struct Disk {
     /// Whether the bodies of requests end up there.
     takes_packs: bool,
     least: Option<Size>,
+    /// What is kept for a database there.
+    reserve: Option<Reserve>,
     known: Mutex<Option<Known>>,
 }
 
@@ -80,7 +86,7 @@ impl fmt::Display for NoRoom {
         write!(
             f,
             " (`[storage] min-free`); nothing of this request was kept. The operator has to make room: `snowbankd gc` takes \
-             away what is kept no longer. Then push again, and only what is missing is sent"
+             away what is kept no longer, and works on a full disk. Then push again, and only what is missing is sent"
         )
     }
 }
@@ -91,6 +97,7 @@ impl FreeSpace {
     pub fn new(storage: &StorageConfig, database: &DatabaseConfig, least: Option<Size>) -> Self {
         let disk = |of, folder: &Path, takes_packs| Disk {
             of,
+            reserve: None,
             folder: folder.to_owned(),
             takes_packs,
             least,
@@ -103,7 +110,7 @@ impl FreeSpace {
         if let DatabaseUrl::Sqlite(path) = &database.url
             && let Some(folder) = path.parent()
         {
-            disks.push(disk("database", folder, false));
+            disks.push(Disk { reserve: Reserve::of(database), ..disk("database", folder, false) });
         }
         Self(Arc::new(disks))
     }
@@ -126,12 +133,31 @@ impl FreeSpace {
         Ok(())
     }
 
-    /// Keeps the metrics up to date. Never ends.
+    /// How large a pack may be rewritten now. That frees room in the end, so it may use half of what pushes leave.
+    ///
+    /// # Errors
+    /// [`NoRoom`] names a disk that has no room for a pack of a size that is worth it.
+    pub async fn room_to_rewrite(&self) -> Result<u64, NoRoom> {
+        let mut most = u64::MAX;
+        for disk in self.0.iter() {
+            let Some(room) = disk.ask().await else { continue };
+            let least = disk.least(room) / 2;
+            disk.judge_by(least, room, MIN_REWRITTEN)?;
+            if disk.takes_packs {
+                most = most.min(room.free.saturating_sub(least).max(MIN_REWRITTEN));
+            }
+        }
+        Ok(most)
+    }
+
+    /// Keeps the metrics up to date, and makes the database's reserve where there is room for it. Never ends.
     pub async fn watch(self) {
         loop {
             for disk in self.0.iter() {
                 // A folder that has gone is the storage's to tell.
-                let _ = disk.ask().await;
+                if let Some(room) = disk.ask().await {
+                    disk.make_reserve(room).await;
+                }
             }
             tokio::time::sleep(SHOWN_EVERY).await;
         }
@@ -173,10 +199,31 @@ impl Disk {
         }
     }
 
+    /// What pushes have to leave: beside what is configured, the room for a reserve that is to be made again.
     fn judge(&self, room: Room, bytes: u64) -> Result<(), NoRoom> {
-        let least = self.least.map_or_else(|| (room.total / PART).min(MOST), Size::bytes);
+        let reserve = self.reserve.as_ref().filter(|reserve| reserve.is_missing()).map_or(0, Reserve::bytes);
+        self.judge_by(self.least(room).saturating_add(reserve), room, bytes)
+    }
+
+    fn least(&self, room: Room) -> u64 {
+        self.least.map_or_else(|| (room.total / PART).min(MOST), Size::bytes)
+    }
+
+    /// Makes the reserve where so much is left then that it is not given away at once.
+    async fn make_reserve(&self, room: Room) {
+        let Some(reserve) = self.reserve.as_ref().filter(|reserve| reserve.is_missing()).cloned() else { return };
+        if room.free < self.least(room).saturating_add(2 * reserve.bytes()) {
+            return;
+        }
+        let made = tokio::task::spawn_blocking(move || reserve.make()).await;
+        if let Err(error) = made.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            tracing::warn!(%error, folder = %self.folder.display(), "the database's reserve could not be made");
+        }
+    }
+
+    fn judge_by(&self, least: u64, room: Room, bytes: u64) -> Result<(), NoRoom> {
         let wanted = if self.takes_packs { bytes } else { 0 };
-        if least == 0 || room.free >= least.saturating_add(wanted) {
+        if room.free >= least.saturating_add(if least == 0 { 0 } else { wanted }) {
             return Ok(());
         }
         Err(NoRoom { of: self.of, folder: self.folder.clone(), free: room.free, least, wanted })
@@ -200,7 +247,7 @@ mod tests {
     use super::*;
 
     fn disk(least: Option<Size>, takes_packs: bool) -> Disk {
-        Disk { of: "storage", folder: "/srv".into(), takes_packs, least, known: Mutex::default() }
+        Disk { of: "storage", folder: "/srv".into(), takes_packs, least, reserve: None, known: Mutex::default() }
     }
 
     #[test]

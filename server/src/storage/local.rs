@@ -21,8 +21,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::{ListedObject, StorageError};
+use crate::files;
 
 const INCOMING: &str = ".incoming";
+/// How names of files in it end.
+const UNFINISHED: &str = ".tmp";
 /// More than this is not copied without a thread of its own, however warm it is: others wait meanwhile.
 const MOST_AT_ONCE: u64 = 1024 * 1024;
 
@@ -71,13 +74,7 @@ impl Local {
     /// Removes what a killed server had not finished writing; only for the server whose storage this is.
     pub(super) async fn remove_unfinished(&self) -> Result<(), StorageError> {
         let shared = Arc::clone(&self.shared);
-        blocking(INCOMING, move || {
-            for entry in fs::read_dir(&shared.incoming)? {
-                fs::remove_file(entry?.path())?;
-            }
-            Ok(())
-        })
-        .await
+        blocking(INCOMING, move || files::remove_leftovers(&shared.incoming, |name| name.ends_with(UNFINISHED))).await
     }
 
     /// As [`Self::open`], but makes, tries and removes nothing.
@@ -256,7 +253,7 @@ impl Shared {
 }
 
 fn write_synced(dir: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
-    let mut file = tempfile::Builder::new().prefix("").suffix(".tmp").tempfile_in(dir)?;
+    let mut file = tempfile::Builder::new().prefix("").suffix(UNFINISHED).tempfile_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)

@@ -1,7 +1,8 @@
 //! Logs: to standard error, as text or JSON, so that standard output stays free for what commands print.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
+use snowbank_core::token::hide_tokens;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -21,7 +22,7 @@ pub fn init(config: &LogConfig) -> anyhow::Result<()> {
     };
     // What cannot be wanted by any of the directives is not even asked about.
     let most = filter.iter().map(|(_, level)| level).chain(filter.default_level()).max().unwrap_or(LevelFilter::OFF);
-    let builder = tracing_subscriber::fmt().with_max_level(most).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt().with_max_level(most).with_writer(|| WithoutTokens(io::stderr()));
     match config.format {
         LogFormat::Text => {
             let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -30,6 +31,23 @@ pub fn init(config: &LogConfig) -> anyhow::Result<()> {
         LogFormat::Json => builder.json().flatten_event(true).finish().with(filter).try_init()?,
     }
     Ok(())
+}
+
+/// Leaves tokens out of what is written through it, an event at a time.
+struct WithoutTokens<W>(W);
+
+impl<W: Write> Write for WithoutTokens<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(event) {
+            Ok(text) => self.0.write_all(hide_tokens(text).as_bytes())?,
+            Err(_) => self.0.write_all(event)?,
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// The configured level for this program, and no more than warnings from the libraries below it.

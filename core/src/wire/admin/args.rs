@@ -131,7 +131,7 @@ pub fn some_time(text: &str) -> Result<Seconds, String> {
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("which").required(true).multiple(true).args(["ids", "subject", "before"]))]
 pub struct TokenRevokeArgs {
-    /// Ids, as `token list` shows them
+    /// Ids, as `token list` shows them, or the tokens themselves, of which only the ids are used
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
     /// All tokens of this subject that were issued until now
@@ -140,6 +140,10 @@ pub struct TokenRevokeArgs {
     /// All tokens that were issued longer ago than this, such as 30d (with --subject: all of that subject)
     #[arg(long, value_name = "TIME", conflicts_with = "ids")]
     pub before: Option<Seconds>,
+    /// Also ids and a subject that this server never issued a token for. Tokens of identity providers (OIDC) and of
+    /// other systems' keys are not recorded here, and need this
+    #[arg(long)]
+    pub force: bool,
 }
 
 impl TokenRevokeArgs {
@@ -147,14 +151,14 @@ impl TokenRevokeArgs {
     #[must_use]
     pub fn into_request(self, now: i64) -> RevokeTokens {
         let before = self.before.map(|ago| now.saturating_sub(i64::try_from(ago.get()).unwrap_or(i64::MAX)));
-        RevokeTokens { ids: self.ids, subject: self.subject, before }
+        RevokeTokens { ids: self.ids, subject: self.subject, before, force: self.force }
     }
 }
 
 /// A token that is to be replaced.
 #[derive(Debug, Clone, Args)]
 pub struct TokenRotateArgs {
-    /// Its id, as `token list` shows it
+    /// Its id, as `token list` shows it, or the token itself
     #[arg(value_name = "ID")]
     pub id: String,
     /// For how long the old one stays valid

@@ -173,10 +173,18 @@ impl fmt::Display for TokenInfo {
 
 impl fmt::Display for RevokedTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.within_seconds;
+        if self.tokens == 0 {
+            return write!(
+                f,
+                "Noted, but no valid token of this server's is concerned: what was named is over, revoked already, or \
+                 another issuer's. Every server refuses it within {seconds} s."
+            );
+        }
         write!(
             f,
-            "Revoked; {} valid token(s) of this server's are concerned. Every server refuses them within {} s.",
-            self.tokens, self.within_seconds
+            "Revoked; {} valid token(s) of this server's are concerned. Every server refuses them within {seconds} s.",
+            self.tokens
         )
     }
 }

@@ -52,6 +52,7 @@ fn an_address_stands_in_the_file_in_one_of_its_own_or_in_the_environment() {
 fn postgresql_has_defaults_and_bounds() {
     let config = load_private("[database]\nurl-file = \"url\"\n", None).unwrap().database.postgres;
     assert_eq!((config.connections, config.statement_timeout.get(), config.tls), (16, 30, None));
+    assert_eq!(config.idle_timeout.get(), 5);
     let all = "[database]\nurl-file = \"url\"\nconnections = 2\nstatement-timeout = \"5m\"\ntls = \"verify-full\"\n\
                tls-ca-file = \"ca.pem\"\n";
     let config = load_private(all, None).unwrap().database.postgres;
@@ -67,7 +68,17 @@ fn postgresql_has_defaults_and_bounds() {
 #[test]
 fn what_contradicts_itself_is_refused() {
     assert_refused(&format!("[database]\nurl = \"{URL}\"\nurl-file = \"url\"\n"), &[":3: ", "`url`", "one of the two"]);
-    for key in ["connections = 4", "statement-timeout = \"9s\"", "tls = \"require\"", "tls-ca-file = \"x\""] {
+    assert_refused(&format!("{head}idle-timeout = \"6m\"\n"), &[":3: ", "idle-timeout", "5m"]);
+    assert_refused(&format!("{head}reserve = \"16MiB\"\n"), &[":3: ", "reserve", "SQLite"]);
+    assert_refused("[database]\nreserve = \"1MiB\"\n", &[":2: ", "reserve", "4MiB to 1GiB"]);
+    assert_eq!(load_private("[database]\nreserve = \"0B\"\n", None).unwrap().database.reserve.bytes(), 0);
+    for key in [
+        "connections = 4",
+        "idle-timeout = \"9s\"",
+        "statement-timeout = \"9s\"",
+        "tls = \"require\"",
+        "tls-ca-file = \"x\"",
+    ] {
         assert_refused(&format!("[database]\n{key}\n"), &[":2: ", key.split(' ').next().unwrap(), "SQLite"]);
     }
 }

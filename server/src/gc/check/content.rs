@@ -70,12 +70,45 @@ impl Wanted {
         self.after = last;
         let mut nars = Vec::new();
         for path in page {
-            let meant = self.caches.get(&path.cache).is_some_and(|cache| pattern.means(cache, &path.base_name));
+            let meant = self.means(pattern, path.cache, &path.base_name);
             if meant && path.nar_domain.is_some() && self.done.insert(path.nar.0.unsigned_abs()) {
                 nars.push(path.nar);
             }
         }
         Ok(Some((nars, last)))
+    }
+
+    fn means(&self, pattern: &PathPattern, cache: CacheId, base_name: &str) -> bool {
+        self.caches.get(&cache).is_some_and(|cache| pattern.means(cache, base_name))
+    }
+}
+
+/// Whether a pattern means any path, visible or withdrawn: a misspelt one must not pass for a check that found nothing.
+/// All paths may be none.
+///
+/// # Errors
+/// As any read.
+pub async fn means_any(db: &Db, pattern: &PathPattern) -> Result<bool, DbError> {
+    if pattern.is_all() {
+        return Ok(true);
+    }
+    let mut wanted = Wanted::new(db, 0).await?;
+    loop {
+        let page = db::check::paths(db.reader().await?.exec(), wanted.after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        wanted.after = last.id;
+        if page.iter().any(|path| wanted.means(pattern, path.cache, &path.base_name)) {
+            return Ok(true);
+        }
+    }
+    let mut after = (CacheId(0), String::new());
+    loop {
+        let page = db::damage::withdrawn(db.reader().await?.exec(), (after.0, &after.1), PAGE).await?;
+        let Some(last) = page.last() else { return Ok(false) };
+        after = (last.cache, last.hash.clone());
+        if page.iter().any(|path| wanted.means(pattern, path.cache, &path.base_name())) {
+            return Ok(true);
+        }
     }
 }
 

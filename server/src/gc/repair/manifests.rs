@@ -10,6 +10,7 @@ use crate::damage::manifest_fault;
 use crate::db::caches::CacheId;
 use crate::db::check::NarFacts;
 use crate::db::chunks::ChunkLocation;
+use crate::db::collection::last_nar;
 use crate::db::damage::paths_of;
 use crate::db::nars::NarId;
 use crate::db::packs::PackId;
@@ -42,6 +43,7 @@ impl Repairer<'_> {
     ) -> Result<Vec<(NarId, String)>, RepairError> {
         let healing: RoaringTreemap = plan.changes.iter().map(|change| change.found.id).collect();
         let (mut pending, mut broken, mut after) = (Vec::new(), Vec::new(), 0);
+        plan.last_nar = last_nar(self.db.exclusive_tx().await?.exec()).await?.0;
         loop {
             let page = db::check::nars(self.db.reader().await?.exec(), after, NARS).await?;
             let Some((last, _)) = page.last() else { break };
@@ -58,7 +60,6 @@ impl Repairer<'_> {
             }
             tell(format!("read manifests up to number {after}"));
         }
-        plan.last_nar = after;
         for (nar, hash, reason) in broken {
             // Its manifest may be well, and rows of its chunks not.
             match self.look_closer(nar, plan).await? {

@@ -126,7 +126,7 @@ impl Repairer<'_> {
         settings::remove(tx.exec(), settings::COLLECTION_OFF).await?;
         let said = report.to_string();
         let entry = Actor::host().entry("repair", "", said.lines().last().unwrap_or_default(), "ok", self.now);
-        audit::add(tx.exec(), &[entry]).await?;
+        audit::add(&mut tx, &[entry]).await?;
         Ok(tx.commit().await?)
     }
 

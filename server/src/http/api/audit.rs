@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use snowbank_core::wire::admin::AuditQuery;
 
 use super::super::access::may_admin;
 use super::super::error::ApiError;
+use super::super::extract::Query;
 use super::super::listing::Listing;
 use crate::admin;
 use crate::app::App;

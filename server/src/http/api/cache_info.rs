@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use snowbank_core::bundle::MAX_BUNDLE_ENTRIES;
 use snowbank_core::manifest::MAX_MANIFEST_BYTES;
 use snowbank_core::wire::{CacheInfo, Limits};
@@ -11,6 +11,7 @@ use snowbank_core::wire::{CacheInfo, Limits};
 use super::super::access::may_see;
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::{NAMES_PER_REQUEST, PATHS_PER_QUERY, PATHS_PER_REQUEST};
 use crate::app::App;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use snowbank_core::store_path::StorePathHash;
@@ -14,6 +14,7 @@ use snowbank_core::wire::admin::{CopiedPaths, CopyPaths, DeletePaths, DeletedPat
 use super::super::access::{may_delete, may_pull, may_push, may_read};
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::extract::{Path, Query};
 use super::super::listing::Listing;
 use super::json_body;
 use crate::admin::{self, AdminError};

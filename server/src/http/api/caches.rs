@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use snowbank_core::wire::admin::{AfterQuery, CacheDetails, CacheSettings, CreateCache, RenameCache, RotateKey};
@@ -12,6 +12,7 @@ use snowbank_core::wire::admin::{AfterQuery, CacheDetails, CacheSettings, Create
 use super::super::access::{may_configure, may_create, may_see_settings, parse_cache};
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::extract::{Path, Query};
 use super::super::listing::Listing;
 use super::json_body;
 use crate::admin;

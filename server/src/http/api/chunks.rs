@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use snowbank_core::wire::StoredChunks;
@@ -12,6 +12,7 @@ use super::super::access::may_push;
 use super::super::body::{BodyLimits, declared_length, limited};
 use super::super::caller::AuditDetail;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::super::origin::Remote;
 use crate::admission::Client;
 use crate::app::App;

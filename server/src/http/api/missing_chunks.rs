@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use snowbank_core::chunk::ChunkName;
@@ -13,6 +13,7 @@ use super::super::access::may_push;
 use super::super::answer::{self, Answers};
 use super::super::body::{BodyLimits, collect, declared_length};
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::super::origin::Remote;
 use super::NAMES_PER_REQUEST;
 use crate::admission::Client;

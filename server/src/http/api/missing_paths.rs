@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use snowbank_core::wire::MissingPathsRequest;
@@ -11,6 +11,7 @@ use snowbank_core::wire::MissingPathsRequest;
 use super::super::access::may_push;
 use super::super::answer::{self, Answers};
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::super::json::{self, Told};
 use super::super::origin::Remote;
 use super::{JSON_BYTES, PATHS_PER_QUERY, check_lengths};

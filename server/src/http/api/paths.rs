@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit};
@@ -13,6 +13,7 @@ use super::super::access::may_push;
 use super::super::answer::Answers;
 use super::super::caller::{AuditDetail, Caller};
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::super::json::{self, Told};
 use super::super::ndjson::Lines;
 use super::{JSON_BYTES, PATHS_PER_REQUEST, check_lengths};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use snowbank_core::pin_name::PinName;
@@ -15,6 +15,7 @@ use snowbank_core::wire::admin::pins::{HistoryQuery, PinDetails, RollbackPin, Se
 use super::super::access::{may_push, may_read};
 use super::super::caller::Caller;
 use super::super::error::ApiError;
+use super::super::extract::{Path, Query};
 use super::super::listing::Listing;
 use super::json_body;
 use crate::admin::{self, AdminError};

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
 use super::super::access::may_pull;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::short_lived;
 use crate::app::App;
 use crate::serving;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use futures_util::TryStreamExt as _;
@@ -13,6 +13,7 @@ use snowbank_core::hash::NarHash;
 
 use super::super::access::may_pull;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::immutable;
 use crate::admission::Ending;
 use crate::app::App;

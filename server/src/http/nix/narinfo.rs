@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use snowbank_core::store_path::StorePathHash;
 
 use super::super::access::may_pull;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::short_lived;
 use crate::app::App;
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::super::access::may_pull;
 use super::super::api::pins::existing;
 use super::super::error::ApiError;
+use super::super::extract::{Path, Query};
 use crate::admin;
 use crate::app::App;
 use crate::clock::unix_now;

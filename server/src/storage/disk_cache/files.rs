@@ -6,9 +6,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::block::{self, BlockId};
+use crate::files;
 
 const INCOMING: &str = "incoming";
 /// A file's time of last change says when its block was last used, to within this.
@@ -33,18 +32,12 @@ impl Files {
     /// Makes the folder where it is not there, and takes it for this server.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         create_private(root)?;
-        let lock = File::create(root.join("lock"))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(io::Error::other("another server uses it; every server needs a read cache of its own"));
-            }
-            result => result?,
-        }
+        let Some(lock) = files::try_lock(files::open_lock(&root.join("lock"))?)? else {
+            return Err(io::Error::other("another server uses it; every server needs a read cache of its own"));
+        };
         let incoming = root.join(INCOMING);
         create_private(&incoming)?;
-        for entry in fs::read_dir(&incoming)? {
-            fs::remove_file(entry?.path())?;
-        }
+        files::remove_leftovers(&incoming, |_| true)?;
         // One file written now is worth more than a warning at the first read.
         tempfile::tempfile_in(&incoming)?.write_all(b"probe")?;
         Ok(Self { root: root.to_owned(), _lock: lock })

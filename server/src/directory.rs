@@ -123,7 +123,7 @@ impl Directory {
     async fn look_up_public(&self, name: &CacheName) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
         let open = async {
             let is_public = self.questions.get(name.clone()).await.map_err(DirectoryError::Shared)?;
-            is_public.ok_or(LookupEnd::Absent)?;
+            is_public.filter(|is_public| *is_public).ok_or(LookupEnd::Absent)?;
             // Not the other entry of it, which may be as old as an entry may be already.
             self.open(name).await?.filter(|opened| opened.cache.public).ok_or(LookupEnd::Absent)
         };
@@ -167,7 +167,7 @@ fn end(opened: Result<Arc<OpenCache>, Arc<LookupEnd>>) -> Result<Option<Arc<Open
 
 fn ask_public(db: Db, names: Vec<CacheName>) -> Answers<CacheName, bool> {
     Box::pin(async move {
-        let public = db::caches::public_among(db.reader().await?.exec(), &names).await?;
-        Ok(public.into_iter().map(|name| (name, true)).collect::<HashMap<_, _>>())
+        let caches = db::caches::publicity(db.reader().await?.exec(), &names).await?;
+        Ok(caches.into_iter().collect::<HashMap<_, _>>())
     })
 }

@@ -5,7 +5,7 @@
 //! [`AuditQueue`](super::AuditQueue). No text of an entry is longer than some hundred characters, and none holds a token.
 
 use snowbank_core::cache_name::CacheName;
-use snowbank_core::token::{hide_tokens, looks_like_token};
+use snowbank_core::token::hide_tokens;
 use snowbank_core::wire::admin::collection::GcRequest;
 use snowbank_core::wire::admin::{AuditEntry, AuditPage, AuditQuery, CopiedPaths};
 

@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn a_page_is_cut_where_its_json_is_too_long() {
         // A control character is six in JSON.
-        let mut items = vec!["\u{1}".repeat(MAX_PAGE_BYTES / 30); 10];
+        let mut items = vec!["\u{1}".repeat(MAX_PAGE_BYTES / 29); 10];
         assert!(cut(&mut items));
         assert_eq!(items.len(), 4, "five of them and their quotes are too long");
         assert!(!cut(&mut items));

@@ -92,6 +92,7 @@ pub async fn list_tokens(admin: &Admin, after: Option<&str>) -> Result<TokenList
     let mut conn = admin.db.reader().await?;
     let after = match after {
         None => None,
+        Some(id) if !id.bytes().all(|byte| byte.is_ascii_graphic()) => return Ok(TokenList::default()),
         Some(id) => match db::tokens::lookup(conn.exec(), id).await? {
             Some(token) => Some((token.created, token.jti)),
             // Behind a token that was never there is nothing.

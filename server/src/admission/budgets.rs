@@ -126,7 +126,7 @@ impl ManifestRoom {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_large_manifest_has_the_one_place_until_it_turns_out_small() {
         let budgets = Budgets::new(Limits { memory_bytes: 48 << 20, share_percent: 34 });
         let (one, other) = (Client::new("one", "10.0.0.1"), Client::new("other", "10.0.0.2"));

@@ -179,14 +179,14 @@ pub async fn lookup_any(exec: Exec<'_>, name: &CacheName) -> Result<Option<Cache
     row.map(Cache::try_from).transpose()
 }
 
-/// Those of these names that a public cache has.
+/// Caches with these names or behind them, by name, and whether each is public.
 ///
-/// Each name leads to one row, its own or else the next one by name, and only here is it told whose it is: so a name that no
-/// cache has takes as long as that of a private one.
+/// Each name leads to one row, its own or else the next one, and it is for the caller to tell which: so a name that no cache has
+/// takes as long as that of a private one.
 ///
 /// # Errors
 /// As any read.
-pub async fn public_among(exec: Exec<'_>, names: &[CacheName]) -> Result<Vec<CacheName>, DbError> {
+pub async fn publicity(exec: Exec<'_>, names: &[CacheName]) -> Result<Vec<(CacheName, bool)>, DbError> {
     let mut rows: Vec<(String, i64, Option<i64>)> = Vec::new();
     on_either!(exec, |conn| {
         for batch in batch::padded(names) {
@@ -203,8 +203,10 @@ pub async fn public_among(exec: Exec<'_>, names: &[CacheName]) -> Result<Vec<Cac
             rows.extend(query.fetch_all(&mut *conn).await?);
         }
     });
-    let public = rows.iter().filter(|(_, public, destroyed)| *public != 0 && destroyed.is_none());
-    public.map(|(name, ..)| convert::text("caches.name", name)).collect()
+    let of_row = |(name, public, destroyed): (String, i64, Option<i64>)| {
+        Ok((convert::text("caches.name", &name)?, public != 0 && destroyed.is_none()))
+    };
+    rows.into_iter().map(of_row).collect()
 }
 
 /// Every cache, by name, also those that were destroyed.

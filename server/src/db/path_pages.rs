@@ -58,8 +58,16 @@ macro_rules! select_key {
 }
 
 pub(super) const IN_ORDER: &str = select_key!("WHERE p.cache_id = $1 AND p.id > $2 ORDER BY p.id LIMIT $3");
-pub(super) const BY_NAME: &str =
+/// No order but that of the index is this one: PostgreSQL goes through the ids of all caches where one seems to have most.
+pub(super) const IN_ORDER_ON_POSTGRES: &str =
+    select_key!("WHERE (p.cache_id, p.id) > ($1, $2) AND p.cache_id <= $1 ORDER BY p.cache_id, p.id LIMIT $3");
+pub(super) const BY_NAME_ON_POSTGRES: &str =
     select_key!("WHERE p.cache_id = $1 AND (p.name, p.id) > ($2, $3) AND p.name < $4 ORDER BY p.name, p.id LIMIT $5");
+/// In two parts: SQLite goes through all that have the name otherwise.
+pub(super) const OF_NAME: &str =
+    select_key!("WHERE p.cache_id = $1 AND p.name = $2 AND p.id > $3 ORDER BY p.id LIMIT $4");
+pub(super) const BEHIND_NAME: &str =
+    select_key!("WHERE p.cache_id = $1 AND p.name > $2 AND p.name < $3 ORDER BY p.name, p.id LIMIT $4");
 pub(super) const BY_HASH: &str =
     select_key!("WHERE p.cache_id = $1 AND p.hash > $2 AND p.hash < $3 ORDER BY p.hash LIMIT $4");
 
@@ -68,8 +76,12 @@ pub(super) const BY_HASH: &str =
 /// # Errors
 /// As any read.
 pub async fn in_order(exec: Exec<'_>, cache: CacheId, after: PathId, limit: u32) -> Result<Vec<PathKey>, DbError> {
+    let sql = match &exec {
+        Exec::Sqlite(_) => IN_ORDER,
+        Exec::Postgres(_) => IN_ORDER_ON_POSTGRES,
+    };
     let rows: Vec<KeyRow> = on_either!(exec, |conn| {
-        sqlx::query_as(IN_ORDER).bind(cache.0).bind(after.0).bind(i64::from(limit)).fetch_all(conn).await?
+        sqlx::query_as(sql).bind(cache.0).bind(after.0).bind(i64::from(limit)).fetch_all(conn).await?
     });
     rows.into_iter().map(PathKey::try_from).collect()
 }
@@ -85,16 +97,23 @@ pub async fn by_name(
     end: &str,
     limit: u32,
 ) -> Result<Vec<PathKey>, DbError> {
-    let rows: Vec<KeyRow> = on_either!(exec, |conn| {
-        sqlx::query_as(BY_NAME)
-            .bind(cache.0)
-            .bind(after.0)
-            .bind(after.1.0)
-            .bind(end)
-            .bind(i64::from(limit))
-            .fetch_all(conn)
-            .await?
-    });
+    let (name, PathId(id)) = after;
+    let rows: Vec<KeyRow> = match exec {
+        Exec::Sqlite(conn) => {
+            let of_name = sqlx::query_as(OF_NAME).bind(cache.0).bind(name).bind(id).bind(i64::from(limit));
+            let mut rows: Vec<KeyRow> = of_name.fetch_all(&mut *conn).await?;
+            let left = i64::from(limit) - i64::try_from(rows.len()).unwrap_or(i64::MAX);
+            if left > 0 {
+                let behind = sqlx::query_as(BEHIND_NAME).bind(cache.0).bind(name).bind(end).bind(left);
+                rows.extend(behind.fetch_all(conn).await?);
+            }
+            rows
+        }
+        Exec::Postgres(conn) => {
+            let query = sqlx::query_as(BY_NAME_ON_POSTGRES).bind(cache.0).bind(name).bind(id).bind(end);
+            query.bind(i64::from(limit)).fetch_all(conn).await?
+        }
+    };
     rows.into_iter().map(PathKey::try_from).collect()
 }
 

@@ -12,8 +12,8 @@ use sqlx::FromRow;
 use super::batch::Engine as _;
 use super::caches::CacheId;
 use super::exec::on_either;
-use super::pins::{Generation, GenerationRow, Pin, PinRow, generation_columns};
-use super::{DbError, Exec, batch, convert};
+use super::pins::{Generation, Pin, PinRow, store_path};
+use super::{DbError, Exec, batch, convert, paths};
 
 /// Paths whose pins one statement asks for: SQLite takes no more than 500 parts of one.
 const MAX_PARTS: usize = 64;
@@ -27,39 +27,75 @@ pub struct PinPage {
     pub next: Option<PinName>,
 }
 
+/// One part of a pin's generation. Not joined: with few statistics PostgreSQL goes through all generations for each pin.
+macro_rules! of_generation {
+    ($column:literal) => {
+        concat!(
+            "(SELECT g.",
+            $column,
+            " FROM pin_generations g WHERE g.cache_id = s.cache_id AND g.name = s.name \
+             AND g.generation = s.generation) AS ",
+            $column
+        )
+    };
+}
+
 pub(super) const PAGE: &str = concat!(
     "SELECT s.name, s.generation, s.keep, s.expires, ",
-    generation_columns!(),
-    " FROM pins s JOIN pin_generations g ON g.cache_id = s.cache_id AND g.name = s.name \
-     AND g.generation = s.generation WHERE s.cache_id = $1 AND s.name > $2 ORDER BY s.name LIMIT $3"
+    of_generation!("hash"),
+    ", ",
+    of_generation!("path_name"),
+    ", ",
+    of_generation!("created"),
+    ", ",
+    of_generation!("created_by"),
+    " FROM pins s WHERE s.cache_id = $1 AND s.name > $2 ORDER BY s.name LIMIT $3"
 );
+
+#[derive(FromRow)]
+struct Row {
+    name: String,
+    #[sqlx(flatten)]
+    pin: PinRow,
+    hash: Option<String>,
+    path_name: Option<String>,
+    created: Option<i64>,
+    created_by: Option<String>,
+}
+
+impl Row {
+    fn into_pin(self) -> Result<(PinName, Pin, Generation), DbError> {
+        let Self { name, pin, hash, path_name, created, created_by } = self;
+        let (Some(hash), Some(path_name), Some(created), Some(created_by)) = (hash, path_name, created, created_by)
+        else {
+            return Err(DbError::corrupt(format!("pins.generation of {name}: there is no such generation")));
+        };
+        let pin = Pin::try_from(pin)?;
+        let store_path = store_path(&hash, &path_name)?;
+        let generation = Generation { number: pin.generation, store_path, created, created_by, present: false };
+        Ok((convert::text("pins.name", &name)?, pin, generation))
+    }
+}
 
 /// The pins whose name is above `after`, by name: of at most `limit` rows those whose time is not over.
 ///
 /// # Errors
 /// As any read.
-pub async fn page(exec: Exec<'_>, cache: CacheId, after: &str, now: i64, limit: u32) -> Result<PinPage, DbError> {
-    #[derive(FromRow)]
-    struct Row {
-        name: String,
-        #[sqlx(flatten)]
-        pin: PinRow,
-        #[sqlx(flatten)]
-        generation: GenerationRow,
-    }
-    let rows: Vec<Row> = on_either!(exec, |conn| {
+pub async fn page(mut exec: Exec<'_>, cache: CacheId, after: &str, now: i64, limit: u32) -> Result<PinPage, DbError> {
+    let rows: Vec<Row> = on_either!(exec.again(), |conn| {
         sqlx::query_as(PAGE).bind(cache.0).bind(after).bind(i64::from(limit)).fetch_all(conn).await?
     });
-    let is_full = rows.len() >= limit as usize;
-    let mut page = PinPage::default();
-    for row in rows {
-        let (name, pin): (PinName, _) = (convert::text("pins.name", &row.name)?, Pin::try_from(row.pin)?);
-        page.next = is_full.then(|| name.clone());
-        if pin.expires.is_none_or(|expires| expires > now) {
-            page.pins.push((name, pin, row.generation.try_into()?));
-        }
+    let last = rows.last().filter(|_| rows.len() >= limit as usize);
+    let next = last.map(|row| convert::text("pins.name", &row.name)).transpose()?;
+    let holds = |row: &Row| row.pin.expires.is_none_or(|expires| expires > now);
+    let mut pins = rows.into_iter().filter(holds).map(Row::into_pin).collect::<Result<Vec<_>, _>>()?;
+    let hashes: Vec<StorePathHash> = pins.iter().map(|(_, _, generation)| generation.store_path.hash()).collect();
+    let shown = paths::lookup_many(exec, cache, &hashes).await?;
+    for (_, _, generation) in &mut pins {
+        let found = shown.get(&generation.store_path.hash());
+        generation.present = found.is_some_and(|found| found.store_path == generation.store_path);
     }
-    Ok(page)
+    Ok(PinPage { pins, next })
 }
 
 /// The pins that keep a path.
@@ -88,8 +124,8 @@ pub async fn of_paths(
         let found: Vec<(String, String, Option<i64>)> = on_either!(exec.again(), |conn| {
             let parts: Vec<String> = (0..some.len()).map(|part| of_path(part * 3 + 1, part)).collect();
             let sql = format!(
-                "SELECT g.hash, g.name, s.expires FROM ({}) AS g JOIN pins s ON s.cache_id = g.cache_id \
-                 AND s.name = g.name",
+                "SELECT g.hash, g.name, (SELECT s.expires FROM pins s WHERE s.cache_id = g.cache_id AND s.name = g.name) \
+                 AS expires FROM ({}) AS g",
                 parts.join(" UNION ALL ")
             );
             let mut query = sqlx::query_as(conn.text(sql));

@@ -62,7 +62,7 @@ pub struct Resolved {
 pub(super) struct PinRow {
     generation: i64,
     keep: i64,
-    expires: Option<i64>,
+    pub(super) expires: Option<i64>,
 }
 
 impl TryFrom<PinRow> for Pin {
@@ -78,7 +78,7 @@ impl TryFrom<PinRow> for Pin {
 }
 
 #[derive(FromRow)]
-pub(super) struct GenerationRow {
+struct GenerationRow {
     number: i64,
     hash: String,
     path_name: String,
@@ -95,7 +95,6 @@ macro_rules! generation_columns {
          AS present"
     };
 }
-pub(super) use generation_columns;
 
 impl TryFrom<GenerationRow> for Generation {
     type Error = DbError;
@@ -111,7 +110,7 @@ impl TryFrom<GenerationRow> for Generation {
     }
 }
 
-fn store_path(hash: &str, name: &str) -> Result<StorePath, DbError> {
+pub(super) fn store_path(hash: &str, name: &str) -> Result<StorePath, DbError> {
     convert::text("pin_generations.hash, pin_generations.path_name", &format!("{hash}-{name}"))
 }
 
@@ -185,7 +184,7 @@ pub async fn generation_before(
 pub async fn count(exec: Exec<'_>, cache: CacheId, limit: u64) -> Result<u64, DbError> {
     let limit = convert::to_db(limit)?;
     let count: i64 = on_either!(exec, |conn| {
-        sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 AS one FROM pins WHERE cache_id = $1 LIMIT $2) AS some")
+        sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 AS one FROM pins WHERE cache_id = $1 LIMIT $2) AS counted")
             .bind(cache.0)
             .bind(limit)
             .fetch_one(conn)

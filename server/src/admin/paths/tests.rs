@@ -101,7 +101,7 @@ async fn a_page_is_bounded_in_what_it_shows_and_in_what_it_looks_at() {
     let place = place(|_| 1).await;
     let (numbers, pages) = place.all(None).await;
     assert_eq!(numbers, (1..=PATHS).collect::<Vec<_>>());
-    assert_eq!(pages, [vec![MAX_LISTED; 9], vec![0]].concat());
+    assert_eq!(pages, [MAX_LISTED; 9]);
 
     let (none, pages) = place.all(Some("*nosuch*")).await;
     assert_eq!((none.len(), pages), (0, vec![0; 3]), "2,000 paths are looked at for each");
@@ -142,7 +142,7 @@ async fn long_rows_make_short_pages() {
     assert!((5..20).contains(&first.paths.len()), "{}", first.paths.len());
     let (numbers, pages) = place.all(None).await;
     assert_eq!(numbers, (1..=PATHS).collect::<Vec<_>>());
-    assert!(pages.len() > 10, "{pages:?}");
+    assert_eq!(pages[0], first.paths.len());
     let long = show_path(&place.db, &place.cache, &path(21).base_name(), true, 1).await.unwrap();
     assert_eq!((long.references.len(), long.more_references), (MAX_REFERENCES, 1_000));
     assert_eq!(long.pushed_by.as_deref(), Some("ci"));

@@ -57,7 +57,7 @@ async fn the_audit_log_is_looked_at_a_part_at_a_time() {
     };
     let entries: Vec<NewEntry> = (0..12_000).map(entry).collect();
     let mut tx = place.db.commit_tx().await.unwrap();
-    add(tx.exec(), &entries).await.unwrap();
+    add(&mut tx, &entries).await.unwrap();
     tx.commit().await.unwrap();
 
     let mut query = AuditQuery { subject: Some("rare".to_owned()), limit: 10, ..AuditQuery::default() };

@@ -78,12 +78,14 @@ impl Args {
 
     /// Keeps up an attack until `is_over`, given the time since its beginning, says so; says why if the
     /// server has ended or holds too much before.
-    fn keep_up(&self, server: &Server, is_over: impl Fn(Duration) -> bool) -> Option<String> {
+    fn keep_up(&self, server: &mut Server, is_over: impl Fn(Duration) -> bool) -> Option<String> {
         let began = Instant::now();
         while !is_over(began.elapsed()) {
             if !is_alive(server) {
                 return Some("the server has ended".to_owned());
             }
+            // Noted as well: nobody can tell any more once the server has ended.
+            let _ = server.peak_rss_bytes();
             let held = server.rss_bytes() >> 20;
             if held > self.stop_at {
                 let seconds = began.elapsed().as_secs_f64();
@@ -95,7 +97,7 @@ impl Args {
     }
 
     /// As [`Self::keep_up`], for as long as a load lasts.
-    fn keep_up_long(&self, server: &Server) -> Option<String> {
+    fn keep_up_long(&self, server: &mut Server) -> Option<String> {
         self.keep_up(server, |elapsed| elapsed >= Duration::from_secs(self.seconds))
     }
 }
@@ -159,9 +161,9 @@ fn measure(args: &Args, load: &Load, prepared: &Prepared, report: &Report) {
     let attack = Attack::on(address, args.addresses);
     (load.begin)(&attack, &prepared.ground);
     let honest = HonestClients::begin(address, &prepared.ground);
-    let stopped = args.keep_up_long(&server);
+    let stopped = args.keep_up_long(&mut server);
     honest.ask_to_end();
-    let stopped = stopped.or_else(|| args.keep_up(&server, |_| honest.is_done()));
+    let stopped = stopped.or_else(|| args.keep_up(&mut server, |_| honest.is_done()));
     report.detail(format!("attackers: {}", attack.tally()));
     if let Some(why) = stopped {
         report.detail(why);

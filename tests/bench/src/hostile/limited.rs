@@ -25,7 +25,7 @@ pub(super) fn run(args: &Args, loads: &[&Load], prepared: &Prepared, report: &Re
     for load in loads {
         let attack = Attack::on(server.address(), args.addresses);
         (load.begin)(&attack, &prepared.ground);
-        if let Some(why) = args.keep_up_long(&server) {
+        if let Some(why) = args.keep_up_long(&mut server) {
             report.detail(format!("{}: {why}", load.id));
         }
         report.detail(format!("{}: {} MiB so far; {}", load.id, server.peak_rss_bytes() >> 20, attack.tally()));

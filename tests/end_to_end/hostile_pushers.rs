@@ -306,7 +306,7 @@ fn a_commit_has_no_more_bytes_of_nars_than_a_nar_may() {
 fn raw_frame(bytes: &[u8], slots: &[u32]) -> (Vec<u8>, Vec<Slot>) {
     let mut frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0xa0][..], &u32::try_from(bytes.len()).unwrap().to_le_bytes()].concat();
     let mut places = Vec::new();
-    let mut put = |frame: &mut Vec<u8>, payload: &[u8], is_last| {
+    let put = |frame: &mut Vec<u8>, payload: &[u8], is_last| {
         let header = u32::from(is_last) | u32::try_from(payload.len()).unwrap() << 3;
         frame.extend_from_slice(&header.to_le_bytes()[..3]);
         frame.extend_from_slice(payload);

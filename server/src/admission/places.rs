@@ -73,7 +73,7 @@ impl Places {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_token_takes_its_own_places_and_one_turn_of_those_for_all() {
         let places = Places::new(1, Some(1));
         let first = places.take("hostile").await;
@@ -88,12 +88,12 @@ mod tests {
         drop(honest.await);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn patience_ends_in_a_refusal() {
         let places = Places::new(1, None);
         let _held = places.take("one").await;
-        let refused = places.take_within("one", Duration::from_secs(10), "commits", "is busy").await;
+        let refused = places.take_within("one", Duration::from_millis(50), "commits", "is busy").await;
         assert!(matches!(refused, Err(Refusal { reason: "is busy", .. })));
-        assert!(places.take_within("other", Duration::from_secs(10), "commits", "is busy").await.is_ok());
+        assert!(places.take_within("other", Duration::from_millis(50), "commits", "is busy").await.is_ok());
     }
 }

@@ -17,18 +17,18 @@ fn client(subject: &str, address: &str) -> Client {
 
 async fn held(pool: &Pool, client: &Client, mib: u64) -> Hold {
     let mut hold = pool.open(client);
-    tokio::time::timeout(Duration::from_millis(1), hold.grow(mib * MIB)).await.expect("there is room");
+    tokio::time::timeout(Duration::from_millis(20), hold.grow(mib * MIB)).await.expect("there is room");
     hold
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn one_without_company_has_the_whole_pool() {
     let (pool, alone) = (pool(), client("alone", "10.0.0.1"));
     let _three = [held(&pool, &alone, 8).await, held(&pool, &alone, 8).await, held(&pool, &alone, 8).await];
     assert!(pool.try_take(&alone, 1).is_none());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn bodies_that_arrive_at_once_never_wait_for_each_other() {
     let (pool, honest) = (pool(), client("honest", "10.0.0.1"));
     // Twelve bodies of 8 MiB grow by turns: together they want four times what there is.
@@ -38,7 +38,7 @@ async fn bodies_that_arrive_at_once_never_wait_for_each_other() {
             let mut hold = pool.open(&honest);
             for step in 1..=128 {
                 hold.grow(step * 64 * 1024).await;
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
     });
@@ -46,11 +46,11 @@ async fn bodies_that_arrive_at_once_never_wait_for_each_other() {
     tokio::time::timeout(Duration::from_secs(60), done).await.expect("all of them end");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn whoever_holds_and_does_not_go_on_leaves_room_for_a_body_of_others() {
     let (pool, hostile) = (pool(), client("hostile", "10.0.0.1"));
     let honest = client("honest", "10.0.0.1");
-    let _waits = pool.open(&honest);
+    let _company = pool.open(&client("company", "10.0.0.9"));
     // With company, it gets its share and no more.
     let _first = held(&pool, &hostile, 8).await;
     let mut second = pool.open(&hostile);
@@ -60,7 +60,7 @@ async fn whoever_holds_and_does_not_go_on_leaves_room_for_a_body_of_others() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn what_was_taken_before_company_came_is_taken_back() {
     let (pool, hostile, honest) = (pool(), client("hostile", "10.0.0.1"), client("honest", "10.0.0.2"));
     let holds = [held(&pool, &hostile, 8).await, held(&pool, &hostile, 8).await, held(&pool, &hostile, 8).await];
@@ -75,41 +75,50 @@ async fn what_was_taken_before_company_came_is_taken_back() {
     growing.await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn one_address_with_many_tokens_has_one_share() {
     let pool = pool();
     let honest = client("honest", "10.0.0.2");
-    let _company = pool.open(&honest);
+    let _company = pool.open(&client("company", "10.0.0.9"));
     let mut holds = Vec::new();
     for number in 0..20 {
         let mut hold = pool.open(&client(&format!("token {number}"), "10.0.0.1"));
-        let _ = tokio::time::timeout(Duration::from_millis(1), hold.grow(8 * MIB)).await;
+        let _ = tokio::time::timeout(Duration::from_millis(20), hold.grow(8 * MIB)).await;
         holds.push(hold);
     }
     drop(held(&pool, &honest, 8).await);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn what_is_settled_counts_against_the_share() {
     let (pool, hostile, honest) = (pool(), client("hostile", "10.0.0.1"), client("honest", "10.0.0.2"));
-    let _company = pool.open(&honest);
+    let _company = pool.open(&client("company", "10.0.0.9"));
     let _commits = [pool.take(&hostile, 4 * MIB).await, pool.take(&hostile, 4 * MIB).await];
     assert!(poll!(Box::pin(pool.take(&hostile, MIB))).is_pending());
     drop(held(&pool, &honest, 8).await);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_hold_that_stops_waiting_or_ends_gives_all_back() {
     let (pool, one) = (pool(), client("one", "10.0.0.1"));
     let mut full = [held(&pool, &one, 8).await, held(&pool, &one, 8).await, held(&pool, &one, 8).await];
     let mut waiting = pool.open(&one);
-    let refused = waiting.grow_within(8 * MIB, Duration::from_secs(1)).await;
+    let refused = waiting.grow_within(8 * MIB, Duration::from_millis(50)).await;
     assert!(matches!(refused, Err(Refusal { reason, .. }) if reason.contains("memory")));
     full[1].shrink(MIB);
     drop(waiting);
     drop(full);
     assert!(pool.try_take(&one, 8 * MIB).is_some());
     assert_eq!(pool.inside.lock().held_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_small_request_goes_on_beside_a_slow_body_of_the_same_client() {
+    let pool = Pool::new("test", 25 * MIB, 8 * MIB, 33);
+    let (company, slow) = (client("company", "10.0.0.9"), client("slow", "10.0.0.2"));
+    let (_company, _body) = (pool.open(&company), held(&pool, &slow, 6).await);
+    assert!(pool.try_take(&slow, 300 * 1024).is_some());
+    assert!(pool.try_take(&slow, MIB).is_none());
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub struct Limits {
 /// Shared bounds on what requests hold.
 #[derive(Debug)]
 pub struct Budgets {
-    /// Bodies as they arrive, and what they were parsed to. Of these one has a third at most.
+    /// Bodies as they arrive, and what they were parsed to.
     pub bodies: Pool,
     /// Paths that are verified and committed, with their manifests.
     pub manifests: Pool,
@@ -41,17 +41,19 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// Half of the memory is for bodies, a third for packs, a twelfth each for manifests and for answers.
+    /// 8/15 of the memory are for bodies, 3/10 for packs, a twelfth each for manifests and for answers. Of each but the packs,
+    /// one hold has 5/16 at most: of the bodies, a sixth of all this memory.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let Limits { memory_bytes: memory, share_percent: share } = limits;
-        let (bodies, packs, twelfth) = (memory / 2, memory / 3, memory / 12);
+        let (bodies, packs, twelfth) = (memory / 15 * 8, memory / 10 * 3, memory / 12);
+        let largest = |pool: u64| pool / 16 * 5;
         Self {
-            bodies: Pool::new("bodies", bodies, bodies / 3, share),
-            manifests: Pool::new("manifests", twelfth, twelfth / 3, share),
-            // A pack is made from one body, and its tables come on top.
-            packs: Pool::new("packs", packs, packs / 2, share),
-            answers: Pool::new("answers", twelfth, twelfth / 3, share),
+            bodies: Pool::new("bodies", bodies, largest(bodies), share),
+            manifests: Pool::new("manifests", twelfth, largest(twelfth), share),
+            // A pack is made from one body.
+            packs: Pool::new("packs", packs, largest(bodies), share),
+            answers: Pool::new("answers", twelfth, largest(twelfth), share),
             commits: Places::new(COMMITS_PER_TOKEN, None),
             large: Places::new(1, Some(1)),
             closures: Places::new(1, Some(1)),

@@ -77,7 +77,8 @@ impl Pool {
     #[must_use]
     pub fn new(name: &'static str, total: u64, largest: u64, share_percent: u8) -> Self {
         let largest = largest.min(total);
-        let bounds = Bounds { total, largest, share: largest.max(total / 100 * u64::from(share_percent)) };
+        let share = largest.max(total / 100 * u64::from(share_percent));
+        let bounds = Bounds { total, largest, share, slack: total.saturating_sub(3 * largest) / 3 };
         let inside = Inside { name, largest: bounds.largest, shares: Mutex::new(Shares::new(bounds)) };
         Self { inside: Arc::new(inside) }
     }

@@ -11,9 +11,9 @@
 //! when the eldest waits, then for holds that have settled since, which end by themselves. When it has what it wants it settles,
 //! or its client's deadlines end it, and the next one is the eldest. Within a share the argument is the same.
 //!
-//! And nobody shuts the others out: with company, one subject has `largest` or its share, whichever is more, and the pool
-//! has room for three times `largest`: for the eldest, for that subject, and for somebody else. What somebody had beyond
-//! their share before company came is taken back, youngest first.
+//! And nobody shuts the others out: with company, one subject has `largest` or its share, whichever is more, and a little
+//! beside it. The pool has room for three times that: for the eldest, for that subject, and for somebody else. What somebody
+//! had beyond their share before company came is taken back, youngest first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub(super) struct Bounds {
     pub(super) largest: u64,
     /// What one subject, or one address, has at most while it has company; no less than `largest`.
     pub(super) share: u64,
+    /// What others of its holds may have beyond that: a small request goes on beside a large one of the same client.
+    pub(super) slack: u64,
 }
 
 /// The state of a pool.
@@ -195,7 +197,7 @@ impl Shares {
     fn may_have(&self, age: Age, target: u64) -> bool {
         let Some(entry) = self.holds.get(&age) else { return false };
         let Some(more) = target.checked_sub(entry.bytes).filter(|more| *more > 0) else { return true };
-        let Bounds { total, share, .. } = self.bounds;
+        let Bounds { total, share, slack, .. } = self.bounds;
         if self.all.bytes + more > total || (!self.is_eldest(&self.all, age) && !self.fits(&self.all, more, total)) {
             return false;
         }
@@ -206,7 +208,7 @@ impl Shares {
             if self.is_eldest(account, age) {
                 account.settled_bytes + target <= most
             } else {
-                self.fits(account, more, most)
+                self.fits(account, more, total.min(most + slack))
             }
         })
     }

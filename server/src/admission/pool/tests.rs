@@ -50,7 +50,7 @@ async fn bodies_that_arrive_at_once_never_wait_for_each_other() {
 async fn whoever_holds_and_does_not_go_on_leaves_room_for_a_body_of_others() {
     let (pool, hostile) = (pool(), client("hostile", "10.0.0.1"));
     let honest = client("honest", "10.0.0.1");
-    let _waits = pool.open(&honest);
+    let _company = pool.open(&client("company", "10.0.0.9"));
     // With company, it gets its share and no more.
     let _first = held(&pool, &hostile, 8).await;
     let mut second = pool.open(&hostile);
@@ -79,7 +79,7 @@ async fn what_was_taken_before_company_came_is_taken_back() {
 async fn one_address_with_many_tokens_has_one_share() {
     let pool = pool();
     let honest = client("honest", "10.0.0.2");
-    let _company = pool.open(&honest);
+    let _company = pool.open(&client("company", "10.0.0.9"));
     let mut holds = Vec::new();
     for number in 0..20 {
         let mut hold = pool.open(&client(&format!("token {number}"), "10.0.0.1"));
@@ -92,7 +92,7 @@ async fn one_address_with_many_tokens_has_one_share() {
 #[tokio::test]
 async fn what_is_settled_counts_against_the_share() {
     let (pool, hostile, honest) = (pool(), client("hostile", "10.0.0.1"), client("honest", "10.0.0.2"));
-    let _company = pool.open(&honest);
+    let _company = pool.open(&client("company", "10.0.0.9"));
     let _commits = [pool.take(&hostile, 4 * MIB).await, pool.take(&hostile, 4 * MIB).await];
     assert!(poll!(Box::pin(pool.take(&hostile, MIB))).is_pending());
     drop(held(&pool, &honest, 8).await);
@@ -110,6 +110,15 @@ async fn a_hold_that_stops_waiting_or_ends_gives_all_back() {
     drop(full);
     assert!(pool.try_take(&one, 8 * MIB).is_some());
     assert_eq!(pool.inside.lock().held_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_small_request_goes_on_beside_a_slow_body_of_the_same_client() {
+    let pool = Pool::new("test", 25 * MIB, 8 * MIB, 33);
+    let (company, slow) = (client("company", "10.0.0.9"), client("slow", "10.0.0.2"));
+    let (_company, _body) = (pool.open(&company), held(&pool, &slow, 6).await);
+    assert!(pool.try_take(&slow, 300 * 1024).is_some());
+    assert!(pool.try_take(&slow, MIB).is_none());
 }
 
 #[test]

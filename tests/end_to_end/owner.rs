@@ -65,7 +65,8 @@ struct Woken {
 /// Freezes `server` in the middle of a commit and before the collector removes objects; lets `take_over` happen; wakes it up,
 /// and gives what came of both. The server is to pause at both steps.
 fn freeze_and_wake(server: &Server, random: &mut Random, take_over: impl FnOnce()) -> Woken {
-    let api = Api::root(server);
+    // Not through a load balancer, which would give up.
+    let api = Api::new(&server.replicas()[0].url(), Some(&server.root_token()));
     let gone = deposit(random, "gone");
     let _ = Pusher::new(&api, "main").push(&[&gone]);
     delete(&api, &gone);
@@ -110,7 +111,7 @@ fn has_slept(server: &Server, step: &str) -> bool {
 
 /// Waits until the server says that it is not ready, and gives why.
 fn wait_red(server: &Server, limit: Duration) -> String {
-    let (api, began) = (Api::anonymous(server), Instant::now());
+    let (api, began) = (Api::new(&server.replicas()[0].url(), None), Instant::now());
     loop {
         let answer = api.get("/readyz");
         if !answer.status.is_success() {

@@ -85,6 +85,11 @@ impl Chain {
         let (instance, next) = self.choose().await?;
         crate::fault::pause("chain-before-marker").await;
         let found = self.find_marker().await?;
+        let own = Own::load(&self.0.db).await?;
+        if own.instance != instance || (own.next() != Some(&next) && own.last().link != next) {
+            // Another replica has gone further meanwhile, or a command has begun another chain.
+            return Ok(own.instance);
+        }
         let marker = marker_of(&instance, &next);
         if found.as_ref() != Some(&marker) {
             self.mark(&marker).await?;

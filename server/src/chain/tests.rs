@@ -238,12 +238,14 @@ async fn what_cannot_be_read_is_said_and_found_well_again() {
     std::fs::rename(&storage, &aside).unwrap();
     assert!(matches!(&*chain.confirm().await.unwrap_err(), ChainError::Marker(MarkerError::Missing)), "unmounted");
     std::fs::create_dir(&storage).unwrap();
-    assert!(matches!(&*chain.health().await.unwrap_err(), ChainError::Marker(MarkerError::Missing)), "emptied");
+    assert!(matches!(&*chain.confirm().await.unwrap_err(), ChainError::Marker(MarkerError::Missing)), "emptied");
     // Reading a folder fails for every user.
     std::fs::create_dir(storage.join("snowbank-instance")).unwrap();
-    assert!(matches!(&*chain.health().await.unwrap_err(), ChainError::Marker(MarkerError::Storage(_))), "unreadable");
+    assert!(matches!(&*chain.confirm().await.unwrap_err(), ChainError::Marker(MarkerError::Storage(_))), "unreadable");
     std::fs::remove_dir_all(&storage).unwrap();
+    chain.health().await.unwrap_err();
     std::fs::rename(&aside, &storage).unwrap();
+    chain.confirm().await.unwrap();
     chain.health().await.unwrap();
 }
 

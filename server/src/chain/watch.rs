@@ -16,6 +16,8 @@ const ADVANCE_EVERY: u64 = 3_600;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long whoever asks for the server's health waits.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
+/// For how long a look that failed is believed.
+const FAILED_LATELY: Duration = Duration::from_secs(8);
 /// Between two looks while the storage is not known to be the database's.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -75,17 +77,29 @@ impl Chain {
     /// As [`Chain::confirm`], by a look that may be as old as it gets while a server looks regularly.
     ///
     /// # Errors
-    /// See [`ChainError`].
+    /// See [`ChainError`]; for a moment it is the same one.
     pub async fn confirm_lately(&self) -> Result<(), Arc<ChainError>> {
-        self.look(self.0.timing.period * 2, PATIENCE).await.map(drop)
+        self.look_lately(PATIENCE).await
     }
 
     /// What is known to whoever asks for the server's health; the storage is not asked more often for it.
     ///
     /// # Errors
-    /// See [`ChainError`].
+    /// As [`Chain::confirm_lately`].
     pub async fn health(&self) -> Result<(), Arc<ChainError>> {
-        self.look(self.0.timing.period * 2, HEALTH_PATIENCE).await.map(drop)
+        self.look_lately(HEALTH_PATIENCE).await
+    }
+
+    async fn look_lately(&self, patience: Duration) -> Result<(), Arc<ChainError>> {
+        // The server goes on looking: that the storage is its own again is seen at once.
+        match self.last() {
+            Some(Look { clock, outcome: Err(error) }) if clock.elapsed() <= FAILED_LATELY => Err(error),
+            _ => self.look(self.0.timing.period * 2, patience).await.map(drop),
+        }
+    }
+
+    fn last(&self) -> Option<Look> {
+        self.0.looks.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Looks until `stop`, answers who asks, writes a marker again that is behind, and adds a link when it is time.
@@ -131,14 +145,13 @@ impl Chain {
         let asked = Instant::now();
         let serves =
             |look: &Look| (look.clock.elapsed() <= max_age && look.outcome.is_ok()) || look.clock.began >= asked;
-        let last = || self.0.looks.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(look) = last().filter(serves) {
+        if let Some(look) = self.last().filter(serves) {
             return look.outcome;
         }
         let look = async {
             loop {
                 let mut under_way = self.0.looks.under_way.lock().await;
-                if let Some(look) = last().filter(serves) {
+                if let Some(look) = self.last().filter(serves) {
                     return look.outcome;
                 }
                 let task = under_way.get_or_insert_with(|| AbortOnDropHandle::new(tokio::spawn(self.clone().see())));

@@ -41,7 +41,8 @@ fn a_full_disk_fails_the_push_only_and_room_mends_it() {
 #[test]
 fn pushes_are_refused_while_there_is_still_room_for_the_database() {
     let disk = Tmpfs::mount(96);
-    let config = "[storage]\nmin-free = \"48MiB\"\n";
+    // The reserve is what the next tests are about.
+    let config = "[database]\nreserve = \"0B\"\n[storage]\nmin-free = \"48MiB\"\n";
     let server = Server::options().config(config).data_dir(&disk.path().join("data")).start();
     let store = NixStore::new();
     let client = Client::of(&server, &store);

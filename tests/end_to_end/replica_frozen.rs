@@ -15,8 +15,10 @@ use snowbank_harness::{
     oracle::Oracle,
 };
 
-/// `[database] idle-timeout`, and what a push takes on a busy machine.
-const LONGEST_GAP: Duration = Duration::from_secs(8);
+/// `[database] idle-timeout`, and a second.
+const LONGEST_HOLD: Duration = Duration::from_secs(6);
+/// Beside that, a push that is held up takes as long as so many that are not: this machine may have other work.
+const ALLOWANCE: u32 = 4;
 
 /// What one pusher has made visible, and when.
 #[derive(Default)]
@@ -39,8 +41,11 @@ fn push_until(api: &Api, stop: &AtomicBool, random: &mut Random, name: &str) -> 
     log
 }
 
-fn longest_gap(log: &Log) -> Duration {
-    log.at.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+/// The times from one push to the next, in their order.
+fn gaps(log: &Log) -> Vec<Duration> {
+    let mut gaps: Vec<Duration> = log.at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    gaps.sort_unstable();
+    gaps
 }
 
 #[test]
@@ -97,9 +102,10 @@ fn pushes_through_the_others_go_on_while_one_replica_is_frozen() {
         (own, others.map(|pusher| pusher.join().unwrap()))
     });
     for log in &others {
-        let gap = longest_gap(log);
-        eprintln!("through another replica: {} pushes, the longest gap {gap:?}", log.pushed.len());
-        assert!(gap < LONGEST_GAP, "others were held up for {gap:?}");
+        let gaps = gaps(log);
+        let (median, longest) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+        eprintln!("through another replica: {} pushes, a gap of {median:?}, the longest {longest:?}", log.pushed.len());
+        assert!(longest < LONGEST_HOLD + ALLOWANCE * median, "others were held up for {longest:?}");
         assert!(log.pushed.len() > 20);
     }
     let oracle = Oracle::main(&server);

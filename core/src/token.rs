@@ -93,7 +93,9 @@ pub fn token_id(token: &str) -> Option<String> {
 /// # Errors
 /// [`PartOfToken`] where it is only a part of a token, or a token whose id cannot be read.
 pub fn named_id(text: &str) -> Result<String, PartOfToken> {
-    if !looks_like_token(text) {
+    // A token that was wrapped by a terminal has ends of lines in it, and an id has no white space.
+    let joined: String = text.split_whitespace().collect();
+    if !looks_like_token(text) && !looks_like_token(&joined) {
         return Ok(text.to_owned());
     }
     whole_token(text).and_then(|token| token_id(&token)).ok_or(PartOfToken)

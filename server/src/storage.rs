@@ -82,13 +82,14 @@ impl Storage {
         }
     }
 
-    /// Removes what a killed server left half written; only for the server whose storage this is.
+    /// Removes what a killed server left half written, if it is at least as old as `age`: where others may be writing, what
+    /// is younger may be theirs.
     ///
     /// # Errors
     /// When the storage cannot be used.
-    pub async fn remove_unfinished(&self) -> Result<(), StorageError> {
+    pub async fn remove_unfinished(&self, age: Duration) -> Result<(), StorageError> {
         match &self.0 {
-            Backend::Local(local) => local.remove_unfinished().await,
+            Backend::Local(local) => local.remove_unfinished(age).await,
             // An object is there once its PUT is acknowledged, and nothing of it before.
             Backend::S3 { .. } => Ok(()),
         }

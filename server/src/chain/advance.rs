@@ -24,6 +24,8 @@ const UNDOING: Duration = Duration::from_mins(5);
 const SOME_PACKS: usize = 100;
 /// A storage that takes longer every time is not written to.
 const MOST_LOOKS: u32 = 5;
+/// No object takes longer than this to be written.
+const MAX_WRITE: Duration = Duration::from_secs(60 * 60);
 
 impl Chain {
     /// Takes the storage for a server that starts: finds that it is the database's, or empty and not anybody's yet, asks
@@ -33,7 +35,9 @@ impl Chain {
     /// See [`ChainError`]; the marker is as it was then, but for a question in it.
     pub async fn take(&self, now: i64) -> Result<Instance, ChainError> {
         let instance = self.claim(now).await?;
-        self.0.storage.remove_unfinished().await?;
+        // Other replicas may be writing at this moment.
+        let age = if self.0.db.is_shared() { MAX_WRITE } else { Duration::ZERO };
+        self.0.storage.remove_unfinished(age).await?;
         Ok(instance)
     }
 

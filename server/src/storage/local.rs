@@ -17,6 +17,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -71,10 +72,19 @@ impl Local {
         }
     }
 
-    /// Removes what a killed server had not finished writing; only for the server whose storage this is.
-    pub(super) async fn remove_unfinished(&self) -> Result<(), StorageError> {
+    /// Removes what a killed server had not finished writing, if it is at least as old as `age`.
+    pub(super) async fn remove_unfinished(&self, age: Duration) -> Result<(), StorageError> {
         let shared = Arc::clone(&self.shared);
-        blocking(INCOMING, move || files::remove_leftovers(&shared.incoming, |name| name.ends_with(UNFINISHED))).await
+        let is_old = move |path: &Path| {
+            let written = fs::metadata(path).and_then(|file| file.modified());
+            // One that is gone is not removed either.
+            written.is_ok_and(|at| at.elapsed().unwrap_or_default() >= age)
+        };
+        blocking(INCOMING, move || {
+            let folder = &shared.incoming;
+            files::remove_leftovers(folder, |name| name.ends_with(UNFINISHED) && is_old(&folder.join(name)))
+        })
+        .await
     }
 
     /// As [`Self::open`], but makes, tries and removes nothing.

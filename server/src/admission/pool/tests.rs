@@ -49,7 +49,7 @@ async fn bodies_that_arrive_at_once_never_wait_for_each_other() {
 #[tokio::test]
 async fn whoever_holds_and_does_not_go_on_leaves_room_for_a_body_of_others() {
     let (pool, hostile) = (pool(), client("hostile", "10.0.0.1"));
-    let honest = client("honest", "10.0.0.1");
+    let honest = client("honest", "10.0.0.2");
     let _company = pool.open(&client("company", "10.0.0.9"));
     // With company, it gets its share and no more.
     let _first = held(&pool, &hostile, 8).await;

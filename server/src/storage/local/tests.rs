@@ -1,6 +1,7 @@
 //! The local backend: whole or not at all, durable, and errors that are told apart.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
 
 use super::*;
 use crate::config::StorageConfig;
@@ -93,7 +94,9 @@ async fn what_a_killed_server_left_is_removed() {
     let storage = open(folder.path()).await;
     let incoming = folder.path().join("storage").join(INCOMING);
     fs::write(incoming.join("abc.tmp"), b"half a pack").unwrap();
-    storage.remove_unfinished().await.unwrap();
+    storage.remove_unfinished(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(fs::read_dir(&incoming).unwrap().count(), 1);
+    storage.remove_unfinished(Duration::ZERO).await.unwrap();
     assert_eq!(fs::read_dir(&incoming).unwrap().count(), 0);
 }
 

@@ -85,7 +85,7 @@ fn free(folder: &Path) -> u64 {
 fn fill(disk: &Tmpfs) -> PathBuf {
     let file = disk.path().join("ballast");
     let mut ballast = File::create(&file).unwrap();
-    while ballast.write_all(&[7; 1 << 16]).is_ok() {}
+    while ballast.write_all(&vec![7; 1 << 16]).is_ok() {}
     while ballast.write_all(&[7; 512]).is_ok() {}
     assert_eq!(free(disk.path()), 0, "the disk is full");
     file

@@ -23,7 +23,7 @@ use snowbank_harness::{
 
 /// What every refusal names.
 const ADVICE: &str = "snowbankd restore --in-place";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn deposit(random: &mut Random, name: &str) -> Deposit {
     let node = Node::File(random.bytes(300 << 10));

@@ -1,4 +1,4 @@
-//! ResponsePlaces for responses that hold memory while their client reads: downloads of NARs, and long answers.
+//! Places for responses that hold memory while their client reads: downloads of NARs, and long answers.
 //!
 //! There is a fixed number of them. A request that finds none waits, and those that wait are served one client after the
 //! other, so that a client with many requests does not hold up one with a single request; no client has more than a
@@ -100,16 +100,13 @@ impl ResponsePlaces {
     /// [`Refusal`] when there was none for some time.
     pub async fn enter(&self, ending: Ending) -> Result<ResponsePlace, Refusal> {
         let place = match self.take_or_wait(ending.client) {
-            Ok(place) => place,
-            Err(waiting) => match tokio::time::timeout(self.0.patience, waiting).await {
-                Ok(Ok(place)) => place,
-                // Nobody drops a sender without having sent.
-                Ok(Err(_)) | Err(_) => {
-                    counter!("snowbank_places_refused_total", "kind" => self.0.kind).increment(1);
-                    let (reason, retry_after_seconds) = (self.0.reason, RETRY_AFTER_SECONDS);
-                    return Err(Refusal { reason, retry_after_seconds });
-                }
-            },
+            Ok(place) => Some(place),
+            // Nobody drops a sender without having sent.
+            Err(waiting) => tokio::time::timeout(self.0.patience, waiting).await.ok().and_then(Result::ok),
+        };
+        let Some(place) = place else {
+            counter!("snowbank_places_refused_total", "kind" => self.0.kind).increment(1);
+            return Err(Refusal { reason: self.0.reason, retry_after_seconds: RETRY_AFTER_SECONDS });
         };
         let none = || AtomicU64::new(0);
         let (sent_bytes, handed_at, held_at, held_bytes) = (none(), none(), none(), none());

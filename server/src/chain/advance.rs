@@ -25,7 +25,7 @@ const SOME_PACKS: usize = 100;
 /// A storage that takes longer every time is not written to.
 const MOST_LOOKS: u32 = 5;
 /// No object takes longer than this to be written.
-const MAX_WRITE: Duration = Duration::from_secs(60 * 60);
+const MAX_WRITE: Duration = Duration::from_hours(1);
 
 impl Chain {
     /// Takes the storage for a server that starts: finds that it is the database's, or empty and not anybody's yet, asks

@@ -108,7 +108,7 @@ pub async fn commit(
                 None => None,
             }
         };
-        let (committed, checked) =
+        let (lines_of_commit, checked) =
             tokio::join!(commit_group(ingest, &asked, std::mem::take(&mut verified), now()), check);
         drop(room.take());
         let (own, checked) = checked.unzip();
@@ -116,7 +116,7 @@ pub async fn commit(
         let (ready, refused): (Vec<_>, Vec<_>) = checked.into_iter().flatten().partition(Result::is_ok);
         let refused = refused.into_iter().filter_map(Result::err).map(|line| *line);
         verified = ready.into_iter().filter_map(Result::ok).collect();
-        for line in committed.into_iter().chain(refused) {
+        for line in lines_of_commit.into_iter().chain(refused) {
             answered += 1;
             if lines.send(line).await.is_err() {
                 return;

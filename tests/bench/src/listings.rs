@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "  {what:<32} {:>7.2} ms, 99 of 100 {:>7.2} ms, {rows:>5} rows looked at, {:>7.1} KiB",
             median.as_secs_f64() * 1e3,
             of_99.as_secs_f64() * 1e3,
-            bytes as f64 / 1024.0
+            kib(bytes)
         );
         if median > LIMIT {
             missed.push(format!("{what}: {median:?}; {LIMIT:?} are allowed"));
@@ -193,4 +193,9 @@ fn looked_at(metrics: &Api) -> u64 {
     let page = metrics.get("/metrics").text();
     let values = page.lines().filter_map(|line| line.strip_prefix("snowbank_listing_rows_total "));
     values.filter_map(|value| value.trim().parse::<u64>().ok()).sum()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+fn kib(bytes: usize) -> f64 {
+    bytes as f64 / 1024.0
 }

@@ -38,6 +38,8 @@ fn what_was_pushed_since_the_backup_is_taken_from_the_packs() {
     let since = [stage.deposit("since"), stage.deposit("since-too")];
     assert!(stage.server.terminate().success());
     restore(&stage, &aside);
+    // An older state of the database may not have the storage before it is said which one counts.
+    let _ = stage.server.command(&["restore", "--in-place"]).success();
     stage.server.start_again();
     stage.api = Api::root(&stage.server);
 

@@ -198,23 +198,19 @@ impl Shares {
         let Some(entry) = self.holds.get(&age) else { return false };
         let Some(more) = target.checked_sub(entry.bytes).filter(|more| *more > 0) else { return true };
         let Bounds { total, share, slack, .. } = self.bounds;
-        if self.all.bytes + more > total || (!self.is_eldest(&self.all, age) && !self.fits(&self.all, more, total)) {
+        if self.all.bytes + more > total || (!is_eldest(&self.all, age) && !self.fits(&self.all, more, total)) {
             return false;
         }
         let accounts = [(&self.subjects, &entry.client.subject), (&self.addresses, &entry.client.address)];
         accounts.into_iter().all(|(accounts, key)| {
             let Some(account) = accounts.get(key) else { return false };
             let most = if accounts.len() > 1 { share } else { total };
-            if self.is_eldest(account, age) {
+            if is_eldest(account, age) {
                 account.settled_bytes + target <= most
             } else {
                 self.fits(account, more, total.min(most + slack))
             }
         })
-    }
-
-    fn is_eldest(&self, account: &Account, age: Age) -> bool {
-        account.growing.first() == Some(&age)
     }
 
     /// Whether a hold that is not the eldest of `account` may have `more`, of `most` that the account may have.
@@ -240,4 +236,8 @@ impl Shares {
         change(self.subjects.entry(Arc::clone(&client.subject)).or_default());
         change(self.addresses.entry(Arc::clone(&client.address)).or_default());
     }
+}
+
+fn is_eldest(account: &Account, age: Age) -> bool {
+    account.growing.first() == Some(&age)
 }

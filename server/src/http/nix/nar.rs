@@ -68,13 +68,12 @@ pub(in crate::http) async fn nar(
         return Ok(response);
     }
     if range == (0..length) && length <= SMALL_NAR_BYTES {
-        let bytes = match &kept {
-            Some(kept) => kept.bytes.clone(),
-            None => {
-                let report = reporter(&app, &found.nar);
-                let read = app.small_nars.read(&app.nars, cache, found.clone(), representation);
-                Box::pin(read).await.inspect_err(report)?
-            }
+        let bytes = if let Some(kept) = &kept {
+            kept.bytes.clone()
+        } else {
+            let report = reporter(&app, &found.nar);
+            let read = app.small_nars.read(&app.nars, cache, found.clone(), representation);
+            Box::pin(read).await.inspect_err(report)?
         };
         if let Some(bytes) = charged(&app.nars, bytes) {
             counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64);

@@ -172,7 +172,35 @@ in
       100 switches it off.
     '';
     connections = key { between = [ 1 65536 ]; } 1024 ''
-      Connections that may be open at the same time.
+      Connections that may be open at the same time. A new one takes the place of the one that is idle the longest, or of one
+      whose client does not read.
+    '';
+    connections-per-address = key { between = [ 1 65536 ]; } 256 ''
+      Of these, from one address. Trusted proxies and loopback addresses have no such limit.
+    '';
+    requests = key { between = [ 1 65536 ]; } 4096 ''
+      Requests under way at the same time; a connection may always have two.
+    '';
+    downloads = key { between = [ 1 65536 ]; } 256 ''
+      NARs larger than 64 KiB that are sent at the same time.
+    '';
+    first-request-timeout = key "time" "15s" ''
+      From the beginning of a connection to the end of its first request's head, 1s to 1h.
+    '';
+    idle-timeout = key "time" "75s" ''
+      How long a connection stays open without a request, 1s to 1h.
+    '';
+    write-timeout = key "time" "60s" ''
+      How long a response may take for 64 KiB because its client does not read, 1s to 1h.
+    '';
+    anonymous-listings = key { between = [ 1 1000000 ]; } 120 ''
+      Listings a minute for each address that asks without a token, half of them at once.
+    '';
+    listings-per-token = key { between = [ 1 1000 ]; } 4 ''
+      Listings of one token that are answered, or wait to be, at the same time.
+    '';
+    pins-per-cache = key { between = [ 1 1000000 ]; } 10000 ''
+      Pins that one cache may have.
     '';
   };
 

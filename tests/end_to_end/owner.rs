@@ -95,6 +95,8 @@ fn freeze_and_wake(server: &Server, random: &mut Random, take_over: impl FnOnce(
         come_to("commit-before-tx", 2);
         replica.freeze();
         take_over();
+        // For longer than a server believes its last look at the marker of a bucket.
+        thread::sleep(Duration::from_secs(11));
         replica.wake();
         Woken { push: pusher.join().unwrap(), collection: collector.join().unwrap() }
     })
@@ -107,6 +109,16 @@ fn pauses() -> String {
 
 fn has_slept(server: &Server, step: &str) -> bool {
     collection::has_come_to(step, &server.log())
+}
+
+/// Waits until the server says that it is not ready because of this, and gives what it says.
+fn wait_red_because(server: &Server, because: &str, limit: Duration) -> String {
+    let mut why = String::new();
+    process::wait_until(&format!("/readyz says {because}"), limit, || {
+        why = wait_red(server, limit);
+        why.contains(because)
+    });
+    why
 }
 
 /// Waits until the server says that it is not ready, and gives why.

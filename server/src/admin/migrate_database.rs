@@ -131,8 +131,11 @@ pub async fn plan(source: &Db, target: &Db, storage: &Arc<Storage>) -> Result<Pl
         return Err(MoveError::OtherInstance { found: found.id.clone(), wanted: wanted.id });
     }
     let has_target = found.is_some() && !is_stale && state != Some(MoveState::Incomplete);
-    let may_finish = has_target && (moved_to.is_some() || state == Some(MoveState::Arriving));
-    if may_finish && Chain::new(target.clone(), Arc::clone(storage)).confirm().await.is_ok() {
+    let is_announced = moved_to.is_some() || state == Some(MoveState::Arriving);
+    let of_target = async || Chain::new(target.clone(), Arc::clone(storage)).confirm().await.is_ok();
+    let of_source = async || Chain::new(source.clone(), Arc::clone(storage)).confirm().await.is_ok();
+    // A target that has been at work meanwhile is no longer announced, but has the storage, and the source has it no more.
+    if has_target && of_target().await && (is_announced || !of_source().await) {
         return Ok(Plan::Finish);
     }
     if let Some(to) = moved_to {

@@ -6,7 +6,7 @@ use snowbank_harness::{
     Api, Client, Gc, NixStore, Pusher, Random, Scratch, Server, oracle, oracle::Oracle, process, trees,
 };
 
-use super::{ADVICE, LIMIT, deposit, freeze_and_wake, objects, pauses, wait_red};
+use super::{ADVICE, LIMIT, deposit, freeze_and_wake, objects, pauses, wait_red_because};
 
 /// `cp -a` of a data folder without its objects.
 fn copy_data(server: &Server, to: &Path) {
@@ -130,8 +130,8 @@ fn a_frozen_server_that_wakes_up_does_nothing_more() {
     });
     woken.assert_nothing_was_done();
     assert_eq!(objects(&server.objects()), kept.unwrap(), "no object went, and none came");
-    let why = wait_red(&server, Duration::from_secs(5));
-    assert!(why.contains("taken over") && !why.contains(&server.objects().display().to_string()), "{why}");
+    let why = wait_red_because(&server, "taken over", Duration::from_secs(10));
+    assert!(!why.contains(&server.objects().display().to_string()), "{why}");
     let (api, other) = (Api::root(&server), other.unwrap());
     let refused = Pusher::new(&api, "main").try_push(&[&deposit(&mut random, "refused")]);
     assert!(refused.is_err_and(|failed| failed.to_string().contains("taken over")));

@@ -12,7 +12,7 @@ fn a_storage_that_is_not_there_or_another_ones_is_seen_within_seconds() {
     let (storage, aside) = (server.objects(), server.data_dir().join("aside"));
     let marker = storage.join("snowbank-instance");
     let assert_red = |because: &str| {
-        let limit = Duration::from_secs(8);
+        let limit = Duration::from_secs(15);
         process::wait_until(&format!("/readyz says {because}"), limit, || wait_red(&server, limit).contains(because));
         let why = wait_red(&server, limit);
         assert!(!why.contains(&storage.display().to_string()), "{why}");

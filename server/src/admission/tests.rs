@@ -16,8 +16,8 @@ fn limits() -> ConnectionLimits {
     }
 }
 
-fn address(last: u8) -> Option<IpAddr> {
-    Some(IpAddr::from([10, 0, 0, last]))
+fn admit(connections: &Connections, last: u8) -> Option<ConnectionPlace> {
+    connections.admit(Some(IpAddr::from([10, 0, 0, last])))
 }
 
 fn is_closed(place: &ConnectionPlace) -> bool {
@@ -27,25 +27,25 @@ fn is_closed(place: &ConnectionPlace) -> bool {
 #[test]
 fn a_connection_that_never_asked_goes_first() {
     let connections = Connections::new(limits());
-    let asked = connections.admit(address(1)).unwrap();
+    let asked = admit(&connections, 1).unwrap();
     drop(asked.request());
-    let silent = connections.admit(address(2)).unwrap();
-    let _other = connections.admit(address(3)).unwrap();
-    let new = connections.admit(address(4)).unwrap();
+    let silent = admit(&connections, 2).unwrap();
+    let _other = admit(&connections, 3).unwrap();
+    let new = admit(&connections, 4).unwrap();
     assert!(is_closed(&silent) && !is_closed(&asked) && !is_closed(&new));
 }
 
 #[test]
 fn an_address_loses_a_connection_of_its_own() {
     let connections = Connections::new(limits());
-    let first = connections.admit(address(1)).unwrap();
-    let second = connections.admit(address(1)).unwrap();
-    let other = connections.admit(address(2)).unwrap();
-    let third = connections.admit(address(1)).unwrap();
+    let first = admit(&connections, 1).unwrap();
+    let second = admit(&connections, 1).unwrap();
+    let other = admit(&connections, 2).unwrap();
+    let third = admit(&connections, 1).unwrap();
     assert!(is_closed(&first) && !is_closed(&second) && !is_closed(&other) && !is_closed(&third));
     // One that is at work does not go.
     let _busy = (second.request().unwrap(), third.request().unwrap());
-    assert!(connections.admit(address(1)).unwrap().is_reserve());
+    assert!(admit(&connections, 1).unwrap().is_reserve());
     assert!(!is_closed(&second) && !is_closed(&third));
 }
 
@@ -59,22 +59,22 @@ fn a_proxy_stands_for_many_clients() {
 #[test]
 fn where_all_are_at_work_a_few_are_taken_for_health_checks() {
     let connections = Connections::new(limits());
-    let all: Vec<_> = (1..=3).map(|last| connections.admit(address(last)).unwrap()).collect();
+    let all: Vec<_> = (1..=3).map(|last| admit(&connections, last).unwrap()).collect();
     let _requests: Vec<_> = all.iter().map(|place| place.request().unwrap()).collect();
-    let reserve: Vec<_> = (0..40).filter_map(|number| connections.admit(address(100 + number))).collect();
+    let reserve: Vec<_> = (0..40).filter_map(|number| admit(&connections, 100 + number)).collect();
     assert!(reserve.iter().all(ConnectionPlace::is_reserve));
     // Those of the reserve that have not asked make way for others.
     assert!(all.iter().all(|place| !is_closed(place)));
     assert!(!is_closed(reserve.last().unwrap()));
     drop(reserve);
     drop(all);
-    assert!(!connections.admit(address(1)).unwrap().is_reserve());
+    assert!(!admit(&connections, 1).unwrap().is_reserve());
 }
 
 #[test]
 fn a_connection_may_always_have_two_requests() {
     let connections = Connections::new(limits());
-    let (greedy, modest) = (connections.admit(address(1)).unwrap(), connections.admit(address(2)).unwrap());
+    let (greedy, modest) = (admit(&connections, 1).unwrap(), admit(&connections, 2).unwrap());
     let held: Vec<_> = std::iter::from_fn(|| greedy.request()).take(100).collect();
     assert_eq!(held.len(), 4);
     let own = [modest.request().unwrap(), modest.request().unwrap()];
@@ -86,8 +86,8 @@ fn a_connection_may_always_have_two_requests() {
 #[test]
 fn deadlines_end_the_silent_the_idle_and_the_stalled() {
     let connections = Connections::new(limits());
-    let (silent, idle) = (connections.admit(address(1)).unwrap(), connections.admit(address(2)).unwrap());
-    let stalled = connections.admit(address(3)).unwrap();
+    let (silent, idle) = (admit(&connections, 1).unwrap(), admit(&connections, 2).unwrap());
+    let stalled = admit(&connections, 3).unwrap();
     drop(idle.request());
     let _request = stalled.request().unwrap();
     stalled.note_blocked();
@@ -103,7 +103,7 @@ fn deadlines_end_the_silent_the_idle_and_the_stalled() {
 #[test]
 fn a_response_that_leaves_byte_by_byte_makes_no_progress() {
     let connections = Connections::new(limits());
-    let (drip, steady) = (connections.admit(address(1)).unwrap(), connections.admit(address(2)).unwrap());
+    let (drip, steady) = (admit(&connections, 1).unwrap(), admit(&connections, 2).unwrap());
     let _requests = (drip.request().unwrap(), steady.request().unwrap());
     drip.note_blocked();
     steady.note_blocked();
@@ -121,7 +121,7 @@ fn a_response_that_leaves_byte_by_byte_makes_no_progress() {
 #[test]
 fn a_stream_that_stands_still_is_ended_alone() {
     let connections = Connections::new(limits());
-    let place = connections.admit(address(1)).unwrap();
+    let place = admit(&connections, 1).unwrap();
     let request = place.request().unwrap();
     let ending = place.ending(Some(CancellationToken::new()));
     let response = request.open_response(ending.clone());

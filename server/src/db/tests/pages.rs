@@ -168,12 +168,12 @@ pub(super) async fn pages_follow_one_another(fresh: Fresh) {
     assert_eq!(records[&PathId(5)].store_path.hash(), hash(5));
 
     assert_eq!(db::caches::page(conn.exec(), "main", 10).await.unwrap()[0].name.as_str(), "other");
-    let names = ["main", "absent", "zzz", "other"].map(|name| name.parse().unwrap());
-    let mut public = db::caches::publicity(conn.exec(), &names).await.unwrap();
+    let asked = ["main", "absent", "zzz", "other"].map(|name| name.parse().unwrap());
+    let mut public = db::caches::publicity(conn.exec(), &asked).await.unwrap();
     public.sort();
     public.dedup();
-    assert_eq!(public, [(names[0].clone(), true), (names[3].clone(), true)]);
-    for name in &names {
+    assert_eq!(public, [(asked[0].clone(), true), (asked[3].clone(), true)]);
+    for name in &asked {
         assert_eq!(db::caches::publicity(conn.exec(), std::slice::from_ref(name)).await.unwrap().len(), 1, "{name}");
     }
 }

@@ -94,7 +94,7 @@ async fn what_a_killed_server_left_is_removed() {
     let storage = open(folder.path()).await;
     let incoming = folder.path().join("storage").join(INCOMING);
     fs::write(incoming.join("abc.tmp"), b"half a pack").unwrap();
-    storage.remove_unfinished(Duration::from_secs(60)).await.unwrap();
+    storage.remove_unfinished(Duration::from_mins(1)).await.unwrap();
     assert_eq!(fs::read_dir(&incoming).unwrap().count(), 1);
     storage.remove_unfinished(Duration::ZERO).await.unwrap();
     assert_eq!(fs::read_dir(&incoming).unwrap().count(), 0);

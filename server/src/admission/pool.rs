@@ -24,7 +24,7 @@ const RETRY_AFTER_SECONDS: u32 = 2;
 pub struct Client {
     /// The subject of the token.
     pub subject: Arc<str>,
-    /// The address, or for IPv6 its network: see [`network`].
+    /// The address, or for IPv6 its network: the /64 of it.
     pub address: Arc<str>,
 }
 

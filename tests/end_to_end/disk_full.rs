@@ -81,13 +81,14 @@ fn free(folder: &Path) -> u64 {
     room.f_bavail * room.f_frsize
 }
 
-/// Somebody else's file that takes all that is left of a disk.
+/// Somebody else's file that takes all that is left of a disk. The server may believe for a second that there is room.
 fn fill(disk: &Tmpfs) -> PathBuf {
     let file = disk.path().join("ballast");
     let mut ballast = File::create(&file).unwrap();
     while ballast.write_all(&vec![7; 1 << 16]).is_ok() {}
     while ballast.write_all(&[7; 512]).is_ok() {}
     assert_eq!(free(disk.path()), 0, "the disk is full");
+    std::thread::sleep(Duration::from_secs(2));
     file
 }
 

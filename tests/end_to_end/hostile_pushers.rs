@@ -175,7 +175,7 @@ fn paths_of_missing_chunks(random: &mut Random, paths: usize, chunks: usize) -> 
 
 #[test]
 fn answers_that_nobody_reads_hold_nobody_up_and_end() {
-    let config = "[limits]\nanswer-timeout = \"2s\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n";
+    let config = "[limits]\nanswer-timeout = \"2s\"\n";
     let (mut server, store) = (Server::options().config(config).start(), NixStore::new());
     let hostile = server.token("hostile", &["main"], &["main"]);
     let mut random = Random::fixed(703);

@@ -29,7 +29,7 @@ fn tiny(number: u32) -> Encoded {
 
 #[test]
 fn a_quarter_of_a_million_entries() {
-    let server = Server::options().config("[limits]\nbundle-size = \"16MiB\"\nmemory = \"192MiB\"\n").start();
+    let server = Server::options().config("[limits]\nbundle-size = \"16MiB\"\nmemory = \"256MiB\"\n").start();
     let one = tiny(1);
     let mut record = Vec::new();
     one.header.encode_into(&mut record);

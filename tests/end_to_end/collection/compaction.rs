@@ -14,9 +14,9 @@ use snowbank_harness::{
 
 use super::{assert_served, path};
 
-/// Sends the chunks of both in turns, so that each pack has some of either: less than 5 MiB of 48 + 64.
+/// Sends the chunks of both in turns, so that each pack has some of either: 3.5 MiB of 48 + 64, which every server takes.
 fn send_mixed(api: &Api, one: &Deposit, other: &Deposit) {
-    let (parts, mut at) = (28, (0, 0));
+    let (parts, mut at) = (32, (0, 0));
     for part in 1..=parts {
         let to = (one.encoded.len() * part / parts, other.encoded.len() * part / parts);
         let bundle = craft::bundle(one.encoded[at.0..to.0].iter().chain(&other.encoded[at.1..to.1]));

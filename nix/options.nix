@@ -131,11 +131,11 @@ in
     '';
     cache = {
       path = unset "path" ''
-        A folder of this machine in which parts of packs from the bucket are kept for reading. One outside of
-        `/var/cache/snowbank` needs `services.snowbank.user`, who owns it.
+        A folder of this machine that keeps the packs just written to the bucket, and the parts of packs just read; `pack-cache` in
+        the data folder unless said otherwise. One outside of `/var/cache/snowbank` needs `services.snowbank.user`, who owns it.
       '';
       max-size = unset "size" ''
-        The most disk space that this folder takes, at least 64MiB. Goes with `path`.
+        The most disk space that this folder takes, at least 64MiB; 2GiB unless said otherwise.
       '';
     };
   };

@@ -16,6 +16,7 @@ mod bundle;
 mod commit;
 mod encode;
 mod error;
+mod fillings;
 mod hash;
 mod ledger;
 mod pipeline;

@@ -57,9 +57,14 @@ struct Used {
 
 impl Used {
     fn with(self, header: &ChunkHeader) -> Result<Self, BundleError> {
-        let bytes = self.bytes + header.encoded_len() + header.frame_len as usize;
-        let entries = self.entries + 1;
-        let raw_bytes = self.raw_bytes + u64::from(header.raw_len);
+        let bytes = header.encoded_len() + header.frame_len as usize;
+        self.and(Self { bytes, entries: 1, raw_bytes: u64::from(header.raw_len) })
+    }
+
+    fn and(self, more: Self) -> Result<Self, BundleError> {
+        let bytes = self.bytes + more.bytes;
+        let entries = self.entries + more.entries;
+        let raw_bytes = self.raw_bytes + more.raw_bytes;
         if bytes > MAX_BUNDLE_BYTES {
             Err(BundleError::Bytes)
         } else if entries > MAX_BUNDLE_ENTRIES {
@@ -101,6 +106,15 @@ impl BundleWriter {
             entries: self.used.entries + 1,
             raw_bytes: self.used.raw_bytes + u64::from(header.raw_len),
         };
+    }
+
+    /// Moves all chunks of `other` to the end of this one, unless a limit would be passed; whether it did.
+    pub fn append(&mut self, other: &mut Self) -> bool {
+        let Ok(used) = self.used.and(other.used) else { return false };
+        self.bytes.append(&mut other.bytes);
+        self.used = used;
+        other.used = Used::default();
+        true
     }
 
     /// Bytes so far.

@@ -76,16 +76,14 @@ pub struct App {
 impl App {
     /// Puts the parts together. `[limits] memory` is shared out here, and nowhere else: half to pushes (see
     /// [`Budgets::new`]), an eighth to packs that were just written, an eighth to reading them back, a quarter to
-    /// read-ahead. A storage over the network gets a twelfth for blocks of packs, out of what is the pushes' otherwise.
-    /// Answers that were given a moment ago are kept in 16 MiB besides.
+    /// read-ahead. Answers that were given a moment ago are kept in 16 MiB besides.
     ///
     /// # Errors
     /// When the settings in the database cannot be read.
     pub async fn new(config: Config, chain: Chain, admin: Admin, verifier: Verifier) -> anyhow::Result<Self> {
         let (db, storage) = (admin.db.clone(), Arc::clone(chain.storage()));
         let memory = config.limits.memory.bytes();
-        let blocks = if storage.is_far() { memory / 12 } else { 0 };
-        let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 8, blocks);
+        let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 8);
         // There is no setting for the server as a whole yet: caches that do not say keep everything.
         let retention = config.gc.retention;
         let limits = IngestLimits {
@@ -97,7 +95,7 @@ impl App {
         };
         let inspector = Inspector::new(chain.clone(), packs.clone());
         let budgets = Arc::new(Budgets::new(admission::Limits {
-            memory_bytes: memory / 2 - blocks,
+            memory_bytes: memory / 2,
             share_percent: config.limits.client_share,
         }));
         let lookups = Lookups::new(&db);

@@ -3,12 +3,13 @@
 //! Invariant: a pack object never changes and its key is never used again, so a range of it may be cached for ever.
 //! This layer knows where bytes lie; what they mean to a NAR is `ingest`'s and `serving`'s business.
 
-mod blocks;
+mod ahead;
 mod budget;
 mod ids;
 mod read;
 mod write;
 
+pub use ahead::Ahead;
 pub use budget::{ReadBudget, ReadPermit};
 pub use ids::ChunkIds;
 pub use read::{ReadError, StoredChunk, read_chunks, read_chunks_over, read_cost};

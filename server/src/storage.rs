@@ -15,6 +15,7 @@ pub use error::{FailureKind, ServiceFailure, StorageError, StorageFailure};
 pub use free_space::{FreeSpace, NoRoom};
 pub use marker::{Marker, MarkerError};
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,10 +63,7 @@ impl Storage {
             StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::open(path).await?))),
             StorageConfig::S3(config) => {
                 let s3 = s3::S3::open(config).await?;
-                let cache = match &config.cache {
-                    Some(cache) => Some(DiskCache::open(cache).await?),
-                    None => None,
-                };
+                let cache = Some(DiskCache::open(&config.cache).await?);
                 Ok(Self(Backend::S3 { s3, cache }))
             }
         }
@@ -173,6 +171,29 @@ impl Storage {
         }
     }
 
+    /// Keeps an object that was just stored, so that reading it asks the bucket for nothing. Nothing depends on it.
+    pub async fn keep(&self, key: &str, object: Bytes) {
+        if let Backend::S3 { cache: Some(cache), .. } = &self.0
+            && key.starts_with(CACHED)
+        {
+            cache.put(key, object).await;
+        }
+    }
+
+    /// Makes the next reads of `ranges` of an object cheap where each read is a request over the network: what lies near each
+    /// other is fetched together. Takes memory for the longest of them. Where this fails, those reads ask for themselves.
+    pub async fn fetch_ahead(&self, key: &str, ranges: &[Range<u64>]) {
+        let Backend::S3 { s3, cache: Some(cache) } = &self.0 else { return };
+        for range in ranges {
+            if let Err(error) =
+                cache.fetch_ahead(|offset, len| s3.get_up_to(key, offset, len), key, range.clone()).await
+            {
+                tracing::debug!(%error, "a pack could not be fetched ahead");
+                return;
+            }
+        }
+    }
+
     /// Drops what the read cache on disk has of the first `len` bytes of an object.
     pub async fn forget(&self, key: &str, len: u64) {
         if let Backend::S3 { cache: Some(cache), .. } = &self.0 {
@@ -190,12 +211,6 @@ impl Storage {
             Backend::Local(local) => local.get_up_to(key, offset, len).await,
             Backend::S3 { s3, .. } => s3.get_up_to(key, offset, len).await,
         }
-    }
-
-    /// Whether every read takes a request over the network.
-    #[must_use]
-    pub fn is_far(&self) -> bool {
-        matches!(self.0, Backend::S3 { cache: None, .. })
     }
 
     /// How many bytes a ranged read may usefully have: where a request takes long, few large ones are better than many.

@@ -53,6 +53,26 @@ impl Filling {
             && self.writer.len() + header.encoded_len() + header.frame_len as usize <= bytes
     }
 
+    /// Bytes so far.
+    pub(super) fn len(&self) -> usize {
+        self.writer.len()
+    }
+
+    /// Adds what another one has; gives the bundle that was full before.
+    pub(super) fn append(&mut self, mut other: Self, bytes: usize, entries: usize) -> Option<Bundle> {
+        let fits = self.writer.len() + other.writer.len() <= bytes
+            && self.entries.len() + other.entries.len() <= entries
+            && self.writer.append(&mut other.writer);
+        let full = if fits { None } else { self.take() };
+        if fits {
+            self.entries.append(&mut other.entries);
+            self.held.join(other.held);
+        } else {
+            *self = other;
+        }
+        full
+    }
+
     /// Adds a chunk and what it holds of the budget.
     pub(super) fn add(&mut self, path: u32, encoded: &Encoded, mut held: Held) {
         let before = self.writer.len();

@@ -6,16 +6,17 @@
 //! there is room, or when no other is open. Nothing else grows with what is pushed but the plan itself.
 //!
 //! **Why it never stalls.** Only readers wait for memory, and whoever waits holds none. What is held is, at any time, (a) in
-//! the window of chunks that were not yet asked about, below [`Tuning::window_bytes`] and one chunk; (b) in the bundle that is being
-//! filled, below 8 MiB and one chunk; or (c) queued for, or in the hands of, a task that ends by itself and passes it on or
+//! the window of chunks that were not yet asked about, below [`Tuning::window_bytes`] and one chunk; (b) in the bundles that are being
+//! filled, together below 16 MiB and one chunk; or (c) queued for, or in the hands of, a task that ends by itself and passes it on or
 //! gives it back. (a) and (b) together leave room for a chunk in the budget, so a reader that waits means that (c) is not
 //! empty, and (c) moves. A reader that ends makes room for the next path in order. When no reader is left, because all is
-//! read or because no further path may be opened, window and bundle are flushed however little is in them, so that every
+//! read or because no further path may be opened, window and bundles are flushed however little is in them, so that every
 //! path that was read gets all its chunks stored. Of these the first in order has no reference that is not final: paths are
 //! opened in an order in which references come first. So it is committed or fails, and makes room.
 //!
 //! **Order.** Chunks of a window are sorted by path, questions and frames are taken in the order in which they were given
-//! out, and bundles are filled in that order: what a NAR has side by side stays side by side in the server's packs.
+//! out, and bundles are filled in that order, those of large paths one path at a time ([`Fillings`]): what a NAR has side by
+//! side stays side by side in the server's packs.
 
 mod chunks;
 mod in_order;
@@ -36,9 +37,10 @@ use tokio::time::MissedTickBehavior;
 
 use super::book::Book;
 use super::budget::Budget;
-use super::bundle::{Bundle, Filling};
+use super::bundle::Bundle;
 use super::commit::Batch;
 use super::encode::{Encoders, Outcome};
+use super::fillings::{BundleLimits, Fillings};
 use super::plan::{Plan, Target};
 use super::read::{Pending, ReadEnd, Reading};
 use super::schedule::{BatchLimits, Schedule};
@@ -183,7 +185,7 @@ struct Pipeline<'a> {
     to_encode: VecDeque<Pending>,
     encodings: InOrder<Vec<Outcome>>,
 
-    filling: Filling,
+    fillings: Fillings,
     /// A bundle was filled.
     has_filled: bool,
     /// A bundle was refused for its size, and none has passed since: one at a time.
@@ -254,7 +256,7 @@ impl<'a> Pipeline<'a> {
             questions: InOrder::default(),
             to_encode: VecDeque::new(),
             encodings: InOrder::default(),
-            filling: Filling::default(),
+            fillings: Fillings::default(),
             has_filled: false,
             probing: false,
             to_send: VecDeque::new(),
@@ -326,9 +328,17 @@ impl<'a> Pipeline<'a> {
         self.readers + self.questions.out() + self.encodings.out() + self.sending + self.committing == 0
     }
 
-    /// Chunks that one bundle may have.
-    fn bundle_entries(&self) -> usize {
-        (self.push.target.cache.limits.bundle_entries as usize).clamp(1, MAX_BUNDLE_ENTRIES)
+    /// What one bundle may have now.
+    fn bundle_limits(&self) -> BundleLimits {
+        let Tuning { first_bundle_bytes, bundle_bytes, .. } = self.tuning;
+        let bytes = if self.has_filled { bundle_bytes } else { first_bundle_bytes.min(bundle_bytes) };
+        let entries = (self.push.target.cache.limits.bundle_entries as usize).clamp(1, MAX_BUNDLE_ENTRIES);
+        BundleLimits { bytes, entries }
+    }
+
+    /// Whether a path's NAR fills bundles of its own.
+    fn is_large(&self, path: u32) -> bool {
+        self.push.plan.paths[path as usize].info.nar_size >= self.tuning.bundle_bytes as u64
     }
 
     /// Runs `work` as a task of the push; it ends with the push.

@@ -110,7 +110,7 @@ async fn copy(
     };
     let shared = admission::Limits { memory_bytes: limits.memory.bytes() / 2, share_percent: limits.client_share };
     let chain = beside.joined_chain().await?;
-    let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0, 0);
+    let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0);
     let inspector = Inspector::new(chain.clone(), packs.clone());
     let ingest = Ingest::new(chain, packs, inspector, Arc::new(Budgets::new(shared)), bounds);
     let entry = |copied: &CopiedPaths| actor.copied(from, to, copied, now);

@@ -99,7 +99,7 @@ impl Opened {
         let storage = Arc::clone(chain.storage());
         let instance = db::instance::lookup(beside.db.reader().await?.exec()).await?;
         let instance = instance.context("the database has no instance row; start the server once")?;
-        let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0, 0);
+        let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0);
         let read_ahead = ReadBudget::new(READ_AHEAD_BYTES);
         let nars = NarBody { db: beside.db.clone(), packs: packs.clone(), read_ahead, bench: Bench::default() };
         Ok(Self { beside, chain, storage, packs, nars, instance: format!("{} {}", instance.id, instance.epoch) })

@@ -23,7 +23,7 @@ pub(super) async fn gc(overrides: &Overrides, args: GcCommandArgs) -> anyhow::Re
     }
     let beside = Beside::open(overrides).await?;
     let chain = beside.joined_chain().await?;
-    let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0, 0);
+    let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0);
     let config = &beside.config;
     let room = FreeSpace::new(&config.storage, &config.database, config.min_free);
     let collector = Collector::new(chain, packs, room, config.gc.clone());

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use futures_util::FutureExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -45,10 +45,10 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         files::warn_if_open("the storage", path);
     }
     let _lock = data_dir.lock()?;
-    let listener = listen(config.listen).await?;
+    let listener = listen(config.listen)?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
     let metrics = match config.metrics.listen() {
-        Some(address) => Some((telemetry::install_metrics()?, listen(address).await.context("`[metrics] listen`")?)),
+        Some(address) => Some((telemetry::install_metrics()?, listen(address).context("`[metrics] listen`")?)),
         None => None,
     };
 
@@ -136,8 +136,18 @@ impl Signals {
     }
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+/// Connections that wait to be accepted. More than the system's default: when a thousand come at once, one that finds no
+/// room is tried again by its client after a second.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => anyhow!(
             "cannot listen on {address}: another program does. Stop that one, or choose another address with --listen ADDR"
         ),
@@ -206,7 +216,7 @@ mod tests {
     async fn an_address_in_use_is_named_with_what_to_do() {
         let taken = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = taken.local_addr().unwrap();
-        let message = listen(address).await.unwrap_err().to_string();
+        let message = listen(address).unwrap_err().to_string();
         assert!(message.contains(&address.to_string()) && message.contains("--listen"), "{message}");
     }
 }

@@ -82,8 +82,8 @@ pub struct S3Config {
     pub max_requests: usize,
     /// Bytes that the bodies of requests under way may take together.
     pub memory_in_flight: Size,
-    /// Where parts of packs are kept for reading, if anywhere.
-    pub cache: Option<CacheConfig>,
+    /// Where parts of packs are kept on this machine.
+    pub cache: CacheConfig,
 }
 
 /// Where credentials come from.
@@ -268,7 +268,7 @@ impl StorageSection {
             retry_for: self.retry_for.unwrap_or(Seconds::new(60)),
             max_requests: self.max_requests.unwrap_or(64),
             memory_in_flight: self.memory_in_flight.unwrap_or(Size::from_mib(128)),
-            cache: self.cache.map(|cache| cache.resolve(config_dir)).transpose()?,
+            cache: self.cache.unwrap_or_default().resolve(data_dir, config_dir)?,
         })))
     }
 }

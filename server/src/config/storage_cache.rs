@@ -1,4 +1,4 @@
-//! `[storage.cache]`: a folder of this machine in which a far storage's objects are kept for reading. Off by default.
+//! `[storage.cache]`: a folder of this machine that keeps parts of a bucket's packs: those just written, and those just read.
 
 use std::path::{Path, PathBuf};
 
@@ -7,31 +7,42 @@ use serde::Deserialize;
 use super::error::Problem;
 use super::{ConfigError, Size, absolute, beside};
 
+/// The folder within the data folder where no other is named.
+const DEFAULT_FOLDER: &str = "pack-cache";
+/// How much is kept where nothing is said.
+const DEFAULT_MAX_SIZE: Size = Size::from_mib(2 << 10);
+
 /// The section as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct CacheSection {
-    path: PathBuf,
-    max_size: Size,
+    path: Option<PathBuf>,
+    max_size: Option<Size>,
 }
 
 impl CacheSection {
     pub(super) fn validate(&self) -> Result<(), Problem> {
         let least = Size::from_mib(64);
-        if self.max_size < least {
-            let message = format!("{} is too little; allowed is {least} or more", self.max_size);
-            return Err(Problem { key: &["storage", "cache", "max-size"], message });
+        match self.max_size {
+            Some(size) if size < least => {
+                let message = format!("{size} is too little; allowed is {least} or more");
+                Err(Problem { key: &["storage", "cache", "max-size"], message })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// A relative path is relative to the config file.
-    pub(super) fn resolve(self, config_dir: Option<&Path>) -> Result<CacheConfig, ConfigError> {
-        Ok(CacheConfig { path: absolute(&beside(config_dir, &self.path))?, max_size: self.max_size })
+    /// A relative path is relative to the config file; without one it is a folder in the data folder.
+    pub(super) fn resolve(self, data_dir: &Path, config_dir: Option<&Path>) -> Result<CacheConfig, ConfigError> {
+        let path = match self.path {
+            Some(path) => absolute(&beside(config_dir, &path))?,
+            None => data_dir.join(DEFAULT_FOLDER),
+        };
+        Ok(CacheConfig { path, max_size: self.max_size.unwrap_or(DEFAULT_MAX_SIZE) })
     }
 }
 
-/// Where the read cache is, and how large it may become.
+/// Where the cache is, and how large it may become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheConfig {
     /// The folder, absolute.

@@ -59,7 +59,7 @@ impl World {
         let db = Db::open(&config).await.unwrap();
         let storage =
             Arc::new(Storage::open(&StorageConfig::Local { path: folder.path().join("storage") }).await.unwrap());
-        let packs = Packs::new(db.clone(), Arc::clone(&storage), 0, 0);
+        let packs = Packs::new(db.clone(), Arc::clone(&storage), 0);
         let mut tx = db.exclusive_tx().await.unwrap();
         db::instance::load_or_create(tx.exec(), "test", START).await.unwrap();
         let new = NewCache {

@@ -4,6 +4,9 @@
 //! end: what it decodes, and one read that may always be under way. Reads beyond that one are made when the budget has
 //! room for them at that moment. So many verifications at once wait for each other rather than add up, each that has
 //! begun can end, and none of them depends on its client (`verify` is a task of its own).
+//!
+//! A chunk that is in a bucket is fetched once, as far as the cache on disk reaches: packs that were just stored are in it, and
+//! of others a read fetches all that the manifest names next, where the budget has room for that.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -118,7 +121,13 @@ impl ReadBack {
                 return Ok(());
             };
             let (packs, locations) = (self.ingest.packs.clone(), self.next_read());
+            let ahead = packs.plan_ahead(&locations, self.located.iter(), self.ingest.read_back.largest());
+            let room = (!ahead.is_empty()).then(|| self.ingest.read_back.try_all(ahead.memory_bytes())).flatten();
             let reading = tokio::spawn(async move {
+                if let Some(room) = room {
+                    packs.fetch_ahead(&ahead).await;
+                    drop(room);
+                }
                 let chunks = read_chunks(&packs, &locations).await?;
                 let chunks = locations.iter().map(|location| location.id).zip(chunks).collect();
                 Ok::<_, VerifyError>(Loaded { chunks, permit })

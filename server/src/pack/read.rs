@@ -132,11 +132,7 @@ async fn read_once(packs: &Packs, locations: &[ChunkLocation], gap: u64) -> Resu
 }
 
 async fn read_group(packs: &Packs, group: &[ChunkLocation]) -> Result<Vec<StoredChunk>, ReadError> {
-    let parsed = parse(read_range(packs, group).await?, group);
-    if let (Err(_), Some(blocks), [first, ..]) = (&parsed, packs.blocks(), group) {
-        blocks.forget(first.pack, &span_of(group)).await;
-    }
-    parsed
+    parse(read_range(packs, group).await?, group)
 }
 
 /// Checks the records of one range and takes it apart.
@@ -212,11 +208,6 @@ async fn read_range(packs: &Packs, group: &[ChunkLocation]) -> Result<BytesMut, 
         if let Some(bytes) = slice.and_then(|(start, end)| object.get(start..end)) {
             return Ok(BytesMut::from(bytes));
         }
-    }
-    if let Some(blocks) = packs.blocks()
-        && let Some(bytes) = blocks.read(packs.storage(), first.pack, &first.pack_key, &range).await
-    {
-        return Ok(bytes);
     }
     let bytes =
         packs.storage().get_range(&pack_object_key(&first.pack_key), range.start, range.end - range.start).await?;

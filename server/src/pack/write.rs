@@ -11,7 +11,6 @@ use snowbank_core::frame::ChunkHeader;
 use snowbank_core::pack::{MAX_PACK_BYTES, PackKey, PackWriter, RecordSpan, rekey};
 use thiserror::Error;
 
-use super::blocks::Blocks;
 use super::{ChunkIds, pack_object_key};
 use crate::db::caches::{CacheId, DomainId};
 use crate::db::chunks::{ChunkLocation, ChunkMove, NewChunk};
@@ -56,22 +55,19 @@ pub struct Packs {
     storage: Arc<Storage>,
     ids: Arc<ChunkIds>,
     recent: moka::sync::Cache<PackId, Bytes>,
-    blocks: Option<Blocks>,
 }
 
 impl Packs {
-    /// `recent_bytes` bounds the memory that recently written packs may take, `block_bytes` that of blocks read from a
-    /// storage where each request takes long.
+    /// `recent_bytes` bounds the memory that recently written packs may take.
     #[must_use]
-    pub fn new(db: Db, storage: Arc<Storage>, recent_bytes: u64, block_bytes: u64) -> Self {
+    pub fn new(db: Db, storage: Arc<Storage>, recent_bytes: u64) -> Self {
         let recent = moka::sync::Cache::builder()
             .max_capacity(recent_bytes)
             // What was written last is read back next; how often older packs were asked for says nothing.
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
             .build();
-        let blocks = (block_bytes > 0 && storage.is_far()).then(|| Blocks::new(block_bytes));
-        Self { db, storage, ids: Arc::default(), recent, blocks }
+        Self { db, storage, ids: Arc::default(), recent }
     }
 
     pub(super) fn db(&self) -> &Db {
@@ -86,10 +82,6 @@ impl Packs {
     #[must_use]
     pub fn read_window(&self) -> u64 {
         self.storage.read_window()
-    }
-
-    pub(super) fn blocks(&self) -> Option<&Blocks> {
-        self.blocks.as_ref()
     }
 
     pub(super) fn recent(&self, pack: PackId) -> Option<Bytes> {
@@ -189,9 +181,6 @@ impl Packs {
     pub async fn forget(&self, pack: PackId, key: &PackKey) {
         let all = 0..MAX_PACK_BYTES as u64;
         self.recent.invalidate(&pack);
-        if let Some(blocks) = &self.blocks {
-            blocks.forget(pack, &all).await;
-        }
         self.storage.forget(&pack_object_key(key), all.end).await;
     }
 
@@ -312,7 +301,9 @@ impl Packs {
             }
             (pack_object_key(&pack.key), pack.object.clone())
         };
-        self.storage.put_new(attempt).await
+        self.storage.put_new(attempt).await?;
+        self.storage.keep(&pack_object_key(&pack.key), pack.object.clone()).await;
+        Ok(())
     }
 }
 

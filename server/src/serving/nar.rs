@@ -238,11 +238,19 @@ impl State {
             if let Some(place) = &self.place {
                 place.note_held(batch.cost);
             }
+            let ahead = self.source.ahead(&self.body.packs, &batch, budget.largest());
+            let room = (!ahead.is_empty()).then(|| budget.try_all(ahead.memory_bytes())).flatten();
             let held = Held { permit: Some(permit), _place: self.place.clone() };
             let (packs, representation, wanted) = (self.body.packs.clone(), self.representation, self.wanted.clone());
             // A task of its own: when the client stops reading, a batch half loaded goes on, and gives back its permit
             // or its database connection.
-            let loading = tokio::spawn(load(packs, batch, held, representation, wanted));
+            let loading = tokio::spawn(async move {
+                if let Some(room) = room {
+                    packs.fetch_ahead(&ahead).await;
+                    drop(room);
+                }
+                load(packs, batch, held, representation, wanted).await
+            });
             let loading = AbortOnDropHandle::new(loading);
             self.in_flight.push_back(Box::pin(async move { loading.await.map_err(|_| ServeError::Stopped)? }));
         }

@@ -15,7 +15,7 @@ use super::nar::{Representation, ServeError};
 use crate::db::chunks::ChunkLocation;
 use crate::db::nars::Nar;
 use crate::db::{self, Db, DbError};
-use crate::pack::read_cost;
+use crate::pack::{Ahead, Packs, read_cost};
 
 /// A batch of at least this many bytes ends where the next chunk lies in another pack: the rest of that pack and the
 /// beginning of the next one would be two reads in any case.
@@ -31,6 +31,13 @@ pub(super) struct Batch {
     pub(super) start: u64,
     /// Memory that it takes while it is read and waits.
     pub(super) cost: u64,
+}
+
+impl BatchSource {
+    /// What to fetch of packs before `batch` is read, in parts of at most `most_bytes`.
+    pub(super) fn ahead(&self, packs: &Packs, batch: &Batch, most_bytes: u64) -> Ahead {
+        packs.plan_ahead(&batch.locations, self.chunks.iter().map(|(_, location)| location), most_bytes)
+    }
 }
 
 /// Reads a manifest, segment by segment.

@@ -1,9 +1,10 @@
 //! Blocks of immutable objects on this machine's disk, before a storage that is far away.
 //!
 //! Objects are cached in blocks of half a megabyte, each a file with a checksum. Blocks that are missing side by side
-//! are fetched by one request; two readers of one block fetch it once. What was used longest ago goes first, before the
-//! limit would be exceeded. Nothing here is needed: a block that was deleted or damaged is fetched again, and a disk that
-//! is full or broken turns the cache off for a while.
+//! are fetched by one request; two readers of one block fetch it once. An object that was just stored is put here as
+//! well, so that verifying a push reads nothing back. The block whose last use is the longest ago goes first, before the
+//! limit would be exceeded, and before the disk is nearly full. Nothing here is needed: a block that was deleted or damaged
+//! is fetched again, and a disk that is full or broken turns the cache off for a while.
 //!
 //! Only for objects that never change and whose keys are never used again.
 //!
@@ -21,6 +22,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::future::{try_join, try_join_all};
 use tokio::sync::Notify;
 
@@ -70,10 +72,13 @@ impl DiskCache {
             let files = Files::open(&path)?;
             let mut index = Index::new(max_size.bytes());
             for (id, disk_bytes) in files.scan()? {
-                for evicted in index.reserve(disk_bytes).unwrap_or_default() {
+                let room = index.reserve(disk_bytes, false);
+                for evicted in room.evicted {
                     files.remove(evicted)?;
                 }
-                index.insert(id, disk_bytes);
+                if room.is_reserved {
+                    index.insert(id, disk_bytes);
+                }
             }
             Ok((files, index))
         });
@@ -144,6 +149,46 @@ impl DiskCache {
 }
 
 impl DiskCache {
+    /// Keeps the blocks of a whole object.
+    pub async fn put(&self, key: &str, object: Bytes) {
+        if self.shared.is_off() {
+            return;
+        }
+        let (shared, owned) = (Arc::clone(&self.shared), key.to_owned());
+        let stored = blocking(key, move || {
+            let blocks = object.chunks(usize::try_from(BLOCK_LEN).unwrap_or(usize::MAX));
+            // A block that a reader fetches at this moment has the same bytes.
+            for (number, block) in (0..).zip(blocks) {
+                if !shared.store(BlockId::of(&owned, number), block) {
+                    break;
+                }
+            }
+        });
+        // A thread that panics has cached less.
+        let _ = stored.await;
+    }
+
+    /// Fetches the blocks of `range` that are missing, together with what lies between them, by one request.
+    ///
+    /// # Errors
+    /// What `fetch` says (see [`Self::get_range`]).
+    pub async fn fetch_ahead<F, R>(&self, fetch: F, key: &str, range: Range<u64>) -> Result<(), StorageError>
+    where
+        F: Fn(u64, u64) -> R,
+        R: Future<Output = Result<Vec<u8>, StorageError>>,
+    {
+        if range.is_empty() || self.shared.is_off() {
+            return Ok(());
+        }
+        let numbers: Vec<u64> = (range.start / BLOCK_LEN..range.end.div_ceil(BLOCK_LEN)).collect();
+        let (_, claim, _) = self.shared.sort(key, &numbers);
+        let Some(run) = claim.numbers.first().zip(claim.numbers.last()).map(|(first, last)| *first..last + 1) else {
+            return Ok(());
+        };
+        fetch_and_store(&fetch, &Arc::new(claim), run).await?;
+        Ok(())
+    }
+
     /// Drops what is there of the first `len` bytes of an object.
     pub async fn forget(&self, key: &str, len: u64) {
         let ids: Vec<BlockId> = (0..len.div_ceil(BLOCK_LEN)).map(|number| BlockId::of(key, number)).collect();
@@ -257,18 +302,20 @@ impl Shared {
     /// Writes a block; `false` when nothing more should be written.
     fn store(&self, id: BlockId, bytes: &[u8]) -> bool {
         let disk_bytes = block::disk_bytes(bytes.len() as u64);
-        let evicted = {
+        let is_disk_nearly_full = self.files.is_disk_nearly_full();
+        let room = {
             let mut state = self.lock();
             if state.off_until.is_some() {
                 return false;
             }
-            state.index.reserve(disk_bytes)
+            state.index.reserve(disk_bytes, is_disk_nearly_full)
         };
-        // Everything that is there is being written at this moment.
-        let Some(evicted) = evicted else {
+        let removed = room.evicted.into_iter().try_for_each(|id| self.files.remove(id));
+        if !room.is_reserved {
+            // All that is left is being written at this moment, or the disk is full of other things.
+            let _ = removed.inspect_err(|error| self.turn_off(error));
             return false;
-        };
-        let removed = evicted.into_iter().try_for_each(|id| self.files.remove(id));
+        }
         let written = removed.and_then(|()| self.files.write(id, bytes));
         let mut state = self.lock();
         match &written {

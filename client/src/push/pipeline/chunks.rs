@@ -104,14 +104,10 @@ impl Pipeline<'_> {
     fn on_outcome(&mut self, outcome: Outcome) -> Result<(), PushError> {
         match outcome {
             Outcome::Frame { path, encoded, held } => {
-                let Tuning { first_bundle_bytes, bundle_bytes, .. } = self.tuning;
-                let bytes = if self.has_filled { bundle_bytes } else { first_bundle_bytes.min(bundle_bytes) };
-                if !self.filling.fits(&encoded.header, bytes, self.bundle_entries()) {
-                    let full = self.filling.take();
-                    self.has_filled |= full.is_some();
-                    self.to_send.extend(full);
-                }
-                self.filling.add(path, &encoded, held);
+                let (limits, is_large) = (self.bundle_limits(), self.is_large(path));
+                let full = self.fillings.add(path, is_large, &encoded, held, limits);
+                self.has_filled |= !full.is_empty();
+                self.to_send.extend(full);
             }
             // Each path has values of its own in such a chunk. They are read again, and then the chunk is closed.
             Outcome::Close(name) => {
@@ -137,7 +133,8 @@ impl Pipeline<'_> {
             || !self.window.is_empty()
             || !self.to_encode.is_empty();
         if !more_may_come {
-            self.to_send.extend(self.filling.take());
+            let limits = self.bundle_limits();
+            self.to_send.extend(self.fillings.take_all(limits));
         }
     }
 

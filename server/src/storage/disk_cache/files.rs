@@ -9,6 +9,10 @@ use std::time::{Duration, SystemTime};
 use super::block::{self, BlockId};
 use crate::files;
 
+/// What stays free of the disk: this part of it, and at most so much.
+const LEAST_FREE_PART: u64 = 10;
+const MAX_LEAST_FREE: u64 = 1 << 30;
+
 const INCOMING: &str = "incoming";
 /// A file's time of last change says when its block was last used, to within this.
 const USE_RECORDED_EVERY: Duration = Duration::from_mins(10);
@@ -115,6 +119,14 @@ impl Files {
         file.write_all(bytes)?;
         file.persist(self.root.join(id.file_name())).map_err(|error| error.error)?;
         Ok(())
+    }
+
+    /// Whether the disk has so little left that others than a cache should have it. One that does not say has enough.
+    pub(super) fn is_disk_nearly_full(&self) -> bool {
+        rustix::fs::statvfs(&self.root).is_ok_and(|said| {
+            let bytes = |blocks: u64| blocks.saturating_mul(said.f_frsize);
+            bytes(said.f_bavail) < (bytes(said.f_blocks) / LEAST_FREE_PART).min(MAX_LEAST_FREE)
+        })
     }
 
     pub(super) fn remove(&self, id: BlockId) -> io::Result<()> {

@@ -21,6 +21,15 @@ struct Entry {
     disk_bytes: u64,
 }
 
+/// What [`Index::reserve`] did.
+#[derive(Debug)]
+pub(super) struct Room {
+    /// Blocks that have to go from the disk, before anything is written.
+    pub(super) evicted: Vec<BlockId>,
+    /// Whether a block may be written now.
+    pub(super) is_reserved: bool,
+}
+
 impl Index {
     pub(super) fn new(max_bytes: u64) -> Self {
         Self { entries: HashMap::new(), order: BTreeMap::new(), next_use: 0, bytes: 0, max_bytes }
@@ -38,17 +47,19 @@ impl Index {
         true
     }
 
-    /// Makes room for a block; gives those that have to go from the disk before it is written, or `None` when there is no
-    /// room for it at all.
-    pub(super) fn reserve(&mut self, disk_bytes: u64) -> Option<Vec<BlockId>> {
-        let mut evicted = Vec::new();
-        while self.bytes + disk_bytes > self.max_bytes {
-            let (_, id) = self.order.pop_first()?;
+    /// Makes room for a block, and reserves it where there is enough. On a disk that is nearly full the cache shrinks: twice as
+    /// much goes as comes.
+    pub(super) fn reserve(&mut self, disk_bytes: u64, is_disk_nearly_full: bool) -> Room {
+        let mut room = Room { evicted: Vec::new(), is_reserved: false };
+        let most = if is_disk_nearly_full { self.bytes.saturating_sub(disk_bytes) } else { self.max_bytes };
+        while self.bytes + disk_bytes > most {
+            let Some((_, id)) = self.order.pop_first() else { return room };
             self.bytes -= self.entries.remove(&id).map_or(0, |entry| entry.disk_bytes);
-            evicted.push(id);
+            room.evicted.push(id);
         }
         self.bytes += disk_bytes;
-        Some(evicted)
+        room.is_reserved = true;
+        room
     }
 
     /// Gives a reservation back.
@@ -86,15 +97,20 @@ mod tests {
         BlockId::of("a", number)
     }
 
+    fn reserve(index: &mut Index, disk_bytes: u64) -> (Vec<BlockId>, bool) {
+        let Room { evicted, is_reserved } = index.reserve(disk_bytes, false);
+        (evicted, is_reserved)
+    }
+
     #[test]
     fn what_was_used_longest_ago_goes_first() {
         let mut index = Index::new(30);
         for number in 0..3 {
-            assert_eq!(index.reserve(10), Some(vec![]));
+            assert_eq!(reserve(&mut index, 10), (vec![], true));
             index.insert(id(number), 10);
         }
         assert!(index.touch(id(0)));
-        assert_eq!(index.reserve(15), Some(vec![id(1), id(2)]));
+        assert_eq!(reserve(&mut index, 15), (vec![id(1), id(2)], true));
         assert_eq!(index.bytes(), 25);
         assert!(index.touch(id(0)) && !index.touch(id(1)));
     }
@@ -102,13 +118,27 @@ mod tests {
     #[test]
     fn what_is_being_written_cannot_be_evicted() {
         let mut index = Index::new(30);
-        assert_eq!(index.reserve(20), Some(vec![]));
-        assert_eq!(index.reserve(20), None);
+        assert_eq!(reserve(&mut index, 20), (vec![], true));
+        assert_eq!(reserve(&mut index, 20), (vec![], false));
         index.release(20);
-        assert_eq!(index.reserve(20), Some(vec![]));
+        assert_eq!(reserve(&mut index, 20), (vec![], true));
         index.insert(id(1), 20);
         index.remove(id(1));
         index.remove(id(1));
         assert_eq!(index.bytes(), 0);
+    }
+
+    #[test]
+    fn on_a_disk_that_is_nearly_full_it_shrinks_and_ends_empty() {
+        let mut index = Index::new(100);
+        for number in 0..5 {
+            assert!(index.reserve(10, false).is_reserved);
+            index.insert(id(number), 10);
+        }
+        let room = index.reserve(10, true);
+        assert_eq!((room.evicted, room.is_reserved, index.bytes()), (vec![id(0), id(1)], true, 40));
+        index.insert(id(5), 10);
+        let room = index.reserve(30, true);
+        assert_eq!((room.evicted.len(), room.is_reserved, index.bytes()), (4, false, 0));
     }
 }

@@ -1,0 +1,155 @@
+//! What to fetch of packs in a bucket before it is read: a request for each pack, and not one for each run of chunks.
+//!
+//! The chunks of a deduplicated NAR lie in several packs, and the NAR goes back and forth between them. A reader that has
+//! come to a pack fetches all that it will need of it soon into the cache on this machine's disk.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use snowbank_core::pack::PackKey;
+
+use super::{Packs, pack_object_key};
+use crate::db::chunks::ChunkLocation;
+
+/// A gap up to this many bytes is fetched as well. It costs less than another request.
+const MAX_GAP_BYTES: u64 = 1024 * 1024;
+
+/// Parts of packs that are worth a request each.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Ahead {
+    packs: Vec<(PackKey, Vec<Range<u64>>)>,
+}
+
+impl Ahead {
+    /// Bytes of memory that fetching takes: as many as the longest part has.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let parts = self.packs.iter().flat_map(|(_, parts)| parts);
+        parts.map(|part| part.end - part.start).max().unwrap_or_default()
+    }
+
+    /// Whether there is nothing to fetch.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.packs.is_empty()
+    }
+}
+
+impl Packs {
+    /// What to fetch before `next` is read, when `later` is read after that, in parts of at most `most_bytes`.
+    #[must_use]
+    pub fn plan_ahead<'a>(
+        &self,
+        next: &[ChunkLocation],
+        later: impl Iterator<Item = &'a ChunkLocation>,
+        most_bytes: u64,
+    ) -> Ahead {
+        if !self.storage().is_bucket() {
+            return Ahead::default();
+        }
+        let mut ahead = plan(next, later, most_bytes.min(self.read_window()));
+        ahead
+            .packs
+            .retain(|(pack, _)| next.iter().any(|chunk| chunk.pack_key == *pack && self.recent(chunk.pack).is_none()));
+        ahead
+    }
+
+    /// Fetches what was planned. What fails is read again by whoever needs it.
+    pub async fn fetch_ahead(&self, ahead: &Ahead) {
+        for (pack, parts) in &ahead.packs {
+            self.storage().fetch_ahead(&pack_object_key(pack), parts).await;
+        }
+    }
+}
+
+fn plan<'a>(next: &[ChunkLocation], later: impl Iterator<Item = &'a ChunkLocation>, most_bytes: u64) -> Ahead {
+    let mut packs: BTreeMap<i64, (PackKey, Vec<Range<u64>>)> = BTreeMap::new();
+    for chunk in next {
+        packs.entry(chunk.pack.0).or_insert_with(|| (chunk.pack_key, Vec::new())).1.push(place(chunk));
+    }
+    // One pack of which nothing is needed later: reading it takes one request in any case, or asks around its gaps.
+    let mut is_needed_later = false;
+    for chunk in later {
+        if let Some((_, places)) = packs.get_mut(&chunk.pack.0) {
+            places.push(place(chunk));
+            is_needed_later = true;
+        }
+    }
+    let is_one_read = next.is_sorted_by_key(|chunk| (chunk.pack.0, chunk.offset)) && !is_needed_later;
+    if is_one_read {
+        return Ahead::default();
+    }
+    let parts = packs.into_values().map(|(pack, places)| (pack, merge(places, most_bytes))).collect();
+    Ahead { packs: parts }
+}
+
+fn place(chunk: &ChunkLocation) -> Range<u64> {
+    u64::from(chunk.offset)..u64::from(chunk.offset) + u64::from(chunk.len)
+}
+
+/// Puts neighbors together, up to `most_bytes` in one part.
+fn merge(mut places: Vec<Range<u64>>, most_bytes: u64) -> Vec<Range<u64>> {
+    places.sort_unstable_by_key(|place| place.start);
+    let mut parts: Vec<Range<u64>> = Vec::new();
+    for place in places {
+        match parts.last_mut() {
+            Some(last)
+                if place.start <= last.end.saturating_add(MAX_GAP_BYTES)
+                    && place.end.max(last.end) - last.start <= most_bytes =>
+            {
+                last.end = last.end.max(place.end);
+            }
+            _ => parts.push(place),
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use snowbank_core::chunk::ChunkName;
+
+    use super::*;
+    use crate::db::packs::PackId;
+
+    fn at(pack: u8, offset: u32, len: u32) -> ChunkLocation {
+        ChunkLocation {
+            id: u64::from(offset),
+            name: ChunkName::from_bytes([0; 32]),
+            pack: PackId(pack.into()),
+            pack_key: PackKey::from_bytes([pack; 16]),
+            offset,
+            len,
+        }
+    }
+
+    const MIB: u32 = 1 << 20;
+
+    #[test]
+    fn a_nar_that_lies_in_one_run_needs_nothing() {
+        assert!(plan(&[at(1, 0, 50), at(1, 50, 50), at(2, 10, 5)], [].iter(), 8 << 20).is_empty());
+        assert!(plan(&[at(1, 0, 50)], [at(2, 0, 50)].iter(), 8 << 20).is_empty());
+    }
+
+    #[test]
+    fn a_pack_that_is_come_back_to_is_fetched_by_one_request() {
+        let later = [at(1, MIB, 50), at(2, 7, 7), at(1, 400, 100)];
+        let ahead = plan(&[at(1, 0, 50), at(3, 100, 50)], later.iter(), 8 << 20);
+        let (one, three) = (PackKey::from_bytes([1; 16]), PackKey::from_bytes([3; 16]));
+        assert_eq!(ahead.packs, vec![(one, vec![0..u64::from(MIB) + 50]), (three, vec![100..150])]);
+        assert_eq!(ahead.memory_bytes(), u64::from(MIB) + 50);
+        let back_and_forth = plan(&[at(1, 500, 50), at(2, 0, 9), at(1, 0, 50)], [].iter(), 8 << 20);
+        assert_eq!(back_and_forth.packs[0].1, vec![0..550]);
+    }
+
+    #[test]
+    fn what_is_far_apart_or_too_long_takes_more_requests() {
+        let later = [at(1, 3 * MIB, 50), at(1, 4 * MIB, 100)];
+        let ahead = plan(&[at(1, 0, 50)], later.iter(), 8 << 20);
+        let mib = u64::from(MIB);
+        assert_eq!(ahead.packs[0].1, vec![0..50, 3 * mib..4 * mib + 100]);
+        let long: Vec<ChunkLocation> = (1..10).map(|number| at(1, number * MIB, MIB)).collect();
+        let ahead = plan(&[at(1, 0, MIB)], long.iter(), 4 << 20);
+        assert_eq!(ahead.packs[0].1, vec![0..4 * mib, 4 * mib..8 * mib, 8 * mib..10 * mib]);
+    }
+}

@@ -65,6 +65,8 @@ pub struct Ingest {
     budgets: Arc<Budgets>,
     /// The place to verify chunks that take more than the budget for reading back has for one of its users.
     oversized: Arc<tokio::sync::Semaphore>,
+    /// The turn to fetch parts of packs ahead, of a pack's size at most.
+    ahead: Arc<tokio::sync::Semaphore>,
     limits: IngestLimits,
 }
 
@@ -90,8 +92,20 @@ impl Ingest {
         let db = chain.db().clone();
         let cpu = Arc::new(tokio::sync::Semaphore::new(limits.verify_threads.max(1)));
         let read_back = ReadBudget::new(limits.read_back);
-        let oversized = Arc::new(tokio::sync::Semaphore::new(1));
-        Self { chain, db, packs, in_flight: Arc::default(), cpu, read_back, inspector, budgets, oversized, limits }
+        let [oversized, ahead] = [(); 2].map(|()| Arc::new(tokio::sync::Semaphore::new(1)));
+        Self {
+            chain,
+            db,
+            packs,
+            in_flight: Arc::default(),
+            cpu,
+            read_back,
+            inspector,
+            budgets,
+            oversized,
+            ahead,
+            limits,
+        }
     }
 
     /// Runs CPU-bound work on a blocking thread, as many at a time as configured.

@@ -6,7 +6,7 @@
 //! begun can end, and none of them depends on its client (`verify` is a task of its own).
 //!
 //! A chunk that is in a bucket is fetched once, as far as the cache on disk reaches: packs that were just stored are in it, and
-//! of others a read fetches all that the manifest names next, where the budget has room for that.
+//! of others a read fetches all that the manifest names next, one read at a time over all requests.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -121,12 +121,13 @@ impl ReadBack {
                 return Ok(());
             };
             let (packs, locations) = (self.ingest.packs.clone(), self.next_read());
-            let ahead = packs.plan_ahead(&locations, self.located.iter(), self.ingest.read_back.largest());
-            let room = (!ahead.is_empty()).then(|| self.ingest.read_back.try_all(ahead.memory_bytes())).flatten();
+            let ahead = packs.plan_ahead(&locations, self.located.iter(), u64::MAX);
+            let turn = Arc::clone(&self.ingest.ahead);
             let reading = tokio::spawn(async move {
-                if let Some(room) = room {
+                if !ahead.is_empty() {
+                    // Whoever has the turn waits for the storage alone.
+                    let _turn = turn.acquire().await.map_err(|_| Stopped)?;
                     packs.fetch_ahead(&ahead).await;
-                    drop(room);
                 }
                 let chunks = read_chunks(&packs, &locations).await?;
                 let chunks = locations.iter().map(|location| location.id).zip(chunks).collect();

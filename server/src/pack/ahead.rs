@@ -18,6 +18,7 @@ const MAX_GAP_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Ahead {
     packs: Vec<(PackKey, Vec<Range<u64>>)>,
+    is_needed: bool,
 }
 
 impl Ahead {
@@ -32,6 +33,12 @@ impl Ahead {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.packs.is_empty()
+    }
+
+    /// Whether it takes fewer requests than reading each part when its turn comes.
+    #[must_use]
+    pub const fn is_needed(&self) -> bool {
+        self.is_needed
     }
 }
 
@@ -67,7 +74,6 @@ fn plan<'a>(next: &[ChunkLocation], later: impl Iterator<Item = &'a ChunkLocatio
     for chunk in next {
         packs.entry(chunk.pack.0).or_insert_with(|| (chunk.pack_key, Vec::new())).1.push(place(chunk));
     }
-    // One pack of which nothing is needed later: reading it takes one request in any case, or asks around its gaps.
     let mut is_needed_later = false;
     for chunk in later {
         if let Some((_, places)) = packs.get_mut(&chunk.pack.0) {
@@ -75,12 +81,11 @@ fn plan<'a>(next: &[ChunkLocation], later: impl Iterator<Item = &'a ChunkLocatio
             is_needed_later = true;
         }
     }
-    let is_one_read = next.is_sorted_by_key(|chunk| (chunk.pack.0, chunk.offset)) && !is_needed_later;
-    if is_one_read {
-        return Ahead::default();
-    }
+    let is_in_order = next.is_sorted_by(|one, other| one.pack != other.pack || one.offset <= other.offset);
+    let turns = next.windows(2).filter(|two| two[0].pack != two[1].pack).count();
+    let is_needed = is_needed_later || !is_in_order || turns >= packs.len();
     let parts = packs.into_values().map(|(pack, places)| (pack, merge(places, most_bytes))).collect();
-    Ahead { packs: parts }
+    Ahead { packs: parts, is_needed }
 }
 
 fn place(chunk: &ChunkLocation) -> Range<u64> {
@@ -127,8 +132,11 @@ mod tests {
 
     #[test]
     fn a_nar_that_lies_in_one_run_needs_nothing() {
-        assert!(plan(&[at(1, 0, 50), at(1, 50, 50), at(2, 10, 5)], [].iter(), 8 << 20).is_empty());
-        assert!(plan(&[at(1, 0, 50)], [at(2, 0, 50)].iter(), 8 << 20).is_empty());
+        assert!(!plan(&[at(2, 0, 50), at(2, 50, 50), at(1, 10, 5)], [].iter(), 8 << 20).is_needed());
+        assert!(!plan(&[at(1, 0, 50)], [at(2, 0, 50)].iter(), 8 << 20).is_needed());
+        assert!(plan(&[at(1, 50, 50), at(1, 0, 50)], [].iter(), 8 << 20).is_needed());
+        assert!(plan(&[at(1, 0, 50)], [at(1, 70, 50)].iter(), 8 << 20).is_needed());
+        assert!(plan(&[], [].iter(), 8 << 20).is_empty());
     }
 
     #[test]
@@ -138,7 +146,8 @@ mod tests {
         let (one, three) = (PackKey::from_bytes([1; 16]), PackKey::from_bytes([3; 16]));
         assert_eq!(ahead.packs, vec![(one, vec![0..u64::from(MIB) + 50]), (three, vec![100..150])]);
         assert_eq!(ahead.memory_bytes(), u64::from(MIB) + 50);
-        let back_and_forth = plan(&[at(1, 500, 50), at(2, 0, 9), at(1, 0, 50)], [].iter(), 8 << 20);
+        let back_and_forth = plan(&[at(1, 0, 50), at(2, 0, 9), at(1, 500, 50)], [].iter(), 8 << 20);
+        assert!(ahead.is_needed() && back_and_forth.is_needed());
         assert_eq!(back_and_forth.packs[0].1, vec![0..550]);
     }
 

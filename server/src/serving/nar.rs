@@ -239,7 +239,7 @@ impl State {
                 place.note_held(batch.cost);
             }
             let ahead = self.source.ahead(&self.body.packs, &batch, budget.largest());
-            let room = (!ahead.is_empty()).then(|| budget.try_all(ahead.memory_bytes())).flatten();
+            let room = ahead.is_needed().then(|| budget.try_all(ahead.memory_bytes())).flatten();
             let held = Held { permit: Some(permit), _place: self.place.clone() };
             let (packs, representation, wanted) = (self.body.packs.clone(), self.representation, self.wanted.clone());
             // A task of its own: when the client stops reading, a batch half loaded goes on, and gives back its permit

@@ -104,7 +104,7 @@ fn an_object_that_no_row_names_goes_after_the_grace_period() {
 fn objects_that_cannot_be_removed_are_tried_again_and_never_forgotten() {
     let mut random = Random::fixed(683);
     let site = Site::with_faults(random.clone());
-    let server = Server::options().on(&site).storage("retry-for", "\"1s\"").start();
+    let server = Server::options().on(&site).storage("retry-for", "\"3s\"").start();
     let api = Api::root(&server);
     let pusher = Pusher::new(&api, "main");
     let paths: Vec<Deposit> = (0..5).map(|number| path(&mut random, &format!("p{number}"), 300)).collect();

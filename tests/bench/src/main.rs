@@ -7,6 +7,7 @@
 
 mod big_path;
 mod blind;
+mod bucket;
 mod chunk_sweep;
 mod far;
 mod gc_scale;
@@ -44,6 +45,8 @@ enum Benchmark {
     TinyPaths(tiny_paths::Args),
     /// A storage that takes its time: the rate of one large NAR, and a closure's requests
     StorageLatency(storage_latency::Args),
+    /// Bytes and requests between a server and its bucket, for pushes and downloads
+    Bucket(bucket::Args),
     /// Several clients that push large paths: the server's peak memory
     ManyPushers(many_pushers::Args),
     /// Stored bytes by chunk size, over real version pairs
@@ -65,6 +68,7 @@ fn main() -> anyhow::Result<()> {
         Benchmark::BigPath(args) => big_path::run(&args),
         Benchmark::TinyPaths(args) => tiny_paths::run(&args),
         Benchmark::StorageLatency(args) => storage_latency::run(&args),
+        Benchmark::Bucket(args) => bucket::run(&args),
         Benchmark::ManyPushers(args) => many_pushers::run(&args),
         Benchmark::ChunkSweep(args) => chunk_sweep::run(&args),
         Benchmark::GcScale(args) => gc_scale::run(&args),

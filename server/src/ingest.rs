@@ -17,7 +17,9 @@
 mod candidate;
 mod commit;
 mod copy;
+mod group;
 mod in_flight;
+mod lines;
 mod manifest;
 mod questions;
 mod read_back;

@@ -278,6 +278,34 @@ fn manifests_that_are_sent_as_chunks_take_their_turn() {
     assert!(server.peak_rss_bytes() < 192 << 20, "{} MiB", server.peak_rss_bytes() >> 20);
 }
 
+/// A path whose NAR is cut into chunks of 64 bytes, so that its manifest is a large one.
+fn shredded(random: &mut Random, name: &str) -> Deposit {
+    let noise = random.bytes(900_000);
+    let mut deposit = Deposit::of(random, name, &Node::File(noise));
+    deposit.encoded = deposit.nar.chunks(64).map(|piece| craft::encode(Chunk::closed(piece.to_vec()), 1).1).collect();
+    let names = deposit.encoded.iter().map(|one| one.header.name).collect();
+    deposit.manifest = WireManifest { names, values: Vec::new() };
+    deposit
+}
+
+#[test]
+fn large_manifests_of_one_commit_do_not_wait_for_each_other() {
+    let server = Server::options().config("[limits]\nmemory = \"64MiB\"\n").start();
+    let (api, mut random) = (Api::root(&server), Random::fixed(707));
+    let deposits = [shredded(&mut random, "one"), shredded(&mut random, "two"), shredded(&mut random, "three")];
+    for deposit in &deposits {
+        for bundle in deposit.encoded.chunks(8_000) {
+            let answer = api.send_bundle(craft::bundle(bundle));
+            assert!(answer.status.is_success(), "{}", answer.text());
+        }
+    }
+    let lines = api.commit(deposits.iter().map(Deposit::commit).collect()).commit_lines();
+    assert!(matches!(lines[..], [CommitLine::Receipt(_), CommitLine::Receipt(_), CommitLine::Receipt(_)]), "{lines:?}");
+    for deposit in &deposits {
+        let _ = Oracle::main(&server).assert_whole(&deposit.store_path);
+    }
+}
+
 #[test]
 fn a_commit_has_no_more_bytes_of_nars_than_a_nar_may() {
     let (server, store) = (Server::options().config("[limits]\nmax-nar-size = \"1MiB\"\n").start(), NixStore::new());

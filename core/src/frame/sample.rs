@@ -1,9 +1,10 @@
 //! Whether a frame wastes room: what a sample of its chunk compresses to, against what the frame takes.
 //!
 //! Whoever stores a chunk first settles which frame of it is served, and a frame of Raw blocks is as valid as any. The sample is
-//! a thirty-second of the chunk, in pieces from all over it at places that the sender cannot foresee; it costs little beside
-//! decoding. What repeats only over more than a piece does not show in it. So one chunk in [`CHECKED_ANYWAY`] is suspected
-//! whatever its sample says, if its frame takes much of it. A suspicion proves nothing: it is settled by encoding the chunk.
+//! a sixty-fourth of the chunk, in pieces from all over it at places that the sender cannot foresee; it costs little beside
+//! decoding and hashing. What repeats only over more than a piece does not show in it. So one chunk in [`CHECKED_ANYWAY`] is
+//! suspected whatever its sample says, if its frame takes much of it. A frame of less than half of its chunk can waste less, and
+//! of these one in [`SAMPLED_BELOW_HALF`] is sampled. A suspicion proves nothing: it is settled by encoding the chunk.
 
 use zstd::zstd_safe::{CCtx, CParameter, ResetDirective};
 
@@ -14,11 +15,13 @@ pub const LEAST_LEVEL: i32 = 1;
 /// Frames below this waste little, whatever they are.
 const MIN_FRAME_LEN: u32 = 4 << 10;
 /// A sample is one piece of this many bytes for each [`STRIDE`] of the chunk, and no more than [`MAX_PIECES`].
-const PIECE: usize = 2 << 10;
-const STRIDE: usize = 32 * PIECE;
+const PIECE: usize = 1 << 10;
+const STRIDE: usize = 64 * PIECE;
 const MAX_PIECES: usize = 16;
 /// One frame in so many is suspected in any case that takes three quarters of its chunk or more.
 const CHECKED_ANYWAY: u32 = 64;
+/// One frame in so many is sampled that takes less than half of its chunk.
+const SAMPLED_BELOW_HALF: u32 = 8;
 
 /// Takes samples, one after the other, with one context and the same buffers.
 pub struct FrameSampler {
@@ -49,6 +52,9 @@ impl FrameSampler {
         };
         if frame_len >= header.raw_len / 4 * 3 && draw() % CHECKED_ANYWAY == 0 {
             return true;
+        }
+        if frame_len < header.raw_len / 2 && draw() % SAMPLED_BELOW_HALF != 0 {
+            return false;
         }
         let pieces = (bytes.len() / STRIDE).clamp(2, MAX_PIECES);
         let stratum = bytes.len() / pieces;

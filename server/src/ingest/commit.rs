@@ -16,12 +16,13 @@ use snowbank_core::manifest::WireManifest;
 use snowbank_core::receipt::ReceiptStatus;
 use snowbank_core::store_path::{StorePath, StorePathHash};
 use snowbank_core::units::Seconds;
-use snowbank_core::wire::{CommitLine, CommitRequest, ManifestSource, PathCommit, Pinned, PushPin, code};
+use snowbank_core::wire::{CommitLine, CommitRequest, Pinned, PushPin, code};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::candidate::{Candidate, Refusal, Unfit, fields_weight};
-use super::manifest::{self, Weight};
+use super::candidate::{Candidate, Refusal};
+use super::group::{Group, Parsed, groups, parse_group};
+use super::lines::{chain_line, database_line, references_missing, refused, verify_line};
 use super::questions::{end, receipt, used_before};
 use super::verify_small::verify_all;
 use super::{Ingest, Stopped, VerifiedNar, VerifyError, verify};
@@ -35,9 +36,6 @@ use crate::db::nars::{Nar, NarId, NewNar};
 use crate::db::paths::{NewPath, PathBrief, PathId};
 use crate::db::{self, DbError, Tx};
 
-/// Paths that become visible in one transaction at most, and bytes of their NARs: a larger path is alone in its group.
-const MOST_IN_GROUP: usize = 64;
-const MOST_BYTES_IN_GROUP: u64 = 16 << 20;
 /// Chunks that are looked at once more by one question.
 const MOST_LOOKED_AT: usize = 8_192;
 /// How often a transaction is begun again that lost a race for a row.
@@ -102,21 +100,26 @@ pub async fn commit(
     loop {
         let next = groups.next();
         let is_last = next.is_none();
+        let (group, group_room) = (std::mem::take(&mut verified), room.take());
+        let commit = async {
+            let lines = commit_group(ingest, &asked, group, now()).await;
+            // The next group may wait for just this.
+            drop(group_room);
+            lines
+        };
         let check = async {
             match next {
                 Some(group) => Some(check_group(ingest, push, client, group, now()).await),
                 None => None,
             }
         };
-        let (lines_of_commit, checked) =
-            tokio::join!(commit_group(ingest, &asked, std::mem::take(&mut verified), now()), check);
-        drop(room.take());
+        let (visible, checked) = tokio::join!(commit, check);
         let (own, checked) = checked.unzip();
         room = own;
         let (ready, refused): (Vec<_>, Vec<_>) = checked.into_iter().flatten().partition(Result::is_ok);
         let refused = refused.into_iter().filter_map(Result::err).map(|line| *line);
         verified = ready.into_iter().filter_map(Result::ok).collect();
-        for line in lines_of_commit.into_iter().chain(refused) {
+        for line in visible.into_iter().chain(refused) {
             answered += 1;
             if lines.send(line).await.is_err() {
                 return;
@@ -128,99 +131,6 @@ pub async fn commit(
     }
     // A client that has gone needs no end.
     let _ = lines.send(CommitLine::End { paths: answered, pin: asked.pinned.into_inner() }).await;
-}
-
-/// Paths that are verified together, and what they take in memory.
-#[derive(Debug, Default)]
-struct Group {
-    paths: Vec<PathCommit>,
-    weight: Weight,
-    /// Bytes of NAR.
-    bytes: u64,
-}
-
-impl Group {
-    fn has_room_for(&self, next: &Self, most_weight: u64) -> bool {
-        self.paths.len() < MOST_IN_GROUP
-            && self.bytes.saturating_add(next.bytes) <= MOST_BYTES_IN_GROUP
-            && self.weight.decoding.saturating_add(next.weight.decoding) <= most_weight
-    }
-
-    fn append(&mut self, mut next: Self) {
-        self.paths.append(&mut next.paths);
-        self.bytes = self.bytes.saturating_add(next.bytes);
-        self.weight.decoding += next.weight.decoding;
-        self.weight.decoded += next.weight.decoded;
-    }
-}
-
-/// Cuts a request into groups, in its order. A path whose manifest has to be read first is alone in its group.
-fn groups(paths: Vec<PathCommit>, most_weight: u64) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut may_follow = false;
-    for path in paths {
-        let own = fields_weight(&path);
-        let inline = match &path.manifest {
-            ManifestSource::Inline(text) => Some(manifest::weight(text, path.nar_size)),
-            ManifestSource::Chunks(_) => None,
-        };
-        let Weight { decoding, decoded } = inline.unwrap_or_default();
-        let weight = Weight { decoding: own + decoding, decoded: own + decoded };
-        let next = Group { bytes: path.nar_size, weight, paths: vec![path] };
-        match groups.last_mut() {
-            Some(group) if may_follow && inline.is_some() && group.has_room_for(&next, most_weight) => {
-                group.append(next);
-            }
-            _ => groups.push(next),
-        }
-        may_follow = inline.is_some();
-    }
-    groups
-}
-
-/// A path whose fields are well formed, or its line.
-type Parsed = Result<(String, Candidate), Box<CommitLine>>;
-
-/// Parses the paths of a group, once there is memory for them.
-async fn parse_group(
-    ingest: &Ingest,
-    push: &MayPush,
-    client: &Client,
-    group: Group,
-    now: i64,
-) -> (ManifestRoom, Vec<Parsed>) {
-    let cache = &push.target.cache;
-    let parse = |path: PathCommit, manifest: &mut dyn FnMut(&PathCommit) -> Result<WireManifest, Unfit>| {
-        let store_path = path.store_path.clone();
-        match Candidate::parse(cache, path, manifest) {
-            Ok(candidate) => Ok((store_path, candidate)),
-            Err(Unfit::Refused(refusal)) => Err(Box::new(refused(store_path, refusal))),
-            Err(Unfit::Failed(error)) => Err(Box::new(verify_line(store_path, error))),
-        }
-    };
-    let limit = ingest.limits.max_nar_size;
-    let too_large = |path: &PathCommit| {
-        let error = || Unfit::Failed(VerifyError::TooLarge { declared: path.nar_size, limit });
-        (path.nar_size > limit).then(error)
-    };
-    if let [path] = &group.paths[..]
-        && matches!(path.manifest, ManifestSource::Chunks(_))
-        && too_large(path).is_none()
-    {
-        let (room, manifest) = manifest::read_in_chunks(ingest, cache.domain, client, path, now).await;
-        let mut manifest = Some(manifest);
-        let mut give = |_: &PathCommit| manifest.take().unwrap_or(Err(Unfit::Failed(VerifyError::Stopped(Stopped))));
-        return (room, group.paths.into_iter().map(|path| parse(path, &mut give)).collect());
-    }
-    let room = ingest.budgets.manifest(client, group.weight.decoding).await;
-    let mut decode = |path: &PathCommit| match (&path.manifest, too_large(path)) {
-        (_, Some(error)) => Err(error),
-        (ManifestSource::Inline(text), None) => Ok(manifest::decode_inline(text, path.nar_size)?),
-        // These are alone in their groups.
-        (ManifestSource::Chunks(_), None) => Err(Unfit::Failed(VerifyError::Stopped(Stopped))),
-    };
-    let parsed = group.paths.into_iter().map(|path| parse(path, &mut decode)).collect();
-    (room.fitted(&ingest.budgets, client, group.weight.decoded), parsed)
 }
 
 /// W3 for the paths of a group, in their order; the error is a path's line. The memory is for all of it.
@@ -547,69 +457,6 @@ fn present_line(push: &MayPush, path: &Ready, found: &PathBrief, now: i64) -> Co
         return CommitLine::Receipt(receipt(&push.target, ReceiptStatus::Present, &store_path, found, now));
     }
     CommitLine::Different { store_path, nar_hash: push.may_pull.then_some(found.nar_hash) }
-}
-
-fn references_missing(missing: &[&StorePath]) -> Refusal {
-    const NAMED: usize = 5;
-    let mut names: Vec<String> = missing.iter().take(NAMED).map(|path| path.base_name()).collect();
-    if missing.len() > NAMED {
-        names.push(format!("{} more", missing.len() - NAMED));
-    }
-    let message = format!(
-        "it refers to paths that the cache does not have: {}; push its whole closure, these first",
-        names.join(", ")
-    );
-    Refusal::new(code::REFERENCES_MISSING, message)
-}
-
-fn refused(store_path: String, refusal: Refusal) -> CommitLine {
-    CommitLine::Error { store_path, code: refusal.code.to_owned(), message: refusal.message }
-}
-
-fn verify_line(store_path: String, error: VerifyError) -> CommitLine {
-    let code = match &error {
-        VerifyError::Missing(_) => code::NOT_FOUND,
-        VerifyError::Mismatch(_) | VerifyError::Slots { .. } => code::NAR_MISMATCH,
-        VerifyError::Nar(_) => code::NAR_INVALID,
-        VerifyError::TooLarge { .. } => code::LIMIT_EXCEEDED,
-        VerifyError::Database(error) => return database_line(store_path, error),
-        VerifyError::Read(_) => code::STORAGE_UNAVAILABLE,
-        VerifyError::Frame { .. } | VerifyError::Stopped(_) => code::INTERNAL,
-    };
-    match error {
-        VerifyError::Missing(missing) => CommitLine::ChunksMissing { store_path, missing },
-        VerifyError::Read(error) => {
-            tracing::error!(%store_path, %error, "a chunk could not be read back");
-            refused(store_path, Refusal::new(code, "the storage did not give back a chunk; try again"))
-        }
-        error @ VerifyError::Frame { .. } => {
-            tracing::error!(%store_path, %error, "a stored frame does not decode");
-            refused(store_path, Refusal::new(code, "a stored chunk is damaged; the operator should run a check"))
-        }
-        error => refused(store_path, Refusal::new(code, error.to_string())),
-    }
-}
-
-fn chain_line(store_path: String, error: &ChainError) -> CommitLine {
-    tracing::error!(%store_path, %error, "nothing is committed");
-    let message = if error.is_lost() {
-        "another copy of the server's database has taken over its storage; nothing was stored, and its operator has to \
-         decide which of the two counts"
-    } else {
-        "the server's storage did not answer; try again"
-    };
-    refused(store_path, Refusal::new(code::STORAGE_UNAVAILABLE, message))
-}
-
-fn database_line(store_path: String, error: &DbError) -> CommitLine {
-    tracing::error!(%store_path, %error, "the database failed during a commit");
-    let refusal = match error {
-        DbError::Full(_) => {
-            Refusal::new(code::STORAGE_FULL, "the server's disk is full; nothing was stored; make room and push again")
-        }
-        _ => Refusal::new(code::STORAGE_UNAVAILABLE, "the server's database did not answer; try again"),
-    };
-    refused(store_path, refusal)
 }
 
 fn count(paths: usize) -> u32 {

@@ -182,6 +182,7 @@ impl From<AuthError> for ApiError {
         let message = error.to_string();
         match error {
             AuthError::Database(error) => error.into(),
+            AuthError::Shared(error) => error.into(),
             AuthError::Forbidden { .. } | AuthError::NotAdmin => {
                 Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
             }

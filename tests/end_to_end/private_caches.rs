@@ -6,7 +6,7 @@ use snowbank_harness::{Api, Client, NixStore, Server, craft, oracle::Oracle, pro
 
 /// A server with a private cache `secret` that holds one path.
 fn pushed() -> (Server, NixStore, String) {
-    let (server, store) = (Server::start(), NixStore::new());
+    let (server, store) = (Server::options().metrics().start(), NixStore::new());
     let _ = server.command(&["cache", "create", "secret", "--private"]).success();
     let path = trees::add_tiny(&store, 1, "secret").remove(0);
     let token = server.token("pusher", &["secret"], &["secret"]);

@@ -162,7 +162,7 @@ pub(super) struct ContentArgs {
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
-#[command(after_help = "Example:\n  snowbankd repair --read-data --dry-run")]
+#[command(after_help = "Examples:\n  snowbankd repair --read-data --dry-run\n  snowbankd repair --read-data=5% --seed 17 --dry-run")]
 pub(super) struct RepairArgs {
     /// Say what would be done, and do nothing.
     #[arg(short = 'n', long)]
@@ -170,9 +170,12 @@ pub(super) struct RepairArgs {
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,
-    /// Read every pack, not only those that are known or seem to be damaged.
-    #[arg(long)]
-    pub read_data: bool,
+    /// Read every pack, or a share drawn at random, not only those that are known or seem to be damaged.
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100%")]
+    pub read_data: Option<Percent>,
+    /// Draw the packs that a check has drawn by this number.
+    #[arg(long, value_name = "NUMBER", requires = "read_data")]
+    pub seed: Option<u64>,
     #[command(flatten)]
     pub content: ContentArgs,
     /// Empty the list of withdrawn paths: they will not come back.

@@ -66,6 +66,16 @@ pub enum ChainError {
         /// The database's epoch.
         our_epoch: u64,
     },
+    /// It belongs to another Snowbank, and the database is new.
+    #[error(
+        "the storage belongs to Snowbank instance {theirs} (epoch {their_epoch}), and the database is new. Use the database that          belongs to this storage, or restore its backup; for a new Snowbank give `[storage]` an empty place"
+    )]
+    Taken {
+        /// The storage's instance.
+        theirs: String,
+        /// The storage's epoch.
+        their_epoch: u64,
+    },
     /// A copy of this database has it, or this is an older state.
     #[error(
         "another copy of this database has taken over the storage: the storage is at epoch {their_epoch}, link {their_number}; \

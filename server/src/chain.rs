@@ -140,7 +140,7 @@ impl ChainError {
     /// Whether the storage is said to be another database's.
     #[must_use]
     pub const fn is_lost(&self) -> bool {
-        matches!(self, Self::Foreign { .. } | Self::Superseded { .. } | Self::Arriving)
+        matches!(self, Self::Foreign { .. } | Self::Taken { .. } | Self::Superseded { .. } | Self::Arriving)
     }
 }
 

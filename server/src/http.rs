@@ -53,6 +53,7 @@ pub fn routes(app: Arc<App>) -> Router {
         )
         .route("/api/v1/caches/{cache}/details", get(api::caches::details))
         .route("/api/v1/caches/{cache}/restore", post(api::caches::restore))
+        .route("/api/v1/caches/{cache}/purge", post(api::caches::purge))
         .route("/api/v1/caches/{cache}/rename", post(api::caches::rename))
         .route("/api/v1/caches/{cache}/rotate-key", post(api::caches::rotate_key))
         .route("/api/v1/caches/{cache}/missing-paths", post(api::missing_paths::missing_paths))

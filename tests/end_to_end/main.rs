@@ -40,6 +40,7 @@ mod permissions;
 mod pins;
 mod postgres_restarted;
 mod private_caches;
+mod purge;
 mod push_again;
 mod races;
 mod read_cache;

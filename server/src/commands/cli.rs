@@ -273,6 +273,18 @@ pub(super) enum CacheCommand {
         #[arg(value_name = "CACHE")]
         name: CacheName,
     },
+    /// Remove a destroyed cache for good, with its keys, so that a collection can give its room back.
+    #[command(after_help = "Example:\n  snowbankd cache destroy old-team && snowbankd cache purge old-team && snowbankd gc --grace 0s")]
+    Purge {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+        /// Do not ask for the name again.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Give a cache a new signing key; the old ones go on signing for a while, so that no machine is shut out.
     #[command(after_help = "Example:\n  snowbankd cache rotate-key team --overlap 45d")]
     RotateKey {

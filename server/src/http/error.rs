@@ -331,6 +331,7 @@ impl From<AdminError> for ApiError {
         match error {
             AdminError::NameTaken(_)
             | AdminError::NameDestroyed(_)
+            | AdminError::InUse(_)
             | AdminError::Referred(_)
             | AdminError::Pinned(_)
             | AdminError::GenerationGone { .. }

@@ -91,6 +91,23 @@ impl fmt::Display for CacheList {
     }
 }
 
+impl fmt::Display for PurgedCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, paths, .. } = self;
+        if self.is_gone {
+            writeln!(f, "`{name}` is gone for good, with {paths} path(s).")?;
+        } else {
+            writeln!(f, "`{name}` is going for good: {paths} path(s) are gone, and the servers remove the rest within the hour.")?;
+        }
+        let own = self.own_bytes.map_or_else(String::new, |bytes| format!(" ({} by the last one)", Bytes(bytes)));
+        write!(
+            f,
+            "Collections give back what it alone needed{own}, once that has been so for {}; `gc --grace 0s` does it at once.",
+            self.grace
+        )
+    }
+}
+
 impl fmt::Display for CacheDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "name               {}", self.name)?;

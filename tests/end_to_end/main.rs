@@ -29,6 +29,7 @@ mod installables;
 mod last_use;
 mod layers;
 mod listings;
+mod metrics;
 mod model;
 mod next_version;
 mod nix_files;

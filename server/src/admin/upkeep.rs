@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::audit_queue::AuditQueue;
-use super::{path_uses, purge};
+use super::{PushLog, path_uses, purge};
 use crate::auth::TokenUses;
 use crate::clock::unix_now;
 use crate::config::Seconds;
@@ -31,12 +31,14 @@ pub struct Noted {
     pub tokens: TokenUses,
     /// Reads of paths.
     pub paths: PathUses,
+    /// Pushes that may be over.
+    pub pushes: PushLog,
 }
 
 /// Works until `stop`, and writes what waits then. `keep` is for how long entries of the audit log are kept, `retention` for
 /// how long unused paths are by caches that do not say.
 pub async fn run(db: Db, noted: Noted, keep: Seconds, retention: Option<Seconds>, stop: CancellationToken) {
-    let Noted { audit, tokens, paths } = noted;
+    let Noted { audit, tokens, paths, pushes } = noted;
     let (mut wrote_uses, mut wrote_paths, mut cleaned) = (Instant::now(), Instant::now(), None::<Instant>);
     let mut is_last = false;
     while !is_last {
@@ -47,6 +49,7 @@ pub async fn run(db: Db, noted: Noted, keep: Seconds, retention: Option<Seconds>
             }
         };
         is_last = stop.run_until_cancelled(pause).await.is_none();
+        pushes.tell(is_last);
         log("the audit log was not written", audit.write(&db, unix_now(), is_last).await);
         if is_last || wrote_uses.elapsed() >= USES_EVERY {
             wrote_uses = Instant::now();

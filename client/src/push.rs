@@ -54,6 +54,8 @@ pub struct PushOptions {
     pub upstream_filter: bool,
     /// Ask what is missing, and push nothing.
     pub dry_run: bool,
+    /// Have the server read back the paths that it has.
+    pub verify_present: bool,
     /// For how long the paths are kept; `None` as long as the cache keeps paths.
     pub expires: Option<Seconds>,
     /// A pin for the one path that is pushed.

@@ -58,6 +58,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/api/v1/caches/{cache}/rotate-key", post(api::caches::rotate_key))
         .route("/api/v1/caches/{cache}/missing-paths", post(api::missing_paths::missing_paths))
         .route("/api/v1/caches/{cache}/missing-chunks", post(api::missing_chunks::missing_chunks))
+        .route("/api/v1/caches/{cache}/verify-paths", post(api::verify_paths::verify_paths))
         .route("/api/v1/caches/{cache}/chunks", post(api::chunks::chunks))
         .route("/api/v1/caches/{cache}/paths", get(api::cache_paths::list).post(api::paths::paths))
         .route("/api/v1/caches/{cache}/paths/{path}", get(api::cache_paths::show))

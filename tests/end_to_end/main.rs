@@ -71,6 +71,7 @@ mod tiny_paths;
 mod token_keys;
 mod two_clients;
 mod use_cache;
+mod verify_present;
 mod verify_receipts;
 mod whoami;
 mod wrong_arguments;

@@ -44,7 +44,10 @@ fn a_collection_says_what_a_destroyed_cache_holds_and_a_purge_gives_it_back() {
     assert!(!absent.status.success() && absent.stderr.contains("cache list"), "{absent}");
 
     let purged = client.run(&["cache", "purge", "old-team", "--yes"]).success();
-    assert!(purged.stdout.contains("gone for good, with 2 path(s)") && purged.stdout.contains("gc --grace 0s"), "{purged}");
+    assert!(
+        purged.stdout.contains("gone for good, with 2 path(s)") && purged.stdout.contains("gc --grace 0s"),
+        "{purged}"
+    );
     let restored = client.run(&["cache", "restore", "old-team"]);
     assert!(!restored.status.success(), "{restored}");
     server.command(&["gc", "--grace", "0s", "--yes"]).succeeds();

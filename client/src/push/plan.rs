@@ -276,8 +276,15 @@ mod tests {
     use crate::progress::{Progress, Style};
     use crate::push::LedgerOptions;
 
-    const OPTIONS: PushOptions =
-        PushOptions { jobs: 1, closure: true, upstream_filter: true, dry_run: false, verify_present: false, expires: None, pin: None };
+    const OPTIONS: PushOptions = PushOptions {
+        jobs: 1,
+        closure: true,
+        upstream_filter: true,
+        dry_run: false,
+        verify_present: false,
+        expires: None,
+        pin: None,
+    };
 
     fn key() -> SecretKey {
         SecretKey::from_seed("cache-1", [3; 32]).unwrap()

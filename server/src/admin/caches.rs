@@ -130,7 +130,8 @@ pub async fn ensure_cache(
     let Some(found) = found else { return create_cache(admin, actor, request, now).await };
     // What is not said stays.
     if request.isolated && found.domain == DomainId::SHARED {
-        let message = format!("`{name}` is there and shares chunks with others, which cannot be changed; use another name");
+        let message =
+            format!("`{name}` is there and shares chunks with others, which cannot be changed; use another name");
         return Err(AdminError::BadSetting(message));
     }
     if request.store_dir.as_deref().is_some_and(|dir| dir != found.store_dir.as_str()) {

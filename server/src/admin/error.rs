@@ -29,7 +29,9 @@ pub enum AdminError {
     #[error("there is no cache `{0}` to restore: none was destroyed in the last 7 days")]
     NotDestroyed(CacheName),
     /// A cache that is to be removed for good is in use.
-    #[error("the cache `{0}` was not destroyed, and nothing was removed; `cache destroy {0}` takes it out of sight first")]
+    #[error(
+        "the cache `{0}` was not destroyed, and nothing was removed; `cache destroy {0}` takes it out of sight first"
+    )]
     InUse(CacheName),
     /// A value is out of bounds.
     #[error("{0}")]

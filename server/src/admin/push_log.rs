@@ -98,9 +98,8 @@ impl PushLog {
 
     fn take_over(&self, now: Instant, is_end: bool) -> Vec<(Pusher, Push)> {
         let mut pushes = self.pushes();
-        let is_over = |push: &Push| {
-            is_end || (push.under_way == 0 && now.saturating_duration_since(push.last) >= QUIET)
-        };
+        let is_over =
+            |push: &Push| is_end || (push.under_way == 0 && now.saturating_duration_since(push.last) >= QUIET);
         let over = pushes.extract_if(|_, push| is_over(push));
         // A question alone, about paths that are not there, pushes nothing.
         over.filter(|(_, push)| push.counts != PushCounts::default()).collect()

@@ -162,7 +162,9 @@ pub(super) struct ContentArgs {
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
-#[command(after_help = "Examples:\n  snowbankd repair --read-data --dry-run\n  snowbankd repair --read-data=5% --seed 17 --dry-run")]
+#[command(
+    after_help = "Examples:\n  snowbankd repair --read-data --dry-run\n  snowbankd repair --read-data=5% --seed 17 --dry-run"
+)]
 pub(super) struct RepairArgs {
     /// Say what would be done, and do nothing.
     #[arg(short = 'n', long)]
@@ -274,7 +276,9 @@ pub(super) enum CacheCommand {
         name: CacheName,
     },
     /// Remove a destroyed cache for good, with its keys, so that a collection can give its room back.
-    #[command(after_help = "Example:\n  snowbankd cache destroy old-team && snowbankd cache purge old-team && snowbankd gc --grace 0s")]
+    #[command(
+        after_help = "Example:\n  snowbankd cache destroy old-team && snowbankd cache purge old-team && snowbankd gc --grace 0s"
+    )]
     Purge {
         /// The cache.
         #[arg(value_name = "CACHE")]

@@ -127,9 +127,10 @@ fn line(receipt: Receipt, outcome: Outcome) -> CommitLine {
         }
         Outcome::Unknown(reason) => {
             tracing::error!(path = receipt.store_path, reason, "a path that is present could not be read back");
-            let message = "it could not be read back; the server's log has the reason. Its operator should run `snowbankd check \
+            let message =
+                "it could not be read back; the server's log has the reason. Its operator should run `snowbankd check \
                            --read-data`"
-                .to_owned();
+                    .to_owned();
             error(receipt.store_path, code::STORAGE_UNAVAILABLE, message)
         }
     }

@@ -97,7 +97,10 @@ impl fmt::Display for PurgedCache {
         if self.is_gone {
             writeln!(f, "`{name}` is gone for good, with {paths} path(s).")?;
         } else {
-            writeln!(f, "`{name}` is going for good: {paths} path(s) are gone, and the servers remove the rest within the hour.")?;
+            writeln!(
+                f,
+                "`{name}` is going for good: {paths} path(s) are gone, and the servers remove the rest within the hour."
+            )?;
         }
         let own = self.own_bytes.map_or_else(String::new, |bytes| format!(" ({} by the last one)", Bytes(bytes)));
         write!(

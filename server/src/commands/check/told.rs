@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::gc::check::{
-    CONTENT, CheckError, CheckOptions, CheckStats, Finding, Observer, PACK_DATA, Place, Sample,
-};
+use crate::gc::check::{CONTENT, CheckError, CheckOptions, CheckStats, Finding, Observer, PACK_DATA, Place, Sample};
 
 /// Findings that are kept for the report and the file; all are counted, and printed as they are made.
 const MOST_KEPT: usize = 10_000;
@@ -146,9 +144,8 @@ impl Told {
     fn repair(&self) -> Option<String> {
         let Saved { found, findings, .. } = &self.saved;
         // Of more findings than are kept, any may be of any kind.
-        let may_be = |kind: &str| {
-            findings.iter().any(|finding| finding.invariant == kind) || *found > findings.len() as u64
-        };
+        let may_be =
+            |kind: &str| findings.iter().any(|finding| finding.invariant == kind) || *found > findings.len() as u64;
         let mut command = "snowbankd repair".to_owned();
         if let Some(sample) = self.options.read_data.filter(|_| may_be(PACK_DATA)) {
             command = format!("{command} {sample}");

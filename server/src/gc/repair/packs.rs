@@ -57,8 +57,7 @@ impl Repairer<'_> {
                 let page = db::packs::page(self.db.reader().await?.exec(), after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = last.id;
-                let is_read =
-                    |pack: &&Pack| sample.draws(pack.id.0) || suspects.contains(&pack.key);
+                let is_read = |pack: &&Pack| sample.draws(pack.id.0) || suspects.contains(&pack.key);
                 for pack in page.iter().filter(|pack| pack.state == PackState::Live).filter(is_read) {
                     self.survey_pack(pack, &retired, plan, &mut tempo).await?;
                 }

@@ -42,20 +42,25 @@ pub(in crate::http) async fn verify_paths(
     let place = app.budgets.commit(&client).await?;
     let answers = Answers::new(&app.budgets.answers, &client);
     let patience = Duration::from_secs(app.config.limits.answer_timeout.get());
-    let lines = Lines::begin(answers, patience, |_| {}, |lines| async move {
-        let read_back = ReadBack {
-            ingest: &app.ingest,
-            lookups: &app.lookups,
-            nars: &app.nars,
-            inspector: &app.inspector,
-            forget: &|withdrawn| app.forget(withdrawn),
-        };
-        let request = MissingPathsRequest { dry_run: true, ..request };
-        // Without its end the answer was cut off, and the client asks again.
-        if let Err(error) = Box::pin(read_back.verify(&push, &request, unix_now, &lines)).await {
-            tracing::error!(%error, "paths could not be read back");
-        }
-        drop((held, place));
-    });
+    let lines = Lines::begin(
+        answers,
+        patience,
+        |_| {},
+        |lines| async move {
+            let read_back = ReadBack {
+                ingest: &app.ingest,
+                lookups: &app.lookups,
+                nars: &app.nars,
+                inspector: &app.inspector,
+                forget: &|withdrawn| app.forget(withdrawn),
+            };
+            let request = MissingPathsRequest { dry_run: true, ..request };
+            // Without its end the answer was cut off, and the client asks again.
+            if let Err(error) = Box::pin(read_back.verify(&push, &request, unix_now, &lines)).await {
+                tracing::error!(%error, "paths could not be read back");
+            }
+            drop((held, place));
+        },
+    );
     Ok(lines.response(&CommitLine::Heartbeat))
 }

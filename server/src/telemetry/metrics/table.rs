@@ -106,7 +106,11 @@ pub(super) const METRICS: &[Metric] = &[
     // Pushes.
     counter("snowbank_received_chunks_total", ONE, "Chunks that were verified and stored"),
     counter("snowbank_received_chunk_bytes_total", ONE, "Bytes of their frames"),
-    counter("snowbank_reencoded_chunks_total", ONE, "Chunks that the server stored in a frame of its own, which is smaller"),
+    counter(
+        "snowbank_reencoded_chunks_total",
+        ONE,
+        "Chunks that the server stored in a frame of its own, which is smaller",
+    ),
     counter("snowbank_committed_paths_total", ONE, "Paths that became visible"),
     counter("snowbank_committed_nar_bytes_total", ONE, "Bytes of their NARs"),
     // What is stored.

@@ -109,7 +109,8 @@ impl ReadBack<'_> {
     async fn read(&self, found: FoundNar) -> Result<bool, ServeError> {
         let (expected, length) = (found.nar.file_hash, Representation::Zstd.len(&found.nar));
         let stream = nar_stream(self.nars.clone(), None, found, Representation::Zstd, 0..length);
-        let (mut stream, mut hasher) = (std::pin::pin!(stream), Sha256Hasher::new());
+        let mut stream = std::pin::pin!(stream);
+        let mut hasher = Sha256Hasher::new();
         while let Some(piece) = stream.try_next().await? {
             hasher.update(&piece);
         }

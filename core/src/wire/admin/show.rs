@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    AuditPage, CacheDetails, CacheList, CacheUsage, CopiedPaths, DeletedPaths, PathDetails, PathPage, RevokedTokens,
-    TokenGrants, TokenInfo, TokenList,
+    AuditPage, CacheDetails, CacheList, CacheUsage, CopiedPaths, DeletedPaths, PathDetails, PathPage, PurgedCache,
+    RevokedTokens, TokenGrants, TokenInfo, TokenList,
 };
 use crate::units::{Bytes, Limit, date};
 

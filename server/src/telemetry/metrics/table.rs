@@ -45,12 +45,15 @@ impl Metric {
     /// The labels of the series that are there from the start.
     pub(super) fn known_labels(&self) -> Vec<Vec<Label>> {
         let Series::AtStart(labels) = self.series else { return Vec::new() };
-        let mut known = vec![Vec::new()];
-        for (label, values) in labels {
-            let with = |before: &Vec<Label>, value| {
-                before.iter().cloned().chain([Label::from_static_parts(label, value)]).collect()
-            };
-            known = known.iter().flat_map(|before| values.iter().map(move |value| with(before, value))).collect();
+        let mut known: Vec<Vec<Label>> = vec![Vec::new()];
+        for &(label, values) in labels {
+            let mut longer = Vec::new();
+            for before in &known {
+                for &value in values {
+                    longer.push([&before[..], &[Label::from_static_parts(label, value)]].concat());
+                }
+            }
+            known = longer;
         }
         known
     }

@@ -51,6 +51,12 @@ pub struct RepairOptions {
     pub forget_withdrawn: bool,
 }
 
+impl RepairOptions {
+    fn reads_all_packs(&self) -> bool {
+        self.read_data.is_some_and(|sample| sample.share == Sample::ALL.share)
+    }
+}
+
 /// Why a repair stopped. What was done before is done, and running it again goes on.
 #[derive(Debug, Error)]
 pub enum RepairError {

@@ -22,7 +22,7 @@ use crate::serving::{FoundNar, Lookups, NarBody, Representation, ServeError, nar
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What paths are read back with.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "a function has none")]
 pub struct ReadBack<'a> {
     /// Which paths are there.
     pub ingest: &'a Ingest,

@@ -10,7 +10,8 @@ fn destroyed() -> (Server, Client, NixStore) {
     let path = trees::add_files(&store, "large", &[("noise", noise)]);
     let shared = trees::add_tiny(&store, 1, "shared").remove(0);
     client.run(&["cache", "create", "old-team", "--public"]).succeeds();
-    let _ = client.push_to("old-team", &[&path, &shared], &["--pin", "release"]).success();
+    let _ = client.push_to("old-team", &[&path], &["--pin", "release"]).success();
+    let _ = client.push_to("old-team", &[&shared], &[]).success();
     let _ = client.push_to("main", &[&shared], &[]).success();
     client.run(&["cache", "destroy", "old-team", "--yes"]).succeeds();
     (server, client, store)

@@ -45,6 +45,7 @@ const ROUNDS: u32 = 3;
 
 /// What is asked of a push.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command, independent of the others")]
 pub struct PushOptions {
     /// Paths read at the same time, and chunks compressed at the same time.
     pub jobs: usize,

@@ -22,7 +22,9 @@ fn a_push_that_asks_for_it_finds_that_packs_are_gone_and_sends_them_again() {
     assert_eq!((sound.uploaded(), sound.present()), (0, 2), "all is whole");
     server.restart();
     let client = Client::of(&server, &store);
-    of_lost.iter().for_each(|file| fs::remove_file(file).unwrap());
+    for file in &of_lost {
+        fs::remove_file(file).unwrap();
+    }
 
     let trusting = client.push(&[&lost, &kept]).success();
     assert_eq!((trusting.uploaded(), trusting.present()), (0, 2), "the database says that they are there");

@@ -66,12 +66,12 @@ impl PushLog {
     #[must_use]
     pub fn request(&self, subject: &str, remote: &str, cache: &str) -> PushRequest {
         let pusher = Pusher { subject: subject.to_owned(), remote: remote.to_owned(), cache: cache.to_owned() };
-        let (mut pushes, now) = (self.pushes(), Instant::now());
-        if pushes.len() < MAX_PUSHES || pushes.contains_key(&pusher) {
+        let (mut known, now) = (self.pushes(), Instant::now());
+        if known.len() < MAX_PUSHES || known.contains_key(&pusher) {
             let new = || Push { began: now, last: now, under_way: 0, counts: PushCounts::default() };
-            pushes.entry(pusher.clone()).or_insert_with(new).under_way += 1;
+            known.entry(pusher.clone()).or_insert_with(new).under_way += 1;
         }
-        drop(pushes);
+        drop(known);
         PushRequest { log: self.clone(), pusher }
     }
 

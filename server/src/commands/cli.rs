@@ -161,7 +161,6 @@ pub(super) struct ContentArgs {
 }
 
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
 #[command(
     after_help = "Examples:\n  snowbankd repair --read-data --dry-run\n  snowbankd repair --read-data=5% --seed 17 --dry-run"
 )]

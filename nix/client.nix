@@ -47,7 +47,7 @@ let
     };
     publicKeys = mkOption {
       type = types.listOf (types.strMatching "[^: ]+:[A-Za-z0-9+/=]+");
-      description = "The keys that sign its paths, as `snowbank use --print` shows them. During a rotation there are several.";
+      description = "The keys that sign its paths, at least one, as `snowbank use --print` shows them. During a rotation there are several.";
     };
     priority = mkOption {
       type = types.nullOr types.ints.unsigned;
@@ -122,6 +122,11 @@ in
       }
     ] ++ map
       (cache: {
+        assertion = cache.publicKeys != [ ];
+        message = said "Nix takes nothing from the cache `${cache.name}` without its `publicKeys`; `snowbank use --print` shows them";
+      })
+      cfg.caches ++ map
+      (cache: {
         assertion = cache.server == null || cfg.servers ? ${cache.server};
         message = said "there is no server `${toString cache.server}` for the cache `${cache.name}`";
       })
@@ -140,13 +145,15 @@ in
     nix.settings = {
       extra-substituters = map substituter cfg.caches;
       extra-trusted-public-keys = builtins.concatMap (cache: cache.publicKeys) cfg.caches;
-    } // lib.filterAttrs (_: value: value != null) {
+    } // lib.optionalAttrs (cfg.netrcFile != null) {
       netrc-file = cfg.netrcFile;
+    } // lib.mapAttrs (_: lib.mkDefault) (lib.filterAttrs (_: value: value != null) {
+      # Defaults, so that a configuration that has them in `nix.settings` already goes on as it is.
       inherit (cfg) fallback;
       connect-timeout = cfg.connectTimeout;
       stalled-download-timeout = cfg.stalledDownloadTimeout;
       download-attempts = cfg.downloadAttempts;
       narinfo-cache-negative-ttl = cfg.narinfoCacheNegativeTtl;
-    };
+    });
   };
 }

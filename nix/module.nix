@@ -12,11 +12,14 @@ let
   stateDir = "/var/lib/snowbank";
   cacheDir = "/var/cache/snowbank";
 
-  size = types.strMatching "[0-9]+ ?(B|KiB|MiB|GiB|TiB)";
+  # As the server reads them.
+  sizePattern = "[0-9]+ ?(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)";
+  size = types.strMatching sizePattern;
   time = types.strMatching "[0-9]+ ?[smhd]";
   secretFile = types.addCheck types.str (file: lib.hasPrefix "/" file && !inStore file) // {
     description = "absolute path, as a string, outside of the Nix store";
   };
+  folder = types.addCheck types.path (path: !inStore path) // { description = "absolute path outside of the Nix store"; };
   inStore = file: within builtins.storeDir (toString file);
   within = folder: path: path == folder || lib.hasPrefix "${folder}/" path;
   first = one: other: if one != null then one else other;
@@ -30,7 +33,7 @@ let
     else if type ? tables then types.listOf (types.submodule { options = optionsOf type.tables; })
     else {
       inherit (types) bool str path;
-      inherit size time;
+      inherit size time folder;
       address = types.strMatching "[^ ]+:[0-9]+";
       secret = types.str;
       secret-file = secretFile;
@@ -157,20 +160,24 @@ let
 
   ensureCache = name: cache:
     [ snowbankd "--config" "${configFile "snowbankd-caches"}" "cache" "ensure" name ]
-    ++ [ (if cache.public then "--public" else "--private") ]
+    # What is null says nothing, so that what was set on the server stays.
+    ++ optionals (cache.public != null) [ (if cache.public then "--public" else "--private") ]
     ++ optionals (cache.priority != null) [ "--priority" (toString cache.priority) ]
     ++ optionals (cache.description != null) [ "--description" cache.description ]
     ++ optionals (cache.retention != null) [ "--retention" cache.retention ]
     ++ optionals (cache.maxSize != null) [ "--max-size" cache.maxSize ]
-    ++ builtins.concatMap (key: [ "--upstream-key" key ]) cache.upstreamKeys
+    ++ optionals (cache.wantMassQuery != null) [ "--want-mass-query" (lib.boolToString cache.wantMassQuery) ]
+    ++ optional (cache.upstreamKeys == [ ]) "--no-upstream-keys"
+    ++ builtins.concatMap (key: [ "--upstream-key" key ]) (first cache.upstreamKeys [ ])
     ++ optionals (cache.compressionLevel != null) [ "--compression-level" (toString cache.compressionLevel) ]
+    ++ optionals (cache.storeDir != null) [ "--store-dir" cache.storeDir ]
     ++ optional cache.isolated "--isolated";
 
   cacheOptions = {
     public = mkOption {
-      type = types.bool;
-      default = false;
-      description = "Whether anyone may read the cache; otherwise only tokens that name it.";
+      type = types.nullOr types.bool;
+      default = null;
+      description = "Whether anyone may read the cache, or only tokens that name it. A new cache is private unless this is `true`.";
     };
     priority = mkOption {
       type = types.nullOr types.ints.unsigned;
@@ -183,22 +190,38 @@ let
       description = "What the cache is for, shown where caches are listed.";
     };
     retention = mkOption {
-      type = types.nullOr (types.strMatching "never|[0-9]+ ?[smhd]");
+      type = types.nullOr (types.strMatching "never|default|[0-9]+ ?[smhd]");
       default = null;
       example = "90d";
-      description = "For how long a path is kept that nobody asks for, or `never`: it is kept until there is another reason.";
+      description = ''
+        For how long a path is kept that nobody asks for; `never` removes none for its age, and `default` is
+        `settings.gc.retention`.
+      '';
     };
     maxSize = mkOption {
-      type = types.nullOr (types.strMatching "none|[0-9]+ ?(B|KiB|MiB|GiB|TiB)");
+      type = types.nullOr (types.strMatching "none|default|${sizePattern}");
       default = null;
-      example = "200GiB";
-      description = "The most that the cache may hold, or `none`.";
+      example = "200GB";
+      description = "The most that the cache may hold, or `none`. `default` is no limit of its own.";
     };
     upstreamKeys = mkOption {
-      type = types.listOf types.str;
-      default = [ ];
+      type = types.nullOr (types.listOf types.str);
+      default = null;
       example = [ "cache.nixos.org-1" ];
-      description = "Names of keys: a path that is signed by one of them is upstream's, and need not be pushed.";
+      description = ''
+        Names of keys: a path that is signed by one of them is upstream's, and need not be pushed. An empty list means no upstream.
+      '';
+    };
+    wantMassQuery = mkOption {
+      type = types.nullOr types.bool;
+      default = null;
+      description = "Whether Nix may ask this cache for many paths at once, as it does for whole closures. A new cache says yes.";
+    };
+    storeDir = mkOption {
+      type = types.nullOr (types.strMatching "/.+");
+      default = null;
+      example = "/nix/store";
+      description = "The store that the cache's paths belong to. Only a new cache can have another one than `/nix/store`.";
     };
     compressionLevel = mkOption {
       type = types.nullOr (types.ints.between 1 19);
@@ -210,7 +233,7 @@ let
       default = false;
       description = ''
         Whether the cache shares no chunks with others, so that nobody who pushes elsewhere can learn what is in it. Only a new
-        cache can be made so.
+        cache can be made so; `false` says nothing about one that is there.
       '';
     };
   };
@@ -222,6 +245,14 @@ let
       builtins.match "[^@]*:.*@[^@]*" (builtins.elemAt parts 1) != null
       || builtins.match ".*[?&]password=.*" (first (builtins.elemAt parts 2) "") != null
     );
+
+  # What the server refuses with SQLite.
+  forPostgres = builtins.filter (name: settings.database.${name} != null)
+    [ "connections" "statement-timeout" "idle-timeout" "tls" "tls-ca-file" ];
+  # What it refuses with a folder for packs.
+  forBucket = builtins.filter (name: settings.storage.${name} != null)
+    (builtins.filter (name: !(builtins.elem name [ "type" "path" "min-free" "cache" ])) (builtins.attrNames declared.storage))
+    ++ optional (settings.storage.cache.path != null) "cache";
 
   both = one: other: one != null && other != null;
   isPostgres = url: lib.hasPrefix "postgres:" url || lib.hasPrefix "postgresql:" url;
@@ -326,6 +357,18 @@ in
         {
           assertion = cfg.database != "postgresql" || settings.database.url-file != null || (address != null && isPostgres address);
           message = said "PostgreSQL has no address; set `createLocally`, `databaseUrlFile` or `settings.database.url`";
+        }
+        {
+          assertion = cfg.database != "sqlite" || forPostgres == [ ];
+          message = said "`settings.database` has what is for PostgreSQL alone: ${toString forPostgres}";
+        }
+        {
+          assertion = settings.storage.type != "local" || forBucket == [ ];
+          message = said "`settings.storage` has what is for a bucket: ${toString forBucket}; say `type = \"s3\"` as well";
+        }
+        {
+          assertion = settings.storage.type != "s3" || (settings.storage.bucket != null && settings.storage.path == null);
+          message = said "`settings.storage` with `type = \"s3\"` needs `bucket`, and has no `path`";
         }
         {
           assertion = !cfg.createLocally || (cfg.database == "postgresql" && cfg.settings.database.url == null);

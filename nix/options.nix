@@ -4,6 +4,7 @@
 # A key is an attrset with `type`, `description` and, unless it has to be given, `default`; `null` means "not set". What has
 # no description is a section. Types:
 #   "bool" "str" "path" "size" "time" "address"
+#   "folder"                         outside of the Nix store, where a path literal is taken as it is written
 #   "secret-file"                    a file outside of the Nix store, which the unit gets as a credential
 #   "secret"                         a secret itself: a key of the file, and never one of a NixOS configuration
 #   { enum = [ … ]; } { between = [ least most ]; } { listOf = T; } { attrsOf = T; } { either = [ T T ]; }
@@ -20,7 +21,7 @@ in
   listen = key "address" "127.0.0.1:8080" ''
     The address to listen on: an IP address and a port.
   '';
-  data-dir = unset "path" ''
+  data-dir = unset "folder" ''
     The data folder: keys, the root token and, by default, the database and the packs. Here it is `/var/lib/snowbank` unless
     said otherwise; another one needs `services.snowbank.user`.
   '';
@@ -73,7 +74,7 @@ in
     type = key { enum = [ "local" "s3" ]; } "local" ''
       Where packs are kept: `local`, a folder of this machine, or `s3`, a bucket of an S3-compatible service.
     '';
-    path = unset "path" ''
+    path = unset "folder" ''
       The folder, for `local`; the folder `storage` in the data folder unless said otherwise. One outside of the data folder
       needs `services.snowbank.user`, who owns it.
     '';
@@ -130,7 +131,7 @@ in
       Memory for the bodies of those requests, at least 32MiB; 128MiB unless said otherwise.
     '';
     cache = {
-      path = unset "path" ''
+      path = unset "folder" ''
         A folder of this machine that keeps the packs just written to the bucket, and the parts of packs just read; `pack-cache` in
         the data folder unless said otherwise. One outside of `/var/cache/snowbank` needs `services.snowbank.user`, who owns it.
       '';

@@ -18,12 +18,21 @@ let
   # The file of a token key is loaded too: where it is a shared secret, its owner is root.
   isFile = path: option: option.type == "secret-file" || path == [ "auth" "token-key" "file" ];
 
+  # Strings, so that no folder is copied into the Nix store because it is written as a path.
+  isFolder = option: option.type == "folder";
+  # A file of the configuration itself, such as a public key beside it, has to stay in the store for as long as the unit is there.
+  sourceOf = file:
+    if builtins.isPath file && builtins.substring 0 (builtins.stringLength builtins.storeDir) (toString file) == builtins.storeDir
+    then "${file}"
+    else toString file;
+
   # A credential's name is its key's, such as `database-url-file` or `auth-token-key-0-file`.
   nameOf = place: concatStringsSep "-" place;
 
   # Both walk the same tree: `path` is the key's, `place` also counts tables.
   value = path: place: option: given:
     if isFile path option then "${credentialsDirectory}/${nameOf place}"
+    else if isFolder option then toString given
     else if isTables option then
       genList (n: section path (place ++ [ (toString n) ]) option.type.tables (elemAt given n)) (length given)
     else given;
@@ -53,7 +62,7 @@ let
         in
         if !isOption node then files (path ++ [ name ]) here node below
         else if !isSet node below then [ ]
-        else if isFile (path ++ [ name ]) node then [ { name = nameOf here; source = toString below; } ]
+        else if isFile (path ++ [ name ]) node then [ { name = nameOf here; source = sourceOf below; } ]
         else if isTables node then
           concatLists (genList
             (n: files (path ++ [ name ]) (here ++ [ (toString n) ]) node.type.tables (elemAt below n))

@@ -14,6 +14,7 @@ mod retry;
 mod send;
 mod upstream;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,7 +28,7 @@ use snowbank_core::narinfo::NarInfo;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{
     CacheInfo, CommitLine, CommitRequest, MissingChunksResponse, MissingPathsRequest, MissingPathsResponse, Pinned,
-    StoredChunks, WhoAmI,
+    StoredChunks, WhoAmI, code,
 };
 
 use crate::config::{Target, TargetServer};
@@ -147,6 +148,39 @@ impl Api {
     pub async fn missing_paths(&self, request: &MissingPathsRequest) -> Result<MissingPathsResponse, ApiError> {
         let body = self.to_json("missing-paths", request)?;
         self.json(self.post("missing-paths", JSON, body)).await
+    }
+
+    /// Has the server read back those of these paths that it has; gives the ones that are whole. The others are not there any
+    /// more.
+    ///
+    /// # Errors
+    /// As [`Api::cache_info`]; [`ApiErrorKind::Server`] when the server cannot tell.
+    pub async fn verify_paths(&self, request: &MissingPathsRequest) -> Result<HashSet<String>, ApiError> {
+        let request = self.post("verify-paths", JSON, self.to_json("verify-paths", request)?);
+        let mut backoff = self.backoff();
+        loop {
+            match self.read_back(&request).await {
+                Ok(whole) => return Ok(whole),
+                Err(error) => backoff.wait(error).await?,
+            }
+        }
+    }
+
+    async fn read_back(&self, request: &Request) -> Result<HashSet<String>, ApiError> {
+        let (mut lines, mut whole) = (answer::Lines::new(self.attempt(request).await?), HashSet::new());
+        while let Some(line) = lines.next().await? {
+            match line {
+                CommitLine::Receipt(receipt) => {
+                    whole.insert(receipt.store_path);
+                }
+                CommitLine::Error { store_path, code, message } if code != code::DAMAGED => {
+                    return Err(ApiError::unfinished(self.server_url(), &format!("{store_path}: {message}")));
+                }
+                CommitLine::End { .. } => return Ok(whole),
+                _ => {}
+            }
+        }
+        Err(lines.cut_off())
     }
 
     /// Indexes of those of `names` that the cache lacks, ascending.

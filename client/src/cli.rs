@@ -84,7 +84,7 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Check receipts: their signatures, and that the cache still serves what they say
     VerifyReceipts(VerifyReceiptsArgs),
-    /// Caches: create, list, info, configure, rename, destroy, restore, rotate-key, copy
+    /// Caches: create, list, info, configure, rename, destroy, restore, purge, rotate-key, copy
     #[command(subcommand, after_help = "Example:\n  snowbank cache create team --private --retention 90d")]
     Cache(operator::CacheCommand),
     /// Tokens: create, list, show, revoke, rotate

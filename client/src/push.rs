@@ -46,6 +46,7 @@ const ROUNDS: u32 = 3;
 
 /// What is asked of a push.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command, independent of the others")]
 pub struct PushOptions {
     /// Paths read at the same time, and chunks compressed at the same time.
     pub jobs: usize,
@@ -55,6 +56,8 @@ pub struct PushOptions {
     pub upstream_filter: bool,
     /// Ask what is missing, and push nothing.
     pub dry_run: bool,
+    /// Have the server read back the paths that it has.
+    pub verify_present: bool,
     /// For how long the paths are kept; `None` as long as the cache keeps paths.
     pub expires: Option<Seconds>,
     /// A pin for the one path that is pushed.

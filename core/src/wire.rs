@@ -410,6 +410,8 @@ pub mod code {
     pub const REFERENCES_MISSING: &str = "references-missing";
     /// The path is in another store directory than the cache's.
     pub const STORE_DIR_MISMATCH: &str = "store-dir-mismatch";
+    /// A path that was read back is not whole, and out of sight now.
+    pub const DAMAGED: &str = "damaged";
     /// A configured limit was hit; the message names it.
     pub const LIMIT_EXCEEDED: &str = "limit-exceeded";
 }

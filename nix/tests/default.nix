@@ -1,7 +1,7 @@
 # The modules under example configurations, without nixpkgs:
 #   nix-instantiate --eval --strict --json nix/tests
 let
-  inherit (import ./evaluate.nix) server client;
+  inherit (import ./evaluate.nix) server client clientBeside;
 
   problems = given: (server given).problems;
 in
@@ -23,9 +23,18 @@ in
       };
       caches = {
         team = { public = true; priority = 30; description = "the team's"; retention = "90d"; maxSize = "200GiB"; };
-        secret = { isolated = true; compressionLevel = 12; upstreamKeys = [ "cache.nixos.org-1" "example.org-1" ]; };
+        secret = {
+          public = false;
+          isolated = true;
+          compressionLevel = 12;
+          upstreamKeys = [ "cache.nixos.org-1" "example.org-1" ];
+          wantMassQuery = false;
+        };
       };
     };
+
+    # Caches that are there already, of which little is said.
+    again = server { caches = { team = { }; main.retention = "default"; secret = { upstreamKeys = [ ]; maxSize = "200GB"; }; }; };
 
     # The files are credentials, which the test puts where the unit would find them.
     replica = server {
@@ -55,9 +64,10 @@ in
 
     local = server { database = "postgresql"; createLocally = true; };
 
+    # A folder may be written as a path, which is not copied into the store: there may not even be one on this machine.
     elsewhere = server {
       user = "nix-cache";
-      settings = { storage.path = "/srv/packs"; database.url = "sqlite:/srv/database/snowbank.db"; };
+      settings = { storage.path = /srv/packs; database.url = "sqlite:/srv/database/snowbank.db"; };
     };
 
     # Keys that this version of the server may not know yet.
@@ -99,6 +109,9 @@ in
     };
     "set `user`" = problems { settings.data-dir = "/srv/snowbank"; };
     "both `path` and `max-size`" = problems { settings.storage.cache.path = "/var/cache/snowbank"; };
+    "what is for PostgreSQL alone: connections tls" = problems { settings.database = { connections = 5; tls = "require"; }; };
+    "what is for a bucket: bucket region" = problems { settings.storage = { bucket = "a"; region = "b"; }; };
+    "needs `bucket`" = problems { settings.storage = { type = "s3"; path = "/srv/packs"; endpoint = "http://s3.example.org"; }; };
     "a cache's name" = problems { caches."a b" = { }; };
   };
 
@@ -114,7 +127,9 @@ in
     { lissten = "127.0.0.1:1"; }
     { listen = "localhost"; }
     { log.level = "loud"; }
-    { limits.memory = "1GB"; }
+    { limits.memory = "1G"; }
+    { data-dir = "${builtins.storeDir}/data"; }
+    { storage.path = "packs"; }
     { limits.verify-threads = 257; }
     { compression.level = 20; }
     { gc.interval = "weekly"; }
@@ -140,9 +155,14 @@ in
     netrcFile = "/run/secrets/netrc";
     connectTimeout = null;
   };
+  # Its Nix is configured by hand as well.
+  machineByHand = clientBeside { } {
+    nix.settings = { connect-timeout = 15; fallback = false; extra-substituters = [ "https://other.example.org" ]; };
+  };
   clientRefused = {
     "one default server" = (client { servers = { a = { url = "http://a"; default = true; }; b = { url = "http://b"; default = true; }; }; }).problems;
     "`server` or `url`" = (client { caches = [ { name = "main"; publicKeys = [ "k:a" ]; } ]; }).problems;
+    "without its `publicKeys`" = (client { caches = [ { url = "http://a"; name = "main"; } ]; }).problems;
     "no server `away`" = (client { caches = [ { server = "away"; name = "main"; publicKeys = [ "k:a" ]; } ]; }).problems;
   };
 }

@@ -11,11 +11,12 @@ let
     formats.toml = _: { generate = name: value: { outPath = "/stand-in/${name}"; inherit value; }; };
   };
 
-  evaluate = module: section: given:
+  # `beside` is what another module of the same machine defines.
+  evaluate = module: section: given: beside:
     let
       loaded = import module { inherit lib pkgs config; };
       config = { ${section}.snowbank = lib.fill "${section}.snowbank" loaded.options.${section}.snowbank given; };
-      defined = lib.define loaded.config;
+      defined = lib.define (lib.mkMerge [ loaded.config beside ]);
     in
     defined // {
       problems = map (one: one.message) (builtins.filter (one: !one.assertion) (defined.assertions or [ ]));
@@ -23,7 +24,7 @@ let
 
   server = given:
     let
-      defined = evaluate ../module.nix "services" ({ enable = true; } // given);
+      defined = evaluate ../module.nix "services" ({ enable = true; } // given) { };
       unit = defined.systemd.services.snowbankd;
     in
     {
@@ -39,8 +40,9 @@ let
       ports = defined.networking.firewall.allowedTCPPorts or [ ];
     };
 
-  client = given:
-    let defined = evaluate ../client.nix "programs" ({ enable = true; } // given); in
+  client = given: clientBeside given { };
+  clientBeside = given: beside:
+    let defined = evaluate ../client.nix "programs" ({ enable = true; } // given) beside; in
     {
       inherit (defined) problems;
       toml = defined.environment.etc."snowbank/client.toml".source.value;
@@ -48,5 +50,5 @@ let
     };
 in
 {
-  inherit server client;
+  inherit server client clientBeside;
 }

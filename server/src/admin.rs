@@ -21,6 +21,8 @@ mod path_cursor;
 mod path_uses;
 mod paths;
 mod pins;
+mod purge;
+mod push_log;
 mod refusals;
 mod revoke;
 mod server_key;
@@ -40,6 +42,8 @@ pub use paths::{hash_part, list_paths, show_path};
 pub use pins::{
     NewPin, PinError, check_keep, list_pins, pin_in, pinned_path, remove_pin, rollback_pin, set_pin, show_pin,
 };
+pub use purge::purge_cache;
+pub use push_log::{PushLog, PushRequest};
 pub use revoke::revoke_tokens;
 pub use server_key::check_server_key;
 pub use signing_keys::{export_signing_keys, rotate_signing_key};

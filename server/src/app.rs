@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::{Admin, AuditQueue};
+use crate::admin::{Admin, AuditQueue, PushLog};
 use crate::admission::{self, Budgets, ConnectionLimits, Connections, Listings, ResponsePlaces};
 use crate::auth::Verifier;
 use crate::chain::Chain;
@@ -67,6 +67,8 @@ pub struct App {
     pub admin: Admin,
     /// What waits for the audit log.
     pub audit: AuditQueue,
+    /// Pushes that are under way, or a moment ago were.
+    pub pushes: PushLog,
     /// What takes away what is not kept.
     pub collector: Collector,
     /// Whether there is room to write.
@@ -106,6 +108,7 @@ impl App {
         drop(conn);
         Ok(Self {
             audit: AuditQueue::default(),
+            pushes: PushLog::default(),
             collector: Collector::new(chain.clone(), packs.clone(), room, config.gc.clone()),
             free_space,
             directory: Directory::new(db.clone(), admin.sealer.clone()),

@@ -66,6 +66,17 @@ pub enum ChainError {
         /// The database's epoch.
         our_epoch: u64,
     },
+    /// It belongs to another Snowbank, and the database is new.
+    #[error(
+        "the storage belongs to Snowbank instance {theirs} (epoch {their_epoch}), and the database is new. Use the \
+         database that belongs to this storage, or restore its backup; for a new Snowbank give `[storage]` an empty place"
+    )]
+    Taken {
+        /// The storage's instance.
+        theirs: String,
+        /// The storage's epoch.
+        their_epoch: u64,
+    },
     /// A copy of this database has it, or this is an older state.
     #[error(
         "another copy of this database has taken over the storage: the storage is at epoch {their_epoch}, link {their_number}; \
@@ -130,7 +141,7 @@ impl ChainError {
     /// Whether the storage is said to be another database's.
     #[must_use]
     pub const fn is_lost(&self) -> bool {
-        matches!(self, Self::Foreign { .. } | Self::Superseded { .. } | Self::Arriving)
+        matches!(self, Self::Foreign { .. } | Self::Taken { .. } | Self::Superseded { .. } | Self::Arriving)
     }
 }
 

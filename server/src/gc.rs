@@ -2,13 +2,15 @@
 //!
 //! `collect` plans and executes: `ages` says how old things are, `graph` and `paths` which paths stay, `limits` what size
 //! limits take, `mark` and `sweep` which NARs, chunks and packs nothing needs, `objects` removes from the storage, `compact`
-//! rewrites packs. `check` is the oracle, `repair` mends what it finds.
+//! rewrites packs. `check` is the oracle, `repair` mends what it finds, `verify_present`
+//! is a check of what a push relies on.
 
 pub mod ages;
 pub mod check;
 pub mod collect;
 pub mod repair;
 pub mod usage;
+pub mod verify_present;
 
 mod compact;
 mod graph;

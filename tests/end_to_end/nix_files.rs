@@ -147,9 +147,12 @@ fn the_server_starts_with_what_the_module_writes_and_makes_the_caches() {
     let script = team["caches"].as_str().unwrap();
     assert_eq!(script.lines().count(), 2, "{script}");
     let program = process::binary("snowbankd");
-    let script = script
-        .replace("/stand-in/snowbank/bin/snowbankd", program.to_str().unwrap())
-        .replace("/stand-in/snowbankd-caches.toml", file.to_str().unwrap());
+    let runnable = |script: &str| {
+        script
+            .replace("/stand-in/snowbank/bin/snowbankd", program.to_str().unwrap())
+            .replace("/stand-in/snowbankd-caches.toml", file.to_str().unwrap())
+    };
+    let script = runnable(script);
     serve(&scratch, &file, address, || {
         let help = snowbankd(&scratch, &file, &["cache", "ensure", "--help"]).wait();
         if help.stderr.contains("unrecognized subcommand") {
@@ -165,7 +168,29 @@ fn the_server_starts_with_what_the_module_writes_and_makes_the_caches() {
         assert!(info.contains("Priority: 30"), "{info}");
         let secret = reqwest::blocking::get(format!("http://{address}/secret/nix-cache-info")).unwrap();
         assert_eq!(secret.status(), 401);
+
+        // Declared with less, they keep what the declaration does not name.
+        let before = ["team", "secret", "main"].map(|name| details(&scratch, &file, name));
+        let again = evaluate("nix/tests")["examples"]["again"]["caches"].as_str().unwrap().to_owned();
+        let mut command = process::command("sh", scratch.path());
+        command.args(["-ec", &runnable(&again)]);
+        let _ = process::run(command).success();
+        let after = ["team", "secret", "main"].map(|name| details(&scratch, &file, name));
+        assert_eq!(after[0], before[0]);
+        let mut expected = before[1].clone();
+        expected["upstream_keys"] = serde_json::json!([]);
+        expected["max_size"] = "200GB".into();
+        assert_eq!(after[1], expected);
+        assert_eq!(after[2], before[2]);
+        assert_eq!((&after[1]["public"], &after[1]["isolated"]), (&Value::Bool(false), &Value::Bool(true)));
+        assert_eq!((&after[2]["public"], &after[2]["retention"]), (&Value::Bool(true), &"default".into()));
     });
+}
+
+/// What the server has of a cache.
+fn details(scratch: &Scratch, config: &Path, name: &str) -> Value {
+    let output = snowbankd(scratch, config, &["cache", "info", name, "--json"]).wait().success();
+    serde_json::from_str(&output.stdout).unwrap()
 }
 
 #[test]
@@ -251,6 +276,10 @@ fn options_take_effect_where_they_should() {
     let substituters = ["https://cache.example.org/team?priority=30", "http://lab.example.org:8080/main"];
     assert_eq!(all["machine"]["nix"]["extra-substituters"], serde_json::json!(substituters));
     assert_eq!(all["machine"]["nix"]["connect-timeout"], Value::Null, "what is null is Nix's own affair");
+    let by_hand = &all["machineByHand"]["nix"];
+    assert_eq!((&by_hand["connect-timeout"], &by_hand["fallback"]), (&serde_json::json!(15), &Value::Bool(false)));
+    assert_eq!(by_hand["download-attempts"], 3, "the rest are defaults");
+    assert_eq!(by_hand["extra-substituters"], serde_json::json!(["https://other.example.org"]));
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn endpoints() -> Vec<Endpoint> {
         endpoint(&post, "/api/v1/caches/secret/rename", Needs::Configure, nothing()),
         endpoint(&post, "/api/v1/caches/secret/rotate-key", Needs::Configure, nothing()),
         endpoint(&post, "/api/v1/caches/secret/restore", Needs::Configure, nothing()),
+        endpoint(&post, "/api/v1/caches/secret/purge", Needs::Admin, nothing()),
         endpoint(&post, "/api/v1/caches", Needs::Create, json!({"name": "secret"})),
         endpoint(&get, "/api/v1/tokens", Needs::Admin, nothing()),
         endpoint(&get, "/api/v1/tokens/unknown", Needs::Admin, nothing()),

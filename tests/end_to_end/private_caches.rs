@@ -1,10 +1,12 @@
 //! Private caches: Basic and Bearer, netrc, and nothing learnt by those who may not read.
 
-use snowbank_harness::{Api, Client, NixStore, Server, craft, oracle::Oracle, process, trees};
+use std::time::Duration;
+
+use snowbank_harness::{Api, Client, NixStore, Server, craft, oracle::Oracle, process, token, trees};
 
 /// A server with a private cache `secret` that holds one path.
 fn pushed() -> (Server, NixStore, String) {
-    let (server, store) = (Server::start(), NixStore::new());
+    let (server, store) = (Server::options().metrics().start(), NixStore::new());
     let _ = server.command(&["cache", "create", "secret", "--private"]).success();
     let path = trees::add_tiny(&store, 1, "secret").remove(0);
     let token = server.token("pusher", &["secret"], &["secret"]);
@@ -45,6 +47,68 @@ fn nix_substitutes_with_a_netrc() {
     process::write(&netrc, format!("machine {} login snowbank password {token}\n", server.address().ip()));
     let _ = with.substitute_with(&url, &key, &[&path], &["--option", "netrc-file", &netrc.to_string_lossy()]).success();
     assert_eq!(with.hashes(&[&path]), store.hashes(&[&path]));
+}
+
+/// Tokens that are not believed, each with what the server says of it.
+fn useless(server: &Server) -> Vec<(&'static str, String)> {
+    let good = server.token("machine", &["*"], &[]);
+    let expired = server.command(&["token", "create", "--sub", "brief", "--pull", "*", "--expires", "1s"]).success();
+    let revoked = server.token("gone", &["*"], &[]);
+    let _ = server.command(&["token", "revoke", "--subject", "gone"]).success();
+    let is_over = || Api::new(&server.url(), Some(&revoked)).get("/api/v1/whoami").status.as_u16() == 401;
+    process::wait_until("the token is revoked", Duration::from_secs(20), is_over);
+    let expired = expired.stdout.trim().to_owned();
+    let is_over = || Api::new(&server.url(), Some(&expired)).get("/api/v1/whoami").status.as_u16() == 401;
+    process::wait_until("the token has expired", Duration::from_secs(20), is_over);
+    vec![
+        ("expired", expired),
+        ("revoked", revoked),
+        ("unknown-key", Server::start().token("machine", &["*"], &[])),
+        ("bad-signature", token::forged(&good, jsonwebtoken::Algorithm::HS256, None)),
+        ("malformed", "a-password-of-another-service".to_owned()),
+    ]
+}
+
+#[test]
+fn a_public_cache_is_read_whatever_token_comes_along() {
+    let (server, store, _) = pushed();
+    let path = trees::add_tiny(&store, 1, "public").remove(0);
+    let _ = Client::of(&server, &store).push_to("main", &[&path], &["--pin", "public"]).success();
+    let info = Oracle::new(&server, "main", Api::anonymous(&server)).narinfo(&path).unwrap();
+    let key = Api::anonymous(&server).cache_info("main").public_keys.join(" ");
+    let reads = |cache: &str| {
+        ["nix-cache-info", &format!("{}.narinfo", &path["/nix/store/".len()..][..32]), &info.url, "pins/public"]
+            .map(|file| format!("/{cache}/{file}"))
+    };
+    for (reason, token) in useless(&server) {
+        let api = Api::new(&server.url(), Some(&token));
+        for address in reads("main") {
+            for answer in [api.get(&address), api.head(&address)] {
+                assert_eq!(answer.status.as_u16(), 200, "{reason} {address}: {}", answer.text());
+                assert_eq!(answer.header("x-snowbank-ignored-token"), reason, "{address}");
+            }
+        }
+        for address in reads("secret").into_iter().chain(reads("absent")) {
+            let said = api.get(&address).refused(401, "unauthenticated");
+            assert!(!said.contains(&token), "{said}");
+        }
+        // Whoever uses the API is told at once.
+        api.get("/api/v1/caches/main").refused(401, "unauthenticated");
+        let counted = server.counted("snowbank_ignored_tokens_total", &[("reason", reason)]);
+        assert!(counted >= 8.0, "{reason}: {counted}");
+
+        let machine = NixStore::new();
+        let netrc = machine.root().with_file_name("netrc");
+        process::write(&netrc, format!("machine {} login snowbank password {token}\n", server.address().ip()));
+        let url = format!("{}/main", server.url());
+        let options = ["--option", "netrc-file", &netrc.to_string_lossy()];
+        let _ = machine.substitute_with(&url, &key, &[&path], &options).success();
+        assert_eq!(machine.hashes(&[&path]), store.hashes(&[&path]), "{reason}");
+    }
+    let good = Api::new(&server.url(), Some(&server.token("machine", &["secret"], &[])));
+    for address in reads("main") {
+        assert_eq!(good.get(&address).header("x-snowbank-ignored-token"), "", "{address}");
+    }
 }
 
 #[test]

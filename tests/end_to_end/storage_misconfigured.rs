@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use snowbank_harness::{
-    Server, Site, process,
+    Scratch, Server, Site, process,
     s3::{ACCESS_KEY_ID, SECRET_ACCESS_KEY},
     server::ServerOptions,
+    site::make_server_key,
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -90,4 +91,25 @@ fn a_bucket_that_belongs_to_another_instance() {
     // Beside it under another prefix is room.
     let other = Server::options().on(&site).database("third").storage("prefix", "\"third\"").replicas(1).start();
     assert!(server.replicas()[0].is_ready() && other.replicas()[0].is_ready());
+}
+
+#[test]
+fn a_first_start_that_fails_leaves_a_shared_database_to_one_from_another_folder() {
+    let (site, keys) = (Site::start(), Scratch::new("keys"));
+    let other = Server::options().on(&site).database("other").replicas(1).start();
+    // Each host has a server key of its own, as long as nobody has started.
+    let host = |name: &str, options: ServerOptions| {
+        make_server_key(&keys.join(name));
+        options.database("shared").env("SNOWBANKD_SERVER_KEY_FILE", keys.join(name).to_str().unwrap())
+    };
+    let without_keys = with(&site, "access-key-id", "").storage("secret-access-key", "");
+    assert_refuses(host("a", without_keys), &["credentials"]);
+    assert_refuses(host("b", with(&site, "secret-access-key", "\"wrong\"")), &["SignatureDoesNotMatch"]);
+    assert_refuses(host("c", Server::options().on(&site)), &["belongs to Snowbank instance", "an empty place"]);
+    let options = Server::options().on(&site).storage("prefix", "\"shared\"").replicas(1);
+    let server = host("d", options).start();
+    assert!(server.replicas()[0].is_ready() && other.replicas()[0].is_ready());
+    // From now on there is one key for all.
+    let late = Server::options().on(&site).storage("prefix", "\"shared\"");
+    assert_refuses(host("e", late), &["another server key"]);
 }

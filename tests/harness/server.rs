@@ -33,6 +33,7 @@ pub struct ServerOptions {
     database: String,
     storage: Vec<(String, String)>,
     replicas: usize,
+    metrics: bool,
     environment: Vec<(String, String)>,
 }
 
@@ -79,6 +80,13 @@ impl ServerOptions {
         self
     }
 
+    /// Lets it serve metrics also where it has no site, on which it always does.
+    #[must_use]
+    pub const fn metrics(mut self) -> Self {
+        self.metrics = true;
+        self
+    }
+
     /// A variable of its environment, which has few otherwise.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -96,7 +104,7 @@ impl ServerOptions {
     fn replica(&self, site: Option<&Site>, data_dir: Option<PathBuf>) -> Replica {
         let config =
             site.map_or_else(|| self.config.clone(), |site| site.config(&self.config, &self.database, &self.storage));
-        Replica::new(&config, data_dir, site.is_some(), &self.environment)
+        Replica::new(&config, data_dir, self.metrics || site.is_some(), &self.environment)
     }
 
     /// Starts it, all replicas at once, and waits until they are ready.
@@ -157,6 +165,7 @@ impl Server {
             database: "snowbank".to_owned(),
             storage: Vec::new(),
             replicas: REPLICAS,
+            metrics: false,
             environment: Vec::new(),
         }
     }

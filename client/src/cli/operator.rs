@@ -86,6 +86,16 @@ pub enum CacheCommand {
     /// Bring back a cache that was destroyed in the last 7 days
     #[command(after_help = "Example:\n  snowbank cache restore old-team")]
     Restore(CacheArgs),
+    /// Remove a destroyed cache for good, with its keys, so that a collection can give its room back
+    #[command(after_help = "Example:\n  snowbank cache purge old-team\n\nNeeds a token that administrates.")]
+    Purge {
+        /// The cache.
+        #[command(flatten)]
+        target: CacheArgs,
+        /// Do not ask for the name again
+        #[arg(long)]
+        yes: bool,
+    },
     /// Give a cache a new signing key; the old ones go on signing for a while, so that no machine is shut out
     #[command(after_help = "Example:\n  snowbank cache rotate-key team --overlap 45d")]
     RotateKey {

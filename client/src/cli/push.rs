@@ -51,6 +51,10 @@ pub struct PushArgs {
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 
+    /// Have the server read back the paths that it has already, and push again those that are not whole
+    #[arg(long, conflicts_with = "dry_run")]
+    pub verify_present: bool,
+
     /// Paths read and compressed at the same time (default: the number of processors, at most 8)
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,

@@ -13,8 +13,8 @@ use snowbank_core::token::named_id;
 use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
 use snowbank_core::wire::admin::{
     AfterQuery, AuditPage, CacheDetails, CacheList, CopiedPaths, CopyPaths, CreateCache, CreateToken, CreatedToken,
-    DeletedPaths, PathDetails, PathPage, PathQueryText, RenameCache, RevokedTokens, RotateKey, SecretText, TokenInfo,
-    TokenList,
+    DeletedPaths, PathDetails, PathPage, PathQueryText, PurgedCache, RenameCache, RevokedTokens, RotateKey, SecretText,
+    TokenInfo, TokenList,
 };
 
 use crate::api::Api;
@@ -82,6 +82,15 @@ pub async fn cache(global: &GlobalArgs, command: CacheCommand) -> Result<Exit, F
             changed(global, &target, Method::DELETE, "", &()).await
         }
         CacheCommand::Restore(target) => changed(global, &target, Method::POST, "/restore", &()).await,
+        CacheCommand::Purge { target, yes } => {
+            let api = cache_api(global, &target)?;
+            if !yes {
+                let what = format!("This removes the destroyed cache `{}` and its keys for good.", api.cache());
+                confirm(&what, api.cache().as_str())?;
+            }
+            let purged: PurgedCache = api.change(Method::POST, &format!("caches/{}/purge", api.cache()), &()).await?;
+            print(target.json, &purged)
+        }
         CacheCommand::RotateKey { target, overlap, signing_key_file } => {
             let signing_key = signing_key_file.as_deref().map(signing_key).transpose()?;
             changed(global, &target, Method::POST, "/rotate-key", &RotateKey { overlap, signing_key }).await

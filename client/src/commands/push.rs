@@ -69,6 +69,7 @@ async fn push_installables(
         closure: !args.no_closure,
         upstream_filter: !args.no_upstream_filter,
         dry_run: args.dry_run,
+        verify_present: args.verify_present,
         expires: args.expires,
         pin: args.pin.clone().map(|name| PinRequest { name, keep: args.pin_keep }),
     };

@@ -13,7 +13,7 @@ use snowbank_core::wire::{CacheInfo, DifferentPath, MissingPathsRequest, Missing
 
 use super::read::ToRead;
 use super::{Ledger, PushError, PushOptions};
-use crate::api::Api;
+use crate::api::{Api, ApiError};
 use crate::exit::Exit;
 use crate::store::PathInfo;
 
@@ -196,7 +196,12 @@ async fn question(
         expires: options.expires,
         dry_run: options.dry_run,
     };
-    let answer = api.missing_paths(&request).await?;
+    let mut answer = api.missing_paths(&request).await?;
+    if options.verify_present {
+        let whole = verified(api, &request, &answer).await?;
+        // What was damaged is in no list then, and so counts as missing.
+        answer.present.retain(|receipt| whole.contains(&receipt.store_path));
+    }
     // Thousands of signatures take a while.
     let target = target.clone();
     let checking = tokio::task::spawn_blocking(move || {
@@ -209,6 +214,26 @@ async fn question(
         (batch, answer, checked)
     });
     checking.await.map_err(|error| PushError::Internal(error.to_string()))
+}
+
+/// Paths that the server reads back by one request.
+const READ_BACK_PATHS: usize = 64;
+
+/// Those of the paths that the server has of which it could read all.
+async fn verified(
+    api: &Api,
+    asked: &MissingPathsRequest,
+    answer: &MissingPathsResponse,
+) -> Result<HashSet<String>, ApiError> {
+    let present: HashSet<&String> = answer.present.iter().map(|receipt| &receipt.store_path).collect();
+    let paths: Vec<PathQuery> =
+        asked.paths.iter().filter(|query| present.contains(&query.store_path)).cloned().collect();
+    let mut whole = HashSet::new();
+    for paths in paths.chunks(READ_BACK_PATHS) {
+        let request = MissingPathsRequest { paths: paths.to_vec(), ..MissingPathsRequest::default() };
+        whole.extend(api.verify_paths(&request).await?);
+    }
+    Ok(whole)
 }
 
 impl Plan {
@@ -251,8 +276,15 @@ mod tests {
     use crate::progress::{Progress, Style};
     use crate::push::LedgerOptions;
 
-    const OPTIONS: PushOptions =
-        PushOptions { jobs: 1, closure: true, upstream_filter: true, dry_run: false, expires: None, pin: None };
+    const OPTIONS: PushOptions = PushOptions {
+        jobs: 1,
+        closure: true,
+        upstream_filter: true,
+        dry_run: false,
+        verify_present: false,
+        expires: None,
+        pin: None,
+    };
 
     fn key() -> SecretKey {
         SecretKey::from_seed("cache-1", [3; 32]).unwrap()

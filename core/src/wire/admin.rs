@@ -149,6 +149,22 @@ pub struct CacheUsage {
     pub counted: i64,
 }
 
+/// Answer to `POST /api/v1/caches/{cache}/purge`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgedCache {
+    /// Its name, which is free again.
+    pub name: String,
+    /// How many paths it had.
+    pub paths: u64,
+    /// Whether all of it is gone; else the servers go on, and nothing brings it back.
+    pub is_gone: bool,
+    /// Bytes at rest that no other cache needed, as the last collection counted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_bytes: Option<u64>,
+    /// How long collections leave alone what nothing needs.
+    pub grace: Seconds,
+}
+
 /// A cache's signing key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheKey {

@@ -44,6 +44,7 @@ impl AuditQueue {
         let mut waiting = self.waiting();
         let row = waiting.refusals.count(entry, Instant::now());
         let how = if row.is_some() { "written" } else { "counted" };
+        row.iter().for_each(log_refusal);
         metrics::counter!("snowbank_audit_refusals_total", "how" => how).increment(1);
         waiting.refused.extend(row);
         cut(&mut waiting.refused);
@@ -62,6 +63,7 @@ impl AuditQueue {
         let rows: Vec<NewEntry> = {
             let mut waiting = self.waiting();
             let due = waiting.refusals.take_due(Instant::now(), now, is_end);
+            due.iter().for_each(log_refusal);
             waiting.refused.extend(due);
             std::mem::take(&mut waiting.refused).into()
         };
@@ -77,6 +79,12 @@ impl AuditQueue {
         }
         Ok(())
     }
+}
+
+/// As often as the audit log has a row: the first of a kind, and once a minute how many there were.
+fn log_refusal(entry: &NewEntry) {
+    let NewEntry { subject, remote, action, cache, detail, outcome, .. } = entry;
+    tracing::info!(subject, cache, from = remote, action, outcome, detail, "refused");
 }
 
 async fn write(db: &Db, entries: &[NewEntry]) -> Result<(), DbError> {

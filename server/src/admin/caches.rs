@@ -13,15 +13,13 @@ use snowbank_core::wire::admin::{CacheDetails, CacheKey, CacheList, CacheSetting
 use super::page::cut;
 use super::signing_keys::{first_key, parse_secret};
 use super::{Actor, Admin, AdminError};
-use crate::db::caches::{Cache, CacheId, DomainId, NewCache};
+use crate::db::caches::{Cache, CacheId, DomainId, NewCache, RESTORABLE_SECONDS};
 use crate::db::keys::SigningKeyRow;
 use crate::db::usage::CacheUsages;
 use crate::db::{self, DbError, Exec, Tx};
 
 /// Nix asks caches with a lower number first; cache.nixos.org has 40.
 const DEFAULT_PRIORITY: i64 = 41;
-/// For how long a destroyed cache can be restored.
-pub const RESTORABLE_SECONDS: i64 = 7 * 86_400;
 /// Caches that are looked at for one answer.
 const MAX_LOOKED_AT: u32 = 200;
 const MOST_DESCRIPTION_CHARS: usize = 1_000;
@@ -130,8 +128,10 @@ pub async fn ensure_cache(
     let name = parse_name(&request.name)?;
     let found = db::caches::lookup(admin.db.reader().await?.exec(), &name).await?;
     let Some(found) = found else { return create_cache(admin, actor, request, now).await };
-    if request.isolated != (found.domain != DomainId::SHARED) {
-        let message = format!("`{name}` is there, and whether it is isolated cannot be changed; use another name");
+    // What is not said stays.
+    if request.isolated && found.domain == DomainId::SHARED {
+        let message =
+            format!("`{name}` is there and shares chunks with others, which cannot be changed; use another name");
         return Err(AdminError::BadSetting(message));
     }
     if request.store_dir.as_deref().is_some_and(|dir| dir != found.store_dir.as_str()) {

@@ -18,8 +18,8 @@ pub enum AdminError {
     NameTaken(CacheName),
     /// A cache of that name was destroyed and can still be restored.
     #[error(
-        "a cache `{0}` was destroyed and keeps its name for 7 days; bring it back with `cache restore {0}`, or choose \
-         another name"
+        "a cache `{0}` was destroyed and keeps its name for 7 days; bring it back with `cache restore {0}`, remove it for good with \
+         `cache purge {0}`, or choose another name"
     )]
     NameDestroyed(CacheName),
     /// There is no cache of that name.
@@ -28,6 +28,11 @@ pub enum AdminError {
     /// There is no destroyed cache of that name.
     #[error("there is no cache `{0}` to restore: none was destroyed in the last 7 days")]
     NotDestroyed(CacheName),
+    /// A cache that is to be removed for good is in use.
+    #[error(
+        "the cache `{0}` was not destroyed, and nothing was removed; `cache destroy {0}` takes it out of sight first"
+    )]
+    InUse(CacheName),
     /// A value is out of bounds.
     #[error("{0}")]
     BadSetting(String),

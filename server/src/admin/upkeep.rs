@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::audit_queue::AuditQueue;
-use super::caches::RESTORABLE_SECONDS;
-use super::path_uses;
+use super::{PushLog, path_uses, purge};
 use crate::auth::TokenUses;
 use crate::clock::unix_now;
 use crate::config::Seconds;
+use crate::db::caches::RESTORABLE_SECONDS;
 use crate::db::{self, Db, DbError};
 use crate::serving::PathUses;
 
@@ -21,8 +21,6 @@ const USES_EVERY: Duration = Duration::from_secs(30);
 /// How long the use of a path waits at most to be written, if it is.
 const PATHS_EVERY: Duration = Duration::from_secs(10);
 const CLEAN_EVERY: Duration = Duration::from_hours(1);
-/// Rows that are removed in one transaction.
-const BATCH: u32 = 500;
 
 /// What a server notes down a moment later than it happens.
 #[derive(Debug, Clone)]
@@ -33,12 +31,14 @@ pub struct Noted {
     pub tokens: TokenUses,
     /// Reads of paths.
     pub paths: PathUses,
+    /// Pushes that may be over.
+    pub pushes: PushLog,
 }
 
 /// Works until `stop`, and writes what waits then. `keep` is for how long entries of the audit log are kept, `retention` for
 /// how long unused paths are by caches that do not say.
 pub async fn run(db: Db, noted: Noted, keep: Seconds, retention: Option<Seconds>, stop: CancellationToken) {
-    let Noted { audit, tokens, paths } = noted;
+    let Noted { audit, tokens, paths, pushes } = noted;
     let (mut wrote_uses, mut wrote_paths, mut cleaned) = (Instant::now(), Instant::now(), None::<Instant>);
     let mut is_last = false;
     while !is_last {
@@ -49,6 +49,7 @@ pub async fn run(db: Db, noted: Noted, keep: Seconds, retention: Option<Seconds>
             }
         };
         is_last = stop.run_until_cancelled(pause).await.is_none();
+        pushes.tell(is_last);
         log("the audit log was not written", audit.write(&db, unix_now(), is_last).await);
         if is_last || wrote_uses.elapsed() >= USES_EVERY {
             wrote_uses = Instant::now();
@@ -92,19 +93,8 @@ async fn clean(db: &Db, keep: Seconds, now: i64) -> Result<(), DbError> {
     let caches = db::caches::list(db.reader().await?.exec()).await?;
     let over = |at: i64| at.saturating_add(RESTORABLE_SECONDS) <= now;
     for cache in caches.into_iter().filter(|cache| cache.destroyed.is_some_and(over)) {
-        // Path rows first, a few at a time, so that nobody waits long; the row that names the cache last.
-        loop {
-            let mut tx = db.exclusive_tx().await?;
-            let is_empty = db::caches::remove_some_paths(tx.exec(), cache.id, BATCH).await? == 0;
-            if is_empty {
-                db::caches::remove(tx.exec(), cache.id).await?;
-            }
-            tx.commit().await?;
-            if is_empty {
-                tracing::info!(cache = %cache.name, "a cache that was destroyed a week ago is gone");
-                break;
-            }
-        }
+        let (paths, _) = purge::remove(db, cache.id, || true).await?;
+        tracing::info!(cache = %cache.name, paths, "a destroyed cache is gone for good");
     }
     Ok(())
 }
@@ -112,7 +102,7 @@ async fn clean(db: &Db, keep: Seconds, now: i64) -> Result<(), DbError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{Actor, Admin, create_cache, destroy_cache, restore_cache};
+    use crate::admin::{Actor, Admin, AdminError, create_cache, destroy_cache, purge_cache, restore_cache};
     use crate::config::{DatabaseConfig, DatabaseUrl};
     use crate::secrets::Sealer;
     use snowbank_core::wire::admin::{CacheSettings, CreateCache};
@@ -143,5 +133,14 @@ mod tests {
         create_cache(&admin, &actor, &request, week).await.unwrap_err();
         clean(&db, Seconds::new(3_600), week).await.unwrap();
         create_cache(&admin, &actor, &request, week).await.unwrap();
+
+        let purge = async |patience| purge_cache(&admin, &actor, &name, Seconds::new(60), patience, week + 2).await;
+        let refused = purge(Duration::MAX).await;
+        assert!(matches!(refused, Err(AdminError::InUse(_))), "it was not destroyed");
+        destroy_cache(&admin, &actor, &name, week + 1).await.unwrap();
+        let purged = purge(Duration::MAX).await.unwrap();
+        assert_eq!((purged.paths, purged.is_gone), (0, true));
+        restore_cache(&admin, &actor, &name, week + 2).await.unwrap_err();
+        create_cache(&admin, &actor, &request, week + 2).await.unwrap();
     }
 }

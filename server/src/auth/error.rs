@@ -1,6 +1,7 @@
 //! Why a request is not let in. No message repeats any part of the token.
 
 use std::fmt;
+use std::sync::Arc;
 
 use snowbank_core::cache_name::CacheName;
 
@@ -60,6 +61,9 @@ pub enum AuthError {
     /// The keys could not be read.
     #[error(transparent)]
     Database(#[from] DbError),
+    /// The keys could not be read, for all who asked at the same time.
+    #[error(transparent)]
+    Shared(Arc<DbError>),
     /// A key could not be opened, sealed or drawn.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -137,6 +141,39 @@ pub enum AuthError {
         /// The claims that have another value than they would have to.
         claims: Vec<String>,
     },
+}
+
+impl AuthError {
+    /// What is wrong with the token, in a word or two that programs can compare; `None` where that is not known.
+    #[must_use]
+    pub const fn reason(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Malformed => "malformed",
+            Self::UnknownKey | Self::UnknownIssuerKey { .. } => "unknown-key",
+            Self::WrongAlgorithm | Self::BadSignature => "bad-signature",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not-yet-valid",
+            Self::Revoked => "revoked",
+            Self::IssuerUnavailable { .. } => "issuer-unavailable",
+            Self::IssuerClaim { .. }
+            | Self::TooLongLived { .. }
+            | Self::WrongAudience { .. }
+            | Self::ClaimMismatch { .. } => "not-let-in",
+            _ => return None,
+        })
+    }
+
+    /// Every word that [`AuthError::reason`] has.
+    pub const REASONS: [&'static str; 8] = [
+        "malformed",
+        "unknown-key",
+        "bad-signature",
+        "expired",
+        "not-yet-valid",
+        "revoked",
+        "issuer-unavailable",
+        "not-let-in",
+    ];
 }
 
 /// Names of claims, for people.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_util::FutureExt as _;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use snowbank_core::token::derived_token_id;
@@ -85,6 +86,12 @@ impl Issuer {
             _ => derived_token_id(token),
         };
         Ok(Token { sub: format!("{}:{sub}", self.name), jti, iat, exp, grants })
+    }
+
+    /// As [`Issuer::verify`], with the keys that are known; a request for others, if there is to be one, is begun.
+    pub fn verify_at_hand(&self, token: &str, now: i64) -> Result<Token, AuthError> {
+        let unknown = || AuthError::IssuerUnavailable { issuer: self.name.clone(), retry_after_seconds: 1 };
+        self.verify(token, now).now_or_never().unwrap_or_else(|| Err(unknown()))
     }
 
     /// The claims of a token that the issuer has signed.

@@ -267,11 +267,15 @@ async fn a_running_verifier_follows_new_keys_and_revocations() {
 
     let key = TokenKey::generate().unwrap();
     let token: SecretString = key.issue(&claims()).unwrap();
-    assert!(matches!(verifier.verify(&token, NOW).await, Err(AuthError::UnknownKey)));
+    let began = std::time::Instant::now();
+    for _ in 0..5 {
+        assert!(matches!(verifier.verify(&token, NOW).await, Err(AuthError::UnknownKey)));
+    }
+    assert!(began.elapsed() >= std::time::Duration::from_millis(200), "an unknown key causes few reads");
+    assert!(matches!(verifier.verify_at_hand(&token, NOW).await, Err(AuthError::UnknownKey)));
     let mut tx = db.commit_tx().await.unwrap();
     db::keys::add_token_key(tx.exec(), &key.seal(&sealer, NOW).unwrap()).await.unwrap();
     tx.commit().await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     verifier.verify(&token, NOW).await.expect("a key that was just made is looked for");
 
     let mut tx = db.commit_tx().await.unwrap();
@@ -283,4 +287,31 @@ async fn a_running_verifier_follows_new_keys_and_revocations() {
     // A key under another server key is an error at the start, since every token of it would fail.
     let opened = Verifier::open(db, Sealer::new(&[2; 32])).await;
     assert!(matches!(opened, Err(AuthError::Secret(_))));
+}
+
+#[tokio::test]
+async fn a_key_is_believed_from_the_moment_on_in_which_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("db")));
+    let db = Db::open(&config).await.unwrap();
+    let sealer = Sealer::new(&[1; 32]);
+    let verifier = Verifier::open(db.clone(), sealer.clone()).await.unwrap();
+    // Each comes while the load for the one before, and loads for keys that nobody has, are under way or just done.
+    for _ in 0..10 {
+        let strangers = (0..8).map(|_| {
+            let token: SecretString = TokenKey::generate().unwrap().issue(&claims()).unwrap();
+            let verifier = verifier.clone();
+            tokio::spawn(async move { verifier.verify(&token, NOW).await })
+        });
+        let strangers: Vec<_> = strangers.collect();
+        tokio::task::yield_now().await;
+        let key = TokenKey::generate().unwrap();
+        let mut tx = db.commit_tx().await.unwrap();
+        db::keys::add_token_key(tx.exec(), &key.seal(&sealer, NOW).unwrap()).await.unwrap();
+        tx.commit().await.unwrap();
+        verifier.verify(&key.issue(&claims()).unwrap(), NOW).await.expect("the key was made before the question");
+        for stranger in strangers {
+            assert!(matches!(stranger.await.unwrap(), Err(AuthError::UnknownKey)));
+        }
+    }
 }

@@ -1,4 +1,8 @@
 //! Verifies tokens against keys and revocations that are at most a few seconds old.
+//!
+//! Invariant: a token is refused for a key that is not there only after a load that began when the token had come already. So
+//! a token works from the moment on in which it was made, on every server. Loads for unknown keys are shared by all that wait,
+//! and begin [`PAUSE`] apart, so that invented key ids cause few reads.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,13 +11,13 @@ use std::time::{Duration, Instant};
 use super::keys::Ring;
 use super::revocations::Revocations;
 use super::{AuthError, Token, TokenKey, TokenUses, Trust};
-use crate::db::{self, Db};
+use crate::db::{self, Db, DbError};
 use crate::secrets::{Sealer, SecretString};
 
 /// How old keys and revocations may be; less than the 5 s within which a revocation holds everywhere.
 const MAX_AGE: Duration = Duration::from_secs(3);
-/// How old they have to be for an unknown key to be worth another look, so that wrong tokens cause few reads.
-const MIN_AGE: Duration = Duration::from_millis(250);
+/// The least time from the beginning of one load to that of the next.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Verifies tokens. Clones share what they know.
 #[derive(Clone)]
@@ -22,7 +26,7 @@ pub struct Verifier {
     sealer: Sealer,
     trust: Arc<Trust>,
     current: Arc<RwLock<Loaded>>,
-    loading: Arc<tokio::sync::Mutex<()>>,
+    loading: Arc<tokio::sync::Mutex<LastLoad>>,
     uses: TokenUses,
 }
 
@@ -30,6 +34,13 @@ pub struct Verifier {
 struct Loaded {
     ring: Arc<Ring>,
     at: Instant,
+}
+
+/// The load that began last, whatever came of it.
+#[derive(Default)]
+struct LastLoad {
+    began: Option<Instant>,
+    error: Option<Arc<DbError>>,
 }
 
 impl fmt::Debug for Verifier {
@@ -68,17 +79,35 @@ impl Verifier {
     /// # Errors
     /// See [`AuthError`]; [`AuthError::Database`] when the keys are too old and cannot be read anew.
     pub async fn verify(&self, token: &SecretString, now: i64) -> Result<Token, AuthError> {
+        let asked = Instant::now();
         if let Some(issuer) = self.trust.issuers.named_by(token.expose()) {
             let token = issuer.verify(token.expose(), now).await?;
-            self.at_most(MAX_AGE).await?.check_revoked(&token, now)?;
+            self.within(MAX_AGE).await?.check_revoked(&token, now)?;
             return Ok(token);
         }
-        let ring = self.at_most(MAX_AGE).await?;
-        let verified = match ring.verify(token.expose(), now) {
+        let verified = match self.within(MAX_AGE).await?.verify(token.expose(), now) {
             // The key may have been made by a command or another server a moment ago.
-            Err(AuthError::UnknownKey) => self.at_most(MIN_AGE).await?.verify(token.expose(), now),
+            Err(AuthError::UnknownKey) => self.begun_since(asked).await?.verify(token.expose(), now),
             result => result,
         };
+        self.note(verified, now)
+    }
+
+    /// As [`Verifier::verify`], with the keys that are known here: neither an issuer nor, for a key that is unknown, the
+    /// database is waited for. For a caller who can do without the token.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify`].
+    pub async fn verify_at_hand(&self, token: &SecretString, now: i64) -> Result<Token, AuthError> {
+        if let Some(issuer) = self.trust.issuers.named_by(token.expose()) {
+            let token = issuer.verify_at_hand(token.expose(), now)?;
+            self.within(MAX_AGE).await?.check_revoked(&token, now)?;
+            return Ok(token);
+        }
+        self.note(self.within(MAX_AGE).await?.verify(token.expose(), now), now)
+    }
+
+    fn note(&self, verified: Result<Token, AuthError>, now: i64) -> Result<Token, AuthError> {
         if let Ok(token) = &verified {
             self.uses.note(&token.jti, now);
         }
@@ -91,27 +120,56 @@ impl Verifier {
         &self.uses
     }
 
-    async fn at_most(&self, age: Duration) -> Result<Arc<Ring>, AuthError> {
-        if let Some(ring) = self.current_within(age) {
+    /// Keys and revocations that are at most so old.
+    async fn within(&self, age: Duration) -> Result<Arc<Ring>, AuthError> {
+        let now = Instant::now();
+        // A machine that has been up for less has nothing older.
+        self.load_unless_begun_since(now.checked_sub(age).unwrap_or(now), now).await
+    }
+
+    /// Keys and revocations as a load found them that began at this time or later.
+    async fn begun_since(&self, asked: Instant) -> Result<Arc<Ring>, AuthError> {
+        self.load_unless_begun_since(asked, asked).await
+    }
+
+    /// What a load found that began at `since` or later. One loads, the others wait for it and share what comes of it: also
+    /// its failure, if it began at `asked` or later.
+    async fn load_unless_begun_since(&self, since: Instant, asked: Instant) -> Result<Arc<Ring>, AuthError> {
+        if let Some(ring) = self.current_since(since) {
             return Ok(ring);
         }
-        // One loads, the others wait for it and then find it fresh.
-        let _loading = self.loading.lock().await;
-        if let Some(ring) = self.current_within(age) {
+        let mut last = self.loading.lock().await;
+        if let Some(ring) = self.current_since(since) {
             return Ok(ring);
         }
+        if let Some(error) = last.error.as_ref().filter(|_| last.began.is_some_and(|began| began >= asked)) {
+            return Err(AuthError::Shared(Arc::clone(error)));
+        }
+        if let Some(began) = last.began {
+            tokio::time::sleep_until((began + PAUSE).into()).await;
+        }
+        *last = LastLoad { began: Some(Instant::now()), error: None };
         let loaded = load(&self.db, &self.sealer, &self.trust, |error| {
             tracing::error!(%error, "a token key cannot be opened; its tokens are refused");
             Ok(())
-        })
-        .await?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded.clone();
-        Ok(loaded.ring)
+        });
+        match loaded.await {
+            Ok(loaded) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded.clone();
+                Ok(loaded.ring)
+            }
+            Err(AuthError::Database(error)) => {
+                let error = Arc::new(error);
+                last.error = Some(Arc::clone(&error));
+                Err(AuthError::Shared(error))
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    fn current_within(&self, age: Duration) -> Option<Arc<Ring>> {
+    fn current_since(&self, since: Instant) -> Option<Arc<Ring>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        (current.at.elapsed() < age).then(|| Arc::clone(&current.ring))
+        (current.at >= since).then(|| Arc::clone(&current.ring))
     }
 }
 

@@ -10,7 +10,7 @@ use super::standing::{Own, Standing};
 use super::watch::Stopwatch;
 use super::{Chain, ChainError, draw, draw_link, marker_of};
 use crate::db::chain::{self, Link};
-use crate::db::instance::Instance;
+use crate::db::instance::{self, Instance};
 use crate::db::{transfer, unnamed};
 use crate::storage::{Marker, MarkerError};
 
@@ -28,6 +28,32 @@ const MOST_LOOKS: u32 = 5;
 const MAX_WRITE: Duration = Duration::from_hours(1);
 
 impl Chain {
+    /// For a database that was never used: finds that the storage is empty and nobody's, so that a first start which cannot go
+    /// on has written nothing into a database that servers share. Any other database passes; [`Chain::take`] is for it.
+    ///
+    /// # Errors
+    /// [`ChainError::Taken`] when the storage is marked, and what [`Storage::find_empty`](crate::storage::Storage::find_empty)
+    /// says.
+    pub async fn find_free(&self) -> Result<(), ChainError> {
+        if self.is_used().await? {
+            return Ok(());
+        }
+        let error = match self.0.storage.marker().await {
+            Ok(Some(marker)) => ChainError::Taken { theirs: marker.instance, their_epoch: marker.epoch },
+            Ok(None) => match self.0.storage.find_empty().await {
+                Ok(()) => return Ok(()),
+                Err(error) => error.into(),
+            },
+            Err(error) => error.into(),
+        };
+        // Another replica, which starts as well, may have taken both meanwhile: the database first.
+        if self.is_used().await? { Ok(()) } else { Err(error) }
+    }
+
+    async fn is_used(&self) -> Result<bool, ChainError> {
+        Ok(instance::lookup(self.0.db.reader().await?.exec()).await?.is_some())
+    }
+
     /// Takes the storage for a server that starts: finds that it is the database's, or empty and not anybody's yet, asks
     /// where another server may be at work, and goes one link further. Then removes what a killed server left half written.
     ///

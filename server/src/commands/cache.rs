@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use snowbank_core::cache_name::CacheName;
@@ -61,12 +62,22 @@ pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow:
             }
             admin::destroy_cache(&admin, &actor, &name, now).await?;
             println!(
-                "`{name}` is gone from every server within 5 s. For 7 days, `snowbankd cache restore {name}` undoes this."
+                "`{name}` is gone from every server within 5 s. For 7 days, `snowbankd cache restore {name}` undoes this, and its \
+                 room stays taken; `snowbankd cache purge {name}` ends that."
             );
         }
         CacheCommand::Restore { name } => {
             admin::restore_cache(&admin, &actor, &name, now).await?;
             println!("`{name}` is back.");
+        }
+        CacheCommand::Purge { name, yes, output } => {
+            if !yes {
+                let what = format!("This removes the destroyed cache `{name}` and its keys for good.");
+                confirm(&what, name.as_str())?;
+            }
+            let grace = beside.config.gc.grace;
+            let purged = admin::purge_cache(&admin, &actor, &name, grace, Duration::MAX, now).await?;
+            print(output.json, &purged)?;
         }
         CacheCommand::RotateKey { name, overlap, signing_key_file } => {
             let signing_key = signing_key_file.as_deref().map(signing_key).transpose()?;

@@ -14,7 +14,7 @@ use crate::clock::unix_now;
 use crate::config::{Overrides, Size};
 use crate::db;
 use crate::gc::PathPattern;
-use crate::gc::check::{CheckOptions, Checker, Sample, means_any};
+use crate::gc::check::{CheckOptions, Checker, Percent, Sample, means_any};
 use crate::pack::{Packs, ReadBudget};
 use crate::serving::{Bench, NarBody};
 use crate::storage::Storage;
@@ -41,11 +41,7 @@ pub(super) async fn check(overrides: &Overrides, args: CheckArgs) -> anyhow::Res
 async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode> {
     let opened = Opened::open(overrides).await?;
     opened.find_paths(args.content.paths.as_ref()).await?;
-    let drawn = || getrandom::u64().map_err(|error| anyhow!("the system gives no random number: {error}"));
-    let sample = match args.read_data {
-        Some(share) => Some(Sample { share, seed: args.seed.map_or_else(drawn, Ok)? }),
-        None => None,
-    };
+    let sample = drawn(args.read_data, args.seed)?;
     let (paths, rate) = (args.content.paths, args.content.rate.map(Size::bytes));
     let options = CheckOptions { read_data: sample, paths, rate };
     let mut told = Told::new(args.output.json, args.resume.as_deref(), &opened.instance, options)?;
@@ -67,6 +63,12 @@ async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode>
             Err(error.into())
         }
     }
+}
+
+/// The packs that are to be read, if any.
+pub(super) fn drawn(share: Option<Percent>, seed: Option<u64>) -> anyhow::Result<Option<Sample>> {
+    let sample = share.map(|share| Sample::drawn(share, seed)).transpose();
+    sample.map_err(|error| anyhow!("the system gives no random number: {error}"))
 }
 
 /// Database and storage, found to belong together.

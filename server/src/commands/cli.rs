@@ -161,8 +161,9 @@ pub(super) struct ContentArgs {
 }
 
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
-#[command(after_help = "Example:\n  snowbankd repair --read-data --dry-run")]
+#[command(
+    after_help = "Examples:\n  snowbankd repair --read-data --dry-run\n  snowbankd repair --read-data=5% --seed 17 --dry-run"
+)]
 pub(super) struct RepairArgs {
     /// Say what would be done, and do nothing.
     #[arg(short = 'n', long)]
@@ -170,9 +171,12 @@ pub(super) struct RepairArgs {
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,
-    /// Read every pack, not only those that are known or seem to be damaged.
-    #[arg(long)]
-    pub read_data: bool,
+    /// Read every pack, or a share drawn at random, not only those that are known or seem to be damaged.
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100%")]
+    pub read_data: Option<Percent>,
+    /// Draw the packs that a check has drawn by this number.
+    #[arg(long, value_name = "NUMBER", requires = "read_data")]
+    pub seed: Option<u64>,
     #[command(flatten)]
     pub content: ContentArgs,
     /// Empty the list of withdrawn paths: they will not come back.
@@ -269,6 +273,20 @@ pub(super) enum CacheCommand {
         /// The cache.
         #[arg(value_name = "CACHE")]
         name: CacheName,
+    },
+    /// Remove a destroyed cache for good, with its keys, so that a collection can give its room back.
+    #[command(
+        after_help = "Example:\n  snowbankd cache destroy old-team && snowbankd cache purge old-team && snowbankd gc --grace 0s"
+    )]
+    Purge {
+        /// The cache.
+        #[arg(value_name = "CACHE")]
+        name: CacheName,
+        /// Do not ask for the name again.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        output: Output,
     },
     /// Give a cache a new signing key; the old ones go on signing for a while, so that no machine is shut out.
     #[command(after_help = "Example:\n  snowbankd cache rotate-key team --overlap 45d")]

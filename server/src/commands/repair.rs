@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::check::Opened;
+use super::check::{Opened, drawn};
 use super::cli::RepairArgs;
 use super::confirm;
 use crate::clock::unix_now;
@@ -24,7 +24,7 @@ pub(super) async fn repair(overrides: &Overrides, args: RepairArgs) -> anyhow::R
         packs: &opened.packs,
         nars: &opened.nars,
         options: RepairOptions {
-            read_data: args.read_data,
+            read_data: drawn(args.read_data, args.seed)?,
             paths: args.content.paths,
             rate: args.content.rate.map(Size::bytes),
             forget_withdrawn: args.forget_withdrawn,

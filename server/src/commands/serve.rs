@@ -1,8 +1,9 @@
 //! `snowbankd serve`: opens everything, says where it is, and serves until a signal.
 //!
 //! The order is that of what may fail for reasons outside of the data: settings, the data folder, its lock, the address.
-//! Only then are keys, database and storage made or opened. The lock comes before the database, since an upgrade of its
-//! schema must not meet another server.
+//! Then the storage is opened and tried, then the database. The lock comes before the database, since an upgrade of its
+//! schema must not meet another server. A first start writes keys into the database, which servers may share, only when
+//! the storage was found to be usable and nobody's: one that fails before leaves the database to whoever starts next.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -53,13 +54,14 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     };
 
     let sealer = Sealer::for_server(config.server_key_file.as_deref(), &data_dir)?;
+    let storage = Arc::new(Storage::open(&config.storage).await?);
     let db = Db::open(&config.database).await?;
+    let chain = Chain::new(db.clone(), Arc::clone(&storage));
+    chain.find_free().await?;
     let key_files = TokenKey::from_config(&config.auth.token_keys)?;
     let admin = Admin::new(db.clone(), sealer.clone(), key_files, &config);
     let found = admin::first_start(&admin, &data_dir, unix_now()).await?;
-    let storage = Arc::new(Storage::open(&config.storage).await?);
     settle_epoch(&db, &storage, unix_now()).await?;
-    let chain = Chain::new(db.clone(), Arc::clone(&storage));
     chain.take(unix_now()).await?;
     let verifier = Verifier::open_with(db.clone(), sealer, trust).await?;
     let banner = banner(&config, address, &data_dir, &found);
@@ -80,7 +82,8 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     beside.spawn(gc::collect::background(app.collector.clone(), stop.clone()).map(Ok));
     beside.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));
     let (audit, tokens, paths) = (app.audit.clone(), app.verifier.uses().clone(), app.uses.clone());
-    let (noted, keep) = (admin::upkeep::Noted { audit, tokens, paths }, app.config.audit.keep);
+    let noted = admin::upkeep::Noted { audit, tokens, paths, pushes: app.pushes.clone() };
+    let keep = app.config.audit.keep;
     beside.spawn(admin::upkeep::run(db.clone(), noted, keep, app.retention, stop.clone()).map(Ok));
     // Damage that is met while serving is looked into here.
     let (forgetting, inspector) = (Arc::clone(&app), app.inspector.clone());

@@ -70,7 +70,9 @@ pub enum InspectError {
     #[error(transparent)]
     Chain(#[from] Arc<ChainError>),
     /// More was withdrawn lately than a server does of its own accord.
-    #[error("too much was withdrawn within an hour; run `snowbankd check --read-data` and `snowbankd repair`")]
+    #[error(
+        "too much was withdrawn within an hour; run `snowbankd check --read-data` and `snowbankd repair --read-data`"
+    )]
     Shut,
     /// The server is stopping.
     #[error("a worker thread stopped before it had finished")]

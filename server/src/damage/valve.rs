@@ -42,7 +42,7 @@ impl Valve {
             tracing::error!(
                 most = self.most,
                 "more NARs than this were withdrawn within an hour, and no more are until it is over. See whether the storage \
-                 is well; then run `snowbankd check --read-data` and `snowbankd repair`"
+                 is well; then run `snowbankd check --read-data` and `snowbankd repair --read-data`"
             );
         }
         false

@@ -23,6 +23,9 @@ impl DomainId {
     pub const SHARED: Self = Self(1);
 }
 
+/// For how long a destroyed cache can be restored, in seconds.
+pub const RESTORABLE_SECONDS: i64 = 7 * 86_400;
+
 /// A logical cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {

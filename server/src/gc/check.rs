@@ -32,6 +32,10 @@ use crate::pack::pack_object_key;
 use crate::serving::{NarBody, ServeError};
 use crate::storage::{Storage, StorageError};
 
+/// What findings within packs are called.
+pub const PACK_DATA: &str = "pack data";
+/// What findings at decoded NARs are called: the invariant.
+pub const CONTENT: &str = "R1";
 /// Rows that are read by one query.
 const PAGE: u32 = 512;
 

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use snowbank_core::units::{Bytes, Seconds, Size};
+use snowbank_core::units::{Seconds, Size};
 use snowbank_core::wire::admin::collection::{GcReport, GcRequest};
 use tokio_util::sync::CancellationToken;
 
@@ -124,6 +124,18 @@ impl Collector {
         let mut report = run.report;
         report.milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         show(&report);
+        if !request.dry_run {
+            tracing::info!(
+                paths = report.paths,
+                nars = report.nars,
+                chunks = report.chunks,
+                freed_bytes = report.freed_bytes + report.compacted_bytes,
+                waiting_bytes = report.waiting_bytes,
+                stored_bytes = report.stored_bytes,
+                seconds = started.elapsed().as_secs_f64(),
+                "collected"
+            );
+        }
         Ok(report)
     }
 
@@ -288,15 +300,8 @@ pub async fn background(collector: Collector, stop: CancellationToken) {
         let request = GcRequest::default();
         match stop.run_until_cancelled(collector.run(&request, &unix_now, &mut progress)).await {
             None => return,
-            Some(Ok(report)) => tracing::info!(
-                paths = report.paths,
-                chunks = report.chunks,
-                freed = %Bytes(report.freed_bytes + report.compacted_bytes),
-                milliseconds = report.milliseconds,
-                "collected"
-            ),
             // Another server does it.
-            Some(Err(GcError::Busy)) => {}
+            Some(Ok(_) | Err(GcError::Busy)) => {}
             Some(Err(error)) => tracing::error!(%error, "a collection was not finished; the next one goes on"),
         }
     }

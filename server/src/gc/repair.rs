@@ -26,10 +26,11 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use plan::Reading;
 pub use plan::{RepairPlan, RepairReport};
 
 use super::PathPattern;
-use super::check::CheckError;
+use super::check::{CheckError, Sample};
 use super::listing::{self, ObjectsError};
 use crate::chain::{Chain, ChainError};
 use crate::db::{self, Db, DbError};
@@ -40,14 +41,20 @@ use crate::storage::{Storage, StorageError};
 /// What is looked at beside rows and the packs that are suspect.
 #[derive(Debug, Clone, Default)]
 pub struct RepairOptions {
-    /// Whether the bytes of all packs are read.
-    pub read_data: bool,
+    /// Of which packs the bytes are read.
+    pub read_data: Option<Sample>,
     /// Of which paths the NARs are decoded as they are served.
     pub paths: Option<PathPattern>,
     /// Bytes a second that are read of data.
     pub rate: Option<u64>,
     /// Whether the list of withdrawn paths is emptied.
     pub forget_withdrawn: bool,
+}
+
+impl RepairOptions {
+    fn reads_all_packs(&self) -> bool {
+        self.read_data.is_some_and(|sample| sample.share == Sample::ALL.share)
+    }
 }
 
 /// Why a repair stopped. What was done before is done, and running it again goes on.
@@ -120,7 +127,8 @@ impl Repairer<'_> {
     pub async fn plan(&self, tell: Tell<'_>) -> Result<RepairPlan, RepairError> {
         // C3: what another storage, or none, does not have proves nothing.
         self.chain.confirm().await?;
-        let mut plan = RepairPlan { forget_withdrawn: self.options.forget_withdrawn, ..RepairPlan::default() };
+        let read = Reading { packs: 0, sample: self.options.read_data, paths: self.options.paths.clone() };
+        let mut plan = RepairPlan { forget_withdrawn: self.options.forget_withdrawn, read, ..RepairPlan::default() };
         tell("listing the objects".to_owned());
         let listed =
             listing::survey(self.db, self.storage, &mut |objects| tell(format!("listed {objects} objects"))).await?;

@@ -13,7 +13,7 @@ use super::graph::Graph;
 use super::mark::Marks;
 use super::run::{Pace, Run};
 use crate::db;
-use crate::db::caches::DomainId;
+use crate::db::caches::{DomainId, RESTORABLE_SECONDS};
 use crate::db::collection::{self, ChunkPlace};
 use crate::db::nars::NarId;
 use crate::db::packs::{PackId, PackState};
@@ -137,6 +137,7 @@ impl Run<'_> {
                 logical_bytes: staying().map(|node| marks.nar_size(node.nar)).sum(),
                 stored_bytes: stored,
                 own_bytes: own,
+                restorable_until: graph.cache.destroyed.map(|at| at.saturating_add(RESTORABLE_SECONDS)),
             });
         }
         Ok(())

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
+use metrics::counter;
 use snowbank_core::cache_name::CacheName;
 
 use super::caller::Caller;
@@ -12,6 +14,10 @@ use crate::app::App;
 use crate::auth::{self, AuthError, MayAdmin, MayCreate, MayManage, MayPull, MayPush, Permission, Token};
 use crate::clock::unix_now;
 use crate::directory::OpenCache;
+use crate::secrets::SecretString;
+
+/// The header by which an answer says that the request's token was not taken, and why.
+const IGNORED_TOKEN: &str = "x-snowbank-ignored-token";
 
 /// The request's token, if it brings one; a token that is not valid is an error even where none is needed.
 pub(super) async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
@@ -45,6 +51,51 @@ async fn find(
 pub(super) async fn may_pull(app: &App, headers: &HeaderMap, name: &str) -> Result<MayPull, ApiError> {
     let token = token(app, headers).await?;
     may_read(app, token.as_ref(), name).await
+}
+
+/// A cache that Nix reads from, and whether the token that came along was of no use.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) allowed: MayPull,
+    ignored: Option<&'static str>,
+}
+
+impl Fetch {
+    /// Says in the answer that the token was not taken.
+    pub(super) fn sign(&self, response: &mut Response) {
+        if let Some(reason) = self.ignored {
+            response.headers_mut().insert(IGNORED_TOKEN, HeaderValue::from_static(reason));
+        }
+    }
+}
+
+/// A cache for Nix to read from. A public one may be read whatever token comes along: a netrc has one for all caches of a
+/// host, and one that has expired is no reason to keep back what everybody may have.
+pub(super) async fn may_fetch(app: &App, headers: &HeaderMap, name: &str) -> Result<Fetch, ApiError> {
+    match auth::extract_token(headers) {
+        // Boxed: most reads bring none, and should not carry its state along.
+        Some(secret) => Box::pin(may_fetch_with(app, &secret, name)).await,
+        None => Ok(Fetch { allowed: may_read(app, None, name).await?, ignored: None }),
+    }
+}
+
+async fn may_fetch_with(app: &App, secret: &SecretString, name: &str) -> Result<Fetch, ApiError> {
+    let refusal = match app.verifier.verify_at_hand(secret, unix_now()).await {
+        Ok(token) => return Ok(Fetch { allowed: may_read(app, Some(&token), name).await?, ignored: None }),
+        Err(refusal) => refusal,
+    };
+    // A name that is none is answered as one that nobody has, after the token was looked at.
+    if let Ok(name) = name.parse()
+        && let Some(target) = app.directory.lookup_public(&name).await?
+    {
+        let ignored = refusal.reason();
+        if let Some(reason) = ignored {
+            counter!("snowbank_ignored_tokens_total", "reason" => reason).increment(1);
+        }
+        return Ok(Fetch { allowed: auth::authorize_pull(&name, Some(target), None)?, ignored });
+    }
+    let token = app.verifier.verify(secret, unix_now()).await?;
+    Ok(Fetch { allowed: may_read(app, Some(&token), name).await?, ignored: None })
 }
 
 /// As [`may_pull`], for a token that was verified.

@@ -12,6 +12,7 @@ pub(super) mod missing_paths;
 pub(super) mod paths;
 pub(super) mod pins;
 pub(super) mod tokens;
+pub(super) mod verify_paths;
 pub(super) mod whoami;
 
 use axum::body::Body;

@@ -92,6 +92,7 @@ fn action(method: &Method, route: &str) -> Option<&'static str> {
         (&Method::PATCH, "/api/v1/caches/{cache}") => "cache.configure",
         (&Method::DELETE, "/api/v1/caches/{cache}") => "cache.destroy",
         (&Method::POST, "/api/v1/caches/{cache}/restore") => "cache.restore",
+        (&Method::POST, "/api/v1/caches/{cache}/purge") => "cache.purge",
         (&Method::POST, "/api/v1/caches/{cache}/rename") => "cache.rename",
         (&Method::POST, "/api/v1/caches/{cache}/rotate-key") => "cache.rotate-key",
         (&Method::POST, "/api/v1/caches/{cache}/chunks") => "push.chunks",

@@ -182,6 +182,7 @@ impl From<AuthError> for ApiError {
         let message = error.to_string();
         match error {
             AuthError::Database(error) => error.into(),
+            AuthError::Shared(error) => error.into(),
             AuthError::Forbidden { .. } | AuthError::NotAdmin => {
                 Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
             }
@@ -330,6 +331,7 @@ impl From<AdminError> for ApiError {
         match error {
             AdminError::NameTaken(_)
             | AdminError::NameDestroyed(_)
+            | AdminError::InUse(_)
             | AdminError::Referred(_)
             | AdminError::Pinned(_)
             | AdminError::GenerationGone { .. }

@@ -47,17 +47,19 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Begins `work`, which sends its lines. They wait for the client for `patience` at most, counted against `answers`.
-    pub(super) fn begin<L, F, W>(answers: Answers, patience: Duration, work: F) -> Self
+    /// Begins `work`, which sends its lines; `note` is told of each. They wait for the client for `patience` at most, counted
+    /// against `answers`.
+    pub(super) fn begin<L, N, F, W>(answers: Answers, patience: Duration, note: N, work: F) -> Self
     where
         L: Line,
+        N: Fn(&L) + Send + Sync + 'static,
         F: FnOnce(mpsc::Sender<L>) -> W,
         W: Future<Output = ()> + Send + 'static,
     {
         let (sender, made) = mpsc::channel(LINES_MADE);
         let (handed, lines) = mpsc::channel(LINES_AHEAD);
         let work = tokio::spawn(work(sender));
-        let hand_over = tokio::spawn(hand_over(made, handed, answers, patience));
+        let hand_over = tokio::spawn(hand_over(made, handed, answers, patience, note));
         Self { lines, tasks: [work, hand_over].map(AbortOnDropHandle::new) }
     }
 
@@ -93,8 +95,10 @@ async fn hand_over<L: Line>(
     handed: mpsc::Sender<Bytes>,
     answers: Answers,
     patience: Duration,
+    note: impl Fn(&L) + Send + Sync,
 ) {
     while let Some(line) = made.recv().await {
+        note(&line);
         let hand = async {
             let room = answers.room(line.most_bytes(), patience).await.ok()?;
             handed.send(encode(&line, b"\n", room).ok()?).await.ok()

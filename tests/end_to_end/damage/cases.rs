@@ -316,6 +316,16 @@ fn assert_found(stage: &Stage, case: &Case, path: &Deposit, object: &str) {
     assert!(output.stdout.contains(case.says), "{}: {output}", case.what);
     let hash = hash_part(path);
     assert!(output.stdout.contains(object) || output.stdout.contains(hash), "{}: where it is: {output}", case.what);
+    let advised = advised(&output.stdout);
+    let plan = stage.server.command(&advised.iter().map(String::as_str).collect::<Vec<_>>()).success();
+    assert!(!plan.stdout.contains("nothing to repair"), "{}: {advised:?} finds it too: {plan}", case.what);
+}
+
+/// The arguments of the command that `check` says to run.
+fn advised(said: &str) -> Vec<String> {
+    let line = said.lines().find(|line| line.starts_with("`snowbankd repair")).unwrap_or_else(|| panic!("{said}"));
+    let command = line.split('`').nth(1).unwrap();
+    command.split(' ').skip(1).map(|word| word.trim_matches('\'').to_owned()).collect()
 }
 
 /// Asserts that all is whole, and that nothing is known of damage any more.
@@ -376,6 +386,43 @@ fn damage_is_found_named_and_repaired_or_withdrawn() {
         }
         assert_well(&stage, case, own, &[path, other, &bystander]);
     }
+}
+
+#[test]
+fn a_repair_that_has_not_read_the_damage_says_what_it_has_read() {
+    let mut stage = Stage::new(613);
+    let path = stage.deposit("unread");
+    let _others = [stage.deposit("sound"), stage.deposit("as-sound")];
+    stage.server.restart();
+    stage.api = snowbank_harness::Api::root(&stage.server);
+    change(&stage.file(&path), |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+
+    let found = stage.check(&["--read-data=100%", "--json"]).ended_with(1);
+    let report: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(report["repair"], "snowbankd repair --read-data --dry-run");
+    let unread = stage.server.command(&["repair", "--dry-run"]).success();
+    assert!(unread.stdout.contains("nothing to repair in what was read"), "{unread}");
+    assert!(unread.stdout.contains("0 packs that seemed damaged") && unread.stdout.contains("--read-data"), "{unread}");
+    let read = stage.server.command(&["repair", "--dry-run", "--read-data"]).success();
+    assert!(!read.stdout.contains("nothing to repair"), "{read}");
+
+    // A share that is drawn again is the same share.
+    let mut seeds = (0..200_u32).map(|seed| seed.to_string());
+    let drawn = seeds.find(|seed| stage.check(&["--read-data=10%", "--seed", seed]).code() == Some(1)).unwrap();
+    let share = ["repair", "--dry-run", "--read-data=10%", "--seed", &drawn];
+    let plan = stage.server.command(&share).success();
+    assert!(!plan.stdout.contains("nothing to repair"), "{plan}");
+    let said = stage.check(&["--read-data=10%", "--seed", &drawn]);
+    assert_eq!(advised(&said.stdout).last().map(String::as_str), Some("--dry-run"));
+    assert!(said.stdout.contains(&format!("--read-data=10% --seed {drawn} --dry-run")), "{said}");
+
+    stage.server.command(&["repair", "--yes", "--read-data"]).succeeds();
+    assert_eq!(stage.fetch(&path), Fetched::Absent);
+    let whole = stage.server.command(&["repair", "--dry-run", "--read-data", "--paths", "*"]).success();
+    assert!(whole.stdout.contains("and all ") && whole.stdout.contains("the NARs of `*`"), "{whole}");
 }
 
 #[test]

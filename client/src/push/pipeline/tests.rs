@@ -86,8 +86,15 @@ async fn push_pinned(
     let receipts = Some(file.path().to_owned());
     let mut ledger = Ledger::open(LedgerOptions { receipts, ..LedgerOptions::default() }, &progress).unwrap();
     let target = Target::new(api.cache_info().await.unwrap(), &StoreDir::default()).unwrap();
-    let options =
-        PushOptions { jobs: 3, closure: true, upstream_filter: true, dry_run: false, expires: None, pin: None };
+    let options = PushOptions {
+        jobs: 3,
+        closure: true,
+        upstream_filter: true,
+        dry_run: false,
+        verify_present: false,
+        expires: None,
+        pin: None,
+    };
     let tuning = tune(Tuning::of(&target.cache));
     let (mut result, mut held, mut pinned) = (Ok(()), 0, None);
     // As `push` does it, but that it asks about all paths in every round.

@@ -95,6 +95,9 @@ pub struct GcCache {
     pub stored_bytes: u64,
     /// Those of them that no other cache needs.
     pub own_bytes: u64,
+    /// Until when it can be restored, in seconds since 1970, if it was destroyed: its room comes back after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restorable_until: Option<i64>,
 }
 
 /// What a collection did, or, as a dry run, would do.
@@ -195,6 +198,16 @@ impl fmt::Display for GcReport {
             writeln!(f, "unnamed    {} objects that no row names", self.unnamed_objects)?;
         }
         write!(f, "stored     {} in packs", Bytes(self.stored_bytes))?;
+        for cache in &self.caches {
+            let Some(until) = cache.restorable_until.filter(|until| *until > self.started) else { continue };
+            write!(
+                f,
+                "\nnote: `{0}` was destroyed, and {1} that it alone needs stay until {2}; `cache purge {0}` gives them back sooner",
+                cache.name,
+                Bytes(cache.own_bytes),
+                date(until)
+            )?;
+        }
         for note in &self.notes {
             write!(f, "\nnote: {note}")?;
         }

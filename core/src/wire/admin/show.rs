@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    AuditPage, CacheDetails, CacheList, CacheUsage, CopiedPaths, DeletedPaths, PathDetails, PathPage, RevokedTokens,
-    TokenGrants, TokenInfo, TokenList,
+    AuditPage, CacheDetails, CacheList, CacheUsage, CopiedPaths, DeletedPaths, PathDetails, PathPage, PurgedCache,
+    RevokedTokens, TokenGrants, TokenInfo, TokenList,
 };
 use crate::units::{Bytes, Limit, date};
 
@@ -88,6 +88,26 @@ impl fmt::Display for CacheList {
             ]);
         }
         table.fmt(f)
+    }
+}
+
+impl fmt::Display for PurgedCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, paths, .. } = self;
+        if self.is_gone {
+            writeln!(f, "`{name}` is gone for good, with {paths} path(s).")?;
+        } else {
+            writeln!(
+                f,
+                "`{name}` is going for good: {paths} path(s) are gone, and the servers remove the rest within the hour."
+            )?;
+        }
+        let own = self.own_bytes.map_or_else(String::new, |bytes| format!(" ({} by the last one)", Bytes(bytes)));
+        write!(
+            f,
+            "Collections give back what it alone needed{own}, once that has been so for {}; `gc --grace 0s` does it at once.",
+            self.grace
+        )
     }
 }
 

@@ -269,7 +269,6 @@ async fn who_waits_for_a_silent_issuer_waits_together_and_nobody_else_does() {
     let mut tx = db.commit_tx().await.unwrap();
     db::keys::add_token_key(tx.exec(), &key.seal(&Sealer::new(&[1; 32]), NOW).unwrap()).await.unwrap();
     tx.commit().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
 
     let token = signers[0].sign(&job(&issuer.url));
     let started = Instant::now();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::gc::check::{CheckError, CheckOptions, CheckStats, Finding, Observer, Place, Sample};
+use crate::gc::check::{CONTENT, CheckError, CheckOptions, CheckStats, Finding, Observer, PACK_DATA, Place, Sample};
 
 /// Findings that are kept for the report and the file; all are counted, and printed as they are made.
 const MOST_KEPT: usize = 10_000;
@@ -41,6 +41,9 @@ struct Report<'r> {
     stats: &'r CheckStats,
     #[serde(skip_serializing_if = "Option::is_none")]
     sample: Option<Sample>,
+    /// The command that says what can be done about the findings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repair: Option<String>,
 }
 
 /// Prints, keeps and saves.
@@ -120,7 +123,7 @@ impl Told {
             self.print_json(true, None, stats)?;
         } else {
             self.saved.notes.iter().for_each(|note| say(&format!("note: {note}")));
-            say(&summary(stats, found));
+            say(&summary(stats, found, self.repair().as_deref()));
         }
         Ok(found == 0)
     }
@@ -137,9 +140,26 @@ impl Told {
         Ok(())
     }
 
+    /// The command that finds what this check has found, and says what can be done about it.
+    fn repair(&self) -> Option<String> {
+        let Saved { found, findings, .. } = &self.saved;
+        // Of more findings than are kept, any may be of any kind.
+        let may_be =
+            |kind: &str| findings.iter().any(|finding| finding.invariant == kind) || *found > findings.len() as u64;
+        let mut command = "snowbankd repair".to_owned();
+        if let Some(sample) = self.options.read_data.filter(|_| may_be(PACK_DATA)) {
+            command = format!("{command} {sample}");
+        }
+        if let Some(paths) = self.options.paths.as_ref().filter(|_| may_be(CONTENT)) {
+            command = format!("{command} --paths '{paths}'");
+        }
+        (*found > 0).then(|| format!("{command} --dry-run"))
+    }
+
     fn print_json(&self, finished: bool, error: Option<String>, stats: &CheckStats) -> anyhow::Result<()> {
         let Saved { found, findings, notes, sample, .. } = &self.saved;
-        let report = Report { finished, error, found: *found, findings, notes, stats, sample: *sample };
+        let (found, sample, repair) = (*found, *sample, self.repair());
+        let report = Report { finished, error, found, findings, notes, stats, sample, repair };
         say(&serde_json::to_string_pretty(&report)?);
         Ok(())
     }
@@ -207,7 +227,7 @@ fn write(file: &Path, saved: &Saved) -> anyhow::Result<()> {
     written().with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn summary(stats: &CheckStats, findings: u64) -> String {
+fn summary(stats: &CheckStats, findings: u64, repair: Option<&str>) -> String {
     let CheckStats { packs, chunks, nars, paths, unnamed_objects, unnamed_bytes, read_bytes, .. } = stats;
     let verdict = match findings {
         0 => "no problem found".to_owned(),
@@ -225,8 +245,8 @@ fn summary(stats: &CheckStats, findings: u64) -> String {
             stats.damaged_chunks, stats.withdrawn_paths, stats.incomplete_closures
         );
     }
-    if findings > 0 {
-        text = format!("{text}\n`snowbankd repair --dry-run` says what can be done about it");
+    if let Some(repair) = repair {
+        text = format!("{text}\n`{repair}` says what can be done about it");
     }
     text
 }

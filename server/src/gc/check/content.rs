@@ -8,7 +8,7 @@ use snowbank_core::cache_name::CacheName;
 use snowbank_core::hash::Sha256Hasher;
 
 use super::rows::of_paths;
-use super::{CheckError, PAGE, Pace, Phase, Run};
+use super::{CONTENT, CheckError, PAGE, Pace, Phase, Run};
 use crate::db::caches::CacheId;
 use crate::db::nars::{Nar, NarId};
 use crate::db::paths::PathId;
@@ -39,7 +39,7 @@ async fn one(run: &mut Run<'_>, id: NarId) -> Result<(), CheckError> {
     let Some(detail) = fault else { return Ok(()) };
     // It may have been collected or withdrawn meanwhile.
     if db::check::nar(db.reader().await?.exec(), id).await?.is_some() {
-        run.found("R1", format!("NAR {}{}", facts.nar.nar_hash, of_paths(db, id).await?), detail);
+        run.found(CONTENT, format!("NAR {}{}", facts.nar.nar_hash, of_paths(db, id).await?), detail);
     }
     Ok(())
 }

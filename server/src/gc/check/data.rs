@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::{CheckError, PAGE, Phase, Run};
+use super::{CheckError, PACK_DATA, PAGE, Phase, Run};
 use crate::damage::{Examined, examine, read_pack};
 use crate::db;
 use crate::db::packs::{Pack, PackId, PackState};
@@ -43,13 +43,13 @@ async fn one(run: &mut Run<'_>, pack: &Pack) -> Result<(), CheckError> {
         if again.heads.is_empty() && again.faults.is_empty() {
             run.observer.noted(format!("{object}: {table}; nothing needs it"));
         } else {
-            run.found("pack data", object.clone(), table);
+            run.found(PACK_DATA, object.clone(), table);
         }
     }
     let before: HashSet<(u64, u32)> = first.faults.iter().map(|fault| (fault.chunk.id, fault.chunk.offset)).collect();
     for fault in again.faults.into_iter().filter(|fault| before.contains(&(fault.chunk.id, fault.chunk.offset))) {
         let (id, name, offset) = (fault.chunk.id, fault.chunk.name, fault.chunk.offset);
-        run.found("pack data", object.clone(), format!("chunk {id} ({name}) at byte {offset}: {}", fault.reason));
+        run.found(PACK_DATA, object.clone(), format!("chunk {id} ({name}) at byte {offset}: {}", fault.reason));
     }
     Ok(())
 }

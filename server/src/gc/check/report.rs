@@ -133,9 +133,28 @@ pub struct Sample {
     pub seed: u64,
 }
 
+/// As the options of a command that draw it.
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.share == Self::ALL.share {
+            f.write_str("--read-data")
+        } else {
+            write!(f, "--read-data={} --seed {}", self.share, self.seed)
+        }
+    }
+}
+
 impl Sample {
     /// All of them.
     pub const ALL: Self = Self { share: Percent::ALL, seed: 0 };
+
+    /// So much of them, those that `seed` draws; without one, others each time.
+    ///
+    /// # Errors
+    /// When the system gives no random number.
+    pub fn drawn(share: Percent, seed: Option<u64>) -> Result<Self, getrandom::Error> {
+        Ok(Self { share, seed: seed.map_or_else(getrandom::u64, Ok)? })
+    }
 
     /// Whether the one with this id is drawn.
     #[must_use]

@@ -118,7 +118,7 @@ impl Repairer<'_> {
         report: &mut RepairReport,
     ) -> Result<(), RepairError> {
         // What a manifest depends on is read; of the rest the table is believed.
-        let index = if all && !self.options.read_data {
+        let index = if all && !self.options.reads_all_packs() {
             read_table(self.storage, &source.key, source.bytes).await?
         } else {
             read_sound(self.storage, &source.key).await?

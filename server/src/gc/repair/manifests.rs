@@ -78,7 +78,7 @@ impl Repairer<'_> {
     async fn look_closer(&self, nar: NarId, plan: &mut RepairPlan) -> Result<Verdict, RepairError> {
         let found = db::check::nar(self.db.reader().await?.exec(), nar).await?;
         let Some((_, row)) = found else { return Ok(Verdict::Whole) };
-        if let (Ok(facts), false) = (&row, self.options.read_data) {
+        if let (Ok(facts), false) = (&row, self.options.reads_all_packs()) {
             let mut packs: BTreeSet<PackId> = BTreeSet::new();
             let look = |_: &[_], rows: &HashMap<u64, ChunkLocation>| packs.extend(rows.values().map(|row| row.pack));
             manifest_fault(self.db, &facts.nar, &facts.first, look).await?;

@@ -26,7 +26,7 @@ const PAGE: u32 = 512;
 pub(super) type Retired = HashMap<u64, ChunkName>;
 
 impl Repairer<'_> {
-    /// Objects that are gone, packs that are suspect or, with `read_data`, all of them, and rows of packs that have none.
+    /// Objects that are gone, packs that are suspect or drawn by `read_data`, and rows of packs that have none.
     pub(super) async fn survey_packs(
         &self,
         listed: &Objects,
@@ -34,7 +34,7 @@ impl Repairer<'_> {
         tell: Tell<'_>,
     ) -> Result<(), RepairError> {
         let mut retired = Retired::new();
-        let mut suspects: Vec<PackKey> = listed.odd.iter().map(|(pack, _)| pack.key).collect();
+        let mut suspects: BTreeSet<PackKey> = listed.odd.iter().map(|(pack, _)| pack.key).collect();
         let mut after = 0;
         loop {
             let page = db::damage::page(self.db.reader().await?.exec(), after, PAGE).await?;
@@ -44,27 +44,27 @@ impl Repairer<'_> {
                 retired.insert(chunk.id, chunk.name);
                 plan.retired.insert((chunk.domain, chunk.name), chunk.id);
                 plan.bad.insert(chunk.id);
-                suspects.push(chunk.pack_key);
+                suspects.insert(chunk.pack_key);
             }
         }
         for (pack, key) in &listed.gone {
             self.note_gone(*pack, *key, plan).await?;
         }
         let mut tempo = Pace::new(self.options.rate);
-        if self.options.read_data {
+        if let Some(sample) = self.options.read_data {
             let mut after = PackId(0);
             loop {
                 let page = db::packs::page(self.db.reader().await?.exec(), after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = last.id;
-                for pack in page.iter().filter(|pack| pack.state == PackState::Live) {
+                let is_read = |pack: &&Pack| sample.draws(pack.id.0) || suspects.contains(&pack.key);
+                for pack in page.iter().filter(|pack| pack.state == PackState::Live).filter(is_read) {
                     self.survey_pack(pack, &retired, plan, &mut tempo).await?;
                 }
                 tell(format!("read packs up to number {after}"));
             }
         } else {
-            suspects.sort_unstable();
-            suspects.dedup();
+            let suspects: Vec<PackKey> = suspects.into_iter().collect();
             for keys in suspects.chunks(PAGE as usize) {
                 let found = db::check::packs_by_key(self.db.reader().await?.exec(), keys).await?;
                 for pack in found.values().filter(|pack| pack.state == PackState::Live) {
@@ -125,6 +125,7 @@ impl Repairer<'_> {
             return Ok(());
         };
         tempo.read(pack.bytes).await;
+        plan.read.packs += 1;
         let healed: Vec<u64> = changes.iter().map(|change| change.found.id).collect();
         let faults: Vec<u64> =
             found.faults.iter().map(|fault| fault.chunk.id).filter(|id| !healed.contains(id)).collect();

@@ -13,6 +13,8 @@ use crate::db::nars::NarId;
 use crate::db::packs::PackId;
 use crate::db::paths::PathId;
 use crate::db::repair::{ChunkRow, RowChange};
+use crate::gc::PathPattern;
+use crate::gc::check::Sample;
 use crate::pack::pack_object_key;
 
 /// A pack that is damaged or gone.
@@ -58,6 +60,36 @@ pub(super) struct NarPlan {
     pub(super) paths: Vec<String>,
 }
 
+/// What was read for a plan besides all rows, manifests and the list of objects.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// Packs, whole.
+    pub(super) packs: u64,
+    /// Which of them were to be read, besides those that were suspect.
+    pub(super) sample: Option<Sample>,
+    /// Paths whose NARs were decoded.
+    pub(super) paths: Option<PathPattern>,
+}
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Read were all rows and manifests, the list of objects")?;
+        match self.sample {
+            Some(sample) if sample.share == Sample::ALL.share => write!(f, ", and all {} packs", self.packs)?,
+            Some(sample) => write!(f, ", and {} packs ({sample})", self.packs)?,
+            None => write!(f, ", and {} packs that seemed damaged", self.packs)?,
+        }
+        if let Some(paths) = &self.paths {
+            write!(f, "; the NARs of `{paths}` were decoded")?;
+        }
+        f.write_str(".")?;
+        if self.sample.is_none() {
+            f.write_str(" Damage within the other packs shows only with `--read-data`.")?;
+        }
+        Ok(())
+    }
+}
+
 /// What there is to do. Made by reading alone; [`execute`](super::Repairer::execute) consumes it.
 #[derive(Debug, Default)]
 pub struct RepairPlan {
@@ -91,6 +123,7 @@ pub struct RepairPlan {
     pub(super) withdrawn_before: u64,
     /// What is not touched, and why.
     pub(super) skipped: Vec<String>,
+    pub(super) read: Reading,
 }
 
 impl RepairPlan {
@@ -176,7 +209,7 @@ impl fmt::Display for RepairPlan {
             writeln!(f, "turn collection and compaction on again: {why}")?;
         }
         match (self.is_empty(), self.withdrawn().len()) {
-            (true, _) => f.write_str("There is nothing to repair."),
+            (true, _) => write!(f, "There is nothing to repair in what was read. {}", self.read),
             (false, 0) => f.write_str("No path will be out of sight."),
             (false, paths) => {
                 write!(

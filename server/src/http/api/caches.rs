@@ -1,15 +1,18 @@
-//! `/api/v1/caches`: creating, listing, configuring, renaming, destroying and restoring caches, and rotating their keys.
+//! `/api/v1/caches`: creating, listing, configuring, renaming, destroying, restoring and purging caches, and rotating their keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use snowbank_core::wire::admin::{AfterQuery, CacheDetails, CacheSettings, CreateCache, RenameCache, RotateKey};
+use snowbank_core::wire::admin::{
+    AfterQuery, CacheDetails, CacheSettings, CreateCache, PurgedCache, RenameCache, RotateKey,
+};
 
-use super::super::access::{may_configure, may_create, may_see_settings, parse_cache};
+use super::super::access::{may_admin, may_configure, may_create, may_see_settings, parse_cache};
 use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::extract::{Path, Query};
@@ -19,6 +22,9 @@ use crate::admin;
 use crate::app::App;
 use crate::auth::{self, AuthError, Permission};
 use crate::clock::unix_now;
+
+/// For how long a purge removes rows before it leaves the rest to the servers.
+const PURGE_PATIENCE: Duration = Duration::from_secs(15);
 
 type Answer = Result<Json<CacheDetails>, ApiError>;
 
@@ -108,6 +114,18 @@ pub(in crate::http) async fn restore(State(app): State<Arc<App>>, Path(name): Pa
     let name = parse_cache(&name, caller.token.as_ref())?;
     auth::authorize_name(&name, caller.token.as_ref(), Permission::Configure)?;
     Ok(answer(admin::restore_cache(&app.admin, &caller.actor, &name, unix_now()).await?, &caller))
+}
+
+/// For administrators alone: whoever may configure may destroy, and that can be undone.
+pub(in crate::http) async fn purge(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    caller: Caller,
+) -> Result<Json<PurgedCache>, ApiError> {
+    may_admin(&caller)?;
+    let (name, grace) = (parse_cache(&name, caller.token.as_ref())?, app.config.gc.grace);
+    let purged = admin::purge_cache(&app.admin, &caller.actor, &name, grace, PURGE_PATIENCE, unix_now());
+    Ok(Json(purged.await?))
 }
 
 pub(in crate::http) async fn rotate_key(

@@ -34,8 +34,10 @@ pub(in crate::http) async fn chunks(
     let hold = app.budgets.bodies.open(&client);
     let body = limited(body, limits, hold.revoked());
     let bundle = Bundle { client, body, hold };
+    let log = app.pushes.request(&push.subject, &address, push.target.cache.name.as_str());
     let stored = receive_bundle(&app.ingest, &push.target.cache, bundle, unix_now()).await?;
     let StoredChunks { stored: chunks, known, stored_bytes } = stored;
+    log.stored(stored_bytes);
     let detail = format!("{chunks} chunk(s) of {stored_bytes} bytes stored, {known} there already");
     Ok((Extension(AuditDetail(detail)), Json(stored)))
 }

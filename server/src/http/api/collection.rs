@@ -39,7 +39,7 @@ pub(in crate::http) async fn collect(
     let answers = Answers::new(&app.budgets.answers, &caller.client());
     let patience = Duration::from_secs(app.config.limits.answer_timeout.get());
     let work = |lines| async move { run(&app, &caller.actor, &request, refuse, lines).await };
-    let lines = Lines::begin(answers, patience, work);
+    let lines = Lines::begin(answers, patience, |_| {}, work);
     match tokio::time::timeout(PATIENCE, refused).await {
         Ok(Ok(error)) => Err(error.into()),
         // It goes on, or is done already.

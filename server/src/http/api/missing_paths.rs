@@ -42,6 +42,10 @@ pub(in crate::http) async fn missing_paths(
     let texts: u64 = request.paths.iter().map(|query| query.store_path.len() as u64).sum();
     let answers = Answers::new(&app.budgets.answers, &client);
     let room = answers.room_for_answer(texts + ANSWER_BYTES * request.paths.len() as u64).await?;
+    let log = app.pushes.request(&push.subject, &address, push.target.cache.name.as_str());
     let missing = ingest::missing_paths(&app.ingest, &push, &request, unix_now()).await?;
+    if !request.dry_run {
+        log.asked(&missing);
+    }
     answer::json(&missing, room)
 }

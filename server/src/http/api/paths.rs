@@ -46,7 +46,9 @@ pub(in crate::http) async fn paths(
     let detail = detail(&request);
     let answers = Answers::new(&app.budgets.answers, &client);
     let patience = Duration::from_secs(app.config.limits.answer_timeout.get());
-    let lines = Lines::begin(answers, patience, |lines| async move {
+    let log = app.pushes.request(&push.subject, &caller.actor.remote, push.target.cache.name.as_str());
+    let note = move |line: &CommitLine| log.answered(line);
+    let lines = Lines::begin(answers, patience, note, |lines| async move {
         let committer = Committer { push: &push, actor: &caller.actor, client: &client };
         commit(&app.ingest, committer, request, unix_now, &lines).await;
         drop((held, place));

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt as _;
 use metrics::counter;
 use snowbank_core::hash::NarHash;
 
-use super::super::access::may_pull;
+use super::super::access::may_fetch;
 use super::super::error::ApiError;
 use super::super::extract::Path;
 use super::immutable;
@@ -28,10 +28,11 @@ pub(in crate::http) async fn nar(
     headers: HeaderMap,
     ending: Option<Extension<Ending>>,
 ) -> Result<Response, ApiError> {
-    let allowed = may_pull(&app, &headers, &name).await?;
+    let fetch = may_fetch(&app, &headers, &name).await?;
+    let target = &fetch.allowed.target;
     let (hash, representation) = parse_name(&file)
         .ok_or_else(|| ApiError::not_found(format!("`{file}` is not a NAR's name, <52 characters>.nar.zst or .nar")))?;
-    let cache = allowed.target.cache.id;
+    let cache = target.cache.id;
     let kept = app.small_nars.get(cache, hash, representation);
     let found = match &kept {
         Some(kept) => kept.nar.clone().into(),
@@ -43,7 +44,8 @@ pub(in crate::http) async fn nar(
     };
     app.uses.note_nar(cache, found.nar.id);
 
-    let mut response = head(&found.nar, representation, allowed.target.cache.public);
+    let mut response = head(&found.nar, representation, target.cache.public);
+    fetch.sign(&mut response);
     if is_unchanged(&headers, response.headers()) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::super::access::may_pull;
+use super::super::access::may_fetch;
 use super::super::api::pins::existing;
 use super::super::error::ApiError;
 use super::super::extract::{Path, Query};
@@ -29,8 +29,8 @@ pub(in crate::http) async fn pin(
     Query(Form { format }): Query<Form>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let allowed = may_pull(&app, &headers, &cache).await?;
-    let cache = &allowed.target.cache;
+    let fetch = may_fetch(&app, &headers, &cache).await?;
+    let cache = &fetch.allowed.target.cache;
     let pinned = admin::pinned_path(&app.db, cache, &existing(&name)?, unix_now()).await?;
     let as_json = format.map_or_else(|| accepts_json(&headers), |format| format == "json");
     let mut response =
@@ -40,6 +40,7 @@ pub(in crate::http) async fn pin(
     // The next push may move it.
     let kept = if cache.public { "no-cache" } else { "private, no-cache" };
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
+    fetch.sign(&mut response);
     Ok(response)
 }
 

@@ -284,15 +284,12 @@ impl Storage {
         }
     }
 
-    /// Whether a bucket answers, as far as requests have shown; one that has failed is asked once more.
-    ///
-    /// # Errors
-    /// [`StorageError::Unavailable`] when it does not.
-    pub async fn health(&self) -> Result<(), StorageError> {
+    /// For how long a bucket that does not answer is waited for from now on; a folder is not.
+    #[must_use]
+    pub fn patience_left(&self) -> Duration {
         match &self.0 {
-            // Reading the marker says more.
-            Backend::Local(_) => Ok(()),
-            Backend::S3 { s3, .. } => s3.health().await,
+            Backend::Local(_) => Duration::ZERO,
+            Backend::S3 { s3, .. } => s3.patience_left(),
         }
     }
 }

@@ -93,7 +93,7 @@ fn describe() {
     );
     describe_counter!(
         "snowbank_storage_requests_total",
-        "Requests to the object storage, each attempt, by operation and outcome: ok, retried or failed"
+        "Requests to the object storage, each attempt, by operation and outcome: ok, retried, refused or failed"
     );
     describe_histogram!("snowbank_storage_request_seconds", Unit::Seconds, "Time of an attempt, by operation");
     describe_counter!("snowbank_storage_sent_bytes_total", Unit::Bytes, "Bytes of objects stored");
@@ -104,7 +104,11 @@ fn describe() {
         "Room on the disks that packs and a SQLite database lie on"
     );
     describe_gauge!("snowbank_storage_is_own", "1 while the storage is known to be this server's database's, else 0");
-    describe_gauge!("snowbank_storage_circuit_open", "1 while the storage does not answer and is not asked, else 0");
+    describe_gauge!("snowbank_storage_up", "1 while the storage answers who reads its marker every few seconds, else 0");
+    describe_gauge!(
+        "snowbank_storage_circuit_open",
+        "1 while requests of this direction (read or write) wait since the storage does not answer, else 0"
+    );
 }
 
 /// The resident set, from procfs; nothing where there is none.

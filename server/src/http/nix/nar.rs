@@ -1,12 +1,14 @@
 //! `GET /{cache}/nar/<narhash>.nar.zst` and `.nar`: immutable, by range, only where the cache shows a path with that NAR.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
+use futures_util::stream::{self, StreamExt as _};
 use futures_util::TryStreamExt as _;
 use metrics::counter;
 use snowbank_core::hash::NarHash;
@@ -20,6 +22,10 @@ use crate::app::App;
 use crate::damage::Suspicion;
 use crate::db::nars::Nar;
 use crate::serving::{RangeRequest, Representation, SMALL_NAR_BYTES, ServeError, charged, nar_stream, parse_range};
+
+/// The status goes out once the first bytes are there, so that a storage that is away is answered with 503, and Nix asks again. A
+/// shorter time than proxies wait.
+const MAX_TIME_TO_FIRST_BYTES: Duration = Duration::from_secs(45);
 
 pub(in crate::http) async fn nar(
     State(app): State<Arc<App>>,
@@ -73,7 +79,7 @@ pub(in crate::http) async fn nar(
         } else {
             let report = reporter(&app, &found.nar);
             let read = app.small_nars.read(&app.nars, cache, found.clone(), representation);
-            Box::pin(read).await.inspect_err(report)?
+            in_time(Box::pin(read)).await?.inspect_err(report)?
         };
         if let Some(bytes) = charged(&app.nars, bytes) {
             counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64);
@@ -86,7 +92,10 @@ pub(in crate::http) async fn nar(
         None => None,
     };
     let (log_name, report) = (file, reporter(&app, &found.nar));
-    let bytes = nar_stream(app.nars.clone(), place, found, representation, range)
+    let mut bytes = Box::pin(nar_stream(app.nars.clone(), place, found, representation, range));
+    let first = in_time(bytes.try_next()).await?.inspect_err(&report)?;
+    let bytes = stream::iter(first.map(Ok))
+        .chain(bytes)
         .inspect_ok(|bytes| counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64))
         .inspect_err(move |error| {
             tracing::error!(nar = %log_name, %error, "a NAR was broken off");
@@ -94,6 +103,11 @@ pub(in crate::http) async fn nar(
         });
     *response.body_mut() = Body::from_stream(bytes);
     Ok(response)
+}
+
+/// What `read` gives, if it gives it soon.
+async fn in_time<T>(read: impl Future<Output = T>) -> Result<T, ApiError> {
+    tokio::time::timeout(MAX_TIME_TO_FIRST_BYTES, read).await.map_err(|_| ApiError::unavailable("storage"))
 }
 
 /// Tells of a NAR that could not be served, if that looks like damage.

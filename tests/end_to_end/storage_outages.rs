@@ -9,7 +9,11 @@ use std::{
 
 use snowbank_core::{hash::Sha256, wire::code};
 use snowbank_harness::{
-    Api, Client, NixStore, Random, Server, Site, full, oracle, oracle::Oracle, process, s3::BUCKET, site::Kind,
+    Api, Client, NixStore, Random, Server, Site, full, oracle,
+    oracle::Oracle,
+    process,
+    s3::BUCKET,
+    site::Kind,
     storage_faults::{Faults, Trouble},
     trees,
 };
@@ -69,7 +73,11 @@ fn a_nar_is_answered_with_503_when_the_storage_is_away_and_never_breaks_off() {
         for range in ["bytes=0-", "bytes=9000000-"] {
             let answer = api.get_with(&address, &[("range", range)]);
             let _ = answer.refused(503, code::STORAGE_UNAVAILABLE);
-            assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{:?}", answer.headers);
+            assert!(
+                answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0),
+                "{:?}",
+                answer.headers
+            );
             assert_eq!(answer.header("cache-control"), "no-store");
         }
     }
@@ -189,13 +197,21 @@ fn real_nix_and_a_push_get_through_an_outage() {
         let late = add_noise(&store, if is_killed { 942 } else { 943 }, 24);
         let (url, other) = (format!("{}/main", server.url()), NixStore::new());
         let went_at = Instant::now();
-        if is_killed { site.rclone().kill() } else { site.rclone().stop() }
+        if is_killed {
+            site.rclone().kill()
+        } else {
+            site.rclone().stop()
+        }
         std::thread::scope(|scope| {
             // Nix asks once (`download-attempts = 1`).
             let pull = scope.spawn(|| other.substitute(&url, &key, &pushed));
             let push = Client::of(&server, &store).start_push("main", &[&late], &[]);
             std::thread::sleep(gone_for);
-            if is_killed { site.rclone().start_again() } else { site.rclone().go_on() }
+            if is_killed {
+                site.rclone().start_again()
+            } else {
+                site.rclone().go_on()
+            }
             let _ = pull.join().unwrap().success();
             let _ = push.wait().success();
         });

@@ -597,7 +597,8 @@ fn verify_line(store_path: String, error: VerifyError) -> CommitLine {
 }
 
 fn refused_by_storage(failure: &StorageFailure) -> Refusal {
-    let message = format!("the server's storage refuses its requests: {}; its operator has to mend that", failure.told());
+    let message =
+        format!("the server's storage refuses its requests: {}; its operator has to mend that", failure.told());
     Refusal::new(code::STORAGE_REFUSED, message)
 }
 

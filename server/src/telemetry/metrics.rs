@@ -104,7 +104,10 @@ fn describe() {
         "Room on the disks that packs and a SQLite database lie on"
     );
     describe_gauge!("snowbank_storage_is_own", "1 while the storage is known to be this server's database's, else 0");
-    describe_gauge!("snowbank_storage_up", "1 while the storage answers who reads its marker every few seconds, else 0");
+    describe_gauge!(
+        "snowbank_storage_up",
+        "1 while the storage answers who reads its marker every few seconds, else 0"
+    );
     describe_gauge!(
         "snowbank_storage_circuit_open",
         "1 while requests of this direction (read or write) wait since the storage does not answer, else 0"

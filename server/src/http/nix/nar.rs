@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
-use futures_util::stream::{self, StreamExt as _};
 use futures_util::TryStreamExt as _;
+use futures_util::stream::{self, StreamExt as _};
 use metrics::counter;
 use snowbank_core::hash::NarHash;
 

@@ -170,8 +170,7 @@ impl Calls {
             let now = Instant::now();
             let wait = wait_after(&failure, pause);
             let ends_at = *failing_since.get_or_insert(now) + patience;
-            let again =
-                failure.kind.passes() && now + wait < ends_at && (is_marker || !circuit.is_given_up(now));
+            let again = failure.kind.passes() && now + wait < ends_at && (is_marker || !circuit.is_given_up(now));
             count(operation, if again { "retried" } else { outcome(failure.kind) });
             if !again {
                 return Err(StorageError::from_service(key, failure));

@@ -191,7 +191,8 @@ mod tests {
 
     #[test]
     fn when_the_trial_is_dropped_the_next_request_tries() {
-        let (circuit, start) = (circuit(), Instant::now() - SECOND * 10);
+        let circuit = circuit();
+        let start = Instant::now().checked_sub(SECOND * 10).unwrap();
         let later = open(&circuit, start) + SECOND * 2;
         drop(circuit.admit(later).unwrap());
         circuit.admit(Instant::now()).unwrap().settle();

@@ -94,7 +94,10 @@ impl LanePlace<'_> {
         let new = state.limit;
         drop(state);
         if new < limit {
-            tracing::info!(limit = new, "fewer bodies travel to or from the storage at once: they slow each other down");
+            tracing::info!(
+                limit = new,
+                "fewer bodies travel to or from the storage at once: they slow each other down"
+            );
         }
         for _ in limit..new {
             self.lane.freed.notify_one();

@@ -284,6 +284,15 @@ impl Storage {
         }
     }
 
+    /// Whether a bucket could not be read lately.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        match &self.0 {
+            Backend::Local(_) => false,
+            Backend::S3 { s3, .. } => s3.is_failing(),
+        }
+    }
+
     /// For how long a bucket that does not answer is waited for from now on; a folder is not.
     #[must_use]
     pub fn patience_left(&self) -> Duration {

@@ -133,7 +133,7 @@ fn a_push_waits_while_only_reading_or_only_writing_fails() {
     // Reading fails, so that chunks that were written cannot be read back.
     let read_back = add_noise(&store, 923, 40);
     site.faults().set(with_reads(Trouble::Cut));
-    let mut push = client.start_push("main", &[&read_back], &[]);
+    let mut push = client.start_push("main", &[&read_back], &["--verbose"]);
     process::wait_until("the circuit for reading opens", SOON, || gauge("read") > 0.5);
     assert!(gauge("write") < 0.5, "nothing was wrong with writing");
     assert!(!push.is_done(), "a push needs to read");
@@ -247,7 +247,7 @@ fn a_push_hears_at_once_that_the_bucket_is_full_or_what_may_not_be_done() {
     ];
     for (status, code, message, word) in cases {
         site.faults().set(with_writes(Trouble::Refuse(status, code, message)));
-        let push = client.push(&[&refused]).ended_with(7);
+        let push = client.push_to("main", &[&refused], &["--verbose"]).ended_with(7);
         let said = &push.output.stderr;
         assert!(said.contains(word) && said.contains("refuses"), "{code}: {said}");
         assert!(!said.contains("trying again"), "waiting does not help: {said}");

@@ -267,6 +267,11 @@ impl S3 {
         self.calls.patience_left()
     }
 
+    /// Whether the latest attempts to read failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.calls.is_failing()
+    }
+
     fn full(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }

@@ -22,9 +22,10 @@ use crate::app::App;
 use crate::damage::Suspicion;
 use crate::db::nars::Nar;
 use crate::serving::{RangeRequest, Representation, SMALL_NAR_BYTES, ServeError, charged, nar_stream, parse_range};
+use crate::storage::Storage;
 
-/// The status goes out once the first bytes are there, so that a storage that is away is answered with 503, and Nix asks again. A
-/// shorter time than proxies wait.
+/// The status goes out once the first bytes are there, so that a storage that is away is answered with 503, and Nix asks again. This
+/// is how long it is waited for: shorter than proxies wait.
 const MAX_TIME_TO_FIRST_BYTES: Duration = Duration::from_secs(45);
 
 pub(in crate::http) async fn nar(
@@ -79,7 +80,7 @@ pub(in crate::http) async fn nar(
         } else {
             let report = reporter(&app, &found.nar);
             let read = app.small_nars.read(&app.nars, cache, found.clone(), representation);
-            in_time(Box::pin(read)).await?.inspect_err(report)?
+            in_time(&app.storage, Box::pin(read)).await?.inspect_err(report)?
         };
         if let Some(bytes) = charged(&app.nars, bytes) {
             counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64);
@@ -93,7 +94,7 @@ pub(in crate::http) async fn nar(
     };
     let (log_name, report) = (file, reporter(&app, &found.nar));
     let mut bytes = Box::pin(nar_stream(app.nars.clone(), place, found, representation, range));
-    let first = in_time(bytes.try_next()).await?.inspect_err(&report)?;
+    let first = in_time(&app.storage, bytes.try_next()).await?.inspect_err(&report)?;
     let bytes = stream::iter(first.map(Ok))
         .chain(bytes)
         .inspect_ok(|bytes| counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64))
@@ -105,9 +106,16 @@ pub(in crate::http) async fn nar(
     Ok(response)
 }
 
-/// What `read` gives, if it gives it soon.
-async fn in_time<T>(read: impl Future<Output = T>) -> Result<T, ApiError> {
-    tokio::time::timeout(MAX_TIME_TO_FIRST_BYTES, read).await.map_err(|_| ApiError::unavailable("storage"))
+/// What `read` gives, unless the storage fails for long. On a slow link the first bytes may take longer.
+async fn in_time<T>(storage: &Storage, mut read: impl Future<Output = T> + Unpin) -> Result<T, ApiError> {
+    let mut patience = MAX_TIME_TO_FIRST_BYTES;
+    loop {
+        match tokio::time::timeout(patience, &mut read).await {
+            Ok(done) => return Ok(done),
+            Err(_) if storage.is_failing() => return Err(ApiError::unavailable("storage")),
+            Err(_) => patience = Duration::from_secs(1),
+        }
+    }
 }
 
 /// Tells of a NAR that could not be served, if that looks like damage.

@@ -134,6 +134,11 @@ impl Calls {
         self.reading.circuit.patience_left(Instant::now())
     }
 
+    /// Whether the latest attempts to read failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.reading.circuit.is_failing()
+    }
+
     fn direction(&self, operation: Operation) -> &Direction {
         match operation {
             Operation::Put | Operation::Delete => &self.writing,

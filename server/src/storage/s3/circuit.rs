@@ -111,6 +111,11 @@ impl Circuit {
         state.next_trial.is_some() && state.failing_for(now) >= self.patience
     }
 
+    /// Whether the latest attempts failed, open or not.
+    pub(super) fn is_failing(&self) -> bool {
+        self.state().failing_since.is_some()
+    }
+
     /// For how long a failing service is waited for from now on.
     pub(super) fn patience_left(&self, now: Instant) -> Duration {
         self.patience.saturating_sub(self.state().failing_for(now))

@@ -48,7 +48,7 @@ pub struct Storage(Backend);
 #[derive(Debug)]
 enum Backend {
     Local(local::Local),
-    S3 { s3: s3::S3, cache: Option<DiskCache> },
+    S3 { s3: Box<s3::S3>, cache: Option<DiskCache> },
 }
 
 impl Storage {
@@ -61,7 +61,7 @@ impl Storage {
         match config {
             StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::open(path).await?))),
             StorageConfig::S3(config) => {
-                let s3 = s3::S3::open(config).await?;
+                let s3 = Box::new(s3::S3::open(config).await?);
                 let cache = match &config.cache {
                     Some(cache) => Some(DiskCache::open(cache).await?),
                     None => None,
@@ -78,7 +78,9 @@ impl Storage {
     pub async fn attach(config: &StorageConfig) -> Result<Self, StorageError> {
         match config {
             StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::attach(path).await?))),
-            StorageConfig::S3(config) => Ok(Self(Backend::S3 { s3: s3::S3::attach(config).await?, cache: None })),
+            StorageConfig::S3(config) => {
+                Ok(Self(Backend::S3 { s3: Box::new(s3::S3::attach(config).await?), cache: None }))
+            }
         }
     }
 

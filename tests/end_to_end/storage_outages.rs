@@ -87,7 +87,8 @@ fn a_nar_is_answered_with_503_when_the_storage_is_away_and_never_breaks_off() {
     assert!(asked.elapsed() < Duration::from_secs(2), "after `retry-for`, nobody waits: {:?}", asked.elapsed());
 
     site.faults().set(Faults::default());
-    let _ = until_ready_is(&server, true);
+    let is_open = || server.counted("snowbank_storage_circuit_open", &[("direction", "read")]) > 0.5;
+    process::wait_until("somebody has tried with success", SOON, || !is_open());
     let _ = Oracle::main(&server).assert_whole(&path);
 }
 
@@ -172,7 +173,7 @@ fn when_the_storage_is_back_nothing_fails_any_more() {
         let ask = |(number, address): (usize, &String)| {
             let (api, address) = (api.clone(), address.clone());
             scope.spawn(move || {
-                std::thread::sleep(Duration::from_millis(1_000) * u32::try_from(number).unwrap());
+                std::thread::sleep(Duration::from_secs(1) * u32::try_from(number).unwrap());
                 api.get(&address).status.as_u16()
             })
         };
@@ -196,21 +197,21 @@ fn real_nix_and_a_push_get_through_an_outage() {
         server.restart();
         let late = add_noise(&store, if is_killed { 942 } else { 943 }, 24);
         let (url, other) = (format!("{}/main", server.url()), NixStore::new());
-        let went_at = Instant::now();
+        let (client, went_at) = (Client::of(&server, &store), Instant::now());
         if is_killed {
-            site.rclone().kill()
+            site.rclone().kill();
         } else {
-            site.rclone().stop()
+            site.rclone().stop();
         }
         std::thread::scope(|scope| {
             // Nix asks once (`download-attempts = 1`).
             let pull = scope.spawn(|| other.substitute(&url, &key, &pushed));
-            let push = Client::of(&server, &store).start_push("main", &[&late], &[]);
+            let push = client.start_push("main", &[&late], &[]);
             std::thread::sleep(gone_for);
             if is_killed {
-                site.rclone().start_again()
+                site.rclone().start_again();
             } else {
-                site.rclone().go_on()
+                site.rclone().go_on();
             }
             let _ = pull.join().unwrap().success();
             let _ = push.wait().success();
@@ -307,8 +308,8 @@ fn bodies_over_a_slow_link_arrive_although_they_take_longer_than_the_timeout() {
     site.faults().set(Faults { upload_rate: rate, ..Faults::default() });
     let sent = || server.counted("snowbank_storage_sent_bytes_total", &[]);
     let (before, started) = (site.s3().counts(), Instant::now());
-    let push = Client::of(&server, &store).start_push("main", &[&path], &[]);
-    let push = push.wait_for(Duration::from_secs(120)).success();
+    let client = Client::of(&server, &store);
+    let push = client.start_push("main", &[&path], &[]).wait_for(Duration::from_mins(2)).success();
     let puts = site.s3().counts().get("put").copied().unwrap_or(0) - before.get("put").copied().unwrap_or(0);
     eprintln!("{} bytes in {puts} PUTs and {:?}: {}", sent(), started.elapsed(), push.output.stderr.trim());
     assert!(started.elapsed() > timeout * 4, "the link was not slow");

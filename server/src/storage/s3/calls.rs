@@ -181,7 +181,8 @@ impl Calls {
                 return Err(StorageError::from_service(key, failure));
             }
             tracing::debug!(key, %failure, "a storage request is tried again");
-            tokio::time::sleep(wait).await;
+            // A circuit that closes ends the pause.
+            let _ = timeout(wait, circuit.changed()).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }

@@ -301,22 +301,24 @@ fn readyz_turns_red_within_seconds_whatever_is_wrong_with_an_idle_storage() {
 #[test]
 fn bodies_over_a_slow_link_arrive_although_they_take_longer_than_the_timeout() {
     let (site, store) = (Site::with_faults(Random::fixed(971)), NixStore::new());
-    let timeout = Duration::from_secs(2);
-    let mut server = Server::options().on(&site).replicas(1).storage("request-timeout", "\"2s\"").start();
-    let path = add_noise(&store, 972, 32);
-    let rate = 2 << 20;
+    // In a full run 4 Mbit/s and the default timeout.
+    let (mebibytes, rate, timeout) = if full() { (88, 500_000, 30) } else { (32, 2 << 20, 2) };
+    let options = Server::options().on(&site).replicas(1).storage("request-timeout", &format!("\"{timeout}s\""));
+    let mut server = options.start();
+    let path = add_noise(&store, 972, mebibytes);
     site.faults().set(Faults { upload_rate: rate, ..Faults::default() });
     let sent = || server.counted("snowbank_storage_sent_bytes_total", &[]);
     let (before, started) = (site.s3().counts(), Instant::now());
     let client = Client::of(&server, &store);
-    let push = client.start_push("main", &[&path], &[]).wait_for(Duration::from_mins(2)).success();
+    let push = client.start_push("main", &[&path], &[]).wait_for(Duration::from_mins(9)).success();
     let puts = site.s3().counts().get("put").copied().unwrap_or(0) - before.get("put").copied().unwrap_or(0);
     eprintln!("{} bytes in {puts} PUTs and {:?}: {}", sent(), started.elapsed(), push.output.stderr.trim());
-    assert!(started.elapsed() > timeout * 4, "the link was not slow");
+    assert!(started.elapsed() > Duration::from_secs(timeout) * 4, "the link was not slow");
     // Each object needs one; some stall at first, while too many travel at once.
-    assert!(puts <= 5 * 2 + 3, "{puts} PUTs for 32 MiB");
+    let objects = u64::try_from(mebibytes.div_ceil(8)).unwrap();
+    assert!(puts <= 2 * objects + 3, "{puts} PUTs for {mebibytes} MiB");
 
-    site.faults().set(Faults { download_rate: rate, ..Faults::default() });
+    site.faults().set(Faults { download_rate: 3 * rate, ..Faults::default() });
     server.restart();
     let _ = Oracle::main(&server).assert_whole(&path);
     site.faults().set(Faults::default());

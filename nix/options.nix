@@ -119,10 +119,10 @@ in
       Certificates, in PEM, of authorities to believe beside the system's.
     '';
     request-timeout = unset "time" ''
-      How long one attempt at a request may take, 1s to 10m; 30s unless said otherwise.
+      How long a request may stand still, 1s to 10m; 30s unless said otherwise.
     '';
     retry-for = unset "time" ''
-      How long all attempts of one operation may take together, 0s to 10m; 60s unless said otherwise.
+      How long a request is tried again after its first failure, 0s to 10m; 60s unless said otherwise.
     '';
     max-requests = unset { between = [ 1 4096 ]; } ''
       Requests to the bucket at the same time; 64 unless said otherwise.

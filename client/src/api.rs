@@ -39,7 +39,6 @@ pub use connect::Timeouts;
 pub use error::{ApiError, ApiErrorKind};
 pub use probe::Probe;
 pub use retry::Backoff;
-pub(crate) use retry::jittered;
 pub use upstream::UpstreamCache;
 
 const JSON: &str = "application/json";

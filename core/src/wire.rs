@@ -390,6 +390,8 @@ pub mod code {
     pub const STORAGE_FULL: &str = "storage-full";
     /// The storage or the database does not answer.
     pub const STORAGE_UNAVAILABLE: &str = "storage-unavailable";
+    /// The storage refuses what the server asks of it: the server's operator has to mend that, and waiting does not help.
+    pub const STORAGE_REFUSED: &str = "storage-refused";
     /// The issuer of the token does not say with which keys it signs.
     pub const ISSUER_UNAVAILABLE: &str = "issuer-unavailable";
     /// A fault of the server.

@@ -138,6 +138,17 @@ impl ChainError {
         matches!(self, Self::Marker(MarkerError::Missing))
     }
 
+    /// Whether the storage has not answered, or not with what was asked for.
+    #[must_use]
+    pub const fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Marker(MarkerError::Storage(_)) | Self::Silent(_))
+    }
+
+    /// Whether the storage may answer in a moment.
+    const fn passes(&self) -> bool {
+        matches!(self, Self::Marker(MarkerError::Storage(StorageError::Unavailable { .. })) | Self::Silent(_))
+    }
+
     /// Whether the storage is said to be another database's.
     #[must_use]
     pub const fn is_lost(&self) -> bool {

@@ -49,7 +49,7 @@ pub struct Storage(Backend);
 #[derive(Debug)]
 enum Backend {
     Local(local::Local),
-    S3 { s3: s3::S3, cache: Option<DiskCache> },
+    S3 { s3: Box<s3::S3>, cache: Option<DiskCache> },
 }
 
 impl Storage {
@@ -62,7 +62,7 @@ impl Storage {
         match config {
             StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::open(path).await?))),
             StorageConfig::S3(config) => {
-                let s3 = s3::S3::open(config).await?;
+                let s3 = Box::new(s3::S3::open(config).await?);
                 let cache = Some(DiskCache::open(&config.cache).await?);
                 Ok(Self(Backend::S3 { s3, cache }))
             }
@@ -76,7 +76,9 @@ impl Storage {
     pub async fn attach(config: &StorageConfig) -> Result<Self, StorageError> {
         match config {
             StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::attach(path).await?))),
-            StorageConfig::S3(config) => Ok(Self(Backend::S3 { s3: s3::S3::attach(config).await?, cache: None })),
+            StorageConfig::S3(config) => {
+                Ok(Self(Backend::S3 { s3: Box::new(s3::S3::attach(config).await?), cache: None }))
+            }
         }
     }
 
@@ -299,15 +301,21 @@ impl Storage {
         }
     }
 
-    /// Whether a bucket answers, as far as requests have shown; one that has failed is asked once more.
-    ///
-    /// # Errors
-    /// [`StorageError::Unavailable`] when it does not.
-    pub async fn health(&self) -> Result<(), StorageError> {
+    /// Whether a bucket could not be read lately.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
         match &self.0 {
-            // Reading the marker says more.
-            Backend::Local(_) => Ok(()),
-            Backend::S3 { s3, .. } => s3.health().await,
+            Backend::Local(_) => false,
+            Backend::S3 { s3, .. } => s3.is_failing(),
+        }
+    }
+
+    /// For how long a bucket that does not answer is waited for from now on; a folder is not.
+    #[must_use]
+    pub fn patience_left(&self) -> Duration {
+        match &self.0 {
+            Backend::Local(_) => Duration::ZERO,
+            Backend::S3 { s3, .. } => s3.patience_left(),
         }
     }
 }

@@ -65,6 +65,7 @@ mod slow_readers;
 mod storage_faults;
 mod storage_gone;
 mod storage_misconfigured;
+mod storage_outages;
 mod storage_request_counts;
 mod stores;
 mod tiny_paths;

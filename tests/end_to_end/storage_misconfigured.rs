@@ -113,3 +113,18 @@ fn a_first_start_that_fails_leaves_a_shared_database_to_one_from_another_folder(
     let late = Server::options().on(&site).storage("prefix", "\"shared\"");
     assert_refuses(host("e", late), &["another server key"]);
 }
+
+#[test]
+fn a_metadata_service_that_was_asked_in_vain_is_said_to_be_unreachable() {
+    let site = Site::start();
+    let nobody = process::own_address();
+    let options = with(&site, "access-key-id", "")
+        .storage("secret-access-key", "")
+        .storage("instance-metadata", "true")
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &format!("http://{nobody}"));
+    let started = Instant::now();
+    let output = options.start_in_vain(LIMIT);
+    eprintln!("after {:?}: {}", started.elapsed(), output.stderr.trim());
+    assert!(!output.status.success() && output.stderr.contains("the instance's metadata"), "{output}");
+    assert!(!output.stderr.contains("not asked"), "it was asked: {output}");
+}

@@ -40,6 +40,7 @@ pub mod s3;
 pub mod scratch;
 pub mod server;
 pub mod site;
+mod slow_link;
 pub mod storage_faults;
 pub mod tmpfs;
 pub mod token;

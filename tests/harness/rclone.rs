@@ -3,11 +3,15 @@
 use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
+    sync::Mutex,
     time::Duration,
 };
 
+use rustix::process::Signal;
+
 use crate::{
     Scratch,
+    loopback::lock,
     process::{self, Running},
     s3::{ACCESS_KEY_ID, BUCKET, SECRET_ACCESS_KEY},
 };
@@ -16,7 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Rclone {
     address: SocketAddr,
-    process: Running,
+    process: Mutex<Running>,
     scratch: Scratch,
 }
 
@@ -27,19 +31,30 @@ impl Rclone {
         let scratch = Scratch::new("rclone");
         let _ = scratch.folder(Path::new("buckets").join(BUCKET));
         let address = process::own_address();
-        let mut command = process::command(program(), scratch.path());
-        command
-            .args(["serve", "s3", "--addr", &address.to_string()])
-            .args(["--auth-key", &format!("{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}")])
-            // Empty folders stay: one that goes while another request writes into it would fail that one.
-            .arg("--no-cleanup")
-            .arg(scratch.join("buckets"));
-        let mut rclone = Self { address, process: Running::start(command, &[]), scratch };
-        process::wait_until("rclone serve s3 listens", Duration::from_secs(20), || {
-            assert!(!rclone.process.is_done(), "rclone serve s3 ended at its start");
-            TcpStream::connect(address).is_ok()
-        });
-        rclone
+        let process = Mutex::new(serve(address, &scratch));
+        Self { address, process, scratch }
+    }
+
+    /// Kills it.
+    pub fn kill(&self) {
+        let mut process = lock(&self.process);
+        process.kill();
+        process::wait_until("rclone is gone", Duration::from_secs(20), || process.is_done());
+    }
+
+    /// Starts it again where it was, over what it had.
+    pub fn start_again(&self) {
+        *lock(&self.process) = serve(self.address, &self.scratch);
+    }
+
+    /// Stops it (SIGSTOP): connections stay, and nothing is answered.
+    pub fn stop(&self) {
+        lock(&self.process).signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        lock(&self.process).signal(Signal::CONT);
     }
 
     /// Where it listens.
@@ -53,6 +68,23 @@ impl Rclone {
     pub fn folder(&self) -> PathBuf {
         self.scratch.join("buckets")
     }
+}
+
+/// Starts it, and waits until it listens.
+fn serve(address: SocketAddr, scratch: &Scratch) -> Running {
+    let mut command = process::command(program(), scratch.path());
+    command
+        .args(["serve", "s3", "--addr", &address.to_string()])
+        .args(["--auth-key", &format!("{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}")])
+        // Empty folders stay: one that goes while another request writes into it would fail that one.
+        .arg("--no-cleanup")
+        .arg(scratch.join("buckets"));
+    let mut running = Running::start(command, &[]);
+    process::wait_until("rclone serve s3 listens", Duration::from_secs(20), || {
+        assert!(!running.is_done(), "rclone serve s3 ended at its start");
+        TcpStream::connect(address).is_ok()
+    });
+    running
 }
 
 /// `rclone` of the PATH, or the one that `tests/run` has installed.

@@ -142,6 +142,15 @@ impl Site {
         }
     }
 
+    /// Its `rclone serve s3`, for tests that kill it.
+    #[must_use]
+    pub fn rclone(&self) -> &Rclone {
+        match &self.storage {
+            ObjectStorage::Rclone(server) => server,
+            ObjectStorage::Strict(_) => panic!("no rclone serves this site; make it with `Site::of(Kind::Rclone)`"),
+        }
+    }
+
     /// The proxy before its storage.
     #[must_use]
     pub fn faults(&self) -> &StorageFaults {

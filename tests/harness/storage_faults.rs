@@ -21,6 +21,7 @@ use crate::{
     Random,
     loopback::{AnyBody, BoxError, Break, Handle, Loopback, broken, forward, full, incoming, lock},
     process, s3,
+    slow_link::SlowLink,
 };
 
 /// What goes wrong, and how often; shares are of all requests, in thousandths.
@@ -36,6 +37,28 @@ pub struct Faults {
     pub stalls: u32,
     /// Whether requests that remove objects are refused, all of them.
     pub no_deletes: bool,
+    /// What becomes of all requests that read.
+    pub reads: Trouble,
+    /// What becomes of all requests that write or remove.
+    pub writes: Trouble,
+    /// Bytes per second that all requests' bodies share; 0 for no limit.
+    pub upload_rate: u64,
+    /// Bytes per second that all answers' bodies share; 0 for no limit.
+    pub download_rate: u64,
+}
+
+/// What becomes of a request, whichever it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing.
+    #[default]
+    None,
+    /// The connection is cut.
+    Cut,
+    /// It is answered once this is over, as by a stopped process that goes on.
+    Hang,
+    /// It is refused, with this status, code and message.
+    Refuse(u16, &'static str, &'static str),
 }
 
 /// What it has done so far.
@@ -64,7 +87,8 @@ impl StorageFaults {
     #[must_use]
     pub fn before(upstream: SocketAddr, random: Random) -> Self {
         let state = State { faults: Faults::default(), done: Done::default(), random };
-        let handler = Proxy { upstream, state: Mutex::new(state) };
+        let links = [SlowLink::default(), SlowLink::default()];
+        let handler = Proxy { upstream, state: Mutex::new(state), links };
         Self(Loopback::start(process::own_address(), handler))
     }
 
@@ -107,13 +131,15 @@ struct State {
 struct Proxy {
     upstream: SocketAddr,
     state: Mutex<State>,
+    /// For bodies there, and back.
+    links: [SlowLink; 2],
 }
 
 /// What becomes of one request.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Well,
-    Error(StatusCode, &'static str),
+    Error(StatusCode, &'static str, &'static str),
     CutRequest,
     LostAnswer,
     BrokenAnswer(Break),
@@ -136,7 +162,7 @@ impl State {
             self.done.errors += 1;
             // `below` keeps the index within bounds.
             let (status, code) = ERRORS[usize::try_from(kind).unwrap_or(0)];
-            Fate::Error(status, code)
+            Fate::Error(status, code, "Please reduce your request rate.")
         } else if drawn < errors + cuts {
             match kind {
                 0 | 1 if has_body => {
@@ -163,7 +189,17 @@ impl State {
 
 impl Proxy {
     async fn hand_on(&self, request: Request<AnyBody>) -> Result<Response<AnyBody>, BoxError> {
-        forward(TcpStream::connect(self.upstream).await?, request).await
+        let Faults { upload_rate, download_rate, .. } = lock(&self.state).faults;
+        let [there, back] = &self.links;
+        let request = request.map(|body| there.slow(body, upload_rate));
+        let answer = forward(TcpStream::connect(self.upstream).await?, request).await?;
+        Ok(answer.map(|body| back.slow(body, download_rate)))
+    }
+
+    /// What is wrong with requests like this one.
+    fn trouble(&self, is_write: bool) -> Trouble {
+        let faults = lock(&self.state).faults;
+        if is_write { faults.writes } else { faults.reads }
     }
 }
 
@@ -174,15 +210,25 @@ impl Handle for Proxy {
             let mut state = lock(&self.state);
             let drawn = state.draw(length > 0);
             let refused = state.faults.no_deletes && removes(&request);
-            (if refused { Fate::Error(StatusCode::FORBIDDEN, "AccessDenied") } else { drawn }, state.faults.latency)
+            let denied = Fate::Error(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied.");
+            (if refused { denied } else { drawn }, state.faults.latency)
         };
         tokio::time::sleep(latency).await;
+        let is_write = request.method() != hyper::Method::GET && request.method() != hyper::Method::HEAD;
+        while self.trouble(is_write) == Trouble::Hang {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let fate = match self.trouble(is_write) {
+            Trouble::Cut => return Err("the connection is cut, on purpose".into()),
+            Trouble::Refuse(status, code, message) => Fate::Error(StatusCode::from_u16(status)?, code, message),
+            Trouble::None | Trouble::Hang => fate,
+        };
         match fate {
             Fate::Well => self.hand_on(request.map(incoming)).await,
-            Fate::Error(status, code) => {
+            Fate::Error(status, code, message) => {
                 let mut body = request.into_body();
                 while let Some(Ok(_)) = body.frame().await {}
-                Ok(error(status, code))
+                Ok(error(status, code, message))
             }
             Fate::CutRequest => {
                 // The storage sees the cut as well.
@@ -216,8 +262,8 @@ fn removes(request: &Request<Incoming>) -> bool {
     request.method() == hyper::Method::DELETE || (request.method() == hyper::Method::POST && many)
 }
 
-fn error(status: StatusCode, code: &str) -> Response<AnyBody> {
-    let mut response = Response::new(full(s3::error_xml(code, "Please reduce your request rate.")));
+fn error(status: StatusCode, code: &str, message: &str) -> Response<AnyBody> {
+    let mut response = Response::new(full(s3::error_xml(code, message)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     response

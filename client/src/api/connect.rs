@@ -24,7 +24,8 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), stall: Duration::from_secs(90) }
+        // A server waits for its object storage, on a slow link or while that is away, before it answers.
+        Self { connect: Duration::from_secs(10), stall: Duration::from_mins(3) }
     }
 }
 

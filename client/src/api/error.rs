@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use snowbank_core::wire::ErrorDetail;
+use snowbank_core::wire::{ErrorDetail, code};
 
 use crate::config::Target;
 use crate::exit::{Exit, Failure};
@@ -197,6 +197,18 @@ impl ApiError {
     /// What was begun could not be finished; the server has said why.
     pub(super) fn unfinished(server: &str, said: &str) -> Self {
         Self::new(ApiErrorKind::Server, format!("{server} could not finish ({said})"))
+    }
+
+    /// What a commit's line says of one path.
+    pub(crate) fn of_line(code: &str, message: &str) -> Self {
+        let kind = match code {
+            code::BUSY => ApiErrorKind::Busy,
+            code::STORAGE_UNAVAILABLE | code::STORAGE_REFUSED => ApiErrorKind::Unavailable,
+            code::INTERNAL => ApiErrorKind::Server,
+            code::STORAGE_FULL => ApiErrorKind::StorageFull,
+            _ => ApiErrorKind::Rejected,
+        };
+        Self { code: Some(code.to_owned()), ..Self::new(kind, message.to_owned()) }
     }
 
     pub(super) fn cut_off(server: &str, url: &str) -> Self {

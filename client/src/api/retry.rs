@@ -2,9 +2,12 @@
 //!
 //! Waiting doubles from a quarter of a second to 15 seconds, with jitter so that a fleet of clients does not come back as
 //! one, and is never shorter than the server's `Retry-After`. How many attempts there are depends on what failed: a full
-//! disk does not empty itself, a busy server gets free.
+//! disk does not empty itself, a busy server gets free. A path of a commit that failed for a reason that passes is repeated
+//! alike.
 
 use std::time::Duration;
+
+use snowbank_core::wire::code;
 
 use super::{ApiError, ApiErrorKind};
 
@@ -44,6 +47,8 @@ impl Backoff {
         let attempts = match error.kind() {
             // A wrong address should be told at once; a server that is being restarted comes back.
             ApiErrorKind::Unreachable if !self.reached => 4,
+            // Somebody has to mend it.
+            ApiErrorKind::Unavailable if error.code() == Some(code::STORAGE_REFUSED) => 1,
             ApiErrorKind::Unreachable | ApiErrorKind::Unavailable => 9,
             ApiErrorKind::Busy => 60,
             ApiErrorKind::Server => 5,
@@ -60,7 +65,7 @@ impl Backoff {
 }
 
 /// Between half of `delay` and all of it.
-pub(crate) fn jittered(delay: Duration) -> Duration {
+fn jittered(delay: Duration) -> Duration {
     // Without randomness there is no jitter, which only matters to a fleet.
     let random = getrandom::u32().unwrap_or(u32::MAX);
     delay.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
@@ -85,6 +90,26 @@ mod tests {
         for kind in [Unauthenticated, Forbidden, NotFound, Rejected, TooLarge] {
             assert_eq!(attempts(true, kind), 1, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn what_an_operator_has_to_mend_is_not_repeated() {
+        let mut backoff = Backoff::new(true);
+        let refused = ApiError::of_line(code::STORAGE_REFUSED, "no");
+        assert_eq!(refused.kind(), ApiErrorKind::Unavailable);
+        assert_eq!(backoff.next(&refused), None);
+    }
+
+    #[test]
+    fn a_path_is_repeated_as_often_as_a_request_would_be() {
+        let attempts_at_line = |code: &str| {
+            let mut backoff = Backoff::new(true);
+            1 + std::iter::from_fn(|| backoff.next(&ApiError::of_line(code, "no"))).count()
+        };
+        assert_eq!(attempts_at_line(code::STORAGE_UNAVAILABLE), attempts(true, ApiErrorKind::Unavailable));
+        assert_eq!(attempts_at_line(code::BUSY), attempts(true, ApiErrorKind::Busy));
+        assert_eq!(attempts_at_line(code::INTERNAL), attempts(true, ApiErrorKind::Server));
+        assert_eq!(attempts_at_line(code::NAR_MISMATCH), 1);
     }
 
     #[test]

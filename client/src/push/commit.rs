@@ -4,16 +4,11 @@
 //! attempt whose answer was lost comes back as present, with its receipt.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit, Pinned, PushPin, code};
 
-use crate::api::{Api, ApiError, jittered};
-
-/// Attempts at a path for which the server says that it failed for a reason that passes.
-const ATTEMPTS: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+use crate::api::{Api, ApiError};
 
 /// Paths to commit in one request.
 #[derive(Debug)]
@@ -38,7 +33,8 @@ pub(super) async fn commit(
     let Batch { paths: mut left, expires, pin } = batch;
     let mut pinned = None;
     let mut backoff = api.backoff();
-    for attempt in 1.. {
+    loop {
+        // What was said of each path: nothing more to do, or a failure that may pass.
         let mut answered: HashMap<String, Option<CommitLine>> = HashMap::new();
         let (numbers, paths): (Vec<u32>, Vec<PathCommit>) = left.into_iter().unzip();
         let is_pinned = |pin: &&PushPin| paths.iter().any(|path| path.store_path == pin.store_path);
@@ -50,7 +46,7 @@ pub(super) async fn commit(
             .commit(&request, |line| {
                 let Some(store_path) = store_path(&line).map(str::to_owned) else { return };
                 let Some(number) = number.get(store_path.as_str()) else { return };
-                if passes(&line) && attempt < ATTEMPTS {
+                if passing(&line).is_some() {
                     answered.insert(store_path, Some(line));
                 } else if answered.insert(store_path, None).is_none() {
                     on_line(*number, line);
@@ -66,18 +62,22 @@ pub(super) async fn commit(
         if left.is_empty() {
             return Ok(pinned);
         }
+        if answered.values().any(Option::is_none) {
+            backoff = api.backoff();
+        }
         match result {
-            Ok(()) if attempt < ATTEMPTS => tokio::time::sleep(jittered(FIRST_WAIT * (1 << attempt))).await,
             Ok(()) => {
-                // The server went on to leave these out.
-                for (number, path) in left {
-                    let message = "the server gave no answer for it".to_owned();
-                    on_line(
-                        number,
-                        CommitLine::Error { store_path: path.store_path, code: code::INTERNAL.to_owned(), message },
-                    );
+                let failure = answered.values().flatten().find_map(passing);
+                // Without one, the server went on to leave these out.
+                let failure = failure.unwrap_or_else(|| ApiError::of_line(code::INTERNAL, NO_ANSWER));
+                if backoff.wait(failure).await.is_err() {
+                    for (number, PathCommit { store_path, .. }) in left {
+                        let line = answered.remove(&store_path).flatten();
+                        let (code, message) = (code::INTERNAL.to_owned(), NO_ANSWER.to_owned());
+                        on_line(number, line.unwrap_or(CommitLine::Error { store_path, code, message }));
+                    }
+                    return Ok(pinned);
                 }
-                return Ok(pinned);
             }
             Err(error) => match backoff.wait(error).await {
                 Ok(()) => {}
@@ -85,13 +85,16 @@ pub(super) async fn commit(
             },
         }
     }
-    Ok(pinned)
 }
 
-/// Whether another attempt may come out better.
-fn passes(line: &CommitLine) -> bool {
-    let CommitLine::Error { code, .. } = line else { return false };
-    [code::BUSY, code::STORAGE_UNAVAILABLE, code::INTERNAL].contains(&code.as_str())
+/// What is said of a path of which the server says nothing.
+const NO_ANSWER: &str = "the server gave no answer for it";
+
+/// The failure of a path for which another attempt may come out better.
+fn passing(line: &CommitLine) -> Option<ApiError> {
+    let CommitLine::Error { code, message, .. } = line else { return None };
+    let passes = [code::BUSY, code::STORAGE_UNAVAILABLE, code::INTERNAL].contains(&code.as_str());
+    passes.then(|| ApiError::of_line(code, message))
 }
 
 fn store_path(line: &CommitLine) -> Option<&str> {

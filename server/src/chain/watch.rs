@@ -71,15 +71,28 @@ impl Chain {
     /// # Errors
     /// See [`ChainError`].
     pub async fn confirm(&self) -> Result<(), Arc<ChainError>> {
-        self.look(Duration::ZERO, PATIENCE).await.map(drop)
+        let until = Instant::now() + self.0.storage.patience_left().min(PATIENCE);
+        loop {
+            match self.look(Duration::ZERO, PATIENCE).await {
+                Err(error) if error.passes() && Instant::now() < until => tokio::time::sleep(AGAIN).await,
+                outcome => return outcome.map(drop),
+            }
+        }
     }
 
-    /// As [`Chain::confirm`], by a look that may be as old as it gets while a server looks regularly.
+    /// As [`Chain::confirm`], by a look that may be as old as it gets while a server looks regularly. Waits for a bucket that
+    /// does not answer, as long as every other request to it does.
     ///
     /// # Errors
     /// See [`ChainError`]; for a moment it is the same one.
     pub async fn confirm_lately(&self) -> Result<(), Arc<ChainError>> {
-        self.look_lately(PATIENCE).await
+        let until = Instant::now() + self.0.storage.patience_left();
+        loop {
+            match self.look_lately(PATIENCE).await {
+                Err(error) if error.passes() && Instant::now() < until => tokio::time::sleep(AGAIN).await,
+                outcome => return outcome,
+            }
+        }
     }
 
     /// What is known to whoever asks for the server's health; the storage is not asked more often for it.
@@ -105,22 +118,27 @@ impl Chain {
     /// Looks until `stop`, answers who asks, writes a marker again that is behind, and adds a link when it is time.
     pub async fn watch(self, stop: CancellationToken) {
         let mut was_well = true;
+        let mut began_at = tokio::time::Instant::now();
         loop {
-            let pause = if was_well { self.0.timing.period } else { self.0.timing.period.min(AGAIN) };
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            // From the beginning of one look to that of the next, so that a dead storage shows as soon as a slow one.
+            let period = if was_well { self.0.timing.period } else { self.0.timing.period.min(AGAIN) };
+            if stop.run_until_cancelled(tokio::time::sleep_until(began_at + period)).await.is_none() {
                 return;
             }
+            began_at = tokio::time::Instant::now();
             let outcome = self.look(Duration::ZERO, PATIENCE).await;
             match &outcome {
                 Err(error) if was_well && error.is_lost() => {
                     tracing::error!(%error, "the storage is another database's; nothing is written or removed");
                 }
-                Err(error) if was_well => tracing::warn!(%error, "whose the storage is cannot be found out"),
+                Err(error) if was_well => tracing::error!(%error, "whose the storage is cannot be found out"),
                 Ok(_) if !was_well => tracing::info!("the storage is known to be this database's again"),
                 _ => {}
             }
             was_well = outcome.is_ok();
             metrics::gauge!("snowbank_storage_is_own").set(if was_well { 1.0 } else { 0.0 });
+            let is_up = !outcome.as_ref().is_err_and(|error| error.is_unreachable());
+            metrics::gauge!("snowbank_storage_up").set(if is_up { 1.0 } else { 0.0 });
             let now = unix_now();
             let is_due = match outcome {
                 Ok(Seen { is_asked: true, .. }) => {

@@ -74,9 +74,9 @@ pub struct S3Config {
     pub credentials: CredentialsConfig,
     /// Certificates (PEM) of authorities to believe beside the system's.
     pub ca_file: Option<PathBuf>,
-    /// How long one attempt at a request may take.
+    /// How long an attempt at a request may stand still.
     pub request_timeout: Seconds,
-    /// How long an operation is tried again.
+    /// How long an operation is tried again after its first failure.
     pub retry_for: Seconds,
     /// Requests at the same time.
     pub max_requests: usize,

@@ -25,7 +25,7 @@ use crate::gc::collect::GcError;
 use crate::ingest::{CopyError, ReceiveError};
 use crate::pack::{PackWriteError, ReadError};
 use crate::serving::ServeError;
-use crate::storage::{MarkerError, NoRoom, StorageError};
+use crate::storage::{MarkerError, NoRoom, StorageError, StorageFailure};
 
 /// A failure as the client is told.
 #[derive(Debug)]
@@ -90,12 +90,21 @@ impl ApiError {
         Self { retry_after_seconds: Some(2), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code::BUSY, message) }
     }
 
-    fn unavailable(what: &str) -> Self {
+    pub(super) fn unavailable(what: &str) -> Self {
         let message = format!("the server's {what} does not answer; try again in a moment");
         Self {
             retry_after_seconds: Some(2),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code::STORAGE_UNAVAILABLE, message)
         }
+    }
+
+    /// What the storage said helps its operator, and whoever pushes has somebody to ask.
+    fn refused(failure: &StorageFailure) -> Self {
+        let message = format!(
+            "the server's storage refuses its requests: {}. Its operator has to mend that; the server's log has more",
+            failure.told()
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code::STORAGE_REFUSED, message)
     }
 
     fn full() -> Self {
@@ -273,6 +282,7 @@ impl From<Arc<ChainError>> for ApiError {
             ChainError::Marker(MarkerError::Missing | MarkerError::Unmarked(_)) => {
                 told("the server's storage is empty or not its own; look whether it is mounted, and at `[storage]`")
             }
+            ChainError::Marker(MarkerError::Storage(StorageError::Refused { source, .. })) => Self::refused(source),
             ChainError::Marker(MarkerError::Damaged) => told("the marker of the server's storage is damaged"),
             _ => Self::unavailable("storage"),
         };
@@ -285,6 +295,7 @@ impl From<StorageError> for ApiError {
         let told = match error {
             StorageError::Full { .. } => Self::full(),
             StorageError::Unavailable { .. } => Self::unavailable("storage"),
+            StorageError::Refused { ref source, .. } => Self::refused(source),
             _ => Self::internal(),
         };
         told.log("the storage failed", &error)

@@ -7,6 +7,8 @@ use super::VerifyError;
 use super::candidate::Refusal;
 use crate::chain::ChainError;
 use crate::db::DbError;
+use crate::pack::ReadError;
+use crate::storage::{MarkerError, StorageError, StorageFailure};
 
 pub(super) fn references_missing(missing: &[&StorePath]) -> Refusal {
     const NAMED: usize = 5;
@@ -32,6 +34,10 @@ pub(super) fn verify_line(store_path: String, error: VerifyError) -> CommitLine 
         VerifyError::Nar(_) => code::NAR_INVALID,
         VerifyError::TooLarge { .. } => code::LIMIT_EXCEEDED,
         VerifyError::Database(error) => return database_line(store_path, error),
+        VerifyError::Read(ReadError::Storage(StorageError::Refused { source, .. })) => {
+            tracing::error!(%store_path, %error, "a chunk could not be read back");
+            return refused(store_path, refused_by_storage(source));
+        }
         VerifyError::Read(_) => code::STORAGE_UNAVAILABLE,
         VerifyError::Frame { .. } | VerifyError::Stopped(_) => code::INTERNAL,
     };
@@ -49,8 +55,17 @@ pub(super) fn verify_line(store_path: String, error: VerifyError) -> CommitLine 
     }
 }
 
+fn refused_by_storage(failure: &StorageFailure) -> Refusal {
+    let message =
+        format!("the server's storage refuses its requests: {}; its operator has to mend that", failure.told());
+    Refusal::new(code::STORAGE_REFUSED, message)
+}
+
 pub(super) fn chain_line(store_path: String, error: &ChainError) -> CommitLine {
     tracing::error!(%store_path, %error, "nothing is committed");
+    if let ChainError::Marker(MarkerError::Storage(StorageError::Refused { source, .. })) = error {
+        return refused(store_path, refused_by_storage(source));
+    }
     let message = if error.is_lost() {
         "another copy of the server's database has taken over its storage; nothing was stored, and its operator has to \
          decide which of the two counts"

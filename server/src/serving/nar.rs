@@ -193,6 +193,8 @@ impl State {
                 return self.piece_of(chunk, sent).await.map(Some);
             }
             self.top_up().await?;
+            // While the storage is waited for, the client is not to blame for what is held.
+            self.note_held(0);
             let Some(loaded) = self.in_flight.next().await else {
                 match &self.chunk {
                     Some(_) => continue,
@@ -200,8 +202,15 @@ impl State {
                 }
             };
             self.pieces = loaded?;
+            self.note_held(self.pieces.iter().map(|piece| piece.len() as u64).sum());
             // While this batch is sent, the next one is read.
             self.top_up().await?;
+        }
+    }
+
+    fn note_held(&self, bytes: u64) {
+        if let Some(place) = &self.place {
+            place.note_held(bytes);
         }
     }
 
@@ -235,9 +244,7 @@ impl State {
                 self.exhausted = true;
                 break;
             };
-            if let Some(place) = &self.place {
-                place.note_held(batch.cost);
-            }
+            self.note_held(batch.cost);
             let ahead = self.source.ahead(&self.body.packs, &batch, budget.largest());
             let room = ahead.is_needed().then(|| budget.try_all(ahead.memory_bytes())).flatten();
             let held = Held { permit: Some(permit), _place: self.place.clone() };

@@ -37,6 +37,14 @@ pub enum StorageError {
         /// What the storage said.
         source: StorageFailure,
     },
+    /// A bucket's service answers, and refuses what it is asked: its operator has to mend a key, a bucket or a clock.
+    #[error("the storage refuses its requests: {key}: {source}. {}", source.advice())]
+    Refused {
+        /// What it was about.
+        key: String,
+        /// What the service said.
+        source: StorageFailure,
+    },
     /// A key that is no key.
     #[error("`{key}` is not an object key")]
     BadKey {
@@ -124,6 +132,12 @@ impl FailureKind {
         matches!(self, Self::Name | Self::Connection | Self::Tls | Self::Timeout | Self::Busy)
     }
 
+    /// Whether somebody has to change something before such a request can succeed, here or at the service.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Denied | Self::NoBucket | Self::ClockSkew | Self::WrongRegion)
+    }
+
     /// What an operator does about it.
     pub(super) fn advice(self) -> &'static str {
         match self {
@@ -159,6 +173,21 @@ impl StorageFailure {
             Self::Paused(_) => "It is tried again every second",
         }
     }
+
+    /// A refusal as a client is told of it: which permission is missing, or what is wrong. Nothing of the service's own words.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let Self::Service(failure) = self else { return "it does not say why".to_owned() };
+        match (failure.kind, failure.code.as_deref()) {
+            (FailureKind::NoBucket, _) => "its bucket is not there".to_owned(),
+            (FailureKind::ClockSkew, _) => "the clocks of server and storage differ too much".to_owned(),
+            (FailureKind::WrongRegion, _) => "the server has the wrong region for its bucket".to_owned(),
+            (_, Some("SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken")) => {
+                "it does not know the server's access key, or the secret that goes with it".to_owned()
+            }
+            _ => format!("the server's access key lacks the permission for {}", failure.operation),
+        }
+    }
 }
 
 impl fmt::Display for StorageFailure {
@@ -179,7 +208,7 @@ impl fmt::Display for ServiceFailure {
         if let Some(status) = self.status {
             write!(f, "status {status}, ")?;
         }
-        if let Some(code) = &self.code {
+        if let Some(code) = self.code.as_deref().filter(|code| !code.is_empty()) {
             write!(f, "{code}: ")?;
         }
         f.write_str(&self.message)?;
@@ -227,6 +256,7 @@ impl StorageError {
             FailureKind::NotFound => Self::NotFound { key },
             FailureKind::Full => Self::Full { key, source },
             FailureKind::BeyondEnd | FailureKind::Other => Self::Other { key, source },
+            kind if kind.is_refusal() => Self::Refused { key, source },
             _ => Self::Unavailable { key, source },
         }
     }

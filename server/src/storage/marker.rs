@@ -87,6 +87,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn messages_are_sentences_with_single_spaces() {
+        for error in [MarkerError::Missing, MarkerError::Damaged, MarkerError::Unmarked("x".to_owned())] {
+            assert!(!error.to_string().contains("  "), "{error}");
+        }
+    }
+
+    #[test]
     fn markers_of_versions_before_the_chain_are_understood() {
         let old: Marker = serde_json::from_str(r#"{"instance":"a","epoch":2}"#).unwrap();
         assert_eq!(old, Marker { instance: "a".to_owned(), epoch: 2, ..Marker::default() });

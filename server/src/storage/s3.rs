@@ -12,7 +12,11 @@ mod circuit;
 mod client;
 mod credentials;
 mod failure;
+mod lane;
 mod probe;
+mod stall;
+
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -20,10 +24,12 @@ use aws_sdk_s3::types::{Delete, Object, ObjectIdentifier};
 use bytes::Bytes;
 
 use super::{FailureKind, ListedObject, ServiceFailure, StorageError};
-use crate::config::S3Config;
+use crate::config::{S3Config, Seconds};
 use calls::{Calls, Operation};
 use failure::{from_body, from_sdk};
 
+/// How long a starting server tries again what fails.
+const PROBE_RETRY_FOR: Seconds = Seconds::new(5);
 /// Keys of one page of a listing.
 const PAGE: usize = 1000;
 
@@ -40,7 +46,11 @@ impl S3 {
     /// Connects, and proves that objects can be written, read by range, listed and deleted.
     pub(super) async fn open(config: &S3Config) -> Result<Self, StorageError> {
         let s3 = Self::attach(config).await?;
-        probe::probe(&s3, config).await?;
+        // Whoever starts a server waits for it to say what is wrong.
+        let retry_for = config.retry_for.min(PROBE_RETRY_FOR);
+        let calls = Calls::new(&S3Config { retry_for, ..config.clone() });
+        let trial = Self { client: s3.client.clone(), bucket: s3.bucket.clone(), prefix: s3.prefix.clone(), calls };
+        probe::probe(&trial, config).await?;
         Ok(s3)
     }
 
@@ -252,13 +262,14 @@ impl S3 {
         Ok(ListPage { objects, next })
     }
 
-    /// Whether the storage answers. Asks it nothing while requests succeed.
-    pub(super) async fn health(&self) -> Result<(), StorageError> {
-        if self.calls.is_closed() {
-            return Ok(());
-        }
-        // A replica that is out of the load balancer gets no other request by which it could find out.
-        self.len(super::marker::KEY).await.map(|_| ())
+    /// For how long the service is waited for from now on, should it not answer.
+    pub(super) fn patience_left(&self) -> Duration {
+        self.calls.patience_left()
+    }
+
+    /// Whether the latest attempts to read failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.calls.is_failing()
     }
 
     fn full(&self, key: &str) -> String {

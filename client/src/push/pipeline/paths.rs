@@ -296,7 +296,7 @@ impl Pipeline<'_> {
             CommitLine::Error { code, message, .. } => {
                 let exit = match code.as_str() {
                     code::STORAGE_FULL => Exit::StorageFull,
-                    code::BUSY | code::STORAGE_UNAVAILABLE | code::INTERNAL => Exit::Server,
+                    code::BUSY | code::STORAGE_UNAVAILABLE | code::STORAGE_REFUSED | code::INTERNAL => Exit::Server,
                     _ => Exit::Refused,
                 };
                 self.fail(path, format!("the server did not take it: {message}"), exit)

@@ -327,6 +327,17 @@ async fn failures_that_pass_are_waited_for() {
 }
 
 #[tokio::test]
+async fn a_commit_waits_for_the_storage_as_a_bundle_does() {
+    let faults = Faults { delayed_paths: 5, ..Faults::default() };
+    let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
+    let infos = vec![tree.add("a", &[], 10)];
+    push(&server, infos.clone(), &tree).await.success();
+    server.assert_holds(&infos, &tree);
+    let commits = server.requests().iter().filter(|request| request.endpoint == "paths").count();
+    assert_eq!(commits, 6);
+}
+
+#[tokio::test]
 async fn a_full_disk_stops_the_push_and_every_path_has_its_line() {
     let faults = Faults { full: true, ..Faults::default() };
     let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());

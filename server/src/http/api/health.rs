@@ -13,7 +13,6 @@ pub(in crate::http) async fn healthz() -> &'static str {
 
 pub(in crate::http) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     app.db.ping().await?;
-    app.storage.health().await?;
     app.chain.health().await?;
     Ok("ready\n")
 }

@@ -1,6 +1,7 @@
 //! `GET /{cache}/nar/<narhash>.nar.zst` and `.nar`: immutable, by range, only where the cache shows a path with that NAR.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -8,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use futures_util::TryStreamExt as _;
+use futures_util::stream::{self, StreamExt as _};
 use metrics::counter;
 use snowbank_core::hash::NarHash;
 
@@ -20,6 +22,11 @@ use crate::app::App;
 use crate::damage::Suspicion;
 use crate::db::nars::Nar;
 use crate::serving::{RangeRequest, Representation, SMALL_NAR_BYTES, ServeError, charged, nar_stream, parse_range};
+use crate::storage::Storage;
+
+/// The status goes out once the first bytes are there, so that a storage that is away is answered with 503, and Nix asks again. This
+/// is how long it is waited for: shorter than proxies wait.
+const MAX_TIME_TO_FIRST_BYTES: Duration = Duration::from_secs(45);
 
 pub(in crate::http) async fn nar(
     State(app): State<Arc<App>>,
@@ -75,7 +82,7 @@ pub(in crate::http) async fn nar(
         } else {
             let report = reporter(&app, &found.nar);
             let read = app.small_nars.read(&app.nars, cache, found.clone(), representation);
-            Box::pin(read).await.inspect_err(report)?
+            in_time(&app.storage, Box::pin(read)).await?.inspect_err(report)?
         };
         if let Some(bytes) = charged(&app.nars, bytes) {
             counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64);
@@ -88,7 +95,10 @@ pub(in crate::http) async fn nar(
         None => None,
     };
     let (log_name, report) = (file, reporter(&app, &found.nar));
-    let bytes = nar_stream(app.nars.clone(), place, found, representation, range)
+    let mut bytes = Box::pin(nar_stream(app.nars.clone(), place, found, representation, range));
+    let first = in_time(&app.storage, bytes.try_next()).await?.inspect_err(&report)?;
+    let bytes = stream::iter(first.map(Ok))
+        .chain(bytes)
         .inspect_ok(|bytes| counter!("snowbank_nar_sent_bytes_total").increment(bytes.len() as u64))
         .inspect_err(move |error| {
             tracing::error!(nar = %log_name, %error, "a NAR was broken off");
@@ -96,6 +106,18 @@ pub(in crate::http) async fn nar(
         });
     *response.body_mut() = Body::from_stream(bytes);
     Ok(response)
+}
+
+/// What `read` gives, unless the storage fails for long. On a slow link the first bytes may take longer.
+async fn in_time<T>(storage: &Storage, mut read: impl Future<Output = T> + Unpin) -> Result<T, ApiError> {
+    let mut patience = MAX_TIME_TO_FIRST_BYTES;
+    loop {
+        match tokio::time::timeout(patience, &mut read).await {
+            Ok(done) => return Ok(done),
+            Err(_) if storage.is_failing() => return Err(ApiError::unavailable("storage")),
+            Err(_) => patience = Duration::from_secs(1),
+        }
+    }
 }
 
 /// Tells of a NAR that could not be served, if that looks like damage.

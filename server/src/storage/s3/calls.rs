@@ -1,8 +1,8 @@
-//! Every request to the service: bounded in number, memory and time, tried again where that helps, and counted.
+//! Every request to the service: bounded in number and memory, tried again where that helps, and counted.
 //!
-//! An operation ends by its deadline (`retry-for`, and at least one attempt): an attempt has `request-timeout`, what passes
-//! is tried again after a pause that doubles and is drawn at random, and a service that keeps failing is not asked for a
-//! while (`circuit`).
+//! An attempt ends when nothing of it moves for `request-timeout` (`stall`). What passes is tried again after a pause that
+//! doubles and is drawn at random, for `retry-for` after the first failure. A service that keeps failing is not asked for a
+//! while (`circuit`); requests wait for it. Bodies that slow each other down travel fewer at once (`lane`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::super::{FailureKind, ServiceFailure, StorageError, StorageFailure};
-use super::circuit::Circuit;
+use super::circuit::{Circuit, Pass, Refusal};
+use super::lane::{Journey, Lane};
 use crate::config::S3Config;
 
 /// Memory in flight is counted in units of this many bytes.
@@ -27,9 +28,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_millis(1_100);
 /// A body that gives nothing for this long has stalled.
 const STALLED: Duration = Duration::from_secs(10);
+/// All attempts at the marker together: it is read every few seconds, and who reads it knows soon whether the service answers.
+const MARKER_PATIENCE: Duration = Duration::from_secs(4);
 
 /// What is counted apart.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Put,
     Get,
@@ -64,6 +67,42 @@ pub(super) enum BodyFailure {
     TooLong,
 }
 
+/// Reading or writing.
+#[derive(Debug)]
+struct Direction {
+    name: &'static str,
+    circuit: Circuit,
+    lane: Lane,
+}
+
+impl Direction {
+    fn new(name: &'static str, config: &S3Config) -> Self {
+        let lane = Lane::new(config.max_requests, config.request_timeout.duration());
+        let direction = Self { name, circuit: Circuit::new(config.retry_for.duration()), lane };
+        direction.show(false);
+        direction
+    }
+
+    fn show(&self, is_open: bool) {
+        metrics::gauge!("snowbank_storage_circuit_open", "direction" => self.name).set(if is_open { 1.0 } else { 0.0 });
+    }
+
+    fn answered(&self) {
+        if self.circuit.succeeded() {
+            self.show(false);
+            tracing::info!(direction = self.name, "the storage answers again");
+        }
+    }
+
+    fn failed(&self, failure: &ServiceFailure) {
+        if self.circuit.failed(Instant::now(), &failure.to_string()) {
+            self.show(true);
+            let direction = self.name;
+            tracing::error!(direction, %failure, "the storage does not answer; requests that need it wait until it does");
+        }
+    }
+}
+
 /// The bounds, shared by all requests of one storage.
 #[derive(Debug)]
 pub(super) struct Calls {
@@ -72,26 +111,39 @@ pub(super) struct Calls {
     all_units: u32,
     request_timeout: Duration,
     retry_for: Duration,
-    circuit: Circuit,
+    reading: Direction,
+    writing: Direction,
 }
 
 impl Calls {
     pub(super) fn new(config: &S3Config) -> Self {
         let all_units = u32::try_from(config.memory_in_flight.bytes() / UNIT).unwrap_or(u32::MAX / 2).max(1);
-        metrics::gauge!("snowbank_storage_circuit_open").set(0.0);
         Self {
             requests: Arc::new(Semaphore::new(config.max_requests)),
             memory: Arc::new(Semaphore::new(all_units as usize)),
             all_units,
             request_timeout: config.request_timeout.duration(),
             retry_for: config.retry_for.duration(),
-            circuit: Circuit::default(),
+            reading: Direction::new("read", config),
+            writing: Direction::new("write", config),
         }
     }
 
-    /// Whether the service is asked.
-    pub(super) fn is_closed(&self) -> bool {
-        self.circuit.is_closed()
+    /// For how long a service that does not answer is waited for from now on: nothing once it has failed for `retry-for`.
+    pub(super) fn patience_left(&self) -> Duration {
+        self.reading.circuit.patience_left(Instant::now())
+    }
+
+    /// Whether the latest attempts to read failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.reading.circuit.is_failing()
+    }
+
+    fn direction(&self, operation: Operation) -> &Direction {
+        match operation {
+            Operation::Put | Operation::Delete => &self.writing,
+            Operation::Get | Operation::Marker | Operation::Head | Operation::List => &self.reading,
+        }
     }
 
     /// Attempts an operation on `key`, whose body takes `bytes` of memory, until it succeeds or fails for good.
@@ -105,26 +157,58 @@ impl Calls {
     where
         F: Future<Output = Result<T, ServiceFailure>>,
     {
-        let deadline = Instant::now() + self.retry_for;
+        let circuit = &self.direction(operation).circuit;
+        let is_marker = operation == Operation::Marker;
+        let started_at = Instant::now();
+        let mut failing_since = is_marker.then_some(started_at);
+        let patience = if is_marker { MARKER_PATIENCE.min(self.retry_for) } else { self.retry_for };
         let mut pause = FIRST_PAUSE;
         loop {
-            self.circuit.admit(Instant::now()).map_err(|latest| StorageError::Unavailable {
-                key: key.to_owned(),
-                source: StorageFailure::Paused(latest),
-            })?;
-            let failure = match self.attempt(operation, bytes, Box::pin(attempt())).await {
+            // Whose the storage is has to be known at all times. One request at a time asks, and is a trial as well.
+            let pass = if is_marker { Pass::free() } else { self.admitted(circuit, key, &mut failing_since).await? };
+            let result = self.attempt(operation, bytes, Box::pin(attempt())).await;
+            pass.settle();
+            let failure = match result {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
+            let now = Instant::now();
             let wait = wait_after(&failure, pause);
-            let again = failure.kind.passes() && self.circuit.is_closed() && Instant::now() + wait < deadline;
+            let ends_at = *failing_since.get_or_insert(now) + patience;
+            let again = failure.kind.passes() && now + wait < ends_at && (is_marker || !circuit.is_given_up(now));
             count(operation, if again { "retried" } else { outcome(failure.kind) });
             if !again {
                 return Err(StorageError::from_service(key, failure));
             }
             tracing::debug!(key, %failure, "a storage request is tried again");
-            tokio::time::sleep(wait).await;
+            // A circuit that closes ends the pause.
+            let _ = timeout(wait, circuit.changed()).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits until the circuit lets a request through that has been failing since then.
+    async fn admitted<'a>(
+        &self,
+        circuit: &'a Circuit,
+        key: &str,
+        failing_since: &mut Option<Instant>,
+    ) -> Result<Pass<'a>, StorageError> {
+        loop {
+            let mut changed = std::pin::pin!(circuit.changed());
+            changed.as_mut().enable();
+            let now = Instant::now();
+            let Refusal { latest, next_trial } = match circuit.admit(now) {
+                Ok(pass) => return Ok(pass),
+                Err(refusal) => refusal,
+            };
+            let ends_at = *failing_since.get_or_insert(now) + self.retry_for;
+            let Some(next_trial) = next_trial.filter(|_| now < ends_at) else {
+                let (key, source) = (key.to_owned(), StorageFailure::Paused(latest));
+                return Err(StorageError::Unavailable { key, source });
+            };
+            // Either way the circuit is asked again.
+            let _ = tokio::time::timeout_at(next_trial.min(ends_at).into(), changed).await;
         }
     }
 
@@ -135,50 +219,50 @@ impl Calls {
         bytes: u64,
         request: impl Future<Output = Result<T, ServiceFailure>>,
     ) -> Result<T, ServiceFailure> {
-        // Whose the storage is has to be known at all times, also while all places are taken; one request at a time asks.
+        let direction = self.direction(operation);
+        let mut place = match operation {
+            Operation::Put | Operation::Get => Some(direction.lane.enter(bytes).await),
+            _ => None,
+        };
         let _held = match operation {
             Operation::Marker => None,
             _ => Some((self.room(bytes).await, Arc::clone(&self.requests).acquire_owned().await.ok())),
         };
         let started = Instant::now();
-        let result = timeout(self.request_timeout, request).await.unwrap_or_else(|_| {
-            Err(ServiceFailure {
-                kind: FailureKind::Timeout,
-                operation: operation.name(),
-                status: None,
-                code: None,
-                message: format!("no answer within {} s", self.request_timeout.as_secs()),
-                request_id: None,
-                retry_after: None,
-            })
-        });
+        if let Some(place) = &mut place {
+            place.begin();
+        }
+        let result = match operation {
+            Operation::Marker => {
+                let limit = MARKER_PATIENCE.min(self.request_timeout);
+                timeout(limit, request).await.unwrap_or_else(|_| Err(late(limit)))
+            }
+            _ => request.await,
+        };
         metrics::histogram!("snowbank_storage_request_seconds", "operation" => operation.name())
             .record(started.elapsed().as_secs_f64());
         match &result {
             Ok(_) => {
                 count(operation, "ok");
-                if bytes > 0 && matches!(operation, Operation::Put) {
+                if bytes > 0 && operation == Operation::Put {
                     metrics::counter!("snowbank_storage_sent_bytes_total").increment(bytes);
                 }
-                self.answered();
-            }
-            // A refused credential is an answer, and still nothing works.
-            Err(failure) if failure.kind.passes() || failure.kind == FailureKind::Denied => {
-                if self.circuit.failed(Instant::now(), &failure.to_string()) {
-                    metrics::gauge!("snowbank_storage_circuit_open").set(1.0);
-                    tracing::error!(%failure, "the storage does not answer; requests that need it are refused until it does");
+                if let Some(place) = place {
+                    place.finish(Journey::Arrived);
                 }
+                direction.answered();
             }
-            Err(_) => self.answered(),
+            Err(failure) if failure.kind.passes() => {
+                if let Some(place) = place.filter(|_| failure.kind == FailureKind::Timeout) {
+                    place.finish(Journey::Stalled);
+                }
+                direction.failed(failure);
+            }
+            // It answers, and nothing works all the same: a service that starts may say so for a moment.
+            Err(failure) if failure.kind.is_refusal() => {}
+            Err(_) => direction.answered(),
         }
         result
-    }
-
-    fn answered(&self) {
-        if self.circuit.succeeded() {
-            metrics::gauge!("snowbank_storage_circuit_open").set(0.0);
-            tracing::info!("the storage answers again");
-        }
     }
 
     async fn room(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
@@ -220,6 +304,18 @@ impl Calls {
     }
 }
 
+fn late(limit: Duration) -> ServiceFailure {
+    ServiceFailure {
+        kind: FailureKind::Timeout,
+        operation: "GetObject",
+        status: None,
+        code: None,
+        message: format!("no answer within {} s", limit.as_secs()),
+        request_id: None,
+        retry_after: None,
+    }
+}
+
 fn count(operation: Operation, outcome: &'static str) {
     metrics::counter!("snowbank_storage_requests_total", "operation" => operation.name(), "outcome" => outcome)
         .increment(1);
@@ -229,6 +325,7 @@ fn count(operation: Operation, outcome: &'static str) {
 fn outcome(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::NotFound | FailureKind::BeyondEnd => "ok",
+        kind if kind.is_refusal() => "refused",
         _ => "failed",
     }
 }

@@ -1,10 +1,18 @@
-//! Whether the service is asked at all. After a run of failures requests end at once, but for one per second that tries.
+//! Whether the service is asked at all. After a run of failures requests wait, but for one per second that tries.
+//!
+//! Reading and writing have a circuit each, since they fail apart: a service may be read-only for a while.
 //!
 //! Closed → open: at least [`FAILURES`] attempts failed one after the other, over at least [`FOR`], with no success between;
-//! a few failures of many requests never open it. Open → closed: one success.
+//! a few failures of many requests never open it. Open → closed: one success. Requests wait for that as long as they would
+//! try again anyway (`retry-for`). Once the service has failed for longer than that, nobody waits: new requests end at once.
+//!
+//! A trial is some caller's request. When the caller goes away before it has an answer, the next one tries at once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// So many attempts have to fail in a row.
 const FAILURES: u32 = 5;
@@ -13,9 +21,15 @@ const FOR: Duration = Duration::from_secs(5);
 /// While open, one request may try this often.
 const TRIAL_EVERY: Duration = Duration::from_secs(1);
 
-/// The state, shared by all requests of one storage.
-#[derive(Debug, Default)]
-pub(super) struct Circuit(Mutex<State>);
+/// The state, shared by all requests of one direction.
+#[derive(Debug)]
+pub(super) struct Circuit {
+    state: Mutex<State>,
+    /// Told when it closes, and when a trial was dropped.
+    changed: Notify,
+    /// For how long a service that fails is waited for.
+    patience: Duration,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -26,36 +40,102 @@ struct State {
     next_trial: Option<Instant>,
 }
 
+/// Why a request may not go.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// How the last one failed.
+    pub(super) latest: String,
+    /// When it may be worth asking again; `None` when the service has failed for too long to wait.
+    pub(super) next_trial: Option<Instant>,
+}
+
+/// A request's pass. One that tries is to be settled once it has an answer.
+#[derive(Debug)]
+pub(super) struct Pass<'a>(Option<&'a Circuit>);
+
+impl Pass<'_> {
+    /// For a request that is made in any case.
+    pub(super) const fn free() -> Self {
+        Self(None)
+    }
+
+    /// Notes that there was an answer, or a failure.
+    pub(super) fn settle(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        let Some(circuit) = self.0 else { return };
+        if let Some(next_trial) = &mut circuit.state().next_trial {
+            *next_trial = Instant::now();
+        }
+        circuit.changed.notify_waiters();
+    }
+}
+
 impl Circuit {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { state: Mutex::default(), changed: Notify::new(), patience }
+    }
+
     /// Lets a request through, or says how the last one failed.
-    pub(super) fn admit(&self, now: Instant) -> Result<(), String> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.next_trial {
-            Some(at) if now < at => Err(state.latest.clone()),
-            Some(_) => {
-                state.next_trial = Some(now + TRIAL_EVERY);
-                Ok(())
+    pub(super) fn admit(&self, now: Instant) -> Result<Pass<'_>, Refusal> {
+        let mut state = self.state();
+        let is_given_up = self.is_given_up_in(&state, now);
+        match &mut state.next_trial {
+            None => Ok(Pass::free()),
+            Some(at) if now < *at => {
+                let next_trial = (!is_given_up).then_some(*at);
+                Err(Refusal { latest: state.latest.clone(), next_trial })
             }
-            None => Ok(()),
+            Some(at) => {
+                *at = now + TRIAL_EVERY;
+                Ok(Pass(Some(self)))
+            }
         }
     }
 
-    /// Whether requests go through.
-    pub(super) fn is_closed(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).next_trial.is_none()
+    /// Comes once the circuit has closed or a trial was dropped, from this call on.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Whether it is open, and the service has failed for longer than anybody waits.
+    pub(super) fn is_given_up(&self, now: Instant) -> bool {
+        self.is_given_up_in(&self.state(), now)
+    }
+
+    fn is_given_up_in(&self, state: &State, now: Instant) -> bool {
+        state.next_trial.is_some() && state.failing_for(now) >= self.patience
+    }
+
+    /// Whether the latest attempts failed, open or not.
+    pub(super) fn is_failing(&self) -> bool {
+        self.state().failing_since.is_some()
+    }
+
+    /// For how long a failing service is waited for from now on.
+    pub(super) fn patience_left(&self, now: Instant) -> Duration {
+        self.patience.saturating_sub(self.state().failing_for(now))
     }
 
     /// Notes an answer; gives whether this closed the circuit.
     pub(super) fn succeeded(&self) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let was_open = state.next_trial.is_some();
         *state = State::default();
+        drop(state);
+        if was_open {
+            self.changed.notify_waiters();
+        }
         was_open
     }
 
     /// Notes a failure; gives whether this opened the circuit.
     pub(super) fn failed(&self, now: Instant, how: &str) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
         how.clone_into(&mut state.latest);
         let since = *state.failing_since.get_or_insert(now);
@@ -65,6 +145,16 @@ impl Circuit {
         }
         opens
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn failing_for(&self, now: Instant) -> Duration {
+        self.failing_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
 }
 
 #[cfg(test)]
@@ -73,35 +163,64 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn circuit() -> Circuit {
+        Circuit::new(60 * SECOND)
+    }
+
+    /// Fails once a second until it opens; gives when that is.
+    fn open(circuit: &Circuit, start: Instant) -> Instant {
+        let opened = (0..=5).find(|second| circuit.failed(start + SECOND * *second, "down"));
+        assert_eq!(opened, Some(5));
+        start + SECOND * 5
+    }
+
     #[test]
     fn a_run_of_failures_opens_it_and_one_success_closes_it() {
-        let (circuit, start) = (Circuit::default(), Instant::now());
-        for second in 0..5 {
-            assert!(!circuit.failed(start + SECOND * second, "down"), "{second}");
-            assert!(circuit.admit(start + SECOND * second).is_ok());
-        }
-        assert!(circuit.failed(start + SECOND * 5, "down"));
-        assert_eq!(circuit.admit(start + SECOND * 5), Err("down".to_owned()));
-        assert!(!circuit.is_closed());
+        let (circuit, start) = (circuit(), Instant::now());
+        let opened_at = open(&circuit, start);
+        let refusal = circuit.admit(opened_at).unwrap_err();
+        assert_eq!(refusal, Refusal { latest: "down".to_owned(), next_trial: Some(opened_at + SECOND) });
         assert!(circuit.succeeded());
-        assert!(circuit.admit(start + SECOND * 5).is_ok() && circuit.is_closed());
+        assert!(circuit.admit(opened_at).is_ok());
+        assert!(!circuit.succeeded(), "it was closed");
     }
 
     #[test]
     fn one_request_per_second_tries_while_it_is_open() {
-        let (circuit, start) = (Circuit::default(), Instant::now());
-        for second in 0..=5 {
-            circuit.failed(start + SECOND * second, "down");
-        }
-        let later = start + SECOND * 7;
-        assert!(circuit.admit(later).is_ok());
+        let (circuit, start) = (circuit(), Instant::now());
+        let later = open(&circuit, start) + SECOND * 2;
+        circuit.admit(later).unwrap().settle();
         assert!(circuit.admit(later).is_err(), "only one tries");
-        assert!(circuit.admit(later + SECOND).is_ok());
+        circuit.admit(later + SECOND).unwrap().settle();
+    }
+
+    #[test]
+    fn when_the_trial_is_dropped_the_next_request_tries() {
+        let circuit = circuit();
+        let start = Instant::now().checked_sub(SECOND * 10).unwrap();
+        let later = open(&circuit, start) + SECOND * 2;
+        drop(circuit.admit(later).unwrap());
+        circuit.admit(Instant::now()).unwrap().settle();
+    }
+
+    #[test]
+    fn nobody_waits_for_a_service_that_has_failed_for_long() {
+        let (circuit, start) = (circuit(), Instant::now());
+        let opened_at = open(&circuit, start);
+        assert!(!circuit.is_given_up(opened_at));
+        assert_eq!(circuit.patience_left(opened_at), SECOND * 55);
+        let late = start + SECOND * 61;
+        circuit.admit(late).unwrap().settle();
+        assert_eq!(circuit.admit(late).unwrap_err().next_trial, None);
+        assert!(circuit.is_given_up(late));
+        assert_eq!(circuit.patience_left(late), Duration::ZERO);
+        circuit.succeeded();
+        assert_eq!(circuit.patience_left(late), SECOND * 60);
     }
 
     #[test]
     fn failures_among_successes_do_not_open_it() {
-        let (circuit, start) = (Circuit::default(), Instant::now());
+        let (circuit, start) = (circuit(), Instant::now());
         for second in 0..100 {
             assert!(!circuit.failed(start + SECOND * second, "one of many"));
             if second % 3 == 0 {
@@ -112,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_burst_of_failures_is_no_outage_yet() {
-        let (circuit, now) = (Circuit::default(), Instant::now());
+        let (circuit, now) = (circuit(), Instant::now());
         assert!(!(0..100).any(|_| circuit.failed(now, "at once")));
     }
 }

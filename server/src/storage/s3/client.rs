@@ -1,7 +1,7 @@
 //! The SDK's client, set so that every S3-compatible service understands it and nothing waits for what is not there.
 //!
 //! Checksum extensions only where an operation requires them; the SDK's own retries and stream protection are off, since
-//! `calls` bounds both; the system's certificates and proxy variables hold.
+//! `calls` and `stall` see to both; the system's certificates and proxy variables hold.
 
 use std::fs;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::super::StorageError;
 use super::credentials;
+use super::stall::PatientClient;
 use crate::config::S3Config;
 
 /// How long a connection may take to come about.
@@ -63,7 +64,7 @@ fn http_client(config: &S3Config) -> Result<SharedHttpClient, StorageError> {
     }
     let tls = TlsContext::builder().with_trust_store(trust).build();
     let tls = tls.map_err(|error| StorageError::Settings(format!("`[storage] ca-file`: {error}")))?;
-    Ok(Builder::new().build_with_connector_fn(move |settings, _| {
+    let inner = Builder::new().build_with_connector_fn(move |settings, _| {
         let mut connector: aws_smithy_http_client::ConnectorBuilder<_> = Connector::builder()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .tls_context(tls.clone())
@@ -73,5 +74,6 @@ fn http_client(config: &S3Config) -> Result<SharedHttpClient, StorageError> {
             connector.set_connector_settings(Some(settings.clone()));
         }
         connector.build()
-    }))
+    });
+    Ok(SharedHttpClient::new(PatientClient { inner, patience: config.request_timeout.duration() }))
 }

@@ -126,7 +126,11 @@ fn sources(config: &S3Config, http: &SharedHttpClient) -> Vec<Source> {
     ];
     sources.push(Source {
         name: "the instance's metadata",
-        absent: "not asked, since `instance-metadata` is not true",
+        absent: if wanted.instance_metadata {
+            "the service could not be reached, or has none; is this an EC2 instance with a role?"
+        } else {
+            "not asked, since `instance-metadata` is not true"
+        },
         provider: wanted
             .instance_metadata
             .then(|| SharedCredentialsProvider::new(ImdsCredentialsProvider::builder().configure(&settings).build())),

@@ -30,9 +30,10 @@ where
             let status = raw.status().as_u16();
             let code = error.code().map(str::to_owned);
             let region = header("x-amz-bucket-region").map(|region| format!("; the bucket's region is {region}"));
-            let words = error.message().unwrap_or("no message").trim_end_matches('.');
+            let words = error.message().unwrap_or_default().trim().trim_end_matches('.');
+            let words = if words.is_empty() { "no message" } else { words };
             ServiceFailure {
-                kind: kind_of(status, code.as_deref()),
+                kind: if says_full(status, words) { FailureKind::Full } else { kind_of(status, code.as_deref()) },
                 operation,
                 status: Some(status),
                 message: format!("{words}{}", region.unwrap_or_default()),
@@ -79,6 +80,14 @@ pub(super) fn from_body(operation: &'static str, error: &BodyFailure) -> Service
     };
     let message = chain(error);
     ServiceFailure { kind, operation, status: None, code: None, message, request_id: None, retry_after: None }
+}
+
+/// Whether the words of a refusal say that a quota is used up. Garage has no code of its own for that, nor has Backblaze B2.
+fn says_full(status: u16, words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
+    matches!(status, 400 | 403 | 413) && has(&["quota", "storage cap", "cap exceeded"])
+        || matches!(status, 400..600) && has(&["no space left", "not enough space", "disk full", "storage full"])
 }
 
 fn kind_of(status: u16, code: Option<&str>) -> FailureKind {
@@ -157,6 +166,16 @@ mod tests {
         assert_eq!(kind_of(429, None), FailureKind::Busy);
         assert_eq!(kind_of(501, Some("NotImplemented")), FailureKind::Other);
         assert_eq!(kind_of(416, None), FailureKind::BeyondEnd);
+    }
+
+    #[test]
+    fn a_quota_is_known_by_its_words() {
+        let garage = "Forbidden: Bucket size quota is reached, maximum total size of objects for this bucket: 4194304";
+        assert!(says_full(403, garage));
+        assert!(says_full(403, "Cannot upload files, storage cap exceeded"));
+        assert!(says_full(500, "write /data/x: no space left on device"));
+        assert!(!says_full(503, "Request quota exceeded, slow down"), "of requests, not of bytes");
+        assert!(!says_full(403, "Access Denied"));
     }
 
     #[test]

@@ -89,7 +89,7 @@ async fn read_back(s3: &S3, config: &S3Config, key: &str, object: &Bytes) -> Res
 fn is_starting(error: &StorageError) -> bool {
     match error {
         StorageError::Unavailable { source: StorageFailure::Service(failure), .. } => {
-            matches!(failure.kind, FailureKind::Connection | FailureKind::Busy) && failure.status != Some(403)
+            matches!(failure.kind, FailureKind::Connection | FailureKind::Busy)
         }
         _ => false,
     }
@@ -106,6 +106,7 @@ fn failed(step: &str, config: &S3Config, error: StorageError) -> Problem {
     let is_contradiction = matches!(error, StorageError::Short { .. });
     let cause = match error {
         StorageError::Unavailable { source, .. }
+        | StorageError::Refused { source, .. }
         | StorageError::Full { source, .. }
         | StorageError::Other { source, .. } => {
             let advice = match &source {

@@ -134,11 +134,16 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("snowbank_withdrawn_paths", LATER, "Paths that are out of sight until they are pushed again"),
     // Storage.
     gauge("snowbank_storage_is_own", LATER, "1 while the storage is known to be this server's database's, else 0"),
-    gauge("snowbank_storage_circuit_open", LATER, "1 while the bucket does not answer and is not asked, else 0"),
+    gauge("snowbank_storage_up", LATER, "1 while the storage answers when its marker is read every few seconds, else 0"),
+    gauge(
+        "snowbank_storage_circuit_open",
+        LATER,
+        "1 while requests of this direction (read or write) wait since the bucket does not answer, else 0",
+    ),
     counter(
         "snowbank_storage_requests_total",
-        Series::AtStart(&[("operation", OPERATIONS), ("outcome", &["ok", "retried", "failed"])]),
-        "Requests to the bucket, each attempt, by operation and outcome: ok, retried or failed",
+        Series::AtStart(&[("operation", OPERATIONS), ("outcome", &["ok", "retried", "refused", "failed"])]),
+        "Requests to the bucket, each attempt, by operation and outcome: ok, retried, refused or failed",
     ),
     histogram(
         "snowbank_storage_request_seconds",
@@ -241,7 +246,7 @@ mod tests {
     #[test]
     fn labels_are_combined() {
         let requests = METRICS.iter().find(|metric| metric.name == "snowbank_storage_requests_total").unwrap();
-        assert_eq!(requests.known_labels().len(), 18);
+        assert_eq!(requests.known_labels().len(), 24);
         let bytes = METRICS.iter().find(|metric| metric.name == "snowbank_nar_sent_bytes_total").unwrap();
         assert_eq!(bytes.known_labels(), vec![Vec::new()]);
     }

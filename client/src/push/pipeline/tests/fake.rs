@@ -47,6 +47,8 @@ pub(super) struct Faults {
     pub(super) cut_off_commits: usize,
     /// So many paths are answered with `busy` at first.
     pub(super) busy_paths: usize,
+    /// So many are answered with `storage-unavailable`.
+    pub(super) delayed_paths: usize,
     /// Bundles get 507.
     pub(super) full: bool,
     /// Receipts are signed by another key.
@@ -305,6 +307,10 @@ impl Shared {
         if self.faults.busy_paths > 0 {
             self.faults.busy_paths -= 1;
             return refused(code::BUSY);
+        }
+        if self.faults.delayed_paths > 0 {
+            self.faults.delayed_paths -= 1;
+            return refused(code::STORAGE_UNAVAILABLE);
         }
         if self.faults.lose_chunks > 0 {
             self.faults.lose_chunks -= 1;

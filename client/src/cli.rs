@@ -180,7 +180,10 @@ mod tests {
         command.build();
         let push = command.find_subcommand_mut("push").unwrap().render_long_help().to_string();
         let place = |option: &str| push.find(option).unwrap_or_else(|| panic!("{option}: {push}"));
-        assert!(place("--store <URI>") < place("Global options:") && place("Global options:") < place("--quiet"), "{push}");
+        assert!(
+            place("--store <URI>") < place("Global options:") && place("Global options:") < place("--quiet"),
+            "{push}"
+        );
     }
 
     #[test]

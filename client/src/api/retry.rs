@@ -17,7 +17,9 @@ const LONGEST_ASKED_FOR: Duration = Duration::from_mins(2);
 
 /// Who is told that a failed request will be repeated, and after how long.
 #[derive(Clone)]
-pub(super) struct RetryListener(Arc<dyn Fn(&ApiError, Duration) + Send + Sync>);
+pub(super) struct RetryListener(Arc<Listen>);
+
+type Listen = dyn Fn(&ApiError, Duration) + Send + Sync;
 
 impl RetryListener {
     pub(super) fn new(listen: impl Fn(&ApiError, Duration) + Send + Sync + 'static) -> Self {

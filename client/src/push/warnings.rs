@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use futures_util::{StreamExt as _, stream};
-use snowbank_core::signing::Signature;
+use snowbank_core::signing::{PublicKey, Signature};
 
 use super::Ledger;
 use super::plan::{Target, Wanted};
@@ -22,7 +22,7 @@ const MOST_NAMED: usize = 20;
 pub(super) async fn of_late_signatures(api: &Api, signed: Vec<PathInfo>, target: &Target, ledger: &mut Ledger) {
     let keys = target.keys();
     let known: HashSet<&str> =
-        keys.iter().map(|key| key.name()).chain(target.cache.upstream_keys.iter().map(String::as_str)).collect();
+        keys.iter().map(PublicKey::name).chain(target.cache.upstream_keys.iter().map(String::as_str)).collect();
     let is_foreign = |signature: &Signature| !known.contains(signature.name());
     let candidates = signed.into_iter().filter(|info| info.signatures.iter().any(is_foreign)).take(MOST_ASKED);
     let ask = |info: PathInfo| async move {

@@ -15,8 +15,9 @@ mod send;
 mod upstream;
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -34,6 +35,7 @@ use snowbank_core::wire::{
 use crate::config::{Target, TargetServer};
 
 use connect::Redirects;
+use retry::RetryListener;
 
 pub use connect::Timeouts;
 pub use error::{ApiError, ApiErrorKind};
@@ -59,6 +61,7 @@ struct Shared {
     timeouts: Timeouts,
     /// Whether the server has answered anything yet: until then, nobody waits long for it.
     reached: AtomicBool,
+    retry_listener: OnceLock<RetryListener>,
 }
 
 /// One request: what is repeated when it fails.
@@ -84,7 +87,13 @@ impl Api {
     /// As [`Api::new`].
     pub fn with_timeouts(target: &Target, timeouts: Timeouts) -> Result<Self, ApiError> {
         let http = connect::client(&target.server_url, &timeouts, Redirects::Refused)?;
-        let shared = Shared { http, target: target.clone(), timeouts, reached: AtomicBool::new(false) };
+        let shared = Shared {
+            http,
+            target: target.clone(),
+            timeouts,
+            reached: AtomicBool::new(false),
+            retry_listener: OnceLock::new(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -230,10 +239,16 @@ impl Api {
         Err(lines.cut_off())
     }
 
+    /// Has `listen` told of each failure that is waited for, and how long. There is one listener: another one does nothing.
+    pub fn on_retry(&self, listen: impl Fn(&ApiError, Duration) + Send + Sync + 'static) {
+        // Taken already: then somebody is told.
+        let _ = self.shared.retry_listener.set(RetryListener::new(listen));
+    }
+
     /// How long to wait before one more attempt, for a request that failed.
     #[must_use]
     pub fn backoff(&self) -> Backoff {
-        Backoff::new(self.shared.reached.load(Ordering::Relaxed))
+        Backoff::new(self.shared.reached.load(Ordering::Relaxed), self.shared.retry_listener.get().cloned())
     }
 
     fn post(&self, endpoint: &str, content_type: &'static str, body: Bytes) -> Request {

@@ -29,7 +29,7 @@ pub use whoami::WhoAmIArgs;
 #[derive(Debug, Parser)]
 #[command(
     name = "snowbank",
-    version,
+    version = env!("SNOWBANK_VERSION"),
     about = "Push Nix closures to a Snowbank binary cache, with a receipt for every path",
     after_help = concat!("Examples:\n",
         "  snowbank login local http://127.0.0.1:8080 < root-token\n",
@@ -51,20 +51,23 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Where a help text lists the options that every subcommand takes: behind its own.
+const GLOBAL: &str = "Global options";
+
 /// Options that every subcommand takes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct GlobalArgs {
     /// Read and write this file instead of ~/.config/snowbank/client.toml; /etc/snowbank/client.toml is still read
     /// beneath it
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
 
     /// Print errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = GLOBAL)]
     pub quiet: bool,
 
     /// Say more about what is done; twice for the daemon's and the network's side as well
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = GLOBAL)]
     pub verbose: u8,
 }
 
@@ -126,7 +129,7 @@ Environment:
   SNOWBANK_TOKEN_FILE  a file with that token
   SNOWBANK_SYSTEM_CONFIG
                        a file to read instead of /etc/snowbank/client.toml
-  NIX_REMOTE           the Nix store to push from, as --store
+  NIX_REMOTE           the Nix store to push from, as --store; nix.conf's `store` goes before it
   NIX_SSL_CERT_FILE, SSL_CERT_FILE
                        certificate authorities to trust instead of the system's
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
@@ -151,6 +154,8 @@ Exit codes:
    12  the server refuses a path
    13  the cache has a path with other contents
    14  a receipt does not hold
+   15  there is no such path, pin or token
+   16  it does not go together with what is there, such as a name that is taken
   130  interrupted (SIGINT)
   143  terminated (SIGTERM)
 Where several apply, the lowest code from 9 up wins over those below.";
@@ -167,6 +172,18 @@ mod tests {
         for subcommand in command.get_subcommands() {
             assert_has_example(subcommand);
         }
+    }
+
+    #[test]
+    fn own_options_come_before_global_ones() {
+        let mut command = Cli::command();
+        command.build();
+        let push = command.find_subcommand_mut("push").unwrap().render_long_help().to_string();
+        let place = |option: &str| push.find(option).unwrap_or_else(|| panic!("{option}: {push}"));
+        assert!(
+            place("--store <URI>") < place("Global options:") && place("Global options:") < place("--quiet"),
+            "{push}"
+        );
     }
 
     #[test]

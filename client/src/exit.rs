@@ -38,6 +38,10 @@ pub enum Exit {
     Different = 13,
     /// A receipt does not hold.
     Receipt = 14,
+    /// The cache has no such path or pin, or the server no such token (404).
+    Absent = 15,
+    /// It does not go together with what is there, such as a name that is taken (409).
+    Conflict = 16,
     /// Interrupted by SIGINT: 128 + 2.
     Interrupted = 130,
     /// Terminated by SIGTERM: 128 + 15.
@@ -46,7 +50,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every code, in rising order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Success,
         Self::Unexpected,
         Self::Usage,
@@ -62,6 +66,8 @@ impl Exit {
         Self::Refused,
         Self::Different,
         Self::Receipt,
+        Self::Absent,
+        Self::Conflict,
         Self::Interrupted,
         Self::Terminated,
     ];

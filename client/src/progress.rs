@@ -1,12 +1,16 @@
 //! What a person sees while a push runs, on standard error: a bar on a terminal, a line every few seconds elsewhere, or
 //! nothing.
 //!
+//! A rate and the time left are shown while they mean something: as long as NARs are read. What comes then has a name and no
+//! time. While a failed request waits for its repetition, that is shown.
+//!
 //! Only shows; nothing depends on it. Whoever wants to print while a bar is up goes through [`Progress::say`]. Counts that
 //! matter are kept by whoever counts for the summary.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -14,8 +18,26 @@ use snowbank_core::units::Bytes;
 
 /// Time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// What a bar is drawn as: NAR bytes of all, their rate, the time left, and the message below.
-const TEMPLATE: &str = "{wide_bar:.cyan} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left\n{msg}";
+/// Time between two plain lines that say the same.
+const SAME_LINE_EVERY: Duration = Duration::from_secs(30);
+/// A shorter wait for a repetition is not worth a line.
+const SHORTEST_WAIT: Duration = Duration::from_millis(700);
+/// What a bar is drawn as while NARs are read: their bytes, the rate, the time left, and the message below.
+const READING: &str = "{wide_bar:.cyan} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left\n{msg}";
+/// What it is drawn as when nobody knows how long it takes.
+const WAITING: &str = "{wide_bar:.cyan} {binary_bytes}/{binary_total_bytes}\n{msg}";
+
+/// What a push is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// NARs are read, and what is new in them is sent.
+    #[default]
+    Uploading,
+    /// All is read; the last of it is on its way.
+    Sending,
+    /// The server verifies what it has got.
+    Verifying,
+}
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +73,20 @@ pub struct Progress {
     /// Milliseconds from `started` to the next plain line.
     next_line_ms: AtomicU64,
     counts: Counts,
+    now: Mutex<Now>,
+}
+
+/// What is the case at the moment.
+#[derive(Debug, Default)]
+struct Now {
+    /// A bar is up, or lines are printed.
+    has_begun: bool,
+    /// Until when a failed request waits, and why.
+    wait: Option<(Instant, String)>,
+    /// The last plain line but for its time, and milliseconds from `started` to when it may come again.
+    last_line: (String, u64),
+    /// What the bar is drawn as.
+    template: &'static str,
 }
 
 /// What was counted so far.
@@ -70,20 +106,18 @@ impl Progress {
     pub fn new(style: Style) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let next_line_ms = AtomicU64::new(millis(LINE_EVERY));
-        Self { style, bar, started: Instant::now(), next_line_ms, counts: Counts::default() }
+        Self { style, bar, started: Instant::now(), next_line_ms, counts: Counts::default(), now: Mutex::default() }
     }
 
     /// Starts to show, or goes on: so many paths with so many bytes of NAR are to be pushed.
     pub fn begin(&self, paths: u64, nar_bytes: u64) {
         self.counts.paths_total.fetch_add(paths, Ordering::Relaxed);
         let nar_bytes = self.counts.nar_bytes_total.fetch_add(nar_bytes, Ordering::Relaxed) + nar_bytes;
+        self.with_now(|now| now.has_begun = true);
         if self.style == Style::Bar {
-            // The template is a constant; were it wrong, the bar would be plain.
-            if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
-                self.bar.set_style(style);
-            }
             self.bar.set_length(nar_bytes);
             self.bar.reset();
+            self.redraw(Phase::Uploading);
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
     }
@@ -108,26 +142,73 @@ impl Progress {
         self.counts.paths_done.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A failed request waits for so long until it is repeated; `cause` says in a few words why.
+    pub fn waits(&self, delay: Duration, cause: &str) {
+        if self.style == Style::Silent || delay < SHORTEST_WAIT {
+            return;
+        }
+        let line = self.with_now(|now| {
+            let is_news = now.waiting().is_none();
+            let is_shown = self.style == Style::Bar && now.has_begun;
+            now.wait = Some((Instant::now() + delay, cause.to_owned()));
+            (is_news && !is_shown).then(|| now.waiting()).flatten()
+        });
+        if let Some(line) = line {
+            self.say(&line);
+        }
+    }
+
     /// Shows how things are, if it is time to. Called several times a second.
-    pub fn tick(&self) {
+    pub fn tick(&self, phase: Phase) {
         match self.style {
-            Style::Bar => {
-                self.bar.set_message(self.counts.to_string());
-                self.bar.set_position(self.counts.nar_bytes.load(Ordering::Relaxed));
-            }
-            Style::Lines => self.line(self.started.elapsed()),
+            Style::Bar => self.redraw(phase),
+            Style::Lines => self.line(self.started.elapsed(), phase),
             Style::Silent => {}
         }
     }
 
-    fn line(&self, elapsed: Duration) {
-        if millis(elapsed) < self.next_line_ms.load(Ordering::Relaxed) {
+    fn redraw(&self, phase: Phase) {
+        let message = self.with_now(|now| {
+            let waiting = now.waiting();
+            let template = if waiting.is_none() && phase == Phase::Uploading { READING } else { WAITING };
+            // The template is a constant; were it wrong, the bar would be plain.
+            if now.template != template
+                && let Ok(style) = ProgressStyle::with_template(template)
+            {
+                now.template = template;
+                self.bar.set_style(style);
+            }
+            waiting.unwrap_or_else(|| format!("{phase}: {}", self.counts))
+        });
+        self.bar.set_message(message);
+        self.bar.set_position(self.counts.nar_bytes.load(Ordering::Relaxed));
+    }
+
+    fn line(&self, elapsed: Duration, phase: Phase) {
+        let elapsed_ms = millis(elapsed);
+        if elapsed_ms < self.next_line_ms.load(Ordering::Relaxed) {
             return;
         }
         self.next_line_ms.store(millis(elapsed + LINE_EVERY), Ordering::Relaxed);
         let done = self.counts.nar_bytes.load(Ordering::Relaxed);
         let total = self.counts.nar_bytes_total.load(Ordering::Relaxed);
-        self.say(&format!("{} s: {} of {}, {}", elapsed.as_secs(), Bytes(done), Bytes(total), self.counts));
+        let text = format!("{phase}: {} of {}, {}", Bytes(done), Bytes(total), self.counts);
+        let is_news = self.with_now(|now| {
+            // Of a request that waits there is a line already.
+            let is_news = now.waiting().is_none() && (now.last_line.0 != text || elapsed_ms >= now.last_line.1);
+            if is_news {
+                now.last_line = (text.clone(), millis(elapsed + SAME_LINE_EVERY));
+            }
+            is_news
+        });
+        if is_news {
+            self.say(&format!("{} s: {text}", elapsed.as_secs()));
+        }
+    }
+
+    fn with_now<T>(&self, look: impl FnOnce(&mut Now) -> T) -> T {
+        // Whoever held it and panicked left something to show, at worst something old.
+        look(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Prints a line without disturbing the bar.
@@ -141,6 +222,25 @@ impl Progress {
     /// Stops to show.
     pub fn end(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+impl Now {
+    /// What is said while a failed request waits.
+    fn waiting(&self) -> Option<String> {
+        let (until, cause) = self.wait.as_ref()?;
+        let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        Some(format!("retrying in {:.0} s ({cause})", left.as_secs_f32().ceil()))
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uploading => "uploading",
+            Self::Sending => "sending the last chunks",
+            Self::Verifying => "the server verifies",
+        })
     }
 }
 
@@ -186,9 +286,47 @@ mod tests {
     #[test]
     fn plain_lines_come_every_few_seconds() {
         let progress = Progress::new(Style::Lines);
-        progress.line(Duration::from_secs(1));
+        progress.line(Duration::from_secs(1), Phase::Uploading);
         assert_eq!(progress.next_line_ms.load(Ordering::Relaxed), 5000);
-        progress.line(Duration::from_secs(6));
+        progress.line(Duration::from_secs(6), Phase::Uploading);
         assert_eq!(progress.next_line_ms.load(Ordering::Relaxed), 11_000);
+    }
+
+    #[test]
+    fn a_line_that_says_the_same_comes_rarely() {
+        let progress = Progress::new(Style::Lines);
+        let last = || progress.with_now(|now| now.last_line.clone());
+        progress.line(Duration::from_secs(6), Phase::Uploading);
+        let first = last();
+        assert!(first.0.starts_with("uploading: 0 B of 0 B") && first.1 == 36_000, "{first:?}");
+        progress.line(Duration::from_secs(12), Phase::Uploading);
+        assert_eq!(last(), first);
+        progress.line(Duration::from_secs(18), Phase::Verifying);
+        assert!(last().0.starts_with("the server verifies: "), "{:?}", last());
+        progress.line(Duration::from_secs(50), Phase::Verifying);
+        assert_eq!(last().1, 80_000);
+    }
+
+    #[test]
+    fn a_request_that_waits_is_shown_and_no_time_left() {
+        let progress = Progress::new(Style::Bar);
+        progress.begin(1, 1000);
+        progress.tick(Phase::Uploading);
+        assert_eq!(progress.with_now(|now| now.template), READING);
+        progress.waits(Duration::from_millis(300), "a hiccup");
+        assert_eq!(progress.with_now(|now| now.waiting()), None);
+        progress.waits(Duration::from_secs(400), "connection refused");
+        progress.tick(Phase::Uploading);
+        let waiting = progress.with_now(|now| now.waiting()).unwrap();
+        assert!(waiting.starts_with("retrying in ") && waiting.ends_with(" s (connection refused)"), "{waiting}");
+        assert_eq!((progress.bar.message(), progress.with_now(|now| now.template)), (waiting, WAITING));
+        progress.with_now(|now| now.wait = None);
+        progress.tick(Phase::Sending);
+        assert!(
+            progress.bar.message().starts_with("sending the last chunks: 0 of 1 paths"),
+            "{}",
+            progress.bar.message()
+        );
+        assert_eq!(progress.with_now(|now| now.template), WAITING);
     }
 }

@@ -24,7 +24,9 @@ mod plan;
 mod read;
 mod schedule;
 mod upstream;
+mod warnings;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use snowbank_core::pin_name::PinName;
@@ -36,7 +38,7 @@ use snowbank_core::wire::{Pinned, PushPin};
 use crate::api::{Api, UpstreamCache};
 use crate::exit::Exit;
 use crate::progress::Progress;
-use crate::store::Store;
+use crate::store::{PathInfo, Store};
 
 pub use error::PushError;
 pub use ledger::{Ledger, LedgerOptions, Summary};
@@ -76,6 +78,8 @@ pub struct PinRequest {
 /// Pushes `roots` (and, if asked to, all that they refer to) from `store` to the cache of `api`, less what one of
 /// `upstreams` has. What came of each path is in `ledger`, also after an error.
 ///
+/// All that is pushed is kept from garbage collections while `store` is open.
+///
 /// What the cache had when it was asked may be gone when what refers to it is committed, since nobody had used it for long.
 /// Then everything that is left is asked about and pushed once more.
 ///
@@ -92,19 +96,27 @@ pub async fn push(
     progress: &Arc<Progress>,
 ) -> Result<(), PushError> {
     let pin = options.pin.as_ref().map(|pin| pin_of(pin, store, roots)).transpose()?;
-    let (mut infos, cache) = tokio::try_join!(async { store.closure(roots).await.map_err(PushError::from) }, async {
-        api.cache_info().await.map_err(PushError::from)
-    },)?;
+    let (mut closure, cache) =
+        tokio::try_join!(async { store.closure(roots).await.map_err(PushError::from) }, async {
+            api.cache_info().await.map_err(PushError::from)
+        },)?;
     let target = plan::Target::new(cache, store.store_dir())?;
+    ledger.begin();
     if let Some(pin) = &pin {
         ledger.watch(&pin.store_path);
     }
     let mut left = roots.to_vec();
     let mut pinned = None;
     for round in 1..=ROUNDS {
+        let infos = plan::known(closure, options, &target, ledger)?;
         let wanted = plan::choose(infos, &left, options, &target, ledger)?;
-        let missing = plan::ask(api, wanted, options, &target, ledger).await?;
+        let named = named(&wanted, &left);
+        let plan::Answers { missing, signed } = plan::ask(api, wanted, options, &target, ledger).await?;
         let missing = upstream::leave_out(upstreams, missing, options.closure, &target, ledger).await?;
+        if round == 1 {
+            warnings::of_late_signatures(api, signed, &target, ledger).await;
+            warnings::of_derivations(store, named, &missing).await;
+        }
         let plan = plan::Plan::new(missing, |path| store.real_path(path));
         if options.dry_run {
             return ledger.would_push(&plan, &target);
@@ -117,20 +129,26 @@ pub async fn push(
             // Without the closure nobody has asked for references, and those that are not there never were.
             put_off: options.closure && round < ROUNDS,
         };
-        let done = pipeline::run(api, &target, plan, orders, ledger, progress).await?;
+        let done = pipeline::run(api, store, &target, plan, orders, ledger, progress).await?;
         pinned = pinned.or(done.pinned);
         if done.put_off.is_empty() {
             break;
         }
         tracing::info!("the cache has lost what {} paths refer to; pushing it again", done.put_off.len());
         ledger.go_on(done.put_off.iter().map(|path| target.full(path)).collect());
-        infos = store.closure(&done.put_off).await?;
+        closure = store.closure(&done.put_off).await?;
         left = done.put_off;
     }
     match pin {
         Some(pin) => pin_now(api, pin, pinned, ledger).await,
         None => Ok(()),
     }
+}
+
+/// Those of `wanted` that are among `roots`.
+fn named(wanted: &[plan::Wanted], roots: &[StorePath]) -> Vec<PathInfo> {
+    let roots: HashSet<&StorePath> = roots.iter().collect();
+    wanted.iter().map(|wanted| &wanted.info).filter(|info| roots.contains(&info.path)).cloned().collect()
 }
 
 /// The pin for the one root that there has to be.

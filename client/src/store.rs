@@ -1,27 +1,33 @@
 //! The Nix store of this machine: which paths there are, what they refer to, and their bytes.
 //!
 //! Path infos come from Nix itself, over the worker protocol; files are read straight from the disk ([`dump`]). Nothing
-//! here writes to the store, builds or substitutes. What is pushed, and where to, is left out.
+//! here writes to the store, builds or substitutes; all that is asked of Nix beside questions is to keep what is read from
+//! garbage collections. What is pushed, and where to, is left out.
 
 mod closure;
 mod connection;
+mod derivation;
 pub mod dump;
 mod error;
 mod location;
 mod operations;
 mod resolve;
+mod roots;
+mod stdio;
 mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use snowbank_core::hash::NarHash;
 use snowbank_core::signing::Signature;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use tokio::sync::Mutex;
 
-pub use error::StoreError;
-pub use resolve::store_path_of;
+pub use closure::Closure;
+pub use error::{COLLECTED, StoreError};
+pub use resolve::{Resolved, store_path_of};
 
 use connection::Connection;
 use location::Location;
@@ -43,8 +49,12 @@ pub struct Store {
 struct Shared {
     location: Location,
     /// Taken out while in use: a connection whose use was cancelled or failed is in an unknown state, and is not put
-    /// back.
+    /// back. Temporary roots last as long as the connection.
     connection: Mutex<Option<Connection>>,
+    /// For [`Store::is_still_valid`].
+    fresh_connection: Mutex<Option<Connection>>,
+    /// Nix was asked for temporary roots and does not give any.
+    is_rootless: AtomicBool,
 }
 
 /// What Nix has registered for a path. The hash is Nix's word: whether the files still have it, only reading them tells.
@@ -74,11 +84,20 @@ impl Store {
     /// Opens a store, and makes sure that Nix answers.
     ///
     /// # Errors
-    /// An address of a kind that is not supported, no Nix to ask, or one that speaks another protocol.
+    /// An address of a kind that is not supported, a store that is not there, no Nix to ask, or one that speaks another
+    /// protocol.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let location = Location::find(options.uri.as_deref())?;
+        if let Some(uri) = &options.uri {
+            location.assert_exists(uri)?;
+        }
         let connection = Connection::open(&location).await?;
-        let shared = Shared { location, connection: Mutex::new(Some(connection)) };
+        let shared = Shared {
+            location,
+            connection: Mutex::new(Some(connection)),
+            fresh_connection: Mutex::new(None),
+            is_rootless: AtomicBool::new(false),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 

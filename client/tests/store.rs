@@ -223,8 +223,40 @@ async fn every_way_to_name_a_store_at_another_root_works() {
         let paths = store.resolve(std::slice::from_ref(&added)).await.unwrap();
         assert_eq!(fs::read_to_string(store.real_path(&paths[0])).unwrap(), "hello", "{uri}");
     }
-    let error = Store::open(StoreOptions { uri: Some("/proc/no/such".to_owned()) }).await.err().unwrap().to_string();
-    assert!(error.contains("it said") && error.contains("/proc/no"), "{error}");
+    // Nix would make a store there.
+    let typo = nix.folder.path().join("typo").display().to_string();
+    for uri in [typo.clone(), format!("local?root={typo}"), format!("auto?root={typo}&want-mass-query=true")] {
+        let error = Store::open(StoreOptions { uri: Some(uri) }).await.err().unwrap();
+        assert!(matches!(error, StoreError::Nowhere { .. }) && error.to_string().contains(&typo), "{error}");
+        assert!(!Path::new(&typo).exists());
+    }
+    // What a Nix that cannot go on says is quoted.
+    fs::write(nix.root().join("nix/var/nix/db/schema"), "999").unwrap();
+    let error = Store::open(StoreOptions { uri: Some(nix.uri()) }).await.err().unwrap().to_string();
+    assert!(error.contains("it said") && error.contains("999"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_in_a_closure_is_kept_while_the_store_is_open() {
+    let nix = NixRoot::new();
+    fs::write(nix.folder.path().join("f"), "hello").unwrap();
+    let added = nix.add(&nix.folder.path().join("f"));
+    let store = nix.open().await;
+    let gone = StorePath::from_base_name(&format!("{}-gone", "0".repeat(32))).unwrap();
+    let closure = store.closure(&[path(&store, &added), gone.clone()]).await.unwrap();
+    assert_eq!((closure.infos.len(), closure.absent), (1, vec![gone]));
+    nix.nix("nix-store", &["--gc"]);
+    assert!(store.is_still_valid(&path(&store, &added)).await.unwrap());
+    drop(store);
+    for _ in 0..200 {
+        // The daemon that holds it is ended, not waited for.
+        nix.nix("nix-store", &["--gc"]);
+        if !nix.root().join(&added[1..]).exists() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{added} is still kept");
 }
 
 #[tokio::test]
@@ -239,7 +271,7 @@ async fn closures_of_ten_thousand_paths_come_references_first() {
     );
     let store = nix.open().await;
     let last = path(&store, &last);
-    let closure = store.closure(&[last.clone(), last.clone()]).await.unwrap();
+    let closure = store.closure(&[last.clone(), last.clone()]).await.unwrap().infos;
     assert_eq!(closure.last().unwrap().path, last);
     let mut seen = HashSet::new();
     for info in &closure {
@@ -391,7 +423,7 @@ async fn a_daemon_is_asked_over_its_socket() {
     }
     let store = Store::open(StoreOptions { uri: Some(uri) }).await.unwrap();
     let paths = store.resolve(&[added]).await.unwrap();
-    let info = store.closure(&paths).await.unwrap().remove(0);
+    let info = store.closure(&paths).await.unwrap().infos.remove(0);
     let nar = dump(&store.real_path(&info.path)).unwrap();
     assert_eq!(info.nar_hash.as_bytes(), Sha256::of(&nar).as_bytes());
 }

@@ -374,8 +374,14 @@ pub mod code {
     pub const UNAUTHENTICATED: &str = "unauthenticated";
     /// The token does not name this permission.
     pub const FORBIDDEN: &str = "forbidden";
-    /// There is no such cache, path or route.
+    /// There is no such cache or route.
     pub const NOT_FOUND: &str = "not-found";
+    /// The cache has no such path.
+    pub const NO_PATH: &str = "no-such-path";
+    /// The cache has no such pin, or the pin no such generation.
+    pub const NO_PIN: &str = "no-such-pin";
+    /// The server issued no such token.
+    pub const NO_TOKEN: &str = "no-such-token";
     /// It does not go together with what is there; the message says with what.
     pub const CONFLICT: &str = "conflict";
     /// The request does not parse.

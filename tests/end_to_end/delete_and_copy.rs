@@ -42,7 +42,7 @@ fn a_deleted_path_is_gone_from_every_replica_and_no_closure_is_broken() {
     let said = client.run(&["delete", "main", &b, "--referrers"]);
     assert!(said.stderr.contains("--yes"), "nobody can be asked: {}", said.stderr);
     let said =
-        client.run(&["delete", "main", "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-no", "--yes"]).ended_with(11);
+        client.run(&["delete", "main", "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-no", "--yes"]).ended_with(15);
     assert!(said.stderr.contains("no path"), "{}", said.stderr);
     let plan = client.run(&["delete", "main", &b, "--referrers", "--dry-run", "--json"]).success().stdout;
     let plan: Value = serde_json::from_str(&plan).unwrap();
@@ -157,6 +157,8 @@ fn a_cache_tells_what_it_holds() {
     }
     let some = client.run(&["path", "list", "main", "s*"]).success().stdout;
     assert!(some.contains(&side) && !some.contains(&a), "{some}");
+    let inside = client.run(&["path", "list", "main", &side[side.len() - 3..]]).success().stdout;
+    assert!(inside.contains(&side) && !inside.contains(&a), "a part of a name: {inside}");
     let info = client.run(&["path", "info", "main", &c]).success().stdout;
     assert!(info.contains("by root") && info.contains(&b[11..]) && info.contains("sha256:"), "{info}");
     assert_eq!(server.command(&["path", "info", "main", &c]).success().stdout, info);

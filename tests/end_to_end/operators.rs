@@ -124,7 +124,7 @@ fn a_revoked_token_is_refused_by_every_replica_within_five_seconds() {
     assert!(shown.contains("revoked") && !shown.contains(secret), "{shown}");
     let list = client.run(&["token", "list"]).success().stdout;
     assert!(list.contains("x y") && list.contains("*:pull") && !list.contains(secret), "{list}");
-    let unknown = client.run(&["token", "show", "nothing"]).ended_with(11);
+    let unknown = client.run(&["token", "show", "nothing"]).ended_with(15);
     assert!(unknown.stderr.contains("token list"), "{}", unknown.stderr);
 }
 
@@ -157,7 +157,7 @@ fn every_use_of_what_changes_something_is_in_the_audit_log() {
     let _ = refused.refused(403, "forbidden");
     let _ = Api::anonymous(&server).json(Method::POST, "/api/v1/tokens", &json!({})).refused(401, "unauthenticated");
     let entries = || {
-        let page = json(&client.run(&["audit", "--json", "--limit", "50"]).success());
+        let page = json(&client.run(&["audit", "--all", "--json", "--limit", "50"]).success());
         page["entries"].as_array().unwrap().clone()
     };
     let has = |subject: &str, action: &str, outcome: &str| {
@@ -176,6 +176,8 @@ fn every_use_of_what_changes_something_is_in_the_audit_log() {
     assert!(pushed["detail"].as_str().unwrap().contains("audited"), "{pushed}");
     assert!(pushed["remote"].as_str().unwrap().starts_with("127."), "{pushed}");
     let only = json(&client.run(&["audit", "--action", "push.*", "--subject", "root", "--json"]).success());
+    let usual = client.run(&["audit"]).success().stdout;
+    assert!(usual.contains("push.paths") && !usual.contains("push.chunks"), "{usual}");
     assert!(only["entries"].as_array().unwrap().iter().all(|entry| entry["subject"] == json!("root")), "{only}");
 }
 

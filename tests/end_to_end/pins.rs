@@ -23,7 +23,7 @@ fn a_deployment_asks_for_the_latest_good_one_and_gets_a_path_that_is_there() {
     let _ = client.push(&versions).success();
     let anonymous = Api::anonymous(&server);
     let missing = anonymous.get("/main/pins/latest");
-    let message = missing.refused(404, "not-found");
+    let message = missing.refused(404, "no-such-pin");
     assert!(message.contains("`latest`") && missing.header("cache-control") == "no-store", "{message}");
 
     let made = json(&client.run(&["pin", "main", "latest", &versions[0], "--json"]).success());
@@ -69,12 +69,12 @@ fn a_deployment_asks_for_the_latest_good_one_and_gets_a_path_that_is_there() {
         .substitute(&format!("{}/main", server.url()), &Oracle::main(&server).public_key(), &[path.trim()])
         .succeeds();
     assert_eq!(path.trim(), versions[0]);
-    let said = client.run(&["pin", "rollback", "main", "latest"]).ended_with(11);
+    let said = client.run(&["pin", "rollback", "main", "latest"]).ended_with(15);
     assert!(said.stderr.contains("no generation before 1"), "{}", said.stderr);
 
     client.run(&["pin", "rm", "main", "latest"]).succeeds();
-    let _ = anonymous.get("/main/pins/latest").refused(404, "not-found");
-    let said = client.run(&["pin", "rm", "main", "latest"]).ended_with(11);
+    let _ = anonymous.get("/main/pins/latest").refused(404, "no-such-pin");
+    let said = client.run(&["pin", "rm", "main", "latest"]).ended_with(15);
     assert!(said.stderr.contains("pin list"), "{}", said.stderr);
     let audit = json(&client.run(&["audit", "--action", "pin.*", "--json"]).success());
     let made = |subject: &str, action: &str| {
@@ -138,7 +138,7 @@ fn what_is_pinned_is_not_deleted() {
         client.run(&["pin", "main", "latest", version]).succeeds();
     }
     for version in &versions {
-        let said = client.run(&["delete", "main", version, "--yes"]).ended_with(12);
+        let said = client.run(&["delete", "main", version, "--yes"]).ended_with(16);
         assert!(said.stderr.contains("pinned as `latest`") && said.stderr.contains("pin rm"), "{}", said.stderr);
         let said = server.command(&["delete", "main", version, "--yes"]).ended_with(1);
         assert!(said.stderr.contains("pinned as `latest`"), "{}", said.stderr);
@@ -146,7 +146,7 @@ fn what_is_pinned_is_not_deleted() {
     client.run(&["pin", "rm", "main", "latest"]).succeeds();
     let paths: Vec<&str> = versions.iter().map(String::as_str).collect();
     client.run(&[&["delete", "main", "--yes"][..], &paths].concat()).succeeds();
-    let said = client.run(&["pin", "main", "latest", &versions[0]]).ended_with(11);
+    let said = client.run(&["pin", "main", "latest", &versions[0]]).ended_with(15);
     assert!(said.stderr.contains("has no path"), "{}", said.stderr);
 }
 
@@ -161,7 +161,7 @@ fn a_pin_holds_for_as_long_as_it_says() {
     let anonymous = Api::anonymous(&server);
     assert_eq!(anonymous.get("/main/pins/brief").status, 200);
     std::thread::sleep(std::time::Duration::from_secs(3));
-    let _ = anonymous.get("/main/pins/brief").refused(404, "not-found");
+    let _ = anonymous.get("/main/pins/brief").refused(404, "no-such-pin");
     assert!(!client.run(&["pin", "list", "main"]).success().stdout.contains("brief"));
     client.run(&["delete", "main", &path, "--yes"]).succeeds();
 }
@@ -188,7 +188,7 @@ fn who_may_read_sees_pins_and_who_may_push_makes_them() {
     let here = stranger.get("/secret/pins/latest").refused(404, "not-found");
     assert_eq!(stranger.get("/secret/pins/nothing").refused(404, "not-found"), here);
     assert_eq!(stranger.get("/nothing/pins/latest").refused(404, "not-found").replace("nothing", "secret"), here);
-    let _ = reader.get("/secret/pins/no%2Fname").refused(404, "not-found");
+    let _ = reader.get("/secret/pins/no%2Fname").refused(404, "no-such-pin");
     let bad = writer.json(Method::PUT, "/api/v1/caches/secret/pins/-x", &body);
     assert!(bad.refused(400, "bad-request").contains("pin's name"));
 }

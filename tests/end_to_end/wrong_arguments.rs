@@ -75,7 +75,7 @@ fn what_was_never_issued_is_revoked_only_on_demand() {
         }
     }
     let ids = json!({"ids": [&id, wrong]});
-    let _ = root.post_json("/api/v1/tokens/revoke", &ids).refused(404, "not-found");
+    let _ = root.post_json("/api/v1/tokens/revoke", &ids).refused(404, "no-such-token");
     let shown: Value = root.get(&format!("/api/v1/tokens/{id}")).json();
     assert_eq!(shown["revoked"], Value::Null, "all or nothing: {shown}");
 

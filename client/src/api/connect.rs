@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Certificate;
@@ -66,12 +66,13 @@ pub(super) fn client(server: &str, timeouts: &Timeouts, redirects: Redirects) ->
 }
 
 fn certificates_of_environment() -> Result<Option<Vec<Certificate>>, ApiError> {
-    for variable in CERTIFICATE_VARIABLES {
-        if let Some(file) = env::var_os(variable).filter(|file| !file.is_empty()) {
-            return certificates(variable, Path::new(&file)).map(Some);
-        }
-    }
-    Ok(None)
+    certificate_file().map(|(variable, file)| certificates(variable, &file)).transpose()
+}
+
+/// The file of certificates that the environment names, and the variable that does.
+pub(super) fn certificate_file() -> Option<(&'static str, PathBuf)> {
+    let of = |variable| env::var_os(variable).filter(|file| !file.is_empty()).map(|file| (variable, file.into()));
+    CERTIFICATE_VARIABLES.into_iter().find_map(of)
 }
 
 fn certificates(variable: &str, file: &Path) -> Result<Vec<Certificate>, ApiError> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use snowbank_core::wire::{ErrorDetail, code};
 
+use super::connect::certificate_file;
 use crate::config::Target;
 use crate::exit::{Exit, Failure};
 
@@ -37,8 +38,12 @@ pub enum ApiErrorKind {
     Unauthenticated,
     /// 403.
     Forbidden,
-    /// 404.
+    /// 404 for a cache, or an address that the server does not have.
     NotFound,
+    /// 404 for something in a cache or on the server, which are there: a path, a pin, a token.
+    Absent,
+    /// 409.
+    Conflict,
     /// 413: something on the way takes only smaller bodies.
     TooLarge,
     /// 429.
@@ -74,6 +79,19 @@ impl ApiError {
         self.code.as_deref()
     }
 
+    /// The cause in a few words, for a line that says what is waited for.
+    #[must_use]
+    pub fn in_short(&self) -> &'static str {
+        match self.kind {
+            ApiErrorKind::Unreachable if self.message.contains("connection refused") => "connection refused",
+            ApiErrorKind::Unreachable => "the server cannot be reached",
+            ApiErrorKind::Timeout => "the server does not answer",
+            ApiErrorKind::Busy => "the server is busy",
+            ApiErrorKind::StorageFull => "the server's storage is full",
+            _ => "the server failed",
+        }
+    }
+
     /// How long the server asks to wait.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
@@ -88,6 +106,8 @@ impl ApiError {
             ApiErrorKind::Unauthenticated => Exit::Unauthenticated,
             ApiErrorKind::Forbidden => Exit::Forbidden,
             ApiErrorKind::NotFound => Exit::NotFound,
+            ApiErrorKind::Absent => Exit::Absent,
+            ApiErrorKind::Conflict => Exit::Conflict,
             ApiErrorKind::Busy | ApiErrorKind::Unavailable | ApiErrorKind::Server => Exit::Server,
             ApiErrorKind::Protocol => Exit::Unexpected,
             ApiErrorKind::StorageFull => Exit::StorageFull,
@@ -109,7 +129,7 @@ impl ApiError {
         detail: Option<ErrorDetail>,
         location: Option<&str>,
     ) -> Self {
-        let kind = kind_of(status);
+        let kind = kind_of(status, detail.as_ref().map(|detail| detail.code.as_str()));
         let server = &target.server_url;
         let said = detail.as_ref().map_or_else(
             || format!("status {status}, and no word of a Snowbank server"),
@@ -132,10 +152,14 @@ impl ApiError {
             ApiErrorKind::NotFound if detail.is_none() => {
                 format!("there is nothing at {url} ({said}); is {server} the address of a Snowbank server?")
             }
-            ApiErrorKind::NotFound => format!(
+            ApiErrorKind::NotFound if url.contains(&format!("/{}", target.cache)) => format!(
                 "{server} has no cache `{}`, or the token from {} may not see it ({said})",
                 target.cache, target.token_source
             ),
+            ApiErrorKind::NotFound => {
+                format!("{server} says: {said}; or the token from {} may not see it", target.token_source)
+            }
+            ApiErrorKind::Absent | ApiErrorKind::Conflict => format!("{server} says: {said}"),
             ApiErrorKind::TooLarge => {
                 format!("the request's body is too large for {server}, or for a proxy before it ({said})")
             }
@@ -177,10 +201,7 @@ impl ApiError {
         } else if lower.contains("corrupt message") {
             format!("cannot connect to {server} securely ({cause}); does it speak plain http:// at this port?")
         } else if TLS_WORDS.iter().any(|word| lower.contains(word)) {
-            format!(
-                "cannot connect to {server} securely ({cause}); for a certificate of your own authority, name the \
-                 authority's file in NIX_SSL_CERT_FILE or SSL_CERT_FILE"
-            )
+            format!("cannot connect to {server} securely: {}; {}", tls_fault(&cause), trusted())
         } else if error.is_dns() || lower.contains("dns") {
             format!("cannot connect to {server}: its name is not found ({cause}); is the address right?")
         } else {
@@ -262,11 +283,14 @@ impl From<ApiError> for Failure {
     }
 }
 
-fn kind_of(status: StatusCode) -> ApiErrorKind {
+/// The kind of failure that a status is, with the server's code.
+fn kind_of(status: StatusCode, code: Option<&str>) -> ApiErrorKind {
     match status.as_u16() {
+        404 if matches!(code, Some(code::NO_PATH | code::NO_PIN | code::NO_TOKEN)) => ApiErrorKind::Absent,
         401 => ApiErrorKind::Unauthenticated,
         403 => ApiErrorKind::Forbidden,
         404 => ApiErrorKind::NotFound,
+        409 => ApiErrorKind::Conflict,
         413 => ApiErrorKind::TooLarge,
         429 => ApiErrorKind::Busy,
         // 408: the server waited for this side; the line is slow, or was interrupted.
@@ -274,6 +298,38 @@ fn kind_of(status: StatusCode) -> ApiErrorKind {
         507 => ApiErrorKind::StorageFull,
         500.. => ApiErrorKind::Server,
         _ => ApiErrorKind::Rejected,
+    }
+}
+
+/// What is wrong with a server's certificate, in words.
+fn tls_fault(cause: &str) -> String {
+    let fault = |word: &str| cause.contains(word);
+    let words = if fault("UnknownIssuer") {
+        "its certificate is signed by an authority that is not trusted here"
+    } else if fault("CaUsedAsEndEntity") {
+        "its certificate is that of an authority (self-signed, with CA:TRUE), which no server may use; it needs one that the \
+         authority has signed"
+    } else if fault("NotValidForName") {
+        "its certificate is for another name"
+    } else if fault("NotValidYet") {
+        "its certificate is not valid yet, or this machine's clock is slow"
+    } else if fault("Expired") {
+        "its certificate has expired, or this machine's clock is fast"
+    } else {
+        return cause.to_owned();
+    };
+    format!("{words} ({cause})")
+}
+
+/// Which authorities are trusted, and how to trust others.
+fn trusted() -> String {
+    match certificate_file() {
+        Some((variable, file)) => {
+            format!("trusted are the certificates in {}, which {variable} names, and no others", file.display())
+        }
+        None => "trusted are the system's certificates; for those of an authority of your own, name their file in \
+                 NIX_SSL_CERT_FILE or SSL_CERT_FILE"
+            .to_owned(),
     }
 }
 
@@ -300,4 +356,24 @@ fn refused(error: &reqwest::Error) -> bool {
         next = cause.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tls_fault;
+
+    #[test]
+    fn a_certificate_that_is_refused_is_described() {
+        for (cause, words) in [
+            ("invalid peer certificate: UnknownIssuer", "an authority that is not trusted here"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "self-signed, with CA:TRUE"),
+            ("invalid peer certificate: certificate expired: NotValidForName", "for another name"),
+            ("invalid peer certificate: Expired", "has expired"),
+            ("invalid peer certificate: NotValidYet", "clock is slow"),
+            ("received fatal alert: ProtocolVersion", "received fatal alert"),
+        ] {
+            let said = tls_fault(cause);
+            assert!(said.contains(words) && said.contains(cause), "{said}");
+        }
+    }
 }

@@ -5,6 +5,8 @@
 //! disk does not empty itself, a busy server gets free. A path of a commit that failed for a reason that passes is repeated
 //! alike.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use snowbank_core::wire::code;
@@ -16,9 +18,28 @@ const LONGEST: Duration = Duration::from_secs(15);
 /// The longest that a server is obeyed that asks to wait.
 const LONGEST_ASKED_FOR: Duration = Duration::from_mins(2);
 
+/// Who is told that a failed request will be repeated, and after how long.
+#[derive(Clone)]
+pub(super) struct RetryListener(Arc<Listen>);
+
+type Listen = dyn Fn(&ApiError, Duration) + Send + Sync;
+
+impl RetryListener {
+    pub(super) fn new(listen: impl Fn(&ApiError, Duration) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(listen))
+    }
+}
+
+impl fmt::Debug for RetryListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RetryListener")
+    }
+}
+
 /// The attempts at one request.
 #[derive(Debug)]
 pub struct Backoff {
+    listener: Option<RetryListener>,
     /// Whether the server had answered anything before.
     reached: bool,
     /// Failed attempts so far.
@@ -26,8 +47,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    pub(super) const fn new(reached: bool) -> Self {
-        Self { reached, failed: 0 }
+    pub(super) const fn new(reached: bool, listener: Option<RetryListener>) -> Self {
+        Self { listener, reached, failed: 0 }
     }
 
     /// Waits until the request may be repeated.
@@ -36,6 +57,9 @@ impl Backoff {
     /// `error` itself, when it is of a kind that does not pass or has been waited for long enough.
     pub async fn wait(&mut self, error: ApiError) -> Result<(), ApiError> {
         let Some(delay) = self.next(&error) else { return Err(error) };
+        if let Some(RetryListener(listen)) = &self.listener {
+            listen(&error, delay);
+        }
         tracing::info!("{error}; trying again in {:.1} s", delay.as_secs_f32());
         tokio::time::sleep(delay).await;
         Ok(())
@@ -80,7 +104,7 @@ mod tests {
     }
 
     fn attempts(reached: bool, kind: ApiErrorKind) -> usize {
-        let mut backoff = Backoff::new(reached);
+        let mut backoff = Backoff::new(reached, None);
         1 + std::iter::from_fn(|| backoff.next(&failure(kind, None))).count()
     }
 
@@ -119,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_server_is_obeyed_within_reason() {
-        let mut backoff = Backoff::new(true);
+        let mut backoff = Backoff::new(true, None);
         let delay = backoff.next(&failure(ApiErrorKind::Busy, Some(7))).unwrap();
         assert!((Duration::from_secs(7)..Duration::from_secs(8)).contains(&delay), "{delay:?}");
         let delay = backoff.next(&failure(ApiErrorKind::Busy, Some(100_000))).unwrap();
@@ -128,7 +152,7 @@ mod tests {
 
     #[test]
     fn waits_grow_up_to_a_limit() {
-        let mut backoff = Backoff::new(true);
+        let mut backoff = Backoff::new(true, None);
         let delays: Vec<_> = std::iter::from_fn(|| backoff.next(&failure(ApiErrorKind::Busy, None))).take(20).collect();
         assert!(delays[0] <= FIRST && delays.iter().all(|delay| *delay <= LONGEST), "{delays:?}");
         assert!(delays[19] >= LONGEST / 2);

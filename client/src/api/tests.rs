@@ -94,6 +94,8 @@ async fn failures_are_told_apart_and_say_what_to_do() {
         ("401 Unauthorized", "unauthenticated", ApiErrorKind::Unauthenticated, Exit::Unauthenticated, "log in again"),
         ("403 Forbidden", "forbidden", ApiErrorKind::Forbidden, Exit::Forbidden, "ask the operator"),
         ("404 Not Found", "not-found", ApiErrorKind::NotFound, Exit::NotFound, "no cache `main`"),
+        ("404 Not Found", "no-such-pin", ApiErrorKind::Absent, Exit::Absent, "says"),
+        ("409 Conflict", "conflict", ApiErrorKind::Conflict, Exit::Conflict, "says"),
         ("413 Content Too Large", "too-large", ApiErrorKind::TooLarge, Exit::Refused, "too large"),
         ("422 Unprocessable", "chunk-invalid", ApiErrorKind::Rejected, Exit::Refused, "refuses"),
     ];

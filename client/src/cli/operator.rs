@@ -181,13 +181,13 @@ pub enum TokenCommand {
 /// `snowbank path …`
 #[derive(Debug, Clone, Subcommand)]
 pub enum PathCommand {
-    /// List a cache's paths, or those whose name fits a pattern with `*`
-    #[command(after_help = "Example:\n  snowbank path list main 'hello-*'")]
+    /// List a cache's paths, or those whose name contains a text or fits a pattern with `*`
+    #[command(after_help = "Examples:\n  snowbank path list main hello\n  snowbank path list main 'hello-*'")]
     List {
         /// The cache.
         #[command(flatten)]
         target: CacheArgs,
-        /// Matched against NAME and HASH-NAME
+        /// A text that NAME or HASH-NAME contains, or a pattern with `*` that one of them fits
         #[arg(value_name = "PATTERN")]
         pattern: Option<String>,
     },

@@ -27,15 +27,16 @@ pub struct PushArgs {
     #[arg(value_name = "[SERVER:]CACHE")]
     pub cache: String,
 
-    /// Store paths, files inside them, symlinks to them, or outputs of a derivation (PATH.drv^out, PATH.drv^*)
-    #[arg(value_name = "INSTALLABLE", required_unless_present = "stdin")]
+    /// Store paths, files inside them, symlinks to them, or outputs of a derivation (PATH.drv^out, PATH.drv^*); `-` for
+    /// standard input
+    #[arg(value_name = "INSTALLABLE")]
     pub installables: Vec<String>,
 
-    /// Read installables from standard input as well, one per line
+    /// Read installables from standard input as well, one per line; a line of store paths only may have several
     #[arg(long)]
     pub stdin: bool,
 
-    /// Write a receipt for each path, as it is acknowledged, to FILE as JSON lines
+    /// Write a receipt for each path, as it is acknowledged, to FILE as JSON lines; what FILE held is replaced
     #[arg(long, value_name = "FILE")]
     pub receipts: Option<PathBuf>,
 
@@ -87,8 +88,8 @@ pub struct PushArgs {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_KEPT)))]
     pub pin_keep: Option<u32>,
 
-    /// The Nix store to push from: auto, daemon, `unix://SOCKET`, local, `local?root=DIR` or DIR (default: `NIX_REMOTE`,
-    /// else auto)
+    /// The Nix store to push from: auto, daemon, `unix://SOCKET`, local, `local?root=DIR` or DIR (default: nix.conf's
+    /// `store`, else `NIX_REMOTE`, else auto)
     #[arg(long, value_name = "URI")]
     pub store: Option<String>,
 }

@@ -166,6 +166,8 @@ pub async fn path(global: &GlobalArgs, command: PathCommand) -> Result<Exit, Fai
         PathCommand::List { target, pattern } => {
             let api = cache_api(global, &target)?;
             let mut all = PathPage::default();
+            // A word alone is looked for anywhere in a name.
+            let pattern = pattern.map(|text| if text.contains('*') { text } else { format!("*{text}*") });
             let mut query = PathQueryText { pattern, after: None };
             loop {
                 let page: PathPage = api.ask_with(&format!("caches/{}/paths", api.cache()), &query).await?;
@@ -224,7 +226,7 @@ pub async fn delete(global: &GlobalArgs, args: DeleteArgs) -> Result<Exit, Failu
 /// # Errors
 /// As [`cache`].
 pub async fn audit(global: &GlobalArgs, args: AuditArgs) -> Result<Exit, Failure> {
-    let (api, mut query, mut all) = (server_api(global, &args.server)?, args.query, AuditPage::default());
+    let (api, mut query, mut all) = (server_api(global, &args.server)?, args.query.of_command(), AuditPage::default());
     loop {
         let page: AuditPage = api.ask_with("audit", &query).await?;
         if !all.take(page, &mut query) {

@@ -1,15 +1,19 @@
 //! `snowbank push`: uploads store paths and all they refer to.
 
-use std::io::{self, BufRead, Write};
+mod input;
+
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use crate::api::{Api, UpstreamCache};
 use crate::cli::{GlobalArgs, PushArgs};
 use crate::config::{normalized_url, resolve_target};
 use crate::exit::{Exit, Failure};
+use crate::nix::NixFiles;
 use crate::progress::{Progress, Style};
 use crate::push::{Ledger, LedgerOptions, PinRequest, PushError, PushOptions, push};
-use crate::store::{Store, StoreOptions};
+use crate::store::{Resolved, Store, StoreError, StoreOptions};
+use input::Input;
 
 /// Above this, more jobs cost memory and gain nothing.
 const MOST_JOBS: usize = 8;
@@ -24,10 +28,12 @@ pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
     let api = Api::new(&target)?;
     let upstreams = upstreams(&args.check_upstream)?;
     let progress = Arc::new(Progress::new(Style::of_stderr(global.quiet)));
+    let waits = Arc::clone(&progress);
+    api.on_retry(move |error, delay| waits.waits(delay, error.in_short()));
     let options = LedgerOptions { receipts: args.receipts.clone(), json: args.json, verbose: global.verbose > 0 };
     let mut ledger = Ledger::open(options, &progress)?;
 
-    let result = push_installables(&api, &upstreams, &args, &mut ledger, &progress).await;
+    let result = push_installables(global, &api, &upstreams, &args, &mut ledger, &progress).await;
     progress.end();
     ledger.finish()?;
     let exit = match result {
@@ -55,15 +61,34 @@ pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
 }
 
 async fn push_installables(
+    global: &GlobalArgs,
     api: &Api,
     upstreams: &[UpstreamCache],
     args: &PushArgs,
     ledger: &mut Ledger,
     progress: &Arc<Progress>,
 ) -> Result<(), PushError> {
-    let installables = installables(args).await?;
-    let store = Store::open(StoreOptions { uri: args.store.clone() }).await?;
-    let roots = store.resolve(&installables).await?;
+    let input = Input::read(&args.installables, args.stdin, global.quiet).await?;
+    let pin = args.pin.clone().map(|name| PinRequest { name, keep: args.pin_keep });
+    if input.is_empty() && pin.is_none() {
+        if !global.quiet {
+            progress.say("Nothing to push: standard input names no path. Did the command before the pipe fail?");
+        }
+        return Ok(());
+    }
+    let store = open_store(args).await?;
+    let Resolved { paths: roots, refused } = store.resolve_each(&input.installables(store.store_dir())).await?;
+    if let Some(pin) = &pin
+        && roots.len() + refused.len() != 1
+    {
+        return Err(PushError::PinOfMany { name: pin.name.clone(), paths: roots.len() + refused.len() });
+    }
+    for (argument, reason) in refused {
+        ledger.refused(argument, reason)?;
+    }
+    if roots.is_empty() {
+        return Ok(());
+    }
     let options = PushOptions {
         jobs: args.jobs.map_or_else(default_jobs, usize::from),
         closure: !args.no_closure,
@@ -71,9 +96,24 @@ async fn push_installables(
         dry_run: args.dry_run,
         verify_present: args.verify_present,
         expires: args.expires,
-        pin: args.pin.clone().map(|name| PinRequest { name, keep: args.pin_keep }),
+        pin,
     };
     push(api, &store, &roots, upstreams, &options, ledger, progress).await
+}
+
+/// The store of `--store`, or else that of nix.conf's `store`, which for Nix as well goes before `NIX_REMOTE`.
+async fn open_store(args: &PushArgs) -> Result<Store, StoreError> {
+    if args.store.is_some() {
+        return Store::open(StoreOptions { uri: args.store.clone() }).await;
+    }
+    // A nix.conf that cannot be read is Nix's to complain of.
+    let settings = NixFiles::of_environment().settings().unwrap_or_default();
+    let uri = settings.text("store").filter(|uri| !uri.is_empty()).map(str::to_owned);
+    let opened = Store::open(StoreOptions { uri: uri.clone() }).await;
+    if let (Err(_), Some(uri)) = (&opened, uri) {
+        tracing::warn!("the store is that of `store = {uri}` in nix.conf; --store names another");
+    }
+    opened
 }
 
 /// The binary caches at these addresses.
@@ -85,20 +125,8 @@ fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MOST_JOBS)
 }
 
-/// The arguments, and with `--stdin` the lines of standard input after them.
-async fn installables(args: &PushArgs) -> Result<Vec<String>, PushError> {
-    let mut installables = args.installables.clone();
-    if args.stdin {
-        // A thread may wait for input while signals are answered; it starts with nothing that must be undone.
-        let read = tokio::task::spawn_blocking(|| io::stdin().lock().lines().collect::<io::Result<Vec<String>>>());
-        let lines = read.await.map_err(|error| PushError::Internal(error.to_string()))?.map_err(PushError::Input)?;
-        installables.extend(lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).map(str::to_owned));
-    }
-    if installables.is_empty() { Err(PushError::NothingNamed) } else { Ok(installables) }
-}
-
 fn say_summary(global: &GlobalArgs, api: &Api, ledger: &Ledger) -> io::Result<()> {
-    if global.quiet {
+    if global.quiet || !ledger.has_begun() {
         return Ok(());
     }
     writeln!(io::stderr(), "{} at {}: {}.", api.cache(), api.server_url(), ledger.summary())

@@ -41,7 +41,7 @@ pub enum PushError {
         key: String,
     },
     /// A pin is one path's.
-    #[error("--pin {name} names one path, and {paths} were given; push them one at a time")]
+    #[error("--pin {name} names one path, and {paths} were given; name one, and push others without it")]
     PinOfMany {
         /// The pin.
         name: PinName,
@@ -80,9 +80,16 @@ pub enum PushError {
     /// Standard input was to name what to push.
     #[error("cannot read installables from standard input")]
     Input(#[source] io::Error),
-    /// Nothing was named on standard input either.
-    #[error("standard input named nothing to push; did the command before the pipe fail?")]
-    NothingNamed,
+    /// Nothing was named.
+    #[error("nothing is named that could be pushed; {}", if *.is_piped {
+        "to push what the pipe names, add --stdin: COMMAND | snowbank push CACHE --stdin"
+    } else {
+        "name store paths or links to them, such as ./result, or give a list of them to --stdin"
+    })]
+    NothingNamed {
+        /// Standard input is a pipe or a file.
+        is_piped: bool,
+    },
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -100,7 +107,7 @@ impl PushError {
             Self::Store(_) => Exit::Store,
             Self::NotPinned { source, .. } => source.exit(),
             Self::StoreDir { .. } | Self::PinOfUpstream { .. } => Exit::Refused,
-            Self::NothingNamed | Self::PinOfMany { .. } => Exit::Usage,
+            Self::NothingNamed { .. } | Self::PinOfMany { .. } => Exit::Usage,
             _ => Exit::Unexpected,
         }
     }

@@ -58,11 +58,19 @@ pub struct Summary {
     pub chunks_sent: u64,
     /// Bytes of bundles that were sent.
     pub sent_bytes: u64,
+    /// Paths that the cache has without a signature that they have here.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub late_signatures: u64,
     /// Time since the push began.
     pub elapsed_ms: u64,
     /// The pin that was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<Pinned>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form of a predicate")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The record of one push.
@@ -73,6 +81,8 @@ pub struct Ledger {
     progress: Arc<Progress>,
     started: Instant,
     exit: Exit,
+    /// The cache has answered, so that paths may have been pushed.
+    has_begun: bool,
     finished: bool,
     /// The paths that have no line yet, in a round after the first.
     left: Option<HashSet<String>>,
@@ -83,11 +93,18 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger; its file is created.
+    /// An empty ledger; its file is created. A file that held something is replaced, and that is said.
     ///
     /// # Errors
     /// The file cannot be created.
     pub fn open(options: LedgerOptions, progress: &Arc<Progress>) -> Result<Self, PushError> {
+        if let Some(path) = &options.receipts
+            && let Ok(metadata) = path.metadata()
+            && metadata.is_file()
+            && metadata.len() > 0
+        {
+            tracing::warn!("{} is replaced; it held {} of receipts", path.display(), Bytes(metadata.len()));
+        }
         let create =
             |path: &PathBuf| File::create(path).map_err(|source| PushError::Receipts { path: path.clone(), source });
         let file = options.receipts.as_ref().map(create).transpose()?;
@@ -97,11 +114,37 @@ impl Ledger {
             progress: Arc::clone(progress),
             started: Instant::now(),
             exit: Exit::Success,
+            has_begun: false,
             finished: false,
             left: None,
             watched: None,
             summary: Summary::default(),
         })
+    }
+
+    /// The push begins: the cache has answered.
+    pub(super) const fn begin(&mut self) {
+        self.has_begun = true;
+    }
+
+    /// Whether anything was tried, so that there is something to sum up.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// An argument names no path that could be pushed.
+    ///
+    /// # Errors
+    /// The line cannot be written.
+    pub fn refused(&mut self, argument: String, reason: String) -> Result<(), PushError> {
+        self.progress.say(&format!("error: {argument:?} names no store path: {reason}"));
+        self.given_up(argument, reason, Exit::Store)
+    }
+
+    /// The cache has so many paths without a signature that they have here.
+    pub(super) const fn late_signatures(&mut self, paths: usize) {
+        self.summary.late_signatures = paths as u64;
     }
 
     /// Looks out for the receipt of a path.
@@ -244,13 +287,13 @@ impl Ledger {
         Summary { elapsed_ms, ..self.summary.clone() }
     }
 
-    /// Prints the summary as JSON, if JSON is wanted.
+    /// Prints the summary as JSON, if JSON is wanted and anything was tried.
     ///
     /// # Errors
     /// Standard output cannot be written.
     pub fn finish(&mut self) -> Result<(), PushError> {
         self.finished = true;
-        if self.options.json {
+        if self.options.json && self.has_begun {
             let line = serde_json::json!({ "summary": self.summary() }).to_string();
             print(&line)?;
         }
@@ -284,7 +327,11 @@ impl Drop for Ledger {
     fn drop(&mut self) {
         if !self.finished {
             self.progress.end();
-            self.progress.say(&format!("stopped early: {}; push again for the rest", self.summary()));
+            self.progress.say(&if self.has_begun {
+                format!("stopped early: {}; push again for the rest", self.summary())
+            } else {
+                "stopped before anything was pushed".to_owned()
+            });
         }
     }
 }
@@ -305,6 +352,9 @@ impl fmt::Display for Summary {
             let saved = nar_bytes.saturating_sub(*new_bytes).saturating_mul(100).checked_div(*nar_bytes);
             let (nar, new, sent) = (Bytes(*nar_bytes), Bytes(*new_bytes), Bytes(self.sent_bytes));
             write!(f, "; {nar} of NARs, {new} of it new ({}% deduplicated), {sent} sent", saved.unwrap_or(0))?;
+        }
+        if self.late_signatures > 0 {
+            write!(f, "; {} without their later signatures", self.late_signatures)?;
         }
         if let Some(Pinned { name, generation }) = &self.pin {
             write!(f, "; pinned as {name}, generation {generation}")?;

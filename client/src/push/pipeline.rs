@@ -46,7 +46,8 @@ use super::read::{Pending, ReadEnd, Reading};
 use super::schedule::{BatchLimits, Schedule};
 use super::{Ledger, PushError};
 use crate::api::{Api, ApiError};
-use crate::progress::Progress;
+use crate::progress::{Phase, Progress};
+use crate::store::Store;
 use in_order::InOrder;
 use paths::PathState;
 
@@ -111,6 +112,8 @@ enum Event {
     Chunk(Pending),
     /// A path was read to its end.
     Read { path: u32, end: ReadEnd },
+    /// Nix was asked about a path that could not be read whole.
+    Examined { path: u32, end: ReadEnd },
     /// A question was answered: which of the chunks to send.
     Asked { turn: u64, window: Vec<Pending>, answer: Result<Vec<usize>, ApiError> },
     /// Chunks were encoded.
@@ -148,6 +151,8 @@ pub(super) struct Done {
 /// What is pushed, where to, and who is told.
 struct Push<'a> {
     api: &'a Api,
+    /// Where the paths are from; `None` where nobody can be asked about them.
+    store: Option<&'a Store>,
     target: &'a Target,
     plan: &'a Plan,
     ledger: &'a mut Ledger,
@@ -205,6 +210,7 @@ struct Pipeline<'a> {
 /// reason.
 pub(super) async fn run(
     api: &Api,
+    store: &Store,
     target: &Target,
     plan: Plan,
     orders: Orders,
@@ -212,7 +218,7 @@ pub(super) async fn run(
     progress: &Progress,
 ) -> Result<Done, PushError> {
     let (events, mut reports) = unbounded_channel();
-    let push = Push { api, target, plan: &plan, ledger, progress };
+    let push = Push { api, store: Some(store), target, plan: &plan, ledger, progress };
     let mut pipeline = Pipeline::new(push, orders, Tuning::of(&target.cache), events);
     let result = pipeline.run(&mut reports).await;
     pipeline.reading.budget.close();
@@ -286,7 +292,7 @@ impl<'a> Pipeline<'a> {
                 Some(ended) = self.tasks.join_next() => {
                     ended.map_err(|error| PushError::Internal(error.to_string()))?;
                 }
-                _ = ticks.tick() => self.push.progress.tick(),
+                _ = ticks.tick() => self.push.progress.tick(self.phase()),
             }
         }
         Ok(())
@@ -308,7 +314,8 @@ impl<'a> Pipeline<'a> {
                 self.on_chunk(pending);
                 Ok(())
             }
-            Event::Read { path, end } => self.on_read(path, &end),
+            Event::Read { path, end } => self.on_read(path, end),
+            Event::Examined { path, end } => self.on_examined(path, &end),
             Event::Asked { turn, window, answer } => {
                 self.questions.back(turn, (window, answer?));
                 self.on_answers()
@@ -320,6 +327,20 @@ impl<'a> Pipeline<'a> {
             Event::Sent { bundle, answer } => self.on_sent(bundle, answer),
             Event::Line { path, line, is_signed } => self.on_line(path, line, is_signed),
             Event::Committed(result) => self.on_committed(result),
+        }
+    }
+
+    /// What is going on, in a word.
+    fn phase(&self) -> Phase {
+        let is_reading = self.readers > 0;
+        let is_asking = self.questions.out() + self.encodings.out() > 0;
+        let is_all_read = self.next_path as usize >= self.paths.len() && self.to_read_again.is_empty();
+        if !is_reading && !is_asking && self.sending == 0 && self.committing > 0 {
+            Phase::Verifying
+        } else if !is_reading && is_all_read {
+            Phase::Sending
+        } else {
+            Phase::Uploading
         }
     }
 

@@ -15,7 +15,7 @@ use super::read::ToRead;
 use super::{Ledger, PushError, PushOptions};
 use crate::api::{Api, ApiError};
 use crate::exit::Exit;
-use crate::store::PathInfo;
+use crate::store::{COLLECTED, Closure, PathInfo};
 
 /// Questions about missing paths under way at a time.
 const QUESTIONS: usize = 4;
@@ -96,6 +96,40 @@ impl Target {
     }
 }
 
+/// Those paths of `closure` that can be pushed: all but what Nix does not know and, if the closure is wanted, what refers to such
+/// a path. The others are in the ledger.
+pub(super) fn known(
+    closure: Closure,
+    options: &PushOptions,
+    target: &Target,
+    ledger: &mut Ledger,
+) -> Result<Vec<PathInfo>, PushError> {
+    for path in &closure.absent {
+        ledger.failed(target.full(path), format!("not pushed: {COLLECTED}"), Exit::Store)?;
+    }
+    let mut lost: HashSet<StorePath> = closure.absent.into_iter().collect();
+    if lost.is_empty() || !options.closure {
+        return Ok(closure.infos);
+    }
+    let mut known = Vec::with_capacity(closure.infos.len());
+    for info in closure.infos {
+        match info.references.iter().find(|path| lost.contains(*path)) {
+            None => known.push(info),
+            Some(reference) => {
+                let reason = not_without(&target.full(reference));
+                ledger.failed(target.full(&info.path), reason, Exit::Store)?;
+                lost.insert(info.path);
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// Why a path is not pushed that refers to one that is not.
+pub(super) fn not_without(reference: &str) -> String {
+    format!("not pushed: it refers to {reference}, which was not pushed")
+}
+
 /// Which of the closure `infos` are to be in the cache: all or only `roots`, less what upstream has, if asked to.
 pub(super) fn choose(
     infos: Vec<PathInfo>,
@@ -127,19 +161,28 @@ pub(super) fn choose(
     Ok(wanted)
 }
 
-/// Asks the cache which of `wanted` it lacks, and gives those; what is to be said of the others is in the ledger.
+/// What the cache said of paths.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Those that it lacks.
+    pub(super) missing: Vec<Wanted>,
+    /// Those that it has, and that carry signatures here.
+    pub(super) signed: Vec<PathInfo>,
+}
+
+/// Asks the cache which of `wanted` it lacks; what is to be said of the others is in the ledger.
 pub(super) async fn ask(
     api: &Api,
     wanted: Vec<Wanted>,
     options: &PushOptions,
     target: &Target,
     ledger: &mut Ledger,
-) -> Result<Vec<Wanted>, PushError> {
+) -> Result<Answers, PushError> {
     let most = (target.cache.limits.paths_per_query as usize).max(1);
     let mut answers = stream::iter(questions(wanted, most, target))
         .map(|batch| question(api, batch, options, target))
         .buffered(QUESTIONS);
-    let mut missing = Vec::new();
+    let mut all = Answers::default();
     while let Some((batch, answer, checked)) = answers.try_next().await? {
         let mut asked: HashMap<String, NarHash> =
             batch.iter().map(|wanted| (target.full(&wanted.info.path), wanted.info.nar_hash)).collect();
@@ -156,10 +199,16 @@ pub(super) async fn ask(
                 ledger.different(store_path, own, nar_hash)?;
             }
         }
-        // What is in no list counts as missing: its commit will tell.
-        missing.extend(batch.into_iter().filter(|wanted| asked.contains_key(&target.full(&wanted.info.path))));
+        for wanted in batch {
+            // What is in no list counts as missing: its commit will tell.
+            if asked.contains_key(&target.full(&wanted.info.path)) {
+                all.missing.push(wanted);
+            } else if !wanted.info.signatures.is_empty() {
+                all.signed.push(wanted.info);
+            }
+        }
     }
-    Ok(missing)
+    Ok(all)
 }
 
 fn questions(wanted: Vec<Wanted>, most: usize, target: &Target) -> Vec<Vec<Wanted>> {
@@ -374,6 +423,21 @@ mod tests {
         let (wanted, skipped) = chosen(&PushOptions { closure: false, ..OPTIONS });
         assert_eq!((paths(&wanted), skipped), (vec![path(2)], 0));
         assert_eq!(wanted[0].upstream, [path(0).base_name()]);
+    }
+
+    #[test]
+    fn what_refers_to_a_path_that_is_gone_is_not_pushed_and_the_rest_is() {
+        let infos = vec![info(1, &[0], None), info(2, &[1], None), info(3, &[], None)];
+        let known = |options: &PushOptions| {
+            let closure = Closure { infos: infos.clone(), absent: vec![path(0)] };
+            let mut ledger = ledger();
+            let known = known(closure, options, &target(), &mut ledger).unwrap();
+            let known: Vec<StorePath> = known.into_iter().map(|info| info.path).collect();
+            (known, ledger.summary().failed, ledger.exit())
+        };
+        assert_eq!(known(&OPTIONS), (vec![path(3)], 3, Exit::Store));
+        let alone = PushOptions { closure: false, ..OPTIONS };
+        assert_eq!(known(&alone), (vec![path(1), path(2), path(3)], 1, Exit::Store));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use snowbank_core::store_path::StoreDir;
 
 use super::budget::{Budget, Held};
 use super::hash::Hashing;
+use crate::store::COLLECTED;
 use crate::store::dump::{DumpError, dump_nar};
 
 /// What a chunk takes in memory besides its bytes.
@@ -69,6 +70,9 @@ pub(super) enum ReadEnd {
     Damaged { recorded_hash: NarHash, recorded_size: u64, actual_hash: NarHash, actual_size: u64 },
     #[error("{}", describe(.0))]
     Unreadable(DumpError),
+    /// It was there when the push began.
+    #[error("{COLLECTED}")]
+    Collected,
     #[error(transparent)]
     Cut(CutParamsError),
     #[error("the push stopped")]

@@ -1,4 +1,4 @@
-//! Closures: some paths and all that they refer to, references first.
+//! Closures: some paths and all that they refer to, references first. What is in a closure stays until the store is closed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,34 +6,41 @@ use snowbank_core::store_path::StorePath;
 
 use super::{PathInfo, Store, StoreError};
 
+/// Paths and everything that they refer to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Closure {
+    /// Each path once; what a path refers to comes before it.
+    pub infos: Vec<PathInfo>,
+    /// Paths that were asked for, or are referred to, and that Nix does not know.
+    pub absent: Vec<StorePath>,
+}
+
 impl Store {
-    /// The infos of `paths` and of everything that they refer to, directly or not, each once; what a path refers to
-    /// comes before it.
+    /// The infos of `paths` and of everything that they refer to, directly or not. All of it is kept from garbage collections
+    /// from then on.
     ///
     /// # Errors
-    /// [`StoreError::NotValid`] for a path that Nix does not know; the connection broke, or Nix answered with an error.
-    pub async fn closure(&self, paths: &[StorePath]) -> Result<Vec<PathInfo>, StoreError> {
+    /// The connection broke, or Nix answered with an error.
+    pub async fn closure(&self, paths: &[StorePath]) -> Result<Closure, StoreError> {
         let mut infos: HashMap<StorePath, PathInfo> = HashMap::new();
         let mut asked: HashSet<StorePath> = HashSet::new();
+        let mut absent = Vec::new();
         // What is not yet known, and who refers to it.
         let mut frontier: Vec<StorePath> = paths.iter().filter(|path| asked.insert((*path).clone())).cloned().collect();
         while !frontier.is_empty() {
+            self.keep(&frontier).await?;
             let mut next = Vec::new();
             for (path, info) in frontier.iter().zip(self.path_infos(&frontier).await?) {
-                let info = info.ok_or_else(|| self.not_valid(path, &infos))?;
+                let Some(info) = info else {
+                    absent.push(path.clone());
+                    continue;
+                };
                 next.extend(info.references.iter().filter(|path| asked.insert((*path).clone())).cloned());
                 infos.insert(path.clone(), info);
             }
             frontier = next;
         }
-        Ok(references_first(paths, infos))
-    }
-
-    fn not_valid(&self, path: &StorePath, infos: &HashMap<StorePath, PathInfo>) -> StoreError {
-        let referrer = infos.values().find(|info| info.references.contains(path));
-        let context = referrer
-            .map_or_else(String::new, |info| format!(", though {} refers to it", info.path.full(self.store_dir())));
-        StoreError::NotValid { path: path.full(self.store_dir()), context }
+        Ok(Closure { infos: references_first(paths, infos), absent })
     }
 }
 

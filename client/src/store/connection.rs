@@ -3,17 +3,15 @@
 //! Source: Nix's `worker-protocol.hh`, `remote-store.cc`, `daemon.cc`. Spoken is version 1.34 (Nix 2.8's), or the
 //! daemon's if that is lower, down to 1.21 (Nix 2.3's); a newer daemon speaks ours.
 
-use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::path::Path;
-use std::process::Stdio;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
 
 use super::StoreError;
 use super::location::{Access, Location};
+use super::stdio::OwnDaemon;
 use super::wire::{WireError, malformed, put_u64, read_bytes, read_count, read_message, read_string, read_u64};
 
 const CLIENT_MAGIC: u64 = 0x6e69_7863;
@@ -35,11 +33,6 @@ mod message {
     pub const RESULT: u64 = 0x5253_4c54;
 }
 
-/// Where `nix-daemon` is when `PATH` does not have it, as for services and for `sudo`.
-const USUAL_DAEMON: &str = "/nix/var/nix/profiles/default/bin/nix-daemon";
-/// How much of a `nix-daemon`'s stderr an error quotes, in bytes.
-const QUOTED_STDERR_BYTES: u64 = 4096;
-
 pub(super) type Reader = BufReader<Box<dyn AsyncRead + Send + Unpin>>;
 pub(super) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
@@ -49,8 +42,8 @@ pub(super) struct Connection {
     pub writer: Writer,
     /// The lower of both sides' minor versions.
     pub minor: u64,
-    /// The `nix-daemon` at the other end, if it is ours, and what it writes to its stderr. Killed on drop.
-    child: Option<(Child, File)>,
+    /// The `nix-daemon` at the other end, if it is ours. Killed on drop.
+    daemon: Option<OwnDaemon>,
 }
 
 impl Connection {
@@ -71,7 +64,7 @@ impl Connection {
         };
         match connection.greet().await {
             Ok(()) => Ok(connection),
-            Err(error) => Err(connection.explain(error)),
+            Err(error) => Err(connection.explain(error).await),
         }
     }
 
@@ -81,32 +74,12 @@ impl Connection {
     }
 
     fn start(uri: &str) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Start { source };
-        // A file, not a pipe: nobody has to drain it.
-        let stderr = tempfile::tempfile().map_err(failed)?;
-        let spawn = |program: &str| -> io::Result<Child> {
-            Command::new(program)
-                .args(["--stdio", "--store", uri])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(stderr.try_clone()?)
-                .kill_on_drop(true)
-                .spawn()
-        };
-        let mut child = spawn("nix-daemon")
-            .or_else(|error| {
-                let elsewhere = error.kind() == io::ErrorKind::NotFound && Path::new(USUAL_DAEMON).exists();
-                if elsewhere { spawn(USUAL_DAEMON) } else { Err(error) }
-            })
-            .map_err(failed)?;
-        match (child.stdout.take(), child.stdin.take()) {
-            (Some(reader), Some(writer)) => Ok(Self::new(Box::new(reader), Box::new(writer), Some((child, stderr)))),
-            _ => Err(failed(io::ErrorKind::BrokenPipe.into())),
-        }
+        let (daemon, stdin, stdout) = OwnDaemon::start(uri)?;
+        Ok(Self::new(Box::new(stdout), Box::new(stdin), Some(daemon)))
     }
 
-    fn new(reader: Box<dyn AsyncRead + Send + Unpin>, writer: Writer, child: Option<(Child, File)>) -> Self {
-        Self { reader: BufReader::with_capacity(64 * 1024, reader), writer, minor: 0, child }
+    fn new(reader: Box<dyn AsyncRead + Send + Unpin>, writer: Writer, daemon: Option<OwnDaemon>) -> Self {
+        Self { reader: BufReader::with_capacity(64 * 1024, reader), writer, minor: 0, daemon }
     }
 
     async fn greet(&mut self) -> Result<(), WireError> {
@@ -149,19 +122,15 @@ impl Connection {
     }
 
     /// The error for a user, with what a `nix-daemon` of ours wrote before it broke the connection off.
-    pub(super) fn explain(mut self, error: WireError) -> StoreError {
+    pub(super) async fn explain(self, error: WireError) -> StoreError {
         let source = match error {
             WireError::Refused(error) => return error,
             WireError::Io(source) => source,
         };
-        let mut stderr = String::new();
-        if let Some((_, file)) = &mut self.child {
-            let mut bytes = Vec::new();
-            // Only for the message: what cannot be read is not quoted.
-            if file.rewind().is_ok() && file.take(QUOTED_STDERR_BYTES).read_to_end(&mut bytes).is_ok() {
-                String::from_utf8_lossy(&bytes).trim().clone_into(&mut stderr);
-            }
-        }
+        let stderr = match self.daemon {
+            Some(daemon) => daemon.last_words().await,
+            None => String::new(),
+        };
         StoreError::Broken { stderr, source }
     }
 }

@@ -30,7 +30,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// No daemon listens, and `nix-daemon --stdio` could not be started either.
-    #[error("no Nix daemon is listening, and `nix-daemon` cannot be started; is Nix installed and in PATH?")]
+    #[error("no Nix daemon is listening, and `nix-daemon` cannot be started{}", way_out(.source))]
     Start {
         /// Why.
         #[source]
@@ -51,13 +51,13 @@ pub enum StoreError {
     /// Nix answered with an error.
     #[error("Nix says: {0}")]
     Nix(String),
-    /// A path that Nix does not know.
-    #[error("{path} is not a valid path of the Nix store (no such path was built or fetched here){context}")]
-    NotValid {
-        /// The path in full.
-        path: String,
-        /// Which other path needs it, in words that continue the sentence; or nothing.
-        context: String,
+    /// No store is where one was named.
+    #[error("there is no Nix store at {uri:?}: {} does not exist; is the path right?", .database.display())]
+    Nowhere {
+        /// The address.
+        uri: String,
+        /// The folder in which Nix would keep what it knows of the store's paths.
+        database: PathBuf,
     },
     /// An argument that names no store path.
     #[error("{argument:?} names no store path: {reason}")]
@@ -69,9 +69,17 @@ pub enum StoreError {
     },
 }
 
+fn way_out(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound { "; is Nix installed and in PATH?" } else { "" }
+}
+
 fn said(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!("; it said: {stderr}") }
 }
+
+/// What is said of a path that Nix knew a moment ago.
+pub const COLLECTED: &str = "Nix no longer knows it: it was garbage-collected before it could be pushed, since nothing \
+    kept it. Build it again with a result link (`nix build` without `--no-link`), which keeps it";
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {

@@ -24,6 +24,8 @@ pub(super) struct Location {
     pub canonical_dir: PathBuf,
     /// How to reach Nix.
     pub access: Access,
+    /// Where a Nix of our own keeps what it knows of a store at another root; it would make one that is not there.
+    database: Option<PathBuf>,
 }
 
 /// How to reach the Nix that keeps a store.
@@ -112,7 +114,20 @@ impl Location {
             .unwrap_or_else(|| PathBuf::from(store_dir.as_str()));
         let real_dir = surroundings.working_dir.join(real_dir);
         let canonical_dir = real_dir.canonicalize().unwrap_or_else(|_| real_dir.clone());
-        Ok(Self { store_dir, real_dir, canonical_dir, access })
+        let state = || path("state").or_else(|| path("root").map(|root| root.join("nix/var/nix")));
+        let database = if matches!(access, Access::Stdio(_)) { state() } else { None };
+        let database = database.map(|state| surroundings.working_dir.join(state).join("db"));
+        Ok(Self { store_dir, real_dir, canonical_dir, access, database })
+    }
+
+    /// That the store at `uri` is there: Nix makes one where there is none.
+    pub(super) fn assert_exists(&self, uri: &str) -> Result<(), StoreError> {
+        match &self.database {
+            Some(database) if !database.exists() => {
+                Err(StoreError::Nowhere { uri: uri.to_owned(), database: database.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

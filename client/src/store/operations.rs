@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, HashSet};
 use snowbank_core::hash::{NarHash, Sha256};
 use snowbank_core::store_path::{StoreDir, StorePath};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Mutex;
 
 use super::connection::{Connection, Reader, await_answer};
 use super::wire::{WireError, malformed, put_string, put_u64, read_string, read_strings, read_u64};
 use super::{PathInfo, Store, StoreError};
 
 const IS_VALID_PATH: u64 = 1;
+const ADD_TEMP_ROOT: u64 = 11;
 const QUERY_ALL_VALID_PATHS: u64 = 23;
 const QUERY_PATH_INFO: u64 = 26;
 const QUERY_VALID_PATHS: u64 = 31;
@@ -53,19 +55,55 @@ impl Store {
         Ok(infos)
     }
 
+    /// Makes `paths` temporary roots, which no garbage collection removes, for as long as the connection lasts. They need not be
+    /// there: a path that is, once it is a root, stays.
+    ///
+    /// # Errors
+    /// As [`Store::path_infos`]; a daemon that may not write to its store.
+    pub(super) async fn add_temporary_roots(&self, paths: &[StorePath]) -> Result<(), StoreError> {
+        for batch in paths.chunks(BATCH) {
+            let mut requests = Vec::with_capacity(batch.len() * 96);
+            for path in batch {
+                put_u64(&mut requests, ADD_TEMP_ROOT);
+                put_string(&mut requests, &path.full(self.store_dir()));
+            }
+            self.ask(requests, async |reader, minor| {
+                for _path in batch {
+                    await_answer(reader, minor).await?;
+                    let _always_one = read_u64(reader).await?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     /// Whether Nix knows `path`.
     ///
     /// # Errors
     /// As [`Store::path_infos`].
     pub async fn is_valid(&self, path: &StorePath) -> Result<bool, StoreError> {
+        self.is_valid_on(&self.shared.connection, path).await
+    }
+
+    /// Whether Nix still knows `path`. A connection remembers what it once said of a path; this one is never asked for more.
+    ///
+    /// # Errors
+    /// As [`Store::path_infos`].
+    pub async fn is_still_valid(&self, path: &StorePath) -> Result<bool, StoreError> {
+        self.is_valid_on(&self.shared.fresh_connection, path).await
+    }
+
+    async fn is_valid_on(&self, slot: &Mutex<Option<Connection>>, path: &StorePath) -> Result<bool, StoreError> {
         let mut request = Vec::new();
         put_u64(&mut request, IS_VALID_PATH);
         put_string(&mut request, &path.full(self.store_dir()));
-        self.ask(request, async |reader, minor| {
+        let read = async |reader: &mut Reader, minor| {
             await_answer(reader, minor).await?;
             Ok(read_u64(reader).await? != 0)
-        })
-        .await
+        };
+        self.ask_on(slot, |_| Ok(request), read).await
     }
 
     /// All paths that Nix knows, in no particular order.
@@ -164,7 +202,17 @@ impl Store {
         requests: impl FnOnce(u64) -> Result<Vec<u8>, StoreError>,
         read: impl AsyncFnOnce(&mut Reader, u64) -> Result<T, WireError>,
     ) -> Result<T, StoreError> {
-        let mut slot = self.shared.connection.lock().await;
+        self.ask_on(&self.shared.connection, requests, read).await
+    }
+
+    /// [`Store::ask_with`], over the connection in `slot`.
+    async fn ask_on<T>(
+        &self,
+        slot: &Mutex<Option<Connection>>,
+        requests: impl FnOnce(u64) -> Result<Vec<u8>, StoreError>,
+        read: impl AsyncFnOnce(&mut Reader, u64) -> Result<T, WireError>,
+    ) -> Result<T, StoreError> {
+        let mut slot = slot.lock().await;
         // Out of its slot while in use: dropped there, half-way, it would leave an answer for the next request.
         let mut connection = match slot.take() {
             Some(connection) => connection,
@@ -189,7 +237,7 @@ impl Store {
                 *slot = Some(connection);
                 Ok(answer)
             }
-            Err(error) => Err(connection.explain(error)),
+            Err(error) => Err(connection.explain(error).await),
         }
     }
 }

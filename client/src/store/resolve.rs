@@ -25,36 +25,56 @@ pub fn store_path_of(file: &str) -> Result<StorePath, StoreError> {
     locate(&location, Path::new(file)).map_err(|reason| StoreError::Installable { argument: file.to_owned(), reason })
 }
 
+/// What arguments name.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// Store paths that Nix knows, each once, in the order of the arguments.
+    pub paths: Vec<StorePath>,
+    /// Arguments that name none, and why, in their order.
+    pub refused: Vec<(String, String)>,
+}
+
 impl Store {
-    /// The store paths that `args` name, each once, in their order: a path in the store, or anything that a chain of
-    /// symbolic links leads into it (`./result`, `./result/bin/x`), or `PATH.drv^out,dev` and `PATH.drv^*` for outputs.
+    /// The store paths that `args` name: a path in the store, or anything that a chain of symbolic links leads into it
+    /// (`./result`, `./result/bin/x`), or `PATH.drv^out,dev` and `PATH.drv^*` for outputs.
     ///
     /// # Errors
-    /// [`StoreError::Installable`], which names the argument, for what leads to no path, or to one that Nix does not
-    /// know; the connection broke, or Nix answered with an error.
-    pub async fn resolve(&self, args: &[String]) -> Result<Vec<StorePath>, StoreError> {
+    /// The connection broke, or Nix answered with an error.
+    pub async fn resolve_each(&self, args: &[String]) -> Result<Resolved, StoreError> {
         let mut named: Vec<(StorePath, &String)> = Vec::with_capacity(args.len());
+        let mut refused = Vec::new();
         for arg in args {
-            let paths = self.resolve_one(arg).await.map_err(|reason| match reason {
-                Unresolved::Because(reason) => StoreError::Installable { argument: arg.clone(), reason },
-                Unresolved::Store(error) => error,
-            })?;
-            named.extend(paths.into_iter().map(|path| (path, arg)));
+            match self.resolve_one(arg).await {
+                Ok(paths) => named.extend(paths.into_iter().map(|path| (path, arg))),
+                Err(Unresolved::Because(reason)) => refused.push((arg.clone(), reason)),
+                Err(Unresolved::Store(error)) => return Err(error),
+            }
         }
         let mut seen = HashSet::with_capacity(named.len());
         named.retain(|(path, _)| seen.insert(path.clone()));
 
         let paths: Vec<StorePath> = named.iter().map(|(path, _)| path.clone()).collect();
         let valid = self.valid_paths(&paths).await?;
-        match named.iter().find(|(path, _)| !valid.contains(path)) {
+        for (path, arg) in named.iter().filter(|(path, _)| !valid.contains(path)) {
+            let reason = format!(
+                "{} is not a valid path of the Nix store; it was never built or fetched here, or was garbage-collected since. \
+                 Build it with a result link (`nix build` without `--no-link`), which keeps it",
+                path.full(self.store_dir())
+            );
+            refused.push(((*arg).clone(), reason));
+        }
+        Ok(Resolved { paths: paths.into_iter().filter(|path| valid.contains(path)).collect(), refused })
+    }
+
+    /// As [`Store::resolve_each`], where each argument has to name something.
+    ///
+    /// # Errors
+    /// [`StoreError::Installable`] for the first that does not; the connection broke, or Nix answered with an error.
+    pub async fn resolve(&self, args: &[String]) -> Result<Vec<StorePath>, StoreError> {
+        let Resolved { paths, refused } = self.resolve_each(args).await?;
+        match refused.into_iter().next() {
             None => Ok(paths),
-            Some((path, arg)) => Err(StoreError::Installable {
-                argument: (*arg).clone(),
-                reason: format!(
-                    "{} is not a valid path of the Nix store; was it built, and is it in this store?",
-                    path.full(self.store_dir())
-                ),
-            }),
+            Some((argument, reason)) => Err(StoreError::Installable { argument, reason }),
         }
     }
 

@@ -340,6 +340,14 @@ pub struct AuditQuery {
     #[cfg_attr(feature = "cli", arg(long, value_name = "ACTION"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
+    /// All actions but this one.
+    #[cfg_attr(feature = "cli", arg(skip))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without: Option<String>,
+    /// Also `push.chunks`, of which a push has many; `--action push.chunks` shows nothing else
+    #[cfg_attr(feature = "cli", arg(long))]
+    #[serde(skip)]
+    pub all: bool,
     /// At most so many entries, the newest
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 100))]
     pub limit: u32,
@@ -347,6 +355,15 @@ pub struct AuditQuery {
     #[cfg_attr(feature = "cli", arg(long, value_name = "ID"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<i64>,
+}
+
+impl AuditQuery {
+    /// The query of a command, which leaves out what a push has many of unless that is asked for.
+    #[must_use]
+    pub fn of_command(self) -> Self {
+        let without = (!self.all && self.action.is_none()).then(|| "push.chunks".to_owned());
+        Self { without, ..self }
+    }
 }
 
 /// Something that was done, or tried.

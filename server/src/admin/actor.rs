@@ -93,7 +93,8 @@ pub async fn list_audit(db: &Db, query: &AuditQuery) -> Result<AuditPage, AdminE
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let (subject, cache, action) = (text(&query.subject), text(&query.cache), text(&query.action));
     let before = query.before.unwrap_or(i64::MAX);
-    let filter = Filter { subject: &subject, cache: &cache, action: &action, before };
+    let without = query.without.as_deref().unwrap_or_default();
+    let filter = Filter { subject: &subject, cache: &cache, action: &action, without, before };
     let limit = if query.limit == 0 { LISTED } else { query.limit.min(MAX_LISTED) };
     let page = audit::page(db.reader().await?.exec(), &filter, MAX_LOOKED_AT, limit).await?;
     let entry = |audit::Entry { id, what }: audit::Entry| {

@@ -29,7 +29,7 @@ pub(super) use token_key::{TokenKeyAddArgs, TokenKeyCommand, TokenKeyRemoveArgs}
 
 /// A self-hosted Nix binary cache. Without a command, it serves.
 #[derive(Debug, Parser)]
-#[command(name = "snowbankd", version, max_term_width = 100)]
+#[command(name = "snowbankd", version = env!("SNOWBANK_VERSION"), max_term_width = 100)]
 pub struct Cli {
     /// The data folder [default: `$XDG_DATA_HOME/snowbank` or ~/.local/share/snowbank].
     #[arg(long, global = true, value_name = "DIR", env = "SNOWBANKD_DATA_DIR")]

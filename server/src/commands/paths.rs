@@ -76,7 +76,7 @@ pub(super) async fn delete(overrides: &Overrides, args: DeleteArgs) -> anyhow::R
 /// `snowbankd audit`
 pub(super) async fn audit(overrides: &Overrides, args: AuditArgs) -> anyhow::Result<ExitCode> {
     let beside = Beside::open(overrides).await?;
-    let (mut query, mut all) = (args.query, AuditPage::default());
+    let (mut query, mut all) = (args.query.of_command(), AuditPage::default());
     loop {
         let page = admin::list_audit(&beside.db, &query).await?;
         if !all.take(page, &mut query) {

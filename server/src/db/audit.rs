@@ -46,6 +46,8 @@ pub struct Filter<'f> {
     pub cache: &'f str,
     /// Which action; with `*` at its end, all that begin so.
     pub action: &'f str,
+    /// An action that is left out, or nothing.
+    pub without: &'f str,
     /// Those with a lower number.
     pub before: i64,
 }
@@ -89,7 +91,7 @@ pub struct Page {
 
 pub(super) const PAGE: &str = "SELECT id, time, subject, token_id, remote, action, cache, detail, outcome FROM audit \
      WHERE id < $1 AND id >= $7 AND ($2 = '' OR subject = $2) AND ($3 = '' OR cache = $3) \
-     AND ($4 = '' OR action = $4 OR ($5 = 1 AND substr(action, 1, length($4)) = $4)) \
+     AND ($4 = '' OR action = $4 OR ($5 = 1 AND substr(action, 1, length($4)) = $4)) AND ($8 = '' OR action <> $8) \
      ORDER BY id DESC LIMIT $6";
 
 /// Up to `limit` of the entries among the `looked_at` newest.
@@ -119,6 +121,7 @@ pub async fn page(mut exec: Exec<'_>, filter: &Filter<'_>, looked_at: u32, limit
             .bind(is_prefix)
             .bind(i64::from(limit))
             .bind(from)
+            .bind(filter.without)
             .fetch_all(conn)
             .await?
     });

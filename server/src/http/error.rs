@@ -77,6 +77,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, code::NOT_FOUND, message)
     }
 
+    /// 404 for something in a cache or on the server that is there itself.
+    fn absent(code: &'static str, message: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, message)
+    }
+
     pub(super) fn busy(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         Self {
             retry_after_seconds: Some(retry_after_seconds),
@@ -157,14 +162,27 @@ impl IntoResponse for ApiError {
 }
 
 /// The answer to a path that is no route.
-pub(super) async fn no_route(uri: Uri) -> ApiError {
-    ApiError::not_found(format!("there is nothing at {}", uri.path()))
+pub(super) async fn no_route(method: Method, uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is nothing at {}{}", uri.path(), upload_advice(&method, uri.path())))
 }
 
 /// The answer to a method that a route does not have.
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    let message = format!("{method} is not possible at {}", uri.path());
+    let message = format!("{method} is not possible at {}{}", uri.path(), upload_advice(&method, uri.path()));
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_REQUEST, message)
+}
+
+/// What those should do who upload as Nix does (`nix copy --to`, `nix store sign --store`); Nix shows them the answer.
+fn upload_advice(method: &Method, path: &str) -> String {
+    let cache = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    if method != Method::PUT || matches!(cache, "" | "api") {
+        return String::new();
+    }
+    format!(
+        ". Nix cannot upload to this cache or sign in it (`nix copy --to`, `nix store sign --store`): push with `snowbank push \
+         {cache} PATH...`, which brings the signatures of this machine's store along; from another cache of this server, copy \
+         with `snowbank cache copy FROM {cache} PATH...`"
+    )
 }
 
 impl From<PathRejection> for ApiError {
@@ -347,13 +365,10 @@ impl From<AdminError> for ApiError {
             | AdminError::Pinned(_)
             | AdminError::GenerationGone { .. }
             | AdminError::Raced => Self::new(StatusCode::CONFLICT, code::CONFLICT, message),
-            AdminError::NoCache(_)
-            | AdminError::NotDestroyed(_)
-            | AdminError::NoToken(_)
-            | AdminError::NeverIssued { .. }
-            | AdminError::NoPath(_)
-            | AdminError::NoPin(_)
-            | AdminError::NoGeneration { .. } => Self::not_found(message),
+            AdminError::NoCache(_) | AdminError::NotDestroyed(_) => Self::not_found(message),
+            AdminError::NoToken(_) | AdminError::NeverIssued { .. } => Self::absent(code::NO_TOKEN, message),
+            AdminError::NoPath(_) => Self::absent(code::NO_PATH, message),
+            AdminError::NoPin(_) | AdminError::NoGeneration { .. } => Self::absent(code::NO_PIN, message),
             AdminError::BadSetting(_) | AdminError::BadToken(_) | AdminError::PartOfToken(_) => {
                 Self::bad_request(message)
             }
@@ -371,7 +386,7 @@ impl From<CopyError> for ApiError {
     fn from(error: CopyError) -> Self {
         let message = error.to_string();
         match error {
-            CopyError::NoPath { .. } => Self::not_found(message),
+            CopyError::NoPath { .. } => Self::absent(code::NO_PATH, message),
             CopyError::StoreDir { .. } => Self::new(StatusCode::BAD_REQUEST, code::STORE_DIR_MISMATCH, message),
             CopyError::Different { .. } | CopyError::Gone => Self::new(StatusCode::CONFLICT, code::CONFLICT, message),
             CopyError::TooMany => Self::limit(message),

@@ -5,10 +5,12 @@ use snowbank_core::manifest::WireManifest;
 use snowbank_core::receipt::{Receipt, ReceiptStats};
 use snowbank_core::store_path::{StorePath, StorePathHash};
 use snowbank_core::wire::{CommitLine, ManifestSource, PathCommit, Pinned, code};
+use tokio::runtime::Handle;
 
 use super::super::PushError;
 use super::super::budget::Held;
 use super::super::commit::{self, Batch};
+use super::super::plan::not_without;
 use super::super::read::{Pending, ReadEnd};
 use super::super::schedule::{BatchLimits, Cost};
 use super::{COMMITS, Event, Pipeline};
@@ -137,7 +139,27 @@ impl Pipeline<'_> {
         self.offer(Pending { path, name, chunk, held });
     }
 
-    pub(super) fn on_read(&mut self, path: u32, end: &ReadEnd) -> Result<(), PushError> {
+    /// A path was read. Where its files are not those that Nix recorded, Nix is asked whether it still knows the path: while
+    /// that is so, they are damaged.
+    pub(super) fn on_read(&mut self, path: u32, end: ReadEnd) -> Result<(), PushError> {
+        let store = match end {
+            ReadEnd::Damaged { .. } | ReadEnd::Unreadable(_) => self.push.store.cloned(),
+            _ => None,
+        };
+        let Some(store) = store else { return self.on_examined(path, &end) };
+        let store_path = self.push.plan.paths[path as usize].info.path.clone();
+        // The question's future stays on its thread.
+        self.spawn_blocking(move |_events| {
+            let answer = Handle::current().block_on(store.is_still_valid(&store_path));
+            // Where Nix cannot be asked, what was seen counts.
+            let is_gone = matches!(answer, Ok(false));
+            Event::Examined { path, end: if is_gone { ReadEnd::Collected } else { end } }
+        });
+        Ok(())
+    }
+
+    /// What came of reading a path is known.
+    pub(super) fn on_examined(&mut self, path: u32, end: &ReadEnd) -> Result<(), PushError> {
         self.readers -= 1;
         if self.paths[path as usize].stage != Stage::Reading {
             return Ok(());
@@ -148,6 +170,7 @@ impl Pipeline<'_> {
                 self.paths[path as usize].stage = Stage::Read;
                 self.complete_if_stored(path)
             }
+            ReadEnd::Collected => self.fail(path, format!("not pushed: {end}"), Exit::Store),
             ReadEnd::Damaged { .. } | ReadEnd::Unreadable(DumpError::Missing { .. } | DumpError::Special { .. }) => {
                 self.fail(path, format!("not pushed: {end}; {repair}"), Exit::Damaged)
             }
@@ -378,7 +401,7 @@ impl Pipeline<'_> {
         self.push.ledger.failed(self.full(path), reason, exit)?;
         for (referrer, reference) in self.schedule.fail(path) {
             if self.finish(referrer) {
-                let reason = format!("not pushed: it refers to {}, which was not pushed", self.full(reference));
+                let reason = not_without(&self.full(reference));
                 self.push.ledger.failed(self.full(referrer), reason, exit)?;
             }
         }

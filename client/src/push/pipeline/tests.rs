@@ -100,10 +100,11 @@ async fn push_pinned(
     // As `push` does it, but that it asks about all paths in every round.
     for round in 1..=ROUNDS {
         let wanted = plan::choose(infos.clone(), &[], &options, &target, &mut ledger).unwrap();
-        let missing = plan::ask(&api, wanted, &options, &target, &mut ledger).await.unwrap();
-        let plan = Plan::new(missing, |path| tree.root(path));
+        let answers = plan::ask(&api, wanted, &options, &target, &mut ledger).await.unwrap();
+        let plan = Plan::new(answers.missing, |path| tree.root(path));
         let (events, mut reports) = unbounded_channel();
-        let parts = Push { api: &api, target: &target, plan: &plan, ledger: &mut ledger, progress: &progress };
+        let parts =
+            Push { api: &api, store: None, target: &target, plan: &plan, ledger: &mut ledger, progress: &progress };
         let orders = Orders { jobs: 3, expires: None, pin: pin.clone(), put_off: round < ROUNDS };
         let mut pipeline = Pipeline::new(parts, orders, tuning, events);
         result = pipeline.run(&mut reports).await;

@@ -1,9 +1,10 @@
 //! The messages as people read them: tables and short sheets, without an end of line at the end.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{
-    AuditPage, CacheDetails, CacheList, CacheUsage, CopiedPaths, DeletedPaths, PathDetails, PathPage, PurgedCache,
+    AuditEntry, AuditPage, CacheDetails, CacheList, CacheUsage, CopiedPaths, DeletedPaths, PathDetails, PathPage, PurgedCache,
     RevokedTokens, TokenGrants, TokenInfo, TokenList,
 };
 use crate::units::{Bytes, Limit, date};
@@ -157,23 +158,40 @@ impl fmt::Display for CacheUsage {
     }
 }
 
+/// Whether a token is valid, and since or until which day.
+fn state(token: &TokenInfo, now: i64) -> String {
+    match token.revoked {
+        Some(at) if at <= now => format!("revoked {}", day(at)),
+        Some(at) if at < token.expires => format!("until {}", day(at)),
+        _ if token.expires <= now => format!("expired {}", day(token.expires)),
+        _ => format!("until {}", day(token.expires)),
+    }
+}
+
+/// The date without the time of day.
+fn day(seconds: i64) -> String {
+    date(seconds).split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Two lines for each token, as wide as a terminal: `token show` has the rest.
 impl fmt::Display for TokenList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table =
-            Table::new(&["ID", "SUBJECT", "PERMISSIONS", "CREATED", "LAST USED", "EXPIRES", "REVOKED", "LABEL"]);
+        let now = unix_now();
+        write!(f, "{:<32}  {:<18}  {:<10}  SUBJECT", "ID", "STATE", "LAST USED")?;
         for token in &self.tokens {
-            table.row([
-                token.id.clone(),
-                token.subject.clone(),
-                token.grants.to_string(),
-                date(token.created),
-                moment(token.last_used),
-                date(token.expires),
-                token.revoked.map_or_else(String::new, date),
-                token.label.clone(),
-            ]);
+            let used = token.last_used.map_or_else(|| "never".to_owned(), day);
+            write!(f, "\n{:<32}  {:<18}  {used:<10}  {}", token.id, state(token, now), plain(&token.subject))?;
+            write!(f, "\n    {}", token.grants)?;
+            if !token.label.is_empty() {
+                write!(f, "  ({})", plain(&token.label))?;
+            }
         }
-        table.fmt(f)
+        Ok(())
     }
 }
 
@@ -186,7 +204,8 @@ impl fmt::Display for TokenInfo {
         writeln!(f, "key          {}", self.key_id)?;
         writeln!(f, "created      {} by {}", date(self.created), plain(&self.created_by))?;
         writeln!(f, "last used    {}", moment(self.last_used))?;
-        write!(f, "expires      {}", date(self.expires))?;
+        let over = if self.expires <= unix_now() { " (expired)" } else { "" };
+        write!(f, "expires      {}{over}", date(self.expires))?;
         self.revoked.map_or(Ok(()), |at| write!(f, "\nrevoked      {}", date(at)))
     }
 }
@@ -211,29 +230,35 @@ impl fmt::Display for RevokedTokens {
 
 impl fmt::Display for AuditPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(&["ID", "TIME", "SUBJECT", "FROM", "ACTION", "CACHE", "OUTCOME", "DETAIL"]);
+        let mut table = Table::new(&["ID", "TIME (UTC)", "ACTION", "CACHE", "OUTCOME", "SUBJECT"]);
         for entry in &self.entries {
             table.row([
                 entry.id.to_string(),
-                date(entry.time),
-                entry.subject.clone(),
-                entry.remote.clone(),
+                date(entry.time).trim_end_matches(" UTC").to_owned(),
                 entry.action.clone(),
                 entry.cache.clone(),
                 entry.outcome.clone(),
-                entry.detail.clone(),
+                entry.subject.clone(),
             ]);
         }
-        table.fmt(f)
+        // The particulars follow in a line of their own: they are of any length.
+        let table = table.to_string();
+        let mut lines = table.lines();
+        f.write_str(lines.next().unwrap_or_default())?;
+        for (line, AuditEntry { remote, detail, .. }) in lines.zip(&self.entries) {
+            let detail = if detail.is_empty() { String::new() } else { format!(": {}", plain(detail)) };
+            write!(f, "\n{line}\n    from {}{detail}", plain(remote))?;
+        }
+        Ok(())
     }
 }
 
 impl fmt::Display for PathPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(&["NAR BYTES", "PUSHED", "BY", "PATH"]);
+        let mut table = Table::new(&["NAR SIZE", "PUSHED", "BY", "PATH"]);
         for path in &self.paths {
             let by = path.pushed_by.clone().unwrap_or_default();
-            table.row([path.nar_size.to_string(), date(path.created), by, path.store_path.clone()]);
+            table.row([Bytes(path.nar_size).to_string(), date(path.created), by, path.store_path.clone()]);
         }
         table.fmt(f)
     }
@@ -243,7 +268,7 @@ impl fmt::Display for PathDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "path        {}", self.store_path)?;
         writeln!(f, "NAR hash    {}", self.nar_hash)?;
-        writeln!(f, "NAR bytes   {} ({} compressed)", self.nar_size, self.file_size)?;
+        writeln!(f, "NAR size    {} ({} compressed)", Bytes(self.nar_size), Bytes(self.file_size))?;
         writeln!(f, "pushed      {}{}", date(self.created), by(self.pushed_by.as_deref()))?;
         if let Some(last_used) = self.last_used {
             writeln!(f, "last used   {}", date(last_used))?;
@@ -281,7 +306,7 @@ impl fmt::Display for DeletedPaths {
             writeln!(f, "{path}")?;
         }
         let verb = if self.dry_run { "would be deleted" } else { "deleted" };
-        write!(f, "{} path(s) with {} bytes of NARs {verb}.", self.deleted.len(), self.nar_bytes)
+        write!(f, "{} path(s) with {} of NARs {verb}.", self.deleted.len(), Bytes(self.nar_bytes))
     }
 }
 
@@ -292,10 +317,63 @@ impl fmt::Display for CopiedPaths {
         }
         write!(
             f,
-            "{} path(s) with {} bytes of NARs copied, {} there already.",
+            "{} path(s) with {} of NARs copied, {} there already.",
             self.copied.len(),
-            self.nar_bytes,
+            Bytes(self.nar_bytes),
             self.present
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+    const DAY: i64 = 86_400;
+
+    fn token(expires: i64, revoked: Option<i64>) -> TokenInfo {
+        TokenInfo {
+            id: "4e493e15002a0ebf83e98ec5d6081244".to_owned(),
+            subject: "ci-blog".to_owned(),
+            label: String::new(),
+            grants: TokenGrants::default(),
+            key_id: "k".to_owned(),
+            created: 0,
+            created_by: "host".to_owned(),
+            expires,
+            last_used: Some(NOW),
+            revoked,
+        }
+    }
+
+    #[test]
+    fn what_is_over_is_marked() {
+        assert_eq!(state(&token(NOW + DAY, None), NOW), "until 2027-01-16");
+        assert_eq!(state(&token(NOW, None), NOW), "expired 2027-01-15");
+        assert_eq!(state(&token(NOW + DAY, Some(NOW - DAY)), NOW), "revoked 2027-01-14");
+        assert_eq!(state(&token(NOW + 9 * DAY, Some(NOW + DAY)), NOW), "until 2027-01-16", "a grace period");
+        assert!(token(1, None).to_string().ends_with("(expired)"));
+    }
+
+    #[test]
+    fn lists_fit_a_terminal() {
+        let entry = AuditEntry {
+            id: 123_456,
+            time: NOW,
+            subject: "ci-blog".to_owned(),
+            token_id: String::new(),
+            remote: "192.168.100.200".to_owned(),
+            action: "cache.export-key".to_owned(),
+            cache: "production".to_owned(),
+            detail: "key".to_owned(),
+            outcome: "forbidden".to_owned(),
+        };
+        let audit = AuditPage { entries: vec![entry], next: None }.to_string();
+        let list = TokenList { tokens: vec![token(NOW, Some(NOW))], next: None }.to_string();
+        for line in audit.lines().chain(list.lines()) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        assert!(audit.ends_with("\n    from 192.168.100.200: key"), "{audit}");
     }
 }

@@ -126,7 +126,7 @@ fn on_postgresql() -> Vec<Statement> {
 }
 
 fn on_both() -> Vec<Statement> {
-    let in_audit = vec![Int(100), Text(""), Text(""), Text("push.*"), Int(1), Int(100), Int(1)];
+    let in_audit = vec![Int(100), Text(""), Text(""), Text("push.*"), Int(1), Int(100), Int(1), Text("")];
     vec![
         (db::path_pages::BY_HASH.to_owned(), vec![Int(1), Text(HASH), Text("1"), Int(100)], "paths_cache_id_hash_key"),
         (db::pin_pages::PAGE.to_owned(), vec![Int(1), Text("a"), Int(100)], "pins_pkey"),

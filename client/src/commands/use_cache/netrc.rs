@@ -1,12 +1,13 @@
 //! Editing a netrc file, from which Nix takes the token for a private cache: one line per host is ours.
 //!
-//! Ours is known by its form, `machine HOST login snowbank password TOKEN`, on one line. An entry for the host in any
-//! other form is somebody else's and stays; curl takes the first that fits, so ours would not count beside it.
-//! Source: curl's manual on `.netrc`; a host stands there without port.
+//! Ours is known by its form, `machine HOST login snowbank password TOKEN`, on one line outside of macros. An entry for the
+//! host in any other form is somebody else's and stays. After an edit, curl's rules ([`nix::netrc`](crate::nix::netrc)) say
+//! whether the token is the one that counts; where another entry hides it at the end of the file, it goes to the top.
 
 use zeroize::Zeroizing;
 
 use crate::config::Secret;
+use crate::nix::netrc::{Unquoted, entry, lines_in_macros};
 
 /// What became of the entry.
 #[derive(PartialEq, Eq)]
@@ -15,43 +16,61 @@ pub(super) enum Edited {
     Text(Zeroizing<String>),
     /// The file already says so, or has nothing to take out.
     Same,
-    /// The host has an entry that is not ours.
+    /// The host has an entry that is not ours, and that counts before one of ours.
     Foreign,
 }
 
 /// `text` with our entry for `host`.
-pub(super) fn with_entry(text: &str, host: &str, token: &Secret) -> Edited {
-    let line = Zeroizing::new(format!("machine {host} login snowbank password {}", token.expose()));
-    let mut new = Zeroizing::new(String::with_capacity(text.len() + line.len() + 2));
-    let mut placed = false;
-    for old in text.split_inclusive('\n') {
-        if !is_ours(old, host) {
-            new.push_str(old);
-        } else if !placed {
-            new.push_str(&line);
-            new.push('\n');
-            placed = true;
-        }
+///
+/// # Errors
+/// A file that curl does not read.
+pub(super) fn with_entry(text: &str, host: &str, token: &Secret) -> Result<Edited, Unquoted> {
+    let line = Zeroizing::new(format!("machine {host} login snowbank password {}\n", token.expose()));
+    let counts = |text: &str| Ok(entry(text, host)?.is_some_and(|entry| *entry.password == token.expose()));
+    let replaced = edited(text, host, Some(&line));
+    if replaced.contains(line.as_str()) && counts(&replaced)? {
+        return Ok(if *replaced == text { Edited::Same } else { Edited::Text(replaced) });
     }
-    if !placed {
-        if has_entry(text, host) {
-            return Edited::Foreign;
-        }
-        if !new.is_empty() && !new.ends_with('\n') {
-            new.push('\n');
-        }
-        new.push_str(&line);
-        new.push('\n');
+    let others = edited(text, host, None);
+    if entry(&others, host)?.is_some_and(|entry| entry.is_own) {
+        return Ok(Edited::Foreign);
     }
-    if *new == text { Edited::Same } else { Edited::Text(new) }
+    let gap = if others.is_empty() || others.ends_with('\n') { "" } else { "\n" };
+    let below = Zeroizing::new([others.as_str(), gap, &line].concat());
+    // A file that ends in a macro, in an entry for every host or in the middle of a line would hide the entry.
+    if counts(&below)? {
+        return Ok(Edited::Text(below));
+    }
+    Ok(Edited::Text(Zeroizing::new([line.as_str(), &others].concat())))
+}
+
+/// Whether the entry that counts for `host` is its own and not one of ours.
+///
+/// # Errors
+/// A file that curl does not read.
+pub(super) fn is_foreign(text: &str, host: &str) -> Result<bool, Unquoted> {
+    let (all, others) = (entry(text, host)?, entry(&edited(text, host, None), host)?);
+    Ok(all.is_some_and(|entry| entry.is_own) && all == others)
 }
 
 /// `text` without our entry for `host`.
 pub(super) fn without_entry(text: &str, host: &str) -> Edited {
-    let kept = text.split_inclusive('\n').filter(|line| !is_ours(line, host));
-    let mut new = Zeroizing::new(String::with_capacity(text.len()));
-    kept.for_each(|line| new.push_str(line));
+    let new = edited(text, host, None);
     if *new == text { Edited::Same } else { Edited::Text(new) }
+}
+
+/// `text` with `line` in the place of our first entry for `host`, and without our others.
+fn edited(text: &str, host: &str, line: Option<&str>) -> Zeroizing<String> {
+    let mut new = Zeroizing::new(String::with_capacity(text.len() + line.map_or(0, str::len)));
+    let mut line = line;
+    for (old, is_in_macro) in text.split_inclusive('\n').zip(lines_in_macros(text)) {
+        if is_in_macro || !is_ours(old, host) {
+            new.push_str(old);
+        } else if let Some(line) = line.take() {
+            new.push_str(line);
+        }
+    }
+    new
 }
 
 fn is_ours(line: &str, host: &str) -> bool {
@@ -60,17 +79,14 @@ fn is_ours(line: &str, host: &str) -> bool {
     start.iter().all(|word| words.next() == Some(word)) && words.next().is_some() && words.next().is_none()
 }
 
-fn has_entry(text: &str, host: &str) -> bool {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words.windows(2).any(|pair| pair == ["machine", host]) || words.contains(&"default")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HOST: &str = "cache.example.org";
+
     fn with(text: &str, token: &str) -> Edited {
-        with_entry(text, "cache.example.org", &Secret::from_text(token).unwrap())
+        with_entry(text, HOST, &Secret::from_text(token).unwrap()).unwrap()
     }
 
     fn text(edited: &Edited) -> &str {
@@ -89,16 +105,45 @@ mod tests {
         assert_eq!(text(&with(text(&one), "t1")), "same");
         let two = with(text(&one), "t2");
         assert_eq!(text(&two), text(&one).replace("t1", "t2"));
-        assert_eq!(text(&without_entry(text(&two), "cache.example.org")), others);
-        assert_eq!(text(&without_entry(others, "cache.example.org")), "same");
-        assert_eq!(text(&with("x", "t")), "x\nmachine cache.example.org login snowbank password t\n");
+        assert_eq!(text(&without_entry(text(&two), HOST)), others);
+        assert_eq!(text(&without_entry(others, HOST)), "same");
+        assert_eq!(text(&with("# x", "t")), "# x\nmachine cache.example.org login snowbank password t\n");
     }
 
     #[test]
     fn somebody_elses_entry_stays() {
-        for others in ["machine cache.example.org login me password x\n", "default login a password b\n"] {
-            assert_eq!(text(&with(others, "t1")), "foreign");
-            assert_eq!(text(&without_entry(others, "cache.example.org")), "same");
+        for others in ["machine cache.example.org login me password x\n", "MACHINE Cache.Example.ORG password x"] {
+            assert_eq!(text(&with(others, "t1")), "foreign", "{others}");
+            assert!(is_foreign(others, HOST).unwrap() && !is_foreign("default password x", HOST).unwrap());
+            assert_eq!(text(&without_entry(others, HOST)), "same");
         }
+        let behind = "machine cache.example.org login snowbank password t1\nmachine cache.example.org password x\n";
+        assert_eq!(text(&with(behind, "t2")), behind.replace("t1", "t2"), "ours stands first, and counts");
+        assert!(!is_foreign(behind, HOST).unwrap());
+    }
+
+    #[test]
+    fn the_entry_goes_where_it_counts() {
+        let line = "machine cache.example.org login snowbank password t1\n";
+        for others in [
+            "default login a password b\n",
+            "machine a login b password \"c d\"\nmacdef init\ncd /\n",
+            "machine a login x password default\nlogin b password c\n",
+            "machine",
+        ] {
+            let new = with(others, "t1");
+            assert_eq!(text(&new), format!("{line}{others}"));
+            assert_eq!(text(&without_entry(text(&new), HOST)), others);
+        }
+        for others in [
+            "# machine cache.example.org login a password b\n",
+            "machine a login b password c",
+            "machine a login b password \"machine cache.example.org\"\n",
+            "macdef x\nmachine cache.example.org login snowbank password old\n\n",
+        ] {
+            let gap = if others.ends_with('\n') { "" } else { "\n" };
+            assert_eq!(text(&with(others, "t1")), format!("{others}{gap}{line}"));
+        }
+        assert!(with_entry("machine a login \"b\n", HOST, &Secret::from_text("t").unwrap()).is_err());
     }
 }

@@ -8,6 +8,7 @@
 mod answer;
 mod connect;
 mod error;
+mod no_proxy;
 mod operator;
 mod probe;
 mod retry;
@@ -36,6 +37,7 @@ use connect::Redirects;
 
 pub use connect::Timeouts;
 pub use error::{ApiError, ApiErrorKind};
+pub(crate) use no_proxy::is_exception;
 pub use probe::Probe;
 pub use retry::Backoff;
 pub(crate) use retry::jittered;

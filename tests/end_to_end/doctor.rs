@@ -1,5 +1,7 @@
 //! `snowbank doctor`: tells apart what looks the same from afar.
 
+mod through_nix;
+
 use std::process::Command;
 
 use serde_json::Value;

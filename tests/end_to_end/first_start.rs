@@ -1,6 +1,6 @@
 //! The first start makes everything, says what to do next, and later starts make nothing anew.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use snowbank_harness::{Api, Client, NixStore, Scratch, Server, process, trees};
 
@@ -19,13 +19,14 @@ fn the_first_start_says_where_things_are_and_what_to_do_next() {
         "snowbank login",
         "snowbank push main",
         "substituters = ",
+        "Substitute on this machine",
         "trusted-public-keys = ",
         &format!("{}/main", server.url()),
         &key,
     ] {
         assert!(banner.contains(part), "`{part}` is not in the banner:\n{banner}");
     }
-    assert!(!banner.contains(&server.root_token()), "the token is printed on terminals only");
+    assert!(!banner.contains(&server.root_token()), "no secret is printed");
     assert!(!server.log().contains(&server.root_token()), "no secret is logged");
     assert!(banner.lines().count() <= 25, "a few lines:\n{banner}");
     assert!(key.split(':').next().unwrap().ends_with("-main-1"), "{key}");
@@ -60,11 +61,29 @@ fn two_servers_have_two_key_names() {
     assert_ne!(names[0], names[1], "Nix keeps one key per name");
 }
 
+#[test]
+fn a_server_for_all_addresses_names_the_machine_for_others() {
+    let scratch = Scratch::new("everywhere");
+    let port = process::own_address().port();
+    let mut command = process::command(process::binary("snowbankd"), scratch.path());
+    command.args(["--listen", &format!("0.0.0.0:{port}"), "--data-dir"]).arg(scratch.join("data"));
+    let out = scratch.join("out");
+    command.stdout(fs::File::create(&out).unwrap());
+    let running = process::Running::start(command, &[]);
+    let banner = || fs::read_to_string(&out).unwrap();
+    process::wait_until("the banner", Duration::from_secs(60), || banner().contains("trusted-public-keys"));
+    running.signal(rustix::process::Signal::TERM);
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let substituter = format!("extra-substituters = http://{}:{port}/main", host.trim());
+    assert!(banner().contains(&substituter) && !banner().contains("any machine"), "{}", banner());
+    assert!(banner().contains(&format!("login local http://127.0.0.1:{port} <")), "{}", banner());
+}
+
 /// Runs `snowbankd ARGS` in a home of its own until it ends.
 fn snowbankd(scratch: &Scratch, args: &[&str]) -> process::Output {
     let mut command = process::command(process::binary("snowbankd"), scratch.path());
     command.args(args);
-    process::Running::start(command, &[]).wait_for(std::time::Duration::from_secs(20))
+    process::Running::start(command, &[]).wait_for(Duration::from_secs(20))
 }
 
 #[test]

@@ -31,7 +31,8 @@ impl Numbers {
 /// A file of entries, macros, comments and words in the wrong places.
 fn file(numbers: &mut Numbers) -> String {
     let hosts = ["localhost", "LocalHost", "other", "\"localhost\"", "default", "machine", "local"];
-    let values = ["x", "y1", "default", "login", "password", "machine", "\"a b\"", "\"q\\\"\\\\\\t\"", "localhost", "\"\""];
+    let values =
+        ["x", "y1", "default", "login", "password", "machine", "\"a b\"", "\"q\\\"\\\\\\t\"", "localhost", "\"\""];
     let breaks = [" ", "\n", "  ", "\t", "\n\n", " \n", "\n  ", "\r\n"];
     let mut text = String::new();
     for _ in 0..1 + numbers.below(5) {

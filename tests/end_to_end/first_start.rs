@@ -38,6 +38,22 @@ fn the_first_start_says_where_things_are_and_what_to_do_next() {
 }
 
 #[test]
+fn the_readme_shows_this_first_screen() {
+    let scratch = Scratch::new("readme");
+    let data = scratch.join("home/.local/share/snowbank");
+    let server = Server::options().data_dir(&data).start();
+    let key = Api::anonymous(&server).cache_info("main").public_keys.remove(0);
+    let name = key.split(':').next().unwrap();
+    let shown = server.banner().replace(&server.url(), "http://127.0.0.1:8080").replace(data.to_str().unwrap(), "DATA");
+    let shown = shown.replace(&key, "KEY");
+    let readme = fs::read_to_string(format!("{}/../README.md", std::env::var("CARGO_MANIFEST_DIR").unwrap())).unwrap();
+    let screen = readme.split("```\n").find(|block| block.starts_with("Snowbank is listening")).unwrap();
+    let screen =
+        screen.replace("/home/me/.local/share/snowbank", "DATA").replace("snowbank-0123456789-main-1:…", "KEY");
+    assert_eq!(shown, screen, "{name}");
+}
+
+#[test]
 fn a_second_start_makes_nothing_anew() {
     let (mut server, store) = (Server::start(), NixStore::new());
     let paths = trees::add_tiny(&store, 3, "kept");

@@ -114,9 +114,7 @@ pub async fn token(global: &GlobalArgs, command: TokenCommand) -> Result<Exit, F
             let created: CreatedToken = server_api(global, &server)?.change(Method::POST, "tokens", &request).await?;
             print_token(server.json, &created)
         }
-        TokenCommand::List(server) => {
-            print(server.json, &all_tokens(&server_api(global, &server)?).await?)
-        }
+        TokenCommand::List(server) => print(server.json, &all_tokens(&server_api(global, &server)?).await?),
         TokenCommand::Show { id, server } => {
             let info: TokenInfo =
                 server_api(global, &server)?.ask(&format!("tokens/{}", segment(&id_of(&id)?)?)).await?;

@@ -256,3 +256,19 @@ fn host(url: &str) -> Option<String> {
 fn say(text: &str) -> io::Result<()> {
     writeln!(io::stderr(), "{text}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_written_as_netrc_has_them() {
+        for (url, expected) in [
+            ("http://[::1]:8080", "::1"),
+            ("https://Cache.example.org/x", "cache.example.org"),
+            ("http://10.0.0.1", "10.0.0.1"),
+        ] {
+            assert_eq!(host(url).as_deref(), Some(expected), "{url}");
+        }
+    }
+}

@@ -23,8 +23,8 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Config
 pub(crate) fn write_secret(path: &Path, content: &[u8]) -> Result<(), ConfigError> {
     written(path, |target| {
         let attributes = match attributes(target)? {
-            Some(attributes) if attributes.mode & 0o007 == 0 => attributes,
-            Some(attributes) => attributes.owner_only(),
+            Some(attributes) if attributes.is_open_to_all() => attributes.owner_only(),
+            Some(attributes) => attributes,
             None => Attributes::new(0o600),
         };
         replace(target, content, &attributes, 0o700)

@@ -1,5 +1,5 @@
 //! Whom a file belongs to and who may read it: owner, group, mode, and extended attributes, among which are access control
-//! lists (`system.posix_acl_access`) and SELinux's label (`security.selinux`).
+//! lists (`system.posix_acl_access`) and the label of `SELinux` (`security.selinux`).
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -32,6 +32,11 @@ impl Attributes {
             owner: Some((metadata.uid(), metadata.gid())),
             extended: extended(file)?,
         })
+    }
+
+    /// Whether everybody may do anything with the file.
+    pub(super) const fn is_open_to_all(&self) -> bool {
+        self.mode & 0o007 > 0
     }
 
     /// Leaves the file to its owner alone: another mode, and no access control list.

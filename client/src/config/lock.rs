@@ -37,12 +37,11 @@ impl FolderLock {
         let started = Instant::now();
         loop {
             match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { folder }),
                 Err(Errno::WOULDBLOCK) if started.elapsed() < MAX_WAIT => tokio::time::sleep(PAUSE).await,
                 Err(Errno::WOULDBLOCK) => return Err(ConfigError::Locked { path: file.to_owned() }),
                 // Some network file systems have no locks on folders. Writing is atomic there too, and one change may undo
                 // another that is made in the same moment.
-                Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => return Ok(Self { folder }),
+                Ok(()) | Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => return Ok(Self { folder }),
                 Err(error) => return Err(failed(error.into())),
             }
         }
@@ -50,9 +49,9 @@ impl FolderLock {
 
     /// Whether this is the lock of the folder of `file`.
     pub(crate) fn is_of(&self, file: &Path) -> bool {
-        let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let id = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
         let theirs = link_target(file).and_then(|file| fs::metadata(folder_of(&file)));
-        matches!((self.folder.metadata(), theirs), (Ok(own), Ok(theirs)) if id(own) == id(theirs))
+        matches!((self.folder.metadata(), theirs), (Ok(own), Ok(theirs)) if id(&own) == id(&theirs))
     }
 }
 

@@ -39,7 +39,7 @@ impl Effective {
             .await?;
             match serde_json::from_slice(&output.stdout) {
                 Ok(settings) if output.status.success() => return Ok(Ok(Self { settings })),
-                _ => said = String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+                _ => String::from_utf8_lossy(&output.stderr).trim().clone_into(&mut said),
             }
         }
         Ok(Err(said))

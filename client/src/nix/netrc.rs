@@ -59,11 +59,10 @@ pub fn password(text: &str, host: &str) -> Result<Option<Zeroizing<String>>, Unq
     Ok(entry(text, host)?.map(|entry| entry.password).filter(|password| !password.is_empty()))
 }
 
-/// For each line of the file, whether it belongs to a macro.
+/// For each line of the file, whether it belongs to a macro for someone who looks for `host`.
 #[must_use]
-pub fn lines_in_macros(text: &str) -> Vec<bool> {
-    // No host has this name, so that the whole file is read.
-    let mut reader = Reader::new("");
+pub fn lines_in_macros(text: &str, host: &str) -> Vec<bool> {
+    let mut reader = Reader { goes_on: true, ..Reader::new(host) };
     let is_in_macro = |line: &str| {
         let before = reader.state == State::Macro;
         // What follows a quotation mark without its end is not read by curl either.
@@ -99,6 +98,8 @@ struct Reader<'h> {
     password: Option<Zeroizing<String>>,
     is_own: bool,
     is_done: bool,
+    /// Whether to read on behind the entry that counts.
+    goes_on: bool,
 }
 
 impl<'h> Reader<'h> {
@@ -111,6 +112,7 @@ impl<'h> Reader<'h> {
             password: None,
             is_own: false,
             is_done: false,
+            goes_on: false,
         }
     }
 
@@ -142,28 +144,36 @@ impl<'h> Reader<'h> {
             (State::Outside, _) if is("macdef") => self.state = State::Macro,
             (State::Outside, _) if is("machine") => self.state = State::Host,
             (State::Outside, _) if is("default") => self.begin(false),
-            (State::Outside | State::Macro, _) => {}
             (State::Host, _) if is(self.host) => self.begin(true),
             (State::Host, _) => self.state = State::Outside,
             (State::Entry, Some(Value::Login)) => self.login = Some(word),
             (State::Entry, Some(Value::Password)) => self.password = Some(word),
             (State::Entry, None) if is("login") => self.value = Some(Value::Login),
             (State::Entry, None) if is("password") => self.value = Some(Value::Password),
-            (State::Entry, None) if self.password.is_some() && (is("machine") || is("default")) => self.is_done = true,
+            (State::Entry, None) if (is("machine") || is("default")) && self.password.is_some() && !self.goes_on => {
+                self.is_done = true;
+            }
             (State::Entry, None) if is("machine") => {
-                self.login = None;
+                (self.login, self.password) = (None, None);
                 self.state = State::Host;
             }
             (State::Entry, None) if is("default") => self.begin(false),
-            (State::Entry, None) => {}
+            (State::Outside | State::Macro, _) | (State::Entry, None) => {}
         }
-        self.is_done |= self.login.is_some() && self.password.is_some();
+        if self.login.is_some() && self.password.is_some() {
+            if self.goes_on {
+                self.state = State::Outside;
+                (self.login, self.password) = (None, None);
+            } else {
+                self.is_done = true;
+            }
+        }
     }
 
     fn begin(&mut self, is_own: bool) {
         self.state = State::Entry;
         self.is_own = is_own;
-        self.login = None;
+        (self.login, self.password) = (None, None);
     }
 }
 
@@ -259,7 +269,11 @@ mod tests {
 
     #[test]
     fn lines_of_macros_are_known() {
-        let text = "machine a\nmacdef x\none\ntwo\n\nmachine b\n";
-        assert_eq!(lines_in_macros(text), [false, false, true, true, false, false]);
+        let text = "machine a login b password c\nmacdef x\none\ntwo\n\nmachine b\n";
+        for host in ["a", "b"] {
+            assert_eq!(lines_in_macros(text, host), [false, false, true, true, false, false], "{host}");
+        }
+        // In the host's own entry the word is passed over.
+        assert_eq!(lines_in_macros("machine a\nmacdef x\none\n", "a"), [false, false, false]);
     }
 }

@@ -128,7 +128,7 @@ impl NixSettings {
     #[must_use]
     pub fn words(&self, name: &str, default: &str) -> Vec<String> {
         let mut text = default.to_owned();
-        for Line { is_extra, value } in self.lines.get(name).into_iter().flatten() {
+        for Line { is_extra, value, .. } in self.lines.get(name).into_iter().flatten() {
             text = if *is_extra { format!("{text} {value}") } else { value.clone() };
         }
         text.split_whitespace().map(str::to_owned).collect()

@@ -4,7 +4,7 @@
 //! Only then are keys, database and storage made or opened. The lock comes before the database, since an upgrade of its
 //! schema must not meet another server.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::process::ExitCode;

@@ -16,13 +16,15 @@ use super::Subject;
 use super::report::Finding;
 use crate::exit::Exit;
 use crate::nix::is_served_by_daemon;
-use crate::nix::program::{Trouble, run};
+use crate::nix::program::{Trouble, run, version};
 
 const FETCH: &str = "fetch";
 const MISS: &str = "misses";
 /// Options by which Nix disregards what it remembers of a cache.
 const ASK_ANEW: [&str; 6] =
     ["--option", "narinfo-cache-negative-ttl", "0", "--option", "narinfo-cache-positive-ttl", "0"];
+/// The first version of Nix that wants to be told the format of its JSON.
+const HAS_JSON_FORMATS: (u32, u32) = (2, 34);
 /// The most of what Nix says that is repeated, in characters.
 const QUOTED: usize = 300;
 
@@ -94,8 +96,9 @@ fn miss(subject: &Subject, path: &str, remembered: Option<&Value>, hash: &Value)
 }
 
 async fn path_info(subject: &Subject, path: &str, options: &[&str]) -> Result<Output, Trouble> {
+    let format: &[&str] = if version() >= Some(HAS_JSON_FORMATS) { &["--json-format", "1"] } else { &[] };
     run(|command| {
-        command.args(["path-info", "--json", "--store", &subject.substituter]).args(options).arg(path);
+        command.args(["path-info", "--json", "--store", &subject.substituter]).args(format).args(options).arg(path);
     })
     .await
 }
@@ -153,7 +156,8 @@ mod tests {
         let error = "error: path '/nix/store/y' is not valid";
         let text = "warning: x\n\x1b[31;1merror:\x1b[0m path '/nix/store/y' is not valid\n\n";
         assert_eq!(said(&output(1, "", text)), error);
-        let with_body = format!("error:\n       … while x\n\n       {error}\n\n       response body:\n\n       {{\"a\": 1}}\n");
+        let with_body =
+            format!("error:\n       … while x\n\n       {error}\n\n       response body:\n\n       {{\"a\": 1}}\n");
         assert_eq!(said(&output(1, "", &with_body)), error);
         assert_eq!(said(&output(1, "", "killed\n")), "killed");
     }

@@ -73,7 +73,9 @@ fn cause(files: &Files, all: &NixSettings, name: &str) -> String {
             .into_iter()
             .find(|variable| std::env::var_os(variable).is_some());
         return match variable {
-            Some(variable) => format!("Nix does not read {file} here, because the variable {variable} names other files"),
+            Some(variable) => {
+                format!("Nix does not read {file} here, because the variable {variable} names other files")
+            }
             None => format!("Nix does not read {file} here"),
         };
     }
@@ -104,13 +106,13 @@ fn with_daemon(nix: &NixFiles, blocks: &[Block]) -> Option<String> {
     let mut keys: Vec<&str> = unknown.iter().flat_map(|block| &block.public_keys).map(String::as_str).collect();
     keys.dedup();
     let conf = nix.system_conf();
-    let near = unknown.iter().filter_map(|block| nearly_allowed(&daemon, block));
-    let near: String = near.map(|near| format!(" {near}")).collect();
+    let near: Vec<String> = unknown.iter().filter_map(|block| nearly_allowed(&daemon, block)).collect();
     Some(format!(
-        "the Nix daemon ignores this: {} is not among its trusted-users.{near} An administrator makes the caches known to \
+        "the Nix daemon ignores this: {} is not among its trusted-users. {}An administrator makes the caches known to \
          everyone here with `sudo snowbank use --system`, or with these lines in {}:\n  extra-substituters = {}\n  \
          extra-trusted-public-keys = {}\nor trusts this user in everything with\n  extra-trusted-users = {}",
         user.name,
+        near.concat(),
         conf.display(),
         urls.join(" "),
         keys.join(" "),
@@ -131,7 +133,7 @@ fn nearly_allowed(daemon: &NixSettings, block: &Block) -> Option<String> {
     let near = allowed.iter().find(|url| same_substituter(url, &block.substituter))?;
     (!crate::nix::is_allowed_to_untrusted(daemon, &block.address())).then(|| {
         format!(
-            "Its trusted-substituters have {near}, and the daemon compares whole addresses: {} is another.",
+            "Its trusted-substituters have {near}, and the daemon compares whole addresses: {} is another. ",
             block.address()
         )
     })

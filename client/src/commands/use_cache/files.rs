@@ -73,9 +73,8 @@ impl Files {
         let others = nix_conf::outside_blocks(&self.nix_conf_text()?);
         let files = NixSettings::with_file(&self.nix_conf, &others);
         let files = if self.is_system { self.nix.add_system(files)? } else { self.nix.add_files(files)? };
-        let named = |settings: &NixSettings| {
-            settings.text("netrc-file").filter(|path| !path.is_empty()).map(PathBuf::from)
-        };
+        let named =
+            |settings: &NixSettings| settings.text("netrc-file").filter(|path| !path.is_empty()).map(PathBuf::from);
         let path = named(&files);
         if self.is_system {
             // Where Nix looks for it unless told otherwise.
@@ -210,9 +209,12 @@ impl NetrcFile {
     /// Gives `host` an entry with `token`. An entry of somebody else's stays; whether its token is good is known by then.
     pub(super) fn add(&self, host: &str, token: &Secret) -> Result<(), ConfigError> {
         if let Some(system) = &self.replaces {
-            tracing::warn!("your Nix will no longer read {}: a netrc-file of your own takes its place", system.display());
+            tracing::warn!(
+                "your Nix will no longer read {}: a netrc-file of your own takes its place",
+                system.display()
+            );
         }
-        match netrc::with_entry(&self.text()?, host, token).map_err(|error| self.invalid(&error))? {
+        match netrc::with_entry(&self.text()?, host, token).map_err(|error| self.invalid(error))? {
             // A file that somebody else made keeps its mode: others may be meant to read it.
             Edited::Text(text) if self.is_set && self.path.exists() => write_atomically(&self.path, text.as_bytes()),
             Edited::Text(text) => write_secret(&self.path, text.as_bytes()),
@@ -221,7 +223,7 @@ impl NetrcFile {
     }
 
     /// What keeps the file from being read by curl.
-    pub(super) fn invalid(&self, error: &nix::netrc::Unquoted) -> ConfigError {
+    pub(super) fn invalid(&self, error: nix::netrc::Unquoted) -> ConfigError {
         ConfigError::Invalid { path: self.path.clone(), message: error.to_string() }
     }
 }

@@ -25,32 +25,37 @@ pub(super) enum Edited {
 /// # Errors
 /// A file that curl does not read.
 pub(super) fn with_entry(text: &str, host: &str, token: &Secret) -> Result<Edited, Unquoted> {
-    let line = Zeroizing::new(format!("machine {host} login snowbank password {}\n", token.expose()));
-    let counts = |text: &str| Ok(entry(text, host)?.is_some_and(|entry| *entry.password == token.expose()));
+    with_password(text, host, token.expose())
+}
+
+fn with_password(text: &str, host: &str, password: &str) -> Result<Edited, Unquoted> {
+    let line = Zeroizing::new(format!("machine {host} login snowbank password {password}\n"));
+    let counts = |text: &str| -> Result<bool, Unquoted> {
+        Ok(entry(text, host)?.is_some_and(|entry| entry.password.as_str() == password))
+    };
     let replaced = edited(text, host, Some(&line));
     if replaced.contains(line.as_str()) && counts(&replaced)? {
         return Ok(if *replaced == text { Edited::Same } else { Edited::Text(replaced) });
     }
     let others = edited(text, host, None);
-    if entry(&others, host)?.is_some_and(|entry| entry.is_own) {
-        return Ok(Edited::Foreign);
-    }
     let gap = if others.is_empty() || others.ends_with('\n') { "" } else { "\n" };
     let below = Zeroizing::new([others.as_str(), gap, &line].concat());
-    // A file that ends in a macro, in an entry for every host or in the middle of a line would hide the entry.
     if counts(&below)? {
         return Ok(Edited::Text(below));
     }
+    if entry(&others, host)?.is_some_and(|entry| entry.is_own) {
+        return Ok(Edited::Foreign);
+    }
+    // An entry for every host hides those behind it, as does a macro or an entry without its end.
     Ok(Edited::Text(Zeroizing::new([line.as_str(), &others].concat())))
 }
 
-/// Whether the entry that counts for `host` is its own and not one of ours.
+/// Whether an entry of ours would not count for `host` beside one of somebody else's.
 ///
 /// # Errors
 /// A file that curl does not read.
 pub(super) fn is_foreign(text: &str, host: &str) -> Result<bool, Unquoted> {
-    let (all, others) = (entry(text, host)?, entry(&edited(text, host, None), host)?);
-    Ok(all.is_some_and(|entry| entry.is_own) && all == others)
+    Ok(with_password(text, host, "any")? == Edited::Foreign)
 }
 
 /// `text` without our entry for `host`.
@@ -63,7 +68,7 @@ pub(super) fn without_entry(text: &str, host: &str) -> Edited {
 fn edited(text: &str, host: &str, line: Option<&str>) -> Zeroizing<String> {
     let mut new = Zeroizing::new(String::with_capacity(text.len() + line.map_or(0, str::len)));
     let mut line = line;
-    for (old, is_in_macro) in text.split_inclusive('\n').zip(lines_in_macros(text)) {
+    for (old, is_in_macro) in text.split_inclusive('\n').zip(lines_in_macros(text, host)) {
         if is_in_macro || !is_ours(old, host) {
             new.push_str(old);
         } else if let Some(line) = line.take() {
@@ -114,12 +119,10 @@ mod tests {
     fn somebody_elses_entry_stays() {
         for others in ["machine cache.example.org login me password x\n", "MACHINE Cache.Example.ORG password x"] {
             assert_eq!(text(&with(others, "t1")), "foreign", "{others}");
-            assert!(is_foreign(others, HOST).unwrap() && !is_foreign("default password x", HOST).unwrap());
             assert_eq!(text(&without_entry(others, HOST)), "same");
         }
         let behind = "machine cache.example.org login snowbank password t1\nmachine cache.example.org password x\n";
         assert_eq!(text(&with(behind, "t2")), behind.replace("t1", "t2"), "ours stands first, and counts");
-        assert!(!is_foreign(behind, HOST).unwrap());
     }
 
     #[test]
@@ -145,5 +148,51 @@ mod tests {
             assert_eq!(text(&with(others, "t1")), format!("{others}{gap}{line}"));
         }
         assert!(with_entry("machine a login \"b\n", HOST, &Secret::from_text("t").unwrap()).is_err());
+    }
+
+    #[test]
+    fn whatever_the_file_the_entry_counts_and_leaves_no_trace() {
+        let pieces = [
+            "machine",
+            "MACHINE a",
+            "cache.example.org",
+            "default",
+            "login",
+            "password",
+            "x",
+            "macdef init",
+            "\"a b\"",
+            "#",
+            " ",
+            "\n",
+            "\n\n",
+            "\t",
+            "\r\n",
+        ];
+        let token = Secret::from_text("t1").unwrap();
+        let mut number = 0x5eed_u64;
+        let mut below = |end: usize| {
+            number ^= number << 13;
+            number ^= number >> 7;
+            number ^= number << 17;
+            usize::try_from(number % end as u64).unwrap()
+        };
+        let mut edited = 0;
+        for _ in 0..20_000 {
+            let words: Vec<&str> = (0..below(24)).flat_map(|_| [pieces[below(pieces.len())], " "]).collect();
+            let old = words.concat();
+            match with_entry(&old, HOST, &token).unwrap() {
+                Edited::Text(new) => {
+                    edited += 1;
+                    assert_eq!(entry(&new, HOST).unwrap().unwrap().password.as_str(), "t1", "{old:?}");
+                    assert!(with_entry(&new, HOST, &token).unwrap() == Edited::Same, "{old:?}");
+                    let left = without_entry(&new, HOST);
+                    assert_eq!(text(&left).trim_end_matches('\n'), old.trim_end_matches('\n'), "{old:?}");
+                }
+                Edited::Foreign => assert!(entry(&old, HOST).unwrap().unwrap().is_own, "{old:?}"),
+                Edited::Same => panic!("{old:?}"),
+            }
+        }
+        assert!(edited > 10_000, "{edited}");
     }
 }

@@ -84,15 +84,14 @@ async fn for_host(
 ) -> Result<HostToken, Failure> {
     let caches = caches_of(&host_name, chosen, used);
     let text = netrc.text()?;
-    let present = nix::netrc::password(&text, &host_name).map_err(|error| netrc.invalid(&error))?;
-    let is_foreign = netrc::is_foreign(&text, &host_name).map_err(|error| netrc.invalid(&error))?;
+    let present = nix::netrc::password(&text, &host_name).map_err(|error| netrc.invalid(error))?;
     let shown = netrc.path.display().to_string();
     let mut candidates: Vec<Candidate> = present
         .and_then(|token| Secret::from_text(&token))
         .map(|token| Candidate { token, source: shown.clone(), is_in_netrc: true })
         .into_iter()
         .collect();
-    if is_foreign {
+    if netrc::is_foreign(&text, &host_name).map_err(|error| netrc.invalid(error))? {
         return foreign(host_name, &caches, candidates.pop(), &shown).await;
     }
     let is_here = |cache: &&Chosen| host(&cache.target.server_url).as_ref() == Some(&host_name);
@@ -211,7 +210,7 @@ async fn access(caches: &[CacheAddress], candidate: &Candidate) -> Result<Access
             Ok(info) if info.public => {}
             Ok(info) if info.permissions.iter().any(|one| one == "pull") => {
                 access.private.push((server_url.clone(), cache.clone()));
-            },
+            }
             Ok(_) => access.uncovered.push(format!("{server_url}/{cache}")),
             Err(error) => match error.kind() {
                 ApiErrorKind::Unauthenticated | ApiErrorKind::Forbidden | ApiErrorKind::NotFound => {
@@ -314,6 +313,6 @@ async fn issued(
 /// This machine's name, as far as a token's subject may have it.
 fn own_host_name() -> String {
     let name = fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| c.is_ascii_graphic()).take(MAX_HOST_CHARS).collect();
+    let name: String = name.trim().chars().filter(char::is_ascii_graphic).take(MAX_HOST_CHARS).collect();
     if name.is_empty() { "unnamed".to_owned() } else { name }
 }

@@ -80,19 +80,23 @@ fn two_servers_have_two_key_names() {
 #[test]
 fn a_server_for_all_addresses_names_the_machine_for_others() {
     let scratch = Scratch::new("everywhere");
-    let port = process::own_address().port();
     let mut command = process::command(process::binary("snowbankd"), scratch.path());
-    command.args(["--listen", &format!("0.0.0.0:{port}"), "--data-dir"]).arg(scratch.join("data"));
+    // Tests that run beside this one hold ports on addresses of their own.
+    command.args(["--listen", "0.0.0.0:0", "--data-dir"]).arg(scratch.join("data"));
     let out = scratch.join("out");
     command.stdout(fs::File::create(&out).unwrap());
-    let running = process::Running::start(command, &[]);
+    let mut child = command.spawn().unwrap();
     let banner = || fs::read_to_string(&out).unwrap();
-    process::wait_until("the banner", Duration::from_secs(60), || banner().contains("trusted-public-keys"));
-    running.signal(rustix::process::Signal::TERM);
+    let is_shown = || banner().contains("trusted-public-keys");
+    process::wait_until("the banner", Duration::from_secs(60), || is_shown() || child.try_wait().unwrap().is_some());
+    process::send(&child, rustix::process::Signal::TERM);
+    let _ = child.wait().unwrap();
+    let banner = banner();
+    let base = banner.lines().next().unwrap_or_default().trim_start_matches("Snowbank is listening on ").to_owned();
+    let port = base.strip_prefix("http://127.0.0.1:").unwrap_or_else(|| panic!("{banner}"));
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    let substituter = format!("extra-substituters = http://{}:{port}/main", host.trim());
-    assert!(banner().contains(&substituter) && !banner().contains("any machine"), "{}", banner());
-    assert!(banner().contains(&format!("login local http://127.0.0.1:{port} <")), "{}", banner());
+    assert!(banner.contains(&format!("extra-substituters = http://{}:{port}/main", host.trim())), "{banner}");
+    assert!(banner.contains(&format!("login local {base} <")) && !banner.contains("any machine"), "{banner}");
 }
 
 /// Runs `snowbankd ARGS` in a home of its own until it ends.

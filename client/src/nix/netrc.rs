@@ -13,7 +13,8 @@
 //! - A host stands there without port, an IPv6 address without brackets.
 //!
 //! Source: curl's manual on `.netrc`, and the behavior of curl 7.88, with which a test compares this reader. Releases before
-//! 8.11 pass over a password without a login where another entry follows.
+//! 8.11 pass over a password without a login where another entry follows, and some take blanks and a carriage return at
+//! the end of a line, and an empty line between a keyword and its value, for an empty word.
 
 use zeroize::Zeroizing;
 

@@ -1,6 +1,11 @@
 //! What only Nix can tell, and what it cannot tell this user.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, os::unix::fs::chown, os::unix::process::CommandExt as _};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::process::CommandExt as _,
+    time::Duration,
+};
 
 use snowbank_harness::{Scratch, nix::NixDaemon};
 
@@ -83,6 +88,10 @@ fn a_narinfo_that_nix_remembers_with_another_hash_is_found() {
 
     let _ = first.run(&["delete", "main", &path, "--yes"]).success();
     let _ = client.push(&[&path]).success();
+    let (api, second) = (snowbank_harness::Api::root(&server), other.hashes(&[&path]).remove(0));
+    process::wait_until("the second is served", Duration::from_secs(60), || {
+        api.get(&snowbank_harness::craft::narinfo("main", &path)).text().contains(&second)
+    });
     let (code, checks) = examined(&client, &["main", "--path", &path]);
     assert_eq!((code, status(&checks, "fetch"), status(&checks, "misses")), (0, "ok", "warn"), "{checks:#?}");
     let check = checks.iter().find(|check| check["check"] == "misses").unwrap().to_string();

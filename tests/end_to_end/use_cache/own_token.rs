@@ -4,7 +4,13 @@ use serde_json::Value;
 
 use super::*;
 
-/// The tokens that the server knows, the newest first.
+/// The token in netrc, as the server shows it.
+fn own(client: &Client) -> Value {
+    let id = snowbank_core::token::token_id(&password(client)).unwrap();
+    serde_json::from_str(&client.run(&["token", "show", &id, "--json"]).success().stdout).unwrap()
+}
+
+/// The tokens that the server knows.
 fn tokens(client: &Client) -> Vec<Value> {
     let list: Value = serde_json::from_str(&client.run(&["token", "list", "--json"]).success().stdout).unwrap();
     list["tokens"].as_array().unwrap().clone()
@@ -29,7 +35,7 @@ fn nix_gets_a_token_of_its_own_that_may_only_pull() {
     let output = client.run(&["use", "one"]).success();
     let first = password(&client);
     assert!(!output.said().contains(&first) && first != server.root_token());
-    let newest = tokens(&client).remove(0);
+    let newest = own(&client);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert_eq!(newest["subject"], format!("nix-{}", host.trim()));
     assert_eq!((&newest["admin"], &newest["caches"]), (&false.into(), &serde_json::json!({ "one": ["pull"] })));
@@ -41,10 +47,10 @@ fn nix_gets_a_token_of_its_own_that_may_only_pull() {
     assert_eq!(password(&client), first);
     let _ = client.run(&["use", "two"]).success();
     assert_ne!(password(&client), first);
-    assert_eq!(tokens(&client)[0]["caches"], serde_json::json!({ "one": ["pull"], "two": ["pull"] }));
+    assert_eq!(own(&client)["caches"], serde_json::json!({ "one": ["pull"], "two": ["pull"] }));
 
     // One that was taken back is replaced.
-    let revoked = tokens(&client).remove(0)["id"].as_str().unwrap().to_owned();
+    let revoked = own(&client)["id"].as_str().unwrap().to_owned();
     let second = password(&client);
     let _ = client.run(&["token", "revoke", &revoked]).success();
     process::wait_until("the token is refused", Duration::from_secs(60), || {
@@ -53,7 +59,7 @@ fn nix_gets_a_token_of_its_own_that_may_only_pull() {
     let _ = client.run(&["use", "two"]).success();
     assert_ne!(password(&client), second);
 
-    let kept = tokens(&client).remove(0)["id"].as_str().unwrap().to_owned();
+    let kept = own(&client)["id"].as_str().unwrap().to_owned();
     let _ = client.run(&["use", "one", "--remove"]).success();
     let removed = client.run(&["use", "two", "--remove"]).success();
     assert!(removed.stderr.contains(&format!("snowbank token revoke {kept}")), "{removed}");

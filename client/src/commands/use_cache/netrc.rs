@@ -38,12 +38,16 @@ fn with_password(text: &str, host: &str, password: &str) -> Result<Edited, Unquo
         return Ok(if *replaced == text { Edited::Same } else { Edited::Text(replaced) });
     }
     let others = edited(text, host, None);
+    let theirs = entry(&others, host)?.filter(|entry| entry.is_own);
+    if theirs.as_ref().is_some_and(|theirs| theirs.password.as_str() == password) {
+        return Ok(Edited::Foreign);
+    }
     let gap = if others.is_empty() || others.ends_with('\n') { "" } else { "\n" };
     let below = Zeroizing::new([others.as_str(), gap, &line].concat());
     if counts(&below)? {
         return Ok(Edited::Text(below));
     }
-    if entry(&others, host)?.is_some_and(|entry| entry.is_own) {
+    if theirs.is_some() {
         return Ok(Edited::Foreign);
     }
     // An entry for every host hides those behind it, as does a macro or an entry without its end.
@@ -117,7 +121,11 @@ mod tests {
 
     #[test]
     fn somebody_elses_entry_stays() {
-        for others in ["machine cache.example.org login me password x\n", "MACHINE Cache.Example.ORG password x"] {
+        for others in [
+            "machine cache.example.org login me password t1\n",
+            "machine cache.example.org login me password x\n",
+            "MACHINE Cache.Example.ORG password x",
+        ] {
             assert_eq!(text(&with(others, "t1")), "foreign", "{others}");
             assert_eq!(text(&without_entry(others, HOST)), "same");
         }

@@ -63,6 +63,20 @@ fn what_prevents_a_cache_from_being_used_is_named() {
 }
 
 #[test]
+fn the_file_is_the_one_that_this_version_of_nix_reads() {
+    let place = Place::new();
+    let folder = place.client.home().join("nix-config");
+    for (args, expected) in [(&["use", "main"][..], 1), (&["use", "main", "--remove"], 0)] {
+        let mut command = place.client.command(args);
+        command.env("NIX_CONFIG_HOME", &folder);
+        let _ = process::run(command).success();
+        let texts = [read(&folder.join("nix.conf")), read(&place.nix_conf())];
+        let named = texts.iter().filter(|text| text.contains("extra-substituters")).count();
+        assert_eq!(named, expected, "{texts:?}");
+    }
+}
+
+#[test]
 fn a_netrc_file_that_an_included_file_names_is_the_one() {
     let place = Place::new();
     let _ = place.server.command(&["cache", "create", "team", "--private"]).success();

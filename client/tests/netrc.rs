@@ -46,7 +46,7 @@ fn file(numbers: &mut Numbers) -> String {
     let values = ["x", "y1", "login", "password", "\"a b\"", "\"q\\\"\\\\\\t\"", "localhost", "\"\""];
     let breaks = [" ", "\n", "  ", "\t", "\n  "];
     let mut text = String::new();
-    for _ in 0..1 + numbers.below(5) {
+    for _ in 0..=numbers.below(5) {
         let mut words: Vec<&str> = match numbers.below(9) {
             0 => vec!["default"],
             1 => vec![numbers.one(&["account", "x", "macdeff", "machin"])],

@@ -13,7 +13,6 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     for c in line.chars().chain(['\n']) {
         match (quote, c) {
             (Some(open), _) if c == open => quote = None,
-            (Some(_), _) => word.get_or_insert_default().push(c),
             (None, '\'' | '"') => {
                 quote = Some(c);
                 word.get_or_insert_default();
@@ -26,7 +25,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
                     all.push(std::mem::take(&mut words));
                 }
             }
-            (None, _) => word.get_or_insert_default().push(c),
+            (_, _) => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word.filter(|_| !is_target));

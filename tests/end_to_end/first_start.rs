@@ -88,7 +88,7 @@ fn a_server_for_all_addresses_names_the_machine_for_others() {
     let mut child = command.spawn().unwrap();
     let banner = || fs::read_to_string(&out).unwrap();
     let is_shown = || banner().contains("trusted-public-keys");
-    process::wait_until("the banner", Duration::from_secs(60), || is_shown() || child.try_wait().unwrap().is_some());
+    process::wait_until("the banner", Duration::from_mins(1), || is_shown() || child.try_wait().unwrap().is_some());
     process::send(&child, rustix::process::Signal::TERM);
     let _ = child.wait().unwrap();
     let banner = banner();

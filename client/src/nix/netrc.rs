@@ -144,7 +144,6 @@ impl<'h> Reader<'h> {
         match (self.state, self.value.take()) {
             (State::Outside, _) if is("macdef") => self.state = State::Macro,
             (State::Outside, _) if is("machine") => self.state = State::Host,
-            (State::Outside, _) if is("default") => self.begin(false),
             (State::Host, _) if is(self.host) => self.begin(true),
             (State::Host, _) => self.state = State::Outside,
             (State::Entry, Some(Value::Login)) => self.login = Some(word),
@@ -158,7 +157,7 @@ impl<'h> Reader<'h> {
                 (self.login, self.password) = (None, None);
                 self.state = State::Host;
             }
-            (State::Entry, None) if is("default") => self.begin(false),
+            (State::Outside, _) | (State::Entry, None) if is("default") => self.begin(false),
             (State::Outside | State::Macro, _) | (State::Entry, None) => {}
         }
         if self.login.is_some() && self.password.is_some() {

@@ -88,9 +88,12 @@ fn a_narinfo_that_nix_remembers_with_another_hash_is_found() {
 
     let _ = first.run(&["delete", "main", &path, "--yes"]).success();
     let _ = client.push(&[&path]).success();
-    let (api, second) = (snowbank_harness::Api::root(&server), other.hashes(&[&path]).remove(0));
-    process::wait_until("the second is served", Duration::from_secs(60), || {
-        api.get(&snowbank_harness::craft::narinfo("main", &path)).text().contains(&second)
+    let (token, second) = (server.root_token(), other.hashes(&[&path]).remove(0));
+    process::wait_until("every replica serves the second", Duration::from_mins(1), || {
+        server.replicas().iter().all(|replica| {
+            let api = snowbank_harness::Api::new(&replica.url(), Some(&token));
+            api.get(&snowbank_harness::craft::narinfo("main", &path)).text().contains(&second)
+        })
     });
     let (code, checks) = examined(&client, &["main", "--path", &path]);
     assert_eq!((code, status(&checks, "fetch"), status(&checks, "misses")), (0, "ok", "warn"), "{checks:#?}");

@@ -20,14 +20,14 @@ impl Place {
     fn nix_conf(&self) -> PathBuf {
         self.client.home().join(".config/nix/nix.conf")
     }
+}
 
-    #[track_caller]
-    fn assert_prevented(&self, command: Command, words: &[&str]) {
-        let output = process::run(command).ended_with(3);
-        assert!(!output.stderr.contains("fetches from"), "{output}");
-        for word in words {
-            assert!(output.stderr.contains(word), "`{word}` in {output}");
-        }
+#[track_caller]
+fn assert_prevented(command: Command, words: &[&str]) {
+    let output = process::run(command).ended_with(3);
+    assert!(!output.stderr.contains("fetches from"), "{output}");
+    for word in words {
+        assert!(output.stderr.contains(word), "`{word}` in {output}");
     }
 }
 
@@ -40,26 +40,26 @@ fn what_prevents_a_cache_from_being_used_is_named() {
 
     let mut elsewhere = command();
     elsewhere.env("NIX_USER_CONF_FILES", "");
-    place.assert_prevented(elsewhere, &[shown, "does not read", "NIX_USER_CONF_FILES"]);
+    assert_prevented(elsewhere, &[shown, "does not read", "NIX_USER_CONF_FILES"]);
     // The file is written, and counts for a Nix that reads it.
     assert!(process::run(command()).success().stderr.contains("Nix already fetches from"));
 
     let mut variable = command();
     variable.env("NIX_CONFIG", "substituters = https://cache.example.org");
-    place.assert_prevented(variable, &["NIX_CONFIG", "sets `substituters` anew", "extra-substituters"]);
+    assert_prevented(variable, &["NIX_CONFIG", "sets `substituters` anew", "extra-substituters"]);
     let mut keys = command();
     keys.env("NIX_CONFIG", "trusted-public-keys = other:1");
-    place.assert_prevented(keys, &["no key of", "NIX_CONFIG", "trusted-public-keys"]);
+    assert_prevented(keys, &["no key of", "NIX_CONFIG", "trusted-public-keys"]);
 
     let text = read(&nix_conf);
     process::write(&nix_conf, format!("{text}substituters = https://cache.example.org\n"));
     let line = text.lines().count() + 1;
-    place.assert_prevented(command(), &[&format!("{shown}:{line} sets `substituters` anew"), "above the block"]);
+    assert_prevented(command(), &[&format!("{shown}:{line} sets `substituters` anew"), "above the block"]);
 
     process::write(&nix_conf, format!("{text}include more.conf\n"));
     let more = nix_conf.with_file_name("more.conf");
     process::write(&more, "# mine\nsubstituters =\n");
-    place.assert_prevented(command(), &[&format!("{}:2 sets", more.display())]);
+    assert_prevented(command(), &[&format!("{}:2 sets", more.display())]);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_netrc_file_that_an_included_file_names_is_the_one() {
 
     let mut elsewhere = place.client.command(&["use", "team"]);
     elsewhere.env("NIX_CONFIG", "netrc-file = /elsewhere/netrc");
-    place.assert_prevented(elsewhere, &["/elsewhere/netrc", "NIX_CONFIG", netrc.to_str().unwrap()]);
+    assert_prevented(elsewhere, &["/elsewhere/netrc", "NIX_CONFIG", netrc.to_str().unwrap()]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_nix_conf_that_a_program_replaces_is_left_alone() {
     let _ = place.server.command(&["cache", "create", "team", "--private"]).success();
     process::write(&main, format!("{before}netrc-file = /nix/var/determinate/netrc\n"));
     let command = place.client.command(&["use", "team", "--system"]);
-    place.assert_prevented(command, &["additionalNetrcSources", conf.join("netrc").to_str().unwrap()]);
+    assert_prevented(command, &["additionalNetrcSources", conf.join("netrc").to_str().unwrap()]);
     assert!(read(&conf.join("netrc")).contains("password ey"));
 }
 

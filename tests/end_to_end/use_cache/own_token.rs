@@ -53,7 +53,7 @@ fn nix_gets_a_token_of_its_own_that_may_only_pull() {
     let revoked = own(&client)["id"].as_str().unwrap().to_owned();
     let second = password(&client);
     let _ = client.run(&["token", "revoke", &revoked]).success();
-    process::wait_until("the token is refused", Duration::from_secs(60), || {
+    process::wait_until("the token is refused", Duration::from_mins(1), || {
         !Api::new(&server.url(), Some(&second)).get("/api/v1/whoami").status.is_success()
     });
     let _ = client.run(&["use", "two"]).success();

@@ -44,7 +44,7 @@ async fn bodies_that_arrive_at_once_never_wait_for_each_other() {
         }
     });
     let done = futures_util::future::join_all(bodies);
-    tokio::time::timeout(Duration::from_secs(60), done).await.expect("all of them end");
+    tokio::time::timeout(Duration::from_mins(1), done).await.expect("all of them end");
 }
 
 /// Somebody who holds a little, is idle, and came first.

@@ -63,6 +63,20 @@ fn what_prevents_a_cache_from_being_used_is_named() {
 }
 
 #[test]
+fn without_a_nix_to_ask_that_is_said() {
+    let place = Place::new();
+    if Path::new("/nix/var/nix/profiles/default/bin/nix").exists() {
+        eprintln!("SKIPPED: Nix is where it is found without PATH");
+        return;
+    }
+    let mut command = place.client.command(&["use", "main"]);
+    command.env("PATH", "/nowhere");
+    let output = process::run(command).success();
+    assert!(output.stderr.contains("is not known: there is no `nix` in PATH"), "{output}");
+    assert!(read(&place.nix_conf()).contains("extra-substituters"));
+}
+
+#[test]
 fn the_file_is_the_one_that_this_version_of_nix_reads() {
     let place = Place::new();
     let folder = place.client.home().join("nix-config");

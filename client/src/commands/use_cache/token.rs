@@ -5,29 +5,23 @@
 //! none is an error, before anything is written. A token that may administrate the server is not put into a file that Nix
 //! and its daemon read: with it a new one is made, which may pull from these caches and do nothing else.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+mod issue;
+mod rights;
 
-use reqwest::Method;
 use snowbank_core::cache_name::CacheName;
-use snowbank_core::units::Seconds;
-use snowbank_core::wire::admin::{CreateToken, CreatedToken, TokenGrants};
 
 use super::files::NetrcFile;
 use super::{Chosen, host, netrc};
-use crate::api::{Api, ApiErrorKind};
 use crate::config::{Secret, Target};
 use crate::date;
 use crate::exit::{Exit, Failure};
 use crate::nix;
 
-/// For how long a token is made.
-const LIFETIME: Seconds = Seconds::new(365 * 86_400);
+use issue::issued;
+use rights::{Access, access, rights};
+
 /// A token that ends within this many seconds gives way to another that may do as much.
 const SOON: i64 = 30 * 86_400;
-/// The longest host name that goes into a token's subject, in characters.
-const MAX_HOST_CHARS: usize = 100;
 
 /// A host's netrc entry.
 pub(super) struct HostToken {
@@ -119,7 +113,7 @@ async fn for_host(
             }
             continue;
         }
-        let rights = rights(&caches, candidate).await;
+        let rights = rights(&caches, candidate).await?;
         let is_ending = rights.expires.is_some_and(|expires| expires < date::now() + SOON);
         if rights.is_admin && !rules.takes_any {
             return issued(host_name, candidate, &private, rules).await;
@@ -194,36 +188,6 @@ fn none_fits(host_name: &str, caches: &[CacheAddress], source: &str, uncovered: 
     )
 }
 
-/// What a token opens.
-#[derive(Default)]
-struct Access {
-    /// Caches from which nobody can fetch who shows the token.
-    uncovered: Vec<String>,
-    /// Private caches from which it may fetch.
-    private: Vec<CacheAddress>,
-}
-
-async fn access(caches: &[CacheAddress], candidate: &Candidate) -> Result<Access, Failure> {
-    let (mut access, source) = (Access::default(), &candidate.source);
-    for (server_url, cache) in caches {
-        match Api::new(&target(server_url, cache, candidate))?.cache_info().await {
-            Ok(info) if info.public => {}
-            Ok(info) if info.permissions.iter().any(|one| one == "pull") => {
-                access.private.push((server_url.clone(), cache.clone()));
-            }
-            Ok(_) => access.uncovered.push(format!("{server_url}/{cache}")),
-            Err(error) => match error.kind() {
-                ApiErrorKind::Unauthenticated | ApiErrorKind::Forbidden | ApiErrorKind::NotFound => {
-                    access.uncovered.push(format!("{server_url}/{cache}"));
-                }
-                // A server that is down is no reason not to use another.
-                _ => tracing::warn!("cannot tell whether the token from {source} is for {server_url}/{cache}: {error}"),
-            },
-        }
-    }
-    Ok(access)
-}
-
 fn target(server_url: &str, cache: &CacheName, candidate: &Candidate) -> Target {
     Target {
         server_url: server_url.to_owned(),
@@ -231,88 +195,4 @@ fn target(server_url: &str, cache: &CacheName, candidate: &Candidate) -> Target 
         token: Some(candidate.token.clone()),
         token_source: candidate.source.clone(),
     }
-}
-
-/// What else a token may do, and until when.
-#[derive(Default)]
-struct Rights {
-    is_admin: bool,
-    /// Permissions besides `pull`.
-    more: Vec<String>,
-    expires: Option<i64>,
-}
-
-impl Rights {
-    /// What to say of a token that is taken as it is.
-    fn note(&self, candidate: &Candidate) -> Option<String> {
-        if candidate.is_in_netrc || (self.more.is_empty() && !self.is_admin) {
-            return None;
-        }
-        let admin = self.is_admin.then(|| "administrate the server".to_owned());
-        let more: Vec<String> = admin.into_iter().chain(self.more.iter().cloned()).collect();
-        Some(format!(
-            "The token from {} is now in netrc, and may also {}. Fetching needs `pull` alone: ask the operator for a token that \
-             may do nothing else.",
-            candidate.source,
-            more.join(", ")
-        ))
-    }
-}
-
-/// The rights of a token on the server of the first cache. A server that does not tell is no reason to refuse the token.
-async fn rights(caches: &[CacheAddress], candidate: &Candidate) -> Rights {
-    let Some((server_url, cache)) = caches.first() else { return Rights::default() };
-    let Ok(api) = Api::new(&target(server_url, cache, candidate)) else { return Rights::default() };
-    let Ok(whoami) = api.whoami().await else { return Rights::default() };
-    let mut more: Vec<String> = whoami.caches.into_values().flatten().filter(|one| one != "pull").collect();
-    more.sort_unstable();
-    more.dedup();
-    Rights { is_admin: whoami.admin, more, expires: whoami.expires }
-}
-
-/// A new token, made with one that may administrate the server of these private caches.
-async fn issued(
-    host_name: String,
-    candidate: &Candidate,
-    private: &[CacheAddress],
-    rules: Rules,
-) -> Result<HostToken, Failure> {
-    let names: Vec<&str> = private.iter().map(|(_, cache)| cache.as_str()).collect();
-    let names = names.join(", ");
-    let source = format!("a new one that may pull from {names} and do nothing else");
-    let (Some((server_url, cache)), false) = (private.first(), rules.is_dry_run) else {
-        return Ok(HostToken { host: host_name, token: candidate.token.clone(), source, note: None });
-    };
-    let pull = |(_, cache): &CacheAddress| (cache.to_string(), vec!["pull".to_owned()]);
-    let grants = TokenGrants { caches: private.iter().map(pull).collect::<BTreeMap<_, _>>(), admin: false };
-    let here = own_host_name();
-    let label = format!("for Nix on {here}, made by `snowbank use`");
-    let request = CreateToken { subject: format!("nix-{here}"), label, grants, expires: LIFETIME };
-    let api = Api::new(&target(server_url, cache, candidate))?;
-    let created: CreatedToken = api.change(Method::POST, "tokens", &request).await.map_err(|error| {
-        Failure::from(error).context(format!(
-            "the token from {} may administrate the server, and is not put into netrc without --this-token; a token that \
-             may only pull cannot be made with it",
-            candidate.source
-        ))
-    })?;
-    let info = created.info;
-    let token = Secret::from_text(&created.token.0).ok_or_else(|| {
-        Failure::new(Exit::Unexpected, anyhow::anyhow!("{server_url} answered with a token that is none"))
-    })?;
-    let note = format!(
-        "Nix shows {server_url} a token of its own, which may pull from {names} and do nothing else: {}, until {}. Take it back \
-         with `snowbank token revoke {}`.",
-        info.subject,
-        date::utc(info.expires),
-        info.id
-    );
-    Ok(HostToken { host: host_name, token, source, note: Some(note) })
-}
-
-/// This machine's name, as far as a token's subject may have it.
-fn own_host_name() -> String {
-    let name = fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
-    let name: String = name.trim().chars().filter(char::is_ascii_graphic).take(MAX_HOST_CHARS).collect();
-    if name.is_empty() { "unnamed".to_owned() } else { name }
 }

@@ -8,6 +8,7 @@
 mod answer;
 mod connect;
 mod error;
+mod no_proxy;
 mod operator;
 mod probe;
 mod retry;
@@ -39,6 +40,7 @@ use retry::RetryListener;
 
 pub use connect::Timeouts;
 pub use error::{ApiError, ApiErrorKind};
+pub(crate) use no_proxy::is_exception;
 pub use probe::Probe;
 pub use retry::Backoff;
 pub use upstream::UpstreamCache;

@@ -5,20 +5,23 @@
 //! of `SNOWBANK_URL`, if that is set, and to no other.
 
 mod atomic;
+mod attributes;
 mod edit;
 mod env;
 mod error;
 mod file;
+mod lock;
 mod paths;
 mod secret;
 mod target;
 mod token;
 
-pub(crate) use atomic::{write_atomically, write_secret};
+pub(crate) use atomic::{write_atomically, write_copy, write_secret};
 pub use edit::{Login, remember};
 pub use env::Environment;
 pub use error::ConfigError;
 pub use file::{ClientConfig, Server, ServerName, normalized_url};
+pub(crate) use lock::FolderLock;
 pub(crate) use paths::{config_home, system_config};
 pub use secret::Secret;
 pub use target::{Target, TargetServer, resolve_server, resolve_target, split_cache_reference};

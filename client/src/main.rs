@@ -1,6 +1,6 @@
 //! `snowbank`: parses the command line, sets up messages and signals, runs the subcommand, prints what went wrong.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -60,16 +60,32 @@ fn set_up_messages(global: &GlobalArgs) {
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    // Other crates' messages are for -vv only.
-    let theirs = if global.verbose > 1 { LevelFilter::INFO } else { LevelFilter::ERROR };
+    // Other crates' messages are for -vv only: what fails in them is said once, in this program's own words.
+    let theirs = if global.verbose > 1 { LevelFilter::INFO } else { LevelFilter::OFF };
     let filter =
         Targets::new().with_default(theirs).with_target("snowbank_client", level).with_target("snowbank", level);
+    let has_colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(|| WithoutTokens(io::stderr()))
+        .with_ansi(has_colors)
         .with_max_level(level.max(theirs))
         .without_time()
         .with_target(false)
         .finish()
         .with(filter)
         .init();
+}
+
+/// Leaves tokens out of what is written through it, a message at a time.
+struct WithoutTokens<W>(W);
+
+impl<W: Write> Write for WithoutTokens<W> {
+    fn write(&mut self, message: &[u8]) -> io::Result<usize> {
+        self.0.write_all(hide_tokens(&String::from_utf8_lossy(message)).as_bytes())?;
+        Ok(message.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }

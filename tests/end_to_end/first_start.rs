@@ -1,6 +1,6 @@
 //! The first start makes everything, says what to do next, and later starts make nothing anew.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use snowbank_harness::{Api, Client, NixStore, Scratch, Server, process, trees};
 
@@ -19,13 +19,14 @@ fn the_first_start_says_where_things_are_and_what_to_do_next() {
         "snowbank login",
         "snowbank push main",
         "substituters = ",
+        "Substitute on this machine",
         "trusted-public-keys = ",
         &format!("{}/main", server.url()),
         &key,
     ] {
         assert!(banner.contains(part), "`{part}` is not in the banner:\n{banner}");
     }
-    assert!(!banner.contains(&server.root_token()), "the token is printed on terminals only");
+    assert!(!banner.contains(&server.root_token()), "no secret is printed");
     assert!(!server.log().contains(&server.root_token()), "no secret is logged");
     assert!(banner.lines().count() <= 25, "a few lines:\n{banner}");
     assert!(key.split(':').next().unwrap().ends_with("-main-1"), "{key}");
@@ -34,6 +35,22 @@ fn the_first_start_says_where_things_are_and_what_to_do_next() {
     for secret in ["root-token", "server-key"] {
         assert_eq!(mode(&server.data_dir().join(secret)), 0o600, "{secret}");
     }
+}
+
+#[test]
+fn the_readme_shows_this_first_screen() {
+    let scratch = Scratch::new("readme");
+    let data = scratch.join("home/.local/share/snowbank");
+    let server = Server::options().data_dir(&data).start();
+    let key = Api::anonymous(&server).cache_info("main").public_keys.remove(0);
+    let name = key.split(':').next().unwrap();
+    let shown = server.banner().replace(&server.url(), "http://127.0.0.1:8080").replace(data.to_str().unwrap(), "DATA");
+    let shown = shown.replace(&key, "KEY");
+    let readme = fs::read_to_string(format!("{}/../README.md", std::env::var("CARGO_MANIFEST_DIR").unwrap())).unwrap();
+    let screen = readme.split("```\n").find(|block| block.starts_with("Snowbank is listening")).unwrap();
+    let screen =
+        screen.replace("/home/me/.local/share/snowbank", "DATA").replace("snowbank-0123456789-main-1:…", "KEY");
+    assert_eq!(shown, screen, "{name}");
 }
 
 #[test]
@@ -60,11 +77,33 @@ fn two_servers_have_two_key_names() {
     assert_ne!(names[0], names[1], "Nix keeps one key per name");
 }
 
+#[test]
+fn a_server_for_all_addresses_names_the_machine_for_others() {
+    let scratch = Scratch::new("everywhere");
+    let mut command = process::command(process::binary("snowbankd"), scratch.path());
+    // Tests that run beside this one hold ports on addresses of their own.
+    command.args(["--listen", "0.0.0.0:0", "--data-dir"]).arg(scratch.join("data"));
+    let out = scratch.join("out");
+    command.stdout(fs::File::create(&out).unwrap());
+    let mut child = command.spawn().unwrap();
+    let banner = || fs::read_to_string(&out).unwrap();
+    let is_shown = || banner().contains("trusted-public-keys");
+    process::wait_until("the banner", Duration::from_mins(1), || is_shown() || child.try_wait().unwrap().is_some());
+    process::send(&child, rustix::process::Signal::TERM);
+    let _ = child.wait().unwrap();
+    let banner = banner();
+    let base = banner.lines().next().unwrap_or_default().trim_start_matches("Snowbank is listening on ").to_owned();
+    let port = base.strip_prefix("http://127.0.0.1:").unwrap_or_else(|| panic!("{banner}"));
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert!(banner.contains(&format!("extra-substituters = http://{}:{port}/main", host.trim())), "{banner}");
+    assert!(banner.contains(&format!("login local {base} <")) && !banner.contains("any machine"), "{banner}");
+}
+
 /// Runs `snowbankd ARGS` in a home of its own until it ends.
 fn snowbankd(scratch: &Scratch, args: &[&str]) -> process::Output {
     let mut command = process::command(process::binary("snowbankd"), scratch.path());
     command.args(args);
-    process::Running::start(command, &[]).wait_for(std::time::Duration::from_secs(20))
+    process::Running::start(command, &[]).wait_for(Duration::from_secs(20))
 }
 
 #[test]

@@ -1,6 +1,16 @@
 //! `snowbank login` and `snowbank use`: files that keep what is in them, and secrets that stay secret.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+mod at_once;
+mod in_effect;
+mod netrc;
+mod own_token;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use snowbank_harness::{Api, Client, NixStore, Server, process, trees};
 

@@ -55,6 +55,8 @@ impl Client {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = process::command(process::binary("snowbank"), self.home.path());
         command.args(args).envs(self.nix_environment.iter().map(|(key, value)| (key, value)));
+        // The home folder is this client's own, and so are the Nix files in it.
+        command.env_remove("NIX_USER_CONF_FILES");
         command
     }
 

@@ -9,6 +9,7 @@ use reqwest::Certificate;
 use reqwest::redirect::Policy;
 
 use super::ApiError;
+use super::no_proxy::is_direct;
 
 /// Files of certificate authorities to trust instead of the system's; the first that is set counts, as with Nix.
 const CERTIFICATE_VARIABLES: [&str; 2] = ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"];
@@ -53,6 +54,9 @@ pub(super) fn client(server: &str, timeouts: &Timeouts, redirects: Redirects) ->
             Redirects::Refused => Policy::none(),
             Redirects::Followed => Policy::limited(5),
         });
+    // By itself the library takes `*` for all names, and not for addresses.
+    let is_direct = reqwest::Url::parse(server).is_ok_and(|url| url.host_str().is_some_and(is_direct));
+    let builder = if is_direct { builder.no_proxy() } else { builder };
     // A redirect may lead from http to https, where certificates count.
     let builder = if !server.starts_with("https:") && redirects == Redirects::Refused {
         // Without TLS nothing is verified; then a machine without certificates is no error, and none are loaded.

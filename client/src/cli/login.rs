@@ -23,6 +23,10 @@ pub struct LoginArgs {
     #[arg(value_name = "URL")]
     pub url: String,
 
+    /// Where a token stands that was given as an argument: refused, and never repeated.
+    #[arg(hide = true, num_args = 0..)]
+    pub surplus: Vec<std::ffi::OsString>,
+
     /// Read the token from this file
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,

@@ -167,7 +167,7 @@ pub enum TokenCommand {
         server: ServerArgs,
     },
     /// Create a token with the rights of another one, which stays valid for a while, and print it
-    #[command(after_help = "Example:\n  snowbank token rotate 4f2a… --grace 1d > token")]
+    #[command(after_help = "Example:\n  snowbank token rotate --subject ci-blog --grace 1d > token")]
     Rotate {
         /// The token.
         #[command(flatten)]

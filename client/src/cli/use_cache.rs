@@ -8,7 +8,8 @@ use clap::Args;
 #[command(
     after_help = "Writes to ~/.config/nix/nix.conf and, for a private cache, ~/.config/nix/netrc; with --system to \
 /etc/nix/nix.conf and /etc/nix/netrc. What is in them stays; nix.conf.before-snowbank is a copy from before the first \
-change. Where a Nix daemon serves several users, it heeds their own files for `trusted-users` only.
+change. Nix is then asked whether it goes by them; where it does not, the exit code is 3. Where a Nix daemon serves several \
+users, it heeds their own files for `trusted-users` only.
 
 Examples:
   snowbank use main
@@ -46,11 +47,16 @@ pub struct UseArgs {
     #[arg(long)]
     pub recommended: bool,
 
+    /// Put the token of the login into netrc, whatever it may do; without this, a token that may administrate the server is
+    /// used to make one that may only pull
+    #[arg(long)]
+    pub this_token: bool,
+
     /// Show what would be written, and write nothing
     #[arg(long)]
     pub print: bool,
 
     /// Take out what `snowbank use` wrote for these caches
-    #[arg(long, conflicts_with_all = ["priority", "negative_ttl", "connect_timeout", "fallback", "recommended"])]
+    #[arg(long, conflicts_with_all = ["priority", "negative_ttl", "connect_timeout", "fallback", "recommended", "this_token"])]
     pub remove: bool,
 }

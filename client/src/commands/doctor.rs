@@ -151,7 +151,7 @@ async fn fetch(subject: &Subject, api: &Api, path: Option<&str>, report: &mut Re
     match sample::find(&store, api, &info, path).await {
         Ok(sample) => {
             report.add([sample::signature(subject, &info, &sample, &store)])?;
-            report.add(nix::check(subject, &sample.full).await)?;
+            report.add(nix::check(subject, &info, &sample.full).await)?;
         }
         Err(finding) => {
             let skipped =

@@ -18,11 +18,19 @@ use crate::exit::{Exit, Failure};
 /// What errors and messages call standard input.
 const STANDARD_INPUT: &str = "standard input";
 
+/// Nothing of the argument is repeated: it may be a token of any form, or a part of one.
+const TOKEN_AS_ARGUMENT: &str = "a token is not taken as an argument, where `ps` shows it to every user of this machine; give it \
+on standard input (`snowbank login NAME URL < FILE`, in CI `printenv TOKEN | snowbank login NAME URL`), with `--token-file \
+FILE`, or in the variable SNOWBANK_TOKEN";
+
 /// Runs `snowbank login`.
 ///
 /// # Errors
-/// No token, a server that cannot be reached or refuses it, a file that cannot be written.
+/// A token as an argument, no token, a server that cannot be reached or refuses it, a file that cannot be written.
 pub async fn run(global: &GlobalArgs, args: LoginArgs) -> Result<Exit, Failure> {
+    if !args.surplus.is_empty() {
+        return Err(Failure::new(Exit::Usage, anyhow::anyhow!(TOKEN_AS_ARGUMENT)));
+    }
     let name: ServerName = args.name.parse()?;
     let url = normalized_url(&args.url)?;
     let config_file = if args.system { system_config() } else { ClientConfig::user_file(global)? };
@@ -30,7 +38,7 @@ pub async fn run(global: &GlobalArgs, args: LoginArgs) -> Result<Exit, Failure> 
     let whoami = if args.offline { None } else { Some(ask(&url, &token, &token_source).await?) };
 
     let login = Login { name, url, token, make_default: args.default };
-    let (token_file, is_default) = remember(&config_file, &login).map_err(|error| {
+    let (token_file, is_default) = remember(&config_file, &login).await.map_err(|error| {
         let failure = Failure::from(error);
         if args.system { failure.context("--system writes the whole machine's files: run it as root") } else { failure }
     })?;

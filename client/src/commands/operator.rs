@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde::Serialize;
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::token::named_id;
+use snowbank_core::wire::admin::args::RotatedToken;
 use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
 use snowbank_core::wire::admin::{
     AfterQuery, AuditPage, CacheDetails, CacheList, CopiedPaths, CopyPaths, CreateCache, CreateToken, CreatedToken,
@@ -122,19 +123,7 @@ pub async fn token(global: &GlobalArgs, command: TokenCommand) -> Result<Exit, F
             let created: CreatedToken = server_api(global, &server)?.change(Method::POST, "tokens", &request).await?;
             print_token(server.json, &created)
         }
-        TokenCommand::List(server) => {
-            let api = server_api(global, &server)?;
-            let (mut all, mut query) = (TokenList::default(), AfterQuery::default());
-            loop {
-                let page: TokenList = api.ask_with("tokens", &query).await?;
-                all.tokens.extend(page.tokens);
-                query.after = page.next;
-                if query.after.is_none() {
-                    break;
-                }
-            }
-            print(server.json, &all)
-        }
+        TokenCommand::List(server) => print(server.json, &all_tokens(&server_api(global, &server)?).await?),
         TokenCommand::Show { id, server } => {
             let info: TokenInfo =
                 server_api(global, &server)?.ask(&format!("tokens/{}", segment(&id_of(&id)?)?)).await?;
@@ -149,10 +138,31 @@ pub async fn token(global: &GlobalArgs, command: TokenCommand) -> Result<Exit, F
             print(server.json, &revoked)
         }
         TokenCommand::Rotate { token, server } => {
-            let (id, request) = token.into_request();
-            let path = format!("tokens/{}/rotate", segment(&id_of(&id)?)?);
-            let created: CreatedToken = server_api(global, &server)?.change(Method::POST, &path, &request).await?;
+            let (api, (which, request)) = (server_api(global, &server)?, token.into_request());
+            let id = match which {
+                RotatedToken::Id(id) => id_of(&id)?,
+                RotatedToken::OnlyOf(subject) => {
+                    let tokens = all_tokens(&api).await?;
+                    let only = tokens.only_valid_of(&subject, now());
+                    only.map_err(|error| Failure::new(Exit::Usage, error))?.id.clone()
+                }
+            };
+            let path = format!("tokens/{}/rotate", segment(&id)?);
+            let created: CreatedToken = api.change(Method::POST, &path, &request).await?;
             print_token(server.json, &created)
+        }
+    }
+}
+
+/// All tokens that the server issued.
+async fn all_tokens(api: &Api) -> Result<TokenList, Failure> {
+    let (mut all, mut query) = (TokenList::default(), AfterQuery::default());
+    loop {
+        let page: TokenList = api.ask_with("tokens", &query).await?;
+        all.tokens.extend(page.tokens);
+        query.after = page.next;
+        if query.after.is_none() {
+            return Ok(all);
         }
     }
 }

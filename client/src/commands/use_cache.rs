@@ -1,7 +1,8 @@
 //! `snowbank use`: makes Nix fetch from caches, for this user or for the whole machine, and undoes that.
 //!
 //! Order when writing: netrc before nix.conf, so that Nix never asks a private cache without the token; the reverse when
-//! removing. Each file is replaced whole.
+//! removing. Each file is replaced whole, and read again right before, with its folder locked. At the end Nix itself says
+//! whether it fetches from the caches.
 
 mod advice;
 mod files;
@@ -19,9 +20,10 @@ use crate::cli::{GlobalArgs, UseArgs};
 use crate::config::{ConfigError, Target, resolve_target};
 use crate::exit::{Exit, Failure};
 
+use advice::Verdict;
 use files::{Files, NetrcFile};
 use nix_conf::{Block, Settings};
-use token::HostToken;
+use token::{HostToken, Rules};
 
 /// A cache to fetch from, as the server describes it.
 struct Chosen {
@@ -45,7 +47,7 @@ pub async fn run(global: &GlobalArgs, args: UseArgs) -> Result<Exit, Failure> {
     let files = Files::find(args.system)?;
     if args.remove {
         for target in &targets {
-            remove(global, &args, &files, target)?;
+            remove(global, &args, &files, target).await?;
         }
         return Ok(Exit::Success);
     }
@@ -55,48 +57,117 @@ pub async fn run(global: &GlobalArgs, args: UseArgs) -> Result<Exit, Failure> {
         let info = Api::new(&target)?.cache_info().await?;
         chosen.push(Chosen { target, info });
     }
-    let old = files.nix_conf_text()?;
     let is_private = chosen.iter().any(|cache| !cache.info.public);
-    let netrc_file = if is_private { Some(files.netrc_file()?) } else { None };
-    let tokens = match &netrc_file {
-        Some(file) => token::choose(&chosen, &nix_conf::substituters(&old), &file.text()?).await?,
-        None => Vec::new(),
-    };
-    let blocks: Vec<Block> = chosen.iter().map(|cache| block(cache, netrc_file.as_ref(), args.priority)).collect();
-    let settings = settings(&args);
     if args.print {
-        io::stdout().write_all(printed(&blocks, &settings, netrc_file.as_ref(), &tokens).as_bytes())?;
-        return Ok(Exit::Success);
+        return print(&args, &files, &chosen).await;
     }
-
     files.check_editable()?;
+    let written = {
+        let lock = files.lock().await?;
+        let netrc_file = if is_private { Some(files.netrc_file()?) } else { None };
+        let _netrc_lock = match &netrc_file {
+            Some(file) => file.lock(&lock).await.map_err(|error| files.explained(error))?,
+            None => None,
+        };
+        write(&args, &files, &chosen, netrc_file).await?
+    };
+    say_outcome(global, &args, &files, &written).await
+}
+
+/// What was written.
+struct Written {
+    blocks: Vec<Block>,
+    netrc_file: Option<NetrcFile>,
+    tokens: Vec<HostToken>,
+    nix_conf: String,
+    is_changed: bool,
+}
+
+/// Writes both files, whose folders are locked.
+async fn write(
+    args: &UseArgs,
+    files: &Files,
+    chosen: &[Chosen],
+    netrc_file: Option<NetrcFile>,
+) -> Result<Written, Failure> {
+    let old = files.nix_conf_text()?;
+    let blocks = blocks(chosen, netrc_file.as_ref(), args.priority);
     let mut new = String::clone(&old);
     for block in &blocks {
         new = nix_conf::with_block(&new, block).map_err(|error| files.invalid(&error))?;
     }
-    new = nix_conf::with_settings(&new, &settings).map_err(|error| files.invalid(&error))?;
-    for HostToken { host, token, source } in &tokens {
-        if let Some(file) = &netrc_file {
-            file.add(host, token, source).map_err(|error| files.explained(error))?;
+    new = nix_conf::with_settings(&new, &settings(args)).map_err(|error| files.invalid(&error))?;
+    let rules = Rules { takes_any: args.this_token, is_dry_run: false };
+    let mut tokens = Vec::new();
+    if let Some(file) = &netrc_file {
+        tokens = token::choose(chosen, &nix_conf::substituters(&old), file, rules).await?;
+        for HostToken { host, token, .. } in &tokens {
+            file.add(host, token).map_err(|error| files.explained(error))?;
         }
     }
-    let changed = *old != new;
-    if changed {
+    let is_changed = *old != new;
+    if is_changed {
         files.write_nix_conf(&old, &new).map_err(|error| files.explained(error))?;
     }
-    if !global.quiet {
-        let what = if changed { "now fetches" } else { "already fetches" };
-        for block in &blocks {
-            say(&format!("Nix {what} from {} ({}).", block.substituter, files.nix_conf.display()))?;
+    Ok(Written { blocks, netrc_file, tokens, nix_conf: new, is_changed })
+}
+
+/// Says whether Nix fetches from the caches now, and what else is to know.
+async fn say_outcome(global: &GlobalArgs, args: &UseArgs, files: &Files, written: &Written) -> Result<Exit, Failure> {
+    let Written { blocks, netrc_file, tokens, nix_conf, is_changed } = written;
+    let path = files.nix_conf.display();
+    let Verdict { obstacles, unknown } = advice::verdict(files, blocks, netrc_file.as_ref()).await;
+    let notes = tokens.iter().filter_map(|token| token.note.as_deref());
+    if !obstacles.is_empty() {
+        for note in notes.filter(|_| !global.quiet) {
+            say(note)?;
         }
-        if let Some(text) = advice::who_heeds_this(&files, &blocks) {
-            say(&text)?;
-        }
-        if changed && let Some(text) = advice::settings(&new, &args) {
-            say(&text)?;
-        }
+        let urls: Vec<&str> = blocks.iter().map(|block| block.substituter.as_str()).collect();
+        let text = format!("{path} names {}, but {}", urls.join(", "), obstacles.join("\nand "));
+        return Err(Failure::new(Exit::Config, anyhow::anyhow!(text)));
+    }
+    if global.quiet {
+        return Ok(Exit::Success);
+    }
+    for Block { substituter, .. } in blocks {
+        say(&match (&unknown, is_changed) {
+            (Some(why), _) => format!("{path} names {substituter}. Whether Nix goes by that is not known: {why}."),
+            (None, true) => format!("Nix now fetches from {substituter} ({path})."),
+            (None, false) => format!("Nix already fetches from {substituter} ({path})."),
+        })?;
+    }
+    if files.is_included() {
+        say(&format!("{path} is the file that the machine's nix.conf includes for settings of an administrator."))?;
+    }
+    for note in notes {
+        say(note)?;
+    }
+    if files.is_system {
+        say("Where a Nix daemon runs, restart it, so that it reads the file (`systemctl restart nix-daemon`).")?;
+    }
+    if *is_changed && let Some(text) = advice::settings(nix_conf, args) {
+        say(&text)?;
     }
     Ok(Exit::Success)
+}
+
+/// Shows what would be written.
+async fn print(args: &UseArgs, files: &Files, chosen: &[Chosen]) -> Result<Exit, Failure> {
+    let is_private = chosen.iter().any(|cache| !cache.info.public);
+    let netrc_file = if is_private { Some(files.netrc_file()?) } else { None };
+    let old = files.nix_conf_text()?;
+    let rules = Rules { takes_any: args.this_token, is_dry_run: true };
+    let tokens = match &netrc_file {
+        Some(file) => token::choose(chosen, &nix_conf::substituters(&old), file, rules).await?,
+        None => Vec::new(),
+    };
+    let blocks = blocks(chosen, netrc_file.as_ref(), args.priority);
+    io::stdout().write_all(printed(&blocks, &settings(args), netrc_file.as_ref(), &tokens).as_bytes())?;
+    Ok(Exit::Success)
+}
+
+fn blocks(chosen: &[Chosen], netrc_file: Option<&NetrcFile>, priority: Option<u32>) -> Vec<Block> {
+    chosen.iter().map(|cache| block(cache, netrc_file, priority)).collect()
 }
 
 /// What nix.conf is to say of a cache.
@@ -133,7 +204,7 @@ fn printed(blocks: &[Block], settings: &Settings, netrc_file: Option<&NetrcFile>
             // Writing to a string does not fail.
             let _ = writeln!(
                 text,
-                "# and in {}: machine {host} login snowbank password TOKEN   (the token from {source})",
+                "# and in {}: machine {host} login snowbank password TOKEN   (token: {source})",
                 file.path.display()
             );
         }
@@ -142,25 +213,32 @@ fn printed(blocks: &[Block], settings: &Settings, netrc_file: Option<&NetrcFile>
 }
 
 /// Takes out what was written for one cache.
-fn remove(global: &GlobalArgs, args: &UseArgs, files: &Files, target: &Target) -> Result<(), Failure> {
+async fn remove(global: &GlobalArgs, args: &UseArgs, files: &Files, target: &Target) -> Result<(), Failure> {
     let (path, substituter) = (files.nix_conf.display(), substituter(target));
-    let old = files.nix_conf_text()?;
-    let new = nix_conf::without_block(&old, &substituter).map_err(|error| files.invalid(&error))?;
-    let Some(new) = new else {
+    let without = |old: &str| nix_conf::without_block(old, &substituter).map_err(|error| files.invalid(&error));
+    if without(&files.nix_conf_text()?)?.is_none() {
         let text = format!("{path} has nothing of `snowbank use` for {substituter}.");
         return if global.quiet { Ok(()) } else { Ok(say(&text)?) };
-    };
+    }
     if args.print {
         let text = format!("The block for {substituter} would be taken out of {path}.\n");
         return Ok(io::stdout().write_all(text.as_bytes())?);
     }
     files.check_editable()?;
+    let lock = files.lock().await?;
+    let old = files.nix_conf_text()?;
+    // Another process may have taken it out meanwhile.
+    let new = without(&old)?.unwrap_or_else(|| String::clone(&old));
     files.write_nix_conf(&old, &new).map_err(|error| files.explained(error))?;
+    let mut token = None;
     if let Some(host) = host(&target.server_url) {
-        files.remove_netrc_entry(&host, &new).map_err(|error| files.explained(error))?;
+        token = files.remove_netrc_entry(&host, &new, &lock).await.map_err(|error| files.explained(error))?;
     }
     if !global.quiet {
         say(&format!("Nix no longer fetches from {substituter} ({path})."))?;
+        if let Some(id) = token {
+            say(&format!("The token that was in netrc is still valid; `snowbank token revoke {id}` takes it back."))?;
+        }
     }
     Ok(())
 }
@@ -169,11 +247,28 @@ fn substituter(target: &Target) -> String {
     format!("{}/{}", target.server_url, target.cache)
 }
 
-/// The host of an address, as netrc has it: without port.
+/// The host of an address, as netrc has it: without port, and without the brackets of an IPv6 address.
 fn host(url: &str) -> Option<String> {
-    reqwest::Url::parse(url).ok()?.host_str().map(str::to_owned)
+    let url = reqwest::Url::parse(url).ok()?;
+    Some(url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
 fn say(text: &str) -> io::Result<()> {
     writeln!(io::stderr(), "{text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_written_as_netrc_has_them() {
+        for (url, expected) in [
+            ("http://[::1]:8080", "::1"),
+            ("https://Cache.example.org/x", "cache.example.org"),
+            ("http://10.0.0.1", "10.0.0.1"),
+        ] {
+            assert_eq!(host(url).as_deref(), Some(expected), "{url}");
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! Writing what `snowbank login` learnt: the server into `client.toml`, the token into a file of its own.
 //!
-//! The token is written before the configuration names its server, each by atomic replacement; comments, order and
-//! unrelated keys of `client.toml` stay as they are.
+//! The token is written before the configuration names its server, each by atomic replacement, with the configuration's folder
+//! locked; comments, order and unrelated keys of `client.toml` stay as they are.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use toml_edit::{DocumentMut, Item, Table, TableLike, value};
 
-use super::{ClientConfig, ConfigError, Secret, ServerName, write_atomically, write_secret};
+use super::{ClientConfig, ConfigError, FolderLock, Secret, ServerName, write_atomically, write_secret};
 
 /// What to remember.
 pub struct Login {
@@ -27,7 +27,8 @@ pub struct Login {
 ///
 /// # Errors
 /// A file that cannot be read or written, or an existing one that is not a configuration.
-pub fn remember(path: &Path, login: &Login) -> Result<(PathBuf, bool), ConfigError> {
+pub async fn remember(path: &Path, login: &Login) -> Result<(PathBuf, bool), ConfigError> {
+    let _lock = FolderLock::of(path).await?;
     let old = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -100,15 +101,15 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_first_login_is_the_default_and_later_ones_are_not() {
+    #[tokio::test]
+    async fn the_first_login_is_the_default_and_later_ones_are_not() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("snowbank/client.toml");
-        let (token_file, is_default) = remember(&path, &login("a", "http://a")).unwrap();
+        let (token_file, is_default) = remember(&path, &login("a", "http://a")).await.unwrap();
         assert!(is_default);
         assert_eq!(fs::read_to_string(&token_file).unwrap(), "t0ken\n");
         assert_eq!(fs::metadata(&token_file).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(!remember(&path, &login("b", "http://b")).unwrap().1);
+        assert!(!remember(&path, &login("b", "http://b")).await.unwrap().1);
 
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains("t0ken"), "{text}");
@@ -118,7 +119,7 @@ mod tests {
 
         let mut again = login("b", "http://b");
         again.make_default = true;
-        assert!(remember(&path, &again).unwrap().1);
+        assert!(remember(&path, &again).await.unwrap().1);
     }
 
     #[test]
@@ -135,12 +136,12 @@ mod tests {
         assert!(new.starts_with("# mine\ndefault-server = \"a\" # the one\n"), "{new}");
     }
 
-    #[test]
-    fn a_broken_configuration_is_not_written_over() {
+    #[tokio::test]
+    async fn a_broken_configuration_is_not_written_over() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("client.toml");
         fs::write(&path, "defaultserver = 1\n").unwrap();
-        assert!(remember(&path, &login("a", "http://a")).is_err());
+        assert!(remember(&path, &login("a", "http://a")).await.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "defaultserver = 1\n");
         assert!(!root.path().join("tokens").exists());
     }

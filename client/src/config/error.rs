@@ -29,6 +29,15 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// Another process holds the lock on a file's folder.
+    #[error(
+        "another process has been changing files beside {0} for two minutes; `fuser -v {1}` names it: end it, or try again",
+        .path.display(), .path.parent().unwrap_or(.path).display()
+    )]
+    Locked {
+        /// The file that was to be changed.
+        path: PathBuf,
+    },
     /// A configuration file is not what it should be.
     #[error("{}: {message}", .path.display())]
     Invalid {

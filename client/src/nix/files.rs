@@ -7,7 +7,11 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use super::NixSettings;
+use super::program::version;
 use crate::config::{ConfigError, config_home};
+
+/// The first version that reads `NIX_CONFIG_HOME`.
+const HAS_CONFIG_HOME: (u32, u32) = (2, 25);
 
 /// The files of this process's Nix.
 #[derive(Debug, Clone)]
@@ -35,8 +39,21 @@ impl NixFiles {
     fn of_user() -> Vec<PathBuf> {
         let others = env::var_os("XDG_CONFIG_DIRS").filter(|dirs| !dirs.is_empty());
         let others = others.unwrap_or_else(|| "/etc/xdg".into());
-        let folders = config_home().into_iter().chain(env::split_paths(&others));
-        folders.map(|folder| folder.join("nix/nix.conf")).collect()
+        let others = env::split_paths(&others).map(|folder| folder.join("nix/nix.conf"));
+        Self::user_folder().map(|folder| folder.join("nix.conf")).into_iter().chain(others).collect()
+    }
+
+    /// The folder of the user's own nix.conf: `NIX_CONFIG_HOME` for a Nix that reads that variable, else `nix` in the user's
+    /// configuration folder.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoHome`].
+    pub fn user_folder() -> Result<PathBuf, ConfigError> {
+        let named = env::var_os("NIX_CONFIG_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        match named {
+            Some(folder) if version().is_none_or(|version| version >= HAS_CONFIG_HOME) => Ok(folder),
+            _ => Ok(config_home()?.join("nix")),
+        }
     }
 
     /// The whole machine's nix.conf.
@@ -62,9 +79,7 @@ impl NixFiles {
     /// # Errors
     /// A file that is there and cannot be read.
     pub fn system_settings(&self) -> Result<NixSettings, ConfigError> {
-        let mut settings = NixSettings::default();
-        settings.add_file(&self.system_conf())?;
-        Ok(settings)
+        self.add_system(NixSettings::default())
     }
 
     /// What holds for this user.
@@ -72,11 +87,29 @@ impl NixFiles {
     /// # Errors
     /// As [`NixFiles::system_settings`].
     pub fn settings(&self) -> Result<NixSettings, ConfigError> {
-        let mut settings = self.system_settings()?;
+        let mut settings = self.add_files(NixSettings::default())?;
+        settings.add_text(&self.text, Path::new("/"))?;
+        Ok(settings)
+    }
+
+    /// Adds the whole machine's nix.conf to `settings`.
+    ///
+    /// # Errors
+    /// As [`NixFiles::system_settings`].
+    pub fn add_system(&self, mut settings: NixSettings) -> Result<NixSettings, ConfigError> {
+        settings.add_file(&self.system_conf())?;
+        Ok(settings)
+    }
+
+    /// Adds all files to `settings`, the machine's and the user's, and leaves out the variable `NIX_CONFIG`.
+    ///
+    /// # Errors
+    /// As [`NixFiles::system_settings`].
+    pub fn add_files(&self, settings: NixSettings) -> Result<NixSettings, ConfigError> {
+        let mut settings = self.add_system(settings)?;
         for file in self.user.iter().rev() {
             settings.add_file(file)?;
         }
-        settings.add_text(&self.text, Path::new("/"))?;
         Ok(settings)
     }
 }

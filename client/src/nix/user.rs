@@ -37,6 +37,16 @@ impl User {
     }
 }
 
+/// Whether a daemon with these settings fetches from `url` for users that it does not trust: it knows the cache itself, or has
+/// that very address, or that address and a slash, among `trusted-substituters`.
+///
+/// Source: `ClientSettings::apply` in Nix's `daemon.cc`.
+#[must_use]
+pub fn is_allowed_to_untrusted(daemon: &NixSettings, url: &str) -> bool {
+    let trusted = daemon.words("trusted-substituters", "");
+    daemon.has_substituter(url) || trusted.iter().any(|one| one == url || one.strip_suffix('/') == Some(url))
+}
+
 fn id(what: &str) -> Option<String> {
     let output = Command::new("id").arg(what).output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok()
@@ -82,6 +92,23 @@ mod tests {
         }
         let root = User { name: "root".to_owned(), groups: Vec::new() };
         assert!(root.is_trusted(&NixSettings::default()));
+    }
+
+    #[test]
+    fn a_daemon_compares_whole_addresses() {
+        let allowed = |line: &str, url: &str| {
+            let mut settings = NixSettings::default();
+            settings.add_text(line, Path::new("/")).unwrap();
+            is_allowed_to_untrusted(&settings, url)
+        };
+        let url = "http://h/main";
+        for line in ["substituters = http://h/main?priority=1", "trusted-substituters = http://h/main"] {
+            assert!(allowed(line, url), "{line}");
+        }
+        assert!(allowed("trusted-substituters = http://a http://h/main/", url));
+        assert!(!allowed("trusted-substituters = http://h/main", "http://h/main?priority=30"));
+        assert!(!allowed("trusted-substituters = http://h/main?priority=30", url));
+        assert!(!allowed("", url));
     }
 
     #[test]

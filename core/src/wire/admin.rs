@@ -4,9 +4,12 @@
 #[cfg(feature = "cli")]
 pub mod args;
 pub mod collection;
+mod only_token;
 pub mod pins;
 mod show;
 pub mod withdrawn;
+
+pub use only_token::NotOneToken;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -5,7 +5,7 @@
 //! schema must not meet another server. A first start writes keys into the database, which servers may share, only when
 //! the storage was found to be usable and nobody's: one that fails before leaves the database to whoever starts next.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -164,7 +164,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// The address to show to people: the public one, or the listening one as this machine reaches it.
+/// The server's address for programs on this machine: the public one, or the listening one as this machine reaches it.
 fn base_url(config: &Config, listening: SocketAddr) -> String {
     if let Some(url) = &config.public_url {
         return url.to_string();
@@ -177,7 +177,30 @@ fn base_url(config: &Config, listening: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, listening.port()))
 }
 
-/// A few lines that can be pasted. The root token itself is among them only on a terminal, and only when it is new.
+/// The server's address in a nix.conf, and on which machines that holds.
+fn substituter(config: &Config, listening: SocketAddr) -> (String, String) {
+    let base = base_url(config, listening);
+    if config.public_url.is_some() {
+        (base, "Substitute on any machine, in nix.conf:".to_owned())
+    } else if listening.ip().is_unspecified() {
+        let host = host_name();
+        let text = format!("Substitute on machines that know this one as {host}, in nix.conf:");
+        (format!("http://{host}:{}", listening.port()), text)
+    } else if listening.ip().is_loopback() {
+        (base, "Substitute on this machine, in nix.conf (for others: snowbankd --listen 0.0.0.0:8080):".to_owned())
+    } else {
+        (base, "Substitute on any machine that reaches this address, in nix.conf:".to_owned())
+    }
+}
+
+/// This machine's name, as its own system has it.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    Some(name.trim()).filter(|name| !name.is_empty()).filter(is_name).unwrap_or("THIS-HOST").to_owned()
+}
+
+/// A few lines that can be pasted. No secret is among them: the root token's file is, and `snowbank login` reads that.
 fn banner(config: &Config, address: SocketAddr, data_dir: &DataDir, found: &FirstStart) -> String {
     let base = base_url(config, address);
     let token_file = data_dir.root_token();
@@ -186,17 +209,15 @@ fn banner(config: &Config, address: SocketAddr, data_dir: &DataDir, found: &Firs
     if token_file.exists() {
         lines.push(format!("  root token  {}", token_file.display()));
     }
-    if let Some(token) = found.root_token.as_ref().filter(|_| io::stdout().is_terminal()) {
-        lines.push(format!("              {}", token.expose()));
-    }
     if let Some((main, key)) = &found.main {
         lines.push("Push from this machine:".to_owned());
         if token_file.exists() {
             lines.push(format!("  snowbank login local {base} < {}", shell_quoted(&token_file)));
         }
         lines.push(format!("  snowbank push {main} ./result"));
-        lines.push("Substitute on any machine, in nix.conf:".to_owned());
-        lines.push(format!("  extra-substituters = {base}/{main}"));
+        let (url, machines) = substituter(config, address);
+        lines.push(machines);
+        lines.push(format!("  extra-substituters = {url}/{main}"));
         lines.push(format!("  extra-trusted-public-keys = {key}"));
     }
     lines.push(String::new());

@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
+use snowbank_core::wire::admin::TokenList;
+use snowbank_core::wire::admin::args::RotatedToken;
+
 use super::cli::TokenCommand;
 use super::{Beside, print};
-use crate::admin::{self, Actor};
+use crate::admin::{self, Actor, Admin};
 use crate::clock::unix_now;
 use crate::config::Overrides;
 
@@ -18,17 +21,15 @@ pub(super) async fn run(overrides: &Overrides, command: TokenCommand) -> anyhow:
             println!("{}", admin::create_token(&admin, &actor, &args.into(), now).await?.token.0);
         }
         TokenCommand::Rotate(args) => {
-            let (id, request) = args.into_request();
+            let (which, request) = args.into_request();
+            let id = match which {
+                RotatedToken::Id(id) => id,
+                RotatedToken::OnlyOf(subject) => all(&admin).await?.only_valid_of(&subject, now)?.id.clone(),
+            };
             println!("{}", admin::rotate_token(&admin, &actor, &id, &request, now).await?.token.0);
         }
         TokenCommand::List(output) => {
-            let mut list = admin::list_tokens(&admin, None).await?;
-            while let Some(next) = list.next.take() {
-                let more = admin::list_tokens(&admin, Some(&next)).await?;
-                list.tokens.extend(more.tokens);
-                list.next = more.next;
-            }
-            print(output.json, &list)?;
+            print(output.json, &all(&admin).await?)?;
         }
         TokenCommand::Show { id, output } => print(output.json, &admin::show_token(&admin, &id).await?)?,
         TokenCommand::Revoke(args) => {
@@ -37,4 +38,15 @@ pub(super) async fn run(overrides: &Overrides, command: TokenCommand) -> anyhow:
     }
     beside.db.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// All tokens that were issued here.
+async fn all(admin: &Admin) -> anyhow::Result<TokenList> {
+    let mut list = admin::list_tokens(admin, None).await?;
+    while let Some(next) = list.next.take() {
+        let more = admin::list_tokens(admin, Some(&next)).await?;
+        list.tokens.extend(more.tokens);
+        list.next = more.next;
+    }
+    Ok(list)
 }

@@ -9,10 +9,12 @@ use snowbank_core::wire::CacheInfo;
 
 use super::Subject;
 use super::report::Finding;
+use super::server::SOON;
 use crate::api::Api;
 use crate::config::{Secret, Target};
+use crate::date;
 use crate::exit::Exit;
-use crate::nix::{self, NixSettings, User, is_served_by_daemon, same_substituter};
+use crate::nix::{self, NixSettings, User, is_allowed_to_untrusted, is_served_by_daemon, same_substituter};
 
 const NIX_CONF: &str = "nix.conf";
 const KEYS: &str = "keys";
@@ -77,14 +79,20 @@ fn names(keys: &[&String]) -> String {
 async fn netrc(subject: &Subject, info: &CacheInfo, settings: &NixSettings) -> Finding {
     let path = settings.text("netrc-file").map_or_else(|| subject.nix.system_netrc(), PathBuf::from);
     let shown = path.display();
-    let host = subject.url.host_str().unwrap_or_default();
+    let host = subject.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let advice = format!("snowbank use {}", subject.reference);
     let text = match fs::read_to_string(&path) {
         Ok(text) => Zeroizing::new(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Zeroizing::default(),
         Err(error) => return Finding::skipped(NETRC, format!("{shown} cannot be read ({error}); try as root")),
     };
-    let Some(token) = nix::netrc::password(&text, host).and_then(Secret::from_text) else {
+    let password = match nix::netrc::password(&text, host) {
+        Ok(password) => password,
+        Err(error) => {
+            return Finding::problem(NETRC, Exit::Config, format!("{shown}: {error}")).advice("correct that line");
+        }
+    };
+    let Some(token) = password.and_then(|password| Secret::from_text(&password)) else {
         return if info.public {
             Finding::ok(NETRC, "a public cache needs no entry")
         } else {
@@ -96,7 +104,11 @@ async fn netrc(subject: &Subject, info: &CacheInfo, settings: &NixSettings) -> F
     let asked = async { Api::new(&target)?.cache_info().await };
     match asked.await {
         Ok(info) if info.public || info.permissions.iter().any(|one| one == "pull") => {
-            Finding::ok(NETRC, format!("{shown} has a token for {host} that may fetch"))
+            let text = format!("{shown} has a token for {host} that may fetch");
+            match ending(&target).await {
+                Some(end) => Finding::warn(NETRC, format!("{text}, and ends {end}")).advice(advice),
+                None => Finding::ok(NETRC, text),
+            }
         }
         Ok(_) => {
             let text = format!("the token for {host} in {shown} may not fetch from {}", info.name);
@@ -104,6 +116,13 @@ async fn netrc(subject: &Subject, info: &CacheInfo, settings: &NixSettings) -> F
         }
         Err(error) => Finding::of_failure(NETRC, error).advice(advice),
     }
+}
+
+/// When a token ends, if that is soon.
+async fn ending(target: &Target) -> Option<String> {
+    let expires = Api::new(target).ok()?.whoami().await.ok()?.expires?;
+    let now = date::now();
+    (expires.saturating_sub(now) < SOON).then(|| format!("{}, {}", date::utc(expires), date::distance(now, expires)))
 }
 
 /// Whether the daemon that fetches for this user goes by the user's files.
@@ -121,15 +140,16 @@ fn daemon(subject: &Subject, info: &CacheInfo) -> Finding {
     if user.is_trusted(&settings) {
         return Finding::ok(DAEMON, format!("{} is trusted: it heeds this user's settings", user.name));
     }
-    let allowed = settings.words("trusted-substituters", "");
-    let is_known = settings.has_substituter(&subject.substituter)
-        || allowed.iter().any(|url| same_substituter(url, &subject.substituter));
+    // The address as this user's nix.conf has it: a daemon compares the whole of it with those that it allows.
+    let own = subject.nix.settings().map(|settings| settings.substituters()).unwrap_or_default();
+    let own = own.iter().find(|url| same_substituter(url, &subject.substituter)).unwrap_or(&subject.substituter);
+    let is_known = is_allowed_to_untrusted(&settings, own);
     let trusted = settings.trusted_keys();
     let conf = subject.nix.system_conf();
     if is_known && info.public_keys.iter().any(|key| trusted.contains(key)) {
         return Finding::ok(DAEMON, format!("{} has the cache and its key", conf.display()));
     }
-    let text = format!("{} is not among its trusted-users, and {} does not have the cache", user.name, conf.display());
+    let text = format!("{} is not among its trusted-users, and {} does not allow {own}", user.name, conf.display());
     Finding::problem(DAEMON, Exit::Config, text).advice(format!(
         "an administrator runs `sudo snowbank use --system {}`, or adds to {}:\n  extra-substituters = {}\n  \
          extra-trusted-public-keys = {}",

@@ -7,6 +7,7 @@ use std::env;
 use reqwest::Url;
 
 use super::report::Finding;
+use crate::api::is_exception;
 
 const PROXY: &str = "proxy";
 
@@ -54,14 +55,6 @@ fn without_secrets(value: &str) -> String {
     if scheme.is_empty() { address.to_owned() } else { format!("{scheme}://{address}") }
 }
 
-/// Whether `host` is one of the comma-separated names, or lies below one of them.
-fn is_exception(host: &str, exceptions: &str) -> bool {
-    exceptions.split(',').map(|one| one.trim().trim_start_matches("*.").trim_start_matches('.')).any(|one| {
-        let below = || host.strip_suffix(one).is_some_and(|rest| rest.ends_with('.'));
-        !one.is_empty() && (one == "*" || host.eq_ignore_ascii_case(one) || below())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::report::Status;
@@ -88,5 +81,6 @@ mod tests {
             assert!(found("https://h.example/", &set).1.is_none(), "{exceptions}");
         }
         assert!(found("https://h.example/", &[("all_proxy", "socks5://p"), ("NO_PROXY", "ample")]).1.is_some());
+        assert!(found("https://10.0.0.1/", &[("all_proxy", "socks5://p"), ("NO_PROXY", "*")]).1.is_none());
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use serde::Serialize;
+use snowbank_core::token::hide_tokens;
 
 use crate::exit::{Exit, Failure};
 
@@ -34,7 +35,8 @@ pub(super) struct Finding {
 
 impl Finding {
     fn new(check: &'static str, status: Status, message: impl Into<String>) -> Self {
-        Self { check, status, message: message.into(), advice: None, exit: Exit::Success }
+        let message = hide_tokens(&message.into()).into_owned();
+        Self { check, status, message, advice: None, exit: Exit::Success }
     }
 
     pub(super) fn ok(check: &'static str, message: impl Into<String>) -> Self {

@@ -8,7 +8,7 @@ use crate::date;
 
 const RIGHTS: &str = "token's rights";
 /// Seconds before its end from which on a token is warned of.
-const SOON: i64 = 7 * 24 * 3600;
+pub(super) const SOON: i64 = 7 * 24 * 3600;
 
 /// The server's version and the token's state, by one question.
 pub(super) async fn whoami(api: &Api) -> Vec<Finding> {

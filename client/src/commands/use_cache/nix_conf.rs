@@ -35,13 +35,19 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// The cache's address as Nix has it.
+    pub(super) fn address(&self) -> String {
+        let priority = self.priority.map_or_else(String::new, |priority| format!("?priority={priority}"));
+        format!("{}{priority}", self.substituter)
+    }
+
     /// The block as text, comments included.
     pub(super) fn text(&self) -> String {
-        let priority = self.priority.map_or_else(String::new, |priority| format!("?priority={priority}"));
         let netrc = self.netrc_file.as_ref().map_or_else(String::new, |file| format!("netrc-file = {file}\n"));
         format!(
-            "{BEGIN}{0}{BEGIN_NOTE}\nextra-substituters = {0}{priority}\nextra-trusted-public-keys = {1}\n{netrc}{END}\n",
+            "{BEGIN}{}{BEGIN_NOTE}\nextra-substituters = {}\nextra-trusted-public-keys = {}\n{netrc}{END}\n",
             self.substituter,
+            self.address(),
             self.public_keys.join(" ")
         )
     }
@@ -121,25 +127,21 @@ pub(super) fn substituters(text: &str) -> Vec<&str> {
     text.lines().filter_map(begins).filter(|name| *name != SETTINGS).collect()
 }
 
-/// The last value of `name` that is set outside of all blocks, as Nix reads it.
-pub(super) fn setting<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    let mut in_block = false;
-    let mut found = None;
-    for line in text.lines() {
+/// `text` without all blocks: the lines that are somebody else's.
+pub(super) fn outside_blocks(text: &str) -> String {
+    let mut is_in_block = false;
+    let mut left = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
         if begins(line).is_some() {
-            in_block = true;
+            is_in_block = true;
+        }
+        if !is_in_block {
+            left.push_str(line);
         } else if line.trim_end() == END {
-            in_block = false;
-        } else if !in_block {
-            let line = line.split('#').next().unwrap_or_default();
-            if let Some((key, value)) = line.split_once('=')
-                && key.trim() == name
-            {
-                found = Some(value.trim());
-            }
+            is_in_block = false;
         }
     }
-    found
+    left
 }
 
 /// The substituter whose block `line` begins.
@@ -259,12 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_read_as_nix_reads_them() {
-        let mut own = block("main", "k:1");
-        own.netrc_file = Some("/ours".to_owned());
-        let text = "netrc-file = /old\nnetrc-file=/new # here\n#netrc-file = /no\nextra-x = 1\n";
-        let text = with_block(text, &own).unwrap();
-        assert_eq!(setting(&text, "netrc-file"), Some("/new"));
-        assert_eq!(setting(&own.text(), "netrc-file"), None);
+    fn the_lines_of_others_are_told_from_ours() {
+        let before = "netrc-file = /old\nextra-x = 1\n";
+        let one = with_block(before, &block("main", "k:1")).unwrap();
+        let text = with_block(&format!("{one}netrc-file = /new\n"), &block("two", "k:2")).unwrap();
+        assert_eq!(outside_blocks(&text), format!("{before}netrc-file = /new\n"));
     }
 }

@@ -1,16 +1,27 @@
 //! Which token goes into netrc. It has one entry per host, so that one token must do for all private caches of that host,
 //! those of this run and those that nix.conf has already.
 //!
-//! The server is asked with each token at hand, the one that netrc holds included: the first that may fetch from all of
-//! them is taken. None that does is an error, before anything is written.
+//! The server is asked with each token at hand, that of netrc first: the first that may fetch from all of them is taken, and
+//! none is an error, before anything is written. A token that may administrate the server is not put into a file that Nix
+//! and its daemon read: with it a new one is made, which may pull from these caches and do nothing else.
+
+mod issue;
+mod rights;
 
 use snowbank_core::cache_name::CacheName;
 
-use super::{Chosen, host};
-use crate::api::{Api, ApiErrorKind};
+use super::files::NetrcFile;
+use super::{Chosen, host, netrc};
 use crate::config::{Secret, Target};
+use crate::date;
 use crate::exit::{Exit, Failure};
 use crate::nix;
+
+use issue::issued;
+use rights::{Access, access, rights};
+
+/// A token that ends within this many seconds gives way to another that may do as much.
+const SOON: i64 = 30 * 86_400;
 
 /// A host's netrc entry.
 pub(super) struct HostToken {
@@ -18,33 +29,118 @@ pub(super) struct HostToken {
     pub token: Secret,
     /// Where the token came from.
     pub source: String,
+    /// What to say of it.
+    pub note: Option<String>,
 }
 
-/// The tokens for the hosts of the private caches among `chosen`; `used` are the substituters that nix.conf has already,
-/// `netrc` is that file's text.
-pub(super) async fn choose(chosen: &[Chosen], used: &[&str], netrc: &str) -> Result<Vec<HostToken>, Failure> {
+/// How tokens are chosen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    /// Whether the token of the login is taken as it is.
+    pub takes_any: bool,
+    /// Whether nothing may be changed, here or on the server.
+    pub is_dry_run: bool,
+}
+
+/// The tokens for the hosts of the private caches among `chosen`; `used` are the substituters that nix.conf has already.
+pub(super) async fn choose(
+    chosen: &[Chosen],
+    used: &[&str],
+    netrc: &NetrcFile,
+    rules: Rules,
+) -> Result<Vec<HostToken>, Failure> {
     let mut tokens: Vec<HostToken> = Vec::new();
     for cache in chosen.iter().filter(|cache| !cache.info.public) {
         let Some(host) = host(&cache.target.server_url) else { continue };
         if tokens.iter().all(|known| known.host != host) {
-            tokens.push(for_host(host, chosen, used, netrc).await?);
+            tokens.push(for_host(host, chosen, used, netrc, rules).await?);
         }
     }
     Ok(tokens)
 }
 
-async fn for_host(host_name: String, chosen: &[Chosen], used: &[&str], netrc: &str) -> Result<HostToken, Failure> {
-    let is_here = |url: &str| host(url).as_ref() == Some(&host_name);
-    let mut caches: Vec<(String, CacheName)> = Vec::new();
-    let mut candidates: Vec<(Secret, String)> = Vec::new();
-    for Chosen { target, .. } in chosen.iter().filter(|cache| is_here(&cache.target.server_url)) {
-        caches.push((target.server_url.clone(), target.cache.clone()));
+/// A token at hand.
+struct Candidate {
+    token: Secret,
+    source: String,
+    is_in_netrc: bool,
+}
+
+/// A cache of the host, by its server's address and its name.
+type CacheAddress = (String, CacheName);
+
+async fn for_host(
+    host_name: String,
+    chosen: &[Chosen],
+    used: &[&str],
+    netrc: &NetrcFile,
+    rules: Rules,
+) -> Result<HostToken, Failure> {
+    let caches = caches_of(&host_name, chosen, used);
+    let text = netrc.text()?;
+    let present = nix::netrc::password(&text, &host_name).map_err(|error| netrc.invalid(error))?;
+    let shown = netrc.path.display().to_string();
+    let mut candidates: Vec<Candidate> = present
+        .and_then(|token| Secret::from_text(&token))
+        .map(|token| Candidate { token, source: shown.clone(), is_in_netrc: true })
+        .into_iter()
+        .collect();
+    if netrc::is_foreign(&text, &host_name).map_err(|error| netrc.invalid(error))? {
+        return foreign(host_name, &caches, candidates.pop(), &shown).await;
+    }
+    let is_here = |cache: &&Chosen| host(&cache.target.server_url).as_ref() == Some(&host_name);
+    for Chosen { target, .. } in chosen.iter().filter(is_here) {
         if let Some(token) = &target.token
-            && candidates.iter().all(|(known, _)| known.expose() != token.expose())
+            && candidates.iter().all(|known| known.token.expose() != token.expose())
         {
-            candidates.push((token.clone(), target.token_source.clone()));
+            let source = target.token_source.clone();
+            candidates.push(Candidate { token: token.clone(), source, is_in_netrc: false });
         }
     }
+
+    if rules.takes_any {
+        candidates.sort_by_key(|candidate| candidate.is_in_netrc);
+    }
+
+    let mut refused: Option<(String, Vec<String>)> = None;
+    let mut ending = None;
+    for candidate in &candidates {
+        let Access { uncovered, private } = access(&caches, candidate).await?;
+        if !uncovered.is_empty() {
+            // The user meant the token of the login, and that of netrc may be an old one.
+            if refused.is_none() || !candidate.is_in_netrc {
+                refused = Some((candidate.source.clone(), uncovered));
+            }
+            continue;
+        }
+        let rights = rights(&caches, candidate).await?;
+        let is_ending = rights.expires.is_some_and(|expires| expires < date::now() + SOON);
+        if rights.is_admin && !rules.takes_any {
+            return issued(host_name, candidate, &private, rules).await;
+        }
+        let taken = HostToken {
+            host: host_name.clone(),
+            token: candidate.token.clone(),
+            source: candidate.source.clone(),
+            note: rights.note(candidate),
+        };
+        if !(candidate.is_in_netrc && is_ending) {
+            return Ok(taken);
+        }
+        ending = Some(taken);
+    }
+    ending.ok_or_else(|| {
+        let (source, uncovered) = refused.unwrap_or_else(|| ("no token".to_owned(), Vec::new()));
+        none_fits(&host_name, &caches, &source, &uncovered)
+    })
+}
+
+/// The caches of the host, those of this run first.
+fn caches_of(host_name: &str, chosen: &[Chosen], used: &[&str]) -> Vec<CacheAddress> {
+    let is_here = |url: &str| host(url).as_deref() == Some(host_name);
+    let here = chosen.iter().filter(|cache| is_here(&cache.target.server_url));
+    let mut caches: Vec<CacheAddress> =
+        here.map(|cache| (cache.target.server_url.clone(), cache.target.cache.clone())).collect();
     for url in used.iter().filter(|url| is_here(url)) {
         if let Some((server, cache)) = url.rsplit_once('/')
             && let Ok(cache) = cache.parse::<CacheName>()
@@ -53,22 +149,35 @@ async fn for_host(host_name: String, chosen: &[Chosen], used: &[&str], netrc: &s
             caches.push((server.to_owned(), cache));
         }
     }
-    let present = nix::netrc::password(netrc, &host_name).and_then(Secret::from_text);
-    candidates.extend(present.map(|token| (token, "netrc".to_owned())));
+    caches
+}
 
-    let mut refused: Option<(String, Vec<String>)> = None;
-    for (token, source) in candidates {
-        let uncovered = uncovered(&caches, &token, &source).await?;
-        if uncovered.is_empty() {
-            return Ok(HostToken { host: host_name, token, source });
-        }
-        // The first is the one that the user meant.
-        refused = refused.or(Some((source, uncovered)));
+/// The entry that somebody else made: it is the one that counts, so it has to do.
+async fn foreign(
+    host_name: String,
+    caches: &[CacheAddress],
+    candidate: Option<Candidate>,
+    file: &str,
+) -> Result<HostToken, Failure> {
+    let wrong = |why: String| {
+        let text = format!(
+            "{file} has an entry for {host_name} that `snowbank use` did not make, and {why}; correct that entry, or take it \
+             out and run this again"
+        );
+        Failure::new(Exit::Config, anyhow::anyhow!(text))
+    };
+    let Some(candidate) = candidate else { return Err(wrong("it has no password that can be a token".to_owned())) };
+    let uncovered = access(caches, &candidate).await?.uncovered;
+    if !uncovered.is_empty() {
+        return Err(wrong(format!("its password may not fetch from {}", uncovered.join(", "))));
     }
-    let (source, uncovered) = refused.unwrap_or_else(|| ("no token".to_owned(), Vec::new()));
+    Ok(HostToken { host: host_name, token: candidate.token, source: candidate.source, note: None })
+}
+
+fn none_fits(host_name: &str, caches: &[CacheAddress], source: &str, uncovered: &[String]) -> Failure {
     let pulls: Vec<String> = caches.iter().map(|(_, cache)| format!("--pull {cache}")).collect();
     let one_entry = if caches.len() > 1 { "netrc has one entry per host, and " } else { "" };
-    Err(Failure::new(
+    Failure::new(
         Exit::Forbidden,
         anyhow::anyhow!(
             "{one_entry}the token from {source} may not fetch from {}; ask the operator of {host_name} for one that may \
@@ -76,30 +185,14 @@ async fn for_host(host_name: String, chosen: &[Chosen], used: &[&str], netrc: &s
             uncovered.join(", "),
             pulls.join(" ")
         ),
-    ))
+    )
 }
 
-/// Those of `caches` from which nobody can fetch who shows `token`.
-async fn uncovered(caches: &[(String, CacheName)], token: &Secret, source: &str) -> Result<Vec<String>, Failure> {
-    let mut uncovered = Vec::new();
-    for (server_url, cache) in caches {
-        let target = Target {
-            server_url: server_url.clone(),
-            cache: cache.clone(),
-            token: Some(token.clone()),
-            token_source: source.to_owned(),
-        };
-        match Api::new(&target)?.cache_info().await {
-            Ok(info) if info.public || info.permissions.iter().any(|one| one == "pull") => {}
-            Ok(_) => uncovered.push(format!("{server_url}/{cache}")),
-            Err(error) => match error.kind() {
-                ApiErrorKind::Unauthenticated | ApiErrorKind::Forbidden | ApiErrorKind::NotFound => {
-                    uncovered.push(format!("{server_url}/{cache}"));
-                }
-                // A server that is down is no reason not to use another.
-                _ => tracing::warn!("cannot tell whether the token from {source} is for {server_url}/{cache}: {error}"),
-            },
-        }
+fn target(server_url: &str, cache: &CacheName, candidate: &Candidate) -> Target {
+    Target {
+        server_url: server_url.to_owned(),
+        cache: cache.clone(),
+        token: Some(candidate.token.clone()),
+        token_source: candidate.source.clone(),
     }
-    Ok(uncovered)
 }

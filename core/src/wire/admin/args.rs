@@ -157,10 +157,14 @@ impl TokenRevokeArgs {
 
 /// A token that is to be replaced.
 #[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("rotated").required(true).args(["id", "subject"]))]
 pub struct TokenRotateArgs {
     /// Its id, as `token list` shows it, or the token itself
     #[arg(value_name = "ID")]
-    pub id: String,
+    pub id: Option<String>,
+    /// The one valid token of this subject, in the place of its id
+    #[arg(long, value_name = "SUBJECT")]
+    pub subject: Option<String>,
     /// For how long the old one stays valid
     #[arg(long, value_name = "TIME", default_value = "1d")]
     pub grace: Seconds,
@@ -170,11 +174,24 @@ pub struct TokenRotateArgs {
 }
 
 impl TokenRotateArgs {
-    /// The id, and the rest as a message.
+    /// Which token is meant, and the rest as a message.
     #[must_use]
-    pub fn into_request(self) -> (String, RotateToken) {
-        (self.id, RotateToken { grace: self.grace, expires: self.expires })
+    pub fn into_request(self) -> (RotatedToken, RotateToken) {
+        let which = match (self.id, self.subject) {
+            (Some(id), _) => RotatedToken::Id(id),
+            (None, subject) => RotatedToken::OnlyOf(subject.unwrap_or_default()),
+        };
+        (which, RotateToken { grace: self.grace, expires: self.expires })
     }
+}
+
+/// Which token is to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RotatedToken {
+    /// The one of this id, or this token itself.
+    Id(String),
+    /// The only valid one of this subject.
+    OnlyOf(String),
 }
 
 /// What goes with paths that are deleted.

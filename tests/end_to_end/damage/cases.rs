@@ -317,6 +317,10 @@ fn assert_found(stage: &Stage, case: &Case, path: &Deposit, object: &str) {
     let hash = hash_part(path);
     assert!(output.stdout.contains(object) || output.stdout.contains(hash), "{}: where it is: {output}", case.what);
     let advised = advised(&output.stdout);
+    if stage.server.shared().is_some() {
+        // What it finds is the same on every storage, and takes long here.
+        return;
+    }
     let plan = stage.server.command(&advised.iter().map(String::as_str).collect::<Vec<_>>()).success();
     assert!(!plan.stdout.contains("nothing to repair"), "{}: {advised:?} finds it too: {plan}", case.what);
 }

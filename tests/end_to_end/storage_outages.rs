@@ -31,13 +31,6 @@ fn add_noise(store: &NixStore, seed: u64, mebibytes: usize) -> String {
     trees::add_noise(store, &mut Random::fixed(seed), &format!("noise-{seed}"), mebibytes << 20)
 }
 
-/// Restarts a server as one that has nothing of the bucket in memory or on its disk.
-fn forget_packs(server: &mut Server) {
-    assert!(server.terminate().success());
-    std::fs::remove_dir_all(server.data_dir().join("pack-cache")).unwrap();
-    server.start_again();
-}
-
 /// The address of a path's NAR.
 fn nar_address(server: &Server, path: &str) -> String {
     format!("/main/{}", Oracle::main(server).narinfo(path).expect("it is visible").url)
@@ -64,7 +57,7 @@ fn a_nar_is_answered_with_503_when_the_storage_is_away_and_never_breaks_off() {
     let mut server = Server::options().on(&site).replicas(1).storage("retry-for", "\"3s\"").start();
     let path = add_noise(&store, 902, 20);
     let _ = Client::of(&server, &store).push(&[&path]).success();
-    forget_packs(&mut server);
+    server.restart_without_packs();
     let (api, address) = (Api::anonymous(&server), nar_address(&server, &path));
     let gets = || site.s3().counts().get("get").copied().unwrap_or(0);
 
@@ -106,7 +99,7 @@ fn a_nar_that_is_being_sent_waits_for_the_storage() {
     let info = Oracle::main(&server).narinfo(&path).expect("it is visible");
     let url = format!("{}/main/{}", server.url(), info.url);
     for reads in [Trouble::Cut, Trouble::Hang] {
-        forget_packs(&mut server);
+        server.restart_without_packs();
         let mut answer = reqwest::blocking::Client::builder().timeout(None).build().unwrap().get(&url).send().unwrap();
         assert_eq!(answer.status().as_u16(), 200);
         let mut nar = vec![0; 1 << 20];
@@ -135,7 +128,7 @@ fn a_push_waits_while_only_reading_or_only_writing_fails() {
     let bytes = Random::fixed(922).bytes(24 << 20);
     let kept = trees::add_files(&store, "kept", &[("data", bytes.clone())]);
     let _ = client.push(&[&kept]).success();
-    forget_packs(&mut server);
+    server.restart_without_packs();
     let gauge = |direction| server.counted("snowbank_storage_circuit_open", &[("direction", direction)]);
 
     // Reading fails, so that chunks that were there before cannot be read to verify another NAR.
@@ -171,7 +164,7 @@ fn when_the_storage_is_back_nothing_fails_any_more() {
     let mut server = Server::options().on(&site).replicas(1).start();
     let paths: Vec<String> = (932..936).map(|seed| add_noise(&store, seed, 12)).collect();
     let _ = Client::of(&server, &store).push(&paths).success();
-    forget_packs(&mut server);
+    server.restart_without_packs();
     let (api, addresses) = (Api::anonymous(&server), paths.iter().map(|path| nar_address(&server, path)));
     let addresses: Vec<String> = addresses.collect();
     site.faults().go_away();
@@ -201,7 +194,7 @@ fn real_nix_and_a_push_get_through_an_outage() {
     let _ = Client::of(&server, &store).push(&pushed).success();
     let gone_for = Duration::from_secs(if full() { 30 } else { 9 });
     for is_killed in [true, false] {
-        forget_packs(&mut server);
+        server.restart_without_packs();
         let late = add_noise(&store, if is_killed { 942 } else { 943 }, 24);
         let (url, other) = (format!("{}/main", server.url()), NixStore::new());
         let (client, went_at) = (Client::of(&server, &store), Instant::now());
@@ -326,7 +319,7 @@ fn bodies_over_a_slow_link_arrive_although_they_take_longer_than_the_timeout() {
     assert!(puts <= 2 * objects + 3, "{puts} PUTs for {mebibytes} MiB");
 
     site.faults().set(Faults { download_rate: 3 * rate, ..Faults::default() });
-    forget_packs(&mut server);
+    server.restart_without_packs();
     let _ = Oracle::main(&server).assert_whole(&path);
     site.faults().set(Faults::default());
     oracle::assert_check_is_clean(&server);

@@ -1,9 +1,6 @@
 //! What a bucket is asked for: bytes and requests of pushes and downloads, beside those of one object per chunk.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use snowbank_harness::{Api, Client, NixStore, Random, Server, Site, oracle::Oracle, storage_faults::Faults, trees};
@@ -79,7 +76,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let first = push(&server, &store, "a first push of three paths", &add(&store, "first", &contents), &jobs)?;
     ensure!(first.received <= first.sent / 50.0, "a first push reads back {:.1} MB", first.received / 1e6);
     let _ = push(&server, &store, "a rebuild of the three", &add(&store, "rebuild", &contents), &jobs)?;
-    forget_packs(&mut server)?;
+    server.restart_without_packs();
     let cold = add(&store, "another rebuild", &contents);
     let _ = push(&server, &store, "a rebuild on another server", &cold, &jobs)?;
     for bytes in &mut contents {
@@ -117,7 +114,9 @@ fn slow_links(server: &Server, site: &Site, store: &NixStore) -> anyhow::Result<
         #[expect(clippy::cast_precision_loss, reason = "a rate is far below 2^52")]
         let alone = moved.sent / rate as f64;
         let ratio = elapsed / alone;
-        println!("a push of {megabytes} MB over {mbit} Mbit/s: {elapsed:.1} s, its upload alone {alone:.1} s, ratio {ratio:.2}");
+        println!(
+            "a push of {megabytes} MB over {mbit} Mbit/s: {elapsed:.1} s, its upload alone {alone:.1} s, ratio {ratio:.2}"
+        );
         ensure!(ratio <= 1.1, "a push over {mbit} Mbit/s takes {ratio:.2} times its upload");
     }
     Ok(())
@@ -142,7 +141,7 @@ fn push(server: &Server, store: &NixStore, what: &str, paths: &[String], jobs: &
 
 /// Downloads by a server that has nothing of the bucket in memory or on its disk.
 fn download(server: &mut Server, what: &str, paths: &[String]) -> anyhow::Result<()> {
-    forget_packs(server)?;
+    server.restart_without_packs();
     let oracle = Oracle::main(server);
     let urls = paths.iter().map(|path| Ok(oracle.narinfo(path).context("a path is not there")?.url));
     let urls = urls.collect::<anyhow::Result<Vec<String>>>()?;
@@ -160,11 +159,4 @@ fn download(server: &mut Server, what: &str, paths: &[String]) -> anyhow::Result
 fn show(what: &str, moved: Moved) {
     let Moved { sent, received, puts, gets, chunks } = moved;
     println!("{what:44} {:>9.1} {:>12.1} {puts:>6} {gets:>6} {chunks:>16}", sent / 1e6, received / 1e6);
-}
-
-fn forget_packs(server: &mut Server) -> anyhow::Result<()> {
-    ensure!(server.terminate().success(), "the server did not end well");
-    fs::remove_dir_all(server.data_dir().join("pack-cache")).context("pack-cache")?;
-    server.start_again();
-    Ok(())
 }

@@ -35,7 +35,7 @@ pub struct UseArgs {
     #[arg(long, value_name = "SECONDS")]
     pub negative_ttl: Option<u32>,
 
-    /// Set connect-timeout: how long Nix waits for a connection to a cache before it goes on without (for ever unless set)
+    /// Set connect-timeout: how long Nix waits for a connection to a cache before it goes on without (without it 5 s, and before Nix 2.29 for ever)
     #[arg(long, value_name = "SECONDS")]
     pub connect_timeout: Option<u32>,
 

@@ -15,6 +15,8 @@ use crate::loopback::{AnyBody, BoxError, lock};
 
 /// Bytes that pass at once.
 const PIECE_BYTES: usize = 16 * 1024;
+/// How late a busy machine may wake a body without the link losing that time.
+const SLACK: Duration = Duration::from_millis(200);
 
 /// The link. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +35,8 @@ impl SlowLink {
     /// Takes the link for so many bytes; gives when they have passed.
     fn take(&self, bytes: usize, rate: u64) -> Instant {
         let mut free_at = lock(&self.0);
-        let begins_at = free_at.unwrap_or_else(Instant::now).max(Instant::now());
+        let now = Instant::now();
+        let begins_at = free_at.unwrap_or(now).max(now.checked_sub(SLACK).unwrap_or(now));
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let ends_at = begins_at + Duration::from_secs(1) * bytes / u32::try_from(rate).unwrap_or(u32::MAX);
         *free_at = Some(ends_at);

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_an_operator_has_to_mend_is_not_repeated() {
-        let mut backoff = Backoff::new(true);
+        let mut backoff = Backoff::new(true, None);
         let refused = ApiError::of_line(code::STORAGE_REFUSED, "no");
         assert_eq!(refused.kind(), ApiErrorKind::Unavailable);
         assert_eq!(backoff.next(&refused), None);
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_path_is_repeated_as_often_as_a_request_would_be() {
         let attempts_at_line = |code: &str| {
-            let mut backoff = Backoff::new(true);
+            let mut backoff = Backoff::new(true, None);
             1 + std::iter::from_fn(|| backoff.next(&ApiError::of_line(code, "no"))).count()
         };
         assert_eq!(attempts_at_line(code::STORAGE_UNAVAILABLE), attempts(true, ApiErrorKind::Unavailable));

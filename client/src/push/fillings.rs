@@ -58,15 +58,14 @@ impl Fillings {
 
     /// The bundle of a large path. The path that was added to the longest ago makes room for it: it has probably ended.
     fn own_of(&mut self, path: u32, limits: BundleLimits, full: &mut Vec<Bundle>) -> &mut Filling {
-        let own = match self.own.iter().position(|(own, _)| *own == path) {
-            Some(at) => self.own.remove(at),
-            None => {
-                if self.own.len() == MAX_OWN {
-                    let (_, last) = self.own.remove(0);
-                    full.extend(self.shared.append(last, limits.bytes, limits.entries));
-                }
-                (path, Filling::default())
+        let own = if let Some(at) = self.own.iter().position(|(own, _)| *own == path) {
+            self.own.remove(at)
+        } else {
+            if self.own.len() == MAX_OWN {
+                let (_, last) = self.own.remove(0);
+                full.extend(self.shared.append(last, limits.bytes, limits.entries));
             }
+            (path, Filling::default())
         };
         self.own.push(own);
         let last = self.own.len() - 1;

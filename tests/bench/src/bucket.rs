@@ -120,14 +120,14 @@ fn download(server: &mut Server, what: &str, paths: &[String]) -> anyhow::Result
     let oracle = Oracle::main(server);
     let urls = paths.iter().map(|path| Ok(oracle.narinfo(path).context("a path is not there")?.url));
     let urls = urls.collect::<anyhow::Result<Vec<String>>>()?;
-    let (before, mut served) = (Moved::since_start(server), 0);
+    let (before, mut total) = (Moved::since_start(server), 0);
     for url in urls {
         let answer = Api::anonymous(server).get(&format!("/main/{url}"));
         ensure!(answer.status.is_success(), "{}", answer.text());
-        served += answer.body.len();
+        total += answer.body.len();
     }
     let moved = before.since(server);
-    show(&format!("{what}, {} MB", served / 1_000_000), moved);
+    show(&format!("{what}, {} MB", total / 1_000_000), moved);
     Ok(())
 }
 

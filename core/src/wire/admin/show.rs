@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{
-    AuditEntry, AuditPage, CacheDetails, CacheList, CacheUsage, CopiedPaths, DeletedPaths, PathDetails, PathPage, PurgedCache,
-    RevokedTokens, TokenGrants, TokenInfo, TokenList,
+    AuditEntry, AuditPage, CacheDetails, CacheList, CacheUsage, CopiedPaths, DeletedPaths, PathDetails, PathPage,
+    PurgedCache, RevokedTokens, TokenGrants, TokenInfo, TokenList,
 };
 use crate::units::{Bytes, Limit, date};
 

@@ -134,7 +134,11 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("snowbank_withdrawn_paths", LATER, "Paths that are out of sight until they are pushed again"),
     // Storage.
     gauge("snowbank_storage_is_own", LATER, "1 while the storage is known to be this server's database's, else 0"),
-    gauge("snowbank_storage_up", LATER, "1 while the storage answers when its marker is read every few seconds, else 0"),
+    gauge(
+        "snowbank_storage_up",
+        LATER,
+        "1 while the storage answers when its marker is read every few seconds, else 0",
+    ),
     gauge(
         "snowbank_storage_circuit_open",
         LATER,

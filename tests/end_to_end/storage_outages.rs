@@ -20,11 +20,10 @@ use snowbank_harness::{
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A server on a bucket behind a proxy, with these lines in `[storage]`.
-fn server_of(seed: u64, storage: &[(&str, &str)]) -> (Arc<Site>, Server) {
+/// A server on a bucket behind a proxy.
+fn server_of(seed: u64) -> (Arc<Site>, Server) {
     let site = Site::with_faults(Random::fixed(seed));
-    let options = storage.iter().fold(Server::options(), |options, (key, value)| options.storage(key, value));
-    let server = options.on(&site).replicas(1).start();
+    let server = Server::options().on(&site).replicas(1).start();
     (site, server)
 }
 
@@ -58,8 +57,7 @@ fn a_nar_is_answered_with_503_when_the_storage_is_away_and_never_breaks_off() {
     let mut server = Server::options().on(&site).replicas(1).storage("retry-for", "\"3s\"").start();
     let path = add_noise(&store, 902, 20);
     let _ = Client::of(&server, &store).push(&[&path]).success();
-    // With nothing of it in memory.
-    server.restart();
+    server.restart_without_packs();
     let (api, address) = (Api::anonymous(&server), nar_address(&server, &path));
     let gets = || site.s3().counts().get("get").copied().unwrap_or(0);
 
@@ -98,10 +96,10 @@ fn a_nar_that_is_being_sent_waits_for_the_storage() {
     let mut server = Server::options().on(&site).replicas(1).start();
     let path = add_noise(&store, 912, 72);
     let _ = Client::of(&server, &store).push(&[&path]).success();
-    server.restart();
     let info = Oracle::main(&server).narinfo(&path).expect("it is visible");
     let url = format!("{}/main/{}", server.url(), info.url);
     for reads in [Trouble::Cut, Trouble::Hang] {
+        server.restart_without_packs();
         let mut answer = reqwest::blocking::Client::builder().timeout(None).build().unwrap().get(&url).send().unwrap();
         assert_eq!(answer.status().as_u16(), 200);
         let mut nar = vec![0; 1 << 20];
@@ -124,15 +122,17 @@ fn a_nar_that_is_being_sent_waits_for_the_storage() {
 
 #[test]
 fn a_push_waits_while_only_reading_or_only_writing_fails() {
-    let (site, server) = server_of(921, &[]);
+    let (site, mut server) = server_of(921);
     let store = NixStore::new();
     let client = Client::of(&server, &store);
-    let kept = add_noise(&store, 922, 20);
+    let bytes = Random::fixed(922).bytes(24 << 20);
+    let kept = trees::add_files(&store, "kept", &[("data", bytes.clone())]);
     let _ = client.push(&[&kept]).success();
+    server.restart_without_packs();
     let gauge = |direction| server.counted("snowbank_storage_circuit_open", &[("direction", direction)]);
 
-    // Reading fails, so that chunks that were written cannot be read back.
-    let read_back = add_noise(&store, 923, 40);
+    // Reading fails, so that chunks that were there before cannot be read to verify another NAR.
+    let read_back = trees::add_files(&store, "read-back", &[("data", bytes), ("more", b"more".to_vec())]);
     site.faults().set(with_reads(Trouble::Cut));
     let mut push = client.start_push("main", &[&read_back], &["--verbose"]);
     process::wait_until("the circuit for reading opens", SOON, || gauge("read") > 0.5);
@@ -164,7 +164,7 @@ fn when_the_storage_is_back_nothing_fails_any_more() {
     let mut server = Server::options().on(&site).replicas(1).start();
     let paths: Vec<String> = (932..936).map(|seed| add_noise(&store, seed, 12)).collect();
     let _ = Client::of(&server, &store).push(&paths).success();
-    server.restart();
+    server.restart_without_packs();
     let (api, addresses) = (Api::anonymous(&server), paths.iter().map(|path| nar_address(&server, path)));
     let addresses: Vec<String> = addresses.collect();
     site.faults().go_away();
@@ -194,7 +194,7 @@ fn real_nix_and_a_push_get_through_an_outage() {
     let _ = Client::of(&server, &store).push(&pushed).success();
     let gone_for = Duration::from_secs(if full() { 30 } else { 9 });
     for is_killed in [true, false] {
-        server.restart();
+        server.restart_without_packs();
         let late = add_noise(&store, if is_killed { 942 } else { 943 }, 24);
         let (url, other) = (format!("{}/main", server.url()), NixStore::new());
         let (client, went_at) = (Client::of(&server, &store), Instant::now());
@@ -227,7 +227,7 @@ fn real_nix_and_a_push_get_through_an_outage() {
 
 #[test]
 fn a_push_hears_at_once_that_the_bucket_is_full_or_what_may_not_be_done() {
-    let (site, server) = server_of(951, &[]);
+    let (site, server) = server_of(951);
     let store = NixStore::new();
     let client = Client::of(&server, &store);
     let kept = add_noise(&store, 952, 8);
@@ -265,7 +265,7 @@ fn a_push_hears_at_once_that_the_bucket_is_full_or_what_may_not_be_done() {
 
 #[test]
 fn readyz_turns_red_within_seconds_whatever_is_wrong_with_an_idle_storage() {
-    let (site, server) = server_of(961, &[]);
+    let (site, server) = server_of(961);
     let up = || server.counted("snowbank_storage_up", &[]);
     process::wait_until("the storage is up", SOON, || up() > 0.5);
     let skewed = "The difference between the request time and the current time is too large.";
@@ -319,7 +319,7 @@ fn bodies_over_a_slow_link_arrive_although_they_take_longer_than_the_timeout() {
     assert!(puts <= 2 * objects + 3, "{puts} PUTs for {mebibytes} MiB");
 
     site.faults().set(Faults { download_rate: 3 * rate, ..Faults::default() });
-    server.restart();
+    server.restart_without_packs();
     let _ = Oracle::main(&server).assert_whole(&path);
     site.faults().set(Faults::default());
     oracle::assert_check_is_clean(&server);

@@ -1,7 +1,5 @@
 //! What a push and a download cost in requests to the object storage, by the server's own count and by the storage's.
 
-use std::fs;
-
 use snowbank_harness::{Api, Client, NixStore, Random, Server, Site, oracle::Oracle, site::Kind, trees};
 
 const MIB: u64 = 1 << 20;
@@ -34,7 +32,7 @@ fn a_push_takes_a_put_per_eight_mebibytes_and_a_download_a_get_for_each() {
     assert_eq!(count(&server, &site, "list"), lists, "a push lists nothing");
     assert_eq!(site.s3().counts().get("multipart"), None);
 
-    forget_packs(&mut server);
+    server.restart_without_packs();
     let info = Oracle::main(&server).narinfo(&path).unwrap();
     for address in [info.url.clone(), info.url.trim_end_matches(".zst").to_owned()] {
         let before = count_after_restart(&site);
@@ -43,7 +41,7 @@ fn a_push_takes_a_put_per_eight_mebibytes_and_a_download_a_get_for_each() {
         let gets = count_after_restart(&site) - before;
         eprintln!("{gets} GETs for {} MiB of {address}", stored / MIB);
         assert!(gets <= puts + puts / 2, "{gets} GETs for {} MiB in {puts} packs", stored / MIB);
-        forget_packs(&mut server);
+        server.restart_without_packs();
     }
     assert_eq!(site.s3().refused().len(), 0, "no rule is broken: {:?}", site.s3().refused());
 }
@@ -75,13 +73,6 @@ fn a_small_closure_takes_few_requests_each_way() {
     eprintln!("200 tiny paths: {puts} PUTs up, {gets} GETs down");
     assert!(puts <= 12, "{puts} PUTs");
     assert!(gets <= 200, "{gets} GETs");
-}
-
-/// Restarts a server as one that has nothing of the bucket in memory or on its disk.
-fn forget_packs(server: &mut Server) {
-    assert!(server.terminate().success());
-    fs::remove_dir_all(server.data_dir().join("pack-cache")).unwrap();
-    server.start_again();
 }
 
 /// Bytes that a server has sent to the storage and received from it, and GETs, since it started.
@@ -141,14 +132,14 @@ fn each_byte_of_a_push_travels_once() {
     eprintln!("a rebuild: {next:?}");
     assert!(next.sent < 500e3 && next.received < 1e3, "{next:?}");
 
-    forget_packs(&mut server);
+    server.restart_without_packs();
     let cold = Moved::of(&server, || drop(client.push(&version(3)).success()));
     eprintln!("a rebuild on a server that has nothing: {cold:?}, {packs} packs");
     assert!(cold.sent < 500e3 && cold.received < 1.1 * first.sent, "{cold:?}");
     assert!(cold.gets <= 2.0 * packs, "{cold:?}");
 
     // Each NAR has packs of its own, but for its end.
-    forget_packs(&mut server);
+    server.restart_without_packs();
     let oracle = Oracle::main(&server);
     for path in version(3) {
         let pull = Moved::of(&server, || drop(oracle.assert_whole(&path)));
@@ -172,7 +163,7 @@ fn a_nar_in_many_pieces_takes_few_requests() {
     }
     let new = trees::add_files(&store, "new", &[("noise", bytes)]);
     let _ = client.push(&[&new]).success();
-    forget_packs(&mut server);
+    server.restart_without_packs();
     let oracle = Oracle::main(&server);
     let pull = Moved::of(&server, || drop(oracle.assert_whole(&new)));
     eprintln!("32 MiB in some 64 runs: {pull:?}");
@@ -215,7 +206,7 @@ fn the_price_of_pushes_and_pulls_is_known_exactly() {
         cost(&server, "the same again", &mut || drop(client.push(&tiny).success())),
         cost(&server, "10 MiB of noise", &mut || drop(client.push(&[&large]).success())),
     ];
-    forget_packs(&mut server);
+    server.restart_without_packs();
     let oracle = Oracle::main(&server);
     let pulls = [
         cost(&server, "a pull of that", &mut || drop(oracle.assert_whole(&large))),

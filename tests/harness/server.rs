@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitStatus,
@@ -250,6 +251,19 @@ impl Server {
     /// Sends SIGKILL, as a crash would; on a site to every replica.
     pub fn kill9(&mut self) {
         self.replicas.iter_mut().for_each(Replica::kill9);
+    }
+
+    /// Restarts it as a server that has nothing of a bucket in memory or on its disk.
+    pub fn restart_without_packs(&mut self) {
+        assert!(self.terminate().success(), "a server did not end well");
+        for replica in &self.replicas {
+            let folder = replica.data_dir().join("pack-cache");
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != ErrorKind::NotFound => panic!("{}: {error}", folder.display()),
+                _ => {}
+            }
+        }
+        self.start_again();
     }
 
     /// Ends it gracefully and starts it again.

@@ -1,9 +1,9 @@
 //! What a bucket is asked for: bytes and requests of pushes and downloads, beside those of one object per chunk.
 
-use std::{fs, time::Duration};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use snowbank_harness::{Api, Client, NixStore, Random, Server, Site, oracle::Oracle, trees};
+use snowbank_harness::{Api, Client, NixStore, Random, Server, Site, oracle::Oracle, storage_faults::Faults, trees};
 
 const LIMIT: Duration = Duration::from_mins(30);
 const REQUESTS: &str = "snowbank_storage_requests_total";
@@ -11,6 +11,9 @@ const REQUESTS: &str = "snowbank_storage_requests_total";
 const TREES: usize = 10;
 const MIN_TREE_BYTES: u64 = 4 << 20;
 const MAX_TREE_BYTES: u64 = 300 << 20;
+
+/// Mbit/s between server and bucket, and the MB that are pushed over each.
+const LINKS: [(u64, usize); 3] = [(4, 10), (20, 40), (100, 120)];
 
 /// Options of `bucket`.
 #[derive(Debug, clap::Args)]
@@ -73,7 +76,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let first = push(&server, &store, "a first push of three paths", &add(&store, "first", &contents), &jobs)?;
     ensure!(first.received <= first.sent / 50.0, "a first push reads back {:.1} MB", first.received / 1e6);
     let _ = push(&server, &store, "a rebuild of the three", &add(&store, "rebuild", &contents), &jobs)?;
-    forget_packs(&mut server)?;
+    server.restart_without_packs();
     let cold = add(&store, "another rebuild", &contents);
     let _ = push(&server, &store, "a rebuild on another server", &cold, &jobs)?;
     for bytes in &mut contents {
@@ -94,7 +97,29 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .collect();
     let what = format!("a push of {} real trees", real.len());
     let _ = push(&server, &store, &what, &real, &jobs)?;
-    download(&mut server, "a download of the real trees", &real)
+    download(&mut server, "a download of the real trees", &real)?;
+    slow_links(&server, &site, &store)
+}
+
+/// Pushes over slow links, each beside the time that its upload alone takes.
+fn slow_links(server: &Server, site: &Site, store: &NixStore) -> anyhow::Result<()> {
+    for (mbit, megabytes) in LINKS {
+        let rate = mbit * 1_000_000 / 8;
+        site.faults().set(Faults { upload_rate: rate, ..Faults::default() });
+        let noise = Random::fixed(mbit).bytes(megabytes * 1_000_000);
+        let path = trees::add_files(store, &format!("over-{mbit}"), &[("noise", noise)]);
+        let (before, started) = (Moved::since_start(server), Instant::now());
+        let _ = Client::of(server, store).start_push("main", &[&path], &[]).wait_for(LIMIT).success();
+        let (elapsed, moved) = (started.elapsed().as_secs_f64(), before.since(server));
+        #[expect(clippy::cast_precision_loss, reason = "a rate is far below 2^52")]
+        let alone = moved.sent / rate as f64;
+        let ratio = elapsed / alone;
+        println!(
+            "a push of {megabytes} MB over {mbit} Mbit/s: {elapsed:.1} s, its upload alone {alone:.1} s, ratio {ratio:.2}"
+        );
+        ensure!(ratio <= 1.1, "a push over {mbit} Mbit/s takes {ratio:.2} times its upload");
+    }
+    Ok(())
 }
 
 fn add(store: &NixStore, version: &str, contents: &[Vec<u8>]) -> Vec<String> {
@@ -116,7 +141,7 @@ fn push(server: &Server, store: &NixStore, what: &str, paths: &[String], jobs: &
 
 /// Downloads by a server that has nothing of the bucket in memory or on its disk.
 fn download(server: &mut Server, what: &str, paths: &[String]) -> anyhow::Result<()> {
-    forget_packs(server)?;
+    server.restart_without_packs();
     let oracle = Oracle::main(server);
     let urls = paths.iter().map(|path| Ok(oracle.narinfo(path).context("a path is not there")?.url));
     let urls = urls.collect::<anyhow::Result<Vec<String>>>()?;
@@ -134,11 +159,4 @@ fn download(server: &mut Server, what: &str, paths: &[String]) -> anyhow::Result
 fn show(what: &str, moved: Moved) {
     let Moved { sent, received, puts, gets, chunks } = moved;
     println!("{what:44} {:>9.1} {:>12.1} {puts:>6} {gets:>6} {chunks:>16}", sent / 1e6, received / 1e6);
-}
-
-fn forget_packs(server: &mut Server) -> anyhow::Result<()> {
-    ensure!(server.terminate().success(), "the server did not end well");
-    fs::remove_dir_all(server.data_dir().join("pack-cache")).context("pack-cache")?;
-    server.start_again();
-    Ok(())
 }

@@ -299,7 +299,7 @@ fn prepared(seed: u64) -> (Stage, Vec<[Deposit; 2]>, Deposit) {
     let mut name = |what, number| stage.deposit(&format!("{what}-{number}"));
     let paths = (0..CASES.len()).map(|number| [name("damaged", number), name("other", number)]).collect();
     let bystander = stage.deposit("bystander");
-    stage.server.restart();
+    stage.server.restart_without_packs();
     stage.api = snowbank_harness::Api::root(&stage.server);
     (stage, paths, bystander)
 }
@@ -397,7 +397,7 @@ fn a_repair_that_has_not_read_the_damage_says_what_it_has_read() {
     let mut stage = Stage::new(613);
     let path = stage.deposit("unread");
     let _others = [stage.deposit("sound"), stage.deposit("as-sound")];
-    stage.server.restart();
+    stage.server.restart_without_packs();
     stage.api = snowbank_harness::Api::root(&stage.server);
     change(&stage.file(&path), |bytes| {
         let middle = bytes.len() / 2;

@@ -20,7 +20,7 @@ fn flip_in_second_chunk(stage: &Stage, path: &snowbank_harness::craft::Deposit) 
 fn a_storage_without_its_marker_withdraws_nothing() {
     let mut stage = Stage::new(613);
     let path = stage.deposit("kept");
-    stage.server.restart();
+    stage.server.restart_without_packs();
     let marker = stage.server.objects().join("snowbank-instance");
     let aside = stage.server.objects().parent().unwrap().join("marker-aside");
     flip_in_second_chunk(&stage, &path);
@@ -42,7 +42,7 @@ fn a_storage_without_its_marker_withdraws_nothing() {
 fn a_read_that_failed_for_a_moment_withdraws_nothing() {
     let mut stage = Stage::new(617);
     let path = stage.deposit("kept");
-    stage.server.restart();
+    stage.server.restart_without_packs();
     let file = stage.file(&path);
     let whole = fs::read(&file).unwrap();
     flip_in_second_chunk(&stage, &path);
@@ -63,7 +63,7 @@ fn a_push_that_meets_a_damaged_chunk_sends_it_again_and_succeeds() {
     let first = trees::add_files(&store, "first", &[("noise", noise.clone())]);
     let second = trees::add_files(&store, "second", &[("noise", noise), ("text", b"and more".to_vec())]);
     let _ = client.push(&[&first]).success();
-    server.restart();
+    server.restart_without_packs();
     for file in files(&server.objects().join("packs")) {
         change(&file, |bytes| {
             let middle = bytes.len() / 2;
@@ -101,7 +101,7 @@ fn withdrawn_paths_are_listed_until_they_are_pushed_again_or_forgotten() {
     referrer.store_path = format!("/nix/store/{}-referrer", "r".repeat(32));
     referrer.references = vec![lost.store_path["/nix/store/".len()..].to_owned()];
     assert_eq!(stage.api.commit(vec![referrer]).commit_lines().len(), 1);
-    stage.server.restart();
+    stage.server.restart_without_packs();
     flip_in_second_chunk(&stage, &lost);
     stage.repair("*");
     assert_eq!(stage.fetch(&lost), Fetched::Absent);
@@ -124,7 +124,7 @@ fn withdrawn_paths_are_listed_until_they_are_pushed_again_or_forgotten() {
     assert_eq!(stage.push_again(&lost), 1, "the chunk that was damaged travels, and no other");
     let listed = stage.server.command(&["path", "withdrawn", "main"]).success().stdout;
     assert!(!listed.contains(base_name), "{listed}");
-    stage.server.restart();
+    stage.server.restart_without_packs();
     flip_in_second_chunk(&stage, &lost);
     stage.repair("*");
     stage.server.command(&["repair", "--yes", "--forget-withdrawn"]).succeeds();

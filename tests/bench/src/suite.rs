@@ -187,10 +187,8 @@ fn heading(suite: &Suite) -> String {
 fn markdown(suite: &Suite) -> String {
     let (met, all) = suite.report.met();
     format!(
-        "# Benchmarks\n\nWritten by `cargo run --release -p snowbank-bench -- --write docs/benchmarks.md` after `cargo build \
-         --workspace\n--release --bins`. {} A ratio is ours by the peer's within one run; the median of those is judged.\n\
-         Clients, servers and the load generators share the cores.\n\n## Machine\n\n{}\n## Figures\n\n{met} of {all} targets \
-         met.\n\n{}\n## Details\n{}",
+        "# Benchmarks\n\n{}\n{}\n\n## Machine\n\n{}\n## Figures\n\n{met} of {all} targets met.\n\n{}\n## Details\n{}",
+        include_str!("suite/head.md"),
         heading(suite),
         machine::describe(),
         suite.report.markdown_table(),

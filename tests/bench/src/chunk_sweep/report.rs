@@ -59,7 +59,7 @@ fn totals(out: &mut String, rows: &[Masked], blind: &Blind, nar: [u64; 2]) -> st
     writeln!(out, "NAR MB: {:.1} and {:.1}.\n", mb(nar[0]), mb(nar[1]))?;
     writeln!(
         out,
-        "| avg KiB | normalisation | level | first | next | rebuild | CPU s/GB |\n\
+        "| avg KiB | normalization | level | first | next | rebuild | CPU s/GB |\n\
          |---|---|---|---|---|---|---|"
     )?;
     let speed = |nanos: u64| ratio(nanos, nar[0]);
@@ -97,7 +97,7 @@ fn cutting(out: &mut String, rows: &[Masked], blind: &Blind) -> std::fmt::Result
     writeln!(out, "\n## Chunks and rows\n")?;
     writeln!(
         out,
-        "| avg KiB | normalisation | chunks | mean KiB | million rows per TB of NAR | new chunks of next |\n\
+        "| avg KiB | normalization | chunks | mean KiB | million rows per TB of NAR | new chunks of next |\n\
          |---|---|---|---|---|---|"
     )?;
     let raw = rows.first().map_or(0, |row| row.cuts.raw);
@@ -128,7 +128,7 @@ fn slots(out: &mut String, rows: &[Masked]) -> std::fmt::Result {
     writeln!(
         out,
         "Open frames are compared with plain zstd frames of the same true bytes.\n\n\
-         | avg KiB | normalisation | slots | bytes in open chunks | bytes closed by density | level | open frames / plain | gave up |\n\
+         | avg KiB | normalization | slots | bytes in open chunks | bytes closed by density | level | open frames / plain | gave up |\n\
          |---|---|---|---|---|---|---|---|"
     )?;
     for Masked { params, cuts, frames } in rows {
@@ -149,7 +149,7 @@ fn slots(out: &mut String, rows: &[Masked]) -> std::fmt::Result {
     Ok(())
 }
 
-/// Each pair at the first normalisation and level alone.
+/// Each pair at the first normalization and level alone.
 fn trees(out: &mut String, results: &[PairResult]) -> std::fmt::Result {
     let Some(shape) = results.first() else { return Ok(()) };
     let normalization = shape.masked.first().map(|masked| masked.params.id);

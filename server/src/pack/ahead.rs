@@ -22,13 +22,6 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Bytes of memory that fetching takes: as many as the longest part has.
-    #[must_use]
-    pub fn memory_bytes(&self) -> u64 {
-        let parts = self.packs.iter().flat_map(|(_, parts)| parts);
-        parts.map(|part| part.end - part.start).max().unwrap_or_default()
-    }
-
     /// Whether there is nothing to fetch.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -61,7 +54,7 @@ impl Packs {
         ahead
     }
 
-    /// Fetches what was planned. What fails is read again by whoever needs it.
+    /// Fetches what was planned, part by part, each of which takes memory. What fails is read again by whoever needs it.
     pub async fn fetch_ahead(&self, ahead: &Ahead) {
         for (pack, parts) in &ahead.packs {
             self.storage().fetch_ahead(&pack_object_key(pack), parts).await;
@@ -146,7 +139,6 @@ mod tests {
         let (one, three) = (PackKey::from_bytes([1; 16]), PackKey::from_bytes([3; 16]));
         let only = |pack: PackKey, part: Range<u64>| (pack, Vec::from_iter([part]));
         assert_eq!(ahead.packs, [only(one, 0..u64::from(MIB) + 50), only(three, 100..150)]);
-        assert_eq!(ahead.memory_bytes(), u64::from(MIB) + 50);
         let back_and_forth = plan(&[at(1, 0, 50), at(2, 0, 9), at(1, 500, 50)], [].iter(), 8 << 20);
         assert!(ahead.is_needed() && back_and_forth.is_needed());
         assert_eq!(back_and_forth.packs[0], only(one, 0..550));

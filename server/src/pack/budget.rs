@@ -31,12 +31,6 @@ impl ReadBudget {
         Self { permits: Arc::new(Semaphore::new(all as usize)), most: (all * 3 / 8).max(1) }
     }
 
-    /// The most bytes that one taking gets.
-    #[must_use]
-    pub fn largest(&self) -> u64 {
-        u64::from(self.most) * UNIT
-    }
-
     /// All of `bytes`, or else half of what is free, so that a few requests that do not go on cannot leave nothing to all
     /// others, but `least` in any case; `None` when that much is not free.
     #[must_use]

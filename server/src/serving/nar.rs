@@ -245,16 +245,15 @@ impl State {
                 break;
             };
             self.note_held(batch.cost);
-            let ahead = self.source.ahead(&self.body.packs, &batch, budget.largest());
-            let room = ahead.is_needed().then(|| budget.try_all(ahead.memory_bytes())).flatten();
+            // In the memory that the batch takes afterwards.
+            let ahead = self.source.ahead(&self.body.packs, &batch, permit.bytes());
             let held = Held { permit: Some(permit), _place: self.place.clone() };
             let (packs, representation, wanted) = (self.body.packs.clone(), self.representation, self.wanted.clone());
             // A task of its own: when the client stops reading, a batch half loaded goes on, and gives back its permit
             // or its database connection.
             let loading = tokio::spawn(async move {
-                if let Some(room) = room {
+                if ahead.is_needed() {
                     packs.fetch_ahead(&ahead).await;
-                    drop(room);
                 }
                 load(packs, batch, held, representation, wanted).await
             });

@@ -6,8 +6,8 @@ use snowbank_core::frame::Encoded;
 use super::budget::Held;
 use super::bundle::{Bundle, Filling};
 
-/// Large paths with a bundle of their own at the same time.
-const MAX_OWN: usize = 2;
+/// Large paths with a bundle of their own at the same time; no more of them are read at a time.
+pub(super) const MAX_OWN: usize = 2;
 
 /// Bounds on one bundle.
 #[derive(Debug, Clone, Copy)]

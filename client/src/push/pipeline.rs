@@ -183,6 +183,8 @@ struct Pipeline<'a> {
     to_read_again: VecDeque<u32>,
     open_weight: u64,
     readers: usize,
+    /// Of these, readers of large paths.
+    large_readers: usize,
 
     window: Vec<Pending>,
     window_bytes: usize,
@@ -257,6 +259,7 @@ impl<'a> Pipeline<'a> {
             to_read_again: VecDeque::new(),
             open_weight: 0,
             readers: 0,
+            large_readers: 0,
             window: Vec::new(),
             window_bytes: 0,
             questions: InOrder::default(),
@@ -357,9 +360,9 @@ impl<'a> Pipeline<'a> {
         BundleLimits { bytes, entries }
     }
 
-    /// Whether a path's NAR fills bundles of its own.
+    /// Whether a path fills bundles of its own.
     fn is_large(&self, path: u32) -> bool {
-        self.push.plan.paths[path as usize].info.nar_size >= self.tuning.bundle_bytes as u64
+        paths::is_large(self.push.plan.paths[path as usize].info.nar_size)
     }
 
     /// Runs `work` as a task of the push; it ends with the push.

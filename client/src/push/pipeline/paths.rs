@@ -1,5 +1,6 @@
 //! Paths on their way: opened, read, complete, committed, done.
 
+use snowbank_core::bundle::DEFAULT_BUNDLE_BYTES;
 use snowbank_core::chunk::{Chunk, ChunkName};
 use snowbank_core::manifest::WireManifest;
 use snowbank_core::receipt::{Receipt, ReceiptStats};
@@ -10,6 +11,7 @@ use tokio::runtime::Handle;
 use super::super::PushError;
 use super::super::budget::Held;
 use super::super::commit::{self, Batch};
+use super::super::fillings::MAX_OWN;
 use super::super::plan::not_without;
 use super::super::read::{Pending, ReadEnd};
 use super::super::schedule::{BatchLimits, Cost};
@@ -69,6 +71,11 @@ const fn weight(nar_size: u64) -> u64 {
     (2 << 10) + nar_size / 512
 }
 
+/// Whether a NAR fills bundles of its own.
+pub(super) const fn is_large(nar_size: u64) -> bool {
+    nar_size >= DEFAULT_BUNDLE_BYTES as u64
+}
+
 impl Pipeline<'_> {
     pub(super) fn full(&self, path: u32) -> String {
         self.push.target.full(&self.push.plan.paths[path as usize].info.path)
@@ -79,6 +86,7 @@ impl Pipeline<'_> {
         while self.readers < self.orders.jobs {
             let Some(path) = self.next_to_read() else { return };
             self.readers += 1;
+            self.large_readers += usize::from(self.is_large(path));
             let state = &mut self.paths[path as usize];
             state.stage = Stage::Reading;
             state.attempts += 1;
@@ -104,7 +112,11 @@ impl Pipeline<'_> {
             let path = self.next_path;
             let state = self.paths.get_mut(path as usize)?;
             if state.stage == Stage::Waiting {
-                let weight = weight(self.push.plan.paths[path as usize].info.nar_size);
+                let nar_size = self.push.plan.paths[path as usize].info.nar_size;
+                if self.large_readers >= MAX_OWN && is_large(nar_size) {
+                    return None;
+                }
+                let weight = weight(nar_size);
                 if self.open_weight > 0 && self.open_weight + weight > self.tuning.open_weight {
                     return None;
                 }
@@ -161,6 +173,7 @@ impl Pipeline<'_> {
     /// What came of reading a path is known.
     pub(super) fn on_examined(&mut self, path: u32, end: &ReadEnd) -> Result<(), PushError> {
         self.readers -= 1;
+        self.large_readers -= usize::from(self.is_large(path));
         if self.paths[path as usize].stage != Stage::Reading {
             return Ok(());
         }

@@ -30,6 +30,10 @@ fn a_push_that_asks_for_it_finds_that_packs_are_gone_and_sends_them_again() {
     assert_eq!((trusting.uploaded(), trusting.present()), (0, 2), "the database says that they are there");
     let asking = client.push_to("main", &[&lost, &kept], &["--verify-present"]).success();
     assert_eq!((asking.uploaded(), asking.present()), (1, 1));
+    if server.replicas().len() > 1 {
+        // Until every replica knows.
+        std::thread::sleep(std::time::Duration::from_secs(5));
+    }
     let oracle = Oracle::main(&server);
     oracle.assert_receipts(&asking.receipts());
     oracle.assert_mirrors(&store, &[lost, kept]);

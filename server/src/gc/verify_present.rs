@@ -1,7 +1,8 @@
 //! Reading back the paths that a push finds present: each as it would be served, so that a receipt does not rest on rows alone.
 //!
 //! What fails is looked into ([`crate::damage`]), and withdrawn where it is damaged for certain; the push then sends it like any
-//! path that is missing. The storage is read, but for packs that the server has in memory.
+//! path that is missing. The storage itself is read, whatever the server has in memory or on its
+//! disk.
 
 use std::time::Duration;
 
@@ -108,7 +109,8 @@ impl ReadBack<'_> {
     /// Reads all of a NAR as it is stored; whether it has the hash that it had when it was pushed.
     async fn read(&self, found: FoundNar) -> Result<bool, ServeError> {
         let (expected, length) = (found.nar.file_hash, Representation::Zstd.len(&found.nar));
-        let stream = nar_stream(self.nars.clone(), None, found, Representation::Zstd, 0..length);
+        let nars = NarBody { packs: self.nars.packs.direct(), ..self.nars.clone() };
+        let stream = nar_stream(nars, None, found, Representation::Zstd, 0..length);
         let mut stream = std::pin::pin!(stream);
         let mut hasher = Sha256Hasher::new();
         while let Some(piece) = stream.try_next().await? {

@@ -44,7 +44,7 @@ impl Packs {
         later: impl Iterator<Item = &'a ChunkLocation>,
         most_bytes: u64,
     ) -> Ahead {
-        if !self.storage().is_bucket() {
+        if !self.storage().is_bucket() || self.is_direct() {
             return Ahead::default();
         }
         let mut ahead = plan(next, later, most_bytes.min(self.read_window()));

@@ -209,8 +209,16 @@ async fn read_range(packs: &Packs, group: &[ChunkLocation]) -> Result<BytesMut, 
             return Ok(BytesMut::from(bytes));
         }
     }
-    let bytes =
-        packs.storage().get_range(&pack_object_key(&first.pack_key), range.start, range.end - range.start).await?;
+    let (key, len) = (pack_object_key(&first.pack_key), range.end - range.start);
+    let bytes = if packs.is_direct() {
+        let bytes = packs.storage().get_up_to(&key, range.start, len).await?;
+        if (bytes.len() as u64) < len {
+            return Err(StorageError::Short { key, wanted: range.end }.into());
+        }
+        bytes
+    } else {
+        packs.storage().get_range(&key, range.start, len).await?
+    };
     // Nobody else has these bytes, so that nothing is copied.
     Ok(BytesMut::from(Bytes::from(bytes)))
 }

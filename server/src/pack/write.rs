@@ -55,6 +55,8 @@ pub struct Packs {
     storage: Arc<Storage>,
     ids: Arc<ChunkIds>,
     recent: moka::sync::Cache<PackId, Bytes>,
+    /// Whether reads ask the storage itself, whatever is in memory or on this machine's disk.
+    is_direct: bool,
 }
 
 impl Packs {
@@ -67,7 +69,7 @@ impl Packs {
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
             .build();
-        Self { db, storage, ids: Arc::default(), recent }
+        Self { db, storage, ids: Arc::default(), recent, is_direct: false }
     }
 
     pub(super) fn db(&self) -> &Db {
@@ -84,8 +86,18 @@ impl Packs {
         self.storage.read_window()
     }
 
+    /// The same packs, whose reads ask the storage itself.
+    #[must_use]
+    pub fn direct(&self) -> Self {
+        Self { is_direct: true, ..self.clone() }
+    }
+
+    pub(super) const fn is_direct(&self) -> bool {
+        self.is_direct
+    }
+
     pub(super) fn recent(&self, pack: PackId) -> Option<Bytes> {
-        self.recent.get(&pack)
+        if self.is_direct { None } else { self.recent.get(&pack) }
     }
 
     /// Stores `records` as packs, one unless they do not fit, and commits their rows in one transaction. Chunks whose name

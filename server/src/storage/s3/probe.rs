@@ -69,7 +69,14 @@ async fn once(s3: &S3, config: &S3Config) -> Result<(), Problem> {
 
 /// Reads and lists `object`, which was written just now.
 async fn read_back(s3: &S3, config: &S3Config, key: &str, object: &Bytes) -> Result<(), Problem> {
-    let explain = |step, error| failed(step, config, error);
+    let explain = |step, error| {
+        let is_absent = matches!(error, StorageError::NotFound { .. });
+        match failed(step, config, error) {
+            // Its PUT was acknowledged: some services need a moment.
+            Problem::Other(error) if is_absent => Problem::Contradiction(error),
+            problem => problem,
+        }
+    };
     let part = s3.get_range(key, 1000, 2000).await.map_err(|error| explain("reading a range of an object", error))?;
     if part != object[1000..3000] {
         return Err(strange(config, "a range that was read back is not what was written"));

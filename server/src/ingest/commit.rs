@@ -30,7 +30,7 @@ use crate::admin::{Actor, NewPin, PinError, pin_in};
 use crate::admission::{Client, ManifestRoom};
 use crate::auth::MayPush;
 use crate::chain::ChainError;
-use crate::db::caches::DomainId;
+use crate::db::caches::{CacheId, DomainId};
 use crate::db::counters::Counter;
 use crate::db::nars::{Nar, NarId, NewNar};
 use crate::db::paths::{NewPath, PathBrief, PathId};
@@ -152,9 +152,16 @@ async fn check_group(
             return (room, parsed.into_iter().map(|parsed| parsed.and_then(line)).collect());
         }
     };
-    let unknown = candidates().filter(|candidate| !candidate.is_known(&known));
-    let claims = unknown.map(|candidate| candidate.claim.clone()).collect();
-    let mut verified = verify_all(ingest, cache.domain, claims, now).await.into_iter();
+    let unknown: Vec<&Candidate> = candidates().filter(|candidate| !candidate.is_known(&known)).collect();
+    let claims = unknown.iter().map(|candidate| candidate.claim.clone()).collect();
+    let ingest = match reader_of(ingest, cache.id, &unknown).await {
+        Ok(ingest) => ingest,
+        Err(error) => {
+            let line = |(store_path, _)| Err(Box::new(database_line(store_path, &error)));
+            return (room, parsed.into_iter().map(|parsed| parsed.and_then(line)).collect());
+        }
+    };
+    let mut verified = verify_all(&ingest, cache.domain, claims, now).await.into_iter();
     let check = |parsed: Parsed| {
         let (store_path, candidate) = parsed?;
         let proof = if candidate.is_known(&known) {
@@ -168,6 +175,18 @@ async fn check_group(
         Ok(Ready { store_path, candidate, proof })
     };
     (room, parsed.into_iter().map(check).collect())
+}
+
+/// What these paths are verified with. A path that was withdrawn had chunks that the storage had lost: of such a path all is
+/// read from the storage itself, whatever this machine's disk has.
+async fn reader_of(ingest: &Ingest, cache: CacheId, candidates: &[&Candidate]) -> Result<Ingest, DbError> {
+    if candidates.is_empty() || !ingest.packs.is_far() {
+        return Ok(ingest.clone());
+    }
+    let hashes: Vec<StorePathHash> = candidates.iter().map(|candidate| candidate.path.hash()).collect();
+    let withdrawn = db::damage::withdrawn_among(ingest.db.reader().await?.exec(), cache, &hashes).await?;
+    let packs = if withdrawn.is_empty() { ingest.packs.clone() } else { ingest.packs.direct() };
+    Ok(Ingest { packs, ..ingest.clone() })
 }
 
 async fn known_nars(ingest: &Ingest, domain: DomainId, hashes: &[NarHash]) -> Result<HashMap<NarHash, Nar>, DbError> {

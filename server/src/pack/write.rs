@@ -86,6 +86,12 @@ impl Packs {
         self.storage.read_window()
     }
 
+    /// Whether they are in a bucket.
+    #[must_use]
+    pub fn is_far(&self) -> bool {
+        self.storage.is_bucket()
+    }
+
     /// The same packs, whose reads ask the storage itself.
     #[must_use]
     pub fn direct(&self) -> Self {

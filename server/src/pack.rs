@@ -33,7 +33,23 @@ pub fn pack_of_object(object: &str) -> Option<PackKey> {
 
 #[cfg(test)]
 mod tests {
+    use snowbank_core::chunk::ChunkName;
+
     use super::*;
+    use crate::db::chunks::ChunkLocation;
+    use crate::db::packs::PackId;
+
+    /// A chunk of some pack.
+    pub(super) fn at(pack: u8, offset: u32, len: u32) -> ChunkLocation {
+        ChunkLocation {
+            id: u64::from(offset),
+            name: ChunkName::from_bytes([0; 32]),
+            pack: PackId(pack.into()),
+            pack_key: PackKey::from_bytes([pack; 16]),
+            offset,
+            len,
+        }
+    }
 
     #[test]
     fn an_objects_key_is_that_of_one_pack() {

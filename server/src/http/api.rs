@@ -50,6 +50,15 @@ fn check_lengths<'a>(mut store_paths: impl Iterator<Item = &'a String>) -> Resul
     }
 }
 
+/// Refuses more paths than one request may have, and texts that are too long for store paths. `what` says what they are for.
+fn check_paths<'a>(what: &str, store_paths: impl ExactSizeIterator<Item = &'a String>) -> Result<(), ApiError> {
+    let count = store_paths.len();
+    if count > PATHS_PER_REQUEST as usize {
+        return Err(ApiError::limit(format!("{count} paths {what}; at most {PATHS_PER_REQUEST} are taken")));
+    }
+    check_lengths(store_paths)
+}
+
 /// Reads what an operator asks, and the memory that it takes.
 async fn json_body<T: DeserializeOwned>(
     app: &App,

@@ -105,21 +105,8 @@ fn merge(mut places: Vec<Range<u64>>, most_bytes: u64) -> Vec<Range<u64>> {
 
 #[cfg(test)]
 mod tests {
-    use snowbank_core::chunk::ChunkName;
-
+    use super::super::tests::at;
     use super::*;
-    use crate::db::packs::PackId;
-
-    fn at(pack: u8, offset: u32, len: u32) -> ChunkLocation {
-        ChunkLocation {
-            id: u64::from(offset),
-            name: ChunkName::from_bytes([0; 32]),
-            pack: PackId(pack.into()),
-            pack_key: PackKey::from_bytes([pack; 16]),
-            offset,
-            len,
-        }
-    }
 
     const MIB: u32 = 1 << 20;
 

@@ -225,19 +225,8 @@ async fn read_range(packs: &Packs, group: &[ChunkLocation]) -> Result<BytesMut, 
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::at;
     use super::*;
-    use crate::db::packs::PackId;
-
-    fn at(pack: i64, offset: u32, len: u32) -> ChunkLocation {
-        ChunkLocation {
-            id: u64::from(offset),
-            name: ChunkName::from_bytes([0; 32]),
-            pack: PackId(pack),
-            pack_key: PackKey::from_bytes([0; 16]),
-            offset,
-            len,
-        }
-    }
 
     #[test]
     fn neighbours_are_read_together() {

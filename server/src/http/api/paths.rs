@@ -16,7 +16,7 @@ use super::super::error::ApiError;
 use super::super::extract::Path;
 use super::super::json::{self, Told};
 use super::super::ndjson::Lines;
-use super::{JSON_BYTES, PATHS_PER_REQUEST, check_lengths};
+use super::{JSON_BYTES, check_paths};
 use crate::admin::check_keep;
 use crate::admission::{Client, count_hit};
 use crate::app::App;
@@ -35,11 +35,7 @@ pub(in crate::http) async fn paths(
     let client = Client::new(&push.subject, &caller.actor.remote);
     let what = (JSON_BYTES, "commit", Told::All);
     let (request, held): (CommitRequest, _) = json::read(&app, &client, &headers, body, what).await?;
-    if request.paths.len() > PATHS_PER_REQUEST as usize {
-        let message = format!("{} paths in one commit; at most {PATHS_PER_REQUEST} are taken", request.paths.len());
-        return Err(ApiError::limit(message));
-    }
-    check_lengths(request.paths.iter().map(|path| &path.store_path))?;
+    check_paths("in one commit", request.paths.iter().map(|path| &path.store_path))?;
     check_nar_bytes(&request.paths, app.config.limits.max_nar_size.bytes())?;
     check_keep(request.pin.as_ref().and_then(|pin| pin.keep))?;
     let place = app.budgets.commit(&client).await?;

@@ -16,7 +16,7 @@ use super::super::error::ApiError;
 use super::super::extract::Path;
 use super::super::json::{self, Told};
 use super::super::ndjson::Lines;
-use super::{JSON_BYTES, PATHS_PER_REQUEST, check_lengths};
+use super::{JSON_BYTES, check_paths};
 use crate::admission::Client;
 use crate::app::App;
 use crate::clock::unix_now;
@@ -33,11 +33,7 @@ pub(in crate::http) async fn verify_paths(
     let client = Client::new(&push.subject, &caller.actor.remote);
     let what = (JSON_BYTES, "question for a read-back", Told::All);
     let (request, held): (MissingPathsRequest, _) = json::read(&app, &client, &headers, body, what).await?;
-    if request.paths.len() > PATHS_PER_REQUEST as usize {
-        let message = format!("{} paths to read back; at most {PATHS_PER_REQUEST} are taken", request.paths.len());
-        return Err(ApiError::limit(message));
-    }
-    check_lengths(request.paths.iter().map(|query| &query.store_path))?;
+    check_paths("to read back", request.paths.iter().map(|query| &query.store_path))?;
     // As much work as a commit, and counted as one.
     let place = app.budgets.commit(&client).await?;
     let answers = Answers::new(&app.budgets.answers, &client);

@@ -314,6 +314,10 @@ impl Shared {
         if !room.is_reserved {
             // All that is left is being written at this moment, or the disk is full of other things.
             let _ = removed.inspect_err(|error| self.turn_off(error));
+            if is_disk_nearly_full {
+                // Else what is fetched ahead would be fetched once more.
+                self.lock().off_until = Some(Instant::now() + OFF);
+            }
             return false;
         }
         let written = removed.and_then(|()| self.files.write(id, bytes));

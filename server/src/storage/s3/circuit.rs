@@ -18,6 +18,8 @@ use tokio::sync::futures::Notified;
 const FAILURES: u32 = 5;
 /// Over at least this time.
 const FOR: Duration = Duration::from_secs(5);
+/// A run of failures ends when nothing was asked for this long, and for longer than anybody waits: what was before says little.
+const OLD: Duration = Duration::from_mins(1);
 /// While open, one request may try this often.
 const TRIAL_EVERY: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,7 @@ pub(super) struct Circuit {
 struct State {
     failures: u32,
     failing_since: Option<Instant>,
+    last_failed_at: Option<Instant>,
     latest: String,
     /// When the next request may try; `None` while closed.
     next_trial: Option<Instant>,
@@ -82,7 +85,7 @@ impl Circuit {
 
     /// Lets a request through, or says how the last one failed.
     pub(super) fn admit(&self, now: Instant) -> Result<Pass<'_>, Refusal> {
-        let mut state = self.state();
+        let mut state = self.state_at(now);
         let is_given_up = self.is_given_up_in(&state, now);
         match &mut state.next_trial {
             None => Ok(Pass::free()),
@@ -104,7 +107,7 @@ impl Circuit {
 
     /// Whether it is open, and the service has failed for longer than anybody waits.
     pub(super) fn is_given_up(&self, now: Instant) -> bool {
-        self.is_given_up_in(&self.state(), now)
+        self.is_given_up_in(&self.state_at(now), now)
     }
 
     fn is_given_up_in(&self, state: &State, now: Instant) -> bool {
@@ -118,7 +121,7 @@ impl Circuit {
 
     /// For how long a failing service is waited for from now on.
     pub(super) fn patience_left(&self, now: Instant) -> Duration {
-        self.patience.saturating_sub(self.state().failing_for(now))
+        self.patience.saturating_sub(self.state_at(now).failing_for(now))
     }
 
     /// Notes an answer; gives whether this closed the circuit.
@@ -135,8 +138,9 @@ impl Circuit {
 
     /// Notes a failure; gives whether this opened the circuit.
     pub(super) fn failed(&self, now: Instant, how: &str) -> bool {
-        let mut state = self.state();
+        let mut state = self.state_at(now);
         state.failures = state.failures.saturating_add(1);
+        state.last_failed_at = Some(now);
         how.clone_into(&mut state.latest);
         let since = *state.failing_since.get_or_insert(now);
         let opens = state.next_trial.is_none() && state.failures >= FAILURES && now.duration_since(since) >= FOR;
@@ -144,6 +148,19 @@ impl Circuit {
             state.next_trial = Some(now + TRIAL_EVERY);
         }
         opens
+    }
+
+    /// The state, with a new run of failures where the last one is old.
+    fn state_at(&self, now: Instant) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        let is_old = |at: Instant| now.saturating_duration_since(at) > self.patience.max(OLD);
+        if state.last_failed_at.is_some_and(is_old) {
+            let is_open = state.next_trial.is_some();
+            state.last_failed_at = is_open.then_some(now);
+            state.failing_since = is_open.then_some(now);
+            state.failures = 0;
+        }
+        state
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -183,6 +200,24 @@ mod tests {
         assert!(circuit.succeeded());
         assert!(circuit.admit(opened_at).is_ok());
         assert!(!circuit.succeeded(), "it was closed");
+    }
+
+    #[test]
+    fn after_a_quiet_time_a_run_of_failures_begins_anew() {
+        let (circuit, start) = (circuit(), Instant::now());
+        let opened_at = open(&circuit, start);
+        circuit.failed(opened_at + SECOND * 60, "down");
+        assert!(circuit.is_given_up(opened_at + SECOND * 61));
+        let later = opened_at + SECOND * 3600;
+        circuit.admit(later).unwrap().settle();
+        assert!(circuit.admit(later).unwrap_err().next_trial.is_some(), "others wait for the one that tries");
+        assert_eq!(circuit.patience_left(later), SECOND * 60);
+
+        let circuit = Circuit::new(SECOND * 60);
+        for second in 0..4 {
+            circuit.failed(start + SECOND * second, "down");
+        }
+        assert!(!circuit.failed(start + SECOND * 3600, "down"), "one failure opens nothing");
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl State {
         }
         match self.before {
             Some((limit, before)) if journey == Journey::Arrived && took.as_secs_f64() > 0.7 * before.as_secs_f64() => {
-                self.limit = limit;
+                self.limit = self.limit.max(limit);
                 self.before = None;
                 self.steady_until = Some(now + STEADY);
             }

@@ -1,6 +1,7 @@
 //! The version that `--version` prints: with the commit, where it is known.
 //!
-//! `SNOWBANK_COMMIT` names the commit; else `git` does. Builds for development have none, so that a commit makes nothing to build.
+//! `SNOWBANK_COMMIT` names the commit; else `git` does. Builds for development have none, so that a
+//! commit makes nothing to build.
 
 use std::env;
 use std::process::Command;
@@ -28,9 +29,11 @@ fn commit() -> Option<String> {
     git(&["rev-parse", "--short=12", "HEAD"])
 }
 
-/// What git says of the folder that this is built in; nothing where there is no git, or the folder is none of a clone.
+/// What git says of the folder that this is built in; nothing where there is no git, or the folder
+/// is none of a clone.
 fn git(args: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
+    let output =
+        Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }

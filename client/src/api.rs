@@ -1,9 +1,11 @@
-//! Everything that travels over HTTP, in one place: the requests of the push protocol, and the two that reading needs.
+//! Everything that travels over HTTP, in one place: the requests of the push protocol, and the two
+//! that reading needs.
 //!
-//! Every request may be repeated, and is, on failures that may pass (see [`Backoff`]); bodies are [`Bytes`], so that a
-//! repetition copies nothing. There is no limit on how long a request takes, only on how long nothing moves: a body that
-//! is being sent or an answer that is coming in resets the clock, as do the heartbeat lines of a commit. What the answers
-//! mean for a push is left to `push`.
+//! Every request may be repeated, and is, on failures that may pass (see [`Backoff`]); bodies are
+//! [`Bytes`], so that a repetition copies nothing. There is no limit on how long a request takes,
+//! only on how long nothing moves: a body that is being sent or an answer that is coming in resets
+//! the clock, as do the heartbeat lines of a commit. What the answers mean for a push is left to
+//! `push`.
 
 mod answer;
 mod connect;
@@ -29,8 +31,8 @@ use snowbank_core::chunk::ChunkName;
 use snowbank_core::narinfo::NarInfo;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{
-    CacheInfo, CommitLine, CommitRequest, MissingChunksResponse, MissingPathsRequest, MissingPathsResponse, Pinned,
-    StoredChunks, WhoAmI, code,
+    CacheInfo, CommitLine, CommitRequest, MissingChunksResponse, MissingPathsRequest,
+    MissingPathsResponse, Pinned, StoredChunks, WhoAmI, code,
 };
 
 use crate::config::{Target, TargetServer};
@@ -140,7 +142,11 @@ impl Api {
     ///
     /// # Errors
     /// As [`Api::cache_info`]; an answer that is no narinfo.
-    pub async fn narinfo(&self, store_dir: &StoreDir, path: &StorePath) -> Result<Option<NarInfo>, ApiError> {
+    pub async fn narinfo(
+        &self,
+        store_dir: &StoreDir,
+        path: &StorePath,
+    ) -> Result<Option<NarInfo>, ApiError> {
         let url = format!("{}/{}/{}.narinfo", self.server_url(), self.cache(), path.hash());
         let text = match self.whole(Request::get(url.clone())).await {
             Ok(text) => text,
@@ -155,17 +161,23 @@ impl Api {
     ///
     /// # Errors
     /// As [`Api::cache_info`].
-    pub async fn missing_paths(&self, request: &MissingPathsRequest) -> Result<MissingPathsResponse, ApiError> {
+    pub async fn missing_paths(
+        &self,
+        request: &MissingPathsRequest,
+    ) -> Result<MissingPathsResponse, ApiError> {
         let body = self.to_json("missing-paths", request)?;
         self.json(self.post("missing-paths", JSON, body)).await
     }
 
-    /// Has the server read back those of these paths that it has; gives the ones that are whole. The others are not there any
-    /// more.
+    /// Has the server read back those of these paths that it has; gives the ones that are whole.
+    /// The others are not there any more.
     ///
     /// # Errors
     /// As [`Api::cache_info`]; [`ApiErrorKind::Server`] when the server cannot tell.
-    pub async fn verify_paths(&self, request: &MissingPathsRequest) -> Result<HashSet<String>, ApiError> {
+    pub async fn verify_paths(
+        &self,
+        request: &MissingPathsRequest,
+    ) -> Result<HashSet<String>, ApiError> {
         let request = self.post("verify-paths", JSON, self.to_json("verify-paths", request)?);
         let mut backoff = self.backoff();
         loop {
@@ -177,14 +189,18 @@ impl Api {
     }
 
     async fn read_back(&self, request: &Request) -> Result<HashSet<String>, ApiError> {
-        let (mut lines, mut whole) = (answer::Lines::new(self.attempt(request).await?), HashSet::new());
+        let (mut lines, mut whole) =
+            (answer::Lines::new(self.attempt(request).await?), HashSet::new());
         while let Some(line) = lines.next().await? {
             match line {
                 CommitLine::Receipt(receipt) => {
                     whole.insert(receipt.store_path);
                 }
                 CommitLine::Error { store_path, code, message } if code != code::DAMAGED => {
-                    return Err(ApiError::unfinished(self.server_url(), &format!("{store_path}: {message}")));
+                    return Err(ApiError::unfinished(
+                        self.server_url(),
+                        &format!("{store_path}: {message}"),
+                    ));
                 }
                 CommitLine::End { .. } => return Ok(whole),
                 _ => {}
@@ -203,7 +219,9 @@ impl Api {
         let url = request.url.clone();
         let answer: MissingChunksResponse = self.json(request).await?;
         let missing: Vec<usize> = answer.missing.iter().map(|index| *index as usize).collect();
-        if missing.is_sorted_by(|a, b| a < b) && missing.last().is_none_or(|last| *last < names.len()) {
+        if missing.is_sorted_by(|a, b| a < b)
+            && missing.last().is_none_or(|last| *last < names.len())
+        {
             Ok(missing)
         } else {
             Err(self.malformed(&url, &"it names chunks that were not asked about"))
@@ -213,14 +231,15 @@ impl Api {
     /// Sends a bundle of chunks.
     ///
     /// # Errors
-    /// As [`Api::cache_info`]; [`ApiErrorKind::TooLarge`] when something on the way takes only smaller bodies.
+    /// As [`Api::cache_info`]; [`ApiErrorKind::TooLarge`] when something on the way takes only
+    /// smaller bodies.
     pub async fn send_bundle(&self, bundle: Bytes) -> Result<StoredChunks, ApiError> {
         self.json(self.post("chunks", OCTETS, bundle)).await
     }
 
-    /// Asks for paths to be made visible, and gives each line of the answer to `on_line` as it comes in, heartbeats
-    /// apart. Tries once: what was answered before a failure stands, and only the caller knows what is left to ask. Gives the
-    /// pin of the request, if it was made.
+    /// Asks for paths to be made visible, and gives each line of the answer to `on_line` as it
+    /// comes in, heartbeats apart. Tries once: what was answered before a failure stands, and only
+    /// the caller knows what is left to ask. Gives the pin of the request, if it was made.
     ///
     /// # Errors
     /// As [`Api::cache_info`]; [`ApiErrorKind::Unreachable`] when the answer was cut off.
@@ -241,7 +260,8 @@ impl Api {
         Err(lines.cut_off())
     }
 
-    /// Has `listen` told of each failure that is waited for, and how long. There is one listener: another one does nothing.
+    /// Has `listen` told of each failure that is waited for, and how long. There is one listener:
+    /// another one does nothing.
     pub fn on_retry(&self, listen: impl Fn(&ApiError, Duration) + Send + Sync + 'static) {
         // Taken already: then somebody is told.
         let _ = self.shared.retry_listener.set(RetryListener::new(listen));
@@ -250,7 +270,10 @@ impl Api {
     /// How long to wait before one more attempt, for a request that failed.
     #[must_use]
     pub fn backoff(&self) -> Backoff {
-        Backoff::new(self.shared.reached.load(Ordering::Relaxed), self.shared.retry_listener.get().cloned())
+        Backoff::new(
+            self.shared.reached.load(Ordering::Relaxed),
+            self.shared.retry_listener.get().cloned(),
+        )
     }
 
     fn post(&self, endpoint: &str, content_type: &'static str, body: Bytes) -> Request {
@@ -281,8 +304,11 @@ impl Api {
     }
 
     fn to_json(&self, endpoint: &str, message: &impl Serialize) -> Result<Bytes, ApiError> {
-        // The messages are plain data; an error here would be a fault of this program, and is said as one.
-        serde_json::to_vec(message).map(Bytes::from).map_err(|error| self.malformed(endpoint, &error))
+        // The messages are plain data; an error here would be a fault of this program, and is said
+        // as one.
+        serde_json::to_vec(message)
+            .map(Bytes::from)
+            .map_err(|error| self.malformed(endpoint, &error))
     }
 
     fn malformed(&self, url: &str, reason: &dyn std::fmt::Display) -> ApiError {

@@ -1,7 +1,7 @@
 //! The command line: clap types and their help texts, nothing else.
 //!
-//! A file per subcommand below `cli/`. What an argument means (which server, which store) is decided where it is used;
-//! here only its shape is checked.
+//! A file per subcommand below `cli/`. What an argument means (which server, which store) is
+//! decided where it is used; here only its shape is checked.
 
 use std::path::PathBuf;
 
@@ -57,8 +57,8 @@ const GLOBAL: &str = "Global options";
 /// Options that every subcommand takes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct GlobalArgs {
-    /// Read and write this file instead of ~/.config/snowbank/client.toml; /etc/snowbank/client.toml is still read
-    /// beneath it
+    /// Read and write this file instead of ~/.config/snowbank/client.toml;
+    /// /etc/snowbank/client.toml is still read beneath it
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
 
@@ -88,10 +88,16 @@ pub enum Command {
     /// Check receipts: their signatures, and that the cache still serves what they say
     VerifyReceipts(VerifyReceiptsArgs),
     /// Caches: create, list, info, configure, rename, destroy, restore, purge, rotate-key, copy
-    #[command(subcommand, after_help = "Example:\n  snowbank cache create team --private --retention 90d")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  snowbank cache create team --private --retention 90d"
+    )]
     Cache(operator::CacheCommand),
     /// Tokens: create, list, show, revoke, rotate
-    #[command(subcommand, after_help = "Example:\n  snowbank token create --sub ci --push team > token")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  snowbank token create --sub ci --push team > token"
+    )]
     Token(operator::TokenCommand),
     /// The paths in a cache: list, info
     #[command(subcommand, after_help = "Example:\n  snowbank path list main 'hello-*'")]
@@ -111,7 +117,8 @@ pub enum Command {
     Man(ManArgs),
 }
 
-/// What `--help` says after the options; the exit codes are those of [`crate::exit::Exit`], which a test compares.
+/// What `--help` says after the options; the exit codes are those of [`crate::exit::Exit`], which a
+/// test compares.
 const LONG_HELP: &str = "\
 Examples:
   snowbank login local http://127.0.0.1:8080 < root-token
@@ -135,7 +142,8 @@ Environment:
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
                        proxies, and the hosts that need none
 
-Configuration, the stronger first: the environment; --config, or else ~/.config/snowbank/client.toml;
+Configuration, the stronger first: the environment; --config, or else \
+~/.config/snowbank/client.toml;
 /etc/snowbank/client.toml. Tokens are in files beside it, tokens/NAME.
 
 Exit codes:
@@ -181,7 +189,8 @@ mod tests {
         let push = command.find_subcommand_mut("push").unwrap().render_long_help().to_string();
         let place = |option: &str| push.find(option).unwrap_or_else(|| panic!("{option}: {push}"));
         assert!(
-            place("--store <URI>") < place("Global options:") && place("Global options:") < place("--quiet"),
+            place("--store <URI>") < place("Global options:")
+                && place("Global options:") < place("--quiet"),
             "{push}"
         );
     }

@@ -1,8 +1,9 @@
 //! Which server a cache is on, and the token for it.
 //!
-//! Sources, the stronger first: the command line; `SNOWBANK_URL`, `SNOWBANK_TOKEN`, `SNOWBANK_TOKEN_FILE`; `--config`, or
-//! else the user's `client.toml`; `/etc/snowbank/client.toml`. Invariant: a token from the environment goes to the server
-//! of `SNOWBANK_URL`, if that is set, and to no other.
+//! Sources, the stronger first: the command line; `SNOWBANK_URL`, `SNOWBANK_TOKEN`,
+//! `SNOWBANK_TOKEN_FILE`; `--config`, or else the user's `client.toml`;
+//! `/etc/snowbank/client.toml`. Invariant: a token from the environment goes to the server of
+//! `SNOWBANK_URL`, if that is set, and to no other.
 
 mod atomic;
 mod attributes;

@@ -15,7 +15,10 @@ pub fn now() -> i64 {
 /// `time` in seconds since 1970.
 #[must_use]
 pub fn seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
+    time.duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_secs()).ok())
+        .unwrap_or(0)
 }
 
 /// `2026-02-20 12:00 UTC`; what lies outside of the years 1970 to 9999, as the number that it is.
@@ -53,7 +56,11 @@ pub fn distance(now: i64, then: i64) -> String {
         _ => (seconds / DAY, "day"),
     };
     let plural = if count == 1 { "" } else { "s" };
-    if then < now { format!("{count} {unit}{plural} ago") } else { format!("in {count} {unit}{plural}") }
+    if then < now {
+        format!("{count} {unit}{plural} ago")
+    } else {
+        format!("in {count} {unit}{plural}")
+    }
 }
 
 fn days_in(year: i64) -> i64 {

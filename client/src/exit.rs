@@ -1,6 +1,8 @@
-//! How the process ends: one code per kind of failure, and the error type that carries it up to `main`.
+//! How the process ends: one code per kind of failure, and the error type that carries it up to
+//! `main`.
 //!
-//! The codes are a promise to scripts: a code never changes its meaning. `snowbank --help` lists them all.
+//! The codes are a promise to scripts: a code never changes its meaning. `snowbank --help` lists
+//! them all.
 
 use std::fmt;
 
@@ -78,14 +80,15 @@ impl Exit {
         self as u8
     }
 
-    /// Whether `--best-effort` turns this failure into a warning: the server's trouble, never the caller's mistake.
+    /// Whether `--best-effort` turns this failure into a warning: the server's trouble, never the
+    /// caller's mistake.
     #[must_use]
     pub const fn is_forgivable(self) -> bool {
         matches!(self, Self::Unreachable | Self::Server | Self::StorageFull)
     }
 
-    /// The code for two failures of one run: a success gives way to anything, and what only a person can mend (9 and
-    /// up) goes before what may pass by itself.
+    /// The code for two failures of one run: a success gives way to anything, and what only a
+    /// person can mend (9 and up) goes before what may pass by itself.
     #[must_use]
     pub const fn worse(self, other: Self) -> Self {
         if self.rank() <= other.rank() { self } else { other }
@@ -109,7 +112,8 @@ impl From<Exit> for std::process::ExitCode {
 
 /// An error on its way to `main`: what to print, and the code to exit with.
 ///
-/// Each layer's error type has its own `From` beside its definition, so that the mapping to a code stands in one place.
+/// Each layer's error type has its own `From` beside its definition, so that the mapping to a code
+/// stands in one place.
 pub struct Failure {
     /// The code to exit with.
     pub exit: Exit,

@@ -1,4 +1,5 @@
-//! `snowbank`: parses the command line, sets up messages and signals, runs the subcommand, prints what went wrong.
+//! `snowbank`: parses the command line, sets up messages and signals, runs the subcommand, prints
+//! what went wrong.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
@@ -13,8 +14,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// The system's allocator keeps what many threads free in pieces too small to give back: memory would grow to twice what is
-/// in use.
+/// The system's allocator keeps what many threads free in pieces too small to give back: memory
+/// would grow to twice what is in use.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -27,7 +28,8 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         let (mut interrupt, mut terminate) = signals()?;
-        // The subcommand's future is dropped at a signal, and with it what it holds: requests, files, the terminal.
+        // The subcommand's future is dropped at a signal, and with it what it holds: requests,
+        // files, the terminal.
         tokio::select! {
             outcome = commands::run(cli) => outcome,
             _ = interrupt.recv() => Ok(Exit::Interrupted),
@@ -52,7 +54,8 @@ fn report(outcome: Result<Exit, Failure>) -> ExitCode {
     exit.into()
 }
 
-/// Messages go to standard error, plainly: `WARN text`. `-q` leaves errors, `-v` and `-vv` add more.
+/// Messages go to standard error, plainly: `WARN text`. `-q` leaves errors, `-v` and `-vv` add
+/// more.
 fn set_up_messages(global: &GlobalArgs) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => LevelFilter::ERROR,
@@ -60,10 +63,13 @@ fn set_up_messages(global: &GlobalArgs) {
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    // Other crates' messages are for -vv only: what fails in them is said once, in this program's own words.
+    // Other crates' messages are for -vv only: what fails in them is said once, in this program's
+    // own words.
     let theirs = if global.verbose > 1 { LevelFilter::INFO } else { LevelFilter::OFF };
-    let filter =
-        Targets::new().with_default(theirs).with_target("snowbank_client", level).with_target("snowbank", level);
+    let filter = Targets::new()
+        .with_default(theirs)
+        .with_target("snowbank_client", level)
+        .with_target("snowbank", level);
     let has_colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()
         .with_writer(|| WithoutTokens(io::stderr()))

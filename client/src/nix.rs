@@ -1,5 +1,5 @@
-//! Nix's own configuration on this machine: where its files are, what they set, whom its daemon trusts, read as Nix reads it;
-//! and what Nix itself says of it. Nothing here writes.
+//! Nix's own configuration on this machine: where its files are, what they set, whom its daemon
+//! trusts, read as Nix reads it; and what Nix itself says of it. Nothing here writes.
 
 mod effective;
 mod files;

@@ -1,11 +1,12 @@
-//! What a person sees while a push runs, on standard error: a bar on a terminal, a line every few seconds elsewhere, or
-//! nothing.
+//! What a person sees while a push runs, on standard error: a bar on a terminal, a line every few
+//! seconds elsewhere, or nothing.
 //!
-//! A rate and the time left are shown while they mean something: as long as NARs are read. What comes then has a name and no
-//! time. While a failed request waits for its repetition, that is shown.
+//! A rate and the time left are shown while they mean something: as long as NARs are read. What
+//! comes then has a name and no time. While a failed request waits for its repetition, that is
+//! shown.
 //!
-//! Only shows; nothing depends on it. Whoever wants to print while a bar is up goes through [`Progress::say`]. Counts that
-//! matter are kept by whoever counts for the summary.
+//! Only shows; nothing depends on it. Whoever wants to print while a bar is up goes through
+//! [`Progress::say`]. Counts that matter are kept by whoever counts for the summary.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -22,8 +23,10 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const SAME_LINE_EVERY: Duration = Duration::from_secs(30);
 /// A shorter wait for a repetition is not worth a line.
 const SHORTEST_WAIT: Duration = Duration::from_millis(700);
-/// What a bar is drawn as while NARs are read: their bytes, the rate, the time left, and the message below.
-const READING: &str = "{wide_bar:.cyan} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left\n{msg}";
+/// What a bar is drawn as while NARs are read: their bytes, the rate, the time left, and the
+/// message below.
+const READING: &str = "{wide_bar:.cyan} {binary_bytes}/{binary_total_bytes} \
+    {binary_bytes_per_sec}, {eta} left\n{msg}";
 /// What it is drawn as when nobody knows how long it takes.
 const WAITING: &str = "{wide_bar:.cyan} {binary_bytes}/{binary_total_bytes}\n{msg}";
 
@@ -83,7 +86,8 @@ struct Now {
     has_begun: bool,
     /// Until when a failed request waits, and why.
     wait: Option<(Instant, String)>,
-    /// The last plain line but for its time, and milliseconds from `started` to when it may come again.
+    /// The last plain line but for its time, and milliseconds from `started` to when it may come
+    /// again.
     last_line: (String, u64),
     /// What the bar is drawn as.
     template: &'static str,
@@ -106,13 +110,21 @@ impl Progress {
     pub fn new(style: Style) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let next_line_ms = AtomicU64::new(millis(LINE_EVERY));
-        Self { style, bar, started: Instant::now(), next_line_ms, counts: Counts::default(), now: Mutex::default() }
+        Self {
+            style,
+            bar,
+            started: Instant::now(),
+            next_line_ms,
+            counts: Counts::default(),
+            now: Mutex::default(),
+        }
     }
 
     /// Starts to show, or goes on: so many paths with so many bytes of NAR are to be pushed.
     pub fn begin(&self, paths: u64, nar_bytes: u64) {
         self.counts.paths_total.fetch_add(paths, Ordering::Relaxed);
-        let nar_bytes = self.counts.nar_bytes_total.fetch_add(nar_bytes, Ordering::Relaxed) + nar_bytes;
+        let nar_bytes =
+            self.counts.nar_bytes_total.fetch_add(nar_bytes, Ordering::Relaxed) + nar_bytes;
         self.with_now(|now| now.has_begun = true);
         if self.style == Style::Bar {
             self.bar.set_length(nar_bytes);
@@ -170,7 +182,8 @@ impl Progress {
     fn redraw(&self, phase: Phase) {
         let message = self.with_now(|now| {
             let waiting = now.waiting();
-            let template = if waiting.is_none() && phase == Phase::Uploading { READING } else { WAITING };
+            let template =
+                if waiting.is_none() && phase == Phase::Uploading { READING } else { WAITING };
             // The template is a constant; were it wrong, the bar would be plain.
             if now.template != template
                 && let Ok(style) = ProgressStyle::with_template(template)
@@ -195,7 +208,8 @@ impl Progress {
         let text = format!("{phase}: {} of {}, {}", Bytes(done), Bytes(total), self.counts);
         let is_news = self.with_now(|now| {
             // Of a request that waits there is a line already.
-            let is_news = now.waiting().is_none() && (now.last_line.0 != text || elapsed_ms >= now.last_line.1);
+            let is_news = now.waiting().is_none()
+                && (now.last_line.0 != text || elapsed_ms >= now.last_line.1);
             if is_news {
                 now.last_line = (text.clone(), millis(elapsed + SAME_LINE_EVERY));
             }
@@ -318,8 +332,14 @@ mod tests {
         progress.waits(Duration::from_secs(400), "connection refused");
         progress.tick(Phase::Uploading);
         let waiting = progress.with_now(|now| now.waiting()).unwrap();
-        assert!(waiting.starts_with("retrying in ") && waiting.ends_with(" s (connection refused)"), "{waiting}");
-        assert_eq!((progress.bar.message(), progress.with_now(|now| now.template)), (waiting, WAITING));
+        assert!(
+            waiting.starts_with("retrying in ") && waiting.ends_with(" s (connection refused)"),
+            "{waiting}"
+        );
+        assert_eq!(
+            (progress.bar.message(), progress.with_now(|now| now.template)),
+            (waiting, WAITING)
+        );
         progress.with_now(|now| now.wait = None);
         progress.tick(Phase::Sending);
         assert!(

@@ -4,9 +4,10 @@
 //! plan ──► read (dump, SHA-256, mask, cut, name) ──► ask ──► encode ──► bundle ──► send ──► commit ──► ledger
 //! ```
 //!
-//! `plan` decides what is to be pushed, `pipeline` does it, and the [`Ledger`] keeps what came of each path: it is
-//! where receipts are written, as they come. Invariant: a path is committed only after the bytes that were read have the
-//! hash that Nix recorded, and after all that it refers to (what upstream has apart) is visible in the cache.
+//! `plan` decides what is to be pushed, `pipeline` does it, and the [`Ledger`] keeps what came of
+//! each path: it is where receipts are written, as they come. Invariant: a path is committed only
+//! after the bytes that were read have the hash that Nix recorded, and after all that it refers to
+//! (what upstream has apart) is visible in the cache.
 //!
 //! What is shown meanwhile is `progress`'s, what travels is `api`'s.
 
@@ -43,12 +44,16 @@ use crate::store::{PathInfo, Store};
 pub use error::PushError;
 pub use ledger::{Ledger, LedgerOptions, Summary};
 
-/// How often paths are pushed anew when something that they refer to has gone from the cache meanwhile.
+/// How often paths are pushed anew when something that they refer to has gone from the cache
+/// meanwhile.
 const ROUNDS: u32 = 3;
 
 /// What is asked of a push.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command, independent of the others")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command, independent of the others"
+)]
 pub struct PushOptions {
     /// Paths read at the same time, and chunks compressed at the same time.
     pub jobs: usize,
@@ -75,17 +80,18 @@ pub struct PinRequest {
     pub keep: Option<u32>,
 }
 
-/// Pushes `roots` (and, if asked to, all that they refer to) from `store` to the cache of `api`, less what one of
-/// `upstreams` has. What came of each path is in `ledger`, also after an error.
+/// Pushes `roots` (and, if asked to, all that they refer to) from `store` to the cache of `api`,
+/// less what one of `upstreams` has. What came of each path is in `ledger`, also after an error.
 ///
 /// All that is pushed is kept from garbage collections while `store` is open.
 ///
-/// What the cache had when it was asked may be gone when what refers to it is committed, since nobody had used it for long.
-/// Then everything that is left is asked about and pushed once more.
+/// What the cache had when it was asked may be gone when what refers to it is committed, since
+/// nobody had used it for long. Then everything that is left is asked about and pushed once more.
 ///
 /// # Errors
-/// [`PushError`], which is about the push as a whole: a server that cannot be reached, a full disk, a receipts file that
-/// cannot be written, a pin that was not made. What is about single paths is no error of this function.
+/// [`PushError`], which is about the push as a whole: a server that cannot be reached, a full disk,
+/// a receipts file that cannot be written, a pin that was not made. What is about single paths is
+/// no error of this function.
 pub async fn push(
     api: &Api,
     store: &Store,
@@ -111,8 +117,10 @@ pub async fn push(
         let infos = plan::known(closure, options, &target, ledger)?;
         let wanted = plan::choose(infos, &left, options, &target, ledger)?;
         let named = named(&wanted, &left);
-        let plan::Answers { missing, signed } = plan::ask(api, wanted, options, &target, ledger).await?;
-        let missing = upstream::leave_out(upstreams, missing, options.closure, &target, ledger).await?;
+        let plan::Answers { missing, signed } =
+            plan::ask(api, wanted, options, &target, ledger).await?;
+        let missing =
+            upstream::leave_out(upstreams, missing, options.closure, &target, ledger).await?;
         if round == 1 {
             warnings::of_late_signatures(api, signed, &target, ledger).await;
             warnings::of_derivations(store, named, &missing).await;
@@ -126,7 +134,8 @@ pub async fn push(
             jobs: options.jobs,
             expires: options.expires,
             pin: pin.clone(),
-            // Without the closure nobody has asked for references, and those that are not there never were.
+            // Without the closure nobody has asked for references, and those that are not there
+            // never were.
             put_off: options.closure && round < ROUNDS,
         };
         let done = pipeline::run(api, store, &target, plan, orders, ledger, progress).await?;
@@ -134,7 +143,10 @@ pub async fn push(
         if done.put_off.is_empty() {
             break;
         }
-        tracing::info!("the cache has lost what {} paths refer to; pushing it again", done.put_off.len());
+        tracing::info!(
+            "the cache has lost what {} paths refer to; pushing it again",
+            done.put_off.len()
+        );
         ledger.go_on(done.put_off.iter().map(|path| target.full(path)).collect());
         closure = store.closure(&done.put_off).await?;
         left = done.put_off;
@@ -148,7 +160,12 @@ pub async fn push(
 /// Those of `wanted` that are among `roots`.
 fn named(wanted: &[plan::Wanted], roots: &[StorePath]) -> Vec<PathInfo> {
     let roots: HashSet<&StorePath> = roots.iter().collect();
-    wanted.iter().map(|wanted| &wanted.info).filter(|info| roots.contains(&info.path)).cloned().collect()
+    wanted
+        .iter()
+        .map(|wanted| &wanted.info)
+        .filter(|info| roots.contains(&info.path))
+        .cloned()
+        .collect()
 }
 
 /// The pin for the one root that there has to be.
@@ -160,9 +177,14 @@ fn pin_of(pin: &PinRequest, store: &Store, roots: &[StorePath]) -> Result<PushPi
     }
 }
 
-/// Sees to the pin after the push: it came with its path's commit, or is made now, where the path was there before, the
-/// answer was lost, or the server knows of no pins in commits.
-async fn pin_now(api: &Api, pin: PushPin, pinned: Option<Pinned>, ledger: &mut Ledger) -> Result<(), PushError> {
+/// Sees to the pin after the push: it came with its path's commit, or is made now, where the path
+/// was there before, the answer was lost, or the server knows of no pins in commits.
+async fn pin_now(
+    api: &Api,
+    pin: PushPin,
+    pinned: Option<Pinned>,
+    ledger: &mut Ledger,
+) -> Result<(), PushError> {
     let PushPin { name, store_path, keep } = pin;
     let generation = match pinned {
         Some(pinned) => pinned.generation,
@@ -173,7 +195,9 @@ async fn pin_now(api: &Api, pin: PushPin, pinned: Option<Pinned>, ledger: &mut L
                 Err(source) => return Err(PushError::NotPinned { name, source }),
             }
         }
-        None if ledger.exit() == Exit::Success => return Err(PushError::PinOfUpstream { name, store_path }),
+        None if ledger.exit() == Exit::Success => {
+            return Err(PushError::PinOfUpstream { name, store_path });
+        }
         // Why is known by now.
         None => {
             ledger.not_pinned(&name);

@@ -1,8 +1,9 @@
 //! The Nix store of this machine: which paths there are, what they refer to, and their bytes.
 //!
-//! Path infos come from Nix itself, over the worker protocol; files are read straight from the disk ([`dump`]). Nothing
-//! here writes to the store, builds or substitutes; all that is asked of Nix beside questions is to keep what is read from
-//! garbage collections. What is pushed, and where to, is left out.
+//! Path infos come from Nix itself, over the worker protocol; files are read straight from the disk
+//! ([`dump`]). Nothing here writes to the store, builds or substitutes; all that is asked of Nix
+//! beside questions is to keep what is read from garbage collections. What is pushed, and where to,
+//! is left out.
 
 mod closure;
 mod connection;
@@ -35,8 +36,8 @@ use location::Location;
 /// Which store to open.
 #[derive(Debug, Clone, Default)]
 pub struct StoreOptions {
-    /// A store's address as Nix writes it (`auto`, `daemon`, `unix://…`, `local`, `local?root=…`, a folder); `None` for
-    /// what `NIX_REMOTE` says, or `auto`.
+    /// A store's address as Nix writes it (`auto`, `daemon`, `unix://…`, `local`, `local?root=…`, a
+    /// folder); `None` for what `NIX_REMOTE` says, or `auto`.
     pub uri: Option<String>,
 }
 
@@ -48,8 +49,8 @@ pub struct Store {
 
 struct Shared {
     location: Location,
-    /// Taken out while in use: a connection whose use was cancelled or failed is in an unknown state, and is not put
-    /// back. Temporary roots last as long as the connection.
+    /// Taken out while in use: a connection whose use was cancelled or failed is in an unknown
+    /// state, and is not put back. Temporary roots last as long as the connection.
     connection: Mutex<Option<Connection>>,
     /// For [`Store::is_still_valid`].
     fresh_connection: Mutex<Option<Connection>>,
@@ -57,7 +58,8 @@ struct Shared {
     is_rootless: AtomicBool,
 }
 
-/// What Nix has registered for a path. The hash is Nix's word: whether the files still have it, only reading them tells.
+/// What Nix has registered for a path. The hash is Nix's word: whether the files still have it,
+/// only reading them tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathInfo {
     /// The path.
@@ -84,8 +86,8 @@ impl Store {
     /// Opens a store, and makes sure that Nix answers.
     ///
     /// # Errors
-    /// An address of a kind that is not supported, a store that is not there, no Nix to ask, or one that speaks another
-    /// protocol.
+    /// An address of a kind that is not supported, a store that is not there, no Nix to ask, or one
+    /// that speaks another protocol.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let location = Location::find(options.uri.as_deref())?;
         if let Some(uri) = &options.uri {
@@ -107,7 +109,8 @@ impl Store {
         &self.shared.location.store_dir
     }
 
-    /// Where the path's files are on this machine: elsewhere than it says, in a store at another root.
+    /// Where the path's files are on this machine: elsewhere than it says, in a store at another
+    /// root.
     #[must_use]
     pub fn real_path(&self, path: &StorePath) -> PathBuf {
         self.shared.location.real_dir.join(path.base_name())

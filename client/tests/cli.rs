@@ -1,6 +1,8 @@
-//! The `snowbank` program as a user calls it, but for `push`: what it writes, prints, and exits with.
+//! The `snowbank` program as a user calls it, but for `push`: what it writes, prints, and exits
+//! with.
 //!
-//! Each test has a home folder and a server of its own; the server is a thread that plays the few answers needed.
+//! Each test has a home folder and a server of its own; the server is a thread that plays the few
+//! answers needed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,11 +44,16 @@ impl Server {
             issued: None,
             expires: None,
             admin: false,
-            caches: BTreeMap::from([("main*".to_owned(), vec!["pull".to_owned(), "push".to_owned()])]),
+            caches: BTreeMap::from([(
+                "main*".to_owned(),
+                vec!["pull".to_owned(), "push".to_owned()],
+            )]),
             server_version: "0".to_owned(),
         };
         let mut answers = Answers::default();
-        answers.guarded.insert("/api/v1/whoami".to_owned(), serde_json::to_string(&whoami).unwrap());
+        answers
+            .guarded
+            .insert("/api/v1/whoami".to_owned(), serde_json::to_string(&whoami).unwrap());
         for (name, public) in [("main", true), ("secret", false)] {
             let info = serde_json::to_string(&cache_info(name, public)).unwrap();
             let answers = if public { &mut answers.open } else { &mut answers.guarded };
@@ -72,15 +79,22 @@ fn answer(mut stream: TcpStream, answers: &Answers) {
         head.push(std::mem::take(&mut line));
     }
     let Some(path) = head.first().and_then(|line| line.split(' ').nth(1)) else { return };
-    let authorized = head.iter().any(|line| line.to_lowercase().starts_with("authorization:") && line.contains(TOKEN));
+    let authorized = head
+        .iter()
+        .any(|line| line.to_lowercase().starts_with("authorization:") && line.contains(TOKEN));
     let (status, body) = match (answers.open.get(path), answers.guarded.get(path)) {
         (Some(body), _) => ("200 OK", body.as_str()),
         (_, Some(body)) if authorized => ("200 OK", body.as_str()),
-        (_, Some(_)) => ("401 Unauthorized", r#"{"error":{"code":"unauthenticated","message":"who are you?"}}"#),
+        (_, Some(_)) => {
+            ("401 Unauthorized", r#"{"error":{"code":"unauthenticated","message":"who are you?"}}"#)
+        }
         _ => ("404 Not Found", r#"{"error":{"code":"not-found","message":"nothing here"}}"#),
     };
     let len = body.len();
-    let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n{body}");
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n{body}"
+    );
 }
 
 fn key() -> SecretKey {
@@ -149,22 +163,32 @@ impl Home {
     fn login(&self, name: &str, server: &Server) {
         let file = self.write("token", TOKEN);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        let output = self.run(&["login", name, &server.url, "--token-file", file.to_str().unwrap()]);
+        let output =
+            self.run(&["login", name, &server.url, "--token-file", file.to_str().unwrap()]);
         assert_exit(&output, 0);
     }
 }
 
-/// Checks the exit code, and that the token was not printed; returns what was written to standard error.
+/// Checks the exit code, and that the token was not printed; returns what was written to standard
+/// error.
 #[track_caller]
 fn assert_exit(output: &Output, code: i32) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert!(!stderr.contains(TOKEN) && !String::from_utf8_lossy(&output.stdout).contains(TOKEN), "{stderr}");
+    assert!(
+        !stderr.contains(TOKEN) && !String::from_utf8_lossy(&output.stdout).contains(TOKEN),
+        "{stderr}"
+    );
     stderr
 }
 
 fn with_input(mut command: Command, input: &str) -> Output {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -184,10 +208,16 @@ fn a_token_is_taken_from_wherever_it_is() {
             _ => command.env("SNOWBANK_TOKEN_FILE", &file).output().unwrap(),
         };
         let said = assert_exit(&output, 0);
-        assert!(said.contains("as ci, the default server") && said.contains("main*: pull, push"), "{said}");
+        assert!(
+            said.contains("as ci, the default server") && said.contains("main*: pull, push"),
+            "{said}"
+        );
         assert_eq!(home.read(".config/snowbank/tokens/local"), format!("{TOKEN}\n"), "{place}");
         let config = home.read(".config/snowbank/client.toml");
-        assert!(config.contains("default-server = \"local\"") && config.contains(&server.url), "{config}");
+        assert!(
+            config.contains("default-server = \"local\"") && config.contains(&server.url),
+            "{config}"
+        );
     }
 }
 
@@ -209,11 +239,15 @@ fn what_is_wrong_with_a_login_is_said_and_nothing_written() {
         let said = assert_exit(&home.run(args), code);
         assert!(said.contains(want), "{args:?}: {said}");
     }
-    let said = assert_exit(&with_input(home.snowbank(&["login", "a", &server.url]), "wrong.token"), 9);
+    let said =
+        assert_exit(&with_input(home.snowbank(&["login", "a", &server.url]), "wrong.token"), 9);
     assert!(!said.contains("wrong.token"), "{said}");
     assert!(!home.path(".config").exists());
 
-    assert_exit(&with_input(home.snowbank(&["login", "a", "http://127.0.0.1:9", "--offline"]), TOKEN), 0);
+    assert_exit(
+        &with_input(home.snowbank(&["login", "a", "http://127.0.0.1:9", "--offline"]), TOKEN),
+        0,
+    );
 }
 
 #[test]
@@ -239,7 +273,10 @@ fn using_a_public_cache_comes_and_goes() {
     assert_exit(&printed, 0);
     let printed = String::from_utf8(printed.stdout).unwrap();
     assert!(printed.contains(&format!("extra-substituters = {}/main\n", server.url)), "{printed}");
-    assert!(printed.contains(&format!("extra-trusted-public-keys = {}\n", key().public())), "{printed}");
+    assert!(
+        printed.contains(&format!("extra-trusted-public-keys = {}\n", key().public())),
+        "{printed}"
+    );
     assert_eq!(home.read(".config/nix/nix.conf"), before);
 
     for _twice in 0..2 {
@@ -277,7 +314,9 @@ fn using_a_private_cache_writes_a_netrc() {
     let netrc = home.path(".config/nix/netrc");
     assert_eq!(
         fs::read_to_string(&netrc).unwrap(),
-        format!("machine other login me password x\nmachine 127.0.0.1 login snowbank password {TOKEN}\n")
+        format!(
+            "machine other login me password x\nmachine 127.0.0.1 login snowbank password {TOKEN}\n"
+        )
     );
     assert_eq!(fs::metadata(&netrc).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(nix_settings(&home).contains(&format!("netrc-file = {}", netrc.display())));
@@ -334,11 +373,14 @@ fn receipt(name: &str, nar_size: u64) -> Receipt {
 /// Makes the server serve what `receipt` says.
 fn serve(server: &Server, receipt: &Receipt) {
     let narinfo = format!(
-        "StorePath: {}\nURL: nar/x.nar.zst\nCompression: zstd\nNarHash: {}\nNarSize: {}\nReferences: \n",
+        "StorePath: {}\nURL: nar/x.nar.zst\nCompression: zstd\nNarHash: {}\nNarSize: \
+         {}\nReferences: \n",
         receipt.store_path, receipt.nar_hash, receipt.nar_size
     );
-    let path =
-        format!("/main/{}.narinfo", &Path::new(&receipt.store_path).file_name().unwrap().to_str().unwrap()[..32]);
+    let path = format!(
+        "/main/{}.narinfo",
+        &Path::new(&receipt.store_path).file_name().unwrap().to_str().unwrap()[..32]
+    );
     server.answers.lock().unwrap().open.insert(path, narinfo);
 }
 
@@ -382,8 +424,11 @@ fn receipts_that_hold_are_told_from_those_that_do_not() {
     assert_exit(&verify(line(&good), &["--public-key", &key().public().to_string()]), 0);
     let output = verify(line(&gone), &["--json", "--server", "local"]);
     assert_exit(&output, 14);
-    let lines: Vec<serde_json::Value> =
-        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!((&lines[0]["holds"], &lines[1]["summary"]["failing"]), (&false.into(), &1.into()));
     assert_exit(&verify(line(&good), &["--server", "nosuch"]), 3);
 }
@@ -396,7 +441,10 @@ fn a_signal_ends_it_with_its_own_code() {
         let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // It waits for a token that never comes.
         std::thread::sleep(std::time::Duration::from_millis(500));
-        let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
+        let kill = Command::new("kill")
+            .args([format!("-{signal}"), child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(kill.success());
         let stdin = child.stdin.take();
         assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
@@ -410,10 +458,18 @@ fn help_says_how_and_lists_the_exit_codes() {
     let help = home.run(&["--help"]);
     assert_exit(&help, 0);
     let help = String::from_utf8(help.stdout).unwrap();
-    for want in ["Exit codes:", "130", "snowbank push main ./result", "SNOWBANK_TOKEN_FILE", "SNOWBANK_SYSTEM_CONFIG"] {
+    for want in [
+        "Exit codes:",
+        "130",
+        "snowbank push main ./result",
+        "SNOWBANK_TOKEN_FILE",
+        "SNOWBANK_SYSTEM_CONFIG",
+    ] {
         assert!(help.contains(want), "{help}");
     }
-    for command in ["login", "push", "use", "whoami", "doctor", "verify-receipts", "completions", "man"] {
+    for command in
+        ["login", "push", "use", "whoami", "doctor", "verify-receipts", "completions", "man"]
+    {
         let help = home.run(&[command, "--help"]);
         assert_exit(&help, 0);
         assert!(String::from_utf8(help.stdout).unwrap().contains("Examples:"), "{command}");
@@ -441,7 +497,10 @@ fn completions_and_manual_pages_come_from_the_command_line_itself() {
     let folder = home.path("share/man1");
     assert_exit(&home.run(&["man", "--output", folder.to_str().unwrap()]), 0);
     for page in ["snowbank.1", "snowbank-push.1", "snowbank-doctor.1", "snowbank-use.1"] {
-        assert!(fs::read_to_string(folder.join(page)).is_ok_and(|text| text.contains(".TH")), "{page}");
+        assert!(
+            fs::read_to_string(folder.join(page)).is_ok_and(|text| text.contains(".TH")),
+            "{page}"
+        );
     }
     assert!(!folder.join("snowbank-man.1").exists(), "hidden commands have no page");
 }

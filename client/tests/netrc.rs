@@ -1,4 +1,5 @@
-//! The reader of netrc files says what curl does, of files made at random from the pieces on which readers differ.
+//! The reader of netrc files says what curl does, of files made at random from the pieces on which
+//! readers differ.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +16,8 @@ const FILES: u32 = 150;
 /// Files in which a value is a keyword, and the like.
 const FIXED: [&str; 8] = [
     "machine a login x password default\nmachine localhost login y password z\n",
-    "machine a login x password default\n login q password w\nmachine localhost login y password z\n",
+    "machine a login x password default\n login q password w\nmachine localhost login y password \
+     z\n",
     "machine a login machine password localhost\n login q password w\n",
     "machine a login \"x\nmachine localhost login y password z\n",
     "machine localhost account login login y password z\n",
@@ -43,7 +45,8 @@ impl Numbers {
 /// A file of entries, macros, comments and words in the wrong places.
 fn file(numbers: &mut Numbers) -> String {
     let hosts = ["localhost", "LocalHost", "other", "\"localhost\"", "default", "machine", "local"];
-    let values = ["x", "y1", "login", "password", "\"a b\"", "\"q\\\"\\\\\\t\"", "localhost", "\"\""];
+    let values =
+        ["x", "y1", "login", "password", "\"a b\"", "\"q\\\"\\\\\\t\"", "localhost", "\"\""];
     let breaks = [" ", "\n", "  ", "\t", "\n  "];
     let mut text = String::new();
     for _ in 0..=numbers.below(5) {
@@ -52,12 +55,18 @@ fn file(numbers: &mut Numbers) -> String {
             1 => vec![numbers.one(&["account", "x", "macdeff", "machin"])],
             2 => vec!["macdef", "init"],
             3 => {
-                text.push_str(numbers.one(&["# machine localhost password no\n", "  # default\n", "\n\n", "\n"]));
+                text.push_str(numbers.one(&[
+                    "# machine localhost password no\n",
+                    "  # default\n",
+                    "\n\n",
+                    "\n",
+                ]));
                 continue;
             }
             _ => vec![numbers.one(&["machine", "MACHINE"]), numbers.one(&hosts)],
         };
-        // A password without a login counts otherwise in older releases of curl: such entries are left out.
+        // A password without a login counts otherwise in older releases of curl: such entries are
+        // left out.
         words.extend([numbers.one(&["login", "Login"]), numbers.one(&values)]);
         if numbers.below(6) > 0 {
             words.extend([numbers.one(&["password", "PASSWORD"]), numbers.one(&values)]);
@@ -68,8 +77,10 @@ fn file(numbers: &mut Numbers) -> String {
         }
         text.push_str(numbers.one(&["\n", "\n", "\n\n", " # end\n"]));
     }
-    // Releases up to 7.88 at least take blanks and a carriage return at the end of a line, and an empty line, for an empty word.
-    let lines: Vec<&str> = text.split('\n').map(|line| line.trim_end_matches([' ', '\t'])).collect();
+    // Releases up to 7.88 at least take blanks and a carriage return at the end of a line, and an
+    // empty line, for an empty word.
+    let lines: Vec<&str> =
+        text.split('\n').map(|line| line.trim_end_matches([' ', '\t'])).collect();
     lines.join("\n")
 }
 
@@ -81,13 +92,21 @@ fn serve() -> (u16, mpsc::Receiver<Option<String>>) {
     // Ends with the process.
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map(Result::unwrap) {
-            let head: Vec<String> =
-                BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-            let credentials = head.iter().find_map(|line| line.strip_prefix("Authorization: Basic "));
-            let decode = |text: &str| String::from_utf8(BASE64_STANDARD.decode(text).unwrap()).unwrap();
-            let password = credentials.map(|text| decode(text).split_once(':').unwrap().1.to_owned());
+            let head: Vec<String> = BufReader::new(&stream)
+                .lines()
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let credentials =
+                head.iter().find_map(|line| line.strip_prefix("Authorization: Basic "));
+            let decode =
+                |text: &str| String::from_utf8(BASE64_STANDARD.decode(text).unwrap()).unwrap();
+            let password =
+                credentials.map(|text| decode(text).split_once(':').unwrap().1.to_owned());
             sender.send(password).unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .unwrap();
         }
     });
     (port, receiver)
@@ -114,7 +133,8 @@ fn files_are_read_as_curl_reads_them() {
             .unwrap();
         // curl asks for nothing where it refuses the file.
         let curl = if status.success() { Ok(receiver.recv().unwrap()) } else { Err(()) };
-        let own = netrc::password(&text, "localhost").map(|password| password.map(|password| password.to_string()));
+        let own = netrc::password(&text, "localhost")
+            .map(|password| password.map(|password| password.to_string()));
         with_password += u32::from(matches!(own, Ok(Some(_))));
         // No password and an empty one are the same to a server.
         let curl = curl.map(|password| password.filter(|password| !password.is_empty()));

@@ -1,4 +1,5 @@
-//! The store access against real Nix: what it says of paths, closures and outputs, and NARs byte for byte.
+//! The store access against real Nix: what it says of paths, closures and outputs, and NARs byte
+//! for byte.
 //!
 //! Each test owns a store in a folder of its own.
 
@@ -35,7 +36,8 @@ impl NixRoot {
     }
 
     fn nix(&self, program: &str, args: &[&str]) -> String {
-        let output = Command::new(program).arg("--store").arg(self.uri()).args(args).output().unwrap();
+        let output =
+            Command::new(program).arg("--store").arg(self.uri()).args(args).output().unwrap();
         text(&output)
     }
 
@@ -83,12 +85,24 @@ fn nix_dump(root: &Path) -> Vec<u8> {
 fn odd_tree(root: &Path) {
     fs::create_dir_all(root.join("deep/er/and/deeper")).unwrap();
     fs::create_dir(root.join("empty folder")).unwrap();
-    for size in [0, 1, 7, 8, 9, 4096, 262_143, 262_144, 262_145, 1_048_575, 1_048_576, 1_048_577, 5_000_003] {
-        let bytes: Vec<u8> = (0..size).map(|at: usize| u8::try_from((at * 31 + at / 251) % 256).unwrap()).collect();
+    for size in
+        [0, 1, 7, 8, 9, 4096, 262_143, 262_144, 262_145, 1_048_575, 1_048_576, 1_048_577, 5_000_003]
+    {
+        let bytes: Vec<u8> =
+            (0..size).map(|at: usize| u8::try_from((at * 31 + at / 251) % 256).unwrap()).collect();
         fs::write(root.join(format!("deep/size-{size}")), bytes).unwrap();
     }
-    for name in [&b"\xff\xfe"[..], b"a b", b"a", b"A", b"a.b", b"a-b", b"~nix~case~hack~1", "\u{e9}".as_bytes(), b"\n"]
-    {
+    for name in [
+        &b"\xff\xfe"[..],
+        b"a b",
+        b"a",
+        b"A",
+        b"a.b",
+        b"a-b",
+        b"~nix~case~hack~1",
+        "\u{e9}".as_bytes(),
+        b"\n",
+    ] {
         fs::write(root.join(OsStr::from_bytes(name)), name).unwrap();
     }
     for (number, mode) in [0o444, 0o555, 0o755, 0o100, 0o611, 0o454].into_iter().enumerate() {
@@ -107,7 +121,9 @@ fn dumps_are_those_of_nix() {
     let folder = tempfile::tempdir().unwrap();
     let tree = folder.path().join("tree");
     odd_tree(&tree);
-    for root in [tree.clone(), tree.join("deep/size-5000003"), tree.join("mode-2"), tree.join("absolute")] {
+    for root in
+        [tree.clone(), tree.join("deep/size-5000003"), tree.join("mode-2"), tree.join("absolute")]
+    {
         assert!(dump(&root).unwrap() == nix_dump(&root), "{}", root.display());
     }
 }
@@ -133,14 +149,16 @@ fn what_cannot_be_dumped_is_named() {
     assert!(matches!(&error, DumpError::Missing { path } if path.ends_with("gone")), "{error}");
 
     fs::create_dir(folder.path().join("sub")).unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("sub/listener")).unwrap();
+    let _socket =
+        std::os::unix::net::UnixListener::bind(folder.path().join("sub/listener")).unwrap();
     let error = dump(folder.path()).unwrap_err().to_string();
     assert!(error.contains("sub/listener is a socket"), "{error}");
 
     let stopped = dump_nar(Path::new("/dev/null"), &mut |_| Ok(())).unwrap_err().to_string();
     assert!(stopped.contains("/dev/null is a device"), "{stopped}");
     fs::remove_file(folder.path().join("sub/listener")).unwrap();
-    let refused = dump_nar(folder.path(), &mut |_| Err(std::io::Error::other("enough"))).unwrap_err();
+    let refused =
+        dump_nar(folder.path(), &mut |_| Err(std::io::Error::other("enough"))).unwrap_err();
     assert!(matches!(refused, DumpError::Stopped(_)));
 }
 
@@ -159,7 +177,10 @@ fn a_file_that_changes_while_it_is_read_is_named() {
             Ok(())
         })
         .unwrap_err();
-        assert!(matches!(&error, DumpError::Changed { path, expected: 8_000_000 } if *path == big), "{error}");
+        assert!(
+            matches!(&error, DumpError::Changed { path, expected: 8_000_000 } if *path == big),
+            "{error}"
+        );
     }
 }
 
@@ -169,7 +190,15 @@ fn the_case_hack_is_undone() {
     let (plain, hacked) = (folder.path().join("plain"), folder.path().join("hacked"));
     for (root, names) in [
         (&plain, ["README", "ReadMe", "readme", "readme.d/x"]),
-        (&hacked, ["README", "ReadMe~nix~case~hack~1", "readme~nix~case~hack~2", "readme.d/x~nix~case~hack~1"]),
+        (
+            &hacked,
+            [
+                "README",
+                "ReadMe~nix~case~hack~1",
+                "readme~nix~case~hack~2",
+                "readme.d/x~nix~case~hack~1",
+            ],
+        ),
     ] {
         fs::create_dir_all(root.join("readme.d")).unwrap();
         for name in names {
@@ -186,7 +215,9 @@ fn the_case_hack_is_undone() {
     };
     assert_eq!(dump(&hacked).unwrap(), nix_dump(&plain));
     fs::write(hacked.join("README~nix~case~hack~9"), "").unwrap();
-    assert!(matches!(dump(&hacked), Err(DumpError::Collision { path }) if path.ends_with("README")));
+    assert!(
+        matches!(dump(&hacked), Err(DumpError::Collision { path }) if path.ends_with("README"))
+    );
 }
 
 #[tokio::test]
@@ -207,7 +238,10 @@ async fn infos_are_those_of_nix_and_dumps_have_the_registered_hash() {
     assert_eq!(info.nar_size, nar.len() as u64);
     assert_eq!(info.nar_hash.as_bytes(), Sha256::of(&nar).as_bytes());
     let full = added.full(store.store_dir());
-    assert_eq!(nix.nix("nix-store", &["--query", "--hash", &full]), format!("sha256:{}", info.nar_hash.to_nix32()));
+    assert_eq!(
+        nix.nix("nix-store", &["--query", "--hash", &full]),
+        format!("sha256:{}", info.nar_hash.to_nix32())
+    );
     assert!(info.ca.as_ref().unwrap().starts_with("fixed:r:sha256:"), "{:?}", info.ca);
     assert!(info.registration_time > 1_600_000_000 && info.references.is_empty());
 }
@@ -225,9 +259,16 @@ async fn every_way_to_name_a_store_at_another_root_works() {
     }
     // Nix would make a store there.
     let typo = nix.folder.path().join("typo").display().to_string();
-    for uri in [typo.clone(), format!("local?root={typo}"), format!("auto?root={typo}&want-mass-query=true")] {
+    for uri in [
+        typo.clone(),
+        format!("local?root={typo}"),
+        format!("auto?root={typo}&want-mass-query=true"),
+    ] {
         let error = Store::open(StoreOptions { uri: Some(uri) }).await.err().unwrap();
-        assert!(matches!(error, StoreError::Nowhere { .. }) && error.to_string().contains(&typo), "{error}");
+        assert!(
+            matches!(error, StoreError::Nowhere { .. }) && error.to_string().contains(&typo),
+            "{error}"
+        );
         assert!(!Path::new(&typo).exists());
     }
     // What a Nix that cannot go on says is quoted.
@@ -340,7 +381,8 @@ async fn outputs_of_derivations_resolve() {
     let file = nix.folder.path().join("f");
     fs::write(&file, "contents").unwrap();
     let hash = Sha256::of(b"contents").to_hex();
-    // A fixed output's path follows from its hash, so that adding the file makes the output valid without a build.
+    // A fixed output's path follows from its hash, so that adding the file makes the output valid
+    // without a build.
     let fixed = nix.nix("nix-instantiate", &["-E", &format!(
         r#"derivation {{ name = "f"; system = "x"; builder = "x"; outputHashMode = "flat"; outputHashAlgo = "sha256";
              outputHash = "{hash}"; }}"#
@@ -358,7 +400,10 @@ async fn outputs_of_derivations_resolve() {
     assert!(unbuilt.contains("not a valid path"), "{unbuilt}");
     let output = nix.nix("nix-store", &["--add-fixed", "sha256", file.to_str().unwrap()]);
     for arg in ["^out", "^*", "^out,*"] {
-        assert_eq!(store.resolve(&[format!("{fixed}{arg}")]).await.unwrap(), [path(&store, &output)]);
+        assert_eq!(
+            store.resolve(&[format!("{fixed}{arg}")]).await.unwrap(),
+            [path(&store, &output)]
+        );
     }
     assert_eq!(store.resolve(std::slice::from_ref(&fixed)).await.unwrap(), [path(&store, &fixed)]);
 

@@ -1,4 +1,5 @@
-//! The worker protocol against daemons of other versions, and against what is no daemon: played by a thread.
+//! The worker protocol against daemons of other versions, and against what is no daemon: played by
+//! a thread.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -129,7 +130,10 @@ async fn older_and_newer_daemons_are_understood() {
         let store = Store::open(options).await.unwrap();
         let info = store.path_infos(&[path()]).await.unwrap().remove(0).unwrap();
         assert_eq!((info.nar_hash.as_bytes(), info.nar_size), (&[0xab; 32], 120));
-        assert_eq!((info.references, info.registration_time, info.ultimate), (vec![path()], 1_700_000_000, true));
+        assert_eq!(
+            (info.references, info.registration_time, info.ultimate),
+            (vec![path()], 1_700_000_000, true)
+        );
         assert!(info.signatures.is_empty() && info.ca.is_none() && info.deriver.is_none());
         assert!(store.valid_paths(&[path()]).await.unwrap().is_empty());
         daemon.join().unwrap();
@@ -165,7 +169,10 @@ async fn an_error_is_told_and_the_next_question_asked_anew() {
         ]);
         let store = Store::open(options).await.unwrap();
         let error = store.path_infos(&[path()]).await.unwrap_err();
-        assert!(matches!(error, StoreError::Nix(_)) && error.to_string().contains("the disk is gone"), "{error}");
+        assert!(
+            matches!(error, StoreError::Nix(_)) && error.to_string().contains("the disk is gone"),
+            "{error}"
+        );
         assert_eq!(store.path_infos(&[path()]).await.unwrap(), [None]);
         daemon.join().unwrap();
     }
@@ -201,7 +208,10 @@ async fn what_is_no_daemon_is_refused() {
         (Box::new(|mut wire| wire.put(&[0x6478_696f, 256 + 20])), "protocol 1.20"),
         (Box::new(|mut wire| wire.put(&[0x6478_696f, 2 * 256])), "protocol 2.0"),
         (Box::new(|mut wire| wire.put(&[0x6478_696f, 256 + 34, u64::MAX])), "bytes; at most"),
-        (Box::new(|mut wire| wire.put(&[0x6478_696f, 256 + 32, 0xdead])), "unknown message, 0xdead"),
+        (
+            Box::new(|mut wire| wire.put(&[0x6478_696f, 256 + 32, 0xdead])),
+            "unknown message, 0xdead",
+        ),
         (Box::new(|mut wire| wire.put(&[0x6478_696f, 256 + 32, 0x6461_7461, 8])), "asks for data"),
         (Box::new(drop), "lost the connection"),
     ];

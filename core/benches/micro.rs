@@ -1,9 +1,11 @@
-//! What each format costs by itself, in bytes per second, beside memcpy, SHA-256, BLAKE3 and zstd on the same data:
+//! What each format costs by itself, in bytes per second, beside memcpy, SHA-256, BLAKE3 and zstd
+//! on the same data:
 //!
 //! `cargo bench -p snowbank-core --bench micro [-- NAME]`
 //!
-//! The data is a NAR of 16 MiB in files of 16 KiB: this program's own machine code, text, and noise that does not compress,
-//! with a store path every 512 KiB, so that chunks with slots and without meet as in real trees. Rates are of NAR bytes unless the data is a narinfo or a manifest.
+//! The data is a NAR of 16 MiB in files of 16 KiB: this program's own machine code, text, and noise
+//! that does not compress, with a store path every 512 KiB, so that chunks with slots and without
+//! meet as in real trees. Rates are of NAR bytes unless the data is a narinfo or a manifest.
 
 use std::{fs, hint::black_box};
 
@@ -73,9 +75,12 @@ fn files() -> Vec<Vec<u8>> {
     let code: Vec<u8> = own.iter().copied().cycle().take(KIND).collect();
     let drawn = noise("words", KIND);
     let words = ["store", "path", "chunk", "pack", "manifest", "closure", "narinfo", "cache\n"];
-    let text = drawn.iter().flat_map(|byte| format!("{}{} ", words[usize::from(byte % 8)], byte / 8).into_bytes());
+    let text = drawn
+        .iter()
+        .flat_map(|byte| format!("{}{} ", words[usize::from(byte % 8)], byte / 8).into_bytes());
     let kinds = [code, text.take(KIND).collect(), noise("noise", KIND)];
-    let mut files: Vec<Vec<u8>> = kinds.iter().flat_map(|kind| kind.chunks_exact(FILE)).map(<[u8]>::to_vec).collect();
+    let mut files: Vec<Vec<u8>> =
+        kinds.iter().flat_map(|kind| kind.chunks_exact(FILE)).map(<[u8]>::to_vec).collect();
     for (number, file) in files.iter_mut().step_by(BETWEEN_PATHS).enumerate() {
         let path = store_path(number).full(&StoreDir::default());
         file[..path.len()].copy_from_slice(path.as_bytes());
@@ -100,7 +105,8 @@ fn nar(files: &[Vec<u8>]) -> Vec<u8> {
 
 fn chunks(nar: &[u8]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
-    let mut chunker = Chunker::new(&StoreDir::default(), CutParams::DEFAULT).expect("the default is valid");
+    let mut chunker =
+        Chunker::new(&StoreDir::default(), CutParams::DEFAULT).expect("the default is valid");
     for piece in nar.chunks(PIECE) {
         chunker.feed(piece, &mut |chunk| chunks.push(chunk));
     }
@@ -108,7 +114,11 @@ fn chunks(nar: &[u8]) -> Vec<Chunk> {
     chunks
 }
 
-fn group<'a>(criterion: &'a mut Criterion, name: &str, bytes: usize) -> BenchmarkGroup<'a, WallTime> {
+fn group<'a>(
+    criterion: &'a mut Criterion,
+    name: &str,
+    bytes: usize,
+) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Bytes(bytes as u64)).sample_size(20);
     group
@@ -117,14 +127,18 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str, bytes: usize) -> Benchmar
 fn yardsticks(criterion: &mut Criterion, nar: &[u8]) {
     let mut group = group(criterion, "yardstick", nar.len());
     let mut copy = vec![0; nar.len()];
-    group.bench_function("memcpy", |bencher| bencher.iter(|| black_box(&mut copy).copy_from_slice(black_box(nar))));
+    group.bench_function("memcpy", |bencher| {
+        bencher.iter(|| black_box(&mut copy).copy_from_slice(black_box(nar)));
+    });
     group.bench_function("sha256", |bencher| bencher.iter(|| Sha256::of(black_box(nar))));
     group.bench_function("blake3", |bencher| bencher.iter(|| blake3::hash(black_box(nar))));
     let mut zstd = zstd::bulk::Compressor::new(LEVEL).expect("zstd has this level");
     group.bench_function("zstd-3", |bencher| bencher.iter(|| zstd.compress(black_box(nar))));
     let packed = zstd.compress(nar).expect("zstd compresses");
     let mut zstd = zstd::bulk::Decompressor::new().expect("zstd decompresses");
-    group.bench_function("zstd-decode", |bencher| bencher.iter(|| zstd.decompress(black_box(&packed), nar.len())));
+    group.bench_function("zstd-decode", |bencher| {
+        bencher.iter(|| zstd.decompress(black_box(&packed), nar.len()));
+    });
 }
 
 fn nars(criterion: &mut Criterion, files: &[Vec<u8>], whole: &[u8]) {
@@ -133,7 +147,8 @@ fn nars(criterion: &mut Criterion, files: &[Vec<u8>], whole: &[u8]) {
     group.bench_function("decode", |bencher| {
         bencher.iter(|| {
             let (mut decoder, mut events) = (Decoder::new(), 0_u64);
-            let mut count = |event: Event<'_>| events += u64::from(black_box(event) != Event::Directory);
+            let mut count =
+                |event: Event<'_>| events += u64::from(black_box(event) != Event::Directory);
             for piece in whole.chunks(PIECE) {
                 decoder.feed(piece, &mut count).expect("the NAR is good");
             }
@@ -163,11 +178,14 @@ fn cutting(criterion: &mut Criterion, nar: &[u8], chunks: &[Chunk]) {
             chunker.finish(&mut |chunk| drop(black_box(chunk)));
         });
     });
-    group.bench_function("name", |bencher| bencher.iter(|| chunks.iter().map(Chunk::name).collect::<Vec<ChunkName>>()));
+    group.bench_function("name", |bencher| {
+        bencher.iter(|| chunks.iter().map(Chunk::name).collect::<Vec<ChunkName>>());
+    });
 }
 
 fn frames(criterion: &mut Criterion, chunks: &[Chunk]) {
-    let (open, closed): (Vec<&Chunk>, Vec<&Chunk>) = chunks.iter().partition(|chunk| chunk.is_open());
+    let (open, closed): (Vec<&Chunk>, Vec<&Chunk>) =
+        chunks.iter().partition(|chunk| chunk.is_open());
     let closed_bytes = closed.iter().map(|chunk| chunk.bytes.len()).sum::<usize>();
     let open_bytes = open.iter().map(|chunk| chunk.bytes.len()).sum::<usize>();
     let mut encoder = FrameEncoder::new(LEVEL);
@@ -176,10 +194,15 @@ fn frames(criterion: &mut Criterion, chunks: &[Chunk]) {
             continue;
         }
         let mut group = group(criterion, &format!("frame-{name}"), bytes);
-        let named: Vec<(&Chunk, ChunkName)> = chunks.iter().map(|chunk| (*chunk, chunk.name())).collect();
+        let named: Vec<(&Chunk, ChunkName)> =
+            chunks.iter().map(|chunk| (*chunk, chunk.name())).collect();
         group.bench_function("encode", |bencher| {
-            bencher
-                .iter(|| named.iter().map(|(chunk, name)| encoder.encode(chunk, name).is_ok()).collect::<Vec<bool>>());
+            bencher.iter(|| {
+                named
+                    .iter()
+                    .map(|(chunk, name)| encoder.encode(chunk, name).is_ok())
+                    .collect::<Vec<bool>>()
+            });
         });
         let travelling: Vec<(&Chunk, Encoded)> = named
             .iter()
@@ -200,8 +223,9 @@ fn frames(criterion: &mut Criterion, chunks: &[Chunk]) {
         let mut sampler = FrameSampler::new();
         group.bench_function("sample", |bencher| {
             bencher.iter(|| {
-                let suspects =
-                    |(chunk, one): &&(&Chunk, Encoded)| sampler.suspects(&one.header, &chunk.bytes, &[7; 32]);
+                let suspects = |(chunk, one): &&(&Chunk, Encoded)| {
+                    sampler.suspects(&one.header, &chunk.bytes, &[7; 32])
+                };
                 travelling.iter().filter(suspects).count()
             });
         });
@@ -210,7 +234,9 @@ fn frames(criterion: &mut Criterion, chunks: &[Chunk]) {
             bencher.iter(|| {
                 for (_, one) in &travelling {
                     out.clear();
-                    decoder.decode_into(&one.frame, one.header.raw_len, &mut out).expect("the frame is good");
+                    decoder
+                        .decode_into(&one.frame, one.header.raw_len, &mut out)
+                        .expect("the frame is good");
                 }
             });
         });
@@ -227,7 +253,8 @@ fn fill_all(bencher: &mut criterion::Bencher<'_>, encoded: &[(&Chunk, Encoded)])
         for (chunk, one) in encoded {
             copy.clear();
             copy.extend_from_slice(&one.frame);
-            fill(&mut copy, &one.header.slots, &chunk.values).expect("there is a value for each slot");
+            fill(&mut copy, &one.header.slots, &chunk.values)
+                .expect("there is a value for each slot");
             black_box(&copy);
         }
     });
@@ -255,18 +282,31 @@ fn narinfos(criterion: &mut Criterion) {
     narinfo.signatures.push(key.sign(fingerprint.as_bytes()));
     let text = narinfo.render(&store_dir);
     let mut group = group(criterion, "narinfo", text.len());
-    group.bench_function("render", |bencher| bencher.iter(|| black_box(&narinfo).render(&store_dir)));
-    group.bench_function("parse", |bencher| bencher.iter(|| NarInfo::parse(&store_dir, black_box(&text))));
-    group.bench_function("sign", |bencher| bencher.iter(|| key.sign(black_box(fingerprint.as_bytes()))));
+    group.bench_function("render", |bencher| {
+        bencher.iter(|| black_box(&narinfo).render(&store_dir));
+    });
+    group.bench_function("parse", |bencher| {
+        bencher.iter(|| NarInfo::parse(&store_dir, black_box(&text)));
+    });
+    group.bench_function("sign", |bencher| {
+        bencher.iter(|| key.sign(black_box(fingerprint.as_bytes())));
+    });
 }
 
 /// Of as many chunks as a segment has at most, every fourth with a slot.
 fn manifests(criterion: &mut Criterion) {
     let values: Vec<StorePathHash> = (0..256).map(hash).collect();
     let name = |number: u64| ChunkName::of(&number.to_le_bytes(), []);
-    let wire = WireManifest { names: (0..1024).map(name).collect(), values: values.clone() }.encode();
-    let entry = |id| SegmentEntry { id, raw_len: 160_000, frame_len: 80_000, slots: u32::from(id % 4 == 0) };
-    let stored = Segment { entries: (0..1024).map(entry).collect(), values, ..Segment::default() }.encode();
+    let wire =
+        WireManifest { names: (0..1024).map(name).collect(), values: values.clone() }.encode();
+    let entry = |id| SegmentEntry {
+        id,
+        raw_len: 160_000,
+        frame_len: 80_000,
+        slots: u32::from(id % 4 == 0),
+    };
+    let stored =
+        Segment { entries: (0..1024).map(entry).collect(), values, ..Segment::default() }.encode();
     let mut one = group(criterion, "manifest-wire", wire.len());
     one.bench_function("decode", |bencher| bencher.iter(|| WireManifest::decode(black_box(&wire))));
     one.finish();

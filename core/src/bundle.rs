@@ -1,7 +1,9 @@
-//! Bundles: the body of a request that brings chunks. Chunk headers, each followed by its frame, and nothing else.
+//! Bundles: the body of a request that brings chunks. Chunk headers, each followed by its frame,
+//! and nothing else.
 //!
-//! [`BundleReader`] takes the body as it comes in, in pieces of any size, and keeps no more than one record and one piece.
-//! It checks lengths and limits; what the frames are is the verifier's to say.
+//! [`BundleReader`] takes the body as it comes in, in pieces of any size, and keeps no more than
+//! one record and one piece. It checks lengths and limits; what the frames are is the verifier's to
+//! say.
 
 use thiserror::Error;
 
@@ -97,7 +99,8 @@ impl BundleWriter {
         self.used.with(header).is_ok()
     }
 
-    /// Adds a chunk. Whoever writes asks [`Self::fits`] first: a reader refuses a bundle that is over a limit.
+    /// Adds a chunk. Whoever writes asks [`Self::fits`] first: a reader refuses a bundle that is
+    /// over a limit.
     pub fn add(&mut self, header: &ChunkHeader, frame: &[u8]) {
         header.encode_into(&mut self.bytes);
         self.bytes.extend_from_slice(frame);
@@ -108,7 +111,8 @@ impl BundleWriter {
         };
     }
 
-    /// Moves all chunks of `other` to the end of this one, unless a limit would be passed; whether it did.
+    /// Moves all chunks of `other` to the end of this one, unless a limit would be passed; whether
+    /// it did.
     pub fn append(&mut self, other: &mut Self) -> bool {
         let Ok(used) = self.used.and(other.used) else { return false };
         self.bytes.append(&mut other.bytes);
@@ -160,19 +164,24 @@ impl BundleReader {
         Self::default()
     }
 
-    /// Takes the next piece of the bundle. Call [`Self::next`] until it gives nothing before feeding more.
+    /// Takes the next piece of the bundle. Call [`Self::next`] until it gives nothing before
+    /// feeding more.
     pub fn feed(&mut self, input: &[u8]) {
         self.buffer.drain(..self.start);
         self.start = 0;
         self.buffer.extend_from_slice(input);
     }
 
-    /// The next chunk that is complete: its header, and its frame, which is as long as the header says.
+    /// The next chunk that is complete: its header, and its frame, which is as long as the header
+    /// says.
     ///
     /// # Errors
-    /// [`BundleError`] when a header is bad or a limit is passed, which is seen at the header, before the frame came in. The
-    /// reader is of no more use then.
-    #[expect(clippy::should_implement_trait, reason = "an iterator cannot say that more must be fed first")]
+    /// [`BundleError`] when a header is bad or a limit is passed, which is seen at the header,
+    /// before the frame came in. The reader is of no more use then.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator cannot say that more must be fed first"
+    )]
     pub fn next(&mut self) -> Result<Option<(ChunkHeader, Vec<u8>)>, BundleError> {
         let header = match self.header.take() {
             Some(header) => header,
@@ -207,8 +216,8 @@ impl BundleReader {
 
     fn next_header(&mut self) -> Result<Option<ChunkHeader>, BundleError> {
         let index = self.used.entries;
-        let decoded =
-            ChunkHeader::decode(&self.buffer[self.start..]).map_err(|source| BundleError::Header { index, source })?;
+        let decoded = ChunkHeader::decode(&self.buffer[self.start..])
+            .map_err(|source| BundleError::Header { index, source })?;
         let Some((header, consumed)) = decoded else {
             return Ok(None);
         };

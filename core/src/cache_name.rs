@@ -1,7 +1,7 @@
 //! Names of caches, and the patterns by which tokens name several.
 //!
-//! A cache's name is the first part of its URLs, so words that are routes are refused for ever. Names are
-//! case-sensitive. Which caches exist and who may do what in them is left out.
+//! A cache's name is the first part of its URLs, so words that are routes are refused for ever.
+//! Names are case-sensitive. Which caches exist and who may do what in them is left out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,16 +48,20 @@ const RESERVED: [&str; 28] = [
 pub enum CacheNameError {
     /// The text has a character or a length that no cache's name has.
     #[error(
-        "`{0}` is not a cache name: it must be 1 to 50 characters of A-Z, a-z, 0-9, `_`, `+` and `-`, the first a \
+        "`{0}` is not a cache name: it must be 1 to 50 characters of A-Z, a-z, 0-9, `_`, `+` and \
+         `-`, the first a \
              letter or digit"
     )]
     BadName(String),
     /// The word is one of the server's own.
-    #[error("`{0}` cannot be the name of a cache: the server keeps this word for itself; choose another")]
+    #[error(
+        "`{0}` cannot be the name of a cache: the server keeps this word for itself; choose another"
+    )]
     Reserved(String),
     /// The text has a character or a length that no pattern has.
     #[error(
-        "`{0}` is not a pattern of cache names: it must be 1 to 50 characters of A-Z, a-z, 0-9, `_`, `+`, `-` and \
+        "`{0}` is not a pattern of cache names: it must be 1 to 50 characters of A-Z, a-z, 0-9, \
+         `_`, `+`, `-` and \
              the wildcard `*`, the first a letter, a digit or `*`"
     )]
     BadPattern(String),
@@ -99,7 +103,9 @@ impl CacheName {
 fn is_well_formed(text: &str, is_wildcard: fn(u8) -> bool) -> bool {
     let first = |byte: u8| byte.is_ascii_alphanumeric() || is_wildcard(byte);
     let other = |byte: u8| first(byte) || b"_+-".contains(&byte);
-    text.len() <= MAX_CACHE_NAME_LEN && text.bytes().next().is_some_and(first) && text.bytes().all(other)
+    text.len() <= MAX_CACHE_NAME_LEN
+        && text.bytes().next().is_some_and(first)
+        && text.bytes().all(other)
 }
 
 impl FromStr for CacheName {
@@ -145,7 +151,8 @@ impl CachePattern {
     /// Whether the pattern is for the cache of this name.
     #[must_use]
     pub fn matches(&self, name: &CacheName) -> bool {
-        // Each literal part is sought as early as possible; that leaves the most room for those behind it.
+        // Each literal part is sought as early as possible; that leaves the most room for those
+        // behind it.
         let mut parts = self.0.split('*');
         let Some(mut rest) = parts.next().and_then(|first| name.0.strip_prefix(first)) else {
             return false;
@@ -246,7 +253,9 @@ mod tests {
     fn matches_slowly(pattern: &[u8], name: &[u8]) -> bool {
         match pattern {
             [] => name.is_empty(),
-            [b'*', rest @ ..] => (0..=name.len()).any(|skipped| matches_slowly(rest, &name[skipped..])),
+            [b'*', rest @ ..] => {
+                (0..=name.len()).any(|skipped| matches_slowly(rest, &name[skipped..]))
+            }
             [first, rest @ ..] => name.first() == Some(first) && matches_slowly(rest, &name[1..]),
         }
     }

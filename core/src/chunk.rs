@@ -1,8 +1,9 @@
 //! Chunks: pieces of a masked NAR stream, and their names.
 //!
-//! A chunk with slots is *open*: its bytes are masked, and its slot values travel beside it. Any other is *closed*: its
-//! bytes are the true ones. The name binds bytes and slots, so that two chunks of one name are alike wherever they came
-//! from; it does not bind the values, which is the point: a rebuild with other store hashes has the same names.
+//! A chunk with slots is *open*: its bytes are masked, and its slot values travel beside it. Any
+//! other is *closed*: its bytes are the true ones. The name binds bytes and slots, so that two
+//! chunks of one name are alike wherever they came from; it does not bind the values, which is the
+//! point: a rebuild with other store hashes has the same names.
 
 use std::{fmt, str::FromStr};
 
@@ -21,13 +22,15 @@ pub const MAX_CHUNK_RAW_LEN: u32 = 4 << 20;
 /// Most slots of a chunk: twice what the density rule leaves of [`MAX_CHUNK_RAW_LEN`].
 pub const MAX_SLOTS_PER_CHUNK: usize = 4096;
 
-/// A chunk with no more slots than this stays open however dense they are: it cannot cost more than some 500 bytes. Above it,
-/// a small file of many store paths (a derivation, an environment's links) would grow to one and a half times its size.
+/// A chunk with no more slots than this stays open however dense they are: it cannot cost more than
+/// some 500 bytes. Above it, a small file of many store paths (a derivation, an environment's
+/// links) would grow to one and a half times its size.
 const FEW_SLOTS: usize = 16;
 
-/// A slot for fewer bytes than this is too many. An open slot costs 20 to 35 bytes more than zstd needs for its hash: of Python
-/// and of shared libraries with a slot per 1,024 bytes, open frames took 1.13 to 1.15 times plain zstd's at levels 3 and 9, with
-/// one per 2,048 bytes 1.06 to 1.08 times.
+/// A slot for fewer bytes than this is too many. An open slot costs 20 to 35 bytes more than zstd
+/// needs for its hash: of Python and of shared libraries with a slot per 1,024 bytes, open frames
+/// took 1.13 to 1.15 times plain zstd's at levels 3 and 9, with one per 2,048 bytes 1.06 to 1.08
+/// times.
 const BYTES_PER_SLOT: usize = 2048;
 
 /// The format's version, as BLAKE3 wants it.
@@ -38,8 +41,9 @@ const NAME_CONTEXT: &str = "snowbank 2026 chunk name v1";
 #[error("`{0}` is no chunk name: 64 lower-case hex digits are wanted")]
 pub struct ChunkNameError(String);
 
-/// A chunk's name: BLAKE3 in key derivation mode over its bytes, its slots' offsets and their count (u32, little
-/// endian). The count at the end says where the offsets begin, so that no two chunks give the same input.
+/// A chunk's name: BLAKE3 in key derivation mode over its bytes, its slots' offsets and their count
+/// (u32, little endian). The count at the end says where the offsets begin, so that no two chunks
+/// give the same input.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkName([u8; 32]);
 
@@ -105,7 +109,9 @@ impl Serialize for ChunkName {
 
 impl<'de> Deserialize<'de> for ChunkName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -154,11 +160,13 @@ impl Chunk {
         bytes
     }
 
-    /// Whether slots are too dense for an open frame to pay: more than 16, and more than one per 2,048 bytes.
+    /// Whether slots are too dense for an open frame to pay: more than 16, and more than one per
+    /// 2,048 bytes.
     #[must_use]
     pub const fn is_dense(&self) -> bool {
         let slots = self.slots.len();
-        slots > MAX_SLOTS_PER_CHUNK || (slots > FEW_SLOTS && slots * BYTES_PER_SLOT > self.bytes.len())
+        slots > MAX_SLOTS_PER_CHUNK
+            || (slots > FEW_SLOTS && slots * BYTES_PER_SLOT > self.bytes.len())
     }
 }
 
@@ -172,7 +180,8 @@ fn write_values(bytes: &mut [u8], slots: &[u32], values: &[StorePathHash]) {
     }
 }
 
-/// Writes the mask over the slot at `start`; gives the bytes that were there, or nothing when it is outside.
+/// Writes the mask over the slot at `start`; gives the bytes that were there, or nothing when it is
+/// outside.
 pub(crate) fn mask_slot(bytes: &mut [u8], start: usize) -> Option<[u8; SLOT_LEN]> {
     let place = bytes.get_mut(start..start.checked_add(SLOT_LEN)?)?;
     let was = <[u8; SLOT_LEN]>::try_from(&*place).ok()?;
@@ -192,7 +201,8 @@ mod tests {
     #[test]
     fn closing_writes_the_values_back() {
         let chunk = open();
-        let expected = [&chunk.values[0].to_chars()[..], b"abc", &chunk.values[1].to_chars()].concat();
+        let expected =
+            [&chunk.values[0].to_chars()[..], b"abc", &chunk.values[1].to_chars()].concat();
         assert_eq!(chunk.true_bytes(), expected);
         assert_eq!(chunk.close(), Chunk::closed(expected));
     }
@@ -201,7 +211,8 @@ mod tests {
     fn names_bind_bytes_and_slots_but_not_values() {
         let chunk = open();
         let name = chunk.name();
-        let other_values = Chunk { values: vec![chunk.values[1], chunk.values[0]], ..chunk.clone() };
+        let other_values =
+            Chunk { values: vec![chunk.values[1], chunk.values[0]], ..chunk.clone() };
         assert_eq!(other_values.name(), name);
         let fewer_slots = Chunk { slots: vec![0], ..chunk.clone() };
         assert_ne!(fewer_slots.name(), name);
@@ -225,7 +236,11 @@ mod tests {
 
     #[test]
     fn density_begins_above_16_slots_and_one_per_2048_bytes() {
-        let with = |slots: u32, len| Chunk { bytes: vec![0; len], slots: (0..slots).collect(), values: vec![] };
+        let with = |slots: u32, len| Chunk {
+            bytes: vec![0; len],
+            slots: (0..slots).collect(),
+            values: vec![],
+        };
         assert!(!with(16, 2048).is_dense());
         assert!(with(17, 17 * 2048 - 1).is_dense());
         assert!(!with(17, 17 * 2048).is_dense());

@@ -1,10 +1,12 @@
 //! Cutting: a NAR stream in pieces of any size, masked and cut into chunks by content.
 //!
-//! The cut is `FastCDC` (Xia et al., 2020, as in the crate `fastcdc`) over the masked stream, so that it does not move when
-//! store hashes change. Chunks depend on the stream and the parameters alone, never on how the stream was fed. No slot is
-//! ever cut: a cut that falls inside one moves to its end. Memory is a few times the largest chunk.
+//! The cut is `FastCDC` (Xia et al., 2020, as in the crate `fastcdc`) over the masked stream, so
+//! that it does not move when store hashes change. Chunks depend on the stream and the parameters
+//! alone, never on how the stream was fed. No slot is ever cut: a cut that falls inside one moves
+//! to its end. Memory is a few times the largest chunk.
 //!
-//! Parameters are advice: any server takes chunks cut by any parameters, they merely meet no others.
+//! Parameters are advice: any server takes chunks cut by any parameters, they merely meet no
+//! others.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -27,7 +29,8 @@ pub enum CutParamsError {
     UnknownId(u16),
     /// A size is out of its bounds.
     #[error(
-        "cut parameters {min}/{avg}/{max} (min/avg/max bytes) are refused: wanted are even numbers, \
+        "cut parameters {min}/{avg}/{max} (min/avg/max bytes) are refused: wanted are even \
+         numbers, \
          64 <= min <= avg <= max <= {limit}, avg >= 256, max >= 1024",
         limit = CutParams::MAX_MAX
     )]
@@ -58,7 +61,8 @@ impl CutParams {
     /// What a cache is made with.
     pub const DEFAULT: Self = Self { id: 1, min: 32 << 10, avg: 128 << 10, max: 512 << 10 };
 
-    /// Most that `max` may be: a cut that moves to a slot's end still makes no chunk above [`MAX_CHUNK_RAW_LEN`].
+    /// Most that `max` may be: a cut that moves to a slot's end still makes no chunk above
+    /// [`MAX_CHUNK_RAW_LEN`].
     pub const MAX_MAX: u32 = MAX_CHUNK_RAW_LEN - 32;
 
     /// Whether a chunker can work by these.
@@ -112,10 +116,12 @@ impl Cutter {
         Ok(Self { min, avg, max, mask_small, mask_large })
     }
 
-    /// Bytes of the chunk at the beginning of `window`, which holds `max` bytes or the stream's rest.
+    /// Bytes of the chunk at the beginning of `window`, which holds `max` bytes or the stream's
+    /// rest.
     fn cut(&self, window: &[u8]) -> usize {
         let Self { min, avg, max, mask_small, mask_large } = *self;
-        v2020::cut(window, min, avg, max, mask_small, mask_large, mask_small << 1, mask_large << 1).1
+        v2020::cut(window, min, avg, max, mask_small, mask_large, mask_small << 1, mask_large << 1)
+            .1
     }
 }
 
@@ -151,9 +157,11 @@ impl Chunker {
         })
     }
 
-    /// Takes the next piece of the stream, and gives each chunk that is complete to `on_chunk`, in order.
+    /// Takes the next piece of the stream, and gives each chunk that is complete to `on_chunk`, in
+    /// order.
     pub fn feed(&mut self, mut input: &[u8], on_chunk: &mut dyn FnMut(Chunk)) {
-        // Three windows: what is left of one when the buffer is full is moved once per two windows of input.
+        // Three windows: what is left of one when the buffer is full is moved once per two windows
+        // of input.
         let capacity = 3 * self.cutter.max + self.masker.lookahead();
         while !input.is_empty() {
             if self.buffer.len() == capacity {

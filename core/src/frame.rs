@@ -1,10 +1,11 @@
-//! Frames: how a chunk rests and travels. One zstd frame per chunk, with its slots left open in the compressed bytes, and
-//! a header that names the chunk and says where the slots are.
+//! Frames: how a chunk rests and travels. One zstd frame per chunk, with its slots left open in the
+//! compressed bytes, and a header that names the chunk and says where the slots are.
 //!
-//! An open frame holds each slot as the payload of a Raw block of exactly 32 bytes, and no other byte that it decodes to
-//! depends on one. So whoever has the slot values writes them over the payloads ([`fill`]) and has a valid frame of the
-//! true bytes, without decompressing anything. That is checked, never trusted: [`FrameVerifier`] proves it of every frame
-//! that comes from outside, and [`FrameEncoder`] of every frame that it makes.
+//! An open frame holds each slot as the payload of a Raw block of exactly 32 bytes, and no other
+//! byte that it decodes to depends on one. So whoever has the slot values writes them over the
+//! payloads ([`fill`]) and has a valid frame of the true bytes, without decompressing anything.
+//! That is checked, never trusted: [`FrameVerifier`] proves it of every frame that comes from
+//! outside, and [`FrameEncoder`] of every frame that it makes.
 //!
 //! Source of zstd's own format: RFC 8878.
 

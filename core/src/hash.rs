@@ -1,8 +1,10 @@
-//! SHA-256 digests as Nix writes them: `sha256:` with nix32, hex or base64, and the SRI form `sha256-` with base64.
+//! SHA-256 digests as Nix writes them: `sha256:` with nix32, hex or base64, and the SRI form
+//! `sha256-` with base64.
 //!
-//! A digest of a NAR and a digest of a served file are different types: the one can never stand where the other is
-//! meant. Texts that are not the one spelling of some digest (non-canonical base64, a nix32 text with bits beyond the
-//! 256th) are refused. Other hash algorithms are left out: Nix uses none of them in a binary cache.
+//! A digest of a NAR and a digest of a served file are different types: the one can never stand
+//! where the other is meant. Texts that are not the one spelling of some digest (non-canonical
+//! base64, a nix32 text with bits beyond the 256th) are refused. Other hash algorithms are left
+//! out: Nix uses none of them in a binary cache.
 //!
 //! Source: Nix, `libutil/hash.cc`.
 

@@ -1,8 +1,9 @@
-//! What Snowbank's server and client must agree on, and nothing else: store paths, hashes, NAR, narinfo, signing,
-//! masking, chunking, frames, packs, bundles, manifests, receipts and wire types.
+//! What Snowbank's server and client must agree on, and nothing else: store paths, hashes, NAR,
+//! narinfo, signing, masking, chunking, frames, packs, bundles, manifests, receipts and wire types.
 //!
-//! Nothing here opens a file or a socket, reads a clock or draws a random number: whoever calls brings the bytes,
-//! the time and the seeds. Every parser takes bytes from outside and either understands all of them or says why not.
+//! Nothing here opens a file or a socket, reads a clock or draws a random number: whoever calls
+//! brings the bytes, the time and the seeds. Every parser takes bytes from outside and either
+//! understands all of them or says why not.
 
 pub mod bundle;
 pub mod cache_name;

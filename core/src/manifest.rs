@@ -1,10 +1,12 @@
 //! Manifests: which chunks, with which values in their slots, make up a NAR.
 //!
-//! The *wire* manifest names the chunks, as a client knows them. The *stored* manifest is kept with the NAR's row and says
-//! their ids, with lengths, in segments that can be read one by one. Both are binary and have one encoding each. A decoder
-//! never allocates more than a small multiple of the bytes that it was given, and at most [`MAX_MANIFEST_ENTRIES`].
+//! The *wire* manifest names the chunks, as a client knows them. The *stored* manifest is kept with
+//! the NAR's row and says their ids, with lengths, in segments that can be read one by one. Both
+//! are binary and have one encoding each. A decoder never allocates more than a small multiple of
+//! the bytes that it was given, and at most [`MAX_MANIFEST_ENTRIES`].
 //!
-//! The [`ContentDigest`] is what both have in common: the same NAR cut the same way, whatever the ids are.
+//! The [`ContentDigest`] is what both have in common: the same NAR cut the same way, whatever the
+//! ids are.
 
 mod digest;
 mod read;
@@ -24,7 +26,8 @@ pub use self::{
 pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
 /// Most chunks and slot values together in a wire manifest.
 pub const MAX_MANIFEST_ENTRIES: usize = 2_000_000;
-/// Most slot values of a manifest. A chunker leaves no more open in one NAR: what comes then is closed.
+/// Most slot values of a manifest. A chunker leaves no more open in one NAR: what comes then is
+/// closed.
 pub const MAX_MANIFEST_SLOTS: usize = 1 << 20;
 /// Most bytes of a wire manifest that a chunker spends on slot values; the rest is for chunk names.
 pub const SLOT_BUDGET_BYTES: usize = MAX_MANIFEST_BYTES / 2;
@@ -41,7 +44,8 @@ pub enum ManifestError {
     Bytes(usize),
     /// It has too many chunks and slot values.
     #[error(
-        "the manifest has {0} chunks and slot values; at most {MAX_MANIFEST_ENTRIES} are allowed, of which \
+        "the manifest has {0} chunks and slot values; at most {MAX_MANIFEST_ENTRIES} are allowed, \
+         of which \
          {MAX_MANIFEST_SLOTS} slot values"
     )]
     Entries(u64),

@@ -1,8 +1,10 @@
-//! Masking: where the store directory, a slash and 32 nix32 characters stand, those characters are a *slot*. They become
-//! `0`s, and the hash that they spell joins the stream's slot values, left to right, scanning on after each slot.
+//! Masking: where the store directory, a slash and 32 nix32 characters stand, those characters are
+//! a *slot*. They become `0`s, and the hash that they spell joins the stream's slot values, left to
+//! right, scanning on after each slot.
 //!
-//! `Masker` works in place over a growing buffer and never looks at a byte twice, but for the few at the end that may
-//! yet become a slot. Its result does not depend on how the bytes arrive. It cuts nothing; that is [`crate::cut`].
+//! `Masker` works in place over a growing buffer and never looks at a byte twice, but for the few
+//! at the end that may yet become a slot. Its result does not depend on how the bytes arrive. It
+//! cuts nothing; that is [`crate::cut`].
 
 use memchr::memmem::Finder;
 
@@ -34,10 +36,12 @@ impl Masker {
         self.finder.needle().len() + SLOT_LEN
     }
 
-    /// Masks the slots in `buffer[from..]` and calls `on_slot` with the offset in `buffer` and the value of each.
+    /// Masks the slots in `buffer[from..]` and calls `on_slot` with the offset in `buffer` and the
+    /// value of each.
     ///
-    /// Gives the offset up to which the bytes are decided: masked where they had to be, whatever follows. It is the
-    /// next call's `from`, and the end of `buffer` when this is the stream's `last` piece.
+    /// Gives the offset up to which the bytes are decided: masked where they had to be, whatever
+    /// follows. It is the next call's `from`, and the end of `buffer` when this is the stream's
+    /// `last` piece.
     pub fn mask(
         &self,
         buffer: &mut [u8],
@@ -98,7 +102,8 @@ mod tests {
             let slot = at + prefix.len();
             let chars = bytes.get(slot..slot + SLOT_LEN);
             if bytes[at..].starts_with(prefix)
-                && chars.is_some_and(|chars| chars.iter().all(|&c| crate::store_path::is_nix32_char(c)))
+                && chars
+                    .is_some_and(|chars| chars.iter().all(|&c| crate::store_path::is_nix32_char(c)))
             {
                 slots.push(slot);
                 at = slot + SLOT_LEN;

@@ -1,5 +1,5 @@
-//! NAR, the archive that Nix hashes, signs and ships: one file, symlink or directory tree, with nothing in it that could
-//! differ between two machines that hold the same.
+//! NAR, the archive that Nix hashes, signs and ships: one file, symlink or directory tree, with
+//! nothing in it that could differ between two machines that hold the same.
 //!
 //! ```text
 //! str(s)  = u64 LE length of s | s | zeros up to a multiple of 8
@@ -10,8 +10,9 @@
 //!         | str("directory") { str("entry") str("(") str("name") str(bytes) str("node") node str(")") }
 //! ```
 //!
-//! Entries are sorted by the bytes of their names, each name once. [`encode`] writes the tokens, [`decode`] reads them
-//! back and takes nothing that Nix would not have written. File systems are left out.
+//! Entries are sorted by the bytes of their names, each name once. [`encode`] writes the tokens,
+//! [`decode`] reads them back and takes nothing that Nix would not have written. File systems are
+//! left out.
 //!
 //! Source: Nix, `libutil/archive.cc` (`dump`, `parse`).
 

@@ -1,11 +1,13 @@
 //! narinfo: the text by which a binary cache describes one store path, a `Field: value` per line.
 //!
-//! Reading is stricter than Nix, never looser: a field that may stand once and stands twice, a value that is not what
-//! its field holds, and a text cut off in its last line are refused; fields that nobody knows are passed over. A missing
-//! `Compression` means bzip2, as in Nix. Writing always says it. References are a set, sorted as Nix sorts them, since the
-//! signed fingerprint covers them in that order. Which signatures are to be trusted is left to the reader.
+//! Reading is stricter than Nix, never looser: a field that may stand once and stands twice, a
+//! value that is not what its field holds, and a text cut off in its last line are refused; fields
+//! that nobody knows are passed over. A missing `Compression` means bzip2, as in Nix. Writing
+//! always says it. References are a set, sorted as Nix sorts them, since the signed fingerprint
+//! covers them in that order. Which signatures are to be trusted is left to the reader.
 //!
-//! Source: Nix, `libstore/nar-info.cc`, `libstore/path-info.cc` (`fingerprint`), `libstore/content-address.cc`.
+//! Source: Nix, `libstore/nar-info.cc`, `libstore/path-info.cc` (`fingerprint`),
+//! `libstore/content-address.cc`.
 
 use std::fmt::{self, Write as _};
 
@@ -22,8 +24,8 @@ pub use parse::NarInfoError;
 
 /// What a binary cache says about one store path.
 ///
-/// Texts in it must satisfy [`is_field_value`], and `ca` [`is_content_address`]: true of everything that
-/// [`NarInfo::parse`] gives, and to be checked by whoever fills one with texts from elsewhere.
+/// Texts in it must satisfy [`is_field_value`], and `ca` [`is_content_address`]: true of everything
+/// that [`NarInfo::parse`] gives, and to be checked by whoever fills one with texts from elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NarInfo {
     /// The path that is described.
@@ -63,8 +65,9 @@ impl NarInfo {
             let Some(text) = text.strip_suffix('\n') else {
                 return Err(NarInfoError::Truncated { line });
             };
-            let (name, value) =
-                text.split_once(':').ok_or_else(|| NarInfoError::NoColon { line, text: excerpt(text) })?;
+            let (name, value) = text
+                .split_once(':')
+                .ok_or_else(|| NarInfoError::NoColon { line, text: excerpt(text) })?;
             fields.take(store_dir, line, name, value.strip_prefix(' ').unwrap_or(value))?;
         }
         fields.finish()
@@ -81,10 +84,13 @@ impl NarInfo {
         Self::parse(store_dir, text)
     }
 
-    /// The text, with its fields in Nix's order and references sorted; a missing deriver is left out.
+    /// The text, with its fields in Nix's order and references sorted; a missing deriver is left
+    /// out.
     #[must_use]
     pub fn render(&self, store_dir: &StoreDir) -> String {
-        let mut out = Text(String::with_capacity(512 + 128 * self.signatures.len() + 64 * self.references.len()));
+        let mut out = Text(String::with_capacity(
+            512 + 128 * self.signatures.len() + 64 * self.references.len(),
+        ));
         out.line("StorePath", format_args!("{store_dir}/{}", self.store_path));
         out.line("URL", &self.url);
         out.line("Compression", &self.compression);
@@ -109,8 +115,8 @@ impl NarInfo {
     }
 }
 
-/// The text that Nix signs for a path: `1;<path>;<NAR hash>;<NAR size>;<references>`, with full paths, the references
-/// as a sorted set (whatever the order here) with commas between them.
+/// The text that Nix signs for a path: `1;<path>;<NAR hash>;<NAR size>;<references>`, with full
+/// paths, the references as a sorted set (whatever the order here) with commas between them.
 #[must_use]
 pub fn fingerprint(
     store_dir: &StoreDir,
@@ -124,14 +130,16 @@ pub fn fingerprint(
     format!("1;{prefix}{store_path};{nar_hash};{nar_size};{}", Joined(&references, ",", &prefix))
 }
 
-/// Whether `text` can be the value of `URL`, `Compression` or `System`: not empty, no white space, no control character.
+/// Whether `text` can be the value of `URL`, `Compression` or `System`: not empty, no white space,
+/// no control character.
 #[must_use]
 pub fn is_field_value(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
-/// Whether `text` is a content address as Nix writes it: `text:` or `fixed:`, the latter with `r:` or `git:` behind it or
-/// without, then `<algorithm>:<digest>` in nix32, hex or base64. A narinfo with any other is refused by Nix as a whole.
+/// Whether `text` is a content address as Nix writes it: `text:` or `fixed:`, the latter with `r:`
+/// or `git:` behind it or without, then `<algorithm>:<digest>` in nix32, hex or base64. A narinfo
+/// with any other is refused by Nix as a whole.
 #[must_use]
 pub fn is_content_address(text: &str) -> bool {
     let digest = if let Some(digest) = text.strip_prefix("text:") {
@@ -183,7 +191,8 @@ struct Text(String);
 
 impl Text {
     fn line(&mut self, field: &str, value: impl fmt::Display) {
-        // Writing to a `String` fails only if the value's `Display` does, and those used here do not.
+        // Writing to a `String` fails only if the value's `Display` does, and those used here do
+        // not.
         let _ = writeln!(self.0, "{field}: {value}");
     }
 

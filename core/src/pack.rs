@@ -1,4 +1,5 @@
-//! Packs: immutable objects of up to 16 MiB in which chunks rest. The chunk index can be rebuilt from them alone.
+//! Packs: immutable objects of up to 16 MiB in which chunks rest. The chunk index can be rebuilt
+//! from them alone.
 //!
 //! ```text
 //! head    magic "SNOWPACK" | version u32 | flags u32 (0) | domain u64 | pack key 16                     40 bytes
@@ -6,8 +7,9 @@
 //! table   id u64 | record offset u32 | chunk header                                           one per record, in order
 //! footer  table offset u32 | table bytes u32 | records u32 | BLAKE3 of head and table 32 | version u32 | "SNOWTAIL"
 //! ```
-//! All numbers are little endian. The checksum is XXH3-64 of the encoded header and the frame with the id as its seed; it
-//! is against bit rot. A writer adds nothing that would take the pack over its limit; readers hold any bytes for possible.
+//! All numbers are little endian. The checksum is XXH3-64 of the encoded header and the frame with
+//! the id as its seed; it is against bit rot. A writer adds nothing that would take the pack over
+//! its limit; readers hold any bytes for possible.
 
 mod index;
 mod record;
@@ -64,7 +66,9 @@ pub enum PackError {
     #[error("the pack holds a bad chunk header: {0}")]
     Header(#[from] HeaderError),
     /// The pack would be over its limit.
-    #[error("with this chunk the pack would have {bytes} bytes; at most {MAX_PACK_BYTES} are allowed")]
+    #[error(
+        "with this chunk the pack would have {bytes} bytes; at most {MAX_PACK_BYTES} are allowed"
+    )]
     Full {
         /// Bytes that it would have.
         bytes: usize,
@@ -113,7 +117,9 @@ impl FromStr for PackKey {
         if text.len() != 32 || !digits {
             return Err(refused());
         }
-        u128::from_str_radix(text, 16).map(|number| Self(number.to_be_bytes())).map_err(|_| refused())
+        u128::from_str_radix(text, 16)
+            .map(|number| Self(number.to_be_bytes()))
+            .map_err(|_| refused())
     }
 }
 
@@ -156,8 +162,14 @@ impl PackWriter {
     ///
     /// # Errors
     /// [`PackError::Full`] when the pack would be over its limit (the pack is then as it was);
-    /// [`PackError::Inconsistent`] when `frame` is not as long as `header` says; [`PackError::Header`].
-    pub fn add(&mut self, id: u64, header: &ChunkHeader, frame: &[u8]) -> Result<RecordSpan, PackError> {
+    /// [`PackError::Inconsistent`] when `frame` is not as long as `header` says;
+    /// [`PackError::Header`].
+    pub fn add(
+        &mut self,
+        id: u64,
+        header: &ChunkHeader,
+        frame: &[u8],
+    ) -> Result<RecordSpan, PackError> {
         header.check()?;
         if frame.len() != header.frame_len as usize {
             return Err(PackError::Inconsistent("a frame is not as long as its header says"));

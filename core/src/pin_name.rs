@@ -1,7 +1,7 @@
 //! Names of pins.
 //!
-//! A pin's name is the last part of its address, and what a deployment asks for: `latest`, `blog-production`, `v2.1`. Names
-//! are case-sensitive. What a pin stands for is left out.
+//! A pin's name is the last part of its address, and what a deployment asks for: `latest`,
+//! `blog-production`, `v2.1`. Names are case-sensitive. What a pin stands for is left out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,8 @@ pub const MAX_PIN_NAME_LEN: usize = 100;
 /// A text that is not a pin's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a pin's name: it must be 1 to 100 characters of A-Z, a-z, 0-9, `.`, `_`, `+` and `-`, the first a \
+    "`{0}` is not a pin's name: it must be 1 to 100 characters of A-Z, a-z, 0-9, `.`, `_`, `+` and \
+     `-`, the first a \
      letter or digit"
 )]
 pub struct PinNameError(String);
@@ -64,7 +65,21 @@ mod tests {
         for name in ["latest", "0", "v2.1", "Team_A+b-c.d", &"x".repeat(100)] {
             assert_eq!(name.parse::<PinName>().unwrap().as_str(), name);
         }
-        for name in ["", ".", "..", "-a", "_a", "+a", ".a", "a/b", "a b", "é", "a*", "a\n", &"x".repeat(101)] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "-a",
+            "_a",
+            "+a",
+            ".a",
+            "a/b",
+            "a b",
+            "é",
+            "a*",
+            "a\n",
+            &"x".repeat(101),
+        ] {
             assert!(name.parse::<PinName>().is_err(), "{name}");
         }
         let token = "eyJhbGciOiJIUzI1NiJ9.eyJqdGkiOiI0ZjJhIn0.dBjftJeZ4CVPmB92K27uhbUJU1p1rwW1";

@@ -1,8 +1,9 @@
-//! Receipts: what a server promises about a path, and the lines that a push writes of every path it handled.
+//! Receipts: what a server promises about a path, and the lines that a push writes of every path it
+//! handled.
 //!
-//! A receipt is signed with the cache's own key over [`Receipt::signed_text`]. That text begins with
-//! `snowbank-receipt;1;`, while Nix's fingerprint of a path begins with `1;`: neither signature can pass for the other.
-//! No clock is read here; the time is the caller's.
+//! A receipt is signed with the cache's own key over [`Receipt::signed_text`]. That text begins
+//! with `snowbank-receipt;1;`, while Nix's fingerprint of a path begins with `1;`: neither
+//! signature can pass for the other. No clock is read here; the time is the caller's.
 
 use std::fmt;
 
@@ -57,7 +58,8 @@ pub struct ReceiptStats {
     pub bytes_sent: u64,
 }
 
-/// A server's signed word that a path is in a cache with this content, as the server itself computed it.
+/// A server's signed word that a path is in a cache with this content, as the server itself
+/// computed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// How the path came to be there.
@@ -81,7 +83,8 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The text that is signed: version, status, cache, store path, NAR hash, NAR size and time, joined by `;`.
+    /// The text that is signed: version, status, cache, store path, NAR hash, NAR size and time,
+    /// joined by `;`.
     #[must_use]
     pub fn signed_text(&self) -> String {
         let Self { status, cache, store_path, nar_hash, nar_size, time, .. } = self;
@@ -98,7 +101,9 @@ impl Receipt {
     #[must_use]
     pub fn signed_by<'k>(&self, keys: &'k [PublicKey]) -> Option<&'k PublicKey> {
         let text = self.signed_text();
-        keys.iter().find(|key| self.signatures.iter().any(|signature| key.verify(text.as_bytes(), signature)))
+        keys.iter().find(|key| {
+            self.signatures.iter().any(|signature| key.verify(text.as_bytes(), signature))
+        })
     }
 
     /// Whether one of the signatures is valid by one of `keys`.
@@ -108,7 +113,8 @@ impl Receipt {
     }
 }
 
-/// How a pusher knows that an upstream cache has a path. In a line, a field of its own: `signed_by` or `found_at`.
+/// How a pusher knows that an upstream cache has a path. In a line, a field of its own: `signed_by`
+/// or `found_at`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamReason {
@@ -127,7 +133,8 @@ impl fmt::Display for UpstreamReason {
     }
 }
 
-/// One line of a receipts file: what became of one path. Flat JSON objects that begin with `status` and `store_path`.
+/// One line of a receipts file: what became of one path. Flat JSON objects that begin with `status`
+/// and `store_path`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Line", into = "Line")]
 pub enum ReceiptLine {
@@ -214,7 +221,16 @@ struct Acknowledged {
 impl Acknowledged {
     fn with(self, status: ReceiptStatus) -> ReceiptLine {
         let Self { store_path, nar_hash, nar_size, cache, time, signatures, stats } = self;
-        ReceiptLine::Receipt(Receipt { status, store_path, nar_hash, nar_size, cache, time, signatures, stats })
+        ReceiptLine::Receipt(Receipt {
+            status,
+            store_path,
+            nar_hash,
+            nar_size,
+            cache,
+            time,
+            signatures,
+            stats,
+        })
     }
 }
 
@@ -238,8 +254,18 @@ impl From<ReceiptLine> for Line {
     fn from(line: ReceiptLine) -> Self {
         match line {
             ReceiptLine::Receipt(receipt) => {
-                let Receipt { status, store_path, nar_hash, nar_size, cache, time, signatures, stats } = receipt;
-                let receipt = Acknowledged { store_path, nar_hash, nar_size, cache, time, signatures, stats };
+                let Receipt {
+                    status,
+                    store_path,
+                    nar_hash,
+                    nar_size,
+                    cache,
+                    time,
+                    signatures,
+                    stats,
+                } = receipt;
+                let receipt =
+                    Acknowledged { store_path, nar_hash, nar_size, cache, time, signatures, stats };
                 match status {
                     ReceiptStatus::Uploaded => Self::Uploaded(receipt),
                     ReceiptStatus::Present => Self::Present(receipt),
@@ -267,9 +293,17 @@ mod tests {
             (UpstreamReason::FoundAt("https://u".to_owned()), r#""found_at":"https://u""#),
         ] {
             let nar_hash = NarHash::from_bytes([1; 32]);
-            let line = ReceiptLine::SkippedUpstream { store_path: "/nix/store/x".to_owned(), nar_hash, reason };
+            let line = ReceiptLine::SkippedUpstream {
+                store_path: "/nix/store/x".to_owned(),
+                nar_hash,
+                reason,
+            };
             let text = serde_json::to_string(&line).unwrap();
-            assert!(text.starts_with(r#"{"status":"skipped-upstream","store_path""#) && text.contains(field), "{text}");
+            assert!(
+                text.starts_with(r#"{"status":"skipped-upstream","store_path""#)
+                    && text.contains(field),
+                "{text}"
+            );
             assert_eq!(serde_json::from_str::<ReceiptLine>(&text).unwrap(), line);
         }
     }

@@ -1,11 +1,13 @@
 //! Signing and checking in Nix's key format: ed25519 keys and signatures as `name:base64`.
 //!
-//! A signature counts for a key only if it names that key, and verification is strict: signatures and keys that other
-//! implementations might judge otherwise (small-order points, non-canonical scalars, base64 with stray bits) are
-//! refused, so that whatever verifies here verifies in Nix. Secrets are wiped from memory when dropped and never shown
-//! by `Debug` or in an error. Making a seed, and what text is signed, is left to the caller.
+//! A signature counts for a key only if it names that key, and verification is strict: signatures
+//! and keys that other implementations might judge otherwise (small-order points, non-canonical
+//! scalars, base64 with stray bits) are refused, so that whatever verifies here verifies in Nix.
+//! Secrets are wiped from memory when dropped and never shown by `Debug` or in an error. Making a
+//! seed, and what text is signed, is left to the caller.
 //!
-//! Source: Nix, `libutil/signature/local-keys.cc` (a secret key is libsodium's: 32 bytes of seed, 32 of public key).
+//! Source: Nix, `libutil/signature/local-keys.cc` (a secret key is libsodium's: 32 bytes of seed,
+//! 32 of public key).
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,14 +25,20 @@ pub const MAX_KEY_NAME_LEN: usize = 255;
 /// Why a text is not a key or a signature. Never holds any part of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The name of a key is empty, too long, or has a `:`, white space or a control character in it.
-    #[error("`{0}` is not a key name: it must be 1 to 255 bytes without `:`, white space or control characters")]
+    /// The name of a key is empty, too long, or has a `:`, white space or a control character in
+    /// it.
+    #[error(
+        "`{0}` is not a key name: it must be 1 to 255 bytes without `:`, white space or control \
+         characters"
+    )]
     BadName(String),
     /// There is no `:`.
     #[error("{0} must be written as `name:base64`, and there is no `:` in it")]
     NoName(&'static str),
     /// What stands behind the name is not canonical base64 of the right number of bytes.
-    #[error("{what} of `{name}` is damaged: expected canonical base64 of {bytes} bytes behind the `:`")]
+    #[error(
+        "{what} of `{name}` is damaged: expected canonical base64 of {bytes} bytes behind the `:`"
+    )]
     BadBase64 {
         /// What is damaged.
         what: &'static str,
@@ -43,7 +51,9 @@ pub enum KeyError {
     #[error("the public key of `{0}` is not a usable ed25519 key")]
     BadPublicKey(String),
     /// A secret key's second half is not the public key of its first.
-    #[error("the secret key of `{0}` is damaged: its public half does not belong to its secret half")]
+    #[error(
+        "the secret key of `{0}` is damaged: its public half does not belong to its secret half"
+    )]
     HalvesDiffer(String),
 }
 
@@ -56,7 +66,10 @@ fn check_name(name: &str) -> Result<(), KeyError> {
 }
 
 /// Splits `name:base64` and decodes exactly `N` bytes into a buffer that is wiped when dropped.
-fn parse<'a, const N: usize>(what: &'static str, text: &'a str) -> Result<(&'a str, Zeroizing<[u8; N]>), KeyError> {
+fn parse<'a, const N: usize>(
+    what: &'static str,
+    text: &'a str,
+) -> Result<(&'a str, Zeroizing<[u8; N]>), KeyError> {
     let (name, encoded) = text.split_once(':').ok_or(KeyError::NoName(what))?;
     check_name(name)?;
     let damaged = || KeyError::BadBase64 { what, name: name.to_owned(), bytes: N };
@@ -91,13 +104,15 @@ impl SecretKey {
         Ok(Self { name: name.to_owned(), key })
     }
 
-    /// Reads `name:base64` of 64 bytes, as `nix key generate-secret` writes it; no white space around it.
+    /// Reads `name:base64` of 64 bytes, as `nix key generate-secret` writes it; no white space
+    /// around it.
     ///
     /// # Errors
     /// [`KeyError`], without any part of the secret.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let (name, pair) = parse::<64>("a secret key", text)?;
-        let key = SigningKey::from_keypair_bytes(&pair).map_err(|_| KeyError::HalvesDiffer(name.to_owned()))?;
+        let key = SigningKey::from_keypair_bytes(&pair)
+            .map_err(|_| KeyError::HalvesDiffer(name.to_owned()))?;
         Ok(Self { name: name.to_owned(), key })
     }
 
@@ -180,7 +195,8 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A signature with the name of the key that made it; its text is `name:base64` of 64 bytes. It may be of anything.
+/// A signature with the name of the key that made it; its text is `name:base64` of 64 bytes. It may
+/// be of anything.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Signature {
     name: String,
@@ -262,17 +278,25 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "SecretKey { name: \"k\", .. }");
         let text = secret.to_nix();
         let swapped = BASE64.encode([7; 64]);
-        for damaged in [&text[..text.len() - 4], &text[2..], &format!("k:{swapped}"), &format!("{}=", *text)] {
+        for damaged in
+            [&text[..text.len() - 4], &text[2..], &format!("k:{swapped}"), &format!("{}=", *text)]
+        {
             let error = SecretKey::parse(damaged).unwrap_err();
             assert!(!format!("{error} {error:?}").contains(&text[2..20]), "{error}");
         }
-        assert_eq!(SecretKey::parse(&format!("k:{swapped}")).unwrap_err(), KeyError::HalvesDiffer("k".to_owned()));
+        assert_eq!(
+            SecretKey::parse(&format!("k:{swapped}")).unwrap_err(),
+            KeyError::HalvesDiffer("k".to_owned())
+        );
     }
 
     #[test]
     fn names_have_no_colon_and_no_white_space() {
         for name in ["", "a b", "a\n", "a\u{a0}", "a\0", &"x".repeat(256)] {
-            assert!(matches!(SecretKey::from_seed(name, [0; 32]), Err(KeyError::BadName(_))), "{name:?}");
+            assert!(
+                matches!(SecretKey::from_seed(name, [0; 32]), Err(KeyError::BadName(_))),
+                "{name:?}"
+            );
             let text = format!("{name}:{}", BASE64.encode([0; 64]));
             assert!(matches!(text.parse::<Signature>(), Err(KeyError::BadName(_))), "{name:?}");
         }
@@ -304,10 +328,11 @@ mod tests {
 
     #[test]
     fn a_signature_with_a_non_canonical_scalar_is_refused() {
-        // s + L verifies wherever the scalar is not checked; L is the order of ed25519's base point.
+        // s + L verifies wherever the scalar is not checked; L is the order of ed25519's base
+        // point.
         const L: [u8; 32] = [
-            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0,
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9,
+            0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
         ];
         let mut signature = key("k").sign(b"text");
         let mut carry = 0;

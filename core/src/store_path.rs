@@ -1,8 +1,9 @@
 //! Store paths: `/nix/store/<hash>-<name>`, and their parts.
 //!
-//! A [`StorePath`] is known to be a valid base name directly in a store directory; which directory is said beside it.
-//! Order is that of the text, as in Nix, since signatures cover sorted references. Output names (`.drv^out`), sub-paths
-//! of a store path and the making of hashes from derivations are left out.
+//! A [`StorePath`] is known to be a valid base name directly in a store directory; which directory
+//! is said beside it. Order is that of the text, as in Nix, since signatures cover sorted
+//! references. Output names (`.drv^out`), sub-paths of a store path and the making of hashes from
+//! derivations are left out.
 //!
 //! Source: Nix, `libstore/path.cc`.
 
@@ -25,7 +26,8 @@ const MAX_STORE_DIR_LEN: usize = 1_024;
 pub enum StorePathError {
     /// The text is not a usable store directory.
     #[error(
-        "`{0}` is not a store directory: expected an absolute path such as `/nix/store`, without `.`, `..`, `//`, \
+        "`{0}` is not a store directory: expected an absolute path such as `/nix/store`, without \
+         `.`, `..`, `//`, \
              a slash at its end, white space, `,` or `;`"
     )]
     BadStoreDir(String),
@@ -38,26 +40,31 @@ pub enum StorePathError {
         store_dir: StoreDir,
     },
     /// What should be a hash is not 32 nix32 characters.
-    #[error("`{0}` does not begin with a store hash (32 characters of 0-9 and a-z without e, o, t and u)")]
+    #[error(
+        "`{0}` does not begin with a store hash (32 characters of 0-9 and a-z without e, o, t and \
+         u)"
+    )]
     BadHash(String),
     /// There is no `-` behind the hash.
     #[error("`{0}` is not a store path: no `-` behind its hash")]
     NoName(String),
     /// The name is empty, too long, or has characters or a beginning that Nix refuses.
     #[error(
-        "`{0}` is not a store path: its name must be 1 to 211 characters of 0-9, A-Z, a-z and +-._?= and its first \
+        "`{0}` is not a store path: its name must be 1 to 211 characters of 0-9, A-Z, a-z and \
+         +-._?= and its first \
              part neither `.` nor `..`"
     )]
     BadName(String),
 }
 
-/// The directory that a store's paths are in, `/nix/store` unless said otherwise; part of every path's identity.
+/// The directory that a store's paths are in, `/nix/store` unless said otherwise; part of every
+/// path's identity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreDir(String);
 
 impl StoreDir {
-    /// Takes an absolute path in its plainest form. Characters that would be ambiguous in a narinfo or in the text that
-    /// is signed (white space, control characters, `,`, `;`) are refused.
+    /// Takes an absolute path in its plainest form. Characters that would be ambiguous in a narinfo
+    /// or in the text that is signed (white space, control characters, `,`, `;`) are refused.
     ///
     /// # Errors
     /// [`StorePathError::BadStoreDir`].
@@ -67,7 +74,11 @@ impl StoreDir {
         let valid = path.len() <= MAX_STORE_DIR_LEN
             && !path.contains(ambiguous)
             && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(plain));
-        if valid { Ok(Self(path.to_owned())) } else { Err(StorePathError::BadStoreDir(excerpt(path))) }
+        if valid {
+            Ok(Self(path.to_owned()))
+        } else {
+            Err(StorePathError::BadStoreDir(excerpt(path)))
+        }
     }
 
     /// The directory's path, without a slash at its end.
@@ -97,7 +108,8 @@ impl fmt::Display for StoreDir {
     }
 }
 
-/// A path directly in a store directory, without the directory; its text is the base name `<hash>-<name>`.
+/// A path directly in a store directory, without the directory; its text is the base name
+/// `<hash>-<name>`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StorePath {
     // In this order: a derived comparison is then that of the base name.
@@ -117,7 +129,9 @@ impl StorePath {
             .and_then(StorePathHash::from_chars)
             .ok_or_else(|| StorePathError::BadHash(excerpt(text)))?;
         // In range and at a character's boundary, since 32 ASCII characters stand before it.
-        let name = text[HASH_CHARS..].strip_prefix('-').ok_or_else(|| StorePathError::NoName(excerpt(text)))?;
+        let name = text[HASH_CHARS..]
+            .strip_prefix('-')
+            .ok_or_else(|| StorePathError::NoName(excerpt(text)))?;
         if !is_valid_name(name) {
             return Err(StorePathError::BadName(excerpt(text)));
         }
@@ -127,12 +141,17 @@ impl StorePath {
     /// Reads the full path of something directly in `store_dir`.
     ///
     /// # Errors
-    /// [`StorePathError::NotInStore`] for anything elsewhere or below a store path, else as [`Self::from_base_name`].
+    /// [`StorePathError::NotInStore`] for anything elsewhere or below a store path, else as
+    /// [`Self::from_base_name`].
     pub fn parse(store_dir: &StoreDir, path: &str) -> Result<Self, StorePathError> {
-        let base_name = path.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        let base_name =
+            path.strip_prefix(store_dir.as_str()).and_then(|rest| rest.strip_prefix('/'));
         match base_name {
             Some(base_name) if !base_name.contains('/') => Self::from_base_name(base_name),
-            _ => Err(StorePathError::NotInStore { path: excerpt(path), store_dir: store_dir.clone() }),
+            _ => Err(StorePathError::NotInStore {
+                path: excerpt(path),
+                store_dir: store_dir.clone(),
+            }),
         }
     }
 
@@ -165,7 +184,9 @@ impl StorePath {
 fn is_valid_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
     let first_part = name.split('-').next().unwrap_or_default();
-    (1..=MAX_NAME_LEN).contains(&name.len()) && name.bytes().all(allowed) && !matches!(first_part, "." | "..")
+    (1..=MAX_NAME_LEN).contains(&name.len())
+        && name.bytes().all(allowed)
+        && !matches!(first_part, "." | "..")
 }
 
 impl FromStr for StorePath {
@@ -218,28 +239,65 @@ mod tests {
         for name in ["a", "-", ".a", "..a", "...", "...-", "a.", "-.", "+-._?=", &"x".repeat(211)] {
             assert_eq!(path(name).map(|path| path.name().to_owned()), Ok(name.to_owned()));
         }
-        for name in ["", ".", "..", ".-a", "..-", "a b", "a/b", "a\n", "ä", "a~", "a*", "a\0", &"x".repeat(212)] {
+        for name in [
+            "",
+            ".",
+            "..",
+            ".-a",
+            "..-",
+            "a b",
+            "a/b",
+            "a\n",
+            "ä",
+            "a~",
+            "a*",
+            "a\0",
+            &"x".repeat(212),
+        ] {
             assert!(matches!(path(name), Err(StorePathError::BadName(_))), "{name:?}");
         }
     }
 
     #[test]
     fn hashes_are_exactly_32_characters_of_the_alphabet() {
-        for text in ["", "a", "0q43idch209zsdngl8yl79x0y79aajie-x", "0Q43idch209zsdngl8yl79x0y79aajib-x", "é"] {
-            assert!(matches!(StorePath::from_base_name(text), Err(StorePathError::BadHash(_))), "{text}");
+        for text in [
+            "",
+            "a",
+            "0q43idch209zsdngl8yl79x0y79aajie-x",
+            "0Q43idch209zsdngl8yl79x0y79aajib-x",
+            "é",
+        ] {
+            assert!(
+                matches!(StorePath::from_base_name(text), Err(StorePathError::BadHash(_))),
+                "{text}"
+            );
         }
         assert!(matches!(StorePath::from_base_name(HASH), Err(StorePathError::NoName(_))));
-        assert!(matches!(StorePath::from_base_name(&format!("{HASH}a-x")), Err(StorePathError::NoName(_))));
-        assert!(matches!(StorePath::from_base_name(&format!("{HASH}é")), Err(StorePathError::NoName(_))));
+        assert!(matches!(
+            StorePath::from_base_name(&format!("{HASH}a-x")),
+            Err(StorePathError::NoName(_))
+        ));
+        assert!(matches!(
+            StorePath::from_base_name(&format!("{HASH}é")),
+            Err(StorePathError::NoName(_))
+        ));
     }
 
     #[test]
     fn only_paths_directly_in_the_store_are_taken() {
         let store_dir = StoreDir::new("/gnu/store").unwrap();
-        for text in ["", "/gnu/store", "/gnu/store/", "/gnu/storeX", &format!("/nix/store/{HASH}-a")] {
+        for text in
+            ["", "/gnu/store", "/gnu/store/", "/gnu/storeX", &format!("/nix/store/{HASH}-a")]
+        {
             assert!(StorePath::parse(&store_dir, text).is_err(), "{text}");
         }
-        for text in ["HASH-a", "/gnu/store/HASH-a/", "/gnu/store/HASH-a/b", "/gnu/store//HASH-a", "/gnu/storeHASH-a"] {
+        for text in [
+            "HASH-a",
+            "/gnu/store/HASH-a/",
+            "/gnu/store/HASH-a/b",
+            "/gnu/store//HASH-a",
+            "/gnu/storeHASH-a",
+        ] {
             let error = StorePath::parse(&store_dir, &text.replace("HASH", HASH)).unwrap_err();
             assert!(matches!(error, StorePathError::NotInStore { .. }), "{text}");
         }
@@ -248,12 +306,24 @@ mod tests {
 
     #[test]
     fn store_directories_are_plain_absolute_paths() {
-        for text in ["/nix/store", "/a", "/home/jürgen/.nix/store", "/tmp/x y".replace(' ', "_").as_str()] {
+        for text in
+            ["/nix/store", "/a", "/home/jürgen/.nix/store", "/tmp/x y".replace(' ', "_").as_str()]
+        {
             assert_eq!(StoreDir::new(text).unwrap().as_str(), text);
         }
-        for text in
-            ["", "/", "nix/store", "/nix/store/", "/nix//store", "/nix/./store", "/..", "/a b", "/a\n", "/a;b", "/a,b"]
-        {
+        for text in [
+            "",
+            "/",
+            "nix/store",
+            "/nix/store/",
+            "/nix//store",
+            "/nix/./store",
+            "/..",
+            "/a b",
+            "/a\n",
+            "/a;b",
+            "/a,b",
+        ] {
             assert!(StoreDir::new(text).is_err(), "{text}");
         }
         assert!(StoreDir::new(&format!("/{}", "x".repeat(1_024))).is_err());

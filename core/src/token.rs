@@ -1,9 +1,10 @@
-//! The look of a token, so that one in the wrong place is recognized: its id is taken, and the token itself is neither stored
-//! nor shown.
+//! The look of a token, so that one in the wrong place is recognized: its id is taken, and the
+//! token itself is neither stored nor shown.
 //!
-//! A token is a JSON Web Token in compact form (RFC 7515, 7.1): three base64url texts with dots in between, of which the first
-//! two are JSON objects. A copy that lacks its header or its signature counts as well, since the missing part can be guessed
-//! or was shown elsewhere. Whether a token is valid is left out.
+//! A token is a JSON Web Token in compact form (RFC 7515, 7.1): three base64url texts with dots in
+//! between, of which the first two are JSON objects. A copy that lacks its header or its signature
+//! counts as well, since the missing part can be guessed or was shown elsewhere. Whether a token is
+//! valid is left out.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -22,7 +23,8 @@ const MAX_ID_BYTES: usize = 255;
 /// A text that looks like a token and has no id that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a part of a token was given in the place of an id; copy the whole token, or give its id, which `token list` shows"
+    "a part of a token was given in the place of an id; copy the whole token, or give its id, \
+     which `token list` shows"
 )]
 pub struct PartOfToken;
 
@@ -71,7 +73,8 @@ pub fn whole_token(text: &str) -> Option<String> {
     (token.split('.').count() == 3).then(|| token.to_owned())
 }
 
-/// The id of a whole token: the claim `jti`, or [`derived_token_id`] where there is none. Nothing is verified.
+/// The id of a whole token: the claim `jti`, or [`derived_token_id`] where there is none. Nothing
+/// is verified.
 #[must_use]
 pub fn token_id(token: &str) -> Option<String> {
     #[derive(Deserialize)]
@@ -101,20 +104,25 @@ pub fn named_id(text: &str) -> Result<String, PartOfToken> {
     whole_token(text).and_then(|token| token_id(&token)).ok_or(PartOfToken)
 }
 
-/// The id of a token that names none. It is derived from what is signed and not from the signature: an ECDSA signature can
-/// be rewritten into another valid one, which would be a way around a revocation.
+/// The id of a token that names none. It is derived from what is signed and not from the signature:
+/// an ECDSA signature can be rewritten into another valid one, which would be a way around a
+/// revocation.
 #[must_use]
 pub fn derived_token_id(token: &str) -> String {
     let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
-    blake3::Hash::from_bytes(blake3::derive_key("snowbank id of a token without jti 1", signed.as_bytes()))
-        .to_hex()
-        .as_str()[..32]
+    blake3::Hash::from_bytes(blake3::derive_key(
+        "snowbank id of a token without jti 1",
+        signed.as_bytes(),
+    ))
+    .to_hex()
+    .as_str()[..32]
         .to_owned()
 }
 
 /// Where the first token from `start` on lies. Takes time in proportion to the text.
 fn find(text: &[u8], start: usize) -> Option<Range<usize>> {
-    let part_end = |from: usize| from + text[from..].iter().take_while(|byte| is_base64url(**byte)).count();
+    let part_end =
+        |from: usize| from + text[from..].iter().take_while(|byte| is_base64url(**byte)).count();
     let mut at = start;
     loop {
         let begin = at + text.get(at..)?.iter().position(|byte| *byte == b'e')?;
@@ -139,7 +147,9 @@ fn begins_json_object(text: &[u8]) -> bool {
     let mut bytes = [0; 6];
     let decoded = text.get(..8).map(|head| BASE64_URL_SAFE_NO_PAD.decode_slice(head, &mut bytes));
     matches!(decoded, Some(Ok(_)))
-        && bytes.strip_prefix(b"{").is_some_and(|rest| rest.trim_ascii_start().first() == Some(&b'"'))
+        && bytes
+            .strip_prefix(b"{")
+            .is_some_and(|rest| rest.trim_ascii_start().first() == Some(&b'"'))
 }
 
 const fn is_base64url(byte: u8) -> bool {
@@ -176,7 +186,10 @@ mod tests {
         ] {
             assert!(looks_like_token(&text), "{text}");
             let hidden = hide_tokens(&text);
-            assert!(hidden.contains("[token]") && !looks_like_token(&hidden) && !hidden.contains("eyJ"), "{hidden}");
+            assert!(
+                hidden.contains("[token]") && !looks_like_token(&hidden) && !hidden.contains("eyJ"),
+                "{hidden}"
+            );
         }
         assert_eq!(hide_tokens(&format!("a {token}, b {token}.")), "a [token], b [token].");
     }
@@ -203,7 +216,11 @@ mod tests {
     #[test]
     fn a_whole_token_has_an_id() {
         let named = token(r#"{"sub":"ci","jti":"4f2a"}"#);
-        for text in [named.clone(), format!(" Bearer {named}\n"), format!("{}\n{}", &named[..40], &named[40..])] {
+        for text in [
+            named.clone(),
+            format!(" Bearer {named}\n"),
+            format!("{}\n{}", &named[..40], &named[40..]),
+        ] {
             assert_eq!(whole_token(&text).as_ref(), Some(&named), "{text}");
             assert_eq!(named_id(&text).unwrap(), "4f2a", "{text}");
         }

@@ -1,4 +1,5 @@
-//! Sizes (`"128MiB"`) and times (`"30s"`) as people write them, in config files, flags and messages.
+//! Sizes (`"128MiB"`) and times (`"30s"`) as people write them, in config files, flags and
+//! messages.
 //!
 //! A unit is always written out: a bare number would leave it to the reader to guess.
 
@@ -46,7 +47,8 @@ impl Size {
         self.0
     }
 
-    /// The number of bytes as a length in memory (saturating where addresses are narrower than 64 bits).
+    /// The number of bytes as a length in memory (saturating where addresses are narrower than 64
+    /// bits).
     #[must_use]
     pub fn len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -71,13 +73,15 @@ impl FromStr for Size {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text, &SIZE_UNITS).map(Self).ok_or_else(|| UnitError { text: text.to_owned(), expected: Self::EXPECTED })
+        parse(text, &SIZE_UNITS)
+            .map(Self)
+            .ok_or_else(|| UnitError { text: text.to_owned(), expected: Self::EXPECTED })
     }
 }
 
 impl Written for Size {
-    const EXPECTED: &'static str =
-        "a size: write a whole number and one of B, KiB, MiB, GiB, TiB, kB, MB, GB, TB, such as \"128MiB\"";
+    const EXPECTED: &'static str = "a size: write a whole number and one of B, KiB, MiB, GiB, TiB, \
+        kB, MB, GB, TB, such as \"128MiB\"";
 }
 
 impl<'de> Deserialize<'de> for Size {
@@ -132,7 +136,9 @@ impl FromStr for Seconds {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text, &TIME_UNITS).map(Self).ok_or_else(|| UnitError { text: text.to_owned(), expected: Self::EXPECTED })
+        parse(text, &TIME_UNITS)
+            .map(Self)
+            .ok_or_else(|| UnitError { text: text.to_owned(), expected: Self::EXPECTED })
     }
 }
 
@@ -245,7 +251,8 @@ where
 #[must_use]
 pub fn date(unix_seconds: i64) -> String {
     let (days, seconds) = (unix_seconds.div_euclid(86_400), unix_seconds.rem_euclid(86_400));
-    // Days since 0000-03-01, in eras of 400 years; H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+    // Days since 0000-03-01, in eras of 400 years; H. Hinnant, "chrono-Compatible Low-Level Date
+    // Algorithms".
     let shifted = days + 719_468;
     let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

@@ -1,4 +1,5 @@
-//! LEB128 variable-length integers, the shortest form only, so that every value has exactly one encoding.
+//! LEB128 variable-length integers, the shortest form only, so that every value has exactly one
+//! encoding.
 //!
 //! Source: the unsigned LEB128 of DWARF 5, section 7.6. Signed values are mapped by zigzag first.
 
@@ -72,7 +73,8 @@ mod tests {
 
     #[test]
     fn known_encodings() {
-        for (value, bytes) in [(0, &[0][..]), (127, &[0x7f]), (128, &[0x80, 1]), (300, &[0xac, 2])] {
+        for (value, bytes) in [(0, &[0][..]), (127, &[0x7f]), (128, &[0x80, 1]), (300, &[0xac, 2])]
+        {
             let mut out = Vec::new();
             put(&mut out, value);
             assert_eq!(out, bytes);
@@ -81,9 +83,12 @@ mod tests {
 
     #[test]
     fn long_forms_and_oversized_values_are_refused() {
-        for bytes in
-            [&[0x80, 0][..], &[0xff, 0x80, 0], &[0xff; 10], &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2]]
-        {
+        for bytes in [
+            &[0x80, 0][..],
+            &[0xff, 0x80, 0],
+            &[0xff; 10],
+            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2],
+        ] {
             assert_eq!(take(&mut &*bytes), Err(VarintError::NotCanonical));
         }
         for bytes in [&[][..], &[0x80], &[0xff; 9]] {

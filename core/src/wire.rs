@@ -1,8 +1,10 @@
-//! The JSON messages of the push protocol: what a server and a client of any two versions must agree on.
+//! The JSON messages of the push protocol: what a server and a client of any two versions must
+//! agree on.
 //!
-//! Field names are the format (`snake_case`). Readers ignore fields that they do not know, and every field added later
-//! has a default, so that old and new talk. Lists are bounded by [`Limits`], which a server states in [`CacheInfo`].
-//! Bytes do not travel here but as bundles (`bundle`) and, for what is missing, as bare 32-byte names.
+//! Field names are the format (`snake_case`). Readers ignore fields that they do not know, and
+//! every field added later has a default, so that old and new talk. Lists are bounded by
+//! [`Limits`], which a server states in [`CacheInfo`]. Bytes do not travel here but as bundles
+//! (`bundle`) and, for what is missing, as bare 32-byte names.
 
 pub mod admin;
 
@@ -49,7 +51,8 @@ pub struct CacheInfo {
     /// Keys that sign no more; what they signed still counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired_keys: Vec<String>,
-    /// Its address as a substituter: the configured public one, else as this request reached the server.
+    /// Its address as a substituter: the configured public one, else as this request reached the
+    /// server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The server's version, for messages only.
@@ -102,13 +105,14 @@ pub struct WhoAmI {
     pub server_version: String,
 }
 
-/// Body of `POST …/missing-paths`. To be asked about by a push counts as use of the paths that are present.
+/// Body of `POST …/missing-paths`. To be asked about by a push counts as use of the paths that are
+/// present.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingPathsRequest {
     /// The paths asked about.
     pub paths: Vec<PathQuery>,
-    /// For how long the push wants them kept at least; without it as long as the cache keeps paths. One that is present
-    /// never ends sooner for it.
+    /// For how long the push wants them kept at least; without it as long as the cache keeps paths.
+    /// One that is present never ends sooner for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Seconds>,
     /// Only a question: nothing is pushed, and the paths do not count as used.
@@ -169,8 +173,8 @@ pub struct StoredChunks {
 pub struct CommitRequest {
     /// The paths to make visible, references before referrers.
     pub paths: Vec<PathCommit>,
-    /// For how long they are kept; without it as long as the cache keeps paths. One that is present never ends sooner
-    /// for it.
+    /// For how long they are kept; without it as long as the cache keeps paths. One that is present
+    /// never ends sooner for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Seconds>,
     /// A pin that is made in the transaction in which its path becomes visible.
@@ -210,8 +214,8 @@ pub struct PathCommit {
     pub nar_size: u64,
     /// Base names of the store paths that it refers to.
     pub references: Vec<String>,
-    /// Those of `references` that the pusher left out since an upstream cache has them; all others must be visible in
-    /// the cache, or come earlier in the same request.
+    /// Those of `references` that the pusher left out since an upstream cache has them; all others
+    /// must be visible in the cache, or come earlier in the same request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstream: Vec<String>,
     /// Base name of the derivation that built it.
@@ -223,7 +227,8 @@ pub struct PathCommit {
     /// Nix's content address, for paths that have one.
     #[serde(default)]
     pub ca: Option<String>,
-    /// The id of the [`CutParams`] under which its chunks were cut; absent where the pusher does not say.
+    /// The id of the [`CutParams`] under which its chunks were cut; absent where the pusher does
+    /// not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<u32>,
     /// Which chunks and slot values make up its NAR.
@@ -272,7 +277,8 @@ impl ManifestSource {
         STANDARD.decode(text).map_err(ManifestError::Base64)
     }
 
-    /// How much the manifest that an inline message carries says of itself, of which no more is decoded for it than that takes.
+    /// How much the manifest that an inline message carries says of itself, of which no more is
+    /// decoded for it than that takes.
     ///
     /// # Errors
     /// As [`Self::inline_bytes`] and [`WireManifest::counts`], as far as that shows.
@@ -281,7 +287,8 @@ impl ManifestSource {
         const PART: usize = 24;
         let part = |from: usize| {
             let start = from / 3 * 4;
-            let text = text.get(start..text.len().min(start + PART)).ok_or(ManifestError::Truncated)?;
+            let text =
+                text.get(start..text.len().min(start + PART)).ok_or(ManifestError::Truncated)?;
             let mut bytes = Self::inline_bytes(text)?;
             bytes.drain(..bytes.len().min(from % 3));
             Ok(bytes)
@@ -363,12 +370,14 @@ impl ErrorBody {
     /// An error without a request id.
     #[must_use]
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { error: ErrorDetail { code: code.to_owned(), message: message.into(), request_id: None } }
+        Self {
+            error: ErrorDetail { code: code.to_owned(), message: message.into(), request_id: None },
+        }
     }
 }
 
-/// The codes of [`ErrorDetail::code`] and of [`CommitLine::Error`]. Clients treat one that they do not know by the
-/// answer's status.
+/// The codes of [`ErrorDetail::code`] and of [`CommitLine::Error`]. Clients treat one that they do
+/// not know by the answer's status.
 pub mod code {
     /// No token, or one that is not valid.
     pub const UNAUTHENTICATED: &str = "unauthenticated";
@@ -396,7 +405,8 @@ pub mod code {
     pub const STORAGE_FULL: &str = "storage-full";
     /// The storage or the database does not answer.
     pub const STORAGE_UNAVAILABLE: &str = "storage-unavailable";
-    /// The storage refuses what the server asks of it: the server's operator has to mend that, and waiting does not help.
+    /// The storage refuses what the server asks of it: the server's operator has to mend that, and
+    /// waiting does not help.
     pub const STORAGE_REFUSED: &str = "storage-refused";
     /// The issuer of the token does not say with which keys it signs.
     pub const ISSUER_UNAVAILABLE: &str = "issuer-unavailable";

@@ -1,7 +1,9 @@
-//! Caches, tokens, keys, the audit log, pins, and paths that are to go: what endpoints and `snowbankd`'s commands share.
+//! Caches, tokens, keys, the audit log, pins, and paths that are to go: what endpoints and
+//! `snowbankd`'s commands share.
 //!
-//! Functions take an [`Admin`], never the running server: they work beside one, which follows within seconds. Whether the
-//! [`Actor`] may is settled before: by a proof of `auth` over HTTP, by being there on the host. The time is a parameter.
+//! Functions take an [`Admin`], never the running server: they work beside one, which follows
+//! within seconds. Whether the [`Actor`] may is settled before: by a proof of `auth` over HTTP, by
+//! being there on the host. The time is a parameter.
 
 pub mod backup;
 pub mod migrate_database;
@@ -33,14 +35,16 @@ mod withdrawn;
 pub use actor::{Actor, list_audit};
 pub use audit_queue::AuditQueue;
 pub use caches::{
-    configure_cache, create_cache, destroy_cache, ensure_cache, list_caches, rename_cache, restore_cache, show_cache,
+    configure_cache, create_cache, destroy_cache, ensure_cache, list_caches, rename_cache,
+    restore_cache, show_cache,
 };
 pub use delete::delete_paths;
 pub use error::AdminError;
 pub use first_start::{FirstStart, first_start};
 pub use paths::{hash_part, list_paths, show_path};
 pub use pins::{
-    NewPin, PinError, check_keep, list_pins, pin_in, pinned_path, remove_pin, rollback_pin, set_pin, show_pin,
+    NewPin, PinError, check_keep, list_pins, pin_in, pinned_path, remove_pin, rollback_pin,
+    set_pin, show_pin,
 };
 pub use purge::purge_cache;
 pub use push_log::{PushLog, PushRequest};

@@ -1,8 +1,8 @@
 //! Admission: what a client may hold of the server at once, settled before it holds it.
 //!
-//! Memory for request bodies, places for commits, connections, downloads and expensive requests are shared out here, by
-//! token, address and connection. Nothing here knows HTTP: a refusal is a [`Refusal`], and `http/error.rs` turns it into a
-//! status.
+//! Memory for request bodies, places for commits, connections, downloads and expensive requests are
+//! shared out here, by token, address and connection. Nothing here knows HTTP: a refusal is a
+//! [`Refusal`], and `http/error.rs` turns it into a status.
 
 mod budgets;
 mod connections;
@@ -18,7 +18,9 @@ mod tests;
 use thiserror::Error;
 
 pub use budgets::{Budgets, Limits, ManifestRoom};
-pub use connections::{ConnectionLimits, ConnectionPlace, Connections, Ending, OpenResponse, RequestPlace};
+pub use connections::{
+    ConnectionLimits, ConnectionPlace, Connections, Ending, OpenResponse, RequestPlace,
+};
 pub use listings::{Lister, ListingPlace, Listings};
 pub use network::ClientNetwork;
 pub use places::Place;

@@ -1,4 +1,5 @@
-//! The server's parts, put together once at start. Endpoints take from here what they hand to domain functions.
+//! The server's parts, put together once at start. Endpoints take from here what they hand to
+//! domain functions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,17 +77,24 @@ pub struct App {
 }
 
 impl App {
-    /// Puts the parts together. `[limits] memory` is shared out here, and nowhere else: half to pushes (see
-    /// [`Budgets::new`]), an eighth to packs that were just written, an eighth to reading them back, a quarter to
-    /// read-ahead. Answers that were given a moment ago are kept in 16 MiB besides.
+    /// Puts the parts together. `[limits] memory` is shared out here, and nowhere else: half to
+    /// pushes (see [`Budgets::new`]), an eighth to packs that were just written, an eighth to
+    /// reading them back, a quarter to read-ahead. Answers that were given a moment ago are kept in
+    /// 16 MiB besides.
     ///
     /// # Errors
     /// When the settings in the database cannot be read.
-    pub async fn new(config: Config, chain: Chain, admin: Admin, verifier: Verifier) -> anyhow::Result<Self> {
+    pub async fn new(
+        config: Config,
+        chain: Chain,
+        admin: Admin,
+        verifier: Verifier,
+    ) -> anyhow::Result<Self> {
         let (db, storage) = (admin.db.clone(), Arc::clone(chain.storage()));
         let memory = config.limits.memory.bytes();
         let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 8);
-        // There is no setting for the server as a whole yet: caches that do not say keep everything.
+        // There is no setting for the server as a whole yet: caches that do not say keep
+        // everything.
         let retention = config.gc.retention;
         let limits = IngestLimits {
             retention,
@@ -112,10 +120,21 @@ impl App {
             collector: Collector::new(chain.clone(), packs.clone(), room, config.gc.clone()),
             free_space,
             directory: Directory::new(db.clone(), admin.sealer.clone()),
-            ingest: Ingest::new(chain.clone(), packs.clone(), inspector.clone(), Arc::clone(&budgets), limits),
+            ingest: Ingest::new(
+                chain.clone(),
+                packs.clone(),
+                inspector.clone(),
+                Arc::clone(&budgets),
+                limits,
+            ),
             narinfos: Narinfos::new(lookups.clone()),
             lookups,
-            nars: NarBody { db: db.clone(), packs, read_ahead: ReadBudget::new(memory / 4), bench: Bench::default() },
+            nars: NarBody {
+                db: db.clone(),
+                packs,
+                read_ahead: ReadBudget::new(memory / 4),
+                bench: Bench::default(),
+            },
             small_nars: SmallNars::new(),
             uses: PathUses::default(),
             retention,
@@ -167,16 +186,27 @@ impl App {
 const DOWNLOAD_PATIENCE: Duration = Duration::from_secs(20);
 
 fn downloads(limits: &LimitsConfig) -> ResponsePlaces {
-    ResponsePlaces::new("download", "is sending as many NARs as it may", limits.downloads, DOWNLOAD_PATIENCE)
+    ResponsePlaces::new(
+        "download",
+        "is sending as many NARs as it may",
+        limits.downloads,
+        DOWNLOAD_PATIENCE,
+    )
 }
 
-/// Listings that are made, or wait for their clients to read them, at the same time; each is a MiB at most.
+/// Listings that are made, or wait for their clients to read them, at the same time; each is a MiB
+/// at most.
 const MAX_ANSWERS: usize = 16;
 /// How long a listing waits for room.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
 fn answers() -> ResponsePlaces {
-    ResponsePlaces::new("answer", "has as many listings to send as it may", MAX_ANSWERS, ANSWER_PATIENCE)
+    ResponsePlaces::new(
+        "answer",
+        "has as many listings to send as it may",
+        MAX_ANSWERS,
+        ANSWER_PATIENCE,
+    )
 }
 
 fn connection_limits(limits: &LimitsConfig) -> ConnectionLimits {

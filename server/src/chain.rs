@@ -1,35 +1,43 @@
 //! Whose the storage is: one database's at a time, and both know it (C3).
 //!
-//! A chain of links, each with a number and a random text, leads from the database's first start to now. The database keeps the
-//! last links (`db/chain.rs`), the storage's marker one of them. A server adds a link when it starts and once an hour, so that
-//! a copy of the database, or an older state of it, soon holds a link that is not the marker's. Such a database neither
-//! starts nor destroys, and acknowledges nothing. `snowbankd restore --in-place` says that it counts after all: its epoch is
-//! raised above the marker's and another chain begins, so that the other database is the one that has to stop.
+//! A chain of links, each with a number and a random text, leads from the database's first start to
+//! now. The database keeps the last links (`db/chain.rs`), the storage's marker one of them. A
+//! server adds a link when it starts and once an hour, so that a copy of the database, or an older
+//! state of it, soon holds a link that is not the marker's. Such a database neither starts nor
+//! destroys, and acknowledges nothing. `snowbankd restore --in-place` says that it counts after
+//! all: its epoch is raised above the marker's and another chain begins, so that the other database
+//! is the one that has to stop.
 //!
 //! Invariants:
 //! - Within a database, a number has one link for ever. It is durable before any marker has it.
-//! - The marker is the database's when it has the last link that is known to be written, or the one above that.
-//! - A marker that has one of the database's former links is behind: a write that came late, by a replica that slept or a
-//!   service that took its time. The database goes one link further.
+//! - The marker is the database's when it has the last link that is known to be written, or the one
+//!   above that.
+//! - A marker that has one of the database's former links is behind: a write that came late, by a
+//!   replica that slept or a service that took its time. The database goes one link further.
 //! - Every other marker is another database's.
 //!
-//! The order of an advance: the next link into the database, then into the marker, then the database notes that it is written.
-//! - A crash before the marker's write leaves a marker with the last link, one after it a marker with the next link. Both
-//!   are the database's, and the next advance takes the link that was chosen.
-//! - Replicas share the database, so that whichever is quicker writes the same link; a late write leaves the marker behind.
+//! The order of an advance: the next link into the database, then into the marker, then the
+//! database notes that it is written.
+//! - A crash before the marker's write leaves a marker with the last link, one after it a marker
+//!   with the next link. Both are the database's, and the next advance takes the link that was
+//!   chosen.
+//! - Replicas share the database, so that whichever is quicker writes the same link; a late write
+//!   leaves the marker behind.
 //!
-//! No conditional write is needed, since no two writers of one database ever write different links of one number. Of two
-//! databases the last one to write the marker has it, and the other one stops at its next look. So the worst that a write does
-//! which hung between the look before it and the storage, while the other database took over, is to take the storage back.
+//! No conditional write is needed, since no two writers of one database ever write different links
+//! of one number. Of two databases the last one to write the marker has it, and the other one stops
+//! at its next look. So the worst that a write does which hung between the look before it and the
+//! storage, while the other database took over, is to take the storage back.
 //!
-//! A copy that starts while the marker has not moved on would hold the marker's link. So a server whose database was last
-//! at work in another place (`Db::place`) asks first: it writes the marker as it is, with a question in it. The server
-//! that is at work answers with its next link, which the copy does not have. The question is no harm if it comes late: it
-//! leaves the marker behind.
+//! A copy that starts while the marker has not moved on would hold the marker's link. So a server
+//! whose database was last at work in another place (`Db::place`) asks first: it writes the marker
+//! as it is, with a question in it. The server that is at work answers with its next link, which
+//! the copy does not have. The question is no harm if it comes late: it leaves the marker behind.
 //!
-//! A running server reads the marker all the time ([`Chain::watch`]), before each destructive step ([`Chain::confirm`]),
-//! and, where it has not read it for a moment, before it acknowledges a push ([`Chain::confirm_lately`]). So a server that was
-//! frozen while another one took over finds out before it does anything more.
+//! A running server reads the marker all the time ([`Chain::watch`]), before each destructive step
+//! ([`Chain::confirm`]), and, where it has not read it for a moment, before it acknowledges a push
+//! ([`Chain::confirm_lately`]). So a server that was frozen while another one took over finds out
+//! before it does anything more.
 
 mod advance;
 mod standing;
@@ -53,8 +61,10 @@ use watch::{Looks, Stopwatch};
 pub enum ChainError {
     /// It belongs to another Snowbank.
     #[error(
-        "the storage belongs to Snowbank instance {theirs} (epoch {their_epoch}), the database to {ours} (epoch \
-         {our_epoch}). Use the database and the storage that belong together; for a new Snowbank give both an empty place"
+        "the storage belongs to Snowbank instance {theirs} (epoch {their_epoch}), the database to \
+         {ours} (epoch \
+         {our_epoch}). Use the database and the storage that belong together; for a new Snowbank \
+         give both an empty place"
     )]
     Foreign {
         /// The storage's instance.
@@ -68,8 +78,10 @@ pub enum ChainError {
     },
     /// It belongs to another Snowbank, and the database is new.
     #[error(
-        "the storage belongs to Snowbank instance {theirs} (epoch {their_epoch}), and the database is new. Use the \
-         database that belongs to this storage, or restore its backup; for a new Snowbank give `[storage]` an empty place"
+        "the storage belongs to Snowbank instance {theirs} (epoch {their_epoch}), and the database \
+         is new. Use the \
+         database that belongs to this storage, or restore its backup; for a new Snowbank give \
+         `[storage]` an empty place"
     )]
     Taken {
         /// The storage's instance.
@@ -79,9 +91,12 @@ pub enum ChainError {
     },
     /// A copy of this database has it, or this is an older state.
     #[error(
-        "another copy of this database has taken over the storage: the storage is at epoch {their_epoch}, link {their_number}; \
-         this database at epoch {our_epoch}, link {our_number}. One of the two is a copy or an older state. Nothing is \
-         written or removed with this one. To use the other one, stop this server. If this one counts, stop the servers of \
+        "another copy of this database has taken over the storage: the storage is at epoch \
+         {their_epoch}, link {their_number}; \
+         this database at epoch {our_epoch}, link {our_number}. One of the two is a copy or an \
+         older state. Nothing is \
+         written or removed with this one. To use the other one, stop this server. If this one \
+         counts, stop the servers of \
          the other one, run `snowbankd restore --in-place` here, and then `snowbankd repair`"
     )]
     Superseded {
@@ -96,17 +111,20 @@ pub enum ChainError {
     },
     /// The move into this database was cut off before it took over.
     #[error(
-        "the database has all rows of another one, which still has the storage. Run `snowbankd migrate-database` again to its \
+        "the database has all rows of another one, which still has the storage. Run `snowbankd \
+         migrate-database` again to its \
          end, or use the other one"
     )]
     Arriving,
     /// Another server asks too.
     #[error(
-        "another server started at the same moment with a copy of this database. Find out which one counts, and start that one"
+        "another server started at the same moment with a copy of this database. Find out which \
+         one counts, and start that one"
     )]
     Raced,
     /// The storage has not answered.
-    #[error("the storage has not said for {} s whose it is; look whether it can be read", .0.as_secs())]
+    #[error("the storage has not said for {} s whose it is; look whether it can be \
+        read", .0.as_secs())]
     Silent(Duration),
     /// The database was never used.
     #[error("the database has no instance row; start the server once")]
@@ -146,13 +164,19 @@ impl ChainError {
 
     /// Whether the storage may answer in a moment.
     const fn passes(&self) -> bool {
-        matches!(self, Self::Marker(MarkerError::Storage(StorageError::Unavailable { .. })) | Self::Silent(_))
+        matches!(
+            self,
+            Self::Marker(MarkerError::Storage(StorageError::Unavailable { .. })) | Self::Silent(_)
+        )
     }
 
     /// Whether the storage is said to be another database's.
     #[must_use]
     pub const fn is_lost(&self) -> bool {
-        matches!(self, Self::Foreign { .. } | Self::Taken { .. } | Self::Superseded { .. } | Self::Arriving)
+        matches!(
+            self,
+            Self::Foreign { .. } | Self::Taken { .. } | Self::Superseded { .. } | Self::Arriving
+        )
     }
 }
 
@@ -180,7 +204,8 @@ struct Timing {
 }
 
 impl Timing {
-    /// A read of a folder's file is free; one of a bucket's object costs a little, and takes a while.
+    /// A read of a folder's file is free; one of a bucket's object costs a little, and takes a
+    /// while.
     const fn of(storage: &Storage) -> Self {
         if storage.is_bucket() {
             Self { period: Duration::from_secs(5), patience: Duration::from_secs(12) }
@@ -195,7 +220,13 @@ impl Chain {
     #[must_use]
     pub fn new(db: Db, storage: Arc<Storage>) -> Self {
         let timing = Timing::of(&storage);
-        Self(Arc::new(Inner { db, storage, timing, looks: Looks::default(), doubted: Mutex::default() }))
+        Self(Arc::new(Inner {
+            db,
+            storage,
+            timing,
+            looks: Looks::default(),
+            doubted: Mutex::default(),
+        }))
     }
 
     /// The database.
@@ -228,7 +259,10 @@ pub fn draw_link(number: u64) -> Result<crate::db::chain::Link, ChainError> {
 
 /// The marker that has a link.
 #[must_use]
-pub fn marker_of(instance: &crate::db::instance::Instance, link: &crate::db::chain::Link) -> Marker {
+pub fn marker_of(
+    instance: &crate::db::instance::Instance,
+    link: &crate::db::chain::Link,
+) -> Marker {
     Marker {
         instance: instance.id.clone(),
         epoch: instance.epoch,

@@ -1,7 +1,8 @@
-//! The commands of `snowbankd`: entry points, which read the settings, open what they need and call what does the work.
+//! The commands of `snowbankd`: entry points, which read the settings, open what they need and call
+//! what does the work.
 //!
-//! Standard output has what a command is asked for (for `token create` the token and nothing else); logs and errors go to
-//! standard error.
+//! Standard output has what a command is asked for (for `token create` the token and nothing else);
+//! logs and errors go to standard error.
 
 mod backup;
 mod cache;
@@ -42,7 +43,8 @@ use cli::{Cli, Command};
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::from_command_line();
-    // Whatever this process makes is its user's alone: the database has tokens' ids, the storage private caches.
+    // Whatever this process makes is its user's alone: the database has tokens' ids, the storage
+    // private caches.
     rustix::process::umask(Mode::from_raw_mode(0o077));
     match run(cli) {
         Ok(code) => code,
@@ -136,7 +138,10 @@ fn print<T: Display + Serialize>(as_json: bool, answer: &T) -> anyhow::Result<()
 
 /// Asks on the terminal for `word`, without which the command ends here.
 fn confirm(what: &str, word: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(io::stdin().is_terminal(), "{what} Nothing was done; add --yes where nobody can be asked");
+    anyhow::ensure!(
+        io::stdin().is_terminal(),
+        "{what} Nothing was done; add --yes where nobody can be asked"
+    );
     eprint!("{what} Type `{word}` to go on: ");
     let mut line = String::new();
     io::stdin().read_line(&mut line)?;

@@ -1,8 +1,9 @@
 //! The server's settings: defaults, then the config file, then flags and environment variables.
 //!
-//! A [`Config`] is complete and checked: paths are absolute, every value is within its bounds, and nothing later asks
-//! whether a setting makes sense. Keys are kebab-case; an unknown key or a bad value is an error that names the file, the
-//! line, the key and what is allowed. What may hold a secret is [`SecretString`], and can stand in a file of its own.
+//! A [`Config`] is complete and checked: paths are absolute, every value is within its bounds, and
+//! nothing later asks whether a setting makes sense. Keys are kebab-case; an unknown key or a bad
+//! value is an error that names the file, the line, the key and what is allowed. What may hold a
+//! secret is [`SecretString`], and can stand in a file of its own.
 
 mod audit;
 mod auth;
@@ -29,7 +30,9 @@ pub use gc::GcConfig;
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
-pub use secret::{SecretFileError, SecretString, check_secret_file, read_key_file, read_secret_file};
+pub use secret::{
+    SecretFileError, SecretString, check_secret_file, read_key_file, read_secret_file,
+};
 pub use server::{PublicUrl, TrustedProxies, default_data_dir};
 pub use snowbank_core::units::{Seconds, Size};
 pub use storage::{CredentialsConfig, FixedCredentials, S3Config, StorageConfig};
@@ -52,7 +55,8 @@ pub struct Overrides {
     pub data_dir: Option<PathBuf>,
     /// The address to listen on.
     pub listen: Option<SocketAddr>,
-    /// The database's address. It may hold a password, so it is no flag, which every user of the machine could read.
+    /// The database's address. It may hold a password, so it is no flag, which every user of the
+    /// machine could read.
     pub database_url: Option<SecretString>,
     /// The file with the server key.
     pub server_key_file: Option<PathBuf>,
@@ -65,7 +69,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The data folder, absolute.
     pub data_dir: PathBuf,
-    /// The file with the key that secrets in the database are sealed with, where it is not the data folder's.
+    /// The file with the key that secrets in the database are sealed with, where it is not the data
+    /// folder's.
     pub server_key_file: Option<PathBuf>,
     /// The address under which clients reach the server, where it is not the listening address.
     pub public_url: Option<PublicUrl>,
@@ -75,7 +80,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Where packs live.
     pub storage: StorageConfig,
-    /// How much has to stay free on the disks that packs and a SQLite database lie on; `None`: a part of each.
+    /// How much has to stay free on the disks that packs and a SQLite database lie on; `None`: a
+    /// part of each.
     pub min_free: Option<Size>,
     /// Memory, sizes, times and counts that a request cannot exceed.
     pub limits: LimitsConfig,
@@ -97,7 +103,8 @@ impl Config {
     /// Reads the config file, if there is one, and puts flags and defaults around it.
     ///
     /// # Errors
-    /// When the file cannot be read, has an unknown key or a value out of bounds, or no data folder can be determined.
+    /// When the file cannot be read, has an unknown key or a value out of bounds, or no data folder
+    /// can be determined.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
         let (file, text) = match &overrides.config {
             Some(path) => file::read(path)?,
@@ -153,18 +160,19 @@ impl Config {
         self.limits.validate()?;
         self.audit.validate()?;
         self.gc.validate()?;
-        let is_far =
-            matches!(self.storage, StorageConfig::S3(_)) && matches!(self.database.url, DatabaseUrl::Postgres(_));
+        let is_far = matches!(self.storage, StorageConfig::S3(_))
+            && matches!(self.database.url, DatabaseUrl::Postgres(_));
         if is_far && self.min_free.is_some() {
-            let message =
-                "is for the disk of a folder or of a SQLite database, and this server writes to neither; leave it out";
+            let message = "is for the disk of a folder or of a SQLite database, and this server \
+                writes to neither; leave it out";
             return Err(Problem { key: &["storage", "min-free"], message: message.to_owned() });
         }
         Ok(())
     }
 }
 
-/// A path of the config file is meant relative to that file, not to wherever the server was started.
+/// A path of the config file is meant relative to that file, not to wherever the server was
+/// started.
 fn beside(config_dir: Option<&Path>, path: &Path) -> PathBuf {
     config_dir.map_or_else(|| path.to_owned(), |dir| dir.join(path))
 }

@@ -1,12 +1,14 @@
 //! The only SQL of the server, on SQLite or PostgreSQL, with one text for both.
 //!
-//! An aggregate has a file: a domain type, a private row type and a checked conversion between them. `lookup` gives an
-//! `Option`, `list` and `page` give many, `add` inserts. Functions take an [`Exec`], so that whoever calls decides what is
-//! one transaction: a [`Conn`] for reads, a [`Tx`] for writes, whose [`Tx::commit`] stands visibly in the caller.
+//! An aggregate has a file: a domain type, a private row type and a checked conversion between
+//! them. `lookup` gives an `Option`, `list` and `page` give many, `add` inserts. Functions take an
+//! [`Exec`], so that whoever calls decides what is one transaction: a [`Conn`] for reads, a [`Tx`]
+//! for writes, whose [`Tx::commit`] stands visibly in the caller.
 //!
-//! Invariants: what destroys and what commits exclude each other (see [`Db::commit_tx`] and [`Db::exclusive_tx`]); ids
-//! come from [`counters`] and are never used twice; lists of any length are cut into batches of a few fixed sizes, which
-//! keeps within the engines' limits on variables and lets prepared statements be used again.
+//! Invariants: what destroys and what commits exclude each other (see [`Db::commit_tx`] and
+//! [`Db::exclusive_tx`]); ids come from [`counters`] and are never used twice; lists of any length
+//! are cut into batches of a few fixed sizes, which keeps within the engines' limits on variables
+//! and lets prepared statements be used again.
 
 pub mod audit;
 pub mod backup;

@@ -1,11 +1,13 @@
 //! Caches by name, with their signing keys opened: what every request needs first.
 //!
-//! An entry is believed for [`STALENESS`] (R2: what is reconfigured or deleted is gone within 5 s on every replica). A
-//! name that is not there is asked for each time, so a cache that was just created is there at once.
+//! An entry is believed for [`STALENESS`] (R2: what is reconfigured or deleted is gone within 5 s
+//! on every replica). A name that is not there is asked for each time, so a cache that was just
+//! created is there at once.
 //!
-//! Whoever may not know of a private cache asks by [`Directory::lookup_public`], for which a private cache is as absent as one
-//! that does not exist: neither has an entry, and the same statement reads one row for either (S1). Those statements are
-//! gathered, so that a flood of such names takes no more of the database than one that asks at a time.
+//! Whoever may not know of a private cache asks by [`Directory::lookup_public`], for which a
+//! private cache is as absent as one that does not exist: neither has an entry, and the same
+//! statement reads one row for either (S1). Those statements are gathered, so that a flood of such
+//! names takes no more of the database than one that asks at a time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +23,8 @@ use crate::db::caches::Cache;
 use crate::db::{self, Answers, Db, DbError, Gather};
 use crate::secrets::{Sealer, SecretError};
 
-/// How long an entry is believed. Less than the 5 s that R2 allows, to leave room for the request itself.
+/// How long an entry is believed. Less than the 5 s that R2 allows, to leave room for the request
+/// itself.
 pub const STALENESS: Duration = Duration::from_secs(3);
 const MOST_ENTRIES: u64 = 4096;
 
@@ -92,7 +95,12 @@ impl Directory {
     /// Nothing is read before it is asked for.
     #[must_use]
     pub fn new(db: Db, sealer: Sealer) -> Self {
-        let entries = || moka::future::Cache::builder().max_capacity(MOST_ENTRIES).time_to_live(STALENESS).build();
+        let entries = || {
+            moka::future::Cache::builder()
+                .max_capacity(MOST_ENTRIES)
+                .time_to_live(STALENESS)
+                .build()
+        };
         let questions = Gather::new(db.clone(), ask_public);
         Self { db, sealer, entries: entries(), public: entries(), questions }
     }
@@ -101,7 +109,10 @@ impl Directory {
     ///
     /// # Errors
     /// When the database fails or a key cannot be opened.
-    pub async fn lookup(&self, name: &CacheName) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
+    pub async fn lookup(
+        &self,
+        name: &CacheName,
+    ) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
         match self.entries.get(name).await {
             Some(found) => Ok(Some(found)),
             // Boxed, so that requests do not carry its state along.
@@ -113,16 +124,23 @@ impl Directory {
     ///
     /// # Errors
     /// As [`Directory::lookup`].
-    pub async fn lookup_public(&self, name: &CacheName) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
+    pub async fn lookup_public(
+        &self,
+        name: &CacheName,
+    ) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
         match self.public.get(name).await {
             Some(found) => Ok(Some(found)),
             None => Box::pin(self.look_up_public(name)).await,
         }
     }
 
-    async fn look_up_public(&self, name: &CacheName) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
+    async fn look_up_public(
+        &self,
+        name: &CacheName,
+    ) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
         let open = async {
-            let is_public = self.questions.get(name.clone()).await.map_err(DirectoryError::Shared)?;
+            let is_public =
+                self.questions.get(name.clone()).await.map_err(DirectoryError::Shared)?;
             is_public.filter(|is_public| *is_public).ok_or(LookupEnd::Absent)?;
             // Not the other entry of it, which may be as old as an entry may be already.
             self.open(name).await?.filter(|opened| opened.cache.public).ok_or(LookupEnd::Absent)
@@ -130,9 +148,15 @@ impl Directory {
         end(self.public.try_get_with_by_ref(name, open).await)
     }
 
-    async fn look_up(&self, name: &CacheName) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
-        // Those who ask at the same time share one look-up; what is absent or fails leaves no entry behind.
-        let opened = self.entries.try_get_with_by_ref(name, async { self.open(name).await?.ok_or(LookupEnd::Absent) });
+    async fn look_up(
+        &self,
+        name: &CacheName,
+    ) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
+        // Those who ask at the same time share one look-up; what is absent or fails leaves no entry
+        // behind.
+        let opened = self
+            .entries
+            .try_get_with_by_ref(name, async { self.open(name).await?.ok_or(LookupEnd::Absent) });
         end(opened.await)
     }
 
@@ -142,8 +166,10 @@ impl Directory {
             return Ok(None);
         };
         let now = unix_now();
-        let (active, retired): (Vec<_>, Vec<_>) =
-            db::keys::signing_keys(conn.exec(), cache.id).await?.into_iter().partition(|row| row.signs(now));
+        let (active, retired): (Vec<_>, Vec<_>) = db::keys::signing_keys(conn.exec(), cache.id)
+            .await?
+            .into_iter()
+            .partition(|row| row.signs(now));
         let keys = active
             .iter()
             .map(|row| self.sealer.open_signing_key(&row.key))
@@ -155,7 +181,9 @@ impl Directory {
 }
 
 /// How a look-up ended.
-fn end(opened: Result<Arc<OpenCache>, Arc<LookupEnd>>) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
+fn end(
+    opened: Result<Arc<OpenCache>, Arc<LookupEnd>>,
+) -> Result<Option<Arc<OpenCache>>, Arc<DirectoryError>> {
     match opened {
         Ok(found) => Ok(Some(found)),
         Err(end) => match &*end {

@@ -1,8 +1,8 @@
 //! Pauses that tests ask for, at the steps between which a crash or a slow machine matters most.
 //!
-//! `SNOWBANKD_TEST_PAUSE=STEP:MILLISECONDS[:TIMES][,…]` makes a debug build wait whenever it comes to a step, or the first
-//! TIMES times, and say so on standard error when it begins and when it goes on. A release build waits nowhere and does not
-//! read the variable.
+//! `SNOWBANKD_TEST_PAUSE=STEP:MILLISECONDS[:TIMES][,…]` makes a debug build wait whenever it comes
+//! to a step, or the first TIMES times, and say so on standard error when it begins and when it
+//! goes on. A release build waits nowhere and does not read the variable.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -59,7 +59,10 @@ mod tests {
     fn a_step_is_waited_for_as_often_as_was_asked() {
         let mut pauses = Pauses::parse("one:5, two:7:2,three,four:x,:1");
         let second = Some(Duration::from_millis(7));
-        assert_eq!([pauses.take("two"), pauses.take("two"), pauses.take("two")], [second, second, None]);
+        assert_eq!(
+            [pauses.take("two"), pauses.take("two"), pauses.take("two")],
+            [second, second, None]
+        );
         assert!((0..100).all(|_| pauses.take("one") == Some(Duration::from_millis(5))));
         assert_eq!([pauses.take("three"), pauses.take("four"), pauses.take("five")], [None; 3]);
     }

@@ -1,8 +1,9 @@
-//! Files and folders of the server's own: opened without following a link and without changing what is there, and found not
-//! to be everybody's.
+//! Files and folders of the server's own: opened without following a link and without changing what
+//! is there, and found not to be everybody's.
 //!
-//! Invariant: a name that the server expects to be its own may be anything when others can write beside it. A lock file is
-//! opened as it is and never written to; a folder whose files are removed is a folder, and no link to one.
+//! Invariant: a name that the server expects to be its own may be anything when others can write
+//! beside it. A lock file is opened as it is and never written to; a folder whose files are removed
+//! is a folder, and no link to one.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +16,8 @@ use rustix::io::Errno;
 /// Something that everybody may change.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{what} {} can be changed by every user of this machine (mode {mode:04o}), and with it what the server keeps and serves. \
+    "{what} {} can be changed by every user of this machine (mode {mode:04o}), and with it what \
+     the server keeps and serves. \
      Run: chmod {advice} {}",
     path.display(), path.display()
 )]
@@ -42,7 +44,8 @@ pub fn open_existing_lock(path: &Path) -> io::Result<File> {
     open_own(path, OFlags::RDONLY)
 }
 
-/// The file with its lock, unless another process has that. It is not to be removed, so that all lock the same one.
+/// The file with its lock, unless another process has that. It is not to be removed, so that all
+/// lock the same one.
 ///
 /// # Errors
 /// When the system refuses.
@@ -62,7 +65,8 @@ pub fn open_own(path: &Path, flags: OFlags) -> io::Result<File> {
     // A pipe in the file's place would be waited for otherwise.
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let strange = |what: &str| {
-        let message = format!("{} is {what}, not a file of the server's; remove it", path.display());
+        let message =
+            format!("{} is {what}, not a file of the server's; remove it", path.display());
         io::Error::new(io::ErrorKind::InvalidInput, message)
     };
     let file = match open(path, flags, Mode::RUSR | Mode::WUSR) {
@@ -90,8 +94,8 @@ pub fn remove_leftovers(folder: &Path, is_ours: impl Fn(&str) -> bool) -> io::Re
     Ok(())
 }
 
-/// Refuses a file or folder that everybody may change, and warns of one that is open to others in a lesser way. One that is
-/// not there is nobody's.
+/// Refuses a file or folder that everybody may change, and warns of one that is open to others in a
+/// lesser way. One that is not there is nobody's.
 ///
 /// # Errors
 /// [`OpenToAll`].
@@ -111,7 +115,8 @@ pub fn warn_if_open(what: &'static str, path: &Path) {
     if let Err(OpenToAll { mode, advice, .. }) = check_private(what, path) {
         let path = path.display();
         tracing::warn!(
-            "{what} {path} can be changed by every user of this machine (mode {mode:04o}); run: chmod {advice} {path}"
+            "{what} {path} can be changed by every user of this machine (mode {mode:04o}); run: \
+             chmod {advice} {path}"
         );
     }
 }
@@ -120,11 +125,13 @@ fn warn_of_readers(what: &str, path: &Path, mode: u32, advice: &str) {
     let path = path.display();
     if mode & 0o020 != 0 {
         tracing::warn!(
-            "{what} {path} can be changed by its group (mode {mode:04o}); if that is not meant, run: chmod {advice} {path}"
+            "{what} {path} can be changed by its group (mode {mode:04o}); if that is not meant, \
+             run: chmod {advice} {path}"
         );
     } else if mode & 0o005 != 0 {
         tracing::warn!(
-            "{what} {path} can be read by every user of this machine (mode {mode:04o}); run: chmod {advice} {path}"
+            "{what} {path} can be read by every user of this machine (mode {mode:04o}); run: chmod \
+             {advice} {path}"
         );
     }
 }
@@ -138,8 +145,11 @@ mod tests {
     #[test]
     fn a_lock_file_is_opened_as_it_is_and_never_through_a_link() {
         let folder = tempfile::tempdir().unwrap();
-        let (lock, link, other) =
-            (folder.path().join("lock"), folder.path().join("link"), folder.path().join("precious"));
+        let (lock, link, other) = (
+            folder.path().join("lock"),
+            folder.path().join("link"),
+            folder.path().join("precious"),
+        );
         let held = try_lock(open_lock(&lock).unwrap()).unwrap().unwrap();
         assert_eq!(held.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert!(try_lock(open_existing_lock(&lock).unwrap()).unwrap().is_none(), "it is locked");
@@ -154,8 +164,13 @@ mod tests {
         assert!(open_existing_lock(&link).is_err());
         assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
         fs::remove_file(&other).unwrap();
-        assert!(open_lock(&link).is_err() && !other.exists(), "nothing is made at the end of a link");
-        assert!(open_existing_lock(folder.path()).unwrap_err().to_string().contains("something else"));
+        assert!(
+            open_lock(&link).is_err() && !other.exists(),
+            "nothing is made at the end of a link"
+        );
+        assert!(
+            open_existing_lock(folder.path()).unwrap_err().to_string().contains("something else")
+        );
         assert_eq!(open_existing_lock(&other).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
@@ -180,13 +195,21 @@ mod tests {
         let path = folder.path().join("data");
         check_private("the data folder", &path).unwrap();
         fs::create_dir(&path).unwrap();
-        for (mode, is_fine) in
-            [(0o700, true), (0o750, true), (0o755, true), (0o775, true), (0o777, false), (0o1777, false)]
-        {
+        for (mode, is_fine) in [
+            (0o700, true),
+            (0o750, true),
+            (0o755, true),
+            (0o775, true),
+            (0o777, false),
+            (0o1777, false),
+        ] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(check_private("the data folder", &path).is_ok(), is_fine, "{mode:o}");
         }
         let message = check_private("the data folder", &path).unwrap_err().to_string();
-        assert!(message.contains(&format!("chmod 700 {}", path.display())) && message.contains("1777"), "{message}");
+        assert!(
+            message.contains(&format!("chmod 700 {}", path.display())) && message.contains("1777"),
+            "{message}"
+        );
     }
 }

@@ -1,9 +1,10 @@
-//! What is kept and what goes (collection, compaction), sums over what there is, and proof that database and storage agree.
+//! What is kept and what goes (collection, compaction), sums over what there is, and proof that
+//! database and storage agree.
 //!
-//! `collect` plans and executes: `ages` says how old things are, `graph` and `paths` which paths stay, `limits` what size
-//! limits take, `mark` and `sweep` which NARs, chunks and packs nothing needs, `objects` removes from the storage, `compact`
-//! rewrites packs. `check` is the oracle, `repair` mends what it finds, `verify_present`
-//! is a check of what a push relies on.
+//! `collect` plans and executes: `ages` says how old things are, `graph` and `paths` which paths
+//! stay, `limits` what size limits take, `mark` and `sweep` which NARs, chunks and packs nothing
+//! needs, `objects` removes from the storage, `compact` rewrites packs. `check` is the oracle,
+//! `repair` mends what it finds, `verify_present` is a check of what a push relies on.
 
 pub mod ages;
 pub mod check;
@@ -47,7 +48,10 @@ pub enum GcError {
     #[error("{0}")]
     Off(String),
     /// The database is another one than at the beginning.
-    #[error("the database was restored from a backup meanwhile; nothing more is removed by what was read before")]
+    #[error(
+        "the database was restored from a backup meanwhile; nothing more is removed by what was \
+         read before"
+    )]
     Restored,
     /// The storage is not known to be the database's.
     #[error(transparent)]

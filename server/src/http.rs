@@ -1,7 +1,8 @@
 //! HTTP: the table of all routes, and nothing of what they mean.
 //!
-//! An endpoint is a file and a short function: it reads the request, asks `access` for a proof that the caller may, calls
-//! a domain function, and turns the result into a response. `error` is the only place that knows status codes of failures.
+//! An endpoint is a file and a short function: it reads the request, asks `access` for a proof that
+//! the caller may, calls a domain function, and turns the result into a response. `error` is the
+//! only place that knows status codes of failures.
 
 mod access;
 mod answer;
@@ -49,7 +50,9 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/api/v1/caches", get(api::caches::list).post(api::caches::create))
         .route(
             "/api/v1/caches/{cache}",
-            get(api::cache_info::cache_info).patch(api::caches::configure).delete(api::caches::destroy),
+            get(api::cache_info::cache_info)
+                .patch(api::caches::configure)
+                .delete(api::caches::destroy),
         )
         .route("/api/v1/caches/{cache}/details", get(api::caches::details))
         .route("/api/v1/caches/{cache}/restore", post(api::caches::restore))
@@ -66,7 +69,10 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/api/v1/caches/{cache}/delete", post(api::cache_paths::delete))
         .route("/api/v1/caches/{cache}/copy", post(api::cache_paths::copy))
         .route("/api/v1/caches/{cache}/pins", get(api::pins::list))
-        .route("/api/v1/caches/{cache}/pins/{name}", get(api::pins::show).put(api::pins::set).delete(api::pins::remove))
+        .route(
+            "/api/v1/caches/{cache}/pins/{name}",
+            get(api::pins::show).put(api::pins::set).delete(api::pins::remove),
+        )
         .route("/api/v1/caches/{cache}/pins/{name}/rollback", post(api::pins::rollback))
         .route("/{cache}/nix-cache-info", get(nix::cache_info::nix_cache_info))
         .route("/{cache}/{file}", get(nix::narinfo::narinfo))

@@ -3,16 +3,17 @@
 //! The write order, each step durable before the next:
 //! - W1 `pack::Packs::store` puts the pack object (fsynced, or an acknowledged PUT);
 //! - W2 the same call commits the chunk rows that name it;
-//! - W3 [`verify`] reads those chunks back, fills their slots, decodes them and finds the declared SHA-256 and size: it
-//!   decodes the very stream that will be served;
-//! - W4 [`commit`] makes the path visible in the transaction that ties it to its NAR row, after looking once more that
-//!   every chunk that W3 read still exists under the same id.
+//! - W3 [`verify`] reads those chunks back, fills their slots, decodes them and finds the declared
+//!   SHA-256 and size: it decodes the very stream that will be served;
+//! - W4 [`commit`] makes the path visible in the transaction that ties it to its NAR row, after
+//!   looking once more that every chunk that W3 read still exists under the same id.
 //!
-//! A crash between two steps leaves something that nothing names yet: an object without rows, chunks without a NAR. It
-//! is found again by a push that is run again, or collected after the grace period. Nothing is half visible.
+//! A crash between two steps leaves something that nothing names yet: an object without rows,
+//! chunks without a NAR. It is found again by a push that is run again, or collected after the
+//! grace period. Nothing is half visible.
 //!
-//! A chunk that W3 cannot read back since it is damaged or gone is retired, and counts as missing: the client is told to send
-//! it again, and the push succeeds.
+//! A chunk that W3 cannot read back since it is damaged or gone is retired, and counts as missing:
+//! the client is told to send it again, and the push succeeds.
 
 mod candidate;
 mod commit;
@@ -49,7 +50,8 @@ use in_flight::InFlight;
 /// What ingest works with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ingest {
-    /// Whose the storage is: nothing is acknowledged by a server that another one has taken over from.
+    /// Whose the storage is: nothing is acknowledged by a server that another one has taken over
+    /// from.
     chain: Chain,
     /// Metadata.
     pub db: Db,
@@ -65,7 +67,8 @@ pub struct Ingest {
     inspector: Inspector,
     /// Memory and places that clients share.
     budgets: Arc<Budgets>,
-    /// The place to verify chunks that take more than the budget for reading back has for one of its users.
+    /// The place to verify chunks that take more than the budget for reading back has for one of
+    /// its users.
     oversized: Arc<tokio::sync::Semaphore>,
     /// The turn to fetch parts of packs ahead, of a pack's size at most.
     ahead: Arc<tokio::sync::Semaphore>,
@@ -90,7 +93,13 @@ pub struct IngestLimits {
 impl Ingest {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(chain: Chain, packs: Packs, inspector: Inspector, budgets: Arc<Budgets>, limits: IngestLimits) -> Self {
+    pub fn new(
+        chain: Chain,
+        packs: Packs,
+        inspector: Inspector,
+        budgets: Arc<Budgets>,
+        limits: IngestLimits,
+    ) -> Self {
         let db = chain.db().clone();
         let cpu = Arc::new(tokio::sync::Semaphore::new(limits.verify_threads.max(1)));
         let read_back = ReadBudget::new(limits.read_back);
@@ -112,9 +121,13 @@ impl Ingest {
 
     /// Runs CPU-bound work on a blocking thread, as many at a time as configured.
     ///
-    /// Waiting for a permit is a task of its own: a caller that is not polled for a while (it waits for something else, or
-    /// its client does not read) would otherwise keep a permit that was handed to it, and may wait for itself.
-    async fn on_cpu<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stopped> {
+    /// Waiting for a permit is a task of its own: a caller that is not polled for a while (it waits
+    /// for something else, or its client does not read) would otherwise keep a permit that was
+    /// handed to it, and may wait for itself.
+    async fn on_cpu<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
         let cpu = Arc::clone(&self.cpu);
         let task = tokio::spawn(async move {
             let permit = cpu.acquire_owned().await.map_err(|_| Stopped)?;

@@ -1,7 +1,9 @@
-//! The server of Snowbank, a self-hosted Nix binary cache: everything behind the binary `snowbankd`.
+//! The server of Snowbank, a self-hosted Nix binary cache: everything behind the binary
+//! `snowbankd`.
 //!
-//! Modules depend on each other in one direction only: commands → http → {ingest, serving, gc, admin} → damage → {auth, pack} →
-//! {chain, directory} → {admission, db, storage} → {config, files}. `db` holds the only SQL, `storage` the only object I/O, `http` the only status codes.
+//! Modules depend on each other in one direction only: commands → http → {ingest, serving, gc,
+//! admin} → damage → {auth, pack} → {chain, directory} → {admission, db, storage} → {config,
+//! files}. `db` holds the only SQL, `storage` the only object I/O, `http` the only status codes.
 
 pub mod admin;
 pub mod admission;

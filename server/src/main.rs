@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use snowbank_server::commands;
 
-/// The system's allocator keeps what many threads free in pieces too small to give back: memory would grow to twice what is
-/// in use.
+/// The system's allocator keeps what many threads free in pieces too small to give back: memory
+/// would grow to twice what is in use.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,7 +1,8 @@
 //! Chunks ↔ packs: immutable objects that hold many chunk frames, written once and read by range.
 //!
-//! Invariant: a pack object never changes and its key is never used again, so a range of it may be cached for ever.
-//! This layer knows where bytes lie; what they mean to a NAR is `ingest`'s and `serving`'s business.
+//! Invariant: a pack object never changes and its key is never used again, so a range of it may be
+//! cached for ever. This layer knows where bytes lie; what they mean to a NAR is `ingest`'s and
+//! `serving`'s business.
 
 mod ahead;
 mod budget;
@@ -56,9 +57,12 @@ mod tests {
         let key = PackKey::from_bytes([0xab; 16]);
         let object = pack_object_key(&key);
         assert_eq!(pack_of_object(&object), Some(key));
-        for other in
-            ["snowbank-instance", "packs/ab", "packs/ac/abababababababababababababababab", &format!("x/{object}")]
-        {
+        for other in [
+            "snowbank-instance",
+            "packs/ab",
+            "packs/ac/abababababababababababababababab",
+            &format!("x/{object}"),
+        ] {
             assert_eq!(pack_of_object(other), None, "{other}");
         }
     }

@@ -1,8 +1,9 @@
 //! The data folder, and the secrets in it.
 //!
-//! Invariants: a secret file is made with mode 0600, and refused when everyone can read it or a group write it; secrets in the
-//! database are sealed with the key in `server-key`, bound to what they are for, so that a copy of the database is no copy
-//! of the keys; no secret is ever part of an error, of a log line or of a `Debug` text.
+//! Invariants: a secret file is made with mode 0600, and refused when everyone can read it or a
+//! group write it; secrets in the database are sealed with the key in `server-key`, bound to what
+//! they are for, so that a copy of the database is no copy of the keys; no secret is ever part of
+//! an error, of a log line or of a `Debug` text.
 
 mod data_dir;
 mod error;

@@ -1,7 +1,8 @@
 //! Manifest to bytes: what any Nix reads.
 //!
-//! Nothing here writes to the database (R2); what was read is noted in memory ([`PathUses`]). A NAR goes out as the stored frames, slots filled with the path's own hashes:
-//! nothing is decompressed unless the raw stream is asked for, and the length is known before the first byte.
+//! Nothing here writes to the database (R2); what was read is noted in memory ([`PathUses`]). A NAR
+//! goes out as the stored frames, slots filled with the path's own hashes: nothing is decompressed
+//! unless the raw stream is asked for, and the length is known before the first byte.
 
 mod bench;
 mod load;

@@ -1,7 +1,8 @@
 //! Objects by key, durable when a call returns. Knows nothing of Nix, chunks or packs.
 //!
-//! Invariant: an object is there whole or not at all, and never changes. A key is a relative path of plain names with
-//! slashes between them. A folder of this machine, or a bucket of a service; whatever calls does not see which it is.
+//! Invariant: an object is there whole or not at all, and never changes. A key is a relative path
+//! of plain names with slashes between them. A folder of this machine, or a bucket of a service;
+//! whatever calls does not see which it is.
 
 mod disk_cache;
 mod error;
@@ -29,9 +30,10 @@ const PROBE_PREFIX: &str = "snowbank-probe-";
 
 /// Keys that are never used again begin like this: what is kept of them stays true.
 const CACHED: &str = "packs/";
-/// Pauses before a bucket that contradicts what was written is asked again: some services need a moment until every request
-/// sees all of an object.
-const SETTLING: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
+/// Pauses before a bucket that contradicts what was written is asked again: some services need a
+/// moment until every request sees all of an object.
+const SETTLING: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
 
 /// An object, as a listing has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,14 +55,16 @@ enum Backend {
 }
 
 impl Storage {
-    /// Opens the configured storage, making it where it is not there. Nothing in it is touched before it is known whose it
-    /// is ([`crate::chain`]).
+    /// Opens the configured storage, making it where it is not there. Nothing in it is touched
+    /// before it is known whose it is ([`crate::chain`]).
     ///
     /// # Errors
     /// When it cannot be reached or written to.
     pub async fn open(config: &StorageConfig) -> Result<Self, StorageError> {
         match config {
-            StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::open(path).await?))),
+            StorageConfig::Local { path } => {
+                Ok(Self(Backend::Local(local::Local::open(path).await?)))
+            }
             StorageConfig::S3(config) => {
                 let s3 = Box::new(s3::S3::open(config).await?);
                 let cache = Some(DiskCache::open(&config.cache).await?);
@@ -69,21 +73,24 @@ impl Storage {
         }
     }
 
-    /// Opens a storage that is there, for reading beside the server that has it open; nothing in it is touched.
+    /// Opens a storage that is there, for reading beside the server that has it open; nothing in it
+    /// is touched.
     ///
     /// # Errors
     /// When there is none, or it cannot be reached.
     pub async fn attach(config: &StorageConfig) -> Result<Self, StorageError> {
         match config {
-            StorageConfig::Local { path } => Ok(Self(Backend::Local(local::Local::attach(path).await?))),
+            StorageConfig::Local { path } => {
+                Ok(Self(Backend::Local(local::Local::attach(path).await?)))
+            }
             StorageConfig::S3(config) => {
                 Ok(Self(Backend::S3 { s3: Box::new(s3::S3::attach(config).await?), cache: None }))
             }
         }
     }
 
-    /// Removes what a killed server left half written, if it is at least as old as `age`: where others may be writing, what
-    /// is younger may be theirs.
+    /// Removes what a killed server left half written, if it is at least as old as `age`: where
+    /// others may be writing, what is younger may be theirs.
     ///
     /// # Errors
     /// When the storage cannot be used.
@@ -103,7 +110,8 @@ impl Storage {
         marker::read(self).await
     }
 
-    /// Marks this storage; gives how many attempts that took. Whether it is the caller's to mark was found before.
+    /// Marks this storage; gives how many attempts that took. Whether it is the caller's to mark
+    /// was found before.
     ///
     /// # Errors
     /// What the storage said.
@@ -128,7 +136,8 @@ impl Storage {
     /// Stores an object; durable when this returns, and not there at all when it fails.
     ///
     /// # Errors
-    /// [`StorageError::Full`] when there is no room, [`StorageError::Unavailable`] when the storage cannot be used.
+    /// [`StorageError::Full`] when there is no room, [`StorageError::Unavailable`] when the storage
+    /// cannot be used.
     pub async fn put(&self, key: &str, object: Bytes) -> Result<(), StorageError> {
         match &self.0 {
             Backend::Local(local) => local.put(key, object).await,
@@ -136,12 +145,16 @@ impl Storage {
         }
     }
 
-    /// Stores an object under a key of its own. `next` gives key and object for each attempt; the last ones that it gave are
-    /// those that are durable when this returns. What other attempts left is nobody's.
+    /// Stores an object under a key of its own. `next` gives key and object for each attempt; the
+    /// last ones that it gave are those that are durable when this returns. What other attempts
+    /// left is nobody's.
     ///
     /// # Errors
     /// As [`Storage::put`].
-    pub async fn put_new(&self, mut next: impl FnMut() -> (String, Bytes)) -> Result<(), StorageError> {
+    pub async fn put_new(
+        &self,
+        mut next: impl FnMut() -> (String, Bytes),
+    ) -> Result<(), StorageError> {
         match &self.0 {
             Backend::Local(local) => {
                 let (key, object) = next();
@@ -155,7 +168,12 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::NotFound`], or [`StorageError::Short`] when the object ends before.
-    pub async fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
+    pub async fn get_range(
+        &self,
+        key: &str,
+        offset: u64,
+        len: u64,
+    ) -> Result<Vec<u8>, StorageError> {
         let (s3, cache) = match &self.0 {
             Backend::Local(local) => return local.get_range(key, offset, len).await,
             Backend::S3 { s3, cache } => (s3, cache.as_ref().filter(|_| key.starts_with(CACHED))),
@@ -163,7 +181,11 @@ impl Storage {
         let mut pauses = SETTLING.iter();
         loop {
             let result = match cache {
-                Some(cache) => cache.get_range(|offset, len| s3.get_up_to(key, offset, len), key, offset, len).await,
+                Some(cache) => {
+                    cache
+                        .get_range(|offset, len| s3.get_up_to(key, offset, len), key, offset, len)
+                        .await
+                }
                 None => s3.get_range(key, offset, len).await,
             };
             match (&result, pauses.next()) {
@@ -173,7 +195,8 @@ impl Storage {
         }
     }
 
-    /// Keeps an object that was just stored, so that reading it asks the bucket for nothing. Nothing depends on it.
+    /// Keeps an object that was just stored, so that reading it asks the bucket for nothing.
+    /// Nothing depends on it.
     pub async fn keep(&self, key: &str, object: Bytes) {
         if let Backend::S3 { cache: Some(cache), .. } = &self.0
             && key.starts_with(CACHED)
@@ -182,13 +205,15 @@ impl Storage {
         }
     }
 
-    /// Makes the next reads of `ranges` of an object cheap where each read is a request over the network: what lies near each
-    /// other is fetched together. Takes memory for the longest of them. Where this fails, those reads ask for themselves.
+    /// Makes the next reads of `ranges` of an object cheap where each read is a request over the
+    /// network: what lies near each other is fetched together. Takes memory for the longest of
+    /// them. Where this fails, those reads ask for themselves.
     pub async fn fetch_ahead(&self, key: &str, ranges: &[Range<u64>]) {
         let Backend::S3 { s3, cache: Some(cache) } = &self.0 else { return };
         for range in ranges {
-            if let Err(error) =
-                cache.fetch_ahead(|offset, len| s3.get_up_to(key, offset, len), key, range.clone()).await
+            if let Err(error) = cache
+                .fetch_ahead(|offset, len| s3.get_up_to(key, offset, len), key, range.clone())
+                .await
             {
                 tracing::debug!(%error, "a pack could not be fetched ahead");
                 return;
@@ -203,19 +228,25 @@ impl Storage {
         }
     }
 
-    /// Up to `len` bytes from `offset` on; fewer where the object ends. Always from the storage itself, never from the read
-    /// cache on disk.
+    /// Up to `len` bytes from `offset` on; fewer where the object ends. Always from the storage
+    /// itself, never from the read cache on disk.
     ///
     /// # Errors
     /// [`StorageError::NotFound`], or what the storage said.
-    pub async fn get_up_to(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
+    pub async fn get_up_to(
+        &self,
+        key: &str,
+        offset: u64,
+        len: u64,
+    ) -> Result<Vec<u8>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.get_up_to(key, offset, len).await,
             Backend::S3 { s3, .. } => s3.get_up_to(key, offset, len).await,
         }
     }
 
-    /// How many bytes a ranged read may usefully have: where a request takes long, few large ones are better than many.
+    /// How many bytes a ranged read may usefully have: where a request takes long, few large ones
+    /// are better than many.
     #[must_use]
     pub fn read_window(&self) -> u64 {
         match &self.0 {
@@ -258,8 +289,8 @@ impl Storage {
         }
     }
 
-    /// Removes many objects, with few requests where the service takes many keys in one; gives the keys of those that could
-    /// not be removed now, each with why.
+    /// Removes many objects, with few requests where the service takes many keys in one; gives the
+    /// keys of those that could not be removed now, each with why.
     pub async fn delete_many(&self, keys: &[String]) -> Vec<(String, StorageError)> {
         let rest = match &self.0 {
             Backend::Local(_) => keys.to_vec(),
@@ -274,11 +305,17 @@ impl Storage {
         failed
     }
 
-    /// Up to `limit` keys that begin with `prefix` and come after `after` in bytewise order, in that order.
+    /// Up to `limit` keys that begin with `prefix` and come after `after` in bytewise order, in
+    /// that order.
     ///
     /// # Errors
     /// When the storage cannot be used.
-    pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, StorageError> {
+    pub async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.list(prefix, after, limit).await,
             Backend::S3 { s3, .. } => s3.list(prefix, after, limit).await,

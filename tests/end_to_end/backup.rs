@@ -1,10 +1,11 @@
-//! Backups: a database is lost, or the whole host, and comes back; what a backup does not know is found again.
+//! Backups: a database is lost, or the whole host, and comes back; what a backup does not know is
+//! found again.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use snowbank_harness::{
-    Api, Client, NixStore, Output, Random, Scratch, Server, Site, database, oracle, oracle::Oracle, postgres::PASSWORD,
-    process, trees,
+    Api, Client, NixStore, Output, Random, Scratch, Server, Site, database, oracle, oracle::Oracle,
+    postgres::PASSWORD, process, trees,
 };
 
 /// `snowbankd --data-dir FOLDER ARGS`, where no server has run yet.
@@ -37,17 +38,25 @@ fn a_backup_is_made_beside_a_server_at_work_and_restored_where_the_database_was(
         server.command(&["backup", name, "--force"]).succeeds();
     }
     let _ = push.wait().success();
-    for part in ["server-key", "root-token", &server.data_dir().join("storage").display().to_string()] {
+    for part in
+        ["server-key", "root-token", &server.data_dir().join("storage").display().to_string()]
+    {
         assert!(made.stdout.contains(part), "what else is needed is listed: {made}");
     }
     let again = server.command(&["backup", name]);
     assert!(!again.status.success() && again.stderr.contains("--force"), "{again}");
     let in_use = server.command(&["restore", name, "--force", "--yes"]);
-    assert!(!in_use.status.success() && in_use.stderr.contains("another snowbankd is serving"), "{in_use}");
+    assert!(
+        !in_use.status.success() && in_use.stderr.contains("another snowbankd is serving"),
+        "{in_use}"
+    );
 
     lose_the_database(&mut server);
     let restored = server.command(&["restore", name]).success();
-    assert!(restored.stdout.contains("snowbankd repair") && restored.stdout.contains("epoch 2"), "{restored}");
+    assert!(
+        restored.stdout.contains("snowbankd repair") && restored.stdout.contains("epoch 2"),
+        "{restored}"
+    );
     server.start_again();
     Oracle::main(&server).assert_mirrors(&store, &paths);
     let refused = server.command(&["gc"]);
@@ -84,7 +93,11 @@ fn drill_the_database_is_lost_and_what_was_pushed_since_the_backup_needs_no_byte
     oracle.assert_mirrors(&store, &before);
     assert!(since.iter().all(|path| !oracle.visible(path)), "the backup does not know of them");
     let push = client.push(&since).success();
-    assert_eq!((push.uploaded(), push.stats().chunks_sent), (since.len(), 0), "their chunks are found in the packs");
+    assert_eq!(
+        (push.uploaded(), push.stats().chunks_sent),
+        (since.len(), 0),
+        "their chunks are found in the packs"
+    );
     oracle.assert_mirrors(&store, &since);
     server.command(&["gc"]).succeeds();
     oracle.assert_mirrors(&store, &[before, since].concat());
@@ -128,7 +141,10 @@ fn without_the_secrets_a_new_host_is_told_what_is_missing() {
     server.command(&["backup", file.to_str().unwrap()]).succeeds();
     let data = scratch.folder("new").join("data");
     let restored = on_a_new_host(&data, &["restore", file.to_str().unwrap()]).success();
-    assert!(restored.stdout.contains("server key") && restored.stderr.contains("storage is not there"), "{restored}");
+    assert!(
+        restored.stdout.contains("server key") && restored.stderr.contains("storage is not there"),
+        "{restored}"
+    );
     // With the key and the packs the server starts, and marks the storage then.
     fs::copy(server.data_dir().join("server-key"), data.join("server-key")).unwrap();
     trees::copy_with_modes(&server.objects(), &data.join("storage"));
@@ -164,7 +180,8 @@ fn a_postgresql_database_is_backed_up_by_its_own_programs() {
     let _ = client.push(&[&after]).success();
     assert!(old.terminate().success());
 
-    // The harness makes each database that it is told of: an empty one, which is no business of this storage.
+    // The harness makes each database that it is told of: an empty one, which is no business of
+    // this storage.
     let options = || Server::options().on(&site).replicas(1).database("restored");
     let foreign = options().start_in_vain(Duration::from_secs(30));
     assert!(foreign.stderr.contains("belongs to Snowbank instance"), "{foreign}");

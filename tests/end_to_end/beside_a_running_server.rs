@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use snowbank_harness::{Api, Client, NixStore, Random, Server, database, oracle, oracle::Oracle, trees};
+use snowbank_harness::{
+    Api, Client, NixStore, Random, Server, database, oracle, oracle::Oracle, trees,
+};
 
 #[test]
 fn tokens_and_caches_made_beside_a_server_work_within_seconds() {
@@ -59,16 +61,21 @@ fn check_finds_what_is_wrong_with_a_pack() {
 
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
-    for (what, bytes) in
-        [("flipped", Some(flipped)), ("short", Some(whole[..whole.len() / 2].to_vec())), ("gone", None)]
-    {
+    for (what, bytes) in [
+        ("flipped", Some(flipped)),
+        ("short", Some(whole[..whole.len() / 2].to_vec())),
+        ("gone", None),
+    ] {
         match bytes {
             Some(bytes) => fs::write(&pack, bytes).unwrap(),
             None => fs::remove_file(&pack).unwrap(),
         }
         let output = server.command(&["check", "--read-data"]);
         assert!(!output.status.success(), "a pack that is {what}: {output}");
-        assert!(output.said().contains(&name) || output.said().contains("noise"), "what is wrong is named: {output}");
+        assert!(
+            output.said().contains(&name) || output.said().contains("noise"),
+            "what is wrong is named: {output}"
+        );
     }
     fs::write(&pack, whole).unwrap();
     oracle::assert_check_is_clean(&server);

@@ -37,5 +37,8 @@ fn a_push_gets_through_nginx_with_a_limit_of_eight_mebibytes() {
 fn a_push_gets_through_nginx_without_a_limit() {
     let bundles = push_through(Some("0"));
     assert!(bundles.iter().all(|bundle| bundle.status == 200), "{bundles:?}");
-    assert!(bundles.iter().all(|bundle| bundle.request_bytes < 17 << 20), "no body is over 16 MiB: {bundles:?}");
+    assert!(
+        bundles.iter().all(|bundle| bundle.request_bytes < 17 << 20),
+        "no body is over 16 MiB: {bundles:?}"
+    );
 }

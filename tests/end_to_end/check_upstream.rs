@@ -1,4 +1,5 @@
-//! `snowbank push --check-upstream`: what another binary cache has is not pushed, and named as that cache's.
+//! `snowbank push --check-upstream`: what another binary cache has is not pushed, and named as that
+//! cache's.
 
 use snowbank_core::receipt::{ReceiptLine, UpstreamReason};
 use snowbank_harness::{Client, NixStore, Server, oracle::Oracle, process, trees};
@@ -14,9 +15,9 @@ fn upstream_with(store: &NixStore, paths: &[&String]) -> (Server, String) {
 /// What was skipped, and where it was found.
 fn found(lines: &[ReceiptLine]) -> Vec<(&str, &str)> {
     let found = lines.iter().filter_map(|line| match line {
-        ReceiptLine::SkippedUpstream { store_path, reason: UpstreamReason::FoundAt(url), .. } => {
-            Some((store_path.as_str(), url.as_str()))
-        }
+        ReceiptLine::SkippedUpstream {
+            store_path, reason: UpstreamReason::FoundAt(url), ..
+        } => Some((store_path.as_str(), url.as_str())),
         _ => None,
     });
     found.collect()
@@ -43,13 +44,17 @@ fn what_the_other_cache_has_is_left_to_it_and_the_rest_is_pushed() {
         .map(|one| snowbank_harness::Api::root(one).cache_info("main").public_keys.join(" "))
         .to_vec();
     let other = NixStore::new();
-    let _ = other.substitute(&format!("{url} {}/main", server.url()), &keys.join(" "), &closure).success();
+    let _ = other
+        .substitute(&format!("{url} {}/main", server.url()), &keys.join(" "), &closure)
+        .success();
     assert_eq!(other.hashes(&closure), store.hashes(&closure));
 
-    // Without the check all of it is there afterwards; then nothing is missing, and nobody is asked.
+    // Without the check all of it is there afterwards; then nothing is missing, and nobody is
+    // asked.
     let _ = client.push(&closure).success();
     assert!(oracle.visible(lowest));
-    let again = client.push_to("main", &closure, &["--check-upstream", "http://127.0.0.1:9"]).success();
+    let again =
+        client.push_to("main", &closure, &["--check-upstream", "http://127.0.0.1:9"]).success();
     assert_eq!(again.present(), closure.len());
 }
 
@@ -64,7 +69,8 @@ fn references_may_be_the_other_caches_where_only_the_roots_are_pushed() {
     let client = Client::of(&server, &store);
     let alone = client.push_to("main", &[root], &["--no-closure"]);
     assert_eq!(alone.output.code(), Some(12), "its references are nowhere: {}", alone.output);
-    let push = client.push_to("main", &[root], &["--no-closure", "--check-upstream", &url]).success();
+    let push =
+        client.push_to("main", &[root], &["--no-closure", "--check-upstream", &url]).success();
     assert_eq!(push.uploaded(), 1, "{}", push.output);
 }
 
@@ -79,7 +85,9 @@ fn other_contents_are_pushed() {
     assert_eq!(other.build(derivation), [path.as_str()]);
     let (_upstream, url) = upstream_with(&one, &[&path]);
     let server = Server::start();
-    let push = Client::of(&server, &other).push_to("main", &[&path], &["--check-upstream", &url]).success();
+    let push = Client::of(&server, &other)
+        .push_to("main", &[&path], &["--check-upstream", &url])
+        .success();
     assert_eq!((push.uploaded(), found(&push.lines).len()), (1, 0));
     Oracle::main(&server).assert_mirrors(&other, &[path]);
 }
@@ -94,7 +102,8 @@ fn a_cache_that_does_not_answer_costs_a_warning_and_no_path() {
     assert_eq!(push.uploaded(), paths.len());
     assert_eq!(push.output.stderr.matches("may have is pushed").count(), 1, "{}", push.output);
 
-    let both = client.push_to("main", &paths, &["--check-upstream", &nobody, "--no-upstream-filter"]);
+    let both =
+        client.push_to("main", &paths, &["--check-upstream", &nobody, "--no-upstream-filter"]);
     assert_eq!(both.output.code(), Some(2), "{}", both.output);
     let bad = client.push_to("main", &paths, &["--check-upstream", "s3://bucket"]);
     assert_eq!(bad.output.code(), Some(2), "{}", bad.output);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use snowbank_harness::{Client, NixStore, Random, Server, count, database, oracle, oracle::Oracle, trees};
+use snowbank_harness::{
+    Client, NixStore, Random, Server, count, database, oracle, oracle::Oracle, trees,
+};
 
 #[test]
 fn a_client_killed_anywhere_leaves_nothing_in_part_and_sends_nothing_twice() {
@@ -17,15 +19,26 @@ fn a_client_killed_anywhere_leaves_nothing_in_part_and_sends_nothing_twice() {
     for round in 0..count(12, 50) {
         let paths = paths(&store, &mut random, &format!("round-{round}"));
         let mut push = client.start_push("main", &paths, &[]);
-        std::thread::sleep(Duration::from_micros(random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX))));
+        std::thread::sleep(Duration::from_micros(
+            random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX)),
+        ));
         push.kill();
         let push = push.wait();
         killed += usize::from(push.output.code().is_none());
 
         let visible = oracle.assert_nothing_in_part(&paths);
-        eprintln!("{} receipts, {} of {} visible", push.receipts().len(), visible.len(), paths.len());
+        eprintln!(
+            "{} receipts, {} of {} visible",
+            push.receipts().len(),
+            visible.len(),
+            paths.len()
+        );
         for receipt in push.receipts() {
-            assert!(visible.contains(&receipt.store_path), "{} has a receipt and is not visible", receipt.store_path);
+            assert!(
+                visible.contains(&receipt.store_path),
+                "{} has a receipt and is not visible",
+                receipt.store_path
+            );
             oracle.assert_receipt(&receipt);
         }
 
@@ -34,8 +47,16 @@ fn a_client_killed_anywhere_leaves_nothing_in_part_and_sends_nothing_twice() {
         let rest = client.push(&paths).success();
         let added = database::chunks(&server) - known;
         let sent = i64::try_from(rest.stats().chunks_sent).unwrap();
-        assert_eq!(sent, added, "round {round}: every chunk that the second push sent is one that was not there");
-        assert!(rest.present() >= visible.len(), "round {round}: {} were visible: {}", visible.len(), rest.output);
+        assert_eq!(
+            sent, added,
+            "round {round}: every chunk that the second push sent is one that was not there"
+        );
+        assert!(
+            rest.present() >= visible.len(),
+            "round {round}: {} were visible: {}",
+            visible.len(),
+            rest.output
+        );
         oracle.assert_mirrors(&store, &paths);
     }
     eprintln!("killed in the middle: {killed}");

@@ -1,8 +1,8 @@
-//! The clock jumps a year ahead and back: nothing that was pushed within the grace period is lost, and nothing is old that
-//! only seems to be.
+//! The clock jumps a year ahead and back: nothing that was pushed within the grace period is lost,
+//! and nothing is old that only seems to be.
 //!
-//! Tests that begin with `faked` give the server's processes another clock; the rest moves the times in the database, which
-//! is what a jump looks like to a server.
+//! Tests that begin with `faked` give the server's processes another clock; the rest moves the
+//! times in the database, which is what a jump looks like to a server.
 
 use reqwest::StatusCode;
 use snowbank_core::wire::MissingChunksResponse;
@@ -50,7 +50,13 @@ fn collect_by_command(server: &Server) -> Option<Collected> {
 
 /// Asserts that nothing went: these paths are served, and the chunks of this one are there.
 #[track_caller]
-fn assert_nothing_went(server: &Server, api: &Api, done: Option<&Collected>, paths: &[&Deposit], sent: &Deposit) {
+fn assert_nothing_went(
+    server: &Server,
+    api: &Api,
+    done: Option<&Collected>,
+    paths: &[&Deposit],
+    sent: &Deposit,
+) {
     if let Some(done) = done {
         let went = [done.paths(), done.nars(), done.chunks(), done.packs(), done.objects()];
         assert_eq!(went, [0; 5], "{done}");
@@ -59,14 +65,21 @@ fn assert_nothing_went(server: &Server, api: &Api, done: Option<&Collected>, pat
         let narinfo = api.get(&path.narinfo());
         assert_eq!(narinfo.status, StatusCode::OK, "{}: {}", path.store_path, narinfo.text());
         let nar = api.get(&format!("/main/nar/{}.nar", path.nar_hash().to_nix32()));
-        assert!(nar.body == path.nar, "{}: {}, {} bytes", path.store_path, nar.status, nar.body.len());
+        assert!(
+            nar.body == path.nar,
+            "{}: {}, {} bytes",
+            path.store_path,
+            nar.status,
+            nar.body.len()
+        );
     }
     assert_eq!(missing(api, sent), 0, "what was sent and is not committed yet is there");
     oracle::assert_check_is_clean(server);
 }
 
 fn missing(api: &Api, path: &Deposit) -> usize {
-    let names: Vec<u8> = path.encoded.iter().flat_map(|chunk| *chunk.header.name.as_bytes()).collect();
+    let names: Vec<u8> =
+        path.encoded.iter().flat_map(|chunk| *chunk.header.name.as_bytes()).collect();
     let answer = api.post_bytes("/api/v1/caches/main/missing-chunks", names);
     answer.json::<MissingChunksResponse>().missing.len()
 }
@@ -119,7 +132,19 @@ fn faked_a_clock_that_was_a_year_ahead_is_put_right() {
     clock.set_ahead(0);
     server.start_again();
     // Its first tokens are of next year, and not valid yet.
-    let token = ["token", "create", "--sub", "now", "--admin", "--push", "*", "--pull", "*", "--expires", "1d"];
+    let token = [
+        "token",
+        "create",
+        "--sub",
+        "now",
+        "--admin",
+        "--push",
+        "*",
+        "--pull",
+        "*",
+        "--expires",
+        "1d",
+    ];
     let token = server.command(&token).success().stdout;
     let api = Api::new(&server.url(), Some(token.trim()));
     for _ in 0..2 {
@@ -170,7 +195,11 @@ fn nights_in_which_no_server_runs_make_nothing_old() {
     ageing::age_everything(&server, 2 * DAY);
     let done = collect(&api).expect("the clock has been right for two days");
     assert_eq!(done.paths(), 0);
-    assert_eq!(missing(&api, &sent), sent.encoded.len(), "a day of a server's own time is over for these");
+    assert_eq!(
+        missing(&api, &sent),
+        sent.encoded.len(),
+        "a day of a server's own time is over for these"
+    );
     ageing::age_everything(&server, 20 * DAY);
     let done = collect(&api).expect("the clock is right");
     assert!(done.names().contains(pushed.base_name()), "{done}");

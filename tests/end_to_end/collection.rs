@@ -1,4 +1,5 @@
-//! Collections as an operator meets them: what goes and why, what stays, and what that does to the storage.
+//! Collections as an operator meets them: what goes and why, what stays, and what that does to the
+//! storage.
 
 mod commands;
 mod compaction;
@@ -40,10 +41,21 @@ fn configure(server: &Server, settings: &[&str]) {
 /// Everything that a collection may change.
 fn state(server: &Server) -> [i64; 8] {
     let [live, dead] = collection::packs(server);
-    let noted = "SELECT (SELECT count(*) FROM unreferenced_nars) + (SELECT count(*) FROM unnamed_objects)";
-    let (paths, nars, chunks) = (database::paths(server), database::nars(server), database::chunks(server));
+    let noted =
+        "SELECT (SELECT count(*) FROM unreferenced_nars) + (SELECT count(*) FROM unnamed_objects)";
+    let (paths, nars, chunks) =
+        (database::paths(server), database::nars(server), database::chunks(server));
     let bytes = i64::try_from(server.stored_bytes()).unwrap();
-    [paths, nars, chunks, live, dead, database::number(server, noted), collection::objects(server), bytes]
+    [
+        paths,
+        nars,
+        chunks,
+        live,
+        dead,
+        database::number(server, noted),
+        collection::objects(server),
+        bytes,
+    ]
 }
 
 /// Asserts that these are out of sight on every replica within the 5 s that answers may be kept.
@@ -52,8 +64,14 @@ fn assert_gone(server: &Server, paths: &[&Deposit]) {
     let began = Instant::now();
     for replica in server.replicas() {
         let api = Api::new(&replica.url(), Some(&server.root_token()));
-        while let Some(path) = paths.iter().find(|path| api.get(&path.narinfo()).status != StatusCode::NOT_FOUND) {
-            assert!(began.elapsed() < Duration::from_secs(5), "{} is there after 5 s", path.store_path);
+        while let Some(path) =
+            paths.iter().find(|path| api.get(&path.narinfo()).status != StatusCode::NOT_FOUND)
+        {
+            assert!(
+                began.elapsed() < Duration::from_secs(5),
+                "{} is there after 5 s",
+                path.store_path
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -78,7 +96,8 @@ fn wait_for_uses(server: &Server, paths: i64) {
 /// How many of a path's chunks the server would want to be sent.
 #[track_caller]
 fn missing_chunks(api: &Api, path: &Deposit) -> usize {
-    let names: Vec<u8> = path.encoded.iter().flat_map(|chunk| *chunk.header.name.as_bytes()).collect();
+    let names: Vec<u8> =
+        path.encoded.iter().flat_map(|chunk| *chunk.header.name.as_bytes()).collect();
     let answer = api.post_bytes("/api/v1/caches/main/missing-chunks", names);
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     answer.json::<MissingChunksResponse>().missing.len()

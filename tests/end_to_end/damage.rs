@@ -1,5 +1,5 @@
-//! Damage to packs and rows: found by `check` and named, repaired or withdrawn by `repair`, never served as good, and whole
-//! again once it is pushed again, where only what is missing travels.
+//! Damage to packs and rows: found by `check` and named, repaired or withdrawn by `repair`, never
+//! served as good, and whole again once it is pushed again, where only what is missing travels.
 
 mod cases;
 mod older;

@@ -1,4 +1,5 @@
-//! Who else may get at the data folder: what is open to others is refused, and no link in it is followed.
+//! Who else may get at the data folder: what is open to others is refused, and no link in it is
+//! followed.
 
 use std::{
     fs,
@@ -41,15 +42,23 @@ fn what_others_may_change_or_read_is_refused_with_the_command_that_mends_it() {
         set_mode(&path, open);
         let output = start_in_vain(&data);
         let command = format!("chmod {right:o} {}", path.display());
-        assert!(!output.status.success() && output.stderr.contains(&command), "{name} {open:o}: {output}");
+        assert!(
+            !output.status.success() && output.stderr.contains(&command),
+            "{name} {open:o}: {output}"
+        );
         set_mode(&path, right);
     }
     set_mode(&data, 0o777);
     let output = Server::options().data_dir(&data).command(&["token", "list"]);
-    assert!(!output.status.success() && output.stderr.contains("chmod 700"), "commands refuse it as well: {output}");
+    assert!(
+        !output.status.success() && output.stderr.contains("chmod 700"),
+        "commands refuse it as well: {output}"
+    );
 
     // What is less bad is said, and what a group may read is not.
-    for (mode, says) in [(0o755, "can be read by every user"), (0o770, "can be changed by its group"), (0o750, "")] {
+    for (mode, says) in
+        [(0o755, "can be read by every user"), (0o770, "can be changed by its group"), (0o750, "")]
+    {
         set_mode(&data, mode);
         let mut server = Server::options().data_dir(&data).start();
         assert!(server.terminate().success());
@@ -70,7 +79,11 @@ fn no_link_in_the_place_of_a_lock_or_of_leftovers_is_followed() {
     symlink(&precious, &lock).unwrap();
     let output = start_in_vain(&data);
     assert!(!output.status.success() && output.stderr.contains("symbolic link"), "{output}");
-    assert_eq!(fs::read_to_string(&precious).unwrap(), "precious", "it is neither truncated nor written to");
+    assert_eq!(
+        fs::read_to_string(&precious).unwrap(),
+        "precious",
+        "it is neither truncated nor written to"
+    );
     fs::remove_file(&lock).unwrap();
     symlink(scratch.join("nothing"), &lock).unwrap();
     assert!(!start_in_vain(&data).status.success());

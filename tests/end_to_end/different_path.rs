@@ -19,8 +19,9 @@ fn a_path_with_other_contents_is_reported_with_both_hashes_and_the_first_stays()
 
     let _ = Client::of(&server, &one).push(&[&path]).success();
     let rest = trees::add_tiny(&other, 2, "rest");
-    let push =
-        Client::of(&server, &other).push(&[rest.as_slice(), std::slice::from_ref(&path)].concat()).ended_with(13);
+    let push = Client::of(&server, &other)
+        .push(&[rest.as_slice(), std::slice::from_ref(&path)].concat())
+        .ended_with(13);
     for word in [&path, &first, &second] {
         assert!(push.output.stderr.contains(word.as_str()), "{word} is not named: {}", push.output);
     }

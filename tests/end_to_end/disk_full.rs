@@ -1,4 +1,5 @@
-//! The server's disk is full: the push says so, reading goes on, and with room the same push succeeds.
+//! The server's disk is full: the push says so, reading goes on, and with room the same push
+//! succeeds.
 
 use std::{
     fs::{self, File},
@@ -8,7 +9,9 @@ use std::{
 };
 
 use rustix::fs::statvfs;
-use snowbank_harness::{Api, Client, NixStore, Random, Server, oracle, oracle::Oracle, process, tmpfs::Tmpfs, trees};
+use snowbank_harness::{
+    Api, Client, NixStore, Random, Server, oracle, oracle::Oracle, process, tmpfs::Tmpfs, trees,
+};
 
 #[test]
 fn a_full_disk_fails_the_push_only_and_room_mends_it() {
@@ -60,11 +63,17 @@ fn pushes_are_refused_while_there_is_still_room_for_the_database() {
     }
     let room = statvfs(disk.path()).unwrap();
     let free = room.f_bavail * room.f_frsize;
-    assert!(free > 16 << 20, "{free} bytes are left: bundles under way go below the limit, and not to the end");
+    assert!(
+        free > 16 << 20,
+        "{free} bytes are left: bundles under way go below the limit, and not to the end"
+    );
     let _ = client.push(&trees::add_tiny(&store, 1, "tiny")).ended_with(8);
 
     let anonymous = Api::anonymous(&server);
-    assert!(anonymous.get("/readyz").status.is_success(), "a full disk is no reason to send readers elsewhere");
+    assert!(
+        anonymous.get("/readyz").status.is_success(),
+        "a full disk is no reason to send readers elsewhere"
+    );
     let oracle = Oracle::main(&server);
     oracle.assert_mirrors(&store, std::slice::from_ref(&small));
     assert!(!oracle.visible(&large));
@@ -81,7 +90,8 @@ fn free(folder: &Path) -> u64 {
     room.f_bavail * room.f_frsize
 }
 
-/// Somebody else's file that takes all that is left of a disk. The server may believe for a second that there is room.
+/// Somebody else's file that takes all that is left of a disk. The server may believe for a second
+/// that there is room.
 fn fill(disk: &Tmpfs) -> PathBuf {
     let file = disk.path().join("ballast");
     let mut ballast = File::create(&file).unwrap();
@@ -96,8 +106,11 @@ fn fill(disk: &Tmpfs) -> PathBuf {
 fn pushes(store: &NixStore, client: &Client) -> Vec<Vec<String>> {
     let mut random = Random::fixed(43);
     let one = |push: usize| {
-        let paths: Vec<String> =
-            (0..3).map(|path| trees::add_noise(store, &mut random, &format!("noise-{push}-{path}"), 3 << 20)).collect();
+        let paths: Vec<String> = (0..3)
+            .map(|path| {
+                trees::add_noise(store, &mut random, &format!("noise-{push}-{path}"), 3 << 20)
+            })
+            .collect();
         let _ = client.push(&paths).success();
         paths
     };
@@ -105,8 +118,11 @@ fn pushes(store: &NixStore, client: &Client) -> Vec<Vec<String>> {
 }
 
 fn delete(server: &Server, paths: &[String]) {
-    let args: Vec<&str> =
-        ["delete", "main"].into_iter().chain(paths.iter().map(String::as_str)).chain(["--yes"]).collect();
+    let args: Vec<&str> = ["delete", "main"]
+        .into_iter()
+        .chain(paths.iter().map(String::as_str))
+        .chain(["--yes"])
+        .collect();
     server.command(&args).succeeds();
 }
 
@@ -127,9 +143,14 @@ fn a_disk_that_is_full_to_the_last_byte_is_collected_and_takes_pushes_again() {
     let more = trees::add_noise(&store, &mut Random::fixed(47), "more", 2 << 20);
     let _ = client.push(&[&more]).ended_with(8);
 
-    // Two pushes go as a whole, and of the others two thirds: packs that are free at once, and packs to be rewritten.
-    let gone: Vec<String> =
-        pushed.iter().enumerate().flat_map(|(push, paths)| &paths[usize::from(push > 1)..]).cloned().collect();
+    // Two pushes go as a whole, and of the others two thirds: packs that are free at once, and
+    // packs to be rewritten.
+    let gone: Vec<String> = pushed
+        .iter()
+        .enumerate()
+        .flat_map(|(push, paths)| &paths[usize::from(push > 1)..])
+        .cloned()
+        .collect();
     let kept: Vec<String> = pushed[2..].iter().map(|paths| paths[0].clone()).collect();
     delete(&server, &gone);
     assert!(!reserve(&server).exists(), "the deletion was written into what was kept for it");
@@ -143,7 +164,9 @@ fn a_disk_that_is_full_to_the_last_byte_is_collected_and_takes_pushes_again() {
     oracle.assert_mirrors(&store, &[kept, vec![more]].concat());
 
     fs::remove_file(ballast).unwrap();
-    process::wait_until("the reserve is made again", Duration::from_secs(15), || reserve(&server).exists());
+    process::wait_until("the reserve is made again", Duration::from_secs(15), || {
+        reserve(&server).exists()
+    });
     oracle::assert_check_is_clean(&server);
 }
 
@@ -182,7 +205,10 @@ fn packs_that_there_is_no_room_to_rewrite_are_left_with_a_word() {
     File::options().write(true).open(&ballast).unwrap().set_len(len - (3 << 20)).unwrap();
     delete(&server, &pushed.iter().flat_map(|paths| &paths[1..]).cloned().collect::<Vec<_>>());
     let output = server.command(&["gc", "--grace", "0s", "--yes"]).success();
-    assert!(output.stdout.contains("for want of room") && output.stdout.contains("compacted  0 packs"), "{output}");
+    assert!(
+        output.stdout.contains("for want of room") && output.stdout.contains("compacted  0 packs"),
+        "{output}"
+    );
 
     fs::remove_file(ballast).unwrap();
     let before = server.stored_bytes();
@@ -196,12 +222,16 @@ fn packs_that_there_is_no_room_to_rewrite_are_left_with_a_word() {
 fn the_metrics_show_how_much_room_there_is() {
     let address = snowbank_harness::process::own_address();
     let server = Server::options().config(&format!("[metrics]\nlisten = \"{address}\"\n")).start();
-    let page = || reqwest::blocking::get(format!("http://{address}/metrics")).unwrap().text().unwrap();
+    let page =
+        || reqwest::blocking::get(format!("http://{address}/metrics")).unwrap().text().unwrap();
     let room = statvfs(server.data_dir()).unwrap();
     for of in ["storage", "database"] {
         let series = format!("snowbank_disk_free_bytes{{of=\"{of}\"}} ");
-        let shown = || page().lines().find_map(|line| line.strip_prefix(&series)?.parse::<f64>().ok());
-        snowbank_harness::process::wait_until(&series, std::time::Duration::from_secs(10), || shown().is_some());
+        let shown =
+            || page().lines().find_map(|line| line.strip_prefix(&series)?.parse::<f64>().ok());
+        snowbank_harness::process::wait_until(&series, std::time::Duration::from_secs(10), || {
+            shown().is_some()
+        });
         #[expect(clippy::cast_precision_loss, reason = "a disk's size, roughly")]
         let total = (room.f_blocks * room.f_frsize) as f64;
         assert!(shown().is_some_and(|free| free > 0.0 && free <= total));

@@ -1,6 +1,8 @@
-//! The commands in the documents are ones that the programs take: names, options, and values as far as their form says.
+//! The commands in the documents are ones that the programs take: names, options, and values as far
+//! as their form says.
 //!
-//! Each is run with `--help` behind it, which changes nothing. What the commands do is shown elsewhere.
+//! Each is run with `--help` behind it, which changes nothing. What the commands do is shown
+//! elsewhere.
 
 use std::{fs, path::Path};
 
@@ -35,7 +37,8 @@ fn commands(line: &str) -> Vec<Vec<String>> {
 
 /// The command, where it is one of ours.
 fn own(mut words: Vec<String>) -> Option<Vec<String>> {
-    let is_before = |word: &String| matches!(word.as_str(), "$" | "new$" | "sudo") || word.contains('=');
+    let is_before =
+        |word: &String| matches!(word.as_str(), "$" | "new$" | "sudo") || word.contains('=');
     let start = words.iter().take_while(|word| is_before(word)).count();
     words.drain(..start);
     let is_own = words.first().is_some_and(|word| word == "snowbank" || word == "snowbankd");
@@ -57,12 +60,17 @@ fn the_programs_take_every_command_in_the_documents() {
     let mut pages = vec![root.join("README.md")];
     pages.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
     let (scratch, mut count, mut wrong) = (Scratch::new("docs"), 0, Vec::new());
-    for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+    for page in
+        pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md"))
+    {
         let text = fs::read_to_string(page).unwrap().replace("\\\n", "");
         // In a session, what has no prompt is an answer.
-        let is_command = |block: &str, line: &str| !block.starts_with("console") || line.contains("$ ");
+        let is_command =
+            |block: &str, line: &str| !block.starts_with("console") || line.contains("$ ");
         let blocks = text.split("```").skip(1).step_by(2);
-        for line in blocks.flat_map(|block| block.lines().filter(move |line| is_command(block, line))) {
+        for line in
+            blocks.flat_map(|block| block.lines().filter(move |line| is_command(block, line)))
+        {
             for words in commands(line.trim_start()).into_iter().filter_map(own) {
                 let mut command = process::command(process::binary(&words[0]), scratch.path());
                 command.args(&words[1..]).arg("--help");

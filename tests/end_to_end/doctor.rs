@@ -17,7 +17,8 @@ fn command(client: &Client, args: &[&str]) -> Command {
 /// Runs `snowbank doctor --json`; the exit code, and the checks by name.
 fn doctor(command: Command) -> (i32, Vec<Value>) {
     let output = process::run(command);
-    let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output}"));
+    let report: Value =
+        serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output}"));
     assert_eq!(report["exit_code"], output.code().unwrap(), "{output}");
     (output.code().unwrap(), report["checks"].as_array().unwrap().clone())
 }
@@ -49,16 +50,30 @@ fn all_is_well_where_a_path_was_pushed_and_the_cache_is_used() {
 
     let (code, checks) = examined(&client, &[]);
     assert_eq!(code, 0, "{checks:#?}");
-    for check in
-        ["configuration", "server", "token", "connection", "clock", "version", "cache", "nix.conf", "keys", "store"]
-    {
+    for check in [
+        "configuration",
+        "server",
+        "token",
+        "connection",
+        "clock",
+        "version",
+        "cache",
+        "nix.conf",
+        "keys",
+        "store",
+    ] {
         assert_eq!(status(&checks, check), "ok", "{check} in {checks:#?}");
     }
     for check in ["signature", "fetch", "misses"] {
         assert_eq!(status(&checks, check), "ok", "{check} in {checks:#?}");
     }
-    let plain = process::run(command(&client, &["doctor", "test:main", "--path", &paths[0]])).success();
-    assert!(plain.stdout.contains("ok       signature") && plain.stdout.contains("Problems: 0, warnings: "), "{plain}");
+    let plain =
+        process::run(command(&client, &["doctor", "test:main", "--path", &paths[0]])).success();
+    assert!(
+        plain.stdout.contains("ok       signature")
+            && plain.stdout.contains("Problems: 0, warnings: "),
+        "{plain}"
+    );
     assert!(!plain.said().contains(&server.root_token()), "no secret");
     assert_eq!(process::run(command(&client, &["doctor", "main", "--quiet"])).success().stdout, "");
 }
@@ -72,22 +87,37 @@ fn a_private_cache_is_looked_at_through_netrc_too() {
     let _ = client.push_to("team", &[&path], &[]).success();
     let _ = process::run(command(&client, &["use", "team"])).success();
     let (code, checks) = examined(&client, &["team"]);
-    assert_eq!((code, status(&checks, "netrc"), status(&checks, "fetch")), (0, "ok", "ok"), "{checks:#?}");
+    assert_eq!(
+        (code, status(&checks, "netrc"), status(&checks, "fetch")),
+        (0, "ok", "ok"),
+        "{checks:#?}"
+    );
 
     let netrc = client.home().join(".config/nix/netrc");
-    process::write(&netrc, format!("machine {} login snowbank password stale.t0ken.x\n", server.address().ip()));
+    process::write(
+        &netrc,
+        format!("machine {} login snowbank password stale.t0ken.x\n", server.address().ip()),
+    );
     let (code, checks) = examined(&client, &["team"]);
     assert_eq!(code, 9);
     assert_problem(&checks, "netrc", "snowbank use");
     assert_problem(&checks, "fetch", "netrc");
-    let fetch = checks.iter().find(|check| check["check"] == "fetch").unwrap()["message"].as_str().unwrap();
+    let fetch =
+        checks.iter().find(|check| check["check"] == "fetch").unwrap()["message"].as_str().unwrap();
     // Some versions take 401 for an absence.
     let is_quoted = fetch.contains("error: ") || fetch.contains("no such path");
-    assert!(is_quoted && !fetch.contains('{'), "the error is quoted, and no body of an answer: {fetch}");
+    assert!(
+        is_quoted && !fetch.contains('{'),
+        "the error is quoted, and no body of an answer: {fetch}"
+    );
 
     let reader = Client::at(&server.url(), &server.token("reader", &["team"], &[]), &store);
     let (code, checks) = examined(&reader, &["team"]);
-    assert_eq!((code, status(&checks, "token's end"), status(&checks, "nix.conf")), (0, "warn", "warn"), "{checks:#?}");
+    assert_eq!(
+        (code, status(&checks, "token's end"), status(&checks, "nix.conf")),
+        (0, "warn", "warn"),
+        "{checks:#?}"
+    );
 }
 
 #[test]
@@ -156,7 +186,11 @@ fn a_miss_that_nix_remembers_is_found_and_explained() {
     let _ = client.push(&[&path]).success();
 
     let (code, checks) = examined(&client, &["main", "--path", &path]);
-    assert_eq!((code, status(&checks, "fetch"), status(&checks, "misses")), (0, "ok", "warn"), "{checks:#?}");
+    assert_eq!(
+        (code, status(&checks, "fetch"), status(&checks, "misses")),
+        (0, "ok", "warn"),
+        "{checks:#?}"
+    );
     let (_, checks) = examined(&client, &["main", "--path", &path]);
     assert_eq!(status(&checks, "misses"), "ok", "mended: {checks:#?}");
 

@@ -51,11 +51,20 @@ const ROUTES: [(&str, &str); 33] = [
 fn assert_documented(answer: &Answer, what: &str) {
     let status = answer.status.as_u16();
     assert!(status >= 400, "{what}: {status} {}", answer.text());
-    assert_eq!(answer.header("content-type"), "application/json", "{what}: {status} {}", answer.text());
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("{what}: {e}: {}", answer.text()));
+    assert_eq!(
+        answer.header("content-type"),
+        "application/json",
+        "{what}: {status} {}",
+        answer.text()
+    );
+    let body: Value = serde_json::from_slice(&answer.body)
+        .unwrap_or_else(|e| panic!("{what}: {e}: {}", answer.text()));
     let error = body["error"].as_object().unwrap_or_else(|| panic!("{what}: {body}"));
     for field in ["code", "message", "request_id"] {
-        assert!(error[field].as_str().is_some_and(|text| !text.is_empty()), "{what}: no {field}: {body}");
+        assert!(
+            error[field].as_str().is_some_and(|text| !text.is_empty()),
+            "{what}: no {field}: {body}"
+        );
     }
     assert_eq!(answer.header("x-request-id"), error["request_id"].as_str().unwrap(), "{what}");
 }
@@ -87,10 +96,14 @@ fn every_refusal_of_every_route_has_the_documented_body() {
         for wrong in ["TRACE", "OPTIONS", "PUT", "DELETE", "PATCH", "BREW"] {
             let wrong = Method::from_bytes(wrong.as_bytes()).unwrap();
             let path = route.replace("{x}", "absent");
-            assert_documented(&root.json(wrong.clone(), &path, &json!({})), &format!("{wrong} {path}"));
+            assert_documented(
+                &root.json(wrong.clone(), &path, &json!({})),
+                &format!("{wrong} {path}"),
+            );
         }
     }
-    for path in ["/", "//", "/api", "/api/v2/caches", "/main/", "/a/b/c/d", "/%FF", "/%ff/%ff/%ff"] {
+    for path in ["/", "//", "/api", "/api/v2/caches", "/main/", "/a/b/c/d", "/%FF", "/%ff/%ff/%ff"]
+    {
         assert_documented(&root.get(path), path);
     }
 }
@@ -120,14 +133,21 @@ fn a_query_that_does_not_parse_is_refused_like_everything_else() {
 fn bodies_that_do_not_parse_are_refused_like_everything_else() {
     let server = Server::start();
     let root = Api::root(&server);
-    for (method, route) in ROUTES.iter().filter(|(method, _)| !matches!(*method, "GET" | "DELETE")) {
+    for (method, route) in ROUTES.iter().filter(|(method, _)| !matches!(*method, "GET" | "DELETE"))
+    {
         let path = route.replace("{x}", "main");
-        for body in
-            [&b"\xff\xfe"[..], b"", b"{", b"[]", b"null", b"{\"ids\": 7, \"paths\": 7, \"name\": 7, \"path\": 7}"]
-        {
+        for body in [
+            &b"\xff\xfe"[..],
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b"{\"ids\": 7, \"paths\": 7, \"name\": 7, \"path\": 7}",
+        ] {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let headers = [("content-type", "application/json")];
-            let answer = root.try_send(method.clone(), &path, &headers, body.to_vec().into()).unwrap();
+            let answer =
+                root.try_send(method.clone(), &path, &headers, body.to_vec().into()).unwrap();
             if answer.status.as_u16() >= 400 {
                 assert_documented(&answer, &format!("{method} {path} {body:?}"));
             }
@@ -138,7 +158,14 @@ fn bodies_that_do_not_parse_are_refused_like_everything_else() {
 #[test]
 fn a_path_as_no_client_library_would_send_it_is_refused_like_everything_else() {
     let server = Server::start();
-    for target in ["/main/%zz", "/api/v1/caches/%", "/api/v1/audit?limit=%zz", "/main/nar/%C3%28", "*", "/a\u{e9}b"] {
+    for target in [
+        "/main/%zz",
+        "/api/v1/caches/%",
+        "/api/v1/audit?limit=%zz",
+        "/main/nar/%C3%28",
+        "*",
+        "/a\u{e9}b",
+    ] {
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let head = format!("GET {target} HTTP/1.1\r\nHost: snowbank\r\nConnection: close\r\n\r\n");
@@ -146,11 +173,15 @@ fn a_path_as_no_client_library_would_send_it_is_refused_like_everything_else() {
         let mut text = Vec::new();
         let _ = stream.read_to_end(&mut text);
         let text = String::from_utf8_lossy(&text);
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{target}: {text}"));
+        let (head, body) =
+            text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{target}: {text}"));
         assert!(head.starts_with("HTTP/1.1 4"), "{target}: {head}");
         // What the library below cannot read as a request has no answer of ours.
         if head.to_lowercase().contains("x-request-id") {
-            assert!(head.contains("application/json") && body.contains("request_id"), "{target}: {text}");
+            assert!(
+                head.contains("application/json") && body.contains("request_id"),
+                "{target}: {text}"
+            );
         } else {
             assert!(body.is_empty(), "{target}: {text}");
         }

@@ -1,5 +1,5 @@
-//! Whether a private cache exists is nobody's business who may not see it: the server does the same for one that does and for
-//! one that does not, down to the statements that it makes.
+//! Whether a private cache exists is nobody's business who may not see it: the server does the same
+//! for one that does and for one that does not, down to the statements that it makes.
 
 use reqwest::{Method, blocking::Body};
 use snowbank_harness::{Api, Server};
@@ -10,7 +10,8 @@ const HASH: &str = "0123456789abcdfghijklmnpqrsvwxyz";
 fn addresses(cache: &str) -> Vec<(Method, String)> {
     let (get, post) = (Method::GET, Method::POST);
     let nar = "0".repeat(52);
-    let below = |method: &Method, rest: &str| (method.clone(), format!("/api/v1/caches/{cache}{rest}"));
+    let below =
+        |method: &Method, rest: &str| (method.clone(), format!("/api/v1/caches/{cache}{rest}"));
     vec![
         (get.clone(), format!("/{cache}/nix-cache-info")),
         (get.clone(), format!("/{cache}/{HASH}.narinfo")),
@@ -43,11 +44,18 @@ fn addresses(cache: &str) -> Vec<(Method, String)> {
     ]
 }
 
-/// What a request is answered, and the statements about caches that it takes, but for what differs from one to the next.
-fn seen(server: &Server, api: &Api, (method, address): (Method, String), cache: &str) -> (String, Vec<String>) {
+/// What a request is answered, and the statements about caches that it takes, but for what differs
+/// from one to the next.
+fn seen(
+    server: &Server,
+    api: &Api,
+    (method, address): (Method, String),
+    cache: &str,
+) -> (String, Vec<String>) {
     let before = server.log().len();
     let answer = api.try_send(method, &address, &[], Body::from("{}")).unwrap();
-    let mut headers: Vec<String> = answer.headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+    let mut headers: Vec<String> =
+        answer.headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
     headers.retain(|line| !line.starts_with("x-request-id") && !line.starts_with("date"));
     headers.sort();
     let mut body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -81,12 +89,15 @@ fn a_private_cache_takes_the_same_work_as_none() {
             // Somebody else is at work in it, so that the server has it in memory.
             assert_eq!(owner.get("/secret/nix-cache-info").status, 200);
             let what = format!("{who}: {} {}", there.0, there.1);
-            let (of_there, of_absent) = (seen(&server, &api, there, "secret"), seen(&server, &api, absent, "absent"));
+            let (of_there, of_absent) =
+                (seen(&server, &api, there, "secret"), seen(&server, &api, absent, "absent"));
             assert_eq!(of_there, of_absent, "{what}");
         }
     }
     // The test would see a difference: the owner's requests differ.
-    let of_name = |cache: &str| seen(&server, &owner, (Method::GET, format!("/{cache}/nix-cache-info")), cache);
+    let of_name = |cache: &str| {
+        seen(&server, &owner, (Method::GET, format!("/{cache}/nix-cache-info")), cache)
+    };
     assert_ne!(of_name("secret").1, of_name("absent").1);
     // A public one is there at once for everybody, whatever was asked before.
     let stranger = Api::anonymous(&server);

@@ -22,7 +22,8 @@ fn what_is_pushed_again_is_kept_for_longer_and_never_shorter() {
     let client = Client::of(&server, &store);
     let closure = trees::build_graph(&store, 4, 2, "artifact");
     let left = || {
-        let all: Vec<Option<i64>> = closure.iter().map(|path| minutes_left(&client, "main", path)).collect();
+        let all: Vec<Option<i64>> =
+            closure.iter().map(|path| minutes_left(&client, "main", path)).collect();
         assert!(all.iter().all(|one| *one == all[0]), "the whole closure: {all:?}");
         all[0]
     };

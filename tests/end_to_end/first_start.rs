@@ -5,7 +5,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 use snowbank_harness::{Api, Client, NixStore, Scratch, Server, process, trees};
 
 fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode() & 0o777
+    fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode()
+        & 0o777
 }
 
 #[test]
@@ -44,12 +45,21 @@ fn the_readme_shows_this_first_screen() {
     let server = Server::options().data_dir(&data).start();
     let key = Api::anonymous(&server).cache_info("main").public_keys.remove(0);
     let name = key.split(':').next().unwrap();
-    let shown = server.banner().replace(&server.url(), "http://127.0.0.1:8080").replace(data.to_str().unwrap(), "DATA");
+    let shown = server
+        .banner()
+        .replace(&server.url(), "http://127.0.0.1:8080")
+        .replace(data.to_str().unwrap(), "DATA");
     let shown = shown.replace(&key, "KEY");
-    let readme = fs::read_to_string(format!("{}/../README.md", std::env::var("CARGO_MANIFEST_DIR").unwrap())).unwrap();
-    let screen = readme.split("```\n").find(|block| block.starts_with("Snowbank is listening")).unwrap();
+    let readme = fs::read_to_string(format!(
+        "{}/../README.md",
+        std::env::var("CARGO_MANIFEST_DIR").unwrap()
+    ))
+    .unwrap();
     let screen =
-        screen.replace("/home/me/.local/share/snowbank", "DATA").replace("snowbank-0123456789-main-1:…", "KEY");
+        readme.split("```\n").find(|block| block.starts_with("Snowbank is listening")).unwrap();
+    let screen = screen
+        .replace("/home/me/.local/share/snowbank", "DATA")
+        .replace("snowbank-0123456789-main-1:…", "KEY");
     assert_eq!(shown, screen, "{name}");
 }
 
@@ -88,15 +98,28 @@ fn a_server_for_all_addresses_names_the_machine_for_others() {
     let mut child = command.spawn().unwrap();
     let banner = || fs::read_to_string(&out).unwrap();
     let is_shown = || banner().contains("trusted-public-keys");
-    process::wait_until("the banner", Duration::from_mins(1), || is_shown() || child.try_wait().unwrap().is_some());
+    process::wait_until("the banner", Duration::from_mins(1), || {
+        is_shown() || child.try_wait().unwrap().is_some()
+    });
     process::send(&child, rustix::process::Signal::TERM);
     let _ = child.wait().unwrap();
     let banner = banner();
-    let base = banner.lines().next().unwrap_or_default().trim_start_matches("Snowbank is listening on ").to_owned();
+    let base = banner
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("Snowbank is listening on ")
+        .to_owned();
     let port = base.strip_prefix("http://127.0.0.1:").unwrap_or_else(|| panic!("{banner}"));
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    assert!(banner.contains(&format!("extra-substituters = http://{}:{port}/main", host.trim())), "{banner}");
-    assert!(banner.contains(&format!("login local {base} <")) && !banner.contains("any machine"), "{banner}");
+    assert!(
+        banner.contains(&format!("extra-substituters = http://{}:{port}/main", host.trim())),
+        "{banner}"
+    );
+    assert!(
+        banner.contains(&format!("login local {base} <")) && !banner.contains("any machine"),
+        "{banner}"
+    );
 }
 
 /// Runs `snowbankd ARGS` in a home of its own until it ends.
@@ -125,7 +148,12 @@ fn a_config_that_is_wrong_is_named_by_key_line_and_allowed_values() {
         process::write(&file, toml);
         let output = snowbankd(
             &scratch,
-            &["--config", file.to_str().unwrap(), "--data-dir", scratch.join("data").to_str().unwrap()],
+            &[
+                "--config",
+                file.to_str().unwrap(),
+                "--data-dir",
+                scratch.join("data").to_str().unwrap(),
+            ],
         );
         assert!(!output.status.success(), "{toml}: {output}");
         for word in words.into_iter().chain(["config.toml"]) {
@@ -165,7 +193,10 @@ fn secrets_that_are_empty_or_gone_are_named() {
     for contents in [&b""[..], b"  \n", b"not a key"] {
         fs::write(&key, contents).unwrap();
         let output = snowbankd(&scratch, &["--data-dir", &data, "--listen", "127.0.0.1:0"]);
-        assert!(!output.status.success() && output.stderr.contains("server-key"), "{contents:?}: {output}");
+        assert!(
+            !output.status.success() && output.stderr.contains("server-key"),
+            "{contents:?}: {output}"
+        );
     }
     fs::remove_file(&key).unwrap();
     let output = snowbankd(&scratch, &["--data-dir", &data, "--listen", "127.0.0.1:0"]);
@@ -180,6 +211,9 @@ fn two_servers_on_one_address_or_data_folder_say_so() {
     let server = Server::start();
     let scratch = Scratch::new("second");
     let address = server.address().to_string();
-    let output = snowbankd(&scratch, &["--data-dir", scratch.join("data").to_str().unwrap(), "--listen", &address]);
+    let output = snowbankd(
+        &scratch,
+        &["--data-dir", scratch.join("data").to_str().unwrap(), "--listen", &address],
+    );
     assert!(!output.status.success() && output.stderr.contains(&address), "{output}");
 }

@@ -1,5 +1,5 @@
-//! Garbage collections beside a push: what is pushed stays until the push is over, as it does for `nix copy`. A path that is gone
-//! all the same is called collected, not damaged.
+//! Garbage collections beside a push: what is pushed stays until the push is over, as it does for
+//! `nix copy`. A path that is gone all the same is called collected, not damaged.
 
 use std::{
     fs, io,
@@ -66,8 +66,15 @@ fn relay(client: &TcpStream, server: SocketAddr, is_open: &AtomicBool) {
     });
 }
 
-/// Starts a push that gets no answer until the gate is opened, and waits until it has made a root of `path`.
-fn held_push(server: &Server, store: &NixStore, gate: &Gate, args: &[&str], path: &str) -> (Running, Client) {
+/// Starts a push that gets no answer until the gate is opened, and waits until it has made a root
+/// of `path`.
+fn held_push(
+    server: &Server,
+    store: &NixStore,
+    gate: &Gate,
+    args: &[&str],
+    path: &str,
+) -> (Running, Client) {
     let client = Client::new(store);
     let mut command = client.command(&["push", "main"]);
     command.args(args).env("SNOWBANK_URL", &gate.url).env("SNOWBANK_TOKEN", server.root_token());
@@ -79,8 +86,15 @@ fn held_push(server: &Server, store: &NixStore, gate: &Gate, args: &[&str], path
 /// What processes that run have asked Nix to keep.
 fn temporary_roots(store: &NixStore) -> String {
     let folder = store.root().join("nix/var/nix/temproots");
-    let files = fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
-    files.iter().map(|file| String::from_utf8_lossy(&fs::read(file.path()).unwrap_or_default()).into_owned()).collect()
+    let files = fs::read_dir(folder)
+        .map(|entries| entries.flatten().collect::<Vec<_>>())
+        .unwrap_or_default();
+    files
+        .iter()
+        .map(|file| {
+            String::from_utf8_lossy(&fs::read(file.path()).unwrap_or_default()).into_owned()
+        })
+        .collect()
 }
 
 fn stays_while_it_is_pushed(server: &Server, store: &NixStore, options: &[&str]) {
@@ -88,7 +102,8 @@ fn stays_while_it_is_pushed(server: &Server, store: &NixStore, options: &[&str])
     let top = closure.iter().find(|path| path.ends_with("kept-5")).unwrap();
     let (closure, other) = (store.closure(&[top]), trees::add_tiny(store, 1, "other").remove(0));
     let gate = Gate::before(server);
-    let (push, _client) = held_push(server, store, &gate, &[&[top.as_str()], options].concat(), top);
+    let (push, _client) =
+        held_push(server, store, &gate, &[&[top.as_str()], options].concat(), top);
 
     let _ = store.run("nix-store", &["--gc"]).success();
     assert!(!store.has(&other), "the collection collects");
@@ -132,7 +147,8 @@ fn a_path_that_was_collected_is_not_called_damaged_and_the_rest_is_pushed() {
     let _ = store.run("nix-store", &["--delete", &paths[1]]).success();
     gate.open();
     let said = push.wait().ended_with(4).stderr;
-    let line = said.lines().find(|line| line.contains(&paths[1])).unwrap_or_else(|| panic!("{said}"));
+    let line =
+        said.lines().find(|line| line.contains(&paths[1])).unwrap_or_else(|| panic!("{said}"));
     assert!(line.contains("garbage-collected") && line.contains("--no-link"), "{line}");
     assert!(!said.contains("--repair-path") && said.contains("2 uploaded"), "{said}");
     Oracle::main(&server).assert_mirrors(&store, &[paths[0].clone(), paths[2].clone()]);

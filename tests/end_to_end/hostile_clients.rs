@@ -33,10 +33,17 @@ fn assert_serves_beside(begin: impl FnOnce(&Attack, &Ground)) {
     let met = honest.finish();
     eprintln!("attackers: {}", attack.tally());
 
-    for (what, waits) in
-        [("narinfo", &met.narinfo), ("/readyz", &met.readyz), ("push", &met.pushes), ("download", &met.downloads)]
-    {
-        assert!(waits.failed == 0 && waits.done > 0, "{what}: {waits}; attackers: {}", attack.tally());
+    for (what, waits) in [
+        ("narinfo", &met.narinfo),
+        ("/readyz", &met.readyz),
+        ("push", &met.pushes),
+        ("download", &met.downloads),
+    ] {
+        assert!(
+            waits.failed == 0 && waits.done > 0,
+            "{what}: {waits}; attackers: {}",
+            attack.tally()
+        );
     }
     let peak = server.peak_rss_bytes();
     assert!(peak < MOST_MEMORY, "{} MiB; attackers: {}", peak >> 20, attack.tally());

@@ -1,4 +1,5 @@
-//! Whoever may push, and means harm: one token keeps no memory, no place and no disk from the others.
+//! Whoever may push, and means harm: one token keeps no memory, no place and no disk from the
+//! others.
 
 use std::{
     io::{Read as _, Write as _},
@@ -32,14 +33,16 @@ const MIB: usize = 1 << 20;
 fn head(server: &Server, token: &str, endpoint: &str, length: usize) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let head = format!(
-        "POST /api/v1/caches/main/{endpoint} HTTP/1.1\r\nHost: snowbank\r\nAuthorization: Bearer {token}\r\n\
+        "POST /api/v1/caches/main/{endpoint} HTTP/1.1\r\nHost: snowbank\r\nAuthorization: Bearer \
+         {token}\r\n\
          Content-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream
 }
 
-/// Bodies that have nearly arrived and drip from then on, for as long as this lives; one that is refused is begun anew.
+/// Bodies that have nearly arrived and drip from then on, for as long as this lives; one that is
+/// refused is begun anew.
 struct Drips {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -67,7 +70,8 @@ fn drip(address: std::net::SocketAddr, token: &str, endpoint: &str, stop: &Atomi
     let Ok(mut stream) = TcpStream::connect(address) else { return };
     let length = 5 * MIB;
     let head = format!(
-        "POST /api/v1/caches/main/{endpoint} HTTP/1.1\r\nHost: snowbank\r\nAuthorization: Bearer {token}\r\n\
+        "POST /api/v1/caches/main/{endpoint} HTTP/1.1\r\nHost: snowbank\r\nAuthorization: Bearer \
+         {token}\r\n\
          Content-Length: {length}\r\n\r\n"
     );
     // A server that makes it wait leaves it no more than this for one write.
@@ -79,7 +83,9 @@ fn drip(address: std::net::SocketAddr, token: &str, endpoint: &str, stop: &Atomi
         match stream.write(piece) {
             Ok(written) if !left.is_empty() => drop(left.drain(..written)),
             Ok(_) => thread::sleep(Duration::from_millis(100)),
-            Err(error) if [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut].contains(&error.kind()) => {}
+            Err(error)
+                if [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut]
+                    .contains(&error.kind()) => {}
             Err(_) => return,
         }
     }
@@ -132,7 +138,8 @@ fn an_honest_slow_uplink_goes_on_beside_them() {
     // 400 kB, or 3.2 Mbit, per second.
     let body = reqwest::blocking::Body::new(Slow(std::io::Cursor::new(deposit.bundle())));
     let api = Api::root(&server);
-    let answer = api.try_send(reqwest::Method::POST, "/api/v1/caches/main/chunks", &[], body).unwrap();
+    let answer =
+        api.try_send(reqwest::Method::POST, "/api/v1/caches/main/chunks", &[], body).unwrap();
     assert!(answer.status.is_success(), "{}", answer.text());
 }
 
@@ -156,7 +163,8 @@ fn a_body_has_a_deadline_however_it_drips() {
 fn paths_of_missing_chunks(random: &mut Random, paths: usize, chunks: usize) -> Vec<PathCommit> {
     let path = |_| {
         let mut name = || ChunkName::from_bytes(random.bytes(32).try_into().unwrap());
-        let manifest = WireManifest { names: (0..chunks).map(|_| name()).collect(), values: Vec::new() };
+        let manifest =
+            WireManifest { names: (0..chunks).map(|_| name()).collect(), values: Vec::new() };
         PathCommit {
             store_path: format!("/nix/store/{}-missing", random.hash_chars()),
             nar_hash: NarHash::from_bytes([7; 32]),
@@ -229,12 +237,15 @@ fn lists_of_nothing_are_refused_before_they_are_made() {
         assert!(message.contains("memory"), "{message}");
     }
     let query = format!("{{\"paths\":[{}]}}", empty(many));
-    api.post_bytes("/api/v1/caches/main/missing-paths", query.into_bytes()).refused(400, "limit-exceeded");
+    api.post_bytes("/api/v1/caches/main/missing-paths", query.into_bytes())
+        .refused(400, "limit-exceeded");
     let small = 300_000;
-    for (endpoint, field) in [("caches/main/delete", "paths"), ("caches/main/copy", "paths"), ("tokens/revoke", "ids")]
+    for (endpoint, field) in
+        [("caches/main/delete", "paths"), ("caches/main/copy", "paths"), ("tokens/revoke", "ids")]
     {
         let body = format!("{{\"{field}\":[{}]}}", empty(small));
-        api.post_bytes(&format!("/api/v1/{endpoint}"), body.into_bytes()).refused(400, "limit-exceeded");
+        api.post_bytes(&format!("/api/v1/{endpoint}"), body.into_bytes())
+            .refused(400, "limit-exceeded");
     }
     let grown = server.peak_rss_bytes() - before;
     assert!(grown < 48 << 20, "{} MiB", grown >> 20);
@@ -248,11 +259,15 @@ fn lists_of_nothing_are_refused_before_they_are_made() {
 fn manifests_that_are_sent_as_chunks_take_their_turn() {
     let (mut server, store) = (Server::start(), NixStore::new());
     let mut random = Random::fixed(704);
-    // 16 MiB of manifest that rest in some kilobytes: half a million times the same chunk, which is there.
+    // 16 MiB of manifest that rest in some kilobytes: half a million times the same chunk, which is
+    // there.
     let (filler, encoded) = craft::encode(Chunk::closed(b"filler".to_vec()), 3);
-    let manifest = WireManifest { names: vec![filler.name(); 524_000], values: Vec::new() }.encode();
-    let pieces: Vec<Encoded> =
-        manifest.chunks(MIB).map(|piece| craft::encode(Chunk::closed(piece.to_vec()), 3).1).collect();
+    let manifest =
+        WireManifest { names: vec![filler.name(); 524_000], values: Vec::new() }.encode();
+    let pieces: Vec<Encoded> = manifest
+        .chunks(MIB)
+        .map(|piece| craft::encode(Chunk::closed(piece.to_vec()), 3).1)
+        .collect();
     let api = Api::root(&server);
     assert!(api.send_bundle(craft::bundle(pieces.iter().chain([&encoded]))).status.is_success());
     let names: Vec<ChunkName> = pieces.iter().map(|piece| piece.header.name).collect();
@@ -261,9 +276,13 @@ fn manifests_that_are_sent_as_chunks_take_their_turn() {
         manifest: ManifestSource::Chunks(names),
         ..paths_of_missing_chunks(&mut random, 1, 1).remove(0)
     };
-    let request = serde_json::to_vec(&CommitRequest { paths: vec![path], ..CommitRequest::default() }).unwrap();
+    let request =
+        serde_json::to_vec(&CommitRequest { paths: vec![path], ..CommitRequest::default() })
+            .unwrap();
     let hostile: Vec<TcpStream> = (0..8)
-        .flat_map(|number| vec![server.token(&format!("hostile {number}"), &["main"], &["main"]); 8])
+        .flat_map(|number| {
+            vec![server.token(&format!("hostile {number}"), &["main"], &["main"]); 8]
+        })
         .map(|token| {
             let mut stream = head(&server, &token, "paths", request.len());
             stream.write_all(&request).unwrap();
@@ -282,7 +301,11 @@ fn manifests_that_are_sent_as_chunks_take_their_turn() {
 fn shredded(random: &mut Random, name: &str) -> Deposit {
     let noise = random.bytes(900_000);
     let mut deposit = Deposit::of(random, name, &Node::File(noise));
-    deposit.encoded = deposit.nar.chunks(64).map(|piece| craft::encode(Chunk::closed(piece.to_vec()), 1).1).collect();
+    deposit.encoded = deposit
+        .nar
+        .chunks(64)
+        .map(|piece| craft::encode(Chunk::closed(piece.to_vec()), 1).1)
+        .collect();
     let names = deposit.encoded.iter().map(|one| one.header.name).collect();
     deposit.manifest = WireManifest { names, values: Vec::new() };
     deposit
@@ -292,7 +315,11 @@ fn shredded(random: &mut Random, name: &str) -> Deposit {
 fn large_manifests_of_one_commit_do_not_wait_for_each_other() {
     let server = Server::options().config("[limits]\nmemory = \"64MiB\"\n").start();
     let (api, mut random) = (Api::root(&server), Random::fixed(707));
-    let deposits = [shredded(&mut random, "one"), shredded(&mut random, "two"), shredded(&mut random, "three")];
+    let deposits = [
+        shredded(&mut random, "one"),
+        shredded(&mut random, "two"),
+        shredded(&mut random, "three"),
+    ];
     for deposit in &deposits {
         for bundle in deposit.encoded.chunks(8_000) {
             let answer = api.send_bundle(craft::bundle(bundle));
@@ -300,7 +327,13 @@ fn large_manifests_of_one_commit_do_not_wait_for_each_other() {
         }
     }
     let lines = api.commit(deposits.iter().map(Deposit::commit).collect()).commit_lines();
-    assert!(matches!(lines[..], [CommitLine::Receipt(_), CommitLine::Receipt(_), CommitLine::Receipt(_)]), "{lines:?}");
+    assert!(
+        matches!(
+            lines[..],
+            [CommitLine::Receipt(_), CommitLine::Receipt(_), CommitLine::Receipt(_)]
+        ),
+        "{lines:?}"
+    );
     for deposit in &deposits {
         let _ = Oracle::main(&server).assert_whole(&deposit.store_path);
     }
@@ -308,7 +341,8 @@ fn large_manifests_of_one_commit_do_not_wait_for_each_other() {
 
 #[test]
 fn a_commit_has_no_more_bytes_of_nars_than_a_nar_may() {
-    let (server, store) = (Server::options().config("[limits]\nmax-nar-size = \"1MiB\"\n").start(), NixStore::new());
+    let (server, store) =
+        (Server::options().config("[limits]\nmax-nar-size = \"1MiB\"\n").start(), NixStore::new());
     let api = Api::root(&server);
     let mut random = Random::fixed(705);
     let paths = |sizes: &[u64], random: &mut Random| {
@@ -316,7 +350,8 @@ fn a_commit_has_no_more_bytes_of_nars_than_a_nar_may() {
         paths.iter_mut().zip(sizes).for_each(|(path, size)| path.nar_size = *size);
         paths
     };
-    let message = api.commit(paths(&[600_000, 600_000], &mut random)).refused(400, "limit-exceeded");
+    let message =
+        api.commit(paths(&[600_000, 600_000], &mut random)).refused(400, "limit-exceeded");
     assert!(message.contains("max-nar-size") && message.contains("1200000"), "{message}");
     // One that is too large by itself is its own fault, and nobody else's.
     let lines = api.commit(paths(&[2 << 20, 600_000], &mut random)).commit_lines();
@@ -324,15 +359,18 @@ fn a_commit_has_no_more_bytes_of_nars_than_a_nar_may() {
     assert_eq!(lines.iter().filter(|line| too_large(line)).count(), 1, "{lines:?}");
     // The client is told, and sends several commits.
     assert_eq!(api.cache_info("main").limits.commit_nar_bytes, 1 << 20);
-    let many: Vec<String> =
-        (0..6).map(|number| trees::add_noise(&store, &mut random, &format!("noise-{number}"), 600_000)).collect();
+    let many: Vec<String> = (0..6)
+        .map(|number| trees::add_noise(&store, &mut random, &format!("noise-{number}"), 600_000))
+        .collect();
     let push = Client::of(&server, &store).push(&many).success();
     assert_eq!(push.uploaded(), 6);
 }
 
 /// A frame of raw blocks alone, with a block for each slot: as large as a frame may be.
 fn raw_frame(bytes: &[u8], slots: &[u32]) -> (Vec<u8>, Vec<Slot>) {
-    let mut frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0xa0][..], &u32::try_from(bytes.len()).unwrap().to_le_bytes()].concat();
+    let mut frame =
+        [&[0x28, 0xb5, 0x2f, 0xfd, 0xa0][..], &u32::try_from(bytes.len()).unwrap().to_le_bytes()]
+            .concat();
     let mut places = Vec::new();
     let put = |frame: &mut Vec<u8>, payload: &[u8], is_last| {
         let header = u32::from(is_last) | u32::try_from(payload.len()).unwrap() << 3;
@@ -358,7 +396,8 @@ fn wasteful(deposit: &Deposit) -> Vec<u8> {
     for chunk in craft::cut(&deposit.nar) {
         let name = chunk.name();
         let (frame, slots) = raw_frame(&chunk.bytes, &chunk.slots);
-        let [raw_len, frame_len] = [chunk.bytes.len(), frame.len()].map(|len| u32::try_from(len).unwrap());
+        let [raw_len, frame_len] =
+            [chunk.bytes.len(), frame.len()].map(|len| u32::try_from(len).unwrap());
         writer.add(&ChunkHeader { name, raw_len, frame_len, slots }, &frame);
     }
     writer.finish()
@@ -385,13 +424,19 @@ fn nobody_makes_a_chunk_larger_for_all_others() {
         let narinfo = oracle.assert_whole(&deposit.store_path);
         let honest: usize = deposit.encoded.iter().map(|one| one.frame.len()).sum();
         let file_size = narinfo.file_size.unwrap();
-        assert!(file_size < 3 * honest as u64 / 2 + 64, "{name}: {file_size} bytes rather than {honest}");
+        assert!(
+            file_size < 3 * honest as u64 / 2 + 64,
+            "{name}: {file_size} bytes rather than {honest}"
+        );
     }
     // What an honest client sends stays as it is.
     let noise = random.bytes(MIB);
     let deposit = Deposit::of(&mut random, "noise", &Node::File(noise));
     assert!(api.send_bundle(deposit.bundle()).status.is_success());
-    assert!(matches!(api.commit(vec![deposit.commit()]).commit_lines()[..], [CommitLine::Receipt(_)]));
+    assert!(matches!(
+        api.commit(vec![deposit.commit()]).commit_lines()[..],
+        [CommitLine::Receipt(_)]
+    ));
     let sent: usize = deposit.encoded.iter().map(|one| one.frame.len()).sum();
     assert_eq!(oracle.assert_whole(&deposit.store_path).file_size, Some(sent as u64));
 }

@@ -1,4 +1,5 @@
-//! What can be pushed: store paths, symlinks, files inside paths, derivations' outputs, standard input.
+//! What can be pushed: store paths, symlinks, files inside paths, derivations' outputs, standard
+//! input.
 
 use std::os::unix::fs::symlink;
 
@@ -69,7 +70,9 @@ fn a_closure_goes_up_unless_told_otherwise() {
     // Alone it is refused: what it refers to is not there.
     let refused = client.push_to("main", &[top], &["--no-closure"]).ended_with(12);
     assert!(
-        below.iter().any(|path| refused.output.stderr.contains(path.trim_start_matches("/nix/store/"))),
+        below
+            .iter()
+            .any(|path| refused.output.stderr.contains(path.trim_start_matches("/nix/store/"))),
         "{}",
         refused.output
     );
@@ -105,8 +108,12 @@ fn paths_signed_upstream_are_left_out_unless_asked_for() {
     let keys = client.home().join("key");
     let secret = keys.with_extension("secret");
     let (public, secret_text) = (keys.to_string_lossy(), secret.to_string_lossy());
-    let _ =
-        store.run("nix-store", &["--generate-binary-cache-key", "cache.nixos.org-1", &secret_text, &public]).success();
+    let _ = store
+        .run(
+            "nix-store",
+            &["--generate-binary-cache-key", "cache.nixos.org-1", &secret_text, &public],
+        )
+        .success();
     let _ = store.run("nix", &["store", "sign", "--key-file", &secret_text, signed]).success();
 
     let push = client.push(&closure).success();
@@ -121,7 +128,10 @@ fn paths_signed_upstream_are_left_out_unless_asked_for() {
 
     let _ = client.push_to("main", &closure, &["--no-upstream-filter"]).success();
     let info = oracle.assert_whole(signed);
-    assert!(info.signatures.iter().any(|one| one.name() == "cache.nixos.org-1"), "its own signature is served too");
+    assert!(
+        info.signatures.iter().any(|one| one.name() == "cache.nixos.org-1"),
+        "its own signature is served too"
+    );
 }
 
 #[test]
@@ -136,7 +146,12 @@ fn json_receipts_and_a_summary_on_standard_output() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
         .collect();
-    assert_eq!(lines.iter().filter(|line| line["status"] == "uploaded").count(), 5, "{}", push.output);
+    assert_eq!(
+        lines.iter().filter(|line| line["status"] == "uploaded").count(),
+        5,
+        "{}",
+        push.output
+    );
     assert_eq!(lines.len(), 6, "five receipts and a summary: {}", push.output);
 
     let quiet = client.push_to("main", &paths, &["--quiet"]).success();

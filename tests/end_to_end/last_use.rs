@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use snowbank_harness::{Api, Client, NixStore, Server, craft, database, oracle::Oracle, process, trees};
+use snowbank_harness::{
+    Api, Client, NixStore, Server, craft, database, oracle::Oracle, process, trees,
+};
 
 /// Paths that were used since they were pushed.
 const USED: &str = "SELECT count(*) FROM paths WHERE last_used IS NOT NULL";
@@ -15,7 +17,8 @@ fn last_used(client: &Client, cache: &str, path: &str) -> Option<i64> {
     info["last_used"].as_i64()
 }
 
-/// A server with a cache that notes uses to the second, and paths that were pushed to it some seconds ago.
+/// A server with a cache that notes uses to the second, and paths that were pushed to it some
+/// seconds ago.
 fn pushed(count: usize) -> (Server, NixStore, Client, Vec<String>) {
     let (server, store) = (Server::start(), NixStore::new());
     let client = Client::of(&server, &store);
@@ -34,7 +37,9 @@ fn a_narinfo_and_a_nar_that_were_read_are_noted_within_seconds() {
     assert_eq!(anonymous.head(&craft::narinfo("brief", &paths[1])).status, 200);
     // A NAR alone, twice: the second time it is one that the server has kept.
     let info = Oracle::new(&server, "brief", Api::root(&server)).narinfo(&paths[2]).unwrap();
-    process::wait_until("the narinfo's use is noted", Duration::from_secs(20), || database::number(&server, USED) == 3);
+    process::wait_until("the narinfo's use is noted", Duration::from_secs(20), || {
+        database::number(&server, USED) == 3
+    });
     let first = last_used(&client, "brief", &paths[2]).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     for _ in 0..2 {

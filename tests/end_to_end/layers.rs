@@ -1,4 +1,5 @@
-//! Inside the server, arrows only fall: no layer imports one above it, and within a layer there is no circle.
+//! Inside the server, arrows only fall: no layer imports one above it, and within a layer there is
+//! no circle.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The layers, lowest first, of the server's top-level modules. `app` is what `http` works with: the two are one.
+/// The layers, lowest first, of the server's top-level modules. `app` is what `http` works with:
+/// the two are one.
 const LAYERS: [&[&str]; 8] = [
     &["clock", "config", "fault", "files", "telemetry"],
     &["admission", "db", "storage", "secrets"],
@@ -37,11 +39,18 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 fn imports(text: &str) -> Vec<(usize, String)> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let mut found = Vec::new();
-    for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+    for (number, line) in
+        code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
+    {
         for rest in line.split("crate::").skip(1) {
-            let names = rest.strip_prefix('{').map_or_else(|| vec![rest], |list| list.split(',').collect());
+            let names =
+                rest.strip_prefix('{').map_or_else(|| vec![rest], |list| list.split(',').collect());
             for name in names {
-                let name: String = name.trim().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let name: String = name
+                    .trim()
+                    .chars()
+                    .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                    .collect();
                 if !name.is_empty() {
                     found.push((number + 1, name));
                 }
@@ -53,8 +62,11 @@ fn imports(text: &str) -> Vec<(usize, String)> {
 
 #[test]
 fn arrows_only_fall() {
-    let layer_of: BTreeMap<&str, usize> =
-        LAYERS.iter().enumerate().flat_map(|(layer, names)| names.iter().map(move |name| (*name, layer))).collect();
+    let layer_of: BTreeMap<&str, usize> = LAYERS
+        .iter()
+        .enumerate()
+        .flat_map(|(layer, names)| names.iter().map(move |name| (*name, layer)))
+        .collect();
     // Where the crate is now, not where it was built: a target folder may serve several clones.
     let root = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../server/src");
     let mut files = Vec::new();
@@ -67,7 +79,9 @@ fn arrows_only_fall() {
         if own == "lib" || own == "main" || relative.ends_with("tests.rs") {
             continue;
         }
-        let own_layer = *layer_of.get(own).unwrap_or_else(|| panic!("the module {own} is in no layer; name its place"));
+        let own_layer = *layer_of
+            .get(own)
+            .unwrap_or_else(|| panic!("the module {own} is in no layer; name its place"));
         for (line, name) in imports(&fs::read_to_string(&file).unwrap()) {
             let name = unit(&name);
             let Some(layer) = layer_of.get(name) else { continue };
@@ -82,8 +96,11 @@ fn arrows_only_fall() {
     assert!(rising.is_empty(), "arrows that rise:\n{}", rising.join("\n"));
     assert!(arrows.len() > 8, "the sources are read: {arrows:?}");
 
-    // Taking away what imports nothing that is left takes away everything, unless there is a circle.
-    while let Some(lowest) = arrows.iter().find(|(_, to)| to.iter().all(|name| !arrows.contains_key(name))) {
+    // Taking away what imports nothing that is left takes away everything, unless there is a
+    // circle.
+    while let Some(lowest) =
+        arrows.iter().find(|(_, to)| to.iter().all(|name| !arrows.contains_key(name)))
+    {
         let lowest = lowest.0.clone();
         arrows.remove(&lowest);
     }

@@ -1,4 +1,5 @@
-//! Listings: what strangers may see of them and how often, and that clients follow them through pages without a path.
+//! Listings: what strangers may see of them and how often, and that clients follow them through
+//! pages without a path.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,8 @@ use snowbank_harness::{Api, Client, NixStore, Server, trees};
 
 /// A server with few listings for strangers, a public cache with three paths, and a pin.
 fn pushed(limits: &str) -> (Server, NixStore, Vec<String>) {
-    let (server, store) = (Server::options().config(&format!("[limits]\n{limits}")).start(), NixStore::new());
+    let (server, store) =
+        (Server::options().config(&format!("[limits]\n{limits}")).start(), NixStore::new());
     let paths = trees::add_tiny(&store, 3, "listed");
     let client = Client::of(&server, &store);
     let _ = client.push(&paths.iter().map(String::as_str).collect::<Vec<_>>()).success();
@@ -22,7 +24,9 @@ fn strangers_are_told_what_is_there_and_not_by_whom() {
     let reader = server.token("reader", &["main"], &[]);
     let pusher = server.token("pusher", &[], &["main"]);
     let root = server.root_token();
-    for (token, sees) in [(None, false), (Some(&reader), false), (Some(&pusher), true), (Some(&root), true)] {
+    for (token, sees) in
+        [(None, false), (Some(&reader), false), (Some(&pusher), true), (Some(&root), true)]
+    {
         let api = Api::new(&server.url(), token.map(String::as_str));
         let ask = |what: &str| -> Value { api.get(&format!("/api/v1/caches/main/{what}")).json() };
         let listed = ask("paths");
@@ -85,7 +89,8 @@ fn narinfos_and_health_do_not_wait_for_listings() {
             scope.spawn(|| {
                 let api = Api::anonymous(&server);
                 while Instant::now() < until {
-                    let status = api.get("/api/v1/caches/main/paths?pattern=nosuch*").status.as_u16();
+                    let status =
+                        api.get("/api/v1/caches/main/paths?pattern=nosuch*").status.as_u16();
                     assert!([200, 429].contains(&status), "{status}");
                 }
             });
@@ -108,14 +113,28 @@ fn pins_are_limited_and_a_push_says_so_too() {
     let client = Client::of(&server, &store);
     client.run(&["pin", "main", "second", &paths[1]]).succeeds();
     let refused = client.run(&["pin", "main", "third", &paths[1]]);
-    assert!(!refused.status.success() && refused.stderr.contains("pins-per-cache"), "{}", refused.stderr);
+    assert!(
+        !refused.status.success() && refused.stderr.contains("pins-per-cache"),
+        "{}",
+        refused.stderr
+    );
     let refused = server.command(&["pin", "main", "third", &paths[1]]);
     assert!(!refused.status.success() && refused.stderr.contains("pin rm"), "{}", refused.stderr);
     let new = trees::add_files(&store, "new", &[("a", b"a".to_vec())]);
     let refused = client.run(&["push", "main", &new, "--pin", "third"]);
-    assert!(!refused.status.success() && refused.stderr.contains("pins-per-cache"), "{}", refused.stderr);
-    assert_eq!(Api::root(&server).get(&format!("/main/{}.narinfo", &new[11..43])).status, 200, "it was pushed");
+    assert!(
+        !refused.status.success() && refused.stderr.contains("pins-per-cache"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(
+        Api::root(&server).get(&format!("/main/{}.narinfo", &new[11..43])).status,
+        200,
+        "it was pushed"
+    );
     client.run(&["push", "main", &new, "--pin", "second"]).succeeds();
-    let listed: Value = serde_json::from_str(&client.run(&["pin", "list", "main", "--json"]).success().stdout).unwrap();
+    let listed: Value =
+        serde_json::from_str(&client.run(&["pin", "list", "main", "--json"]).success().stdout)
+            .unwrap();
     assert_eq!(listed["pins"].as_array().unwrap().len(), 2);
 }

@@ -1,6 +1,7 @@
 //! Snowbank from outside, as a user meets it: real processes, real Nix, a file per behaviour.
 //!
-//! Where `Server::start` runs them is decided by `SNOWBANK_TEST_SITE`; what is left out on replicas is listed in `nextest.toml`.
+//! Where `Server::start` runs them is decided by `SNOWBANK_TEST_SITE`; what is left out on replicas
+//! is listed in `nextest.toml`.
 
 #![expect(clippy::similar_names, reason = "a pusher, and what it pushed")]
 

@@ -1,9 +1,10 @@
-//! A random walk: pushes of overlapping closures into several caches, reads, pins, deletes, settings, time that passes,
-//! collections, compactions, copies, restarts and crashes. After each step a model and the server agree on what is served, and
-//! every few steps `check --read-data` finds nothing.
+//! A random walk: pushes of overlapping closures into several caches, reads, pins, deletes,
+//! settings, time that passes, collections, compactions, copies, restarts and crashes. After each
+//! step a model and the server agree on what is served, and every few steps `check --read-data`
+//! finds nothing.
 //!
-//! `SNOWBANK_MODEL_SEED` repeats a walk's choices, `SNOWBANK_MODEL_STEPS` makes it longer or shorter. What a failed walk did is
-//! in its output, step by step.
+//! `SNOWBANK_MODEL_SEED` repeats a walk's choices, `SNOWBANK_MODEL_STEPS` makes it longer or
+//! shorter. What a failed walk did is in its output, step by step.
 
 mod agree;
 mod crashes;
@@ -16,15 +17,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use snowbank_harness::{Api, Random, Server, ageing::DAY, count, oracle, oracle::Oracle, site::Kind};
+use snowbank_harness::{
+    Api, Random, Server, ageing::DAY, count, oracle, oracle::Oracle, site::Kind,
+};
 
 use self::{
     state::{Cache, Time},
     universe::{Member, Universe, pick},
 };
 
-/// How long the server keeps unused paths of caches that do not say it themselves. Ages are whole days and some minutes; all
-/// periods end half a day from there.
+/// How long the server keeps unused paths of caches that do not say it themselves. Ages are whole
+/// days and some minutes; all periods end half a day from there.
 const DEFAULT_RETENTION: Time = 300 * 3_600;
 /// Steps between two looks at all data.
 const BETWEEN_CHECKS: usize = 75;
@@ -61,7 +64,9 @@ fn the_server_has_what_the_model_has() {
     let few = if Kind::of_environment().is_site() { [250, 3_000] } else { [2_000, 20_000] };
     let steps = number("SNOWBANK_MODEL_STEPS").and_then(|steps| usize::try_from(steps).ok());
     let steps = steps.unwrap_or_else(|| count(few[0], few[1]));
-    eprintln!("SNOWBANK_MODEL_SEED={seed} SNOWBANK_MODEL_STEPS={steps} repeats this walk's choices");
+    eprintln!(
+        "SNOWBANK_MODEL_SEED={seed} SNOWBANK_MODEL_STEPS={steps} repeats this walk's choices"
+    );
     let mut walk = Walk::begin(seed);
     for step in 0..steps {
         walk.step(step);
@@ -73,11 +78,18 @@ fn the_server_has_what_the_model_has() {
     walk.nothing_is_left_over();
     walk.agree_on_everything();
     let took = walk.began.elapsed();
-    eprintln!("{steps} steps in {took:?}, {} days, {} paths: {:?}", walk.skipped / DAY, walk.universe.len(), walk.done);
+    eprintln!(
+        "{steps} steps in {took:?}, {} days, {} paths: {:?}",
+        walk.skipped / DAY,
+        walk.universe.len(),
+        walk.done
+    );
     // A walk that never came to what it is about shows nothing. A short one may miss what is rare.
     let often = ["push", "read", "pin", "retention", "days", "collect", "gone paths"];
     let rarely = ["rollback", "delete", "copy"];
-    for what in often.iter().filter(|_| steps >= 250).chain(rarely.iter().filter(|_| steps >= 1_000)) {
+    for what in
+        often.iter().filter(|_| steps >= 250).chain(rarely.iter().filter(|_| steps >= 1_000))
+    {
         assert!(walk.done.contains_key(what), "no step was `{what}`: {:?}", walk.done);
     }
 }
@@ -85,11 +97,14 @@ fn the_server_has_what_the_model_has() {
 impl Walk {
     fn begin(seed: u64) -> Self {
         let hours = DEFAULT_RETENTION / 3_600;
-        let server =
-            Server::options().config(&format!("[gc]\ninterval = \"never\"\nretention = \"{hours}h\"\n")).start();
+        let server = Server::options()
+            .config(&format!("[gc]\ninterval = \"never\"\nretention = \"{hours}h\"\n"))
+            .start();
         let mut caches = vec![Cache::new("main", 1, Some(DEFAULT_RETENTION))];
-        for (name, isolation) in [("team", None), ("nightly", None), ("vault", Some("--isolated"))] {
-            let args: Vec<&str> = ["cache", "create", name, "--public"].into_iter().chain(isolation).collect();
+        for (name, isolation) in [("team", None), ("nightly", None), ("vault", Some("--isolated"))]
+        {
+            let args: Vec<&str> =
+                ["cache", "create", name, "--public"].into_iter().chain(isolation).collect();
             server.command(&args).succeeds();
             let domain = isolation.map_or(1, |_| 2);
             caches.push(Cache::new(name, domain, Some(DEFAULT_RETENTION)));
@@ -119,7 +134,9 @@ impl Walk {
     /// Connections to a server that was started again.
     fn reconnect(&mut self) {
         self.api = Api::root(&self.server);
-        let oracle = |cache: &Cache| (cache.name.clone(), Oracle::new(&self.server, &cache.name, self.api.clone()));
+        let oracle = |cache: &Cache| {
+            (cache.name.clone(), Oracle::new(&self.server, &cache.name, self.api.clone()))
+        };
         self.oracles = self.caches.iter().map(oracle).collect();
     }
 
@@ -141,7 +158,9 @@ impl Walk {
     fn any_path(&mut self) -> Member {
         let known = pick(&mut self.random, self.universe.len());
         match known {
-            Some(member) if self.universe.len() >= MOST_PATHS || self.random.below(10) < 7 => member,
+            Some(member) if self.universe.len() >= MOST_PATHS || self.random.below(10) < 7 => {
+                member
+            }
             _ => self.universe.grow(&mut self.random),
         }
     }

@@ -1,7 +1,8 @@
-//! The Nix files and the systemd unit: they parse, they say what `config.example.toml` says, and the programs take what they make.
+//! The Nix files and the systemd unit: they parse, they say what `config.example.toml` says, and
+//! the programs take what they make.
 //!
-//! There is no nixpkgs here: `nix/tests` evaluates the modules with a stand-in for its `lib`. What only a build or a NixOS
-//! machine can show is the flake's to show.
+//! There is no nixpkgs here: `nix/tests` evaluates the modules with a stand-in for its `lib`. What
+//! only a build or a NixOS machine can show is the flake's to show.
 
 mod example;
 
@@ -16,7 +17,9 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::Value;
-use snowbank_harness::{NixStore, Scratch, postgres::Postgres, process, s3, s3::S3Server, site::make_server_key};
+use snowbank_harness::{
+    NixStore, Scratch, postgres::Postgres, process, s3, s3::S3Server, site::make_server_key,
+};
 
 /// Where the module has a unit's credentials.
 const CREDENTIALS: &str = "/run/credentials/snowbankd.service";
@@ -73,7 +76,8 @@ fn a_difference_between_options_and_the_example_is_found() {
         "log": { "level": { "type": { "enum": ["a", "b"] }, "default": "a", "description": "" } },
         "list": { "type": { "tables": { "kid": { "type": "str", "description": "" } } }, "default": [], "description": "" },
     });
-    let good = "#: same = \"1MiB\"\n[log]\n# Allowed: \"a\", \"b\".\n#: level = \"a\"\n# [[list]]\n# kid = \"x\"\n";
+    let good = "#: same = \"1MiB\"\n[log]\n# Allowed: \"a\", \"b\".\n#: level = \"a\"\n# \
+        [[list]]\n# kid = \"x\"\n";
     assert_eq!(example::differences(good, &tree), Vec::<String>::new());
     for (from, to, says) in [
         ("1MiB", "2MiB", "`same`: the default"),
@@ -89,15 +93,16 @@ fn a_difference_between_options_and_the_example_is_found() {
     }
 }
 
-/// Writes an example's settings as the config file that NixOS would make of them, with these changes, readable for all as
-/// what is in the Nix store.
+/// Writes an example's settings as the config file that NixOS would make of them, with these
+/// changes, readable for all as what is in the Nix store.
 fn config_file(scratch: &Scratch, example: &Value, changes: &[(&str, String)]) -> PathBuf {
     assert_eq!(example["problems"], serde_json::json!([]));
     let mut table: toml::Table = serde_json::from_value(example["toml"].clone()).unwrap();
     for (path, value) in changes {
         let mut keys: Vec<&str> = path.split('.').collect();
         let last = keys.pop().unwrap();
-        let section = keys.into_iter().fold(&mut table, |table, key| table[key].as_table_mut().unwrap());
+        let section =
+            keys.into_iter().fold(&mut table, |table, key| table[key].as_table_mut().unwrap());
         section.insert(last.to_owned(), toml::Value::String(value.clone()));
     }
     let folder = scratch.path().to_str().unwrap();
@@ -110,7 +115,8 @@ fn config_file(scratch: &Scratch, example: &Value, changes: &[(&str, String)]) -
 /// Writes a credential as systemd does, under the name that the unit's `LoadCredential` gives it.
 fn credential(scratch: &Scratch, example: &Value, source: &str, contents: &str) {
     let all = example["credentials"].as_array().unwrap().iter().filter_map(Value::as_str);
-    let name = all.filter_map(|one| one.split_once(':')).find(|(_, file)| *file == source).unwrap().0;
+    let name =
+        all.filter_map(|one| one.split_once(':')).find(|(_, file)| *file == source).unwrap().0;
     process::write(&scratch.join(name), contents);
     fs::set_permissions(scratch.join(name), fs::Permissions::from_mode(0o440)).unwrap();
 }
@@ -164,14 +170,19 @@ fn the_server_starts_with_what_the_module_writes_and_makes_the_caches() {
             command.args(["-ec", &script]);
             let _ = process::run(command).success();
         }
-        let info = reqwest::blocking::get(format!("http://{address}/team/nix-cache-info")).unwrap().text().unwrap();
+        let info = reqwest::blocking::get(format!("http://{address}/team/nix-cache-info"))
+            .unwrap()
+            .text()
+            .unwrap();
         assert!(info.contains("Priority: 30"), "{info}");
-        let secret = reqwest::blocking::get(format!("http://{address}/secret/nix-cache-info")).unwrap();
+        let secret =
+            reqwest::blocking::get(format!("http://{address}/secret/nix-cache-info")).unwrap();
         assert_eq!(secret.status(), 401);
 
         // Declared with less, they keep what the declaration does not name.
         let before = ["team", "secret", "main"].map(|name| details(&scratch, &file, name));
-        let again = evaluate("nix/tests")["examples"]["again"]["caches"].as_str().unwrap().to_owned();
+        let again =
+            evaluate("nix/tests")["examples"]["again"]["caches"].as_str().unwrap().to_owned();
         let mut command = process::command("sh", scratch.path());
         command.args(["-ec", &runnable(&again)]);
         let _ = process::run(command).success();
@@ -182,8 +193,14 @@ fn the_server_starts_with_what_the_module_writes_and_makes_the_caches() {
         expected["max_size"] = "200GB".into();
         assert_eq!(after[1], expected);
         assert_eq!(after[2], before[2]);
-        assert_eq!((&after[1]["public"], &after[1]["isolated"]), (&Value::Bool(false), &Value::Bool(true)));
-        assert_eq!((&after[2]["public"], &after[2]["retention"]), (&Value::Bool(true), &"default".into()));
+        assert_eq!(
+            (&after[1]["public"], &after[1]["isolated"]),
+            (&Value::Bool(false), &Value::Bool(true))
+        );
+        assert_eq!(
+            (&after[2]["public"], &after[2]["retention"]),
+            (&Value::Bool(true), &"default".into())
+        );
     });
 }
 
@@ -196,9 +213,15 @@ fn details(scratch: &Scratch, config: &Path, name: &str) -> Value {
 #[test]
 fn the_server_starts_with_postgresql_a_bucket_and_secrets_as_credentials() {
     let replica = &evaluate("nix/tests")["examples"]["replica"];
-    let (postgres, bucket, scratch) = (Postgres::start(), S3Server::start(), Scratch::new("module"));
+    let (postgres, bucket, scratch) =
+        (Postgres::start(), S3Server::start(), Scratch::new("module"));
     let address = process::own_address();
-    credential(&scratch, replica, "/run/secrets/database-url", &postgres.create_database("snowbank"));
+    credential(
+        &scratch,
+        replica,
+        "/run/secrets/database-url",
+        &postgres.create_database("snowbank"),
+    );
     let keys = format!(
         "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
         s3::ACCESS_KEY_ID,
@@ -206,7 +229,12 @@ fn the_server_starts_with_postgresql_a_bucket_and_secrets_as_credentials() {
     );
     credential(&scratch, replica, "/run/secrets/s3", &keys);
     make_server_key(&scratch.join("key"));
-    credential(&scratch, replica, "/run/secrets/server-key", &fs::read_to_string(scratch.join("key")).unwrap());
+    credential(
+        &scratch,
+        replica,
+        "/run/secrets/server-key",
+        &fs::read_to_string(scratch.join("key")).unwrap(),
+    );
     let within = |name| scratch.join(name).to_str().unwrap().to_owned();
     let changes = [
         ("listen", address.to_string()),
@@ -222,26 +250,48 @@ fn the_server_starts_with_postgresql_a_bucket_and_secrets_as_credentials() {
 fn keys_of_tokens_issuers_and_proxies_are_accepted() {
     let ahead = &evaluate("nix/tests")["examples"]["ahead"];
     let scratch = Scratch::new("module");
-    credential(&scratch, ahead, "/run/secrets/old", "a-shared-secret-of-more-than-thirty-two-bytes\n");
-    let public_key = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+    credential(
+        &scratch,
+        ahead,
+        "/run/secrets/old",
+        "a-shared-secret-of-more-than-thirty-two-bytes\n",
+    );
+    let public_key = "-----BEGIN PUBLIC \
+        KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
                       -----END PUBLIC KEY-----\n";
     credential(&scratch, ahead, "/etc/snowbank/ci.pem", public_key);
-    let file = config_file(&scratch, ahead, &[("data-dir", scratch.join("data").to_str().unwrap().to_owned())]);
-    // It fails, since there is no database; before that come the settings, which are what this is about.
+    let file = config_file(
+        &scratch,
+        ahead,
+        &[("data-dir", scratch.join("data").to_str().unwrap().to_owned())],
+    );
+    // It fails, since there is no database; before that come the settings, which are what this is
+    // about.
     let output = snowbankd(&scratch, &file, &["check"]).wait();
-    assert!(!output.stderr.contains("snowbankd.toml"), "{}\n{output}", fs::read_to_string(file).unwrap());
+    assert!(
+        !output.stderr.contains("snowbankd.toml"),
+        "{}\n{output}",
+        fs::read_to_string(file).unwrap()
+    );
 }
 
 #[test]
 fn what_cannot_be_is_refused_when_the_module_is_evaluated() {
     let all = evaluate("nix/tests");
-    for (says, problems) in ["refused", "clientRefused"].iter().flat_map(|group| all[group].as_object().unwrap()) {
-        let problems: Vec<&str> = problems.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for (says, problems) in
+        ["refused", "clientRefused"].iter().flat_map(|group| all[group].as_object().unwrap())
+    {
+        let problems: Vec<&str> =
+            problems.as_array().unwrap().iter().filter_map(Value::as_str).collect();
         assert!(problems.iter().any(|problem| problem.contains(says)), "`{says}`: {problems:?}");
     }
     let passwords = all["refused"]["the Nix store; use `databaseUrlFile`"].as_array().unwrap();
     assert_eq!(passwords.len(), 3, "each address has one");
-    assert!(all["accepted"].as_array().unwrap().iter().all(|one| *one == serde_json::json!([])), "{}", all["accepted"]);
+    assert!(
+        all["accepted"].as_array().unwrap().iter().all(|one| *one == serde_json::json!([])),
+        "{}",
+        all["accepted"]
+    );
     let mistyped = all["mistyped"].as_array().unwrap();
     assert!(mistyped.len() >= 12 && mistyped.iter().all(|passed| *passed == false), "{mistyped:?}");
 }
@@ -270,14 +320,25 @@ fn options_take_effect_where_they_should() {
     assert!(!replica["toml"].to_string().contains("/run/secrets"), "{}", replica["toml"]);
     for one in replica["credentials"].as_array().unwrap().iter().filter_map(Value::as_str) {
         let command = replica["command"].as_str().unwrap();
-        assert!(command.contains(&format!("'--property=LoadCredential={one}'")), "{one}: {command}");
+        assert!(
+            command.contains(&format!("'--property=LoadCredential={one}'")),
+            "{one}: {command}"
+        );
     }
     assert_eq!(all["machine"]["problems"], serde_json::json!([]));
-    let substituters = ["https://cache.example.org/team?priority=30", "http://lab.example.org:8080/main"];
+    let substituters =
+        ["https://cache.example.org/team?priority=30", "http://lab.example.org:8080/main"];
     assert_eq!(all["machine"]["nix"]["extra-substituters"], serde_json::json!(substituters));
-    assert_eq!(all["machine"]["nix"]["connect-timeout"], Value::Null, "what is null is Nix's own affair");
+    assert_eq!(
+        all["machine"]["nix"]["connect-timeout"],
+        Value::Null,
+        "what is null is Nix's own affair"
+    );
     let by_hand = &all["machineByHand"]["nix"];
-    assert_eq!((&by_hand["connect-timeout"], &by_hand["fallback"]), (&serde_json::json!(15), &Value::Bool(false)));
+    assert_eq!(
+        (&by_hand["connect-timeout"], &by_hand["fallback"]),
+        (&serde_json::json!(15), &Value::Bool(false))
+    );
     assert_eq!(by_hand["download-attempts"], 3, "the rest are defaults");
     assert_eq!(by_hand["extra-substituters"], serde_json::json!(["https://other.example.org"]));
 }
@@ -285,13 +346,15 @@ fn options_take_effect_where_they_should() {
 #[test]
 fn the_configurations_in_the_documentation_are_good() {
     let text = read("docs/installing.md");
-    let blocks: Vec<&str> = text.split("```nix\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let blocks: Vec<&str> =
+        text.split("```nix\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert_eq!(blocks.len(), 3);
     for block in blocks {
         // A key that is no option, or a value that is none for it, is an error of the evaluation.
         let evaluator = root().join("nix/tests/evaluate.nix");
         let problems = evaluate_expression(&format!(
-            "let all = import (/. + \"{}\"); block = {block}; in (if block ? services then all.server block.services.snowbank \
+            "let all = import (/. + \"{}\"); block = {block}; in (if block ? services then \
+             all.server block.services.snowbank \
              else all.client block.programs.snowbank).problems",
             evaluator.display()
         ));
@@ -306,7 +369,11 @@ fn the_client_takes_what_its_module_writes() {
     let table: toml::Table = serde_json::from_value(client["toml"].clone()).unwrap();
     process::write(&scratch.join("client.toml"), toml::to_string(&table).unwrap());
     let mut command = process::command(process::binary("snowbank"), scratch.path());
-    command.arg("--config").arg(scratch.join("client.toml")).args(["use", "elsewhere:main", "--print"]);
+    command.arg("--config").arg(scratch.join("client.toml")).args([
+        "use",
+        "elsewhere:main",
+        "--print",
+    ]);
     let output = process::run(command);
     // A server that is not there is told with those that are.
     assert_eq!(output.code(), Some(3), "{output}");
@@ -346,8 +413,11 @@ fn the_plain_unit_is_as_confined_as_the_modules() {
     // What they start, and as whom, is each one's own.
     let own = ["ExecStart", "ExecStartPost", "DynamicUser", "User", "Group"];
     let plain = &evaluate("nix/tests")["examples"]["plain"];
-    let of_module =
-        plain["service"].as_object().unwrap().iter().map(|(key, value)| (key.clone(), as_systemd_writes(value)));
+    let of_module = plain["service"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(key, value)| (key.clone(), as_systemd_writes(value)));
     let mut of_module: BTreeMap<String, String> = of_module.collect();
     let mut of_file = service_of(&read("dist/snowbankd.service"));
     for key in own {
@@ -364,7 +434,10 @@ fn the_plain_unit_is_as_confined_as_the_modules() {
     let team = &evaluate("nix/tests")["examples"]["team"];
     let beside = team["cachesService"].as_object().unwrap();
     let kept = beside.iter().filter(|(key, _)| !matches!(key.as_str(), "Type" | "RemainAfterExit"));
-    assert!(kept.clone().count() > 25 && kept.into_iter().all(|(key, value)| team["service"][key] == *value));
+    assert!(
+        kept.clone().count() > 25
+            && kept.into_iter().all(|(key, value)| team["service"][key] == *value)
+    );
 }
 
 #[test]
@@ -374,9 +447,13 @@ fn systemd_finds_nothing_wrong_with_the_plain_unit() {
     let program = process::binary("snowbankd");
     process::write(
         &file,
-        read("dist/snowbankd.service").replace("/usr/local/bin/snowbankd", program.to_str().unwrap()),
+        read("dist/snowbankd.service")
+            .replace("/usr/local/bin/snowbankd", program.to_str().unwrap()),
     );
-    let known = process::command("sh", scratch.path()).args(["-c", "command -v systemd-analyze"]).output().unwrap();
+    let known = process::command("sh", scratch.path())
+        .args(["-c", "command -v systemd-analyze"])
+        .output()
+        .unwrap();
     if !known.status.success() {
         eprintln!("SKIPPED: there is no systemd-analyze on this machine");
         return;

@@ -14,9 +14,13 @@ fn nix_copy_and_nix_store_sign_say_how_to_push() {
     }
 
     let root = Api::root(&server);
-    for address in
-        ["/main/x.narinfo", "/main/nar/x.nar.xz", "/main/x.ls", "/main/log/x.drv", "/main/realisations/x.doi"]
-    {
+    for address in [
+        "/main/x.narinfo",
+        "/main/nar/x.nar.xz",
+        "/main/x.ls",
+        "/main/log/x.drv",
+        "/main/realisations/x.doi",
+    ] {
         let answer = root.json(reqwest::Method::PUT, address, &serde_json::json!({}));
         assert!(matches!(answer.status.as_u16(), 404 | 405), "{address}: {}", answer.text());
         assert!(answer.text().contains("snowbank push main"), "{address}: {}", answer.text());

@@ -70,7 +70,8 @@ fn a_job_pushes_and_pulls_with_its_own_token() {
         assert_eq!(who["subject"], "forge:repo:team/app:ref:refs/heads/main", "{who}");
         assert_eq!(who["admin"], false);
         assert_eq!(api.get(&craft::narinfo("other", &path)).status.as_u16(), 404);
-        api.post_bytes("/api/v1/caches/other/missing-chunks", vec![0; 32]).refused(403, "forbidden");
+        api.post_bytes("/api/v1/caches/other/missing-chunks", vec![0; 32])
+            .refused(403, "forbidden");
     }
 }
 
@@ -200,7 +201,8 @@ fn a_server_with_settings_that_make_no_sense_does_not_start() {
     for part in ["config.toml:", "`auth.oidc.permissions`", "`pusch`", "`push`"] {
         assert!(said.contains(part), "`{part}` is not in: {said}");
     }
-    let said = start(&issuer.config("*", &["pull"]).replace(&issuer.url(), "http://forge.example.org"));
+    let said =
+        start(&issuer.config("*", &["pull"]).replace(&issuer.url(), "http://forge.example.org"));
     assert!(said.contains("`auth.oidc.issuer`") && said.contains("https"), "{said}");
     let scratch = Scratch::new("key");
     let section = format!(

@@ -1,8 +1,9 @@
-//! `docs/operating.md` is true: every command on it is run, in order, and succeeds. With `SNOWBANK_BLESS` set, the answers on
-//! the page are replaced by those of the run.
+//! `docs/operating.md` is true: every command on it is run, in order, and succeeds. With
+//! `SNOWBANK_BLESS` set, the answers on the page are replaced by those of the run.
 //!
-//! `systemctl` on the page is this test's own; what stands behind the prompt `new$ ` is run on another host, which is another
-//! data folder. The last section is about SQLite and a folder, and left out elsewhere.
+//! `systemctl` on the page is this test's own; what stands behind the prompt `new$ ` is run on
+//! another host, which is another data folder. The last section is about SQLite and a folder, and
+//! left out elsewhere.
 
 use std::fs;
 use std::path::PathBuf;
@@ -41,7 +42,9 @@ impl Programs {
         let words: Vec<String> = all.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
         let variables: String = command
             .get_envs()
-            .filter_map(|(name, value)| Some(format!("export {}='{}'\n", name.to_str()?, value?.to_str()?)))
+            .filter_map(|(name, value)| {
+                Some(format!("export {}='{}'\n", name.to_str()?, value?.to_str()?))
+            })
             .collect();
         self.add(name, &format!("{variables}exec {} \"$@\"", words.join(" ")));
     }
@@ -50,13 +53,16 @@ impl Programs {
 #[test]
 fn every_command_on_the_page_for_operators_works() {
     // Where the crate is now, not where it was built: a target folder may serve several clones.
-    let page = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../docs/operating.md");
+    let page =
+        PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../docs/operating.md");
     let text = fs::read_to_string(&page).unwrap();
     let (mut server, store) = (Server::start(), NixStore::new());
     let client = Client::of(&server, &store);
     let folder = client.home().join("work");
     fs::create_dir(&folder).unwrap();
-    for (link, contents) in [("result", "hello"), ("result-new", "hello again"), ("result-later", "later")] {
+    for (link, contents) in
+        [("result", "hello"), ("result-new", "hello again"), ("result-later", "later")]
+    {
         let file = format!("<p>{contents}</p>").into_bytes();
         let path = trees::add_files(&store, "website", &[("index.html", file)]);
         std::os::unix::fs::symlink(store.real_path(&path), folder.join(link)).unwrap();
@@ -85,9 +91,11 @@ fn every_command_on_the_page_for_operators_works() {
             "```" => false,
             _ => in_session,
         };
-        let prompts = [("$ ", &here, server.data_dir().to_owned()), ("new$ ", &there, new_data.clone())];
-        let given =
-            prompts.iter().find_map(|(prompt, programs, data)| Some((line.strip_prefix(prompt)?, programs, data)));
+        let prompts =
+            [("$ ", &here, server.data_dir().to_owned()), ("new$ ", &there, new_data.clone())];
+        let given = prompts.iter().find_map(|(prompt, programs, data)| {
+            Some((line.strip_prefix(prompt)?, programs, data))
+        });
         if in_session && let Some((command, programs, data)) = given {
             new.push(line.to_owned());
             commands += 1;
@@ -100,12 +108,16 @@ fn every_command_on_the_page_for_operators_works() {
                 _ => {
                     let (data, backup) = (data.to_str().unwrap(), backup.to_str().unwrap());
                     let old = server.data_dir().to_str().unwrap();
-                    let command = command.replace(&format!("old:{DATA}"), old).replace(BACKUP, backup);
+                    let command =
+                        command.replace(&format!("old:{DATA}"), old).replace(BACKUP, backup);
                     let mut shell = Command::new("/bin/sh");
                     shell.args(["-c", &command.replace(DATA, data)]).current_dir(&folder);
                     shell.env("PATH", format!("{}:/usr/bin:/bin", programs.folder.display()));
                     let shown = process::run(shell).success().said();
-                    let shown = shown.replace(&server.url(), ADDRESS).replace(data, DATA).replace(backup, BACKUP);
+                    let shown = shown
+                        .replace(&server.url(), ADDRESS)
+                        .replace(data, DATA)
+                        .replace(backup, BACKUP);
                     new.extend(shown.lines().map(|shown| shown.trim_end().to_owned()));
                 }
             }

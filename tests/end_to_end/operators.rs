@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use snowbank_harness::{Api, Client, NixStore, Scratch, Server, oracle, oracle::Oracle, token, trees};
+use snowbank_harness::{
+    Api, Client, NixStore, Scratch, Server, oracle, oracle::Oracle, token, trees,
+};
 
 /// Waits until `is_so`, for at most the 5 s that a change may take to be seen everywhere.
 #[track_caller]
@@ -18,14 +20,25 @@ fn within_five_seconds(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 fn json(output: &snowbank_harness::Output) -> Value {
-    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout))
+    serde_json::from_str(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", output.stdout))
 }
 
 #[test]
 fn a_cache_is_created_configured_renamed_destroyed_and_restored_from_anywhere() {
     let (server, store) = (Server::start(), NixStore::new());
     let client = Client::of(&server, &store);
-    let args = ["cache", "create", "team", "--public", "--retention", "90d", "--max-size", "200GB", "--json"];
+    let args = [
+        "cache",
+        "create",
+        "team",
+        "--public",
+        "--retention",
+        "90d",
+        "--max-size",
+        "200GB",
+        "--json",
+    ];
     let made = json(&client.run(&args).success());
     assert_eq!(
         (&made["name"], &made["public"], &made["retention"], &made["max_size"]),
@@ -42,7 +55,9 @@ fn a_cache_is_created_configured_renamed_destroyed_and_restored_from_anywhere() 
     assert!(said.stderr.contains("1 (fast) to 19 (small)"), "{}", said.stderr);
     client.run(&["cache", "configure", "team", "--private", "--priority", "30"]).succeeds();
     let anonymous = Api::anonymous(&server);
-    within_five_seconds("a cache made private", || anonymous.get("/team/nix-cache-info").status == 401);
+    within_five_seconds("a cache made private", || {
+        anonymous.get("/team/nix-cache-info").status == 401
+    });
     let root = Api::root(&server);
     // Whoever may read it has an answer of their own, which is believed for as long.
     let shows = || root.get("/team/nix-cache-info").text().contains("Priority: 30\n");
@@ -51,7 +66,9 @@ fn a_cache_is_created_configured_renamed_destroyed_and_restored_from_anywhere() 
     assert_eq!((&info["priority"], &info["retention"]), (&json!(30), &json!("90d")));
 
     client.run(&["cache", "rename", "team", "platform"]).succeeds();
-    within_five_seconds("a renamed cache's old address", || root.get("/team/nix-cache-info").status == 404);
+    within_five_seconds("a renamed cache's old address", || {
+        root.get("/team/nix-cache-info").status == 404
+    });
     let renamed = Oracle::new(&server, "platform", root.clone());
     let _ = renamed.assert_whole(&path);
 
@@ -84,8 +101,12 @@ fn the_host_needs_no_token() {
     server.command(&["cache", "destroy", "jobs", "--yes"]).succeeds();
     server.command(&["cache", "restore", "jobs"]).succeeds();
     let audit = json(&server.command(&["audit", "--json"]).success());
-    let actions: Vec<&str> =
-        audit["entries"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
+    let actions: Vec<&str> = audit["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["action"].as_str().unwrap())
+        .collect();
     assert_eq!(
         actions,
         [
@@ -105,8 +126,11 @@ fn the_host_needs_no_token() {
 fn a_revoked_token_is_refused_by_every_replica_within_five_seconds() {
     let (server, store) = (Server::start(), NixStore::new());
     let client = Client::of(&server, &store);
-    let made =
-        json(&client.run(&["token", "create", "--sub", "ci", "--pull", "*", "--label", "x y", "--json"]).success());
+    let made = json(
+        &client
+            .run(&["token", "create", "--sub", "ci", "--pull", "*", "--label", "x y", "--json"])
+            .success(),
+    );
     let (id, secret) = (made["info"]["id"].as_str().unwrap(), made["token"].as_str().unwrap());
     let everywhere: Vec<Api> = server
         .replicas()
@@ -117,7 +141,9 @@ fn a_revoked_token_is_refused_by_every_replica_within_five_seconds() {
         assert_eq!(api.get("/api/v1/whoami").status, 200);
     }
     client.run(&["token", "revoke", id]).succeeds();
-    within_five_seconds("a revocation", || everywhere.iter().all(|api| api.get("/api/v1/whoami").status == 401));
+    within_five_seconds("a revocation", || {
+        everywhere.iter().all(|api| api.get("/api/v1/whoami").status == 401)
+    });
     let message = everywhere[0].get("/api/v1/whoami").refused(401, "unauthenticated");
     assert!(message.contains("revoked"), "{message}");
     let shown = client.run(&["token", "show", id]).success().stdout;
@@ -134,15 +160,22 @@ fn a_rotated_token_and_its_successor_both_push_during_the_grace_period() {
     let client = Client::of(&server, &store);
     let old = server.token("ci", &["*"], &["*"]);
     let id = token::claims(&old)["jti"].as_str().unwrap().to_owned();
-    let new = client.run(&["token", "rotate", &id, "--grace", "1h"]).success().stdout.trim().to_owned();
+    let new =
+        client.run(&["token", "rotate", &id, "--grace", "1h"]).success().stdout.trim().to_owned();
     assert_eq!(token::claims(&new)["snowbank"], token::claims(&old)["snowbank"]);
     for (number, token) in [&old, &new].into_iter().enumerate() {
-        let path = trees::add_files(&store, &format!("p{number}"), &[("a", vec![u8::try_from(number).unwrap()])]);
+        let path = trees::add_files(
+            &store,
+            &format!("p{number}"),
+            &[("a", vec![u8::try_from(number).unwrap()])],
+        );
         assert_eq!(Client::at(&server.url(), token, &store).push(&[&path]).success().uploaded(), 1);
     }
     server.command(&["token", "revoke", "--subject", "ci"]).succeeds();
     within_five_seconds("a subject's revocation", || {
-        [&old, &new].iter().all(|token| Api::new(&server.url(), Some(token)).get("/api/v1/whoami").status == 401)
+        [&old, &new]
+            .iter()
+            .all(|token| Api::new(&server.url(), Some(token)).get("/api/v1/whoami").status == 401)
     });
 }
 
@@ -153,16 +186,24 @@ fn every_use_of_what_changes_something_is_in_the_audit_log() {
     let path = trees::add_files(&store, "audited", &[("a", b"a".to_vec())]);
     let _ = client.push(&[&path]).success();
     let weak = server.token("weak", &["main"], &[]);
-    let refused = Api::new(&server.url(), Some(&weak)).json(Method::DELETE, "/api/v1/caches/main", &json!({}));
+    let refused = Api::new(&server.url(), Some(&weak)).json(
+        Method::DELETE,
+        "/api/v1/caches/main",
+        &json!({}),
+    );
     let _ = refused.refused(403, "forbidden");
-    let _ = Api::anonymous(&server).json(Method::POST, "/api/v1/tokens", &json!({})).refused(401, "unauthenticated");
+    let _ = Api::anonymous(&server)
+        .json(Method::POST, "/api/v1/tokens", &json!({}))
+        .refused(401, "unauthenticated");
     let entries = || {
         let page = json(&client.run(&["audit", "--all", "--json", "--limit", "50"]).success());
         page["entries"].as_array().unwrap().clone()
     };
     let has = |subject: &str, action: &str, outcome: &str| {
         entries().iter().any(|entry| {
-            entry["subject"] == json!(subject) && entry["action"] == json!(action) && entry["outcome"] == json!(outcome)
+            entry["subject"] == json!(subject)
+                && entry["action"] == json!(action)
+                && entry["outcome"] == json!(outcome)
         })
     };
     within_five_seconds("the audit log", || {
@@ -172,13 +213,19 @@ fn every_use_of_what_changes_something_is_in_the_audit_log() {
             && has("nobody", "token.create", "unauthenticated")
             && has("host", "token.create", "ok")
     });
-    let pushed = entries().into_iter().find(|entry| entry["action"] == json!("push.paths")).unwrap();
+    let pushed =
+        entries().into_iter().find(|entry| entry["action"] == json!("push.paths")).unwrap();
     assert!(pushed["detail"].as_str().unwrap().contains("audited"), "{pushed}");
     assert!(pushed["remote"].as_str().unwrap().starts_with("127."), "{pushed}");
-    let only = json(&client.run(&["audit", "--action", "push.*", "--subject", "root", "--json"]).success());
+    let only = json(
+        &client.run(&["audit", "--action", "push.*", "--subject", "root", "--json"]).success(),
+    );
     let usual = client.run(&["audit"]).success().stdout;
     assert!(usual.contains("push.paths") && !usual.contains("push.chunks"), "{usual}");
-    assert!(only["entries"].as_array().unwrap().iter().all(|entry| entry["subject"] == json!("root")), "{only}");
+    assert!(
+        only["entries"].as_array().unwrap().iter().all(|entry| entry["subject"] == json!("root")),
+        "{only}"
+    );
 }
 
 #[test]
@@ -193,16 +240,19 @@ fn machines_that_trust_either_key_substitute_during_the_overlap() {
     // A push that began with the old key's receipts goes on with both.
     let after = trees::add_files(&store, "after", &[("b", b"b".to_vec())]);
     let _ = client.push(&[&after]).success();
-    let narinfo = || Api::anonymous(&server).get(&format!("/main/{}.narinfo", &before[11..43])).text();
+    let narinfo =
+        || Api::anonymous(&server).get(&format!("/main/{}.narinfo", &before[11..43])).text();
     within_five_seconds("a new key's signature", || narinfo().matches("\nSig: ").count() == 2);
     for key in [&old, &new] {
         let machine = NixStore::new();
         machine.substitute(&format!("{}/main", server.url()), key, &[&before, &after]).succeeds();
     }
-    // Without an overlap the old one signs no more; what it signed before still counts for receipts.
+    // Without an overlap the old one signs no more; what it signed before still counts for
+    // receipts.
     let receipts = client.home().join("receipts");
     let third = trees::add_files(&store, "third", &[("c", b"c".to_vec())]);
-    let _ = client.run(&["push", "main", &third, "--receipts", receipts.to_str().unwrap()]).success();
+    let _ =
+        client.run(&["push", "main", &third, "--receipts", receipts.to_str().unwrap()]).success();
     client.run(&["cache", "rotate-key", "main", "--overlap", "0s"]).succeeds();
     within_five_seconds("the end of two keys", || narinfo().matches("\nSig: ").count() == 1);
     client.run(&["verify-receipts", receipts.to_str().unwrap()]).succeeds();
@@ -218,10 +268,16 @@ fn the_same_cache_through_several_addresses() {
     let url = |answer: &snowbank_harness::protocol::Answer| answer.json::<Value>()["url"].clone();
     assert_eq!(url(&api.get("/api/v1/caches/main")), json!(format!("{}/main", server.url())));
     let headers = [("x-forwarded-host", "cache.example.org"), ("x-forwarded-proto", "https")];
-    assert_eq!(url(&api.get_with("/api/v1/caches/main", &headers)), json!("https://cache.example.org/main"));
+    assert_eq!(
+        url(&api.get_with("/api/v1/caches/main", &headers)),
+        json!("https://cache.example.org/main")
+    );
     let strict = Server::start();
     let api = Api::anonymous(&strict);
-    assert_eq!(url(&api.get_with("/api/v1/caches/main", &headers)), json!(format!("{}/main", strict.url())));
+    assert_eq!(
+        url(&api.get_with("/api/v1/caches/main", &headers)),
+        json!(format!("{}/main", strict.url()))
+    );
 }
 
 #[test]
@@ -236,7 +292,11 @@ fn nothing_fails_while_a_signing_key_is_rotated_under_load() {
         let pusher = scope.spawn(|| {
             let mut rounds = 0_u32;
             while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
-                let path = trees::add_files(&store, &format!("load-{rounds}"), &[("a", rounds.to_le_bytes().to_vec())]);
+                let path = trees::add_files(
+                    &store,
+                    &format!("load-{rounds}"),
+                    &[("a", rounds.to_le_bytes().to_vec())],
+                );
                 let _ = client.push(&[&path]).success();
                 known.lock().unwrap().push(path);
                 rounds += 1;
@@ -286,6 +346,11 @@ fn a_server_that_moves_to_another_address_serves_what_it_had() {
     let after = trees::add_files(&store, "after", &[("b", b"b".to_vec())]);
     let client = Client::at(&there.url(), &token, &store);
     assert_eq!(client.push(&[&before, &after]).success().uploaded(), 1);
-    NixStore::new().substitute(&format!("{}/main", there.url()), &key, &[&before, &after]).succeeds();
-    assert!(!client.run(&["cache", "info", "main"]).success().stdout.contains(&old), "the old address is stored");
+    NixStore::new()
+        .substitute(&format!("{}/main", there.url()), &key, &[&before, &after])
+        .succeeds();
+    assert!(
+        !client.run(&["cache", "info", "main"]).success().stdout.contains(&old),
+        "the old address is stored"
+    );
 }

@@ -1,4 +1,5 @@
-//! A storage belongs to one database at a time: copies, older states, frozen holders and moves to another database.
+//! A storage belongs to one database at a time: copies, older states, frozen holders and moves to
+//! another database.
 
 mod local;
 mod moved;
@@ -31,7 +32,8 @@ fn deposit(random: &mut Random, name: &str) -> Deposit {
 }
 
 fn delete(api: &Api, path: &Deposit) {
-    let answer = api.post_json("/api/v1/caches/main/delete", &json!({ "paths": [path.store_path.as_str()] }));
+    let answer = api
+        .post_json("/api/v1/caches/main/delete", &json!({ "paths": [path.store_path.as_str()] }));
     assert!(answer.status.is_success(), "{}", answer.text());
 }
 
@@ -50,20 +52,26 @@ impl Woken {
     /// Neither was acknowledged, and no object went.
     #[track_caller]
     fn assert_nothing_was_done(&self) {
-        assert!(self.push.as_ref().is_err_and(|failed| failed.to_string().contains("taken over")), "{:?}", self.push);
+        assert!(
+            self.push.as_ref().is_err_and(|failed| failed.to_string().contains("taken over")),
+            "{:?}",
+            self.push
+        );
         assert!(self.collection.contains("taken over"), "{}", self.collection);
     }
 }
 
-/// What a server said that was under way with a push and a collection when it was frozen, and another one took over.
+/// What a server said that was under way with a push and a collection when it was frozen, and
+/// another one took over.
 #[derive(Debug)]
 struct Woken {
     push: Result<Pushed, PushFailed>,
     collection: String,
 }
 
-/// Freezes `server` in the middle of a commit and before the collector removes objects; lets `take_over` happen; wakes it up,
-/// and gives what came of both. The server is to pause at both steps.
+/// Freezes `server` in the middle of a commit and before the collector removes objects; lets
+/// `take_over` happen; wakes it up, and gives what came of both. The server is to pause at both
+/// steps.
 fn freeze_and_wake(server: &Server, random: &mut Random, take_over: impl FnOnce()) -> Woken {
     // Not through a load balancer, which would give up.
     let api = Api::new(&server.replicas()[0].url(), Some(&server.root_token()));
@@ -102,7 +110,8 @@ fn freeze_and_wake(server: &Server, random: &mut Random, take_over: impl FnOnce(
     })
 }
 
-/// The steps at which [`freeze_and_wake`] wants the server to pause: the first commit makes what the collection removes.
+/// The steps at which [`freeze_and_wake`] wants the server to pause: the first commit makes what
+/// the collection removes.
 fn pauses() -> String {
     "gc-before-object-delete:20000:1,commit-before-tx:4000:2".to_owned()
 }

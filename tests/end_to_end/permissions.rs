@@ -1,5 +1,5 @@
-//! Every endpoint with every kind of token: what is let in, what is refused and how, and that a refusal says nothing of a
-//! private cache.
+//! Every endpoint with every kind of token: what is let in, what is refused and how, and that a
+//! refusal says nothing of a private cache.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -27,7 +27,8 @@ struct Endpoint {
 }
 
 fn endpoints() -> Vec<Endpoint> {
-    let endpoint = |method: &Method, path, needs, body| Endpoint { method: method.clone(), path, body, needs };
+    let endpoint =
+        |method: &Method, path, needs, body| Endpoint { method: method.clone(), path, body, needs };
     let (get, post) = (Method::GET, Method::POST);
     // Bodies that are refused once the caller has been let in: nothing changes.
     let nothing = || json!({});
@@ -36,7 +37,12 @@ fn endpoints() -> Vec<Endpoint> {
         endpoint(&get, "/secret/0123456789abcdfghijklmnpqrsvwxyz.narinfo", Needs::Pull, nothing()),
         endpoint(&get, "/secret/nar/x.nar.zst", Needs::Pull, nothing()),
         endpoint(&get, "/api/v1/caches/secret/paths", Needs::Pull, nothing()),
-        endpoint(&get, "/api/v1/caches/secret/paths/0123456789abcdfghijklmnpqrsvwxyz", Needs::Pull, nothing()),
+        endpoint(
+            &get,
+            "/api/v1/caches/secret/paths/0123456789abcdfghijklmnpqrsvwxyz",
+            Needs::Pull,
+            nothing(),
+        ),
         endpoint(&get, "/secret/pins/latest", Needs::Pull, nothing()),
         endpoint(&get, "/api/v1/caches/secret/pins", Needs::Pull, nothing()),
         endpoint(&get, "/api/v1/caches/secret/pins/latest", Needs::Pull, nothing()),
@@ -50,7 +56,12 @@ fn endpoints() -> Vec<Endpoint> {
         endpoint(&post, "/api/v1/caches/secret/paths", Needs::Push, nothing()),
         endpoint(&post, "/api/v1/caches/secret/copy", Needs::Push, nothing()),
         endpoint(&post, "/api/v1/caches/secret/delete", Needs::Delete, nothing()),
-        endpoint(&Method::PATCH, "/api/v1/caches/secret", Needs::Configure, json!({"compression_level": 99})),
+        endpoint(
+            &Method::PATCH,
+            "/api/v1/caches/secret",
+            Needs::Configure,
+            json!({"compression_level": 99}),
+        ),
         endpoint(&post, "/api/v1/caches/secret/rename", Needs::Configure, nothing()),
         endpoint(&post, "/api/v1/caches/secret/rotate-key", Needs::Configure, nothing()),
         endpoint(&post, "/api/v1/caches/secret/restore", Needs::Configure, nothing()),
@@ -79,14 +90,17 @@ const KINDS: [(&str, &[Needs]); 6] = [
 ];
 
 fn make(server: &Server, args: &[&str]) -> String {
-    let output = server.command(&[&["token", "create", "--sub", "somebody"], args].concat()).success();
+    let output =
+        server.command(&[&["token", "create", "--sub", "somebody"], args].concat()).success();
     output.stdout.trim().to_owned()
 }
 
 /// A server with a private cache that has a description, by which a leak would show.
 fn server() -> Server {
     let server = Server::start();
-    server.command(&["cache", "create", "secret", "--private", "--description", "tell-nobody"]).succeeds();
+    server
+        .command(&["cache", "create", "secret", "--private", "--description", "tell-nobody"])
+        .succeeds();
     server
 }
 
@@ -94,12 +108,17 @@ fn server() -> Server {
 fn a_token_is_let_in_to_what_it_names_and_to_nothing_else() {
     let server = server();
     for (flag, allowed) in KINDS {
-        let token = if flag == "--admin" { make(&server, &[flag]) } else { make(&server, &[flag, "secret"]) };
+        let token = if flag == "--admin" {
+            make(&server, &[flag])
+        } else {
+            make(&server, &[flag, "secret"])
+        };
         // The same rights, on another cache.
         let elsewhere = (flag != "--admin").then(|| make(&server, &[flag, "other"]));
         for endpoint in endpoints() {
             let Endpoint { method, path, body, needs } = &endpoint;
-            let ask = |token: &str| Api::new(&server.url(), Some(token)).json(method.clone(), path, body);
+            let ask =
+                |token: &str| Api::new(&server.url(), Some(token)).json(method.clone(), path, body);
             let answer = ask(&token);
             let is_in = *needs == Needs::AnyToken || allowed.contains(needs);
             let status = answer.status.as_u16();
@@ -107,7 +126,8 @@ fn a_token_is_let_in_to_what_it_names_and_to_nothing_else() {
             if is_in {
                 assert!(!matches!(status, 401 | 403), "{what}");
             } else {
-                // Reading what is not yours is like reading what is not there; changing it is forbidden.
+                // Reading what is not yours is like reading what is not there; changing it is
+                // forbidden.
                 let expected = if matches!(needs, Needs::Pull | Needs::Sight) { 404 } else { 403 };
                 assert_eq!(status, expected, "{what}");
             }
@@ -166,7 +186,11 @@ fn what_is_not_there_and_what_is_not_yours_are_refused_alike() {
         let here = api.json(method.clone(), path, &body);
         let there = api.json(method, &path.replace("secret", "nothing"), &body);
         let plain = |answer: &snowbank_harness::protocol::Answer| {
-            (answer.status, answer.error().code, answer.error().message.replace("secret", "nothing"))
+            (
+                answer.status,
+                answer.error().code,
+                answer.error().message.replace("secret", "nothing"),
+            )
         };
         assert_eq!(plain(&here), plain(&there), "{path}");
         assert!(needs != Needs::AnyToken && here.status.as_u16() >= 400);

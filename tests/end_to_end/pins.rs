@@ -1,4 +1,5 @@
-//! Names for paths that are to stay: pinned, asked for by a deployment, rolled back, removed; and what they keep from going.
+//! Names for paths that are to stay: pinned, asked for by a deployment, rolled back, removed; and
+//! what they keep from going.
 
 use std::os::unix::fs::symlink;
 
@@ -12,7 +13,11 @@ fn json(output: &Output) -> Value {
 
 /// Versions of a website.
 fn versions(store: &NixStore, count: u8) -> Vec<String> {
-    (1..=count).map(|n| trees::add_files(store, &format!("website-{n}"), &[("index.html", vec![n; 3_000])])).collect()
+    (1..=count)
+        .map(|n| {
+            trees::add_files(store, &format!("website-{n}"), &[("index.html", vec![n; 3_000])])
+        })
+        .collect()
 }
 
 #[test]
@@ -24,11 +29,18 @@ fn a_deployment_asks_for_the_latest_good_one_and_gets_a_path_that_is_there() {
     let anonymous = Api::anonymous(&server);
     let missing = anonymous.get("/main/pins/latest");
     let message = missing.refused(404, "no-such-pin");
-    assert!(message.contains("`latest`") && missing.header("cache-control") == "no-store", "{message}");
+    assert!(
+        message.contains("`latest`") && missing.header("cache-control") == "no-store",
+        "{message}"
+    );
 
     let made = json(&client.run(&["pin", "main", "latest", &versions[0], "--json"]).success());
-    assert_eq!((&made["store_path"], &made["generation"], &made["keep"]), (&json!(versions[0]), &json!(1), &json!(5)));
-    // As `nix-build` leaves it, by its base name, by its hash part, and on the host without a token.
+    assert_eq!(
+        (&made["store_path"], &made["generation"], &made["keep"]),
+        (&json!(versions[0]), &json!(1), &json!(5))
+    );
+    // As `nix-build` leaves it, by its base name, by its hash part, and on the host without a
+    // token.
     symlink(&versions[1], client.home().join("result")).unwrap();
     client.run(&["pin", "main", "latest", "./result", "--keep", "3"]).succeeds();
     client.run(&["pin", "set", "main", "latest", &versions[1][11..43]]).succeeds();
@@ -38,7 +50,10 @@ fn a_deployment_asks_for_the_latest_good_one_and_gets_a_path_that_is_there() {
     let plain = anonymous.get("/main/pins/latest");
     assert_eq!(plain.text(), format!("{}\n", versions[2]));
     assert!(plain.header("content-type").starts_with("text/plain"), "{:?}", plain.headers);
-    assert_eq!((plain.header("cache-control"), plain.header("vary")), ("no-cache".to_owned(), "accept".to_owned()));
+    assert_eq!(
+        (plain.header("cache-control"), plain.header("vary")),
+        ("no-cache".to_owned(), "accept".to_owned())
+    );
     let head = anonymous.head("/main/pins/latest");
     assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
     let info = Oracle::main(&server).narinfo(&versions[2]).unwrap();
@@ -47,7 +62,10 @@ fn a_deployment_asks_for_the_latest_good_one_and_gets_a_path_that_is_there() {
         anonymous.get_with("/main/pins/latest", &[("accept", "application/json")]),
     ] {
         let answer: Value = answer.json();
-        assert_eq!((&answer["store_path"], &answer["generation"]), (&json!(versions[2]), &json!(3)));
+        assert_eq!(
+            (&answer["store_path"], &answer["generation"]),
+            (&json!(versions[2]), &json!(3))
+        );
         assert_eq!(
             (&answer["nar_hash"], &answer["nar_size"]),
             (&json!(info.nar_hash.to_string()), &json!(info.nar_size))
@@ -66,7 +84,11 @@ fn a_deployment_asks_for_the_latest_good_one_and_gets_a_path_that_is_there() {
     let path = anonymous.get("/main/pins/latest").text();
     let machine = NixStore::new();
     machine
-        .substitute(&format!("{}/main", server.url()), &Oracle::main(&server).public_key(), &[path.trim()])
+        .substitute(
+            &format!("{}/main", server.url()),
+            &Oracle::main(&server).public_key(),
+            &[path.trim()],
+        )
         .succeeds();
     assert_eq!(path.trim(), versions[0]);
     let said = client.run(&["pin", "rollback", "main", "latest"]).ended_with(15);
@@ -78,11 +100,17 @@ fn a_deployment_asks_for_the_latest_good_one_and_gets_a_path_that_is_there() {
     assert!(said.stderr.contains("pin list"), "{}", said.stderr);
     let audit = json(&client.run(&["audit", "--action", "pin.*", "--json"]).success());
     let made = |subject: &str, action: &str| {
-        let entries = audit["entries"].as_array().unwrap().iter().filter(|one| one["outcome"] == json!("ok"));
-        entries.filter(|one| one["subject"] == json!(subject) && one["action"] == json!(action)).count()
+        let entries =
+            audit["entries"].as_array().unwrap().iter().filter(|one| one["outcome"] == json!("ok"));
+        entries
+            .filter(|one| one["subject"] == json!(subject) && one["action"] == json!(action))
+            .count()
     };
     assert_eq!((made("root", "pin.set"), made("host", "pin.set")), (2, 1), "{audit}");
-    assert_eq!((made("root", "pin.rollback"), made("host", "pin.rollback"), made("root", "pin.remove")), (1, 1, 1));
+    assert_eq!(
+        (made("root", "pin.rollback"), made("host", "pin.rollback"), made("root", "pin.remove")),
+        (1, 1, 1)
+    );
 }
 
 #[test]
@@ -90,13 +118,18 @@ fn a_push_pins_in_the_same_commit() {
     let (server, store) = (Server::start(), NixStore::new());
     let client = Client::of(&server, &store);
     let versions = versions(&store, 3);
-    let push = client.push_to("main", &[&versions[0]], &["--pin", "latest", "--pin-keep", "2"]).success();
+    let push =
+        client.push_to("main", &[&versions[0]], &["--pin", "latest", "--pin-keep", "2"]).success();
     assert!(push.output.stderr.contains("pinned as latest, generation 1"), "{}", push.output);
     let pinned = || Api::anonymous(&server).get("/main/pins/latest").text();
     assert_eq!(pinned().trim(), versions[0]);
     // Present already, it is pinned all the same, and a pin that is there stays.
     let again = client.push_to("main", &[&versions[0]], &["--pin", "latest"]).success();
-    assert!(again.present() == 1 && again.output.stderr.contains("generation 1"), "{}", again.output);
+    assert!(
+        again.present() == 1 && again.output.stderr.contains("generation 1"),
+        "{}",
+        again.output
+    );
     let other = client.push_to("main", &[&versions[0]], &["--pin", "other", "--json"]).success();
     let summary = other.output.stdout.lines().last().unwrap();
     let summary: Value = serde_json::from_str(summary).unwrap();
@@ -106,7 +139,8 @@ fn a_push_pins_in_the_same_commit() {
         assert_eq!(pinned().trim(), *version);
     }
     let shown = json(&client.run(&["pin", "show", "main", "latest", "--json"]).success());
-    let kept: Vec<&Value> = shown["history"].as_array().unwrap().iter().map(|one| &one["store_path"]).collect();
+    let kept: Vec<&Value> =
+        shown["history"].as_array().unwrap().iter().map(|one| &one["store_path"]).collect();
     assert_eq!(kept, [&json!(versions[2]), &json!(versions[1])], "as many as were asked for");
     let info = json(&client.run(&["path", "info", "main", &versions[2], "--json"]).success());
     assert_eq!(info["pins"], json!(["latest"]));
@@ -123,7 +157,9 @@ fn a_push_pins_in_the_same_commit() {
     let theirs = trees::add_tiny(&store, 1, "theirs").remove(0);
     let _ = Client::of(&upstream, &store).push(&[&theirs]).success();
     let url = format!("{}/main", upstream.url());
-    let left = client.push_to("main", &[&theirs], &["--pin", "latest", "--check-upstream", &url]).ended_with(12);
+    let left = client
+        .push_to("main", &[&theirs], &["--pin", "latest", "--check-upstream", &url])
+        .ended_with(12);
     assert!(left.output.stderr.contains("left to upstream"), "{}", left.output);
     assert_eq!(pinned().trim(), versions[2]);
 }
@@ -139,7 +175,11 @@ fn what_is_pinned_is_not_deleted() {
     }
     for version in &versions {
         let said = client.run(&["delete", "main", version, "--yes"]).ended_with(16);
-        assert!(said.stderr.contains("pinned as `latest`") && said.stderr.contains("pin rm"), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("pinned as `latest`") && said.stderr.contains("pin rm"),
+            "{}",
+            said.stderr
+        );
         let said = server.command(&["delete", "main", version, "--yes"]).ended_with(1);
         assert!(said.stderr.contains("pinned as `latest`"), "{}", said.stderr);
     }
@@ -156,7 +196,8 @@ fn a_pin_holds_for_as_long_as_it_says() {
     let client = Client::of(&server, &store);
     let path = versions(&store, 1).remove(0);
     let _ = client.push(&[&path]).success();
-    let made = json(&client.run(&["pin", "main", "brief", &path, "--expires", "2s", "--json"]).success());
+    let made =
+        json(&client.run(&["pin", "main", "brief", &path, "--expires", "2s", "--json"]).success());
     assert_eq!(made["expires"].as_i64().unwrap() - made["created"].as_i64().unwrap(), 2);
     let anonymous = Api::anonymous(&server);
     assert_eq!(anonymous.get("/main/pins/brief").status, 200);
@@ -172,10 +213,15 @@ fn who_may_read_sees_pins_and_who_may_push_makes_them() {
     server.command(&["cache", "create", "secret", "--private"]).succeeds();
     let path = versions(&store, 1).remove(0);
     let _ = Client::of(&server, &store).push_to("secret", &[&path], &["--pin", "latest"]).success();
-    let [reader, writer, stranger] = [("secret", "x"), ("x", "secret"), ("main", "main")]
-        .map(|(pull, push)| Api::new(&server.url(), Some(&server.token("somebody", &[pull], &[push]))));
+    let [reader, writer, stranger] =
+        [("secret", "x"), ("x", "secret"), ("main", "main")].map(|(pull, push)| {
+            Api::new(&server.url(), Some(&server.token("somebody", &[pull], &[push])))
+        });
     let answer = reader.get("/secret/pins/latest");
-    assert_eq!((answer.text().trim(), answer.header("cache-control").as_str()), (path.as_str(), "private, no-cache"));
+    assert_eq!(
+        (answer.text().trim(), answer.header("cache-control").as_str()),
+        (path.as_str(), "private, no-cache")
+    );
     let body = json!({"path": path});
     let set = |api: &Api| api.json(Method::PUT, "/api/v1/caches/secret/pins/mine", &body);
     let _ = set(&reader).refused(403, "forbidden");
@@ -184,10 +230,14 @@ fn who_may_read_sees_pins_and_who_may_push_makes_them() {
     assert_eq!(reader.get("/secret/pins/mine").text().trim(), path);
     let _ = Api::anonymous(&server).get("/secret/pins/latest").refused(401, "unauthenticated");
 
-    // To a stranger it is all the same: a pin that is there, one that is not, a cache that is not there.
+    // To a stranger it is all the same: a pin that is there, one that is not, a cache that is not
+    // there.
     let here = stranger.get("/secret/pins/latest").refused(404, "not-found");
     assert_eq!(stranger.get("/secret/pins/nothing").refused(404, "not-found"), here);
-    assert_eq!(stranger.get("/nothing/pins/latest").refused(404, "not-found").replace("nothing", "secret"), here);
+    assert_eq!(
+        stranger.get("/nothing/pins/latest").refused(404, "not-found").replace("nothing", "secret"),
+        here
+    );
     let _ = reader.get("/secret/pins/no%2Fname").refused(404, "no-such-pin");
     let bad = writer.json(Method::PUT, "/api/v1/caches/secret/pins/-x", &body);
     assert!(bad.refused(400, "bad-request").contains("pin's name"));

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use snowbank_harness::{Client, NixStore, Random, Server, Site, count, oracle, oracle::Oracle, process, trees};
+use snowbank_harness::{
+    Client, NixStore, Random, Server, Site, count, oracle, oracle::Oracle, process, trees,
+};
 
 fn disturbed(what: &str, disturb: impl Fn(&Site)) {
     let (site, store) = (Site::durable(), NixStore::new());
@@ -14,7 +16,9 @@ fn disturbed(what: &str, disturb: impl Fn(&Site)) {
     for round in 0..count(4, 20) {
         let paths = paths(&store, &mut random, &format!("round-{round}"));
         let push = client.start_push("main", &paths, &[]);
-        std::thread::sleep(Duration::from_micros(random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX))));
+        std::thread::sleep(Duration::from_micros(
+            random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX)),
+        ));
         disturb(&site);
         let push = push.wait();
         failed += usize::from(!push.output.status.success());
@@ -24,9 +28,16 @@ fn disturbed(what: &str, disturb: impl Fn(&Site)) {
         let oracle = Oracle::main(&server);
         let visible = oracle.assert_nothing_in_part(&paths);
         for receipt in push.receipts() {
-            assert!(visible.contains(&receipt.store_path), "{} had a receipt and is gone", receipt.store_path);
+            assert!(
+                visible.contains(&receipt.store_path),
+                "{} had a receipt and is gone",
+                receipt.store_path
+            );
         }
-        assert!(!push.output.status.success() || visible.len() == paths.len(), "a push that ended well is whole");
+        assert!(
+            !push.output.status.success() || visible.len() == paths.len(),
+            "a push that ended well is whole"
+        );
         receipts.extend(push.receipts());
         everything.extend(paths);
     }

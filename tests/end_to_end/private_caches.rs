@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use snowbank_harness::{Api, Client, NixStore, Server, craft, oracle::Oracle, process, token, trees};
+use snowbank_harness::{
+    Api, Client, NixStore, Server, craft, oracle::Oracle, process, token, trees,
+};
 
 /// A server with a private cache `secret` that holds one path.
 fn pushed() -> (Server, NixStore, String) {
@@ -44,15 +46,27 @@ fn nix_substitutes_with_a_netrc() {
 
     let with = NixStore::new();
     let netrc = with.root().with_file_name("netrc");
-    process::write(&netrc, format!("machine {} login snowbank password {token}\n", server.address().ip()));
-    let _ = with.substitute_with(&url, &key, &[&path], &["--option", "netrc-file", &netrc.to_string_lossy()]).success();
+    process::write(
+        &netrc,
+        format!("machine {} login snowbank password {token}\n", server.address().ip()),
+    );
+    let _ = with
+        .substitute_with(
+            &url,
+            &key,
+            &[&path],
+            &["--option", "netrc-file", &netrc.to_string_lossy()],
+        )
+        .success();
     assert_eq!(with.hashes(&[&path]), store.hashes(&[&path]));
 }
 
 /// Tokens that are not believed, each with what the server says of it.
 fn useless(server: &Server) -> Vec<(&'static str, String)> {
     let good = server.token("machine", &["*"], &[]);
-    let expired = server.command(&["token", "create", "--sub", "brief", "--pull", "*", "--expires", "1s"]).success();
+    let expired = server
+        .command(&["token", "create", "--sub", "brief", "--pull", "*", "--expires", "1s"])
+        .success();
     let revoked = server.token("gone", &["*"], &[]);
     let _ = server.command(&["token", "revoke", "--subject", "gone"]).success();
     // On every replica: each asks the database again within some seconds, and takes its turn.
@@ -62,7 +76,8 @@ fn useless(server: &Server) -> Vec<(&'static str, String)> {
     };
     process::wait_until("the token is revoked", Duration::from_secs(20), is_over);
     let expired = expired.stdout.trim().to_owned();
-    let is_over = || Api::new(&server.url(), Some(&expired)).get("/api/v1/whoami").status.as_u16() == 401;
+    let is_over =
+        || Api::new(&server.url(), Some(&expired)).get("/api/v1/whoami").status.as_u16() == 401;
     process::wait_until("the token has expired", Duration::from_secs(20), is_over);
     vec![
         ("expired", expired),
@@ -81,8 +96,13 @@ fn a_public_cache_is_read_whatever_token_comes_along() {
     let info = Oracle::new(&server, "main", Api::anonymous(&server)).narinfo(&path).unwrap();
     let key = Api::anonymous(&server).cache_info("main").public_keys.join(" ");
     let reads = |cache: &str| {
-        ["nix-cache-info", &format!("{}.narinfo", &path["/nix/store/".len()..][..32]), &info.url, "pins/public"]
-            .map(|file| format!("/{cache}/{file}"))
+        [
+            "nix-cache-info",
+            &format!("{}.narinfo", &path["/nix/store/".len()..][..32]),
+            &info.url,
+            "pins/public",
+        ]
+        .map(|file| format!("/{cache}/{file}"))
     };
     for (reason, token) in useless(&server) {
         let api = Api::new(&server.url(), Some(&token));
@@ -103,7 +123,10 @@ fn a_public_cache_is_read_whatever_token_comes_along() {
 
         let machine = NixStore::new();
         let netrc = machine.root().with_file_name("netrc");
-        process::write(&netrc, format!("machine {} login snowbank password {token}\n", server.address().ip()));
+        process::write(
+            &netrc,
+            format!("machine {} login snowbank password {token}\n", server.address().ip()),
+        );
         let url = format!("{}/main", server.url());
         let options = ["--option", "netrc-file", &netrc.to_string_lossy()];
         let _ = machine.substitute_with(&url, &key, &[&path], &options).success();
@@ -148,7 +171,9 @@ fn a_token_without_the_permission_sees_no_cache_and_may_not_push() {
     for cache in ["secret", "absent"] {
         assert_eq!(other.get(&craft::narinfo(cache, &path)).status.as_u16(), 404, "{cache}");
         assert_eq!(other.get(&format!("/api/v1/caches/{cache}")).status.as_u16(), 404, "{cache}");
-        other.post_bytes(&format!("/api/v1/caches/{cache}/missing-chunks"), vec![0; 32]).refused(403, "forbidden");
+        other
+            .post_bytes(&format!("/api/v1/caches/{cache}/missing-chunks"), vec![0; 32])
+            .refused(403, "forbidden");
     }
     // A path of one cache is not in another, though they share chunks.
     assert_eq!(Api::root(&server).get(&craft::narinfo("main", &path)).status.as_u16(), 404);
@@ -167,5 +192,8 @@ fn one_that_may_only_push_is_not_told_what_it_did_not_bring() {
     assert_eq!(answer.status.as_u16(), 200, "{}", answer.text());
     let answer: snowbank_core::wire::MissingPathsResponse = answer.json();
     assert_eq!(answer.different.len(), 1);
-    assert_eq!(answer.different[0].nar_hash, None, "the hash in the cache is not the pusher's to see");
+    assert_eq!(
+        answer.different[0].nar_hash, None,
+        "the hash in the cache is not the pusher's to see"
+    );
 }

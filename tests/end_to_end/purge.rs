@@ -1,4 +1,5 @@
-//! A destroyed cache keeps its room for as long as it can be restored; a purge ends that, in both programs.
+//! A destroyed cache keeps its room for as long as it can be restored; a purge ends that, in both
+//! programs.
 
 use snowbank_harness::{Api, Client, NixStore, Server, oracle, process::Output, trees};
 
@@ -25,15 +26,26 @@ fn json(output: &Output) -> serde_json::Value {
 fn a_collection_says_what_a_destroyed_cache_holds_and_a_purge_gives_it_back() {
     let (server, client, _store) = destroyed();
     let collected = server.command(&["gc", "--grace", "0s", "--yes"]).success();
-    let note = collected.stdout.lines().find(|line| line.starts_with("note: `old-team` was destroyed"));
+    let note =
+        collected.stdout.lines().find(|line| line.starts_with("note: `old-team` was destroyed"));
     let note = note.unwrap_or_else(|| panic!("{collected}"));
-    assert!(note.contains("until 20") && note.contains("`cache purge old-team`") && note.contains("MiB"), "{note}");
+    assert!(
+        note.contains("until 20")
+            && note.contains("`cache purge old-team`")
+            && note.contains("MiB"),
+        "{note}"
+    );
     let report = json(&server.command(&["gc", "--dry-run", "--json"]).success());
     let caches = report["caches"].as_array().unwrap();
-    let until = |name: &str| caches.iter().find(|cache| cache["name"] == name).unwrap()["restorable_until"].as_i64();
+    let until = |name: &str| {
+        caches.iter().find(|cache| cache["name"] == name).unwrap()["restorable_until"].as_i64()
+    };
     let started = report["started"].as_i64().unwrap();
     assert!(until("main").is_none());
-    assert!(until("old-team").is_some_and(|until| (started + 6 * 86_400..=started + 7 * 86_400).contains(&until)));
+    assert!(
+        until("old-team")
+            .is_some_and(|until| (started + 6 * 86_400..=started + 7 * 86_400).contains(&until))
+    );
     assert!(server.stored_bytes() > 1 << 20);
 
     // Nobody loses a cache by a word: it asks for the name, and only what was destroyed goes.
@@ -46,7 +58,8 @@ fn a_collection_says_what_a_destroyed_cache_holds_and_a_purge_gives_it_back() {
 
     let purged = client.run(&["cache", "purge", "old-team", "--yes"]).success();
     assert!(
-        purged.stdout.contains("gone for good, with 2 path(s)") && purged.stdout.contains("gc --grace 0s"),
+        purged.stdout.contains("gone for good, with 2 path(s)")
+            && purged.stdout.contains("gc --grace 0s"),
         "{purged}"
     );
     let restored = client.run(&["cache", "restore", "old-team"]);
@@ -55,23 +68,33 @@ fn a_collection_says_what_a_destroyed_cache_holds_and_a_purge_gives_it_back() {
     assert!(server.stored_bytes() < 1 << 18, "{} bytes are stored", server.stored_bytes());
 
     let audit = json(&server.command(&["audit", "--action", "cache.purge", "--json"]).success());
-    let outcomes: Vec<&str> =
-        audit["entries"].as_array().unwrap().iter().map(|entry| entry["outcome"].as_str().unwrap()).collect();
+    let outcomes: Vec<&str> = audit["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["outcome"].as_str().unwrap())
+        .collect();
     assert!(outcomes.contains(&"ok"), "{outcomes:?}");
     client.run(&["cache", "create", "old-team"]).succeeds();
-    assert_eq!(json(&client.run(&["pin", "list", "old-team", "--json"]).success())["pins"], serde_json::json!([]));
+    assert_eq!(
+        json(&client.run(&["pin", "list", "old-team", "--json"]).success())["pins"],
+        serde_json::json!([])
+    );
     oracle::assert_check_is_clean(&server);
 }
 
 #[test]
 fn on_the_host_a_purge_needs_no_token_and_over_http_an_administrators() {
     let (server, _client, _store) = destroyed();
-    let manager = server.command(&["token", "create", "--sub", "lead", "--configure", "*"]).success();
+    let manager =
+        server.command(&["token", "create", "--sub", "lead", "--configure", "*"]).success();
     let api = Api::new(&server.url(), Some(manager.stdout.trim()));
-    api.post_json("/api/v1/caches/old-team/purge", &serde_json::json!({})).refused(403, "forbidden");
+    api.post_json("/api/v1/caches/old-team/purge", &serde_json::json!({}))
+        .refused(403, "forbidden");
     let unasked = server.command(&["cache", "purge", "old-team"]);
     assert!(!unasked.status.success() && unasked.stderr.contains("--yes"), "{unasked}");
-    let purged = json(&server.command(&["cache", "purge", "old-team", "--yes", "--json"]).success());
+    let purged =
+        json(&server.command(&["cache", "purge", "old-team", "--yes", "--json"]).success());
     assert_eq!((&purged["paths"], &purged["is_gone"]), (&2.into(), &true.into()), "{purged}");
     server.command(&["cache", "ensure", "old-team"]).succeeds();
     oracle::assert_check_is_clean(&server);

@@ -27,5 +27,9 @@ fn a_dry_run_sends_nothing_and_says_what_it_would_push() {
     let closure = trees::build_graph(&store, 5, 2, "dry");
     let push = Client::of(&server, &store).push_to("main", &closure, &["--dry-run"]).success();
     assert_eq!((database::chunks(&server), database::paths(&server)), (0, 0));
-    assert!(closure.iter().all(|path| push.output.said().contains(path.as_str())), "{}", push.output);
+    assert!(
+        closure.iter().all(|path| push.output.said().contains(path.as_str())),
+        "{}",
+        push.output
+    );
 }

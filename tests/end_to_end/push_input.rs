@@ -1,5 +1,5 @@
-//! What a push is given: by arguments, by a hook, by a pipe. What names a path is pushed, what does not is named, and a summary is
-//! printed where something was tried.
+//! What a push is given: by arguments, by a hook, by a pipe. What names a path is pushed, what does
+//! not is named, and a summary is printed where something was tried.
 
 use std::{fs, process::Command};
 
@@ -20,7 +20,11 @@ fn with_input(command: Command, input: &str) -> Output {
 
 /// What is printed on standard output, line by line.
 fn json_lines(output: &Output) -> Vec<Value> {
-    output.stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    output
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect()
 }
 
 #[test]
@@ -39,7 +43,8 @@ fn what_a_post_build_hook_has_in_out_paths_is_pushed() {
     let folder = client.home().join("a folder");
     fs::create_dir(&folder).unwrap();
     std::os::unix::fs::symlink(&paths[0], folder.join("my result")).unwrap();
-    let _ = with_input(client.command(&["push", "main", "--stdin"]), "./a folder/my result\n").success();
+    let _ = with_input(client.command(&["push", "main", "--stdin"]), "./a folder/my result\n")
+        .success();
 }
 
 #[test]
@@ -49,12 +54,16 @@ fn an_empty_list_is_nothing_to_push() {
     for options in [&["--stdin"][..], &["-"], &["--stdin", "--json"]] {
         let command = client.command(&[&["push", "main"], options].concat());
         let output = with_input(command, "\n \n").success();
-        assert!(output.stderr.contains("Nothing to push") && !output.said().contains("uploaded"), "{output}");
+        assert!(
+            output.stderr.contains("Nothing to push") && !output.said().contains("uploaded"),
+            "{output}"
+        );
     }
     let quiet = with_input(client.command(&["push", "main", "--stdin", "--quiet"]), "\n").success();
     assert_eq!(quiet.said(), "");
     // A pin is wanted, and there is nothing to pin.
-    let pinned = with_input(client.command(&["push", "main", "--stdin", "--pin", "latest"]), "\n").ended_with(2);
+    let pinned = with_input(client.command(&["push", "main", "--stdin", "--pin", "latest"]), "\n")
+        .ended_with(2);
     assert!(pinned.stderr.contains("latest"), "{pinned}");
 }
 
@@ -72,9 +81,15 @@ fn whoever_forgets_to_say_that_there_is_a_pipe_is_told() {
     let mut script = Command::new("script");
     let inner = format!("{} push main --stdin", process::binary("snowbank").display());
     script.args(["--quiet", "--return", "--command", &inner, "/dev/null"]);
-    script.envs(store.environment()).env("HOME", client.home()).env("XDG_CONFIG_HOME", client.home().join(".config"));
+    script
+        .envs(store.environment())
+        .env("HOME", client.home())
+        .env("XDG_CONFIG_HOME", client.home().join(".config"));
     let output = with_input(script, &format!("{path}\n\u{4}")).success();
-    assert!(output.stdout.contains("Ctrl-D ends the list") && output.stdout.contains("1 uploaded"), "{output}");
+    assert!(
+        output.stdout.contains("Ctrl-D ends the list") && output.stdout.contains("1 uploaded"),
+        "{output}"
+    );
 }
 
 #[test]
@@ -114,9 +129,11 @@ fn there_is_no_summary_where_nothing_was_tried() {
         }
         process::run(command)
     };
-    for (cache, path, url, code) in
-        [("mian", path.as_str(), None, 11), ("main", &path, Some(nowhere.as_str()), 6), ("main", ABSENT, None, 4)]
-    {
+    for (cache, path, url, code) in [
+        ("mian", path.as_str(), None, 11),
+        ("main", &path, Some(nowhere.as_str()), 6),
+        ("main", ABSENT, None, 4),
+    ] {
         let output = run(cache, path, url, false).ended_with(code);
         assert!(!output.said().contains("uploaded") && output.stdout.is_empty(), "{output}");
         let output = run(cache, path, url, true).ended_with(code);
@@ -124,8 +141,12 @@ fn there_is_no_summary_where_nothing_was_tried() {
     }
     // What failed has its line, and where something was tried there is a summary that says so.
     let lines = json_lines(&run("main", ABSENT, None, true));
-    assert_eq!((lines.len(), &lines[0]["status"], &lines[0]["store_path"]), (1, &"failed".into(), &ABSENT.into()));
-    let both = json_lines(&client.push_to("main", &[ABSENT, &path], &["--json"]).ended_with(4).output);
+    assert_eq!(
+        (lines.len(), &lines[0]["status"], &lines[0]["store_path"]),
+        (1, &"failed".into(), &ABSENT.into())
+    );
+    let both =
+        json_lines(&client.push_to("main", &[ABSENT, &path], &["--json"]).ended_with(4).output);
     let summary = &both.last().unwrap()["summary"];
     assert_eq!((&summary["uploaded"], &summary["failed"]), (&1.into(), &1.into()), "{summary}");
 }
@@ -136,7 +157,8 @@ fn a_receipts_file_is_not_replaced_in_silence() {
     let client = Client::of(&server, &store);
     let path = trees::add_tiny(&store, 1, "receipts").remove(0);
     let file = client.home().join("receipts.jsonl");
-    let push = || client.run(&["push", "main", &path, "--receipts", file.to_str().unwrap()]).success();
+    let push =
+        || client.run(&["push", "main", &path, "--receipts", file.to_str().unwrap()]).success();
     assert!(!push().stderr.contains("is replaced"));
     let said = push().stderr;
     assert!(said.contains("receipts.jsonl is replaced"), "{said}");
@@ -150,7 +172,10 @@ fn a_store_that_is_not_there_is_not_made() {
     let typo = client.home().join("no/such/store");
     for uri in [typo.display().to_string(), format!("local?root={}", typo.display())] {
         let output = client.run(&["push", "main", &path, "--store", &uri]).ended_with(4);
-        assert!(output.stderr.contains("there is no Nix store at") && output.stderr.contains("no/such"), "{output}");
+        assert!(
+            output.stderr.contains("there is no Nix store at") && output.stderr.contains("no/such"),
+            "{output}"
+        );
     }
     assert!(!client.home().join("no").exists());
 }
@@ -178,11 +203,17 @@ fn the_store_that_nix_conf_names_is_pushed_from() {
     let path = trees::add_tiny(&store, 1, "conf").remove(0);
     let push = |config: &str| {
         let mut command = client.command(&["push", "main", &path]);
-        command.env("NIX_REMOTE", "daemon").env("NIX_DAEMON_SOCKET_PATH", "/nowhere").env("NIX_CONFIG", config);
+        command
+            .env("NIX_REMOTE", "daemon")
+            .env("NIX_DAEMON_SOCKET_PATH", "/nowhere")
+            .env("NIX_CONFIG", config);
         process::run(command)
     };
     let _ = push(&format!("store = {}", store.uri())).success();
     let elsewhere = push("store = ssh-ng://builder").ended_with(4);
-    assert!(elsewhere.stderr.contains("in nix.conf") && elsewhere.stderr.contains("--store"), "{elsewhere}");
+    assert!(
+        elsewhere.stderr.contains("in nix.conf") && elsewhere.stderr.contains("--store"),
+        "{elsewhere}"
+    );
     assert!(push("").ended_with(4).stderr.contains("/nowhere"));
 }

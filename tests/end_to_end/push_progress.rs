@@ -47,8 +47,12 @@ impl Way {
     fn mend(&mut self) {
         let listener = TcpListener::bind(self.address).unwrap();
         self.is_cut = Arc::default();
-        let (server, sent, streams, is_cut) =
-            (self.server, Arc::clone(&self.sent), Arc::clone(&self.streams), Arc::clone(&self.is_cut));
+        let (server, sent, streams, is_cut) = (
+            self.server,
+            Arc::clone(&self.sent),
+            Arc::clone(&self.streams),
+            Arc::clone(&self.is_cut),
+        );
         self.accepting = Some(thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if is_cut.load(Ordering::Acquire) {
@@ -96,8 +100,9 @@ fn relay(client: &TcpStream, server: &TcpStream, sent: &AtomicU64) {
 fn a_server_that_is_away_is_waited_for_with_a_word() {
     let (server, store) = (Server::start(), NixStore::new());
     let mut random = Random::fixed(2_900);
-    let paths: Vec<String> =
-        (0..6).map(|number| trees::add_noise(&store, &mut random, &format!("noise-{number}"), 6 << 20)).collect();
+    let paths: Vec<String> = (0..6)
+        .map(|number| trees::add_noise(&store, &mut random, &format!("noise-{number}"), 6 << 20))
+        .collect();
     let client = Client::new(&store);
     let mut way = Way::to(&server);
     let mut command = client.command(&["push", "main"]);
@@ -109,9 +114,13 @@ fn a_server_that_is_away_is_waited_for_with_a_word() {
         },
         &[],
     );
-    process::wait_until("the first bytes", Duration::from_mins(1), || way.sent.load(Ordering::Relaxed) > 1 << 20);
+    process::wait_until("the first bytes", Duration::from_mins(1), || {
+        way.sent.load(Ordering::Relaxed) > 1 << 20
+    });
     way.cut();
-    process::wait_until("a word", Duration::from_mins(1), || push.stderr_so_far().contains("connection refused"));
+    process::wait_until("a word", Duration::from_mins(1), || {
+        push.stderr_so_far().contains("connection refused")
+    });
     let said = push.stderr_so_far();
     let line = said.lines().find(|line| line.contains("connection refused")).unwrap_or_default();
     assert!(line.starts_with("retrying in ") && line.contains(" s ("), "{said}");

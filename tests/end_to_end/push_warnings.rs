@@ -1,8 +1,10 @@
-//! What is pushed and will disappoint is pushed with a warning: outputs of content-addressed derivations, later signatures.
+//! What is pushed and will disappoint is pushed with a warning: outputs of content-addressed
+//! derivations, later signatures.
 
 use snowbank_harness::{Client, NixStore, Server, oracle::Oracle, process, trees};
 
-/// A derivation whose output's path follows from its contents, and one whose output's path does not.
+/// A derivation whose output's path follows from its contents, and one whose output's path does
+/// not.
 const CONTENT_ADDRESSED: &str = r#"let
   made = name: more: derivation ({
     inherit name; system = builtins.currentSystem; builder = "/bin/sh"; PATH = "/usr/bin:/bin";
@@ -21,13 +23,22 @@ fn outputs_of_content_addressed_derivations_are_named() {
     let args = [&["--no-out-link", "--quiet", file.to_str().unwrap()][..], &experimental].concat();
     let built = store.run("nix-build", &args).success();
     let paths: Vec<&str> = built.stdout.lines().collect();
-    let of = |end: &str| *paths.iter().find(|path| path.ends_with(end)).unwrap_or_else(|| panic!("{end}: {paths:?}"));
+    let of = |end: &str| {
+        *paths.iter().find(|path| path.ends_with(end)).unwrap_or_else(|| panic!("{end}: {paths:?}"))
+    };
 
-    // The second time they are there already, and are named all the same, since they were asked for.
+    // The second time they are there already, and are named all the same, since they were asked
+    // for.
     for _time in 0..2 {
         let said = client.push(&paths).success().output.stderr;
-        let warning = said.lines().find(|line| line.contains("content-addressed derivations")).unwrap_or_default();
-        assert!(warning.contains(of("-content-addressed")) && !warning.contains(of("-plain")), "{said}");
+        let warning = said
+            .lines()
+            .find(|line| line.contains("content-addressed derivations"))
+            .unwrap_or_default();
+        assert!(
+            warning.contains(of("-content-addressed")) && !warning.contains(of("-plain")),
+            "{said}"
+        );
     }
     assert!(Oracle::main(&server).visible(of("-content-addressed")));
     let quiet = client.push_to("main", &paths, &["--quiet"]).success();
@@ -41,7 +52,9 @@ fn a_later_signature_is_said_to_be_left_out() {
     let paths = trees::add_tiny(&store, 3, "signed");
     let sign = |name: &str, path: &str| {
         let (secret, _public) = store.make_key(name);
-        let _ = store.run("nix", &["store", "sign", "--key-file", secret.to_str().unwrap(), path]).success();
+        let _ = store
+            .run("nix", &["store", "sign", "--key-file", secret.to_str().unwrap(), path])
+            .success();
     };
     sign("first-1", &paths[0]);
     let said = client.push(&paths).success().output.stderr;
@@ -53,7 +66,10 @@ fn a_later_signature_is_said_to_be_left_out() {
     let push = client.push_to("main", &paths, &["--json"]).success();
     let said = &push.output.stderr;
     assert!(said.contains(&format!("{} (later-1)", paths[1])), "{said}");
-    assert!(!said.contains(&paths[0]) && said.contains("1 without their later signatures"), "{said}");
+    assert!(
+        !said.contains(&paths[0]) && said.contains("1 without their later signatures"),
+        "{said}"
+    );
     let summary = push.output.stdout.lines().last().unwrap_or_default();
     assert!(summary.contains("\"late_signatures\":1"), "{summary}");
 }

@@ -1,5 +1,6 @@
-//! Collections at the same time as everything that they must not harm: pushes of the very chunks that they take away, one
-//! another, crashes, and writers and collectors that sleep for too long. After each, the oracle.
+//! Collections at the same time as everything that they must not harm: pushes of the very chunks
+//! that they take away, one another, crashes, and writers and collectors that sleep for too long.
+//! After each, the oracle.
 
 mod crashes;
 mod pauses;
@@ -39,8 +40,8 @@ fn path(random: &mut Random, name: &str, kibibytes: usize) -> Deposit {
     Deposit::of(random, name, &node)
 }
 
-/// A closure of this person's own, references first: the same contents as everybody else's under other names, and a root
-/// that refers to them.
+/// A closure of this person's own, references first: the same contents as everybody else's under
+/// other names, and a root that refers to them.
 fn closure(random: &mut Random, contents: &[Vec<u8>], name: &str) -> Vec<Deposit> {
     let part = |(number, nar): (usize, &Vec<u8>)| {
         Deposit::at(format!("/nix/store/{}-{name}-{number}", random.hash_chars()), nar.clone())
@@ -72,7 +73,8 @@ fn push(api: &Api, paths: &[Deposit]) {
 #[track_caller]
 fn delete(api: &Api, paths: &[Deposit]) {
     let names: Vec<&str> = paths.iter().map(|path| path.store_path.as_str()).collect();
-    let answer = api.post_json("/api/v1/caches/main/delete", &json!({ "paths": names, "referrers": true }));
+    let answer =
+        api.post_json("/api/v1/caches/main/delete", &json!({ "paths": names, "referrers": true }));
     assert!(answer.status.is_success(), "deleting {names:?}: {}", answer.text());
 }
 
@@ -84,8 +86,8 @@ fn assert_served(server: &Server, paths: &[Deposit]) {
     }
 }
 
-/// Collects one time after the other until `stop`, for three minutes at most; gives what was done. An answer that another
-/// collection is under way is no fault.
+/// Collects one time after the other until `stop`, for three minutes at most; gives what was done.
+/// An answer that another collection is under way is no fault.
 fn collect_until(api: &Api, stop: &AtomicBool) -> Vec<Collected> {
     collect_every(Duration::from_millis(20), api, stop)
 }
@@ -106,13 +108,19 @@ fn collect_every(pause: Duration, api: &Api, stop: &AtomicBool) -> Vec<Collected
     done
 }
 
-/// Whether the garbage of this test has all gone: no more than these paths' own rows and objects are left.
+/// Whether the garbage of this test has all gone: no more than these paths' own rows and objects
+/// are left.
 #[track_caller]
 fn assert_only_these_are_left(server: &Server, paths: &[Deposit]) {
     let _ = collection::collect_all(&Api::root(server));
     let nars: BTreeSet<_> = paths.iter().map(Deposit::nar_hash).collect();
-    let chunks: BTreeSet<_> = paths.iter().flat_map(|path| &path.encoded).map(|chunk| chunk.header.name).collect();
+    let chunks: BTreeSet<_> =
+        paths.iter().flat_map(|path| &path.encoded).map(|chunk| chunk.header.name).collect();
     let left = (database::nars(server), database::chunks(server));
-    assert_eq!(left, (i64::try_from(nars.len()).unwrap(), i64::try_from(chunks.len()).unwrap()), "NARs and chunks");
+    assert_eq!(
+        left,
+        (i64::try_from(nars.len()).unwrap(), i64::try_from(chunks.len()).unwrap()),
+        "NARs and chunks"
+    );
     collection::assert_no_pack_is_left_over(server);
 }

@@ -1,9 +1,11 @@
-//! `[storage.cache]`: what was read once is read from the local disk, and the disk is never believed.
+//! `[storage.cache]`: what was read once is read from the local disk, and the disk is never
+//! believed.
 
 use std::{fs, path::PathBuf};
 
 use snowbank_harness::{
-    Client, NixStore, Random, Server, Site, oracle, oracle::Oracle, process, scratch, site::Kind, trees,
+    Client, NixStore, Random, Server, Site, oracle, oracle::Oracle, process, scratch, site::Kind,
+    trees,
 };
 
 /// A server with a cache of this size, and the cache's folder.
@@ -15,8 +17,12 @@ fn start(site: &std::sync::Arc<Site>, max_size: &str) -> (Server, PathBuf) {
 }
 
 fn files(folder: &std::path::Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
-    let beneath = |entry: fs::DirEntry| if entry.path().is_dir() { files(&entry.path()) } else { vec![entry.path()] };
+    let entries = fs::read_dir(folder)
+        .map(|entries| entries.flatten().collect::<Vec<_>>())
+        .unwrap_or_default();
+    let beneath = |entry: fs::DirEntry| {
+        if entry.path().is_dir() { files(&entry.path()) } else { vec![entry.path()] }
+    };
     entries.into_iter().flat_map(beneath).collect()
 }
 
@@ -65,7 +71,9 @@ fn a_second_download_reads_nothing_from_the_storage_and_damage_is_harmless() {
     let gone = std::thread::spawn({
         let folder = folder.clone();
         // While it serves; a file that is written at that moment may stay.
-        move || (0..20).for_each(|_| files(&folder).iter().for_each(|file| drop(fs::remove_file(file))))
+        move || {
+            (0..20).for_each(|_| files(&folder).iter().for_each(|file| drop(fs::remove_file(file))));
+        }
     });
     for _ in 0..3 {
         oracle.assert_mirrors(&store, std::slice::from_ref(&path));
@@ -81,8 +89,9 @@ fn a_cache_stays_within_its_size() {
     let (site, store) = (Site::of(Kind::Strict), NixStore::new());
     let (mut server, folder) = start(&site, "64MiB");
     let mut random = Random::fixed(157);
-    let paths: Vec<String> =
-        (0..5).map(|number| trees::add_noise(&store, &mut random, &format!("noise-{number}"), 24 << 20)).collect();
+    let paths: Vec<String> = (0..5)
+        .map(|number| trees::add_noise(&store, &mut random, &format!("noise-{number}"), 24 << 20))
+        .collect();
     let _ = Client::of(&server, &store).push(&paths).success();
     server.restart();
     let oracle = Oracle::main(&server);

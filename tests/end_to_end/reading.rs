@@ -4,7 +4,8 @@ use snowbank_harness::{Api, Client, NixStore, Server, craft, oracle::Oracle, tre
 
 fn pushed() -> (Server, NixStore, String) {
     let (server, store) = (Server::start(), NixStore::new());
-    let path = trees::add_files(&store, "readable", &[("text", b"a line of text\n".repeat(20_000))]);
+    let path =
+        trees::add_files(&store, "readable", &[("text", b"a line of text\n".repeat(20_000))]);
     let _ = Client::of(&server, &store).push(&[&path]).success();
     (server, store, path)
 }
@@ -97,7 +98,10 @@ fn ranges_beyond_the_end_backwards_and_malformed() {
         assert!(ignored.status.as_u16() != 200 || ignored.body == whole, "{range}");
     }
     let stale = api.get_with(&address, &[("Range", "bytes=0-9"), ("If-Range", "\"another\"")]);
-    assert!(stale.status.as_u16() == 200 && stale.body == whole, "If-Range that names something else");
+    assert!(
+        stale.status.as_u16() == 200 && stale.body == whole,
+        "If-Range that names something else"
+    );
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! A rebuild: the same contents but for the store hashes inside. Masking makes it cost next to nothing.
+//! A rebuild: the same contents but for the store hashes inside. Masking makes it cost next to
+//! nothing.
 
 use std::path::Path;
 
 use snowbank_harness::{Client, NixStore, Server, oracle, oracle::Oracle, trees};
 
-/// A package whose every text file names its dependency, and in part itself; `salt` changes the dependency and nothing else.
+/// A package whose every text file names its dependency, and in part itself; `salt` changes the
+/// dependency and nothing else.
 fn package(source: &Path, salt: &str) -> String {
     format!(
         r#"
@@ -42,7 +44,8 @@ fn a_rebuild_sends_and_stores_less_than_one_percent() {
 
     let second = store.build(&package(&tree, "second"));
     assert_ne!(store.hashes(&first), store.hashes(&second), "the rebuild has other bytes");
-    let dependency: Vec<String> = store.closure(&second).into_iter().filter(|path| *path != second[0]).collect();
+    let dependency: Vec<String> =
+        store.closure(&second).into_iter().filter(|path| *path != second[0]).collect();
     let _ = client.push(&dependency).success();
 
     let stored_before = server.stored_bytes();
@@ -50,7 +53,10 @@ fn a_rebuild_sends_and_stores_less_than_one_percent() {
     let (stats, stored) = (push.stats(), server.stored_bytes() - stored_before);
     let limit = store.sizes(&second)[0] / 100;
     eprintln!("rebuild of {}: {stats:?}, stored {stored} bytes", tree.display());
-    assert!(stats.bytes_sent < limit && stored < limit, "over {limit} bytes: {stats:?}, stored {stored}");
+    assert!(
+        stats.bytes_sent < limit && stored < limit,
+        "over {limit} bytes: {stats:?}, stored {stored}"
+    );
 
     Oracle::main(&server).assert_mirrors(&store, &[first, second].concat());
     oracle::assert_check_is_clean(&server);

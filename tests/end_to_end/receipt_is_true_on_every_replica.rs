@@ -19,7 +19,11 @@ fn assert_serves(url: &str, deposit: &Deposit) {
     let api = Api::new(url, None);
     let narinfo = api.get(&deposit.narinfo());
     assert_eq!(narinfo.status.as_u16(), 200, "{url}: {}", narinfo.text());
-    let address = narinfo.text().lines().find_map(|line| line.strip_prefix("URL: ").map(str::to_owned)).unwrap();
+    let address = narinfo
+        .text()
+        .lines()
+        .find_map(|line| line.strip_prefix("URL: ").map(str::to_owned))
+        .unwrap();
     let nar = api.get(&format!("/main/{}", address.trim_end_matches(".zst")));
     assert_eq!(nar.status.as_u16(), 200, "{url}: {}", nar.text());
     assert!(nar.body == deposit.nar, "{url}: the NAR differs");
@@ -35,7 +39,8 @@ fn what_one_replica_acknowledges_the_others_serve_in_the_same_moment() {
     for round in 0..count(30, 300) {
         let node = Node::File(random.bytes(2_000 + round * 7_000));
         let deposit = Deposit::of(&mut random, &format!("round-{round}"), &node);
-        // Chunks by one replica, the path by the next; every one has been asked for it before it is there.
+        // Chunks by one replica, the path by the next; every one has been asked for it before it is
+        // there.
         for url in &urls {
             assert_eq!(Api::new(url, None).get(&deposit.narinfo()).status.as_u16(), 404);
         }
@@ -60,18 +65,28 @@ fn receipts_are_true_everywhere_while_pushes_go_on() {
     for client in 0..3 {
         let mut paths = trees::add_tiny(&store, count(60, 400), &format!("many-{client}"));
         for number in 0..6 {
-            paths.push(trees::add_noise(&store, &mut random, &format!("noise-{client}-{number}"), 3 << 20));
+            paths.push(trees::add_noise(
+                &store,
+                &mut random,
+                &format!("noise-{client}-{number}"),
+                3 << 20,
+            ));
         }
         lists.push(paths);
     }
     let clients: Vec<Client> = lists.iter().map(|_| Client::of(&server, &store)).collect();
-    let mut pushes: Vec<_> =
-        clients.iter().zip(&lists).map(|(client, list)| client.start_push("main", list, &[])).collect();
+    let mut pushes: Vec<_> = clients
+        .iter()
+        .zip(&lists)
+        .map(|(client, list)| client.start_push("main", list, &[]))
+        .collect();
     let apis: Vec<Api> = server.replicas().iter().map(|one| Api::new(&one.url(), None)).collect();
     let (mut asked, started) = (HashSet::new(), Instant::now());
     loop {
         let done = pushes.iter_mut().all(snowbank_harness::client::RunningPush::is_done);
-        for receipt in pushes.iter().flat_map(snowbank_harness::client::RunningPush::receipts_so_far) {
+        for receipt in
+            pushes.iter().flat_map(snowbank_harness::client::RunningPush::receipts_so_far)
+        {
             if asked.insert(receipt.store_path.clone()) {
                 for api in &apis {
                     let answer = api.get(&craft::narinfo("main", &receipt.store_path));

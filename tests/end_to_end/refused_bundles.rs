@@ -1,4 +1,5 @@
-//! Bundles and manifests that are broken, or made to be expensive: refused quickly, naming the limit.
+//! Bundles and manifests that are broken, or made to be expensive: refused quickly, naming the
+//! limit.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,10 @@ const SOON: Duration = Duration::from_secs(30);
 
 #[track_caller]
 fn assert_nothing_stored(server: &Server) {
-    assert_eq!((database::chunks(server), database::paths(server), server.stored_bytes()), (0, 0, 0));
+    assert_eq!(
+        (database::chunks(server), database::paths(server), server.stored_bytes()),
+        (0, 0, 0)
+    );
 }
 
 fn tiny(number: u32) -> Encoded {
@@ -29,7 +33,9 @@ fn tiny(number: u32) -> Encoded {
 
 #[test]
 fn a_quarter_of_a_million_entries() {
-    let server = Server::options().config("[limits]\nbundle-size = \"16MiB\"\nmemory = \"256MiB\"\n").start();
+    let server = Server::options()
+        .config("[limits]\nbundle-size = \"16MiB\"\nmemory = \"256MiB\"\n")
+        .start();
     let one = tiny(1);
     let mut record = Vec::new();
     one.header.encode_into(&mut record);
@@ -54,7 +60,10 @@ fn more_raw_bytes_than_a_bundle_may_decode_to() {
     }
     let started = Instant::now();
     let message = Api::root(&server).send_bundle(writer.finish()).refused(422, "bundle-invalid");
-    assert!(message.contains("536870912") || message.contains("512 MiB"), "names the limit: {message}");
+    assert!(
+        message.contains("536870912") || message.contains("512 MiB"),
+        "names the limit: {message}"
+    );
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     assert_nothing_stored(&server);
 }
@@ -116,10 +125,14 @@ fn a_manifest_that_repeats_one_chunk_to_a_huge_nar() {
         let encoded = WireManifest { names, values: Vec::new() }.encode();
         let mut path = deposit.commit();
         path.nar_size = times as u64 * (4 << 20);
-        path.manifest = ManifestSource::inline(&encoded[..encoded.len().min(ManifestSource::MAX_INLINE_BYTES)]);
+        path.manifest =
+            ManifestSource::inline(&encoded[..encoded.len().min(ManifestSource::MAX_INLINE_BYTES)]);
         let started = Instant::now();
         let (code, message) = refusal(&server, path);
-        assert!(["limit-exceeded", "manifest-invalid"].contains(&code.as_str()), "{times} times: {code}: {message}");
+        assert!(
+            ["limit-exceeded", "manifest-invalid"].contains(&code.as_str()),
+            "{times} times: {code}: {message}"
+        );
         assert!(started.elapsed() < SOON, "{times} times took {:?}", started.elapsed());
     }
     assert!(server.peak_rss_bytes() < 256 << 20, "{} bytes", server.peak_rss_bytes());
@@ -140,7 +153,8 @@ fn a_manifest_that_is_broken_or_says_more_than_there_is() {
         vec![0xff; 64],
         Vec::new(),
         // A version, then counts far beyond the bytes that follow.
-        [&[encoded[0]][..], &[0xff, 0xff, 0xff, 0x7f], &[0xff, 0xff, 0xff, 0x7f], &[0; 32]].concat(),
+        [&[encoded[0]][..], &[0xff, 0xff, 0xff, 0x7f], &[0xff, 0xff, 0xff, 0x7f], &[0; 32]]
+            .concat(),
     ];
     for (number, bytes) in bent.into_iter().enumerate() {
         let mut path = deposit.commit();
@@ -158,7 +172,11 @@ fn a_manifest_that_is_broken_or_says_more_than_there_is() {
 fn a_manifest_with_values_that_its_chunks_have_no_slots_for() {
     let server = Server::start();
     let mut random = Random::fixed(53);
-    let text = format!("/nix/store/{}-one and /nix/store/{}-two", random.hash_chars(), random.hash_chars());
+    let text = format!(
+        "/nix/store/{}-one and /nix/store/{}-two",
+        random.hash_chars(),
+        random.hash_chars()
+    );
     let deposit = Deposit::of(&mut random, "slots", &Node::folder(&[("file", &text)]));
     assert!(Api::root(&server).send_bundle(deposit.bundle()).status.is_success());
     assert_eq!(deposit.manifest.values.len(), 2);
@@ -174,7 +192,10 @@ fn a_manifest_with_values_that_its_chunks_have_no_slots_for() {
         let (code, message) = refusal(&server, path);
         assert_eq!(code, "nar-mismatch", "{message}");
         let real = deposit.commit().nar_hash.to_string();
-        assert!(message.matches("sha256:").count() <= message.matches(&real).count(), "no computed hash: {message}");
+        assert!(
+            message.matches("sha256:").count() <= message.matches(&real).count(),
+            "no computed hash: {message}"
+        );
     }
     assert_eq!(database::paths(&server), 0);
 }
@@ -182,7 +203,8 @@ fn a_manifest_with_values_that_its_chunks_have_no_slots_for() {
 #[test]
 fn a_manifest_that_names_chunks_which_never_came() {
     let server = Server::start();
-    let deposit = Deposit::of(&mut Random::fixed(59), "absent", &Node::folder(&[("file", "contents")]));
+    let deposit =
+        Deposit::of(&mut Random::fixed(59), "absent", &Node::folder(&[("file", "contents")]));
     let lines = Api::root(&server).commit(vec![deposit.commit()]).commit_lines();
     let [CommitLine::ChunksMissing { missing, .. }] = lines.as_slice() else { panic!("{lines:?}") };
     assert_eq!(missing, &deposit.manifest.names);

@@ -16,7 +16,10 @@ const RLE: u32 = 1;
 /// A bundle of one chunk.
 fn bundle(header: &ChunkHeader, frame: &[u8]) -> Vec<u8> {
     let mut writer = BundleWriter::new();
-    writer.add(&ChunkHeader { frame_len: u32::try_from(frame.len()).unwrap(), ..header.clone() }, frame);
+    writer.add(
+        &ChunkHeader { frame_len: u32::try_from(frame.len()).unwrap(), ..header.clone() },
+        frame,
+    );
     writer.finish()
 }
 
@@ -36,7 +39,9 @@ fn chunk(slots: usize) -> Chunk {
     let mut random = Random::fixed(31);
     let mut text = random.text(3_000);
     for number in 0..slots {
-        text.extend_from_slice(format!("/nix/store/{}-package-{number} ", random.hash_chars()).as_bytes());
+        text.extend_from_slice(
+            format!("/nix/store/{}-package-{number} ", random.hash_chars()).as_bytes(),
+        );
         text.extend_from_slice(&random.text(2_000));
     }
     let mut chunks = Vec::new();
@@ -55,7 +60,12 @@ fn encoded(slots: usize) -> Encoded {
 /// A header for a closed chunk of these bytes.
 fn closed_header(bytes: &[u8]) -> ChunkHeader {
     let name = ChunkName::of(bytes, []);
-    ChunkHeader { name, raw_len: u32::try_from(bytes.len()).unwrap(), frame_len: 0, slots: Vec::new() }
+    ChunkHeader {
+        name,
+        raw_len: u32::try_from(bytes.len()).unwrap(),
+        frame_len: 0,
+        slots: Vec::new(),
+    }
 }
 
 fn block(last: bool, kind: u32, size: usize, payload: &[u8]) -> Vec<u8> {
@@ -95,7 +105,10 @@ fn a_hash_that_is_wrong() {
         header.name = ChunkName::from_bytes(name);
         let message = assert_refused(&server, bundle(&header, &frame));
         let real = encoded(slots).header.name.to_string();
-        assert!(!message.contains(&real), "a refusal never says what the server computed: {message}");
+        assert!(
+            !message.contains(&real),
+            "a refusal never says what the server computed: {message}"
+        );
     }
 }
 
@@ -177,8 +190,10 @@ fn a_frame_whose_bytes_depend_on_its_slots() {
     masked[before.len()..before.len() + 32].fill(b'0');
     let name = ChunkName::of(&masked, [slot.raw]);
     let raw_len = u32::try_from(decoded.len()).unwrap();
-    let message =
-        assert_refused(&server, bundle(&ChunkHeader { name, raw_len, frame_len: 0, slots: vec![slot] }, &frame));
+    let message = assert_refused(
+        &server,
+        bundle(&ChunkHeader { name, raw_len, frame_len: 0, slots: vec![slot] }, &frame),
+    );
     eprintln!("{message}");
 }
 

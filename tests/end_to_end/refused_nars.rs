@@ -1,4 +1,5 @@
-//! Bytes that are no NAR, under their true hash and size: what one machine could unpack elsewhere than it should.
+//! Bytes that are no NAR, under their true hash and size: what one machine could unpack elsewhere
+//! than it should.
 
 use snowbank_core::{nar::encode, wire::CommitLine};
 use snowbank_harness::{
@@ -12,9 +13,14 @@ use snowbank_harness::{
 fn assert_refused(server: &Server, what: &str, nar: Vec<u8>) {
     let deposit = Deposit::of_nar(&mut Random::fixed(71), "hostile", nar);
     let api = Api::root(server);
-    assert!(api.send_bundle(deposit.bundle()).status.is_success(), "{what}: chunks know nothing of NARs");
+    assert!(
+        api.send_bundle(deposit.bundle()).status.is_success(),
+        "{what}: chunks know nothing of NARs"
+    );
     let lines = api.commit(vec![deposit.commit()]).commit_lines();
-    let [CommitLine::Error { code, message, .. }] = lines.as_slice() else { panic!("{what}: {lines:?}") };
+    let [CommitLine::Error { code, message, .. }] = lines.as_slice() else {
+        panic!("{what}: {lines:?}")
+    };
     assert_eq!(code, "nar-invalid", "{what}: {message}");
     assert_eq!((database::paths(server), database::nars(server)), (0, 0), "{what}");
 }
@@ -33,7 +39,8 @@ fn names_that_lead_elsewhere() {
     for name in [&b".."[..], b".", b"", b"a/b", b"/etc", b"a\0b", &[b'n'; 256]] {
         assert_refused(&server, &format!("the name {}", name.escape_ascii()), named(&[name]));
     }
-    let deep = Node::Folder(vec![(b"fine".to_vec(), Node::Folder(vec![(b"..".to_vec(), file("x"))]))]);
+    let deep =
+        Node::Folder(vec![(b"fine".to_vec(), Node::Folder(vec![(b"..".to_vec(), file("x"))]))]);
     assert_refused(&server, "a name deep inside", deep.nar());
 }
 
@@ -43,7 +50,8 @@ fn names_twice_or_out_of_order() {
     assert_refused(&server, "twice", named(&[b"a", b"a"]));
     assert_refused(&server, "unsorted", named(&[b"b", b"a"]));
     assert_refused(&server, "sorted as signed bytes", named(&[b"\xff", b"a"]));
-    // A symlink out of the tree, and then a folder of the same name that would be written through it.
+    // A symlink out of the tree, and then a folder of the same name that would be written through
+    // it.
     let through = Node::Folder(vec![
         (b"link".to_vec(), Node::Symlink(b"/etc".to_vec())),
         (b"link".to_vec(), Node::folder(&[("passwd", "root::0:0")])),

@@ -13,7 +13,8 @@ use snowbank_harness::{
 
 fn deposited() -> (Server, Deposit) {
     let server = Server::start();
-    let deposit = Deposit::of(&mut Random::fixed(61), "honest", &Node::folder(&[("file", "contents")]));
+    let deposit =
+        Deposit::of(&mut Random::fixed(61), "honest", &Node::folder(&[("file", "contents")]));
     assert!(Api::root(&server).send_bundle(deposit.bundle()).status.is_success());
     (server, deposit)
 }
@@ -21,7 +22,9 @@ fn deposited() -> (Server, Deposit) {
 #[track_caller]
 fn assert_refused(server: &Server, code: &str, path: PathCommit) -> String {
     let lines = Api::root(server).commit(vec![path]).commit_lines();
-    let [CommitLine::Error { code: actual, message, .. }] = lines.as_slice() else { panic!("{lines:?}") };
+    let [CommitLine::Error { code: actual, message, .. }] = lines.as_slice() else {
+        panic!("{lines:?}")
+    };
     assert_eq!(actual, code, "{message}");
     assert_eq!((database::paths(server), database::nars(server)), (0, 0), "nothing is visible");
     message.clone()
@@ -46,7 +49,10 @@ fn another_nar_hash_or_size() {
     for size in [honest.nar_size + 1, honest.nar_size - 1, honest.nar_size + 8, 0, 1 << 33] {
         let path = PathCommit { nar_size: size, ..honest.clone() };
         let message = assert_refused(&server, "nar-mismatch", path);
-        assert!(!message.contains(&honest.nar_size.to_string()) || size / 10 == honest.nar_size, "{message}");
+        assert!(
+            !message.contains(&honest.nar_size.to_string()) || size / 10 == honest.nar_size,
+            "{message}"
+        );
     }
 }
 
@@ -56,7 +62,8 @@ fn a_name_that_no_store_path_has() {
     let hash = &deposit.store_path["/nix/store/".len()..][..32];
     let long = "x".repeat(212);
     for name in ["", "a b", "a/b", "ä", ".", "..", "a\n", "a!", ".-x", long.as_str()] {
-        let path = PathCommit { store_path: format!("/nix/store/{hash}-{name}"), ..deposit.commit() };
+        let path =
+            PathCommit { store_path: format!("/nix/store/{hash}-{name}"), ..deposit.commit() };
         assert_refused(&server, "narinfo-invalid", path);
     }
     for hash in ["", "short", &"e".repeat(32), &hash.to_uppercase(), &hash[..31]] {
@@ -69,8 +76,17 @@ fn a_name_that_no_store_path_has() {
 fn a_path_in_another_store_directory() {
     let (server, deposit) = deposited();
     let base = &deposit.store_path["/nix/store/".len()..];
-    for path in [format!("/gnu/store/{base}"), format!("/nix/store2/{base}"), base.to_owned(), String::new()] {
-        assert_refused(&server, "store-dir-mismatch", PathCommit { store_path: path, ..deposit.commit() });
+    for path in [
+        format!("/gnu/store/{base}"),
+        format!("/nix/store2/{base}"),
+        base.to_owned(),
+        String::new(),
+    ] {
+        assert_refused(
+            &server,
+            "store-dir-mismatch",
+            PathCommit { store_path: path, ..deposit.commit() },
+        );
     }
 }
 
@@ -96,7 +112,11 @@ fn a_signature_or_content_address_that_would_break_the_narinfo() {
         );
     }
     for text in ["", "text:sha256:x\nSig: evil:AAAA", "with space"] {
-        assert_refused(&server, "narinfo-invalid", PathCommit { ca: Some(text.to_owned()), ..deposit.commit() });
+        assert_refused(
+            &server,
+            "narinfo-invalid",
+            PathCommit { ca: Some(text.to_owned()), ..deposit.commit() },
+        );
     }
 }
 
@@ -108,7 +128,8 @@ fn a_reference_that_is_not_visible() {
     let message = assert_refused(&server, "references-missing", path);
     assert!(message.contains(&absent), "{message}");
     // Named as upstream's, it is taken.
-    let path = PathCommit { references: vec![absent.clone()], upstream: vec![absent], ..deposit.commit() };
+    let path =
+        PathCommit { references: vec![absent.clone()], upstream: vec![absent], ..deposit.commit() };
     let lines = Api::root(&server).commit(vec![path]).commit_lines();
     assert!(matches!(lines.as_slice(), [CommitLine::Receipt(_)]), "{lines:?}");
 }

@@ -2,34 +2,56 @@
 
 use jsonwebtoken::Algorithm;
 use serde_json::json;
-use snowbank_harness::{Api, Client, NixStore, Random, Server, craft, craft::Deposit, database, token, trees};
+use snowbank_harness::{
+    Api, Client, NixStore, Random, Server, craft, craft::Deposit, database, token, trees,
+};
 
 fn deposit() -> Deposit {
     Deposit::of(&mut Random::fixed(29), "deposit", &craft::Node::folder(&[("file", "a deposit")]))
 }
 
-/// Every request of a push is refused with this status and code, and nothing is stored. Gives the messages.
+/// Every request of a push is refused with this status and code, and nothing is stored. Gives the
+/// messages.
 #[track_caller]
-fn assert_refused(server: &Server, token: Option<&str>, cache: &str, status: u16, code: &str) -> String {
+fn assert_refused(
+    server: &Server,
+    token: Option<&str>,
+    cache: &str,
+    status: u16,
+    code: &str,
+) -> String {
     let api = Api::new(&server.url(), token);
     let deposit = deposit();
     let base = format!("/api/v1/caches/{cache}");
     let query = json!({"paths": [{"store_path": deposit.store_path, "nar_hash": deposit.commit().nar_hash}]});
     let answers = [
         api.post_json(&format!("{base}/missing-paths"), &query),
-        api.post_bytes(&format!("{base}/missing-chunks"), deposit.manifest.names[0].as_bytes().to_vec()),
+        api.post_bytes(
+            &format!("{base}/missing-chunks"),
+            deposit.manifest.names[0].as_bytes().to_vec(),
+        ),
         api.post_bytes(&format!("{base}/chunks"), deposit.bundle()),
         api.post_json(&format!("{base}/paths"), &json!({"paths": [deposit.commit()]})),
     ];
     let messages = answers.map(|answer| {
         if status == 401 {
-            assert!(answer.header("www-authenticate").starts_with("Basic "), "{:?}", answer.headers);
+            assert!(
+                answer.header("www-authenticate").starts_with("Basic "),
+                "{:?}",
+                answer.headers
+            );
         }
         let message = answer.refused(status, code);
-        assert!(token.is_none_or(|secret| !answer.text().contains(secret)), "the token is in {message}");
+        assert!(
+            token.is_none_or(|secret| !answer.text().contains(secret)),
+            "the token is in {message}"
+        );
         message
     });
-    assert_eq!((database::chunks(server), database::paths(server), server.stored_bytes()), (0, 0, 0));
+    assert_eq!(
+        (database::chunks(server), database::paths(server), server.stored_bytes()),
+        (0, 0, 0)
+    );
     messages.join("\n")
 }
 
@@ -51,7 +73,9 @@ fn what_is_no_token() {
 #[test]
 fn an_expired_token() {
     let server = Server::start();
-    let output = server.command(&["token", "create", "--sub", "brief", "--push", "*", "--expires", "1s"]).success();
+    let output = server
+        .command(&["token", "create", "--sub", "brief", "--push", "*", "--expires", "1s"])
+        .success();
     std::thread::sleep(std::time::Duration::from_millis(2_200));
     let said = assert_refused(&server, Some(output.stdout.trim()), "main", 401, "unauthenticated");
     assert!(said.contains("expired"), "{said}");

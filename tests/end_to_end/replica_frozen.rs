@@ -1,4 +1,5 @@
-//! A replica that stops in the middle of its work (SIGSTOP) holds others up for seconds, and harms nothing when it goes on.
+//! A replica that stops in the middle of its work (SIGSTOP) holds others up for seconds, and harms
+//! nothing when it goes on.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -17,7 +18,8 @@ use snowbank_harness::{
 
 /// `[database] idle-timeout`, and a second.
 const LONGEST_HOLD: Duration = Duration::from_secs(6);
-/// Beside that, a push that is held up takes as long as so many that are not: this machine may have other work.
+/// Beside that, a push that is held up takes as long as so many that are not: this machine may have
+/// other work.
 const ALLOWANCE: u32 = 4;
 
 /// What one pusher has made visible, and when.
@@ -55,7 +57,8 @@ fn pushes_through_the_others_go_on_while_one_replica_is_frozen() {
     let mut random = Random::announced("replica frozen");
     let frozen = Pid::from_raw(i32::try_from(server.replicas()[0].id().unwrap()).unwrap()).unwrap();
     let token = server.root_token();
-    let apis: Vec<Api> = server.replicas().iter().map(|one| Api::new(&one.url(), Some(&token))).collect();
+    let apis: Vec<Api> =
+        server.replicas().iter().map(|one| Api::new(&one.url(), Some(&token))).collect();
     let (stop, frozen_stop) = (AtomicBool::new(false), AtomicBool::new(false));
     let (rounds, pause) = if full() { (8, 20) } else { (4, 9) };
 
@@ -65,8 +68,10 @@ fn pushes_through_the_others_go_on_while_one_replica_is_frozen() {
             scope.spawn(move || push_until(&api, stop, &mut random, name))
         };
         // Two keep the one that is stopped busy, so that it stops within transactions.
-        let own = ["own-a", "own-b"].map(|name| pusher(0, &frozen_stop, name, Random::fixed(random.next())));
-        let others = [(1, "one"), (2, "two")].map(|(api, name)| pusher(api, &stop, name, Random::fixed(random.next())));
+        let own = ["own-a", "own-b"]
+            .map(|name| pusher(0, &frozen_stop, name, Random::fixed(random.next())));
+        let others = [(1, "one"), (2, "two")]
+            .map(|(api, name)| pusher(api, &stop, name, Random::fixed(random.next())));
         // Deletions want to be alone, and commits wait behind them.
         let (deleting, mut names) = (apis[1].clone(), Random::fixed(random.next()));
         let deleter = scope.spawn({
@@ -104,7 +109,10 @@ fn pushes_through_the_others_go_on_while_one_replica_is_frozen() {
     for log in &others {
         let gaps = gaps(log);
         let (median, longest) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
-        eprintln!("through another replica: {} pushes, a gap of {median:?}, the longest {longest:?}", log.pushed.len());
+        eprintln!(
+            "through another replica: {} pushes, a gap of {median:?}, the longest {longest:?}",
+            log.pushed.len()
+        );
         assert!(longest < LONGEST_HOLD + ALLOWANCE * median, "others were held up for {longest:?}");
         assert!(log.pushed.len() > 20);
     }
@@ -114,6 +122,9 @@ fn pushes_through_the_others_go_on_while_one_replica_is_frozen() {
             assert_eq!(oracle.assert_whole(&path.store_path).nar_hash, path.nar_hash());
         }
     }
-    assert!(own.iter().all(|log| log.at[log.at.len() - 2] > log.at[0] + Duration::from_secs(pause * rounds)));
+    assert!(
+        own.iter()
+            .all(|log| log.at[log.at.len() - 2] > log.at[0] + Duration::from_secs(pause * rounds))
+    );
     oracle::assert_check_is_clean(&server);
 }

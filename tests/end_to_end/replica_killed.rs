@@ -1,8 +1,11 @@
-//! One replica is killed (SIGKILL) in the middle of pushes and pulls; clients go on with the others.
+//! One replica is killed (SIGKILL) in the middle of pushes and pulls; clients go on with the
+//! others.
 
 use std::time::Duration;
 
-use snowbank_harness::{Client, NixStore, Random, Server, Site, count, oracle, oracle::Oracle, process, trees};
+use snowbank_harness::{
+    Client, NixStore, Random, Server, Site, count, oracle, oracle::Oracle, process, trees,
+};
 
 #[test]
 fn pushes_and_pulls_go_on_when_one_replica_is_killed() {
@@ -23,11 +26,20 @@ fn pushes_and_pulls_go_on_when_one_replica_is_killed() {
         // As machines have it: Nix tries five times.
         let mut pull = puller.command("nix-store");
         pull.args(["--realise", "--option", "substituters", &format!("{}/main", server.url())]);
-        pull.args(["--option", "trusted-public-keys", &oracle.public_key(), "--option", "download-attempts", "5"]);
+        pull.args([
+            "--option",
+            "trusted-public-keys",
+            &oracle.public_key(),
+            "--option",
+            "download-attempts",
+            "5",
+        ]);
         pull.args(&before);
         let pull = process::Running::start(pull, &[]);
 
-        let moment = Duration::from_micros(random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX)));
+        let moment = Duration::from_micros(
+            random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX)),
+        );
         std::thread::sleep(moment);
         server.replica(round % 3).kill9();
         eprintln!("round {round}: killed after {moment:?} of {whole:?}");

@@ -1,10 +1,11 @@
-//! Whatever goes wrong, no secret is in a log, an error, a metric, or what a process says as it ends.
+//! Whatever goes wrong, no secret is in a log, an error, a metric, or what a process says as it
+//! ends.
 
 use std::{fs, time::Duration};
 
 use snowbank_harness::{
-    Api, Client, NixStore, Random, Server, Site, craft, oracle::Oracle, postgres, process, s3, storage_faults::Faults,
-    trees,
+    Api, Client, NixStore, Random, Server, Site, craft, oracle::Oracle, postgres, process, s3,
+    storage_faults::Faults, trees,
 };
 
 #[test]
@@ -37,14 +38,20 @@ fn no_secret_is_in_any_log_error_metric_or_crash() {
     // Requests that are refused, with the token and without.
     let (root, anonymous) = (Api::root(&server), Api::anonymous(&server));
     for api in [&root, &anonymous, &Api::new(&server.url(), Some("a.b.c"))] {
-        for address in ["/api/v1/whoami", "/api/v1/caches/absent", "/main/nonsense.narinfo", "/nothing"] {
+        for address in
+            ["/api/v1/whoami", "/api/v1/caches/absent", "/main/nonsense.narinfo", "/nothing"]
+        {
             hear(address, api.get(address).text());
         }
         hear("no bundle", api.send_bundle(vec![7; 1_000]).text());
-        hear("no commit", api.post_json("/api/v1/caches/main/paths", &serde_json::json!({"paths": 7})).text());
+        hear(
+            "no commit",
+            api.post_json("/api/v1/caches/main/paths", &serde_json::json!({"paths": 7})).text(),
+        );
     }
     // A storage that fails in every way.
-    let deposit = craft::Deposit::of(&mut Random::fixed(149), "any", &craft::Node::File(vec![1; 9_000]));
+    let deposit =
+        craft::Deposit::of(&mut Random::fixed(149), "any", &craft::Node::File(vec![1; 9_000]));
     for (errors, cuts, stalls) in [(1_000, 0, 0), (0, 1_000, 0), (0, 0, 1_000)] {
         site.faults().set(Faults { errors, cuts, stalls, ..Faults::default() });
         hear("a bundle on a faulty storage", root.send_bundle(deposit.bundle()).text());
@@ -71,18 +78,28 @@ fn no_secret_is_in_any_log_error_metric_or_crash() {
         .config("[log]\nlevel = \"trace\"\n")
         .start_in_vain(Duration::from_secs(90));
     hear("a start with a wrong secret", output.said());
-    let wrong = site.database_url("snowbank").replace(postgres::PASSWORD, &format!("{}x", postgres::PASSWORD));
-    let output =
-        Server::options().on(&site).env("SNOWBANKD_DATABASE_URL", &wrong).start_in_vain(Duration::from_mins(1));
+    let wrong = site
+        .database_url("snowbank")
+        .replace(postgres::PASSWORD, &format!("{}x", postgres::PASSWORD));
+    let output = Server::options()
+        .on(&site)
+        .env("SNOWBANKD_DATABASE_URL", &wrong)
+        .start_in_vain(Duration::from_mins(1));
     assert!(output.said().contains("password"), "a wrong password is named: {output}");
     hear("a start with a wrong password", output.said());
     // A config that does not parse, at the line of a secret.
     let config = fs::read_to_string(server.replicas()[0].folder().join("config.toml")).unwrap();
     let scratch = snowbank_harness::Scratch::new("broken-config");
-    for (from, to) in [("secret-access-key = \"", "secret-access-key = 7 # \""), ("url = \"", "url = \"\" # ")] {
+    for (from, to) in
+        [("secret-access-key = \"", "secret-access-key = 7 # \""), ("url = \"", "url = \"\" # ")]
+    {
         process::write(&scratch.join("config.toml"), config.replace(from, to));
         let mut command = process::command(process::binary("snowbankd"), scratch.path());
-        command.arg("--config").arg(scratch.join("config.toml")).arg("--data-dir").arg(scratch.join("data"));
+        command
+            .arg("--config")
+            .arg(scratch.join("config.toml"))
+            .arg("--data-dir")
+            .arg(scratch.join("data"));
         let output = process::Running::start(command, &[]).wait_for(Duration::from_secs(20));
         assert!(!output.status.success(), "{output}");
         hear("a start with a broken config", output.said());
@@ -94,7 +111,11 @@ fn no_secret_is_in_any_log_error_metric_or_crash() {
     for (what, text) in &said {
         for (name, secret) in &secrets {
             let line = text.lines().find(|line| line.contains(secret.as_str()));
-            assert!(line.is_none(), "{what} holds {name}: {}", line.unwrap_or_default().replace(secret, "[SECRET]"));
+            assert!(
+                line.is_none(),
+                "{what} holds {name}: {}",
+                line.unwrap_or_default().replace(secret, "[SECRET]")
+            );
         }
     }
 }

@@ -11,38 +11,58 @@ fn what_had_a_receipt_survives_a_killed_server_and_nothing_else_is_visible_in_pa
     let clients = [Client::of(&server, &store), Client::of(&server, &store)];
     let mut random = Random::announced("server killed");
     let start = |lists: &[Vec<String>; 2]| {
-        [clients[0].start_push("main", &lists[0], &[]), clients[1].start_push("main", &lists[1], &["--jobs", "1"])]
+        [
+            clients[0].start_push("main", &lists[0], &[]),
+            clients[1].start_push("main", &lists[1], &["--jobs", "1"]),
+        ]
     };
-    let whole = start(&round(&store, &mut random, "whole")).map(|push| push.wait().success().output.elapsed);
+    let whole = start(&round(&store, &mut random, "whole"))
+        .map(|push| push.wait().success().output.elapsed);
     let whole = whole[0].max(whole[1]);
 
-    let (mut everything, mut receipts, mut midway): (Vec<String>, Vec<Receipt>, usize) = (Vec::new(), Vec::new(), 0);
+    let (mut everything, mut receipts, mut midway): (Vec<String>, Vec<Receipt>, usize) =
+        (Vec::new(), Vec::new(), 0);
     for number in 0..count(12, 50) {
         let lists = round(&store, &mut random, &format!("round-{number}"));
         let mut pushes = start(&lists);
-        let moment = Duration::from_micros(random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX)));
+        let moment = Duration::from_micros(
+            random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX)),
+        );
         std::thread::sleep(moment);
         server.kill9();
         // The clients go too: what they hold is what they were told before the crash.
         for push in &mut pushes {
             push.kill();
         }
-        let told: Vec<Receipt> = pushes.into_iter().flat_map(|push| push.wait().receipts()).collect();
+        let told: Vec<Receipt> =
+            pushes.into_iter().flat_map(|push| push.wait().receipts()).collect();
 
         server.start_again();
         let oracle = Oracle::main(&server);
         let visible = oracle.assert_nothing_in_part(&lists[1]);
         for receipt in &told {
-            assert!(visible.contains(&receipt.store_path), "{} had a receipt and is gone", receipt.store_path);
+            assert!(
+                visible.contains(&receipt.store_path),
+                "{} had a receipt and is gone",
+                receipt.store_path
+            );
             oracle.assert_receipt(receipt);
         }
         let all = lists[1].len();
-        eprintln!("killed after {moment:?} of {whole:?}: {} receipts, {} of {all} visible", told.len(), visible.len());
+        eprintln!(
+            "killed after {moment:?} of {whole:?}: {} receipts, {} of {all} visible",
+            told.len(),
+            visible.len()
+        );
         midway += usize::from((1..all).contains(&visible.len()));
         everything.extend_from_slice(&lists[1]);
         receipts.extend(told);
     }
-    assert!(midway > 0 && !receipts.is_empty(), "midway {midway} times, {} receipts", receipts.len());
+    assert!(
+        midway > 0 && !receipts.is_empty(),
+        "midway {midway} times, {} receipts",
+        receipts.len()
+    );
 
     oracle::assert_check_is_clean(&server);
     let oracle = Oracle::main(&server);

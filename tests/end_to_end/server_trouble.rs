@@ -1,4 +1,5 @@
-//! A server that cannot be reached, ends in the middle, or a client that is told to stop: exit codes tell the truth.
+//! A server that cannot be reached, ends in the middle, or a client that is told to stop: exit
+//! codes tell the truth.
 
 use std::{net::TcpListener, time::Duration};
 
@@ -55,7 +56,9 @@ fn no_token_no_server_and_an_empty_token_file_are_named() {
 
     let file = client.home().join("empty-token");
     process::write(&file, " \n");
-    for environment in [("SNOWBANK_TOKEN_FILE", file.to_str().unwrap()), ("SNOWBANK_TOKEN_FILE", "/nothing/here")] {
+    for environment in
+        [("SNOWBANK_TOKEN_FILE", file.to_str().unwrap()), ("SNOWBANK_TOKEN_FILE", "/nothing/here")]
+    {
         let mut command = client.command(&["push", "main", &path]);
         command.env("SNOWBANK_URL", "http://127.0.0.1:9").env(environment.0, environment.1);
         let output = process::run(command);
@@ -81,12 +84,19 @@ fn interrupted(signal: Signal, code: i32) {
     }
     let client = Client::of(&server, &store);
     let push = client.start_push("main", &paths, &["--jobs", "1"]);
-    process::wait_until("the first receipt", Duration::from_mins(1), || !push.receipts_so_far().is_empty());
+    process::wait_until("the first receipt", Duration::from_mins(1), || {
+        !push.receipts_so_far().is_empty()
+    });
     push.signal(signal);
     let push = push.wait_for(Duration::from_secs(30));
     assert_eq!(push.output.code(), Some(code), "{}", push.output);
     let receipts = push.receipts();
-    assert!(!receipts.is_empty() && receipts.len() < paths.len(), "{} of {} receipts", receipts.len(), paths.len());
+    assert!(
+        !receipts.is_empty() && receipts.len() < paths.len(),
+        "{} of {} receipts",
+        receipts.len(),
+        paths.len()
+    );
     let oracle = Oracle::main(&server);
     oracle.assert_receipts(&receipts);
     oracle.assert_nothing_in_part(&paths);

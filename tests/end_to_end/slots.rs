@@ -1,14 +1,18 @@
-//! NARs full of store paths come back byte-identical, whole and in parts, and cost hardly more than plain compression.
+//! NARs full of store paths come back byte-identical, whole and in parts, and cost hardly more than
+//! plain compression.
 
 use std::os::unix::fs::symlink;
 
 use snowbank_core::narinfo::NarInfo;
-use snowbank_harness::{Api, Client, NixStore, Random, Scratch, Server, craft, oracle, oracle::Oracle, process, trees};
+use snowbank_harness::{
+    Api, Client, NixStore, Random, Scratch, Server, craft, oracle, oracle::Oracle, process, trees,
+};
 
 /// Trees that put slots wherever they may be awkward.
 fn awkward(store: &NixStore, random: &mut Random) -> Vec<String> {
     let hashes: Vec<String> = (0..40).map(|_| random.hash_chars()).collect();
-    let path = |number: usize| format!("/nix/store/{}-package-{number}", hashes[number % hashes.len()]);
+    let path =
+        |number: usize| format!("/nix/store/{}-package-{number}", hashes[number % hashes.len()]);
     let add = |name: &str, contents: Vec<u8>| trees::add_files(store, name, &[("file", contents)]);
     let mut added = Vec::new();
 
@@ -51,12 +55,15 @@ fn awkward(store: &NixStore, random: &mut Random) -> Vec<String> {
         .enumerate()
         .map(|(number, text)| (format!("file-{number}"), text.clone().into_bytes()))
         .collect();
-    let files: Vec<(&str, Vec<u8>)> = files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
+    let files: Vec<(&str, Vec<u8>)> =
+        files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
     added.push(trees::add_files(store, "lookalikes", &files));
     // Across every edge that a reader's buffer may have.
     let mut edges = random.bytes(3 << 20);
     for (number, edge) in
-        [16_usize << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 2 << 20].into_iter().enumerate()
+        [16_usize << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 2 << 20]
+            .into_iter()
+            .enumerate()
     {
         for (step, shift) in (0..64).step_by(7).enumerate() {
             let place = edge * (step % 3 + 1).min((3 << 20) / edge - 1).max(1) - shift - 20;
@@ -72,7 +79,8 @@ fn awkward(store: &NixStore, random: &mut Random) -> Vec<String> {
     let scripts: Vec<(String, Vec<u8>)> = (0..300)
         .map(|number| {
             let text = format!(
-                "#!{}/bin/sh\nexport PATH={}/bin:{}/bin:$PATH\nexec {}/bin/.wrapped-{number} \"$@\"\n",
+                "#!{}/bin/sh\nexport PATH={}/bin:{}/bin:$PATH\nexec \
+                 {}/bin/.wrapped-{number} \"$@\"\n",
                 path(0),
                 path(number),
                 path(number + 1),
@@ -81,12 +89,17 @@ fn awkward(store: &NixStore, random: &mut Random) -> Vec<String> {
             (format!("bin/script-{number}"), text.into_bytes())
         })
         .collect();
-    let scripts: Vec<(&str, Vec<u8>)> = scripts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
+    let scripts: Vec<(&str, Vec<u8>)> =
+        scripts.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
     added.push(trees::add_files(store, "wrappers", &scripts));
     let scratch = Scratch::new("farm");
     let farm = scratch.folder("farm");
     for number in 0..2_000 {
-        symlink(format!("{}/share/file-{number}", path(number)), farm.join(format!("link-{number:04}"))).unwrap();
+        symlink(
+            format!("{}/share/file-{number}", path(number)),
+            farm.join(format!("link-{number:04}")),
+        )
+        .unwrap();
     }
     added.push(store.add(&farm));
     // Real derivations.
@@ -96,7 +109,10 @@ fn awkward(store: &NixStore, random: &mut Random) -> Vec<String> {
 
 /// What plain chunked zstd would store of a NAR: every chunk's true bytes, compressed for itself.
 fn plainly_stored(nar: &[u8], level: i32) -> u64 {
-    craft::cut(nar).iter().map(|chunk| zstd::bulk::compress(&chunk.true_bytes(), level).unwrap().len() as u64).sum()
+    craft::cut(nar)
+        .iter()
+        .map(|chunk| zstd::bulk::compress(&chunk.true_bytes(), level).unwrap().len() as u64)
+        .sum()
 }
 
 fn assert_comes_back(level: i32) {
@@ -114,15 +130,22 @@ fn assert_comes_back(level: i32) {
         let nar = store.dump(path);
         let (own, plainly) = (info.file_size.unwrap(), plainly_stored(&nar, level));
         // Small ones have a frame's head and a slot's blocks to carry.
-        assert!(own * 10 <= plainly * 11 + 10_240, "{path} at level {level}: {own} bytes, plainly {plainly}");
+        assert!(
+            own * 10 <= plainly * 11 + 10_240,
+            "{path} at level {level}: {own} bytes, plainly {plainly}"
+        );
         (stored, plain) = (stored + own, plain + plainly);
         assert_ranges(&server, &info, &nar);
     }
-    eprintln!("level {level}: {stored} bytes are served, plainly {plain}, {} lie in packs", server.stored_bytes());
+    eprintln!(
+        "level {level}: {stored} bytes are served, plainly {plain}, {} lie in packs",
+        server.stored_bytes()
+    );
     assert!(stored * 10 <= plain * 11, "level {level}: {stored} bytes, plainly {plain}");
 
     let other = NixStore::new();
-    let _ = other.substitute(&format!("{}/main", server.url()), &oracle.public_key(), &paths).success();
+    let _ =
+        other.substitute(&format!("{}/main", server.url()), &oracle.public_key(), &paths).success();
     other.verify();
     assert_eq!(other.hashes(&paths), store.hashes(&paths));
     oracle::assert_check_is_clean(&server);
@@ -194,10 +217,14 @@ fn nix_fetches_the_uncompressed_nar_too() {
         uncompressed.render(&snowbank_core::store_path::StoreDir::default()),
     );
     process::write(&scratch.join("nix-cache-info"), api.get("/main/nix-cache-info").body);
-    process::write(&scratch.join(&uncompressed.url), api.get(&format!("/main/{}", uncompressed.url)).body);
+    process::write(
+        &scratch.join(&uncompressed.url),
+        api.get(&format!("/main/{}", uncompressed.url)).body,
+    );
     let other = NixStore::new();
     let cache = format!("file://{}", scratch.path().display());
-    let references: Vec<String> = store.closure(&[&path]).into_iter().filter(|one| *one != path).collect();
+    let references: Vec<String> =
+        store.closure(&[&path]).into_iter().filter(|one| *one != path).collect();
     let key = Oracle::main(&server).public_key();
     if !references.is_empty() {
         let _ = other.substitute(&format!("{}/main", server.url()), &key, &references).success();

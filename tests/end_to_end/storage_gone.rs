@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use snowbank_harness::{
-    Api, Client, NixStore, Random, Server, Site, craft, full, oracle, oracle::Oracle, process, trees,
+    Api, Client, NixStore, Random, Server, Site, craft, full, oracle, oracle::Oracle, process,
+    trees,
 };
 
 #[test]
@@ -27,8 +28,16 @@ fn a_storage_that_is_gone_is_said_with_503_and_the_server_recovers_by_itself() {
 
     let answer = root.send_bundle(deposit.bundle());
     assert_eq!(answer.status.as_u16(), 503, "{}", answer.text());
-    assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{:?}", answer.headers);
-    assert!(started.elapsed() < Duration::from_secs(10), "it says so soon: {:?}", started.elapsed());
+    assert!(
+        answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0),
+        "{:?}",
+        answer.headers
+    );
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "it says so soon: {:?}",
+        started.elapsed()
+    );
     process::wait_until("/readyz turns red", gone_for.saturating_sub(started.elapsed()), || {
         server.replicas().iter().any(|one| !one.is_ready())
     });

@@ -26,40 +26,58 @@ fn assert_refuses(options: ServerOptions, words: &[&str]) {
 
 /// A server on a site, with one key of `[storage]` changed, that gives up soon.
 fn with(site: &std::sync::Arc<Site>, key: &str, value: &str) -> ServerOptions {
-    let options = Server::options().on(site).storage("retry-for", "\"2s\"").storage("request-timeout", "\"2s\"");
+    let options = Server::options()
+        .on(site)
+        .storage("retry-for", "\"2s\"")
+        .storage("request-timeout", "\"2s\"");
     options.storage(key, value)
 }
 
 #[test]
 fn a_wrong_secret() {
     let site = Site::start();
-    assert_refuses(with(&site, "secret-access-key", "\"wrong\""), &["403", "SignatureDoesNotMatch", "access key"]);
+    assert_refuses(
+        with(&site, "secret-access-key", "\"wrong\""),
+        &["403", "SignatureDoesNotMatch", "access key"],
+    );
 }
 
 #[test]
 fn a_bucket_that_is_not_there() {
     let site = Site::start();
-    assert_refuses(with(&site, "bucket", "\"nowhere\""), &["NoSuchBucket", "nowhere", "Create the bucket"]);
+    assert_refuses(
+        with(&site, "bucket", "\"nowhere\""),
+        &["NoSuchBucket", "nowhere", "Create the bucket"],
+    );
 }
 
 #[test]
 fn an_endpoint_where_nobody_listens() {
     let site = Site::start();
     let address = process::own_address().to_string();
-    assert_refuses(with(&site, "endpoint", &format!("\"http://{address}\"")), &[&address, "endpoint"]);
+    assert_refuses(
+        with(&site, "endpoint", &format!("\"http://{address}\"")),
+        &[&address, "endpoint"],
+    );
 }
 
 #[test]
 fn an_endpoint_whose_name_does_not_resolve() {
     let site = Site::start();
-    assert_refuses(with(&site, "endpoint", "\"http://storage.invalid\""), &["storage.invalid", "resolve"]);
+    assert_refuses(
+        with(&site, "endpoint", "\"http://storage.invalid\""),
+        &["storage.invalid", "resolve"],
+    );
 }
 
 #[test]
 fn https_to_a_port_that_speaks_http() {
     let site = Site::start();
     let address = site.s3_address().to_string();
-    assert_refuses(with(&site, "endpoint", &format!("\"https://{address}\"")), &[&address, "https"]);
+    assert_refuses(
+        with(&site, "endpoint", &format!("\"https://{address}\"")),
+        &[&address, "https"],
+    );
 }
 
 #[test]
@@ -67,7 +85,10 @@ fn no_credentials_at_all_are_missed_within_two_seconds() {
     let site = Site::start();
     let options = with(&site, "access-key-id", "").storage("secret-access-key", "");
     let started = Instant::now();
-    assert_refuses(options, &["credentials", "access-key-id", "AWS_ACCESS_KEY_ID", "profile", "instance-metadata"]);
+    assert_refuses(
+        options,
+        &["credentials", "access-key-id", "AWS_ACCESS_KEY_ID", "profile", "instance-metadata"],
+    );
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
 
@@ -87,9 +108,17 @@ fn credentials_from_the_environment_serve() {
 fn a_bucket_that_belongs_to_another_instance() {
     let site = Site::start();
     let server = Server::options().on(&site).replicas(1).start();
-    assert_refuses(Server::options().on(&site).database("second"), &["belongs to Snowbank instance"]);
+    assert_refuses(
+        Server::options().on(&site).database("second"),
+        &["belongs to Snowbank instance"],
+    );
     // Beside it under another prefix is room.
-    let other = Server::options().on(&site).database("third").storage("prefix", "\"third\"").replicas(1).start();
+    let other = Server::options()
+        .on(&site)
+        .database("third")
+        .storage("prefix", "\"third\"")
+        .replicas(1)
+        .start();
     assert!(server.replicas()[0].is_ready() && other.replicas()[0].is_ready());
 }
 
@@ -100,12 +129,20 @@ fn a_first_start_that_fails_leaves_a_shared_database_to_one_from_another_folder(
     // Each host has a server key of its own, as long as nobody has started.
     let host = |name: &str, options: ServerOptions| {
         make_server_key(&keys.join(name));
-        options.database("shared").env("SNOWBANKD_SERVER_KEY_FILE", keys.join(name).to_str().unwrap())
+        options
+            .database("shared")
+            .env("SNOWBANKD_SERVER_KEY_FILE", keys.join(name).to_str().unwrap())
     };
     let without_keys = with(&site, "access-key-id", "").storage("secret-access-key", "");
     assert_refuses(host("a", without_keys), &["credentials"]);
-    assert_refuses(host("b", with(&site, "secret-access-key", "\"wrong\"")), &["SignatureDoesNotMatch"]);
-    assert_refuses(host("c", Server::options().on(&site)), &["belongs to Snowbank instance", "an empty place"]);
+    assert_refuses(
+        host("b", with(&site, "secret-access-key", "\"wrong\"")),
+        &["SignatureDoesNotMatch"],
+    );
+    assert_refuses(
+        host("c", Server::options().on(&site)),
+        &["belongs to Snowbank instance", "an empty place"],
+    );
     let options = Server::options().on(&site).storage("prefix", "\"shared\"").replicas(1);
     let server = host("d", options).start();
     assert!(server.replicas()[0].is_ready() && other.replicas()[0].is_ready());
@@ -125,6 +162,9 @@ fn a_metadata_service_that_was_asked_in_vain_is_said_to_be_unreachable() {
     let started = Instant::now();
     let output = options.start_in_vain(LIMIT);
     eprintln!("after {:?}: {}", started.elapsed(), output.stderr.trim());
-    assert!(!output.status.success() && output.stderr.contains("the instance's metadata"), "{output}");
+    assert!(
+        !output.status.success() && output.stderr.contains("the instance's metadata"),
+        "{output}"
+    );
     assert!(!output.stderr.contains("not asked"), "it was asked: {output}");
 }

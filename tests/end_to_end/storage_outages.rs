@@ -1,5 +1,5 @@
-//! The object storage goes away for a while, in whole or in part: readers and pushers wait for it, and hear of it only when it
-//! takes long. What an operator has to mend is said at once.
+//! The object storage goes away for a while, in whole or in part: readers and pushers wait for it,
+//! and hear of it only when it takes long. What an operator has to mend is said at once.
 
 use std::{
     io::Read as _,
@@ -66,7 +66,9 @@ fn a_nar_is_answered_with_503_when_the_storage_is_away_and_never_breaks_off() {
     assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
     assert_eq!(gets(), before, "a HEAD asks the storage for nothing");
 
-    for reads in [Trouble::Cut, Trouble::Refuse(503, "SlowDown", "Please reduce your request rate.")] {
+    for reads in
+        [Trouble::Cut, Trouble::Refuse(503, "SlowDown", "Please reduce your request rate.")]
+    {
         site.faults().set(with_reads(reads));
         for range in ["bytes=0-", "bytes=9000000-"] {
             let answer = api.get_with(&address, &[("range", range)]);
@@ -82,10 +84,15 @@ fn a_nar_is_answered_with_503_when_the_storage_is_away_and_never_breaks_off() {
     let asked = Instant::now();
     let answer = api.get(&address);
     let _ = answer.refused(503, code::STORAGE_UNAVAILABLE);
-    assert!(asked.elapsed() < Duration::from_secs(2), "after `retry-for`, nobody waits: {:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(2),
+        "after `retry-for`, nobody waits: {:?}",
+        asked.elapsed()
+    );
 
     site.faults().set(Faults::default());
-    let is_open = || server.counted("snowbank_storage_circuit_open", &[("direction", "read")]) > 0.5;
+    let is_open =
+        || server.counted("snowbank_storage_circuit_open", &[("direction", "read")]) > 0.5;
     process::wait_until("somebody has tried with success", SOON, || !is_open());
     let _ = Oracle::main(&server).assert_whole(&path);
 }
@@ -100,7 +107,13 @@ fn a_nar_that_is_being_sent_waits_for_the_storage() {
     let url = format!("{}/main/{}", server.url(), info.url);
     for reads in [Trouble::Cut, Trouble::Hang] {
         server.restart_without_packs();
-        let mut answer = reqwest::blocking::Client::builder().timeout(None).build().unwrap().get(&url).send().unwrap();
+        let mut answer = reqwest::blocking::Client::builder()
+            .timeout(None)
+            .build()
+            .unwrap()
+            .get(&url)
+            .send()
+            .unwrap();
         assert_eq!(answer.status().as_u16(), 200);
         let mut nar = vec![0; 1 << 20];
         answer.read_exact(&mut nar).unwrap();
@@ -129,10 +142,12 @@ fn a_push_waits_while_only_reading_or_only_writing_fails() {
     let kept = trees::add_files(&store, "kept", &[("data", bytes.clone())]);
     let _ = client.push(&[&kept]).success();
     server.restart_without_packs();
-    let gauge = |direction| server.counted("snowbank_storage_circuit_open", &[("direction", direction)]);
+    let gauge =
+        |direction| server.counted("snowbank_storage_circuit_open", &[("direction", direction)]);
 
     // Reading fails, so that chunks that were there before cannot be read to verify another NAR.
-    let read_back = trees::add_files(&store, "read-back", &[("data", bytes), ("more", b"more".to_vec())]);
+    let read_back =
+        trees::add_files(&store, "read-back", &[("data", bytes), ("more", b"more".to_vec())]);
     site.faults().set(with_reads(Trouble::Cut));
     let mut push = client.start_push("main", &[&read_back], &["--verbose"]);
     process::wait_until("the circuit for reading opens", SOON, || gauge("read") > 0.5);
@@ -140,7 +155,11 @@ fn a_push_waits_while_only_reading_or_only_writing_fails() {
     assert!(!push.is_done(), "a push needs to read");
     site.faults().set(Faults::default());
     let push = push.wait().success();
-    assert!(!push.output.stderr.contains("trying again"), "the server waited: {}", push.output.stderr);
+    assert!(
+        !push.output.stderr.contains("trying again"),
+        "the server waited: {}",
+        push.output.stderr
+    );
 
     // Writing fails: reading goes on.
     let written = add_noise(&store, 924, 20);
@@ -165,7 +184,8 @@ fn when_the_storage_is_back_nothing_fails_any_more() {
     let paths: Vec<String> = (932..936).map(|seed| add_noise(&store, seed, 12)).collect();
     let _ = Client::of(&server, &store).push(&paths).success();
     server.restart_without_packs();
-    let (api, addresses) = (Api::anonymous(&server), paths.iter().map(|path| nar_address(&server, path)));
+    let (api, addresses) =
+        (Api::anonymous(&server), paths.iter().map(|path| nar_address(&server, path)));
     let addresses: Vec<String> = addresses.collect();
     site.faults().go_away();
     let statuses: Vec<u16> = std::thread::scope(|scope| {
@@ -235,7 +255,8 @@ fn a_push_hears_at_once_that_the_bucket_is_full_or_what_may_not_be_done() {
     let refused = add_noise(&store, 953, 8);
 
     // As Garage words it.
-    let quota = "Forbidden: Bucket size quota is reached, maximum total size of objects for this bucket: 10000000.";
+    let quota = "Forbidden: Bucket size quota is reached, maximum total size of objects for this \
+        bucket: 10000000.";
     site.faults().set(with_writes(Trouble::Refuse(403, "AccessDenied", quota)));
     let push = client.push(&[&refused]).ended_with(8);
     assert!(push.output.elapsed < SOON, "{}", push.output);
@@ -303,7 +324,10 @@ fn bodies_over_a_slow_link_arrive_although_they_take_longer_than_the_timeout() {
     let (site, store) = (Site::with_faults(Random::fixed(971)), NixStore::new());
     // In a full run 4 Mbit/s and the default timeout.
     let (mebibytes, rate, timeout) = if full() { (88, 500_000, 30) } else { (32, 2 << 20, 2) };
-    let options = Server::options().on(&site).replicas(1).storage("request-timeout", &format!("\"{timeout}s\""));
+    let options = Server::options()
+        .on(&site)
+        .replicas(1)
+        .storage("request-timeout", &format!("\"{timeout}s\""));
     let mut server = options.start();
     let path = add_noise(&store, 972, mebibytes);
     site.faults().set(Faults { upload_rate: rate, ..Faults::default() });
@@ -311,8 +335,14 @@ fn bodies_over_a_slow_link_arrive_although_they_take_longer_than_the_timeout() {
     let (before, started) = (site.s3().counts(), Instant::now());
     let client = Client::of(&server, &store);
     let push = client.start_push("main", &[&path], &[]).wait_for(Duration::from_mins(9)).success();
-    let puts = site.s3().counts().get("put").copied().unwrap_or(0) - before.get("put").copied().unwrap_or(0);
-    eprintln!("{} bytes in {puts} PUTs and {:?}: {}", sent(), started.elapsed(), push.output.stderr.trim());
+    let puts = site.s3().counts().get("put").copied().unwrap_or(0)
+        - before.get("put").copied().unwrap_or(0);
+    eprintln!(
+        "{} bytes in {puts} PUTs and {:?}: {}",
+        sent(),
+        started.elapsed(),
+        push.output.stderr.trim()
+    );
     assert!(started.elapsed() > Duration::from_secs(timeout) * 4, "the link was not slow");
     // Each object needs one; some stall at first, while too many travel at once.
     let objects = u64::try_from(mebibytes.div_ceil(8)).unwrap();

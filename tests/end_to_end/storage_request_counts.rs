@@ -1,6 +1,9 @@
-//! What a push and a download cost in requests to the object storage, by the server's own count and by the storage's.
+//! What a push and a download cost in requests to the object storage, by the server's own count and
+//! by the storage's.
 
-use snowbank_harness::{Api, Client, NixStore, Random, Server, Site, oracle::Oracle, site::Kind, trees};
+use snowbank_harness::{
+    Api, Client, NixStore, Random, Server, Site, oracle::Oracle, site::Kind, trees,
+};
 
 const MIB: u64 = 1 << 20;
 const REQUESTS: &str = "snowbank_storage_requests_total";
@@ -10,7 +13,10 @@ const REQUESTS: &str = "snowbank_storage_requests_total";
 fn count(server: &Server, site: &Site, operation: &'static str) -> u64 {
     let seen = site.s3().counts().get(operation).copied().unwrap_or(0);
     let own = server.counted(REQUESTS, &[("operation", operation)]);
-    assert!((own - small(seen)).abs() < 0.5, "{operation}: the servers counted {own}, the storage {seen}");
+    assert!(
+        (own - small(seen)).abs() < 0.5,
+        "{operation}: the servers counted {own}, the storage {seen}"
+    );
     seen
 }
 
@@ -174,7 +180,8 @@ fn a_nar_in_many_pieces_takes_few_requests() {
 /// What a server has counted so far: HTTP requests, transactions, requests to the storage.
 fn work(server: &Server) -> [u64; 4] {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-    let count = |counter: &str, labels: &[(&str, &str)]| server.counted(counter, labels).round() as u64;
+    let count =
+        |counter: &str, labels: &[(&str, &str)]| server.counted(counter, labels).round() as u64;
     [
         count("snowbank_http_requests_total", &[]),
         // Not those that the server makes of its own accord.
@@ -184,8 +191,8 @@ fn work(server: &Server) -> [u64; 4] {
     ]
 }
 
-/// Not a bound but the price as it is, in [HTTP requests, transactions, PUTs, GETs]. A change that makes it dearer shows here;
-/// one that makes it cheaper changes these numbers.
+/// Not a bound but the price as it is, in [HTTP requests, transactions, PUTs, GETs]. A change that
+/// makes it dearer shows here; one that makes it cheaper changes these numbers.
 #[test]
 fn the_price_of_pushes_and_pulls_is_known_exactly() {
     let (site, store) = (Site::of(Kind::Strict), NixStore::new());
@@ -216,6 +223,9 @@ fn the_price_of_pushes_and_pulls_is_known_exactly() {
     ];
     assert_eq!(
         (pushes, pulls),
-        ([[6, 7, 1, 0], [2, 0, 0, 0], [8, 4, 3, 0]], [[2, 0, 0, 3], [2, 0, 0, 1], [2, 0, 0, 0], [2, 0, 0, 0]])
+        (
+            [[6, 7, 1, 0], [2, 0, 0, 0], [8, 4, 3, 0]],
+            [[2, 0, 0, 3], [2, 0, 0, 1], [2, 0, 0, 0], [2, 0, 0, 0]]
+        )
     );
 }

@@ -1,13 +1,18 @@
-//! Where a push may come from: a daemon's socket, a single-user store, a store at another root or with another name.
+//! Where a push may come from: a daemon's socket, a single-user store, a store at another root or
+//! with another name.
 
-use snowbank_harness::{Client, NixStore, Server, database, nix::NixDaemon, oracle::Oracle, process, trees};
+use snowbank_harness::{
+    Client, NixStore, Server, database, nix::NixDaemon, oracle::Oracle, process, trees,
+};
 
 #[test]
 fn a_push_through_a_daemons_socket() {
     let (server, store) = (Server::start(), NixStore::new());
     let closure = trees::build_graph(&store, 20, 4, "daemon");
     let daemon = NixDaemon::of(&store);
-    let push = Client::of(&server, &store).push_to("main", &closure, &["--store", &daemon.uri(&store)]).success();
+    let push = Client::of(&server, &store)
+        .push_to("main", &closure, &["--store", &daemon.uri(&store)])
+        .success();
     assert_eq!(push.uploaded(), closure.len());
     Oracle::main(&server).assert_mirrors(&store, &closure);
 }

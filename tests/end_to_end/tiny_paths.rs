@@ -15,7 +15,10 @@ fn thousands_of_tiny_paths_take_few_requests_and_linear_time() {
     let push = client.push(&paths).success();
     let requests = witness.requests().len() - before;
 
-    eprintln!("{} paths: {requests} requests, {:?}; a tenth: {:?}", many, push.output.elapsed, tenth.output.elapsed);
+    eprintln!(
+        "{} paths: {requests} requests, {:?}; a tenth: {:?}",
+        many, push.output.elapsed, tenth.output.elapsed
+    );
     assert_eq!(push.uploaded(), many);
     assert!(requests <= many / 4 + 50, "{requests} requests for {many} paths");
     let linear = tenth.output.elapsed * 10 * 2 + std::time::Duration::from_secs(5);

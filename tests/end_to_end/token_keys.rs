@@ -1,4 +1,5 @@
-//! The keys that sign tokens: exchanged while everything goes on, of every kind, and never all gone.
+//! The keys that sign tokens: exchanged while everything goes on, of every kind, and never all
+//! gone.
 
 use std::{
     fs,
@@ -34,13 +35,18 @@ fn kid(token: &str) -> String {
 struct Handed {
     token: Mutex<(usize, String)>,
     stop: AtomicBool,
-    /// The exchange after which each worker has begun its last piece of work, and how many it has done.
+    /// The exchange after which each worker has begun its last piece of work, and how many it has
+    /// done.
     workers: Vec<(AtomicUsize, AtomicUsize)>,
 }
 
 impl Handed {
     /// Works with the current token until told to stop; gives what went wrong.
-    fn work(&self, worker: usize, mut piece: impl FnMut(usize, &str) -> Result<(), String>) -> Vec<String> {
+    fn work(
+        &self,
+        worker: usize,
+        mut piece: impl FnMut(usize, &str) -> Result<(), String>,
+    ) -> Vec<String> {
         let (mut failures, (at, done)) = (Vec::new(), &self.workers[worker]);
         while !self.stop.load(Ordering::SeqCst) {
             let (exchange, token) = self.token.lock().unwrap().clone();
@@ -86,10 +92,12 @@ fn a_key_is_exchanged_under_load_and_nothing_fails() {
     let address = craft::narinfo("team", &paths[0]);
     let client = Client::new(&store);
     let workers = (0..=urls.len()).map(|_| (AtomicUsize::new(0), AtomicUsize::new(0))).collect();
-    let handed = Handed { token: Mutex::new((0, old.clone())), stop: AtomicBool::new(false), workers };
+    let handed =
+        Handed { token: Mutex::new((0, old.clone())), stop: AtomicBool::new(false), workers };
 
     let failures: Vec<String> = std::thread::scope(|scope| {
-        let (handed, address, paths, client, server) = (&handed, &address, &paths, &client, &server);
+        let (handed, address, paths, client, server) =
+            (&handed, &address, &paths, &client, &server);
         let mut threads: Vec<_> = urls
             .iter()
             .enumerate()
@@ -97,14 +105,19 @@ fn a_key_is_exchanged_under_load_and_nothing_fails() {
                 scope.spawn(move || {
                     handed.work(worker, |_, token| {
                         let answer = Api::new(url, Some(token)).get(address);
-                        if answer.status.as_u16() == 200 { Ok(()) } else { Err(format!("a pull: {}", answer.text())) }
+                        if answer.status.as_u16() == 200 {
+                            Ok(())
+                        } else {
+                            Err(format!("a pull: {}", answer.text()))
+                        }
                     })
                 })
             })
             .collect();
         threads.push(scope.spawn(|| {
             handed.work(urls.len(), |number, token| {
-                let mut command = client.command(&["push", "team", &paths[(1 + number) % paths.len()]]);
+                let mut command =
+                    client.command(&["push", "team", &paths[(1 + number) % paths.len()]]);
                 command.env("SNOWBANK_URL", server.url()).env("SNOWBANK_TOKEN", token);
                 let output = process::run(command);
                 if output.status.success() { Ok(()) } else { Err(format!("a push: {output}")) }
@@ -112,10 +125,15 @@ fn a_key_is_exchanged_under_load_and_nothing_fails() {
         }));
         std::thread::sleep(Duration::from_secs(2));
 
-        let _ = server.command(&["token-key", "add", "--algorithm", "EdDSA", "--kid", "second"]).success();
+        let _ = server
+            .command(&["token-key", "add", "--algorithm", "EdDSA", "--kid", "second"])
+            .success();
         assert_eq!(status(&urls[0], &old), 200, "the old key is believed");
         let new = server.token("ci", &["team"], &["team"]);
-        assert_eq!((kid(&new).as_str(), token::header(&new)["alg"].as_str()), ("second", Some("EdDSA")));
+        assert_eq!(
+            (kid(&new).as_str(), token::header(&new)["alg"].as_str()),
+            ("second", Some("EdDSA"))
+        );
         handed.hand_out(&new);
         std::thread::sleep(Duration::from_secs(1));
 
@@ -128,7 +146,8 @@ fn a_key_is_exchanged_under_load_and_nothing_fails() {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert!(failures.is_empty(), "{} failures: {}", failures.len(), failures.join("\n"));
-    let done: Vec<usize> = handed.workers.iter().map(|(_, done)| done.load(Ordering::SeqCst)).collect();
+    let done: Vec<usize> =
+        handed.workers.iter().map(|(_, done)| done.load(Ordering::SeqCst)).collect();
     assert!(done.iter().all(|count| *count > 5), "there was load all the time: {done:?}");
     for url in &urls {
         assert_eq!(status(url, &server.root_token()), 401, "the root token was the first key's");
@@ -141,7 +160,9 @@ fn every_algorithm_signs_and_the_list_says_which_does() {
     let server = Server::start();
     let mut tokens = vec![server.token("first", &["*"], &[])];
     for algorithm in ["RS256", "ES256", "EdDSA", "HS256"] {
-        let _ = server.command(&["token-key", "add", "--algorithm", algorithm, "--kid", algorithm]).success();
+        let _ = server
+            .command(&["token-key", "add", "--algorithm", algorithm, "--kid", algorithm])
+            .success();
         let new = server.token(algorithm, &["*"], &[]);
         assert_eq!(token::header(&new)["alg"], algorithm);
         assert_eq!(kid(&new), algorithm);
@@ -149,13 +170,18 @@ fn every_algorithm_signs_and_the_list_says_which_does() {
     }
     for replica in server.replicas() {
         for token in &tokens {
-            process::wait_until("the key is believed", LIMIT, || status(&replica.url(), token) == 200);
+            process::wait_until("the key is believed", LIMIT, || {
+                status(&replica.url(), token) == 200
+            });
         }
     }
     let list = server.command(&["token-key", "list"]).success().stdout;
     let lines: Vec<&str> = list.lines().collect();
     assert_eq!(lines.len(), 5, "{list}");
-    assert!(lines[0].starts_with("HS256  HS256") && lines[0].contains("signs new tokens"), "{list}");
+    assert!(
+        lines[0].starts_with("HS256  HS256") && lines[0].contains("signs new tokens"),
+        "{list}"
+    );
     assert_eq!(list.matches("signs new tokens").count(), 1, "{list}");
 
     // An id that is taken, and what is no algorithm or id.
@@ -185,7 +211,9 @@ fn the_last_key_that_signs_stays_and_removing_asks() {
     // A public key is no help with signing.
     let (scratch, key) = (Scratch::new("key"), SigningKey::new("public", Algorithm::EdDSA));
     let file = write(&scratch, &key.public_pem(), 0o644);
-    let added = server.command(&["token-key", "add", "--from", &file.to_string_lossy(), "--kid", "public"]).success();
+    let added = server
+        .command(&["token-key", "add", "--from", &file.to_string_lossy(), "--kid", "public"])
+        .success();
     assert!(added.stdout.contains("public key"), "{added}");
     refused(&["retire", &first], "token-key add");
 
@@ -228,7 +256,9 @@ fn a_key_from_a_file_signs_or_verifies() {
         let key = SigningKey::new(&format!("{name}-public"), algorithm);
         let file = write(&scratch, &key.public_pem(), 0o644);
         let before = kid(&server.token("before", &["*"], &[]));
-        let _ = server.command(&["token-key", "add", "--from", &file.to_string_lossy(), "--kid", &key.kid]).success();
+        let _ = server
+            .command(&["token-key", "add", "--from", &file.to_string_lossy(), "--kid", &key.kid])
+            .success();
         assert_eq!(kid(&server.token("after", &["*"], &[])), before);
         let token = key.sign(&claims("elsewhere"));
         process::wait_until("the key is believed", LIMIT, || status(&server.url(), &token) == 200);
@@ -244,9 +274,14 @@ fn a_key_from_a_file_signs_or_verifies() {
         let output = server.command(&["token-key", "add", "--from", &open.to_string_lossy()]);
         assert!(!output.status.success() && output.stderr.contains("chmod 600"), "{output}");
         let file = write(&scratch, &key.private_pem(), 0o600);
-        let _ = server.command(&["token-key", "add", "--from", &file.to_string_lossy(), "--kid", &key.kid]).success();
+        let _ = server
+            .command(&["token-key", "add", "--from", &file.to_string_lossy(), "--kid", &key.kid])
+            .success();
         let token = server.token("after", &["*"], &[]);
-        assert_eq!((kid(&token), token::header(&token)["alg"].as_str()), (key.kid.clone(), Some(name.as_str())));
+        assert_eq!(
+            (kid(&token), token::header(&token)["alg"].as_str()),
+            (key.kid.clone(), Some(name.as_str()))
+        );
         process::wait_until("the key is believed", LIMIT, || status(&server.url(), &token) == 200);
     }
 }
@@ -255,8 +290,10 @@ fn a_key_from_a_file_signs_or_verifies() {
 fn a_key_of_the_config_file_verifies_and_does_not_sign() {
     let (scratch, key) = (Scratch::new("key"), SigningKey::new("from-config", Algorithm::EdDSA));
     let file = write(&scratch, &key.private_pem(), 0o600);
-    let section =
-        format!("[[auth.token-key]]\nkid = \"from-config\"\nalgorithm = \"EdDSA\"\nfile = \"{}\"\n", file.display());
+    let section = format!(
+        "[[auth.token-key]]\nkid = \"from-config\"\nalgorithm = \"EdDSA\"\nfile = \"{}\"\n",
+        file.display()
+    );
     let server = Server::options().config(&section).start();
     for replica in server.replicas() {
         assert_eq!(status(&replica.url(), &key.sign(&claims("elsewhere"))), 200);
@@ -264,7 +301,10 @@ fn a_key_of_the_config_file_verifies_and_does_not_sign() {
     let own = server.token("own", &["*"], &[]);
     assert_ne!(kid(&own), "from-config");
     let list = server.command(&["token-key", "list"]).success().stdout;
-    assert!(list.lines().any(|line| line.starts_with("from-config") && line.contains("config file")), "{list}");
+    assert!(
+        list.lines().any(|line| line.starts_with("from-config") && line.contains("config file")),
+        "{list}"
+    );
     let output = server.command(&["token-key", "retire", "from-config"]);
     assert!(!output.status.success() && output.stderr.contains("config file"), "{output}");
     // It can sign, so the database's last key may go; then it does.

@@ -21,10 +21,13 @@ fn two_clients_at_once_both_succeed_and_one_copy_is_stored() {
     assert_eq!(database::chunks(&server), database::chunks(&alone), "a chunk has one row");
     assert_eq!(database::paths(&server), i64::try_from(closure.len()).unwrap());
     let (together, single) = (server.stored_bytes(), alone.stored_bytes());
-    // Replicas do not tell each other what is under way: a chunk that reaches two of them at once may lie in two packs, and
-    // one of the two copies waits for compaction.
+    // Replicas do not tell each other what is under way: a chunk that reaches two of them at once
+    // may lie in two packs, and one of the two copies waits for compaction.
     let copies = if server.shared().is_some() { 2 } else { 1 };
-    assert!(together < copies * single + single / 10, "{together} bytes are stored; one client's push takes {single}");
+    assert!(
+        together < copies * single + single / 10,
+        "{together} bytes are stored; one client's push takes {single}"
+    );
 
     let oracle = Oracle::main(&server);
     oracle.assert_mirrors(&store, &closure);

@@ -1,4 +1,5 @@
-//! `snowbank login` and `snowbank use`: files that keep what is in them, and secrets that stay secret.
+//! `snowbank login` and `snowbank use`: files that keep what is in them, and secrets that stay
+//! secret.
 
 mod at_once;
 mod in_effect;
@@ -79,29 +80,42 @@ fn login_keeps_the_token_secret_and_the_first_is_the_default() {
     let client = Client::of(&one, &store);
     let file = client.home().join("token");
     process::write(&file, format!("\n  {}  \n", other.root_token()));
-    let output = client.run(&["login", "second", &other.url(), "--token-file", file.to_str().unwrap()]).success();
+    let output = client
+        .run(&["login", "second", &other.url(), "--token-file", file.to_str().unwrap()])
+        .success();
     assert!(!output.said().contains(&other.root_token()), "no secret is printed: {output}");
 
     let config = client.home().join(".config/snowbank");
     for entry in fs::read_dir(&config).unwrap().map(Result::unwrap) {
         let text = read(&entry.path());
         if text.contains(&one.root_token()) || text.contains(&other.root_token()) {
-            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", entry.path().display());
+            assert_eq!(
+                entry.metadata().unwrap().permissions().mode() & 0o077,
+                0,
+                "{}",
+                entry.path().display()
+            );
         }
     }
     let path = trees::add_tiny(&store, 1, "default").remove(0);
     let _ = client.push(&[&path]).success();
-    assert!(Api::root(&one).get(&snowbank_harness::craft::narinfo("main", &path)).status.is_success());
+    assert!(
+        Api::root(&one).get(&snowbank_harness::craft::narinfo("main", &path)).status.is_success()
+    );
     let _ = client.push_to("second:main", &[&path], &[]).success();
-    assert!(Api::root(&other).get(&snowbank_harness::craft::narinfo("main", &path)).status.is_success());
+    assert!(
+        Api::root(&other).get(&snowbank_harness::craft::narinfo("main", &path)).status.is_success()
+    );
 }
 
 #[test]
 fn login_with_a_wrong_token_or_none_says_so() {
     let (server, store) = (Server::start(), NixStore::new());
     let client = Client::new(&store);
-    let login =
-        |token: &str| process::Running::start(client.command(&["login", "x", &server.url()]), token.as_bytes()).wait();
+    let login = |token: &str| {
+        process::Running::start(client.command(&["login", "x", &server.url()]), token.as_bytes())
+            .wait()
+    };
     assert_eq!(login("not.a.token\n").code(), Some(9));
     let empty = login(" \n");
     assert_eq!(empty.code(), Some(3), "{empty}");
@@ -137,7 +151,12 @@ fn a_second_private_cache_of_a_host_needs_a_token_for_both() {
     let other = NixStore::new();
     let client = Client::at(&server.url(), &server.token("first", &["one"], &[]), &other);
     let _ = client.run(&["use", "one"]).success();
-    let files = || [read(&client.home().join(".config/nix/netrc")), read(&client.home().join(".config/nix/nix.conf"))];
+    let files = || {
+        [
+            read(&client.home().join(".config/nix/netrc")),
+            read(&client.home().join(".config/nix/nix.conf")),
+        ]
+    };
     let before = files();
     let login = |pull: &[&str]| {
         let token = server.token("next", pull, &[]);
@@ -171,8 +190,10 @@ fn a_second_private_cache_of_a_host_needs_a_token_for_both() {
 fn the_whole_machine_is_configured_and_restored() {
     let (server, store, other) = (Server::start(), NixStore::new(), NixStore::new());
     let _ = server.command(&["cache", "create", "team", "--private"]).success();
-    let (public, private) =
-        (trees::add_tiny(&store, 1, "public").remove(0), trees::add_tiny(&store, 1, "private").remove(0));
+    let (public, private) = (
+        trees::add_tiny(&store, 1, "public").remove(0),
+        trees::add_tiny(&store, 1, "private").remove(0),
+    );
     let pusher = Client::of(&server, &store);
     let _ = pusher.push(&[&public]).success();
     let _ = pusher.push_to("team", &[&private], &[]).success();
@@ -186,9 +207,12 @@ fn the_whole_machine_is_configured_and_restored() {
         let _ = client.run(&args).success();
         let text = read(&file);
         assert!(text.starts_with(&before), "{text}");
-        for part in
-            ["/main?priority=12\n", "/team?priority=12\n", "narinfo-cache-negative-ttl = 60\n", "fallback = true\n"]
-        {
+        for part in [
+            "/main?priority=12\n",
+            "/team?priority=12\n",
+            "narinfo-cache-negative-ttl = 60\n",
+            "fallback = true\n",
+        ] {
             assert_eq!(text.matches(part).count(), 1, "`{part}` once in:\n{text}");
         }
     }
@@ -199,7 +223,10 @@ fn the_whole_machine_is_configured_and_restored() {
     let _ = other.run("nix-store", &["--realise", &public, &private]).success();
     assert_eq!(other.hashes(&[&public, &private]), store.hashes(&[&public, &private]));
     let settings = other.run("nix", &["show-config"]).success().stdout;
-    assert!(settings.contains("connect-timeout = 5\n") && settings.contains("fallback = true\n"), "{settings}");
+    assert!(
+        settings.contains("connect-timeout = 5\n") && settings.contains("fallback = true\n"),
+        "{settings}"
+    );
 
     let _ = client.run(&["use", "main", "team", "--system", "--remove"]).success();
     assert_eq!((read(&file), read(&conf.join("netrc"))), (before, String::new()));
@@ -210,13 +237,21 @@ fn the_settings_are_hinted_at_once() {
     let (server, store) = (Server::start(), NixStore::new());
     let client = Client::of(&server, &store);
     let first = client.run(&["use", "main"]).success();
-    assert!(first.stderr.contains("use main --recommended") && first.stderr.contains("not an hour"), "{first}");
+    assert!(
+        first.stderr.contains("use main --recommended") && first.stderr.contains("not an hour"),
+        "{first}"
+    );
     let second = client.run(&["use", "main"]).success();
     assert!(!second.stderr.contains("--recommended"), "{second}");
-    let set = client.run(&["use", "main", "--negative-ttl", "30", "--fallback", "--connect-timeout", "3"]).success();
+    let set = client
+        .run(&["use", "main", "--negative-ttl", "30", "--fallback", "--connect-timeout", "3"])
+        .success();
     assert!(!set.stderr.contains("--recommended"), "{set}");
     let text = read(&client.home().join(".config/nix/nix.conf"));
-    assert!(text.contains("connect-timeout = 3\nfallback = true\nnarinfo-cache-negative-ttl = 30\n"), "{text}");
+    assert!(
+        text.contains("connect-timeout = 3\nfallback = true\nnarinfo-cache-negative-ttl = 30\n"),
+        "{text}"
+    );
     assert_eq!(client.run(&["use", "main", "--remove", "--fallback"]).code(), Some(2));
     assert_eq!(client.run(&["use"]).code(), Some(2));
 }

@@ -1,4 +1,5 @@
-//! A push that wants to know has the server read back what is there already: what is not whole is sent again.
+//! A push that wants to know has the server read back what is there already: what is not whole is
+//! sent again.
 
 use std::fs;
 
@@ -27,7 +28,11 @@ fn a_push_that_asks_for_it_finds_that_packs_are_gone_and_sends_them_again() {
     }
 
     let trusting = client.push(&[&lost, &kept]).success();
-    assert_eq!((trusting.uploaded(), trusting.present()), (0, 2), "the database says that they are there");
+    assert_eq!(
+        (trusting.uploaded(), trusting.present()),
+        (0, 2),
+        "the database says that they are there"
+    );
     let asking = client.push_to("main", &[&lost, &kept], &["--verify-present"]).success();
     assert_eq!((asking.uploaded(), asking.present()), (1, 1));
     if server.replicas().len() > 1 {

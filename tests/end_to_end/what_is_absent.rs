@@ -1,4 +1,5 @@
-//! An answer that something is not there says what: a cache, a path, a pin or a token. A name that is taken is neither.
+//! An answer that something is not there says what: a cache, a path, a pin or a token. A name that
+//! is taken is neither.
 
 use snowbank_harness::{Client, NixStore, Server, trees};
 
@@ -25,7 +26,10 @@ fn what_is_not_there_is_named_and_has_its_code() {
     ];
     for (args, says) in in_a_cache {
         let output = client.run(args).ended_with(15);
-        assert!(output.stderr.contains(says) && !output.stderr.contains("has no cache"), "{args:?}: {output}");
+        assert!(
+            output.stderr.contains(says) && !output.stderr.contains("has no cache"),
+            "{args:?}: {output}"
+        );
     }
     let no_cache: [&[&str]; 7] = [
         &["pin", "rm", "mian", "latest"],

@@ -1,4 +1,5 @@
-//! `snowbank whoami`: who, where, with which token, for how long; and the system-wide login beneath the user's.
+//! `snowbank whoami`: who, where, with which token, for how long; and the system-wide login beneath
+//! the user's.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -11,7 +12,15 @@ fn it_says_server_token_source_rights_and_end() {
     let client = Client::at(&server.url(), &token, &store);
     let text = client.run(&["whoami"]).success().stdout;
     let file = client.home().join(".config/snowbank/tokens/test");
-    for want in ["test", &server.url(), "ci-blog", file.to_str().unwrap(), "*: pull", "blog-*: push", "UTC, in 2"] {
+    for want in [
+        "test",
+        &server.url(),
+        "ci-blog",
+        file.to_str().unwrap(),
+        "*: pull",
+        "blog-*: push",
+        "UTC, in 2",
+    ] {
         assert!(text.contains(want), "`{want}` in:\n{text}");
     }
     assert!(!text.contains(&token), "no secret");
@@ -51,8 +60,10 @@ fn a_system_wide_login_serves_whoever_has_none_of_their_own() {
         process::Running::start(command, input.as_bytes()).wait()
     };
     let _ = run(&["login", "work", &server.url(), "--system"], &server.root_token()).success();
-    let mode =
-        |path: &str| fs::metadata(client.home().join("etc/snowbank").join(path)).unwrap().permissions().mode() & 0o777;
+    let mode = |path: &str| {
+        fs::metadata(client.home().join("etc/snowbank").join(path)).unwrap().permissions().mode()
+            & 0o777
+    };
     assert_eq!((mode("client.toml"), mode("tokens/work")), (0o644, 0o600));
     assert!(!client.home().join(".config/snowbank").exists(), "nothing of the user's is written");
     assert!(run(&["whoami"], "").success().stdout.contains(&server.url()));
@@ -64,7 +75,9 @@ fn a_system_wide_login_serves_whoever_has_none_of_their_own() {
     let _ = run(&["login", "work", &server.url()], &token).success();
     assert!(run(&["whoami"], "").success().stdout.contains("own"));
     let mut command = client.command(&["whoami"]);
-    command.env("SNOWBANK_SYSTEM_CONFIG", &system).env("SNOWBANK_TOKEN", server.token("variable", &["main"], &[]));
+    command
+        .env("SNOWBANK_SYSTEM_CONFIG", &system)
+        .env("SNOWBANK_TOKEN", server.token("variable", &["main"], &[]));
     assert!(process::run(command).success().stdout.contains("variable"));
 
     let both = run(&["login", "x", &server.url(), "--system", "--config", "/x"], "t");

@@ -1,4 +1,5 @@
-//! An operator's wrong argument is never taken for a success, and a token in the wrong place is neither stored nor shown.
+//! An operator's wrong argument is never taken for a success, and a token in the wrong place is
+//! neither stored nor shown.
 
 use std::fs;
 
@@ -13,13 +14,21 @@ fn id_of(text: &str) -> String {
 /// A command that must have failed and said so.
 #[track_caller]
 fn refused(output: Output, says: &str) -> Output {
-    assert!(!output.status.success() && output.stderr.contains(says), "{says} is not said: {output}");
+    assert!(
+        !output.status.success() && output.stderr.contains(says),
+        "{says} is not said: {output}"
+    );
     output
 }
 
 fn audit(api: &Api, action: &str) -> Vec<String> {
     let page: Value = api.get(&format!("/api/v1/audit?action={action}&limit=1000")).json();
-    page["entries"].as_array().unwrap().iter().map(|entry| entry["detail"].as_str().unwrap().to_owned()).collect()
+    page["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["detail"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -39,7 +48,10 @@ fn a_token_in_the_place_of_its_id_is_revoked_by_its_id() {
     for token in [&by_client, &on_host, &by_api] {
         assert!(details.contains(&format!("id={}", id_of(token))), "{details:?}");
         let shown = client.run(&["token", "show", token]).success();
-        assert!(shown.stdout.contains("revoked") && shown.stdout.contains(&id_of(token)), "{shown}");
+        assert!(
+            shown.stdout.contains("revoked") && shown.stdout.contains(&id_of(token)),
+            "{shown}"
+        );
         let shown: Value = root.get(&format!("/api/v1/tokens/{token}")).json();
         assert_eq!(shown["id"], id_of(token), "an API's caller may do so as well");
     }
@@ -49,7 +61,9 @@ fn a_token_in_the_place_of_its_id_is_revoked_by_its_id() {
     let output = refused(server.command(&["token", "revoke", &forged]), "signature");
     assert!(!output.said().contains(&forged), "{output}");
     let part = damaged.rsplit_once('.').unwrap().0;
-    for output in [client.run(&["token", "revoke", part]), server.command(&["token", "revoke", part])] {
+    for output in
+        [client.run(&["token", "revoke", part]), server.command(&["token", "revoke", part])]
+    {
         let output = refused(output, "copy the whole token");
         assert!(!output.said().contains(part), "{output}");
     }
@@ -66,9 +80,11 @@ fn what_was_never_issued_is_revoked_only_on_demand() {
     let (client, root) = (Client::of(&server, &store), Api::root(&server));
     let id = id_of(&server.token("ci", &["*"], &[]));
     let (wrong, _) = id.split_at(id.len() - 1);
-    for args in
-        [&["token", "revoke", wrong][..], &["token", "revoke", &id, wrong], &["token", "revoke", "--subject", "cii"]]
-    {
+    for args in [
+        &["token", "revoke", wrong][..],
+        &["token", "revoke", &id, wrong],
+        &["token", "revoke", "--subject", "cii"],
+    ] {
         for output in [client.run(args), server.command(args)] {
             let output = refused(output, "--force");
             assert!(output.stderr.contains("nothing was revoked"), "{output}");
@@ -79,11 +95,15 @@ fn what_was_never_issued_is_revoked_only_on_demand() {
     let shown: Value = root.get(&format!("/api/v1/tokens/{id}")).json();
     assert_eq!(shown["revoked"], Value::Null, "all or nothing: {shown}");
 
-    for args in
-        [&["token", "revoke", "--force", wrong][..], &["token", "revoke", "--force", "--subject", "github:repo"]]
-    {
+    for args in [
+        &["token", "revoke", "--force", wrong][..],
+        &["token", "revoke", "--force", "--subject", "github:repo"],
+    ] {
         for said in [client.run(args).success(), server.command(args).success()] {
-            assert!(said.stdout.contains("no valid token"), "nobody is told that it hit something: {said}");
+            assert!(
+                said.stdout.contains("no valid token"),
+                "nobody is told that it hit something: {said}"
+            );
         }
     }
     let said = client.run(&["token", "revoke", "--subject", "ci"]).success();
@@ -137,10 +157,22 @@ fn a_token_is_neither_stored_nor_shown_wherever_it_is_put() {
         (Method::PUT, format!("/api/v1/caches/main/pins/{secret}"), json!({"path": secret})),
         (Method::PUT, "/api/v1/caches/main/pins/latest".to_owned(), json!({"path": secret})),
         (Method::POST, format!("/api/v1/tokens/{secret}x/rotate"), json!({"grace": 1})),
-        (Method::POST, "/api/v1/tokens/revoke".to_owned(), json!({"subject": secret, "force": true})),
-        (Method::POST, "/api/v1/tokens/revoke".to_owned(), json!({"ids": [format!("{secret}x")], "force": true})),
+        (
+            Method::POST,
+            "/api/v1/tokens/revoke".to_owned(),
+            json!({"subject": secret, "force": true}),
+        ),
+        (
+            Method::POST,
+            "/api/v1/tokens/revoke".to_owned(),
+            json!({"ids": [format!("{secret}x")], "force": true}),
+        ),
         (Method::POST, "/api/v1/caches/main/delete".to_owned(), json!({"paths": [secret]})),
-        (Method::POST, "/api/v1/caches/main/copy".to_owned(), json!({"from": secret, "paths": [secret]})),
+        (
+            Method::POST,
+            "/api/v1/caches/main/copy".to_owned(),
+            json!({"from": secret, "paths": [secret]}),
+        ),
         (Method::POST, "/api/v1/caches".to_owned(), json!({"name": secret})),
     ];
     for (method, path, body) in requests {
@@ -149,7 +181,8 @@ fn a_token_is_neither_stored_nor_shown_wherever_it_is_put() {
         said.push(answer.text());
     }
     // A commit's paths are noted in the audit log, whether they are refused or not.
-    let path = json!({"store_path": format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{secret}")});
+    let path =
+        json!({"store_path": format!("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-{secret}")});
     said.push(root.post_json("/api/v1/caches/main/paths", &json!({"paths": [path]})).text());
     std::thread::sleep(std::time::Duration::from_secs(2));
 
@@ -167,7 +200,8 @@ fn a_token_is_neither_stored_nor_shown_wherever_it_is_put() {
             if path.is_file() {
                 files += 1;
                 let bytes = fs::read(&path).unwrap();
-                let found = bytes.windows(signature.len()).any(|window| window == signature.as_bytes());
+                let found =
+                    bytes.windows(signature.len()).any(|window| window == signature.as_bytes());
                 assert!(!found, "{} holds the token", path.display());
             }
         }
@@ -185,7 +219,8 @@ fn a_pattern_that_means_no_path_is_no_clean_check() {
         let output = server.command(&["check", "--paths", pattern]);
         assert_eq!(output.code(), Some(2), "{output}");
         assert!(output.stderr.contains("no path fits"), "{output}");
-        let _ = refused(server.command(&["repair", "--dry-run", "--paths", pattern]), "no path fits");
+        let _ =
+            refused(server.command(&["repair", "--dry-run", "--paths", pattern]), "no path fits");
     }
     for pattern in ["*", "main:*", "tiny*"] {
         let output = server.command(&["check", "--paths", pattern]).success();
@@ -193,5 +228,6 @@ fn a_pattern_that_means_no_path_is_no_clean_check() {
     }
     let empty = client.home().join("receipts");
     fs::write(&empty, "").unwrap();
-    let _ = refused(client.run(&["verify-receipts", empty.to_str().unwrap()]), "nothing was verified");
+    let _ =
+        refused(client.run(&["verify-receipts", empty.to_str().unwrap()]), "nothing was verified");
 }

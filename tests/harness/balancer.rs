@@ -1,7 +1,8 @@
 //! A load balancer before the replicas of a site: each request goes to another replica, in turn.
 //!
-//! It behaves as one with passive health checks does: a replica that refuses the connection is skipped, for this request
-//! only; what goes wrong later is answered with 502, or cut off where the answer had begun. Nothing is sent twice.
+//! It behaves as one with passive health checks does: a replica that refuses the connection is
+//! skipped, for this request only; what goes wrong later is answered with 502, or cut off where the
+//! answer had begun. Nothing is sent twice.
 
 use std::{
     net::SocketAddr,
@@ -49,7 +50,9 @@ impl RoundRobin {
     async fn connect(&self) -> Option<TcpStream> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         for offset in 0..self.replicas.len() {
-            if let Ok(stream) = TcpStream::connect(self.replicas[(turn + offset) % self.replicas.len()]).await {
+            if let Ok(stream) =
+                TcpStream::connect(self.replicas[(turn + offset) % self.replicas.len()]).await
+            {
                 return Some(stream);
             }
         }
@@ -58,12 +61,17 @@ impl RoundRobin {
 }
 
 impl Handle for RoundRobin {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<AnyBody>, BoxError> {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnyBody>, BoxError> {
         let Some(stream) = self.connect().await else {
             return Ok(answer(StatusCode::BAD_GATEWAY, "no replica listens"));
         };
         let answered = forward(stream, request.map(lingering)).await;
-        Ok(answered.unwrap_or_else(|error| answer(StatusCode::BAD_GATEWAY, &format!("the replica is gone: {error}"))))
+        Ok(answered.unwrap_or_else(|error| {
+            answer(StatusCode::BAD_GATEWAY, &format!("the replica is gone: {error}"))
+        }))
     }
 }
 

@@ -27,7 +27,11 @@ impl Client {
     /// A client that has not logged in anywhere.
     #[must_use]
     pub fn new(store: &NixStore) -> Self {
-        Self { nix_environment: store.environment(), next: AtomicU32::new(0), home: Scratch::new("client") }
+        Self {
+            nix_environment: store.environment(),
+            next: AtomicU32::new(0),
+            home: Scratch::new("client"),
+        }
     }
 
     /// A client that is logged in to `server` with its root token.
@@ -40,7 +44,9 @@ impl Client {
     #[must_use]
     pub fn at(url: &str, token: &str, store: &NixStore) -> Self {
         let client = Self::new(store);
-        let _ = Running::start(client.command(&["login", "test", url]), token.as_bytes()).wait().success();
+        let _ = Running::start(client.command(&["login", "test", url]), token.as_bytes())
+            .wait()
+            .success();
         client
     }
 
@@ -74,14 +80,25 @@ impl Client {
 
     /// Runs `snowbank push CACHE OPTIONS` to its end.
     #[must_use]
-    pub fn push_to<S: AsRef<str>>(&self, cache: &str, installables: &[S], options: &[&str]) -> Push {
+    pub fn push_to<S: AsRef<str>>(
+        &self,
+        cache: &str,
+        installables: &[S],
+        options: &[&str],
+    ) -> Push {
         self.start_push(cache, installables, options).wait()
     }
 
     /// Starts `snowbank push`. Installables go by standard input: there may be thousands.
     #[must_use]
-    pub fn start_push<S: AsRef<str>>(&self, cache: &str, installables: &[S], options: &[&str]) -> RunningPush {
-        let receipts = self.home.join(format!("receipts-{}.jsonl", self.next.fetch_add(1, Ordering::Relaxed)));
+    pub fn start_push<S: AsRef<str>>(
+        &self,
+        cache: &str,
+        installables: &[S],
+        options: &[&str],
+    ) -> RunningPush {
+        let receipts =
+            self.home.join(format!("receipts-{}.jsonl", self.next.fetch_add(1, Ordering::Relaxed)));
         let mut command = self.command(&["push", cache, "--stdin", "--receipts"]);
         command.arg(&receipts).args(options);
         let list: String = installables.iter().flat_map(|one| [one.as_ref(), "\n"]).collect();
@@ -156,7 +173,12 @@ impl Push {
     #[must_use]
     #[track_caller]
     pub fn ended_with(self, code: i32) -> Self {
-        assert_eq!(self.output.code(), Some(code), "the push should have ended with {code}: {}", self.output);
+        assert_eq!(
+            self.output.code(),
+            Some(code),
+            "the push should have ended with {code}: {}",
+            self.output
+        );
         self
     }
 
@@ -194,12 +216,14 @@ impl Push {
     }
 }
 
-/// The lines of a receipts file. A last line without an end is left out: the process may have been killed in it.
+/// The lines of a receipts file. A last line without an end is left out: the process may have been
+/// killed in it.
 fn read_lines(file: &Path) -> Vec<ReceiptLine> {
     let text = fs::read_to_string(file).unwrap_or_default();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let parse = |line: &str| {
-        serde_json::from_str(line).unwrap_or_else(|e| panic!("{} holds no receipt line: {e}: {line}", file.display()))
+        serde_json::from_str(line)
+            .unwrap_or_else(|e| panic!("{} holds no receipt line: {e}: {line}", file.display()))
     };
     whole.lines().map(parse).collect()
 }

@@ -1,4 +1,5 @@
-//! A clock that a test sets, for the server's processes only: `libfaketime` between them and the system's.
+//! A clock that a test sets, for the server's processes only: `libfaketime` between them and the
+//! system's.
 //!
 //! What measures how long something takes goes on as it is; only the time of day is another one.
 
@@ -10,7 +11,8 @@ use std::{
 
 use crate::{Scratch, process};
 
-/// How long processes go on with the time that they know: `libfaketime` reads the file once a second.
+/// How long processes go on with the time that they know: `libfaketime` reads the file once a
+/// second.
 const UNTIL_SEEN: Duration = Duration::from_millis(2_200);
 
 /// A clock. Give [`Self::environment`] to a server.
@@ -63,9 +65,13 @@ impl FakeClock {
 /// Where Debian, and others, have the library for programs with threads.
 fn library() -> PathBuf {
     const NAME: &str = "faketime/libfaketimeMT.so.1";
-    let listed = fs::read_dir("/usr/lib").map(|entries| entries.flatten().map(|entry| entry.path()).collect());
+    let listed = fs::read_dir("/usr/lib")
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect());
     let folders: Vec<PathBuf> = listed.unwrap_or_default();
-    let mut places = folders.into_iter().chain(["/usr/lib", "/usr/local/lib", "/usr/lib64"].map(PathBuf::from));
+    let mut places =
+        folders.into_iter().chain(["/usr/lib", "/usr/local/lib", "/usr/lib64"].map(PathBuf::from));
     let found = places.find_map(|folder| Some(folder.join(NAME)).filter(|file| file.is_file()));
-    found.unwrap_or_else(|| panic!("{NAME} is in no folder of /usr/lib; tests/run installs it (Debian: faketime)"))
+    found.unwrap_or_else(|| {
+        panic!("{NAME} is in no folder of /usr/lib; tests/run installs it (Debian: faketime)")
+    })
 }

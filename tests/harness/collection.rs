@@ -1,7 +1,7 @@
 //! Collections, asked for over HTTP or by `snowbankd gc`, and what they report.
 //!
-//! The report is read by the names of its fields, all of them here, so that a test names what it means and not how it is
-//! spelled.
+//! The report is read by the names of its fields, all of them here, so that a test names what it
+//! means and not how it is spelled.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -74,8 +74,11 @@ impl Gc {
     #[must_use]
     pub fn args(&self) -> Vec<String> {
         let mut args = vec!["gc".to_owned(), "--json".to_owned()];
-        let flags =
-            [("--dry-run", self.dry_run), ("--no-compact", self.no_compact), ("--trust-clock", self.trust_clock)];
+        let flags = [
+            ("--dry-run", self.dry_run),
+            ("--no-compact", self.no_compact),
+            ("--trust-clock", self.trust_clock),
+        ];
         args.extend(flags.into_iter().filter(|(_, on)| *on).map(|(flag, _)| flag.to_owned()));
         if let Some(seconds) = self.grace {
             args.extend(["--grace".to_owned(), format!("{seconds}s")]);
@@ -91,15 +94,18 @@ impl Gc {
     /// # Errors
     /// When no whole answer comes.
     pub fn ask(&self, api: &Api) -> anyhow::Result<Answered> {
-        let mut body =
-            json!({ "dry_run": self.dry_run, "no_compact": self.no_compact, "trust_clock": self.trust_clock });
+        let mut body = json!({ "dry_run": self.dry_run, "no_compact": self.no_compact, "trust_clock": self.trust_clock });
         if let Some(seconds) = self.grace {
             body["grace"] = json!(format!("{seconds}s"));
         }
         let headers = [(CONTENT_TYPE.as_str(), "application/json")];
         let answer = api.try_send(Method::POST, "/api/v1/gc", &headers, body.to_string().into())?;
         let text = answer.text();
-        if answer.status.is_success() { Ok(Answered::read(&text)) } else { Ok(Answered::refused(text)) }
+        if answer.status.is_success() {
+            Ok(Answered::read(&text))
+        } else {
+            Ok(Answered::refused(text))
+        }
     }
 
     /// Asks for it over HTTP, and waits for others that collect.
@@ -112,8 +118,12 @@ impl Gc {
         loop {
             match self.ask(api) {
                 Ok(Answered::Done(done)) => return done,
-                Ok(Answered::Busy(_)) if began.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(100)),
-                Ok(Answered::Busy(why) | Answered::Failed(why)) => panic!("a collection failed: {why}"),
+                Ok(Answered::Busy(_)) if began.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                Ok(Answered::Busy(why) | Answered::Failed(why)) => {
+                    panic!("a collection failed: {why}")
+                }
                 Err(error) => panic!("a collection got no answer: {error:#}"),
             }
         }
@@ -198,17 +208,22 @@ impl Collected {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let whole = serde_json::from_str(text).ok();
-        let last = || serde_json::from_str(text.lines().rfind(|line| !line.trim().is_empty())?).ok();
+        let last =
+            || serde_json::from_str(text.lines().rfind(|line| !line.trim().is_empty())?).ok();
         let value: Value = whole.or_else(last)?;
         value.get("freed_bytes").is_some().then_some(Self(value))
     }
 
     fn number(&self, field: &str) -> u64 {
-        self.0[field].as_u64().unwrap_or_else(|| panic!("the report has no number `{field}`: {}", self.0))
+        self.0[field]
+            .as_u64()
+            .unwrap_or_else(|| panic!("the report has no number `{field}`: {}", self.0))
     }
 
     fn list(&self, field: &str) -> &[Value] {
-        self.0[field].as_array().unwrap_or_else(|| panic!("the report has no list `{field}`: {}", self.0))
+        self.0[field]
+            .as_array()
+            .unwrap_or_else(|| panic!("the report has no list `{field}`: {}", self.0))
     }
 
     /// How many paths go.
@@ -223,9 +238,13 @@ impl Collected {
     #[track_caller]
     pub fn going(&self) -> BTreeMap<(String, String), String> {
         let text = |path: &Value, field: &str| {
-            path[field].as_str().unwrap_or_else(|| panic!("a path without `{field}`: {path}")).to_owned()
+            path[field]
+                .as_str()
+                .unwrap_or_else(|| panic!("a path without `{field}`: {path}"))
+                .to_owned()
         };
-        let one = |path: &Value| ((text(path, "cache"), text(path, "store_path")), text(path, "reason"));
+        let one =
+            |path: &Value| ((text(path, "cache"), text(path, "store_path")), text(path, "reason"));
         let going: BTreeMap<_, _> = self.list("going").iter().map(one).collect();
         assert_eq!(going.len() as u64, self.paths(), "the report names all paths that go");
         going
@@ -298,7 +317,8 @@ impl Collected {
     pub fn sizes(&self, cache: &str) -> [u64; 3] {
         let found = self.list("caches").iter().find(|one| one["name"] == *cache);
         let found = found.unwrap_or_else(|| panic!("the report has no cache {cache}: {}", self.0));
-        ["logical_bytes", "stored_bytes", "own_bytes"].map(|field| found[field].as_u64().unwrap_or(u64::MAX))
+        ["logical_bytes", "stored_bytes", "own_bytes"]
+            .map(|field| found[field].as_u64().unwrap_or(u64::MAX))
     }
 
     /// Whether it changed anything.
@@ -344,8 +364,8 @@ pub fn packs(server: &Server) -> [i64; 2] {
     ]
 }
 
-/// Asserts that nothing is stored that nothing needs, and nothing else is missing: as many objects as packs in use, none
-/// of them waiting.
+/// Asserts that nothing is stored that nothing needs, and nothing else is missing: as many objects
+/// as packs in use, none of them waiting.
 #[track_caller]
 pub fn assert_no_pack_is_left_over(server: &Server) {
     let [live, dead] = packs(server);

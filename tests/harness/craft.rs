@@ -14,7 +14,8 @@ use snowbank_core::{
 
 use crate::Random;
 
-/// A node of a file tree. What a folder's entries are called, and in which order they come, is up to the test.
+/// A node of a file tree. What a folder's entries are called, and in which order they come, is up
+/// to the test.
 #[derive(Clone, Debug)]
 pub enum Node {
     /// A file.
@@ -31,7 +32,9 @@ impl Node {
     /// A folder of files.
     #[must_use]
     pub fn folder(entries: &[(&str, &str)]) -> Self {
-        let entry = |(name, text): &(&str, &str)| (name.as_bytes().to_vec(), Self::File(text.as_bytes().to_vec()));
+        let entry = |(name, text): &(&str, &str)| {
+            (name.as_bytes().to_vec(), Self::File(text.as_bytes().to_vec()))
+        };
         Self::Folder(entries.iter().map(entry).collect())
     }
 
@@ -122,7 +125,8 @@ impl Deposit {
     /// The path `store_path` with these bytes for a NAR; it refers to nothing.
     #[must_use]
     pub fn at(store_path: String, nar: Vec<u8>) -> Self {
-        let (mut encoded, mut manifest) = (Vec::new(), WireManifest { names: Vec::new(), values: Vec::new() });
+        let (mut encoded, mut manifest) =
+            (Vec::new(), WireManifest { names: Vec::new(), values: Vec::new() });
         for chunk in cut(&nar) {
             let (chunk, one) = encode(chunk, 3);
             manifest.names.push(chunk.name());

@@ -1,8 +1,11 @@
-//! A server's database beside it: read as an independent witness, changed as damage does, and where a test moves the time.
+//! A server's database beside it: read as an independent witness, changed as damage does, and where
+//! a test moves the time.
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{
+    AssertSqlSafe, Connection as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions,
+};
 
 use crate::{Server, postgres};
 
@@ -18,27 +21,35 @@ pub fn number(server: &Server, query: &str) -> i64 {
     let answer = async {
         if let Some(site) = server.shared() {
             let mut connection = PgConnection::connect(&site.database_url("snowbank")).await?;
-            let number: i64 = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut connection).await?;
+            let number: i64 =
+                sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut connection).await?;
             connection.close().await?;
             return Ok::<_, sqlx::Error>(number);
         }
-        let mut connection = SqliteConnection::connect_with(&sqlite(server).read_only(true)).await?;
-        let number: i64 = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut connection).await?;
+        let mut connection =
+            SqliteConnection::connect_with(&sqlite(server).read_only(true)).await?;
+        let number: i64 =
+            sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut connection).await?;
         connection.close().await?;
         Ok(number)
     };
     postgres::runtime().block_on(answer).unwrap_or_else(|e| panic!("{query}: {e}"))
 }
 
-/// Runs statements, in the SQL of both engines, in one transaction; the server may run meanwhile. In the same one, the
-/// value of `setting` becomes what `new` makes of it.
+/// Runs statements, in the SQL of both engines, in one transaction; the server may run meanwhile.
+/// In the same one, the value of `setting` becomes what `new` makes of it.
 ///
 /// # Panics
 /// When a statement fails.
-pub(crate) fn change(server: &Server, statements: &[String], setting: &str, new: impl Fn(Option<String>) -> String) {
+pub(crate) fn change(
+    server: &Server,
+    statements: &[String],
+    setting: &str,
+    new: impl Fn(Option<String>) -> String,
+) {
     const READ: &str = "SELECT value FROM settings WHERE key = $1";
-    const WRITE: &str =
-        "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    const WRITE: &str = "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO \
+        UPDATE SET value = excluded.value";
     // Two engines, whose connections have no type in common.
     macro_rules! all_in {
         ($begin:literal, $connection:expr) => {{
@@ -47,7 +58,8 @@ pub(crate) fn change(server: &Server, statements: &[String], setting: &str, new:
             for statement in statements {
                 sqlx::query(AssertSqlSafe(statement.as_str())).execute(&mut connection).await?;
             }
-            let found: Option<String> = sqlx::query_scalar(READ).bind(setting).fetch_optional(&mut connection).await?;
+            let found: Option<String> =
+                sqlx::query_scalar(READ).bind(setting).fetch_optional(&mut connection).await?;
             sqlx::query(WRITE).bind(setting).bind(new(found)).execute(&mut connection).await?;
             sqlx::query("COMMIT").execute(&mut connection).await?;
             connection.close().await
@@ -60,7 +72,9 @@ pub(crate) fn change(server: &Server, statements: &[String], setting: &str, new:
             all_in!("BEGIN IMMEDIATE", SqliteConnection::connect_with(&sqlite(server)).await?)
         }
     };
-    postgres::runtime().block_on(done).unwrap_or_else(|e: sqlx::Error| panic!("{statements:?}: {e}"));
+    postgres::runtime()
+        .block_on(done)
+        .unwrap_or_else(|e: sqlx::Error| panic!("{statements:?}: {e}"));
 }
 
 fn sqlite(server: &Server) -> SqliteConnectOptions {
@@ -109,20 +123,25 @@ pub struct StoredChunk {
 /// The rows of these chunks, in their order.
 #[must_use]
 pub fn stored_chunks(server: &Server, names: &[[u8; 32]]) -> Vec<StoredChunk> {
-    const SQL: &str = "SELECT c.id, p.key, c.pack_offset, c.record_len FROM chunks c JOIN packs p ON p.id = c.pack_id \
+    const SQL: &str = "SELECT c.id, p.key, c.pack_offset, c.record_len FROM chunks c JOIN packs p \
+        ON p.id = c.pack_id \
                        WHERE c.name = $1";
     let rows = async {
         let mut rows: Vec<(i64, Vec<u8>, i64, i64)> = Vec::new();
         match Beside::open(server).await? {
             Beside::Sqlite(mut connection) => {
                 for name in names {
-                    rows.push(sqlx::query_as(SQL).bind(&name[..]).fetch_one(&mut connection).await?);
+                    rows.push(
+                        sqlx::query_as(SQL).bind(&name[..]).fetch_one(&mut connection).await?,
+                    );
                 }
                 connection.close().await?;
             }
             Beside::Postgres(mut connection) => {
                 for name in names {
-                    rows.push(sqlx::query_as(SQL).bind(&name[..]).fetch_one(&mut connection).await?);
+                    rows.push(
+                        sqlx::query_as(SQL).bind(&name[..]).fetch_one(&mut connection).await?,
+                    );
                 }
                 connection.close().await?;
             }
@@ -154,8 +173,8 @@ pub fn blob(server: &Server, query: &str) -> Vec<u8> {
     postgres::runtime().block_on(answer).unwrap_or_else(|e| panic!("{query}: {e}"))
 }
 
-/// Runs a statement that changes rows, where `$1` is `blob` if it has one; what rows name is not looked at. Panics when
-/// nothing was changed.
+/// Runs a statement that changes rows, where `$1` is `blob` if it has one; what rows name is not
+/// looked at. Panics when nothing was changed.
 pub fn edit(server: &Server, statement: &str, blob: Option<&[u8]>) {
     let changed = async {
         let rows = match Beside::open(server).await? {
@@ -168,7 +187,9 @@ pub fn edit(server: &Server, statement: &str, blob: Option<&[u8]>) {
             }
             Beside::Postgres(mut connection) => {
                 // Only a superuser may; the harness is one.
-                sqlx::query("SET session_replication_role = replica").execute(&mut connection).await?;
+                sqlx::query("SET session_replication_role = replica")
+                    .execute(&mut connection)
+                    .await?;
                 let query = sqlx::query(AssertSqlSafe(statement));
                 let query = if let Some(blob) = blob { query.bind(blob) } else { query };
                 let rows = query.execute(&mut connection).await?.rows_affected();
@@ -178,7 +199,8 @@ pub fn edit(server: &Server, statement: &str, blob: Option<&[u8]>) {
         };
         Ok::<_, sqlx::Error>(rows)
     };
-    let changed = postgres::runtime().block_on(changed).unwrap_or_else(|e| panic!("{statement}: {e}"));
+    let changed =
+        postgres::runtime().block_on(changed).unwrap_or_else(|e| panic!("{statement}: {e}"));
     assert!(changed > 0, "{statement}: it changed nothing");
 }
 
@@ -191,7 +213,9 @@ enum Beside {
 impl Beside {
     async fn open(server: &Server) -> Result<Self, sqlx::Error> {
         if let Some(site) = server.shared() {
-            return Ok(Self::Postgres(PgConnection::connect(&site.database_url("snowbank")).await?));
+            return Ok(Self::Postgres(
+                PgConnection::connect(&site.database_url("snowbank")).await?,
+            ));
         }
         let file = server.data_dir().join("snowbank.db");
         assert!(file.is_file(), "{} is not there", file.display());

@@ -180,7 +180,11 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.unwrap_or_else(|e| panic!("no runtime: {e}")).block_on(work)
 }
 
-async fn small_reads(server: SocketAddr, narinfos: Vec<String>, is_over: Arc<AtomicBool>) -> (Waits, Waits) {
+async fn small_reads(
+    server: SocketAddr,
+    narinfos: Vec<String>,
+    is_over: Arc<AtomicBool>,
+) -> (Waits, Waits) {
     let requests: Vec<Vec<u8>> = narinfos.iter().map(|target| get(target)).collect();
     let narinfo = |keeps_connection| Asker {
         server,
@@ -199,7 +203,8 @@ async fn small_reads(server: SocketAddr, narinfos: Vec<String>, is_over: Arc<Ato
         counts_missed: false,
     };
     let (kept, fresh) = (narinfo(true), narinfo(false));
-    let (kept, fresh, readyz) = tokio::join!(kept.run(&is_over), fresh.run(&is_over), readyz.run(&is_over));
+    let (kept, fresh, readyz) =
+        tokio::join!(kept.run(&is_over), fresh.run(&is_over), readyz.run(&is_over));
     (kept.join(fresh), readyz)
 }
 
@@ -238,7 +243,8 @@ impl Asker {
             }
             let began = Instant::now();
             let asked = timeout(self.limit, self.ask(&mut stream, request, &mut buffer)).await;
-            let outcome = asked.unwrap_or_else(|_| Err(format!("no answer within {:?}", self.limit)));
+            let outcome =
+                asked.unwrap_or_else(|_| Err(format!("no answer within {:?}", self.limit)));
             let time = began.elapsed();
             if outcome.is_err() || !self.keeps_connection {
                 stream = None;
@@ -251,22 +257,33 @@ impl Asker {
         waits
     }
 
-    async fn ask(&self, stream: &mut Option<TcpStream>, request: &[u8], buffer: &mut [u8]) -> Result<(), String> {
+    async fn ask(
+        &self,
+        stream: &mut Option<TcpStream>,
+        request: &[u8],
+        buffer: &mut [u8],
+    ) -> Result<(), String> {
         let open = if let Some(open) = stream {
             open
         } else {
             let opened = connection::connect(ADDRESS, self.server, None).await;
             stream.insert(opened.map_err(|error| format!("cannot connect: {error}"))?)
         };
-        let read = connection::exchange(open, request, buffer).await.map_err(|error| error.to_string())?;
-        if read.status == 200 && read.body > 0 { Ok(()) } else { Err(format!("status {}", read.status)) }
+        let read =
+            connection::exchange(open, request, buffer).await.map_err(|error| error.to_string())?;
+        if read.status == 200 && read.body > 0 {
+            Ok(())
+        } else {
+            Err(format!("status {}", read.status))
+        }
     }
 }
 
 /// Pushes something small, over and over; where the server is busy, a push is tried again.
 fn push(server: SocketAddr, token: &str, is_over: &AtomicBool) -> Waits {
     // Another seed each time: what has been pushed before would cost nothing.
-    let seed = getrandom::u64().unwrap_or_else(|e| panic!("the system gives no random number: {e}"));
+    let seed =
+        getrandom::u64().unwrap_or_else(|e| panic!("the system gives no random number: {e}"));
     let (mut random, mut waits) = (Random::fixed(seed), Waits::default());
     while !is_over.load(Relaxed) {
         let contents = Node::File(random.bytes(PUSHED_BYTES));
@@ -280,7 +297,12 @@ fn push(server: SocketAddr, token: &str, is_over: &AtomicBool) -> Waits {
 }
 
 /// One push over connections of its own, as a CI job makes it.
-fn push_one(server: SocketAddr, token: &str, deposit: &Deposit, began: Instant) -> Result<(), String> {
+fn push_one(
+    server: SocketAddr,
+    token: &str,
+    deposit: &Deposit,
+    began: Instant,
+) -> Result<(), String> {
     let url = format!("http://{server}");
     let api = Api::from_address(&url, Some(token), IpAddr::V4(ADDRESS), PUSH_LIMIT);
     let pusher = Pusher::new(&api, "main");

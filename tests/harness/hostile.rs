@@ -46,9 +46,13 @@ impl Attack {
     #[must_use]
     pub fn on(server: SocketAddr, addresses: u16) -> Self {
         // One thread: the attackers share the machine with the server.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap_or_else(|e| panic!("no runtime: {e}"));
-        Self { line: Arc::new(Line { server, addresses, counters: Counters::default() }), runtime: Some(runtime) }
+        Self {
+            line: Arc::new(Line { server, addresses, counters: Counters::default() }),
+            runtime: Some(runtime),
+        }
     }
 
     /// Sends in `count` clients, each with its number.
@@ -56,7 +60,10 @@ impl Attack {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let runtime = self.runtime.as_ref().unwrap_or_else(|| panic!("an attack that was not dropped has a runtime"));
+        let runtime = self
+            .runtime
+            .as_ref()
+            .unwrap_or_else(|| panic!("an attack that was not dropped has a runtime"));
         for number in 0..count {
             runtime.spawn(client(number, Arc::clone(&self.line)));
         }

@@ -1,5 +1,5 @@
-//! An issuer of tokens for CI jobs: plain HTTP on a loopback address, with keys that it can exchange, and the bad habits of
-//! issuers. And keys that sign tokens, for whoever else needs some.
+//! An issuer of tokens for CI jobs: plain HTTP on a loopback address, with keys that it can
+//! exchange, and the bad habits of issuers. And keys that sign tokens, for whoever else needs some.
 
 use std::{
     sync::{
@@ -109,7 +109,8 @@ fn p256() -> Halves {
 
 fn rsa() -> Halves {
     let pair = rsa::KeyPair::generate(rsa::KeySize::Rsa2048)?;
-    let (pkcs8, public): (Pkcs8V1Der<'_>, PublicKeyX509Der<'_>) = (pair.as_der()?, pair.public_key().as_der()?);
+    let (pkcs8, public): (Pkcs8V1Der<'_>, PublicKeyX509Der<'_>) =
+        (pair.as_der()?, pair.public_key().as_der()?);
     Ok((pkcs8.as_ref().to_vec(), public.as_ref().to_vec()))
 }
 
@@ -190,7 +191,8 @@ impl Issuer {
         self.0.open();
     }
 
-    /// The claims of a job of `team/app` on its main branch, with a token for the next five minutes.
+    /// The claims of a job of `team/app` on its main branch, with a token for the next five
+    /// minutes.
     #[must_use]
     pub fn job(&self) -> Value {
         let now = unix_now();
@@ -212,8 +214,10 @@ impl Issuer {
     #[must_use]
     pub fn config(&self, caches: &str, permissions: &[&str]) -> String {
         format!(
-            "[[auth.oidc]]\nissuer = \"{}\"\naudience = \"{AUDIENCE}\"\nname = \"forge\"\n[auth.oidc.claims]\n\
-             repository = \"team/*\"\nref = [\"refs/heads/main\", \"refs/tags/*\"]\n[auth.oidc.permissions]\n\
+            "[[auth.oidc]]\nissuer = \"{}\"\naudience = \"{AUDIENCE}\"\nname \
+             = \"forge\"\n[auth.oidc.claims]\n\
+             repository = \"team/*\"\nref = \
+             [\"refs/heads/main\", \"refs/tags/*\"]\n[auth.oidc.permissions]\n\
              \"{caches}\" = {permissions:?}\n",
             self.url()
         )
@@ -221,7 +225,10 @@ impl Issuer {
 }
 
 impl Handle for Desk {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<AnyBody>, BoxError> {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnyBody>, BoxError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let (keys, is_silent) = {
             let state = lock(&self.state);
@@ -231,9 +238,10 @@ impl Handle for Desk {
             return std::future::pending().await;
         }
         let (status, body) = match request.uri().path() {
-            "/.well-known/openid-configuration" => {
-                (StatusCode::OK, json!({"issuer": self.url, "jwks_uri": format!("{}{KEYS}", self.url)}))
-            }
+            "/.well-known/openid-configuration" => (
+                StatusCode::OK,
+                json!({"issuer": self.url, "jwks_uri": format!("{}{KEYS}", self.url)}),
+            ),
             KEYS => (StatusCode::OK, json!({"keys": keys})),
             _ => (StatusCode::NOT_FOUND, Value::Null),
         };

@@ -1,17 +1,25 @@
-//! The harness of the end-to-end tests: real `snowbankd` and `snowbank` processes, real Nix stores, nginx, small file
-//! systems and killed processes, everything on loopback and in folders of the test's own.
+//! The harness of the end-to-end tests: real `snowbankd` and `snowbank` processes, real Nix stores,
+//! nginx, small file systems and killed processes, everything on loopback and in folders of the
+//! test's own.
 //!
-//! A harness function that cannot do its work panics and says what it did and what came back: a test that cannot run has
-//! failed. Nothing outlives a test: processes are ended by their ids when their owner is dropped, folders are removed, and
-//! both are kept or printed where the test failed. Every wait has a limit.
+//! A harness function that cannot do its work panics and says what it did and what came back: a
+//! test that cannot run has failed. Nothing outlives a test: processes are ended by their ids when
+//! their owner is dropped, folders are removed, and both are kept or printed where the test failed.
+//! Every wait has a limit.
 //!
-//! A [`Server`] is one `snowbankd` with `SQLite` and a local folder, or, where `SNOWBANK_TEST_SITE` says so, three of them on
-//! PostgreSQL and S3 behind a load balancer; the tests are the same.
+//! A [`Server`] is one `snowbankd` with `SQLite` and a local folder, or, where `SNOWBANK_TEST_SITE`
+//! says so, three of them on PostgreSQL and S3 behind a load balancer; the tests are the same.
 //!
-//! `SNOWBANK_TESTS_FULL=1` asks for the long counts, `SNOWBANK_TEST_SEED` repeats a random run, `SNOWBANK_TEST_BIN`
-//! names the folder of the binaries (default: beside the test's own).
-#![expect(clippy::missing_panics_doc, reason = "panicking with what went wrong is how a harness reports")]
-#![expect(clippy::must_use_candidate, reason = "an assertion that also gives what it saw is called for either")]
+//! `SNOWBANK_TESTS_FULL=1` asks for the long counts, `SNOWBANK_TEST_SEED` repeats a random run,
+//! `SNOWBANK_TEST_BIN` names the folder of the binaries (default: beside the test's own).
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "panicking with what went wrong is how a harness reports"
+)]
+#![expect(
+    clippy::must_use_candidate,
+    reason = "an assertion that also gives what it saw is called for either"
+)]
 
 pub mod ageing;
 pub mod balancer;

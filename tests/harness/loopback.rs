@@ -1,5 +1,6 @@
-//! HTTP/1.1 servers and proxies inside the test process, each on a runtime of its own, so that synchronous tests use
-//! them like any other server. Requests are handed on as they came: same target, same headers, bodies as streams.
+//! HTTP/1.1 servers and proxies inside the test process, each on a runtime of its own, so that
+//! synchronous tests use them like any other server. Requests are handed on as they came: same
+//! target, same headers, bodies as streams.
 
 use std::{
     error::Error,
@@ -32,7 +33,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// A body on its way.
 pub type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// How long the rest of a body is still read when nobody wants it any more, so that its sender gets to read the answer.
+/// How long the rest of a body is still read when nobody wants it any more, so that its sender gets
+/// to read the answer.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// What answers requests.
@@ -56,9 +58,15 @@ impl<H: Handle> Loopback<H> {
     /// Listens on `address`.
     #[must_use]
     pub fn start(address: SocketAddr, handler: H) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap_or_else(|e| panic!("no runtime: {e}"));
-        let server = Self { handler: Arc::new(handler), address, accepting: Mutex::new(None), runtime: Some(runtime) };
+        let server = Self {
+            handler: Arc::new(handler),
+            address,
+            accepting: Mutex::new(None),
+            runtime: Some(runtime),
+        };
         server.open();
         server
     }
@@ -75,9 +83,13 @@ impl<H: Handle> Loopback<H> {
 
     /// Listens again after [`Self::close`].
     pub fn open(&self) {
-        let runtime = self.runtime.as_ref().unwrap_or_else(|| panic!("a server that has not been dropped runs"));
+        let runtime = self
+            .runtime
+            .as_ref()
+            .unwrap_or_else(|| panic!("a server that has not been dropped runs"));
         let listener = runtime.block_on(TcpListener::bind(self.address));
-        let listener = listener.unwrap_or_else(|e| panic!("cannot listen on {}: {e}", self.address));
+        let listener =
+            listener.unwrap_or_else(|e| panic!("cannot listen on {}: {e}", self.address));
         let task = runtime.spawn(accept(listener, Arc::clone(&self.handler)));
         *lock(&self.accepting) = Some(task);
     }
@@ -107,7 +119,8 @@ impl<H> Drop for Loopback<H> {
     }
 }
 
-/// A lock whose holder may have panicked: what it guards is counters and settings, good at any moment.
+/// A lock whose holder may have panicked: what it guards is counters and settings, good at any
+/// moment.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -142,11 +155,15 @@ pub fn incoming(body: Incoming) -> AnyBody {
     body.map_err(BoxError::from).boxed_unsync()
 }
 
-/// Hands a request on over a connection that has just been made, and gives the answer as it begins to arrive.
+/// Hands a request on over a connection that has just been made, and gives the answer as it begins
+/// to arrive.
 ///
 /// # Errors
 /// When the other end closes the connection before it has answered.
-pub async fn forward(stream: TcpStream, request: Request<AnyBody>) -> Result<Response<AnyBody>, BoxError> {
+pub async fn forward(
+    stream: TcpStream,
+    request: Request<AnyBody>,
+) -> Result<Response<AnyBody>, BoxError> {
     // Harmless when it fails: only slower.
     let _ = stream.set_nodelay(true);
     let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -167,7 +184,10 @@ impl<T: Unpin> Body for Holding<T> {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -180,8 +200,9 @@ impl<T: Unpin> Body for Holding<T> {
     }
 }
 
-/// The same body, read to its end even when its reader has gone away, for at most `LINGER` from then: whoever sends a
-/// large body and is refused early then gets to read the refusal, instead of a reset connection.
+/// The same body, read to its end even when its reader has gone away, for at most `LINGER` from
+/// then: whoever sends a large body and is refused early then gets to read the refusal, instead of
+/// a reset connection.
 pub fn lingering(body: Incoming) -> AnyBody {
     let hint = body.size_hint();
     if body.is_end_stream() {
@@ -217,7 +238,10 @@ impl Body for Piped {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.receiver.poll_recv(cx)
     }
 
@@ -250,7 +274,10 @@ impl Body for Broken {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.left == 0 {
             return match self.how {
                 Break::Cut => Poll::Ready(Some(Err("cut here, on purpose".into()))),

@@ -1,5 +1,5 @@
-//! nginx before a server, as a proxy with a body limit and an independent witness of what was asked; and nginx as the server
-//! of a folder, which is what others use for a binary cache.
+//! nginx before a server, as a proxy with a body limit and an independent witness of what was
+//! asked; and nginx as the server of a folder, which is what others use for a binary cache.
 
 use std::{
     fs,
@@ -37,32 +37,36 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one that hands everything on to `server`. `body_limit` is a `client_max_body_size`: `None` leaves nginx's
-    /// default (1 MiB), `Some("0")` means none.
+    /// Starts one that hands everything on to `server`. `body_limit` is a `client_max_body_size`:
+    /// `None` leaves nginx's default (1 MiB), `Some("0")` means none.
     #[must_use]
     pub fn before(server: &Server, body_limit: Option<&str>) -> Self {
         let scratch = Scratch::new("nginx");
-        let limit = body_limit.map(|limit| format!("client_max_body_size {limit};")).unwrap_or_default();
+        let limit =
+            body_limit.map(|limit| format!("client_max_body_size {limit};")).unwrap_or_default();
         let folder = scratch.path().display();
         // One process: the witness is no part of what is measured.
         let main = "master_process off;\nevents { worker_connections 512; }\n";
         let http = format!(
-            "{limit}\nlog_format plain '$request_method $uri $status $request_length $body_bytes_sent';\n\
+            "{limit}\nlog_format plain '$request_method $uri $status $request_length \
+             $body_bytes_sent';\n\
              access_log {folder}/access.log plain;\n"
         );
         let location = format!("proxy_pass {}; proxy_http_version 1.1;", server.url());
         Self::start(scratch, main, &http, &location)
     }
 
-    /// Starts one that serves the files of `folder`, with the settings of Debian's own configuration (a worker for each
-    /// processor, `sendfile`, `tcp_nopush`), but no logs and no end to a connection's requests.
+    /// Starts one that serves the files of `folder`, with the settings of Debian's own
+    /// configuration (a worker for each processor, `sendfile`, `tcp_nopush`), but no logs and no
+    /// end to a connection's requests.
     #[must_use]
     pub fn serving(folder: &Path) -> Self {
         let scratch = Scratch::new("nginx");
         // Otherwise its workers are someone who may not read a test's folders.
         let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
         let main = format!("{user}worker_processes auto;\nevents {{ worker_connections 768; }}\n");
-        let http = "access_log off;\nlog_not_found off;\nsendfile on;\ntcp_nopush on;\nkeepalive_requests 100000000;\n";
+        let http = "access_log off;\nlog_not_found off;\nsendfile on;\ntcp_nopush \
+            on;\nkeepalive_requests 100000000;\n";
         Self::start(scratch, &main, http, &format!("root {};", folder.display()))
     }
 
@@ -77,11 +81,13 @@ impl Nginx {
              http {{\n{temp}{http}server {{ listen {address}; location / {{ {location} }} }}\n}}\n"
         );
         process::write(&scratch.join("nginx.conf"), config);
-        let errors = fs::File::create(scratch.join("stderr")).unwrap_or_else(|e| panic!("nginx's stderr: {e}"));
+        let errors = fs::File::create(scratch.join("stderr"))
+            .unwrap_or_else(|e| panic!("nginx's stderr: {e}"));
         let mut command = process::command("nginx", scratch.path());
         command.arg("-c").arg(scratch.join("nginx.conf")).arg("-p").arg(scratch.path());
         let child = command.stdout(Stdio::null()).stderr(errors).spawn();
-        let child = child.unwrap_or_else(|e| panic!("cannot start nginx (tests/run installs nginx-light): {e}"));
+        let child = child
+            .unwrap_or_else(|e| panic!("cannot start nginx (tests/run installs nginx-light): {e}"));
         let mut nginx = Self { child, address, scratch };
         process::wait_until("nginx listens", Duration::from_secs(20), || {
             if let Ok(Some(status)) = nginx.child.try_wait() {
@@ -126,7 +132,10 @@ impl Nginx {
     #[must_use]
     pub fn requests_to(&self, endpoint: &str) -> Vec<Request> {
         let end = format!("/{endpoint}");
-        self.requests().into_iter().filter(|one| one.path.starts_with("/api/") && one.path.ends_with(&end)).collect()
+        self.requests()
+            .into_iter()
+            .filter(|one| one.path.starts_with("/api/") && one.path.ends_with(&end))
+            .collect()
     }
 }
 
@@ -149,7 +158,8 @@ impl Drop for Nginx {
         // With workers, SIGKILL would leave them behind.
         process::send(&self.child, Signal::TERM);
         let asked = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < Duration::from_secs(5) {
+        while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < Duration::from_secs(5)
+        {
             std::thread::sleep(Duration::from_millis(2));
         }
         // Harmless when it has ended already; `wait` collects it either way.

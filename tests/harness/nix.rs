@@ -1,9 +1,10 @@
 //! Real Nix on stores of a test's own.
 //!
-//! A store here is what Nix calls a chroot store: `local?root=FOLDER`. Its logical store directory is `/nix/store`, its
-//! files lie beneath `FOLDER/nix/store`, and nothing outside the folder is touched. Nix builds in such a store too: it
-//! binds the store and the folders named by `sandbox-paths` into a mount namespace of its own, which root may do, as may
-//! everyone where user namespaces are allowed. Builders use the machine's `/bin/sh` and its tools.
+//! A store here is what Nix calls a chroot store: `local?root=FOLDER`. Its logical store directory
+//! is `/nix/store`, its files lie beneath `FOLDER/nix/store`, and nothing outside the folder is
+//! touched. Nix builds in such a store too: it binds the store and the folders named by
+//! `sandbox-paths` into a mount namespace of its own, which root may do, as may everyone where user
+//! namespaces are allowed. Builders use the machine's `/bin/sh` and its tools.
 
 use std::{
     collections::BTreeSet,
@@ -19,8 +20,10 @@ use crate::{
     process::{self, Output, Running},
 };
 
-const CONFIG: &str = "build-users-group =\nsandbox = true\nsandbox-fallback = false\nsubstituters =\n\
-    trusted-public-keys =\nrequire-sigs = true\nfsync-metadata = false\nmax-jobs = 2\nkeep-derivations = false\n\
+const CONFIG: &str = "build-users-group =\nsandbox = true\nsandbox-fallback = false\nsubstituters \
+    =\n\
+    trusted-public-keys =\nrequire-sigs = true\nfsync-metadata = false\nmax-jobs = \
+    2\nkeep-derivations = false\n\
     connect-timeout = 10\nstalled-download-timeout = 60\ndownload-attempts = 1\n\
     experimental-features = nix-command\n";
 
@@ -42,7 +45,10 @@ impl NixStore {
             .into_iter()
             .filter(|folder| Path::new(folder).exists());
         let sandbox_paths = folders.collect::<Vec<_>>().join(" ");
-        process::write(&scratch.join("conf/nix.conf"), format!("{CONFIG}sandbox-paths = {sandbox_paths}\n"));
+        process::write(
+            &scratch.join("conf/nix.conf"),
+            format!("{CONFIG}sandbox-paths = {sandbox_paths}\n"),
+        );
         let _ = scratch.folder("home");
         Self { scratch }
     }
@@ -98,7 +104,8 @@ impl NixStore {
     /// As [`Self::lines`], for more arguments than a command line takes.
     fn lines_for<S: AsRef<str>>(&self, program: &str, args: &[&str], paths: &[S]) -> Vec<String> {
         let batches = paths.chunks(2_000).flat_map(|batch| {
-            let all: Vec<&str> = args.iter().copied().chain(batch.iter().map(AsRef::as_ref)).collect();
+            let all: Vec<&str> =
+                args.iter().copied().chain(batch.iter().map(AsRef::as_ref)).collect();
             self.lines(program, &all)
         });
         batches.collect()
@@ -153,7 +160,9 @@ impl NixStore {
         let lines = self.lines_for("nix-store", &["--query", "--size"], paths);
         lines
             .iter()
-            .map(|line| line.parse().unwrap_or_else(|e| panic!("nix-store --query --size: {line}: {e}")))
+            .map(|line| {
+                line.parse().unwrap_or_else(|e| panic!("nix-store --query --size: {line}: {e}"))
+            })
             .collect()
     }
 
@@ -174,7 +183,8 @@ impl NixStore {
         let _ = Running::start(command, export).wait().success();
     }
 
-    /// Has Nix copy paths, and all that they refer to, into the binary cache at `url` (`nix copy --to`).
+    /// Has Nix copy paths, and all that they refer to, into the binary cache at `url` (`nix copy
+    /// --to`).
     #[must_use]
     pub fn copy_to<S: AsRef<str>>(&self, url: &str, paths: &[S]) -> Output {
         let mut command = self.command("nix");
@@ -182,8 +192,8 @@ impl NixStore {
         Running::start(command, &[]).wait_for(COPY_LIMIT)
     }
 
-    /// Has Nix copy paths, and all that they refer to, out of the binary cache at `url` (`nix copy --from`); each must be
-    /// signed by `key`.
+    /// Has Nix copy paths, and all that they refer to, out of the binary cache at `url` (`nix copy
+    /// --from`); each must be signed by `key`.
     #[must_use]
     pub fn copy_from<S: AsRef<str>>(&self, url: &str, key: &str, paths: &[S]) -> Output {
         let mut command = self.command("nix");
@@ -192,13 +202,21 @@ impl NixStore {
         Running::start(command, &[]).wait_for(COPY_LIMIT)
     }
 
-    /// Makes a key for a binary cache: the file of its secret half, and its public half as nix.conf wants it.
+    /// Makes a key for a binary cache: the file of its secret half, and its public half as nix.conf
+    /// wants it.
     #[must_use]
     pub fn make_key(&self, name: &str) -> (PathBuf, String) {
-        let [secret, public] = ["secret", "public"].map(|half| self.scratch.join(format!("{name}.{half}")));
-        let args = ["--generate-binary-cache-key", name, &secret.to_string_lossy(), &public.to_string_lossy()];
+        let [secret, public] =
+            ["secret", "public"].map(|half| self.scratch.join(format!("{name}.{half}")));
+        let args = [
+            "--generate-binary-cache-key",
+            name,
+            &secret.to_string_lossy(),
+            &public.to_string_lossy(),
+        ];
         let _ = self.run("nix-store", &args).success();
-        let key = fs::read_to_string(&public).unwrap_or_else(|e| panic!("{}: {e}", public.display()));
+        let key =
+            fs::read_to_string(&public).unwrap_or_else(|e| panic!("{}: {e}", public.display()));
         (secret, key.trim().to_owned())
     }
 
@@ -207,8 +225,13 @@ impl NixStore {
     pub fn dump(&self, store_path: &str) -> Vec<u8> {
         let mut command = self.command("nix-store");
         command.args(["--dump"]).arg(self.real_path(store_path));
-        let output = command.output().unwrap_or_else(|e| panic!("nix-store --dump {store_path}: {e}"));
-        assert!(output.status.success(), "nix-store --dump {store_path}: {}", String::from_utf8_lossy(&output.stderr));
+        let output =
+            command.output().unwrap_or_else(|e| panic!("nix-store --dump {store_path}: {e}"));
+        assert!(
+            output.status.success(),
+            "nix-store --dump {store_path}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         output.stdout
     }
 
@@ -226,10 +249,27 @@ impl NixStore {
 
     /// As [`Self::substitute`], with more options for Nix.
     #[must_use]
-    pub fn substitute_with<S: AsRef<str>>(&self, url: &str, key: &str, paths: &[S], options: &[&str]) -> Output {
+    pub fn substitute_with<S: AsRef<str>>(
+        &self,
+        url: &str,
+        key: &str,
+        paths: &[S],
+        options: &[&str],
+    ) -> Output {
         let mut command = self.command("nix-store");
-        command.args(["--realise", "--option", "substituters", url, "--option", "trusted-public-keys", key]);
-        command.args(["--option", "require-sigs", "true"]).args(options).args(paths.iter().map(AsRef::as_ref));
+        command.args([
+            "--realise",
+            "--option",
+            "substituters",
+            url,
+            "--option",
+            "trusted-public-keys",
+            key,
+        ]);
+        command
+            .args(["--option", "require-sigs", "true"])
+            .args(options)
+            .args(paths.iter().map(AsRef::as_ref));
         Running::start(command, &[]).wait()
     }
 
@@ -243,7 +283,11 @@ impl NixStore {
     pub fn unlocked(&self, store_path: &str) -> PathBuf {
         let path = self.real_path(store_path);
         let status = Command::new("chmod").arg("-R").arg("u+w").arg(&path).status();
-        assert!(status.is_ok_and(|status| status.success()), "cannot make {} writable", path.display());
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "cannot make {} writable",
+            path.display()
+        );
         path
     }
 

@@ -1,5 +1,5 @@
-//! What must hold of a cache whatever happened before: what has a receipt is served as it was pushed, nothing is visible
-//! in part, and `snowbankd check` agrees.
+//! What must hold of a cache whatever happened before: what has a receipt is served as it was
+//! pushed, nothing is visible in part, and `snowbankd check` agrees.
 
 use std::{collections::HashSet, io::Read as _};
 
@@ -33,8 +33,14 @@ impl Oracle {
     #[must_use]
     pub fn new(server: &Server, cache: &str, api: Api) -> Self {
         let keys = Api::root(server).cache_info(cache).public_keys;
-        let parse = |text: &String| text.parse().unwrap_or_else(|e| panic!("the public key {text}: {e}"));
-        Self { api, cache: cache.to_owned(), keys: keys.iter().map(parse).collect(), store_dir: StoreDir::default() }
+        let parse =
+            |text: &String| text.parse().unwrap_or_else(|e| panic!("the public key {text}: {e}"));
+        Self {
+            api,
+            cache: cache.to_owned(),
+            keys: keys.iter().map(parse).collect(),
+            store_dir: StoreDir::default(),
+        }
     }
 
     /// The cache's public key, as nix.conf wants it.
@@ -66,14 +72,17 @@ impl Oracle {
         self.narinfo(store_path).is_some()
     }
 
-    /// Downloads a path, and asserts that all of it is as its narinfo says: signature, file hash and size, NAR hash and
-    /// size. Gives the narinfo.
+    /// Downloads a path, and asserts that all of it is as its narinfo says: signature, file hash
+    /// and size, NAR hash and size. Gives the narinfo.
     #[track_caller]
     pub fn assert_whole(&self, store_path: &str) -> NarInfo {
-        let info = self.narinfo(store_path).unwrap_or_else(|| panic!("{store_path} is not visible"));
+        let info =
+            self.narinfo(store_path).unwrap_or_else(|| panic!("{store_path} is not visible"));
         assert_eq!(info.store_path.full(&self.store_dir), store_path);
         let fingerprint = info.fingerprint(&self.store_dir);
-        let signed = |key: &PublicKey| info.signatures.iter().any(|one| key.verify(fingerprint.as_bytes(), one));
+        let signed = |key: &PublicKey| {
+            info.signatures.iter().any(|one| key.verify(fingerprint.as_bytes(), one))
+        };
         assert!(self.keys.iter().all(signed), "{store_path}: not signed by every key of the cache");
         let address = format!("/{}/{}", self.cache, info.url);
         let answer = self.api.get(&address);
@@ -82,7 +91,11 @@ impl Oracle {
         let file_hash = FileHash::from_bytes(*Sha256::of(&answer.body).as_bytes());
         assert_eq!(info.file_hash, Some(file_hash), "{address}: FileHash");
         let (hash, size) = decoded(&answer.body, &info.compression, &address);
-        assert_eq!((hash, size), (info.nar_hash, info.nar_size), "{address}: the NAR is not what its narinfo says");
+        assert_eq!(
+            (hash, size),
+            (info.nar_hash, info.nar_size),
+            "{address}: the NAR is not what its narinfo says"
+        );
         info
     }
 
@@ -92,7 +105,12 @@ impl Oracle {
         assert!(receipt.verify(&self.keys), "not signed by the cache: {receipt:?}");
         assert_eq!(receipt.cache, self.cache);
         let info = self.assert_whole(&receipt.store_path);
-        assert_eq!((info.nar_hash, info.nar_size), (receipt.nar_hash, receipt.nar_size), "{}", receipt.store_path);
+        assert_eq!(
+            (info.nar_hash, info.nar_size),
+            (receipt.nar_hash, receipt.nar_size),
+            "{}",
+            receipt.store_path
+        );
     }
 
     /// Asserts that every one of these receipts is signed and true.
@@ -103,24 +121,29 @@ impl Oracle {
         }
     }
 
-    /// Asserts that each of these paths is either invisible, or visible and whole with all that it refers to. Gives
-    /// those that are visible.
+    /// Asserts that each of these paths is either invisible, or visible and whole with all that it
+    /// refers to. Gives those that are visible.
     #[track_caller]
     pub fn assert_nothing_in_part(&self, store_paths: &[String]) -> Vec<String> {
-        let visible: Vec<String> = store_paths.iter().filter(|path| self.visible(path)).cloned().collect();
+        let visible: Vec<String> =
+            store_paths.iter().filter(|path| self.visible(path)).cloned().collect();
         let mut seen: HashSet<String> = HashSet::new();
         for path in &visible {
             for reference in self.assert_whole(path).references {
                 let reference = reference.full(&self.store_dir);
                 if seen.insert(reference.clone()) {
-                    assert!(self.visible(&reference), "{path} is visible, and {reference}, which it refers to, is not");
+                    assert!(
+                        self.visible(&reference),
+                        "{path} is visible, and {reference}, which it refers to, is not"
+                    );
                 }
             }
         }
         visible
     }
 
-    /// Asserts that all of these paths of `store` are visible and whole, and have the hashes that Nix recorded.
+    /// Asserts that all of these paths of `store` are visible and whole, and have the hashes that
+    /// Nix recorded.
     #[track_caller]
     pub fn assert_mirrors(&self, store: &NixStore, store_paths: &[String]) {
         for (path, hash) in store_paths.iter().zip(store.hashes(store_paths)) {
@@ -132,13 +155,16 @@ impl Oracle {
 /// SHA-256 and size of the NAR in a download.
 fn decoded(body: &[u8], compression: &str, address: &str) -> (NarHash, u64) {
     let mut reader: Box<dyn std::io::Read + '_> = match compression {
-        "zstd" => Box::new(zstd::stream::Decoder::new(body).unwrap_or_else(|e| panic!("{address}: {e}"))),
+        "zstd" => {
+            Box::new(zstd::stream::Decoder::new(body).unwrap_or_else(|e| panic!("{address}: {e}")))
+        }
         "none" => Box::new(body),
         other => panic!("{address}: Compression: {other}"),
     };
     let (mut hasher, mut size, mut buffer) = (Sha256Hasher::new(), 0, vec![0; 256 << 10]);
     loop {
-        let len = reader.read(&mut buffer).unwrap_or_else(|e| panic!("{address} does not decode: {e}"));
+        let len =
+            reader.read(&mut buffer).unwrap_or_else(|e| panic!("{address} does not decode: {e}"));
         if len == 0 {
             return (NarHash::from_bytes(*hasher.finish().as_bytes()), size);
         }
@@ -147,7 +173,8 @@ fn decoded(body: &[u8], compression: &str, address: &str) -> (NarHash, u64) {
     }
 }
 
-/// Asserts that the server's own check finds nothing wrong, reading every pack and decoding every NAR.
+/// Asserts that the server's own check finds nothing wrong, reading every pack and decoding every
+/// NAR.
 #[track_caller]
 pub fn assert_check_is_clean(server: &Server) {
     let output = server.command(&["check", "--read-data", "--paths", "*"]);

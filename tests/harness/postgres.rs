@@ -1,7 +1,7 @@
 //! A throw-away PostgreSQL server on a loopback address of its own.
 //!
-//! PostgreSQL refuses to run as root, so that root starts it as `nobody`. What `initdb` makes is kept beside the test
-//! binaries and copied from then on, which is ten times as fast.
+//! PostgreSQL refuses to run as root, so that root starts it as `nobody`. What `initdb` makes is
+//! kept beside the test binaries and copied from then on, which is ten times as fast.
 
 use std::{
     fs::{self, File},
@@ -35,7 +35,8 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one that loses what it was told when the machine stops, which is no concern of most tests.
+    /// Starts one that loses what it was told when the machine stops, which is no concern of most
+    /// tests.
     #[must_use]
     pub fn start() -> Self {
         Self::start_with(false)
@@ -62,13 +63,22 @@ impl Postgres {
         let log = File::options().create(true).append(true).open(self.scratch.join("log"));
         let log = log.unwrap_or_else(|e| panic!("PostgreSQL's log: {e}"));
         let mut command = command(&programs().join("postgres"));
-        command.arg("-D").arg(self.scratch.join("data")).args(["-p", &self.address.port().to_string()]);
+        command
+            .arg("-D")
+            .arg(self.scratch.join("data"))
+            .args(["-p", &self.address.port().to_string()]);
         let listen = format!("listen_addresses={}", self.address.ip());
         let fsync = if self.durable { "fsync=on" } else { "fsync=off" };
         // What is in files goes with the folder, also after SIGKILL.
         let files = "dynamic_shared_memory_type=mmap";
-        for setting in [&listen, fsync, files, "unix_socket_directories=", "shared_buffers=32MB", "max_connections=200"]
-        {
+        for setting in [
+            &listen,
+            fsync,
+            files,
+            "unix_socket_directories=",
+            "shared_buffers=32MB",
+            "max_connections=200",
+        ] {
             command.args(["-c", setting]);
         }
         let child = command.stdout(Stdio::null()).stderr(log).spawn();
@@ -130,14 +140,17 @@ impl Postgres {
         runtime().block_on(run).unwrap_or_else(|e| panic!("{statement}: {e}"));
     }
 
-    /// Kills its first process with SIGKILL, as a crash would, and waits until the others have followed.
+    /// Kills its first process with SIGKILL, as a crash would, and waits until the others have
+    /// followed.
     pub fn kill9(&mut self) {
         let Some(mut first) = self.process.take() else { return };
         let others = process::children(first.id());
         // Harmless when it has ended already; `wait` collects it either way.
         let _ = first.kill();
         let _ = first.wait();
-        process::wait_until("PostgreSQL's processes end", PATIENCE, || !others.iter().copied().any(process::is_alive));
+        process::wait_until("PostgreSQL's processes end", PATIENCE, || {
+            !others.iter().copied().any(process::is_alive)
+        });
     }
 
     /// Ends it as an administrator does who is in a hurry (fast shutdown): sessions are told.
@@ -162,7 +175,8 @@ impl Postgres {
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.scratch.join("log")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.scratch.join("log")).unwrap_or_default())
+            .into_owned()
     }
 }
 
@@ -171,7 +185,11 @@ impl Drop for Postgres {
         // Immediate shutdown: it still gives its shared memory back.
         self.end(Signal::QUIT);
         if std::thread::panicking() {
-            eprintln!("--- PostgreSQL at {}\n{}\n---", self.address, process::tail(&self.log(), 4_000));
+            eprintln!(
+                "--- PostgreSQL at {}\n{}\n---",
+                self.address,
+                process::tail(&self.log(), 4_000)
+            );
         }
     }
 }
@@ -182,7 +200,8 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
     runtime.unwrap_or_else(|e| panic!("no runtime: {e}"))
 }
 
-/// A data folder as `initdb` makes it, made when it is not there yet; tests that start together wait for one another.
+/// A data folder as `initdb` makes it, made when it is not there yet; tests that start together
+/// wait for one another.
 fn template() -> PathBuf {
     let folder = process::target_folder().join("tmp");
     let version = programs().to_string_lossy().replace('/', "-");
@@ -190,7 +209,8 @@ fn template() -> PathBuf {
     fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let lock = File::options().create(true).append(true).open(template.with_extension("lock"));
     let lock = lock.unwrap_or_else(|e| panic!("the lock of {}: {e}", template.display()));
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap_or_else(|e| panic!("flock: {e}"));
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+        .unwrap_or_else(|e| panic!("flock: {e}"));
     if !template.exists() {
         let scratch = Scratch::new("initdb");
         initdb(&scratch);
@@ -208,9 +228,19 @@ fn initdb(scratch: &Scratch) {
     hand_over(scratch.path());
     hand_over(&scratch.join("password"));
     let mut initdb = command(&programs().join("initdb"));
-    initdb.args(["--username=postgres", "--auth=scram-sha-256", "--no-sync", "--encoding=UTF8", "--locale=C"]);
+    initdb.args([
+        "--username=postgres",
+        "--auth=scram-sha-256",
+        "--no-sync",
+        "--encoding=UTF8",
+        "--locale=C",
+    ]);
     // Small log files, for the copies' sake.
-    initdb.args(["--wal-segsize=1", "-D"]).arg(scratch.join("data")).arg("--pwfile").arg(scratch.join("password"));
+    initdb
+        .args(["--wal-segsize=1", "-D"])
+        .arg(scratch.join("data"))
+        .arg("--pwfile")
+        .arg(scratch.join("password"));
     let output = initdb.output().unwrap_or_else(|e| panic!("initdb: {e}"));
     assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
     let access = "host all all 127.0.0.0/8 scram-sha-256\n";
@@ -220,7 +250,8 @@ fn initdb(scratch: &Scratch) {
 /// Gives a file or folder to the user that PostgreSQL runs as.
 fn hand_over(path: &Path) {
     if rustix::process::geteuid().is_root() {
-        chown(path, Some(NOBODY), Some(NOBODY)).unwrap_or_else(|e| panic!("chown {}: {e}", path.display()));
+        chown(path, Some(NOBODY), Some(NOBODY))
+            .unwrap_or_else(|e| panic!("chown {}: {e}", path.display()));
     }
     let mode = if path.is_dir() { 0o700 } else { 0o600 };
     let set = fs::set_permissions(path, fs::Permissions::from_mode(mode));
@@ -232,7 +263,8 @@ fn command(program: &Path) -> Command {
     if rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    // The folder of the tests may be out of nobody's reach. It stays in the test's process group: it ends with that one.
+    // The folder of the tests may be out of nobody's reach. It stays in the test's process group:
+    // it ends with that one.
     command.current_dir("/").stdin(Stdio::null());
     command
 }
@@ -244,9 +276,13 @@ fn programs() -> PathBuf {
         .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
         .unwrap_or_default();
     debian.sort();
-    let complete = |folder: &PathBuf| folder.join("initdb").exists() && folder.join("postgres").exists();
+    let complete =
+        |folder: &PathBuf| folder.join("initdb").exists() && folder.join("postgres").exists();
     let found = std::env::split_paths(&path).chain(debian.into_iter().rev()).find(complete);
     found.unwrap_or_else(|| {
-        panic!("there is no `initdb` and `postgres` on PATH or in /usr/lib/postgresql/*/bin; tests/run installs them")
+        panic!(
+            "there is no `initdb` and `postgres` on PATH or in /usr/lib/postgresql/*/bin; \
+            tests/run installs them"
+        )
     })
 }

@@ -1,4 +1,5 @@
-//! Starting the project's binaries and others, with limits on their time and nothing inherited but `PATH`.
+//! Starting the project's binaries and others, with limits on their time and nothing inherited but
+//! `PATH`.
 
 use std::{
     ffi::OsStr,
@@ -24,7 +25,8 @@ pub fn binary(name: &str) -> PathBuf {
     let path = folder.join(name);
     assert!(
         path.is_file(),
-        "{} is not there; build it first: cargo build -p snowbank-server -p snowbank-client (tests/run does)",
+        "{} is not there; build it first: cargo build -p snowbank-server -p snowbank-client \
+         (tests/run does)",
         path.display()
     );
     path
@@ -32,9 +34,14 @@ pub fn binary(name: &str) -> PathBuf {
 
 /// `target/debug` for a test in `target/debug/deps`, and for a benchmark in `target/debug`.
 fn beside_the_test() -> PathBuf {
-    let own = std::env::current_exe().unwrap_or_else(|e| panic!("where is this test's own binary: {e}"));
+    let own =
+        std::env::current_exe().unwrap_or_else(|e| panic!("where is this test's own binary: {e}"));
     let folder = own.parent().unwrap_or(Path::new("."));
-    if folder.ends_with("deps") { folder.parent().unwrap_or(folder).to_path_buf() } else { folder.to_path_buf() }
+    if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder).to_path_buf()
+    } else {
+        folder.to_path_buf()
+    }
 }
 
 /// Cargo's target folder: two above a test's binary.
@@ -50,7 +57,10 @@ pub fn command(program: impl AsRef<OsStr>, home: &Path) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()))
+        .env(
+            "PATH",
+            std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()),
+        )
         .env("LC_ALL", "C.UTF-8")
         .env("HOME", home)
         .env("XDG_CACHE_HOME", home.join(".cache"))
@@ -117,7 +127,8 @@ impl Output {
 
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let signal = self.status.signal().map(|signal| format!(", signal {signal}")).unwrap_or_default();
+        let signal =
+            self.status.signal().map(|signal| format!(", signal {signal}")).unwrap_or_default();
         write!(
             f,
             "exit code {:?}{signal} after {:.1} s\n--- stdout\n{}\n--- stderr\n{}\n---",
@@ -135,7 +146,9 @@ pub fn tail(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    let from = (text.len() - limit..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    let from = (text.len() - limit..text.len())
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(text.len());
     let rest = &text[from..];
     format!("[…]\n{}", rest.split_once('\n').map_or(rest, |(_, lines)| lines))
 }
@@ -160,11 +173,16 @@ impl Running {
         let what = format!("{command:?}");
         let streams = Scratch::new("streams");
         let file = |name: &str| {
-            File::create(streams.join(name)).unwrap_or_else(|e| panic!("cannot write {name} of {what}: {e}"))
+            File::create(streams.join(name))
+                .unwrap_or_else(|e| panic!("cannot write {name} of {what}: {e}"))
         };
         if !input.is_empty() {
-            fs::write(streams.join("stdin"), input).unwrap_or_else(|e| panic!("cannot write stdin of {what}: {e}"));
-            command.stdin(File::open(streams.join("stdin")).unwrap_or_else(|e| panic!("stdin of {what}: {e}")));
+            fs::write(streams.join("stdin"), input)
+                .unwrap_or_else(|e| panic!("cannot write stdin of {what}: {e}"));
+            command.stdin(
+                File::open(streams.join("stdin"))
+                    .unwrap_or_else(|e| panic!("stdin of {what}: {e}")),
+            );
         }
         command.stdout(file("stdout")).stderr(file("stderr"));
         let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {what}: {e}"));
@@ -192,7 +210,8 @@ impl Running {
     /// What it has written on standard error so far.
     #[must_use]
     pub fn stderr_so_far(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.streams.join("stderr")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.streams.join("stderr")).unwrap_or_default())
+            .into_owned()
     }
 
     /// Sends SIGKILL.
@@ -230,7 +249,10 @@ impl Running {
 
     fn output(&mut self) -> Output {
         let status = self.child.wait().unwrap_or_else(|e| panic!("waiting for {}: {e}", self.what));
-        let read = |name| String::from_utf8_lossy(&fs::read(self.streams.join(name)).unwrap_or_default()).into_owned();
+        let read = |name| {
+            String::from_utf8_lossy(&fs::read(self.streams.join(name)).unwrap_or_default())
+                .into_owned()
+        };
         Output {
             status,
             stdout: read("stdout"),
@@ -261,7 +283,8 @@ pub fn run(command: Command) -> Output {
 /// Sends a signal to a child.
 pub fn send(child: &Child, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_child(child);
-    // Fails only when the child has ended and been waited for, and then there is nothing to tell it.
+    // Fails only when the child has ended and been waited for, and then there is nothing to tell
+    // it.
     let _ = rustix::process::kill_process(pid, signal);
 }
 
@@ -273,13 +296,15 @@ fn has_ended(child: &Child) -> bool {
     !matches!(waitid(WaitId::Pid(Pid::from_child(child)), options), Ok(None))
 }
 
-/// The most memory that a process has held so far (`VmHWM`), in bytes; 0 when there is no such process any more.
+/// The most memory that a process has held so far (`VmHWM`), in bytes; 0 when there is no such
+/// process any more.
 #[must_use]
 pub fn peak_rss(pid: u32) -> u64 {
     memory(pid, "VmHWM:")
 }
 
-/// The memory that a process holds now (`VmRSS`), in bytes; 0 when there is no such process any more.
+/// The memory that a process holds now (`VmRSS`), in bytes; 0 when there is no such process any
+/// more.
 #[must_use]
 pub fn rss(pid: u32) -> u64 {
     memory(pid, "VmRSS:")
@@ -291,12 +316,14 @@ fn memory(pid: u32, key: &str) -> u64 {
     line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
-/// Processor time, user's and system's, that a process has taken so far with those of its children that it has waited for;
-/// known until the process is waited for, and to a hundredth of a second.
+/// Processor time, user's and system's, that a process has taken so far with those of its children
+/// that it has waited for; known until the process is waited for, and to a hundredth of a second.
 #[must_use]
 pub fn cpu_time(pid: u32) -> Duration {
-    // `utime`, `stime`, `cutime` and `cstime` are fields 14 to 17; those behind the name begin with the third.
-    let ticks: u64 = stat(pid).iter().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
+    // `utime`, `stime`, `cutime` and `cstime` are fields 14 to 17; those behind the name begin with
+    // the third.
+    let ticks: u64 =
+        stat(pid).iter().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
     // A tick is 10 ms wherever Linux reports it (`USER_HZ`).
     Duration::from_millis(ticks * 10)
 }
@@ -310,7 +337,9 @@ pub fn tree_cpu_time(pid: u32) -> Duration {
 /// Processes whose parent is `parent`.
 #[must_use]
 pub fn children(parent: u32) -> Vec<u32> {
-    let entries = fs::read_dir("/proc").map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    let entries = fs::read_dir("/proc")
+        .map(|entries| entries.flatten().collect::<Vec<_>>())
+        .unwrap_or_default();
     let ids = entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     ids.filter(|id| stat(*id).get(1).is_some_and(|its| its.parse() == Ok(parent))).collect()
 }
@@ -324,12 +353,14 @@ pub fn is_alive(pid: u32) -> bool {
 /// What `/proc/PID/stat` says behind the process's name, which is in parentheses: state, parent, …
 fn stat(pid: u32) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    text.rsplit_once(") ").map(|(_, rest)| rest.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
+    text.rsplit_once(") ")
+        .map(|(_, rest)| rest.split_whitespace().map(str::to_owned).collect())
+        .unwrap_or_default()
 }
 
-/// An address that nobody else listens on: the host in 127.64.0.0/10 is this process's own (its bits are the process's
-/// id), and the port counts up. So tests that run side by side never meet, and a server that is restarted finds its
-/// address free.
+/// An address that nobody else listens on: the host in 127.64.0.0/10 is this process's own (its
+/// bits are the process's id), and the port counts up. So tests that run side by side never meet,
+/// and a server that is restarted finds its address free.
 #[must_use]
 pub fn own_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(20_000);
@@ -338,7 +369,8 @@ pub fn own_address() -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 64 + high, middle, low)), port)
 }
 
-/// Raises the number of files that this process, and those that it starts, may have open to the most that is allowed.
+/// Raises the number of files that this process, and those that it starts, may have open to the
+/// most that is allowed.
 pub fn allow_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let most = getrlimit(Resource::Nofile).maximum;
@@ -358,7 +390,10 @@ pub fn wait_until(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) 
 /// Writes a file, its folder included.
 pub fn write(path: &Path, contents: impl AsRef<[u8]>) {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).unwrap_or_else(|e| panic!("cannot create {}: {e}", folder.display()));
-    let mut file = File::create(path).unwrap_or_else(|e| panic!("cannot create {}: {e}", path.display()));
-    file.write_all(contents.as_ref()).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+    fs::create_dir_all(folder)
+        .unwrap_or_else(|e| panic!("cannot create {}: {e}", folder.display()));
+    let mut file =
+        File::create(path).unwrap_or_else(|e| panic!("cannot create {}: {e}", path.display()));
+    file.write_all(contents.as_ref())
+        .unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
 }

@@ -1,4 +1,5 @@
-//! Plain HTTP to a server: requests that the real client would never send, and answers as they came.
+//! Plain HTTP to a server: requests that the real client would never send, and answers as they
+//! came.
 
 use std::{io::Read, net::IpAddr, time::Duration};
 
@@ -8,7 +9,9 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap},
 };
 use serde::de::DeserializeOwned;
-use snowbank_core::wire::{CacheInfo, CommitLine, CommitRequest, ErrorBody, ErrorDetail, PathCommit};
+use snowbank_core::wire::{
+    CacheInfo, CommitLine, CommitRequest, ErrorBody, ErrorDetail, PathCommit,
+};
 
 use crate::Server;
 
@@ -48,21 +51,30 @@ impl Answer {
     /// A header's value; empty when there is none.
     #[must_use]
     pub fn header(&self, name: &str) -> String {
-        self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .unwrap_or_default()
     }
 
     /// The body as JSON.
     #[must_use]
     #[track_caller]
     pub fn json<T: DeserializeOwned>(&self) -> T {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{}: {e}: {}", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("{}: {e}: {}", self.status, self.text()))
     }
 
     /// The error that a refusal carries.
     #[must_use]
     #[track_caller]
     pub fn error(&self) -> ErrorDetail {
-        assert!(self.status.as_u16() >= 400, "expected a refusal, got {}: {}", self.status, self.text());
+        assert!(
+            self.status.as_u16() >= 400,
+            "expected a refusal, got {}: {}",
+            self.status,
+            self.text()
+        );
         self.json::<ErrorBody>().error
     }
 
@@ -70,7 +82,12 @@ impl Answer {
     #[track_caller]
     pub fn refused(&self, status: u16, code: &str) -> String {
         let error = self.error();
-        assert_eq!((self.status.as_u16(), error.code.as_str()), (status, code), "{}", error.message);
+        assert_eq!(
+            (self.status.as_u16(), error.code.as_str()),
+            (status, code),
+            "{}",
+            error.message
+        );
         assert!(error.message.len() > 10, "a refusal says what is wrong: {error:?}");
         error.message
     }
@@ -81,9 +98,13 @@ impl Answer {
     pub fn commit_lines(&self) -> Vec<CommitLine> {
         assert_eq!(self.status, StatusCode::OK, "{}", self.text());
         let text = self.text();
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
         let mut lines: Vec<CommitLine> = text.lines().map(parse).collect();
-        assert!(matches!(lines.pop(), Some(CommitLine::End { .. })), "the answer was cut off: {text}");
+        assert!(
+            matches!(lines.pop(), Some(CommitLine::End { .. })),
+            "the answer was cut off: {text}"
+        );
         lines.retain(|line| !matches!(line, CommitLine::Heartbeat));
         lines
     }
@@ -96,7 +117,8 @@ impl Api {
         Self::with_client(url, token, Client::builder().timeout(Duration::from_mins(2)))
     }
 
-    /// A server asked with `token` from this address of the machine, each request ending within `limit`.
+    /// A server asked with `token` from this address of the machine, each request ending within
+    /// `limit`.
     #[must_use]
     pub fn from_address(url: &str, token: Option<&str>, from: IpAddr, limit: Duration) -> Self {
         Self::with_client(url, token, Client::builder().timeout(limit).local_address(from))
@@ -123,7 +145,13 @@ impl Api {
     ///
     /// # Errors
     /// When no whole answer comes.
-    pub fn try_send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Body) -> anyhow::Result<Answer> {
+    pub fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> anyhow::Result<Answer> {
         let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -136,14 +164,20 @@ impl Api {
 
     #[track_caller]
     fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
-        self.try_send(method, path, headers, body.into()).unwrap_or_else(|e| panic!("{}{path}: {e:#}", self.url))
+        self.try_send(method, path, headers, body.into())
+            .unwrap_or_else(|e| panic!("{}{path}: {e:#}", self.url))
     }
 
     /// Any method, with a body in JSON.
     #[must_use]
     #[track_caller]
     pub fn json(&self, method: Method, path: &str, body: &serde_json::Value) -> Answer {
-        self.send(method, path, &[(CONTENT_TYPE.as_str(), "application/json")], body.to_string().into_bytes())
+        self.send(
+            method,
+            path,
+            &[(CONTENT_TYPE.as_str(), "application/json")],
+            body.to_string().into_bytes(),
+        )
     }
 
     /// `GET`.
@@ -202,6 +236,9 @@ impl Api {
     #[must_use]
     #[track_caller]
     pub fn commit(&self, paths: Vec<PathCommit>) -> Answer {
-        self.post_json("/api/v1/caches/main/paths", &CommitRequest { paths, ..CommitRequest::default() })
+        self.post_json(
+            "/api/v1/caches/main/paths",
+            &CommitRequest { paths, ..CommitRequest::default() },
+        )
     }
 }

@@ -1,7 +1,9 @@
-//! A client in the test's own process: it pushes crafted deposits as the real one does, and goes on where that one would.
+//! A client in the test's own process: it pushes crafted deposits as the real one does, and goes on
+//! where that one would.
 //!
-//! It asks which paths are missing, sends the chunks that are, commits in order, and begins again when chunks or references
-//! have gone meanwhile. Each push ends in a receipt for every path, or says why not.
+//! It asks which paths are missing, sends the chunks that are, commits in order, and begins again
+//! when chunks or references have gone meanwhile. Each push ends in a receipt for every path, or
+//! says why not.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -104,7 +106,8 @@ impl Pusher {
         self
     }
 
-    /// Pushes paths, references before referrers; repeats it for a while when the server does not answer.
+    /// Pushes paths, references before referrers; repeats it for a while when the server does not
+    /// answer.
     ///
     /// # Panics
     /// When the server refuses it, or does not answer for long.
@@ -117,7 +120,9 @@ impl Pusher {
                 Err(PushFailed::Unavailable(..)) if began.elapsed() < PATIENCE => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
-                Err(failed) => panic!("a push of {} paths to {}: {failed}", closure.len(), self.cache),
+                Err(failed) => {
+                    panic!("a push of {} paths to {}: {failed}", closure.len(), self.cache)
+                }
             }
         }
     }
@@ -156,19 +161,25 @@ impl Pusher {
         let mut complete = true;
         for line in self.commit(&wanted)? {
             match line {
-                CommitLine::Receipt(receipt) => drop(pushed.receipts.insert(receipt.store_path.clone(), receipt)),
+                CommitLine::Receipt(receipt) => {
+                    drop(pushed.receipts.insert(receipt.store_path.clone(), receipt));
+                }
                 CommitLine::ChunksMissing { missing, .. } => {
                     pushed.chunks_gone += missing.len();
                     complete = false;
                 }
-                CommitLine::Error { code, .. } if code == code::REFERENCES_MISSING => complete = false,
+                CommitLine::Error { code, .. } if code == code::REFERENCES_MISSING => {
+                    complete = false;
+                }
                 CommitLine::Error { code, message, store_path } => {
                     let again = [code::STORAGE_UNAVAILABLE, code::BUSY].contains(&code.as_str());
                     let why = format!("{store_path}: {code}: {message}");
                     return Err(if again { Stop::Unavailable(why) } else { Stop::Refused(why) });
                 }
                 CommitLine::Different { store_path, .. } => {
-                    return Err(Stop::Refused(format!("{store_path} is there with other contents")));
+                    return Err(Stop::Refused(format!(
+                        "{store_path} is there with other contents"
+                    )));
                 }
                 CommitLine::Heartbeat | CommitLine::End { .. } => {}
             }
@@ -177,26 +188,43 @@ impl Pusher {
     }
 
     /// Store paths that the cache lacks; the receipts of the others are noted.
-    fn missing_paths(&self, closure: &[&Deposit], pushed: &mut Pushed) -> Result<BTreeSet<String>, Stop> {
-        let query = |one: &&Deposit| json!({ "store_path": one.store_path, "nar_hash": one.nar_hash() });
-        let body = self.with_expiry(json!({ "paths": closure.iter().map(query).collect::<Vec<_>>() }));
-        let answer = self.ask("missing-paths", "application/json", body.to_string().into_bytes())?;
+    fn missing_paths(
+        &self,
+        closure: &[&Deposit],
+        pushed: &mut Pushed,
+    ) -> Result<BTreeSet<String>, Stop> {
+        let query =
+            |one: &&Deposit| json!({ "store_path": one.store_path, "nar_hash": one.nar_hash() });
+        let body =
+            self.with_expiry(json!({ "paths": closure.iter().map(query).collect::<Vec<_>>() }));
+        let answer =
+            self.ask("missing-paths", "application/json", body.to_string().into_bytes())?;
         let answer: MissingPathsResponse = parse(&answer)?;
         if let Some(different) = answer.different.first() {
-            return Err(Stop::Refused(format!("{} is there with other contents", different.store_path)));
+            return Err(Stop::Refused(format!(
+                "{} is there with other contents",
+                different.store_path
+            )));
         }
-        pushed.receipts.extend(answer.present.into_iter().map(|receipt| (receipt.store_path.clone(), receipt)));
+        pushed.receipts.extend(
+            answer.present.into_iter().map(|receipt| (receipt.store_path.clone(), receipt)),
+        );
         Ok(answer.missing.into_iter().collect())
     }
 
     fn send_missing_chunks(&self, wanted: &[&Deposit], pushed: &mut Pushed) -> Result<(), Stop> {
         let mut seen: BTreeSet<ChunkName> = BTreeSet::new();
-        let chunks: Vec<_> =
-            wanted.iter().flat_map(|one| &one.encoded).filter(|chunk| seen.insert(chunk.header.name)).collect();
-        let names: Vec<u8> = chunks.iter().flat_map(|chunk| *chunk.header.name.as_bytes()).collect();
+        let chunks: Vec<_> = wanted
+            .iter()
+            .flat_map(|one| &one.encoded)
+            .filter(|chunk| seen.insert(chunk.header.name))
+            .collect();
+        let names: Vec<u8> =
+            chunks.iter().flat_map(|chunk| *chunk.header.name.as_bytes()).collect();
         let answer = self.ask("missing-chunks", "application/octet-stream", names)?;
         let answer: MissingChunksResponse = parse(&answer)?;
-        let missing: Vec<_> = answer.missing.into_iter().filter_map(|index| chunks.get(index as usize)).collect();
+        let missing: Vec<_> =
+            answer.missing.into_iter().filter_map(|index| chunks.get(index as usize)).collect();
         pushed.chunks_sent += missing.len();
         let (mut bundle, mut bytes) = (Vec::new(), 0);
         for chunk in missing {
@@ -243,12 +271,15 @@ impl Pusher {
         let answer = answer.map_err(|error| Stop::Unavailable(format!("{path}: {error:#}")))?;
         match answer.status.as_u16() {
             200..=299 => Ok(answer),
-            408 | 429 | 500..=599 => Err(Stop::Unavailable(format!("{path}: {}: {}", answer.status, answer.text()))),
+            408 | 429 | 500..=599 => {
+                Err(Stop::Unavailable(format!("{path}: {}: {}", answer.status, answer.text())))
+            }
             _ => Err(Stop::Refused(format!("{path}: {}: {}", answer.status, answer.text()))),
         }
     }
 }
 
 fn parse<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, Stop> {
-    serde_json::from_slice(&answer.body).map_err(|error| Stop::Refused(format!("{error}: {}", answer.text())))
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| Stop::Refused(format!("{error}: {}", answer.text())))
 }

@@ -1,18 +1,23 @@
-//! Random numbers that can be had again: every generator prints its seed, and `SNOWBANK_TEST_SEED` sets it.
+//! Random numbers that can be had again: every generator prints its seed, and `SNOWBANK_TEST_SEED`
+//! sets it.
 //!
-//! The generator is `SplitMix64` (Steele, Lea, Flood 2014): fast, and good enough to choose moments and fill files.
+//! The generator is `SplitMix64` (Steele, Lea, Flood 2014): fast, and good enough to choose moments
+//! and fill files.
 
 /// A seeded generator.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// A generator from `SNOWBANK_TEST_SEED`, else from the system; says on standard error which, so that a failed run
-    /// can be repeated.
+    /// A generator from `SNOWBANK_TEST_SEED`, else from the system; says on standard error which,
+    /// so that a failed run can be repeated.
     #[must_use]
     pub fn announced(what: &str) -> Self {
         let seed = std::env::var("SNOWBANK_TEST_SEED").map_or_else(
-            |_| getrandom::u64().unwrap_or_else(|e| panic!("the system gives no random number: {e}")),
+            |_| {
+                getrandom::u64()
+                    .unwrap_or_else(|e| panic!("the system gives no random number: {e}"))
+            },
             |text| text.parse().unwrap_or_else(|e| panic!("SNOWBANK_TEST_SEED={text}: {e}")),
         );
         eprintln!("{what}: SNOWBANK_TEST_SEED={seed}");
@@ -58,8 +63,8 @@ impl Random {
     /// Text in words that compresses as text does, of about `len` bytes.
     pub fn text(&mut self, len: usize) -> Vec<u8> {
         const WORDS: [&str; 16] = [
-            "snow", "bank", "deposit", "receipt", "store", "path", "chunk", "pack", "manifest", "closure", "narinfo",
-            "token", "cache", "frame", "slot", "\n",
+            "snow", "bank", "deposit", "receipt", "store", "path", "chunk", "pack", "manifest",
+            "closure", "narinfo", "token", "cache", "frame", "slot", "\n",
         ];
         let mut text = Vec::with_capacity(len + 24);
         while text.len() < len {

@@ -1,4 +1,5 @@
-//! `rclone serve s3` over a folder: an S3 server that is not written in Rust and shares nothing with `s3s`.
+//! `rclone serve s3` over a folder: an S3 server that is not written in Rust and shares nothing
+//! with `s3s`.
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -76,7 +77,8 @@ fn serve(address: SocketAddr, scratch: &Scratch) -> Running {
     command
         .args(["serve", "s3", "--addr", &address.to_string()])
         .args(["--auth-key", &format!("{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}")])
-        // Empty folders stay: one that goes while another request writes into it would fail that one.
+        // Empty folders stay: one that goes while another request writes into it would fail that
+        // one.
         .arg("--no-cleanup")
         .arg(scratch.join("buckets"));
     let mut running = Running::start(command, &[]);
@@ -93,7 +95,9 @@ fn program() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
     let installed = cache.map(|cache| cache.join("snowbank/tools/bin"));
-    let found =
-        std::env::split_paths(&path).chain(installed).map(|folder| folder.join("rclone")).find(|it| it.is_file());
+    let found = std::env::split_paths(&path)
+        .chain(installed)
+        .map(|folder| folder.join("rclone"))
+        .find(|it| it.is_file());
     found.unwrap_or_else(|| panic!("there is no rclone; tests/run installs it"))
 }

@@ -35,8 +35,8 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// One that has this config file and, unless told otherwise, an empty data folder of its own; not started.
-    /// `with_metrics` gives it an address for them.
+    /// One that has this config file and, unless told otherwise, an empty data folder of its own;
+    /// not started. `with_metrics` gives it an address for them.
     pub(crate) fn new(
         config: &str,
         data_dir: Option<PathBuf>,
@@ -46,7 +46,9 @@ impl Replica {
         let scratch = Scratch::new("server");
         let data_dir = data_dir.unwrap_or_else(|| scratch.join("data"));
         let metrics = with_metrics.then(process::own_address);
-        let section = metrics.map(|address| format!("\n[metrics]\nlisten = \"{address}\"\n")).unwrap_or_default();
+        let section = metrics
+            .map(|address| format!("\n[metrics]\nlisten = \"{address}\"\n"))
+            .unwrap_or_default();
         let file = scratch.join("config.toml");
         process::write(&file, format!("{config}{section}"));
         // It may hold secrets.
@@ -131,18 +133,25 @@ impl Replica {
     /// Whether it says that it is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        reqwest::blocking::get(format!("{}/readyz", self.url())).is_ok_and(|answer| answer.status().is_success())
+        reqwest::blocking::get(format!("{}/readyz", self.url()))
+            .is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Waits until it is ready.
     pub fn wait_ready(&mut self) {
         let started = Instant::now();
         while !self.is_ready() {
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            if let Some(status) =
+                self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
+            {
                 self.child = None;
                 panic!("snowbankd ended at its start, {status}: {}", self.log());
             }
-            assert!(started.elapsed() < LIMIT, "snowbankd is not ready after {LIMIT:?}: {}", self.log());
+            assert!(
+                started.elapsed() < LIMIT,
+                "snowbankd is not ready after {LIMIT:?}: {}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -200,7 +209,10 @@ impl Replica {
     }
 
     fn signal(&self, signal: Signal) {
-        process::send(self.child.as_ref().unwrap_or_else(|| panic!("the server does not run")), signal);
+        process::send(
+            self.child.as_ref().unwrap_or_else(|| panic!("the server does not run")),
+            signal,
+        );
     }
 
     /// Runs it up to a step at which it is to pause, and kills it there.
@@ -208,7 +220,11 @@ impl Replica {
         let mut command = self.serve();
         command.env(crate::collection::PAUSE, format!("{step}:60000:1"));
         let mut running = Running::start(command, &[]);
-        assert!(crate::collection::comes_to(step, &mut running), "it did not come to {step}: {}", running.wait());
+        assert!(
+            crate::collection::comes_to(step, &mut running),
+            "it did not come to {step}: {}",
+            running.wait()
+        );
         running.kill();
     }
 
@@ -218,7 +234,8 @@ impl Replica {
         Running::start(self.serve(), &[]).wait_for(limit)
     }
 
-    /// Sends SIGABRT: it ends as on a failed assertion of its own, with a core where the system writes one.
+    /// Sends SIGABRT: it ends as on a failed assertion of its own, with a core where the system
+    /// writes one.
     pub fn abort(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap_or_else(|| panic!("the server does not run"));
         process::send(&child, Signal::ABORT);
@@ -248,7 +265,8 @@ impl Replica {
     /// What it has written on standard error, over all its starts.
     #[must_use]
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.scratch.join("stderr")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.scratch.join("stderr")).unwrap_or_default())
+            .into_owned()
     }
 
     /// Runs `snowbankd ARGS` with its config and data folder, beside it if it runs.
@@ -259,8 +277,8 @@ impl Replica {
         process::run(command)
     }
 
-    /// Starts `snowbankd ARGS` with its config and data folder, and these variables besides its own; an empty one takes the
-    /// variable away.
+    /// Starts `snowbankd ARGS` with its config and data folder, and these variables besides its
+    /// own; an empty one takes the variable away.
     #[must_use]
     pub fn start_command(&self, args: &[&str], environment: &[(&str, &str)]) -> Running {
         let mut command = self.command_line();
@@ -279,16 +297,21 @@ impl Replica {
     #[must_use]
     pub fn command_line(&self) -> Command {
         let mut command = self.snowbankd();
-        command.arg("--config").arg(self.scratch.join("config.toml")).arg("--data-dir").arg(&self.data_dir);
+        command
+            .arg("--config")
+            .arg(self.scratch.join("config.toml"))
+            .arg("--data-dir")
+            .arg(&self.data_dir);
         command
     }
 
     /// The page that Prometheus reads.
     #[must_use]
     pub fn metrics_page(&self) -> String {
-        let address = self.metrics.unwrap_or_else(|| panic!("this server has no address for metrics"));
-        let answer =
-            reqwest::blocking::get(format!("http://{address}/metrics")).and_then(reqwest::blocking::Response::text);
+        let address =
+            self.metrics.unwrap_or_else(|| panic!("this server has no address for metrics"));
+        let answer = reqwest::blocking::get(format!("http://{address}/metrics"))
+            .and_then(reqwest::blocking::Response::text);
         answer.unwrap_or_else(|e| panic!("http://{address}/metrics: {e}"))
     }
 
@@ -298,7 +321,8 @@ impl Replica {
         let page = self.metrics_page();
         let lines = page.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         let parse = |line: &str| {
-            let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no metric: {line}"));
+            let (series, value) =
+                line.rsplit_once(' ').unwrap_or_else(|| panic!("no metric: {line}"));
             (series.to_owned(), value.parse().unwrap_or_else(|e| panic!("{line}: {e}")))
         };
         lines.map(parse).collect()
@@ -309,9 +333,15 @@ impl Replica {
     pub fn counted(&self, counter: &str, labels: &[(&str, &str)]) -> f64 {
         let carries = |series: &str| {
             series.split('{').next() == Some(counter)
-                && labels.iter().all(|(label, value)| series.contains(&format!("{label}=\"{value}\"")))
+                && labels
+                    .iter()
+                    .all(|(label, value)| series.contains(&format!("{label}=\"{value}\"")))
         };
-        self.metrics().into_iter().filter(|(series, _)| carries(series)).map(|(_, value)| value).sum()
+        self.metrics()
+            .into_iter()
+            .filter(|(series, _)| carries(series))
+            .map(|(_, value)| value)
+            .sum()
     }
 }
 
@@ -319,7 +349,11 @@ impl Drop for Replica {
     fn drop(&mut self) {
         self.kill9();
         if std::thread::panicking() {
-            eprintln!("--- snowbankd at {}\n{}\n---", self.url(), process::tail(&self.log(), 8_000));
+            eprintln!(
+                "--- snowbankd at {}\n{}\n---",
+                self.url(),
+                process::tail(&self.log(), 8_000)
+            );
         }
     }
 }

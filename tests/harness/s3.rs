@@ -1,7 +1,9 @@
-//! An S3 server in the test process, as strict as the strictest service that Snowbank is to work with.
+//! An S3 server in the test process, as strict as the strictest service that Snowbank is to work
+//! with.
 //!
-//! Objects are files of a folder (`s3s-fs`), signatures are checked (`s3s`), and the layer in `rules` refuses what
-//! Cloudflare R2 or another service refuses: what it lets pass may be relied upon.
+//! Objects are files of a folder (`s3s-fs`), signatures are checked (`s3s`), and the layer in
+//! `rules` refuses what Cloudflare R2 or another service refuses: what it lets pass may be relied
+//! upon.
 
 mod rules;
 
@@ -137,7 +139,10 @@ struct Strict {
 }
 
 impl Handle for Strict {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<AnyBody>, BoxError> {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnyBody>, BoxError> {
         let (head, mut body) = request.into_parts();
         let refusal = rules::check(&head, &mut lock(&self.seen), &self.buckets);
         if let Some(refusal) = refusal {

@@ -17,7 +17,9 @@ impl Scratch {
     #[must_use]
     pub fn new(what: &str) -> Self {
         let folder = tempfile::Builder::new().prefix(&format!("snowbank-{what}-")).tempdir();
-        Self { path: folder.unwrap_or_else(|e| panic!("no temporary folder for {what}: {e}")).keep() }
+        Self {
+            path: folder.unwrap_or_else(|e| panic!("no temporary folder for {what}: {e}")).keep(),
+        }
     }
 
     /// Where it is.
@@ -36,7 +38,8 @@ impl Scratch {
     #[must_use]
     pub fn folder(&self, name: impl AsRef<Path>) -> PathBuf {
         let path = self.path.join(name);
-        fs::create_dir_all(&path).unwrap_or_else(|e| panic!("cannot create {}: {e}", path.display()));
+        fs::create_dir_all(&path)
+            .unwrap_or_else(|e| panic!("cannot create {}: {e}", path.display()));
         path
     }
 }

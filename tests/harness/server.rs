@@ -1,7 +1,8 @@
-//! A Snowbank as its users see it: one `snowbankd`, or several on one database and bucket behind a load balancer.
+//! A Snowbank as its users see it: one `snowbankd`, or several on one database and bucket behind a
+//! load balancer.
 //!
-//! What a test that says nothing of it gets is decided by `SNOWBANK_TEST_SITE` (see [`site`](crate::site)): the same tests
-//! run on every kind.
+//! What a test that says nothing of it gets is decided by `SNOWBANK_TEST_SITE` (see
+//! [`site`](crate::site)): the same tests run on every kind.
 
 use std::{
     fs,
@@ -103,8 +104,10 @@ impl ServerOptions {
     }
 
     fn replica(&self, site: Option<&Site>, data_dir: Option<PathBuf>) -> Replica {
-        let config =
-            site.map_or_else(|| self.config.clone(), |site| site.config(&self.config, &self.database, &self.storage));
+        let config = site.map_or_else(
+            || self.config.clone(),
+            |site| site.config(&self.config, &self.database, &self.storage),
+        );
         Replica::new(&config, data_dir, self.metrics || site.is_some(), &self.environment)
     }
 
@@ -118,7 +121,8 @@ impl ServerOptions {
         let mut server = Server { replicas, balancer: None, site, storage: self.storage };
         server.start_again();
         if server.site.is_some() {
-            server.balancer = Some(Balancer::before(server.replicas.iter().map(Replica::address).collect()));
+            server.balancer =
+                Some(Balancer::before(server.replicas.iter().map(Replica::address).collect()));
         }
         server
     }
@@ -139,7 +143,8 @@ impl ServerOptions {
     }
 }
 
-/// One `snowbankd`, or a site's replicas and the load balancer before them. Ended (with SIGKILL) when dropped.
+/// One `snowbankd`, or a site's replicas and the load balancer before them. Ended (with SIGKILL)
+/// when dropped.
 #[derive(Debug)]
 pub struct Server {
     // Ended before what they use.
@@ -225,7 +230,8 @@ impl Server {
     /// The token that was made at its first start.
     #[must_use]
     pub fn root_token(&self) -> String {
-        let files: Vec<PathBuf> = self.replicas.iter().map(|one| one.data_dir().join("root-token")).collect();
+        let files: Vec<PathBuf> =
+            self.replicas.iter().map(|one| one.data_dir().join("root-token")).collect();
         let token = files.iter().find_map(|file| fs::read_to_string(file).ok());
         token.unwrap_or_else(|| panic!("there is none of {files:?}")).trim().to_owned()
     }
@@ -236,7 +242,8 @@ impl Server {
         self.replicas.iter_mut().for_each(Replica::wait_ready);
     }
 
-    /// Sends SIGTERM, and gives how it ended; on a site, how the first ended of those that did not end well.
+    /// Sends SIGTERM, and gives how it ended; on a site, how the first ended of those that did not
+    /// end well.
     pub fn terminate(&mut self) -> ExitStatus {
         self.ask_to_end();
         let ends: Vec<ExitStatus> = self.replicas.iter_mut().map(Replica::wait_end).collect();
@@ -259,7 +266,9 @@ impl Server {
         for replica in &self.replicas {
             let folder = replica.data_dir().join("pack-cache");
             match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != ErrorKind::NotFound => panic!("{}: {error}", folder.display()),
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    panic!("{}: {error}", folder.display())
+                }
                 _ => {}
             }
         }
@@ -273,7 +282,8 @@ impl Server {
         self.start_again();
     }
 
-    /// The most memory that it has held, in bytes, over all its starts; on a site the most of any replica.
+    /// The most memory that it has held, in bytes, over all its starts; on a site the most of any
+    /// replica.
     pub fn peak_rss_bytes(&mut self) -> u64 {
         self.replicas.iter_mut().map(Replica::peak_rss_bytes).max().unwrap_or(0)
     }
@@ -320,7 +330,9 @@ impl Server {
     /// The folder of its stored objects: on its own disk, or on that of the site's object storage.
     #[must_use]
     pub fn objects(&self) -> PathBuf {
-        self.site.as_ref().map_or_else(|| self.data_dir().join("storage"), |site| site.objects(&self.storage))
+        self.site
+            .as_ref()
+            .map_or_else(|| self.data_dir().join("storage"), |site| site.objects(&self.storage))
     }
 
     /// Bytes of the packs that it has stored.

@@ -1,7 +1,8 @@
 //! What several replicas share: a PostgreSQL database, a bucket, and the server key.
 //!
-//! `SNOWBANK_TEST_SITE` says on what the tests run that do not say so themselves: unset, on one server with `SQLite` and a
-//! local folder; `strict`, on three replicas with PostgreSQL and [`S3Server`]; `rclone`, the same with [`Rclone`].
+//! `SNOWBANK_TEST_SITE` says on what the tests run that do not say so themselves: unset, on one
+//! server with `SQLite` and a local folder; `strict`, on three replicas with PostgreSQL and
+//! [`S3Server`]; `rclone`, the same with [`Rclone`].
 
 use std::{
     fmt::Write as _,
@@ -46,7 +47,9 @@ impl Kind {
             Err(_) | Ok("" | "local") => Self::Local,
             Ok("strict") => Self::Strict,
             Ok("rclone") => Self::Rclone,
-            Ok(other) => panic!("SNOWBANK_TEST_SITE={other}: there are `local`, `strict` and `rclone`"),
+            Ok(other) => {
+                panic!("SNOWBANK_TEST_SITE={other}: there are `local`, `strict` and `rclone`")
+            }
         }
     }
 
@@ -81,7 +84,8 @@ impl Site {
         kind.is_site().then(|| Self::of(kind))
     }
 
-    /// A site for tests about replicas: of the environment's kind, and strict where it asks for no site.
+    /// A site for tests about replicas: of the environment's kind, and strict where it asks for no
+    /// site.
     #[must_use]
     pub fn start() -> Arc<Self> {
         Self::of(Self::kind())
@@ -119,7 +123,13 @@ impl Site {
         };
         let scratch = Scratch::new("site");
         make_server_key(&scratch.join("server-key"));
-        Self { faults: None, storage, postgres: Mutex::new(postgres), databases: Mutex::default(), scratch }
+        Self {
+            faults: None,
+            storage,
+            postgres: Mutex::new(postgres),
+            databases: Mutex::default(),
+            scratch,
+        }
     }
 
     /// Its database server.
@@ -138,7 +148,9 @@ impl Site {
     pub fn s3(&self) -> &S3Server {
         match &self.storage {
             ObjectStorage::Strict(server) => server,
-            ObjectStorage::Rclone(_) => panic!("rclone serves this site; the test is for SNOWBANK_TEST_SITE=strict"),
+            ObjectStorage::Rclone(_) => {
+                panic!("rclone serves this site; the test is for SNOWBANK_TEST_SITE=strict")
+            }
         }
     }
 
@@ -147,14 +159,18 @@ impl Site {
     pub fn rclone(&self) -> &Rclone {
         match &self.storage {
             ObjectStorage::Rclone(server) => server,
-            ObjectStorage::Strict(_) => panic!("no rclone serves this site; make it with `Site::of(Kind::Rclone)`"),
+            ObjectStorage::Strict(_) => {
+                panic!("no rclone serves this site; make it with `Site::of(Kind::Rclone)`")
+            }
         }
     }
 
     /// The proxy before its storage.
     #[must_use]
     pub fn faults(&self) -> &StorageFaults {
-        self.faults.as_ref().unwrap_or_else(|| panic!("this site has no proxy; start it with `with_faults`"))
+        self.faults
+            .as_ref()
+            .unwrap_or_else(|| panic!("this site has no proxy; start it with `with_faults`"))
     }
 
     /// Where its object storage listens, whatever proxy is before it.
@@ -180,19 +196,22 @@ impl Site {
         };
         let value = |key: &str, default: &str| {
             let given = storage.iter().find(|(name, _)| name == key);
-            given.map_or_else(|| default.to_owned(), |(_, value)| value.trim_matches('"').to_owned())
+            given
+                .map_or_else(|| default.to_owned(), |(_, value)| value.trim_matches('"').to_owned())
         };
         folder.join(value("bucket", BUCKET)).join(value("prefix", PREFIX))
     }
 
-    /// The config of a server on this site: `own` lines, and what it shares. The database is made when it is not there.
+    /// The config of a server on this site: `own` lines, and what it shares. The database is made
+    /// when it is not there.
     pub(crate) fn config(&self, own: &str, database: &str, storage: &[(String, String)]) -> String {
         let mut known = lock(&self.databases);
         if !known.iter().any(|name| name == database) {
             let _ = self.postgres().create_database(database);
             known.push(database.to_owned());
         }
-        let address = self.faults.as_ref().map_or_else(|| self.s3_address(), StorageFaults::address);
+        let address =
+            self.faults.as_ref().map_or_else(|| self.s3_address(), StorageFaults::address);
         let mut keys = vec![
             ("bucket".to_owned(), format!("\"{BUCKET}\"")),
             ("prefix".to_owned(), format!("\"{PREFIX}\"")),
@@ -204,9 +223,14 @@ impl Site {
             keys.retain(|(name, _)| name != key);
             keys.push((key.clone(), value.clone()));
         }
-        let mut config = format!("server-key-file = \"{}\"\n{own}\n", self.server_key_file().display());
+        let mut config =
+            format!("server-key-file = \"{}\"\n{own}\n", self.server_key_file().display());
         // Writing to a String cannot fail.
-        let _ = writeln!(config, "[database]\nurl = \"{}\"\n\n[storage]\ntype = \"s3\"", self.database_url(database));
+        let _ = writeln!(
+            config,
+            "[database]\nurl = \"{}\"\n\n[storage]\ntype = \"s3\"",
+            self.database_url(database)
+        );
         for (key, value) in keys.iter().filter(|(_, value)| !value.is_empty()) {
             let _ = writeln!(config, "{key} = {value}");
         }

@@ -38,7 +38,8 @@ impl SlowLink {
         let now = Instant::now();
         let begins_at = free_at.unwrap_or(now).max(now.checked_sub(SLACK).unwrap_or(now));
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let ends_at = begins_at + Duration::from_secs(1) * bytes / u32::try_from(rate).unwrap_or(u32::MAX);
+        let ends_at =
+            begins_at + Duration::from_secs(1) * bytes / u32::try_from(rate).unwrap_or(u32::MAX);
         *free_at = Some(ends_at);
         ends_at
     }
@@ -57,11 +58,16 @@ impl Body for SlowBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         ready!(this.sleep.as_mut().poll(cx));
         while this.rest.is_empty() {
-            let Some(frame) = ready!(Pin::new(&mut this.body).poll_frame(cx)) else { return Poll::Ready(None) };
+            let Some(frame) = ready!(Pin::new(&mut this.body).poll_frame(cx)) else {
+                return Poll::Ready(None);
+            };
             match frame?.into_data() {
                 Ok(bytes) => this.rest = bytes,
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),

@@ -1,7 +1,8 @@
-//! A proxy before an object storage that makes it slow, unreliable, or gone, all switchable while it runs.
+//! A proxy before an object storage that makes it slow, unreliable, or gone, all switchable while
+//! it runs.
 //!
-//! Requests pass with every header unchanged (`Host` is signed). What goes wrong is drawn from a seeded generator; a
-//! request meets at most one fault.
+//! Requests pass with every header unchanged (`Host` is signed). What goes wrong is drawn from a
+//! seeded generator; a request meets at most one fault.
 
 use std::{
     net::SocketAddr,
@@ -204,7 +205,10 @@ impl Proxy {
 }
 
 impl Handle for Proxy {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<AnyBody>, BoxError> {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnyBody>, BoxError> {
         let length = request.body().size_hint().exact().unwrap_or(0);
         let (fate, latency) = {
             let mut state = lock(&self.state);
@@ -214,13 +218,16 @@ impl Handle for Proxy {
             (if refused { denied } else { drawn }, state.faults.latency)
         };
         tokio::time::sleep(latency).await;
-        let is_write = request.method() != hyper::Method::GET && request.method() != hyper::Method::HEAD;
+        let is_write =
+            request.method() != hyper::Method::GET && request.method() != hyper::Method::HEAD;
         while self.trouble(is_write) == Trouble::Hang {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let fate = match self.trouble(is_write) {
             Trouble::Cut => return Err("the connection is cut, on purpose".into()),
-            Trouble::Refuse(status, code, message) => Fate::Error(StatusCode::from_u16(status)?, code, message),
+            Trouble::Refuse(status, code, message) => {
+                Fate::Error(StatusCode::from_u16(status)?, code, message)
+            }
             Trouble::None | Trouble::Hang => fate,
         };
         match fate {
@@ -245,7 +252,9 @@ impl Handle for Proxy {
                 let length = answer.body().size_hint().exact().unwrap_or(0);
                 if length == 0 {
                     return match how {
-                        Break::Cut => Err("the connection is cut before the answer, on purpose".into()),
+                        Break::Cut => {
+                            Err("the connection is cut before the answer, on purpose".into())
+                        }
                         Break::Stall => std::future::pending().await,
                     };
                 }
@@ -258,7 +267,10 @@ impl Handle for Proxy {
 
 /// Whether it asks to remove one object or many.
 fn removes(request: &Request<Incoming>) -> bool {
-    let many = request.uri().query().is_some_and(|query| query.split('&').any(|one| one.starts_with("delete")));
+    let many = request
+        .uri()
+        .query()
+        .is_some_and(|query| query.split('&').any(|one| one.starts_with("delete")));
     request.method() == hyper::Method::DELETE || (request.method() == hyper::Method::POST && many)
 }
 

@@ -4,8 +4,8 @@ use std::{path::Path, process::Command};
 
 use crate::Scratch;
 
-/// A mounted tmpfs of a fixed size. Unmounted when dropped. Mounting needs root (or `sudo` without a password); without
-/// it the test fails.
+/// A mounted tmpfs of a fixed size. Unmounted when dropped. Mounting needs root (or `sudo` without
+/// a password); without it the test fails.
 #[derive(Debug)]
 pub struct Tmpfs {
     scratch: Scratch,
@@ -17,7 +17,10 @@ impl Tmpfs {
     pub fn mount(mebibytes: u32) -> Self {
         let scratch = Scratch::new("tmpfs");
         let options = format!("size={mebibytes}m,mode=0777");
-        as_root("mount", &["-t", "tmpfs", "-o", &options, "snowbank-test", &scratch.path().to_string_lossy()]);
+        as_root(
+            "mount",
+            &["-t", "tmpfs", "-o", &options, "snowbank-test", &scratch.path().to_string_lossy()],
+        );
         Self { scratch }
     }
 
@@ -36,7 +39,8 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        // Lazily: a process of a failed test may still hold a file. Its own output says what went wrong.
+        // Lazily: a process of a failed test may still hold a file. Its own output says what went
+        // wrong.
         let _ = privileged("umount", &["--lazy", &self.scratch.path().to_string_lossy()]).status();
     }
 }
@@ -52,10 +56,12 @@ fn privileged(program: &str, args: &[&str]) -> Command {
 }
 
 fn as_root(program: &str, args: &[&str]) {
-    let output = privileged(program, args).output().unwrap_or_else(|e| panic!("{program} {args:?}: {e}"));
+    let output =
+        privileged(program, args).output().unwrap_or_else(|e| panic!("{program} {args:?}: {e}"));
     assert!(
         output.status.success(),
-        "{program} {args:?} failed, and this test needs it (run as root, or allow sudo without a password): {}",
+        "{program} {args:?} failed, and this test needs it (run as root, or allow sudo without a \
+         password): {}",
         String::from_utf8_lossy(&output.stderr)
     );
 }

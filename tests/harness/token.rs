@@ -7,11 +7,15 @@ use serde_json::{Value, json};
 /// The three parts of a JWT.
 fn parts(token: &str) -> [&str; 3] {
     let parts: Vec<&str> = token.split('.').collect();
-    parts.try_into().unwrap_or_else(|parts: Vec<_>| panic!("a JWT has three parts, not {}", parts.len()))
+    parts
+        .try_into()
+        .unwrap_or_else(|parts: Vec<_>| panic!("a JWT has three parts, not {}", parts.len()))
 }
 
 fn decode(part: &str) -> Value {
-    let bytes = URL_SAFE_NO_PAD.decode(part).unwrap_or_else(|e| panic!("a part of a JWT is base64url: {e}"));
+    let bytes = URL_SAFE_NO_PAD
+        .decode(part)
+        .unwrap_or_else(|e| panic!("a part of a JWT is base64url: {e}"));
     serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("a part of a JWT is JSON: {e}"))
 }
 

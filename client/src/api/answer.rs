@@ -23,7 +23,12 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) const fn new(response: reqwest::Response, target: Target, url: String, stall: Duration) -> Self {
+    pub(super) const fn new(
+        response: reqwest::Response,
+        target: Target,
+        url: String,
+        stall: Duration,
+    ) -> Self {
         Self { response, target, url, stall }
     }
 
@@ -34,13 +39,15 @@ impl Answer {
             return Ok(self);
         }
         let header = |name| self.response.headers().get(name)?.to_str().ok().map(str::to_owned);
-        let retry_after = header(RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let retry_after =
+            header(RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         let location = header(LOCATION);
         let (target, url) = (self.target.clone(), self.url.clone());
         // The status says enough when the body does not come.
         let body = self.whole(MAX_ERROR_BYTES).await.unwrap_or_default();
         let detail = serde_json::from_slice(&body).ok().map(|body: ErrorBody| body.error);
-        Err(ApiError::status(&target, &url, status, detail, location.as_deref()).with_retry_after(retry_after))
+        Err(ApiError::status(&target, &url, status, detail, location.as_deref())
+            .with_retry_after(retry_after))
     }
 
     /// The next piece of the body; `None` at its end.

@@ -11,7 +11,8 @@ use reqwest::redirect::Policy;
 use super::ApiError;
 use super::no_proxy::is_direct;
 
-/// Files of certificate authorities to trust instead of the system's; the first that is set counts, as with Nix.
+/// Files of certificate authorities to trust instead of the system's; the first that is set counts,
+/// as with Nix.
 const CERTIFICATE_VARIABLES: [&str; 2] = ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"];
 
 /// How long to wait for what does not move.
@@ -25,7 +26,8 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        // A server waits for its object storage, on a slow link or while that is away, before it answers.
+        // A server waits for its object storage, on a slow link or while that is away, before it
+        // answers.
         Self { connect: Duration::from_secs(10), stall: Duration::from_mins(3) }
     }
 }
@@ -39,27 +41,35 @@ pub(super) enum Redirects {
     Followed,
 }
 
-/// A client for `server` that reads the proxy variables, and the certificates that the environment or the system names.
-pub(super) fn client(server: &str, timeouts: &Timeouts, redirects: Redirects) -> Result<reqwest::Client, ApiError> {
+/// A client for `server` that reads the proxy variables, and the certificates that the environment
+/// or the system names.
+pub(super) fn client(
+    server: &str,
+    timeouts: &Timeouts,
+    redirects: Redirects,
+) -> Result<reqwest::Client, ApiError> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("snowbank/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timeouts.connect)
         .tcp_nodelay(true)
-        // Servers and proxies close idle connections, often after a minute; a request on one that is being closed fails.
+        // Servers and proxies close idle connections, often after a minute; a request on one that
+        // is being closed fails.
         .pool_idle_timeout(Duration::from_secs(20))
-        // Bundles in flight get a connection each: over one of HTTP/2 they would share its flow control window, which
-        // proxies keep at 64 KiB.
+        // Bundles in flight get a connection each: over one of HTTP/2 they would share its flow
+        // control window, which proxies keep at 64 KiB.
         .http1_only()
         .redirect(match redirects {
             Redirects::Refused => Policy::none(),
             Redirects::Followed => Policy::limited(5),
         });
     // By itself the library takes `*` for all names, and not for addresses.
-    let is_direct = reqwest::Url::parse(server).is_ok_and(|url| url.host_str().is_some_and(is_direct));
+    let is_direct =
+        reqwest::Url::parse(server).is_ok_and(|url| url.host_str().is_some_and(is_direct));
     let builder = if is_direct { builder.no_proxy() } else { builder };
     // A redirect may lead from http to https, where certificates count.
     let builder = if !server.starts_with("https:") && redirects == Redirects::Refused {
-        // Without TLS nothing is verified; then a machine without certificates is no error, and none are loaded.
+        // Without TLS nothing is verified; then a machine without certificates is no error, and
+        // none are loaded.
         builder.tls_certs_only([])
     } else if let Some(certificates) = certificates_of_environment()? {
         builder.tls_certs_only(certificates)
@@ -75,7 +85,9 @@ fn certificates_of_environment() -> Result<Option<Vec<Certificate>>, ApiError> {
 
 /// The file of certificates that the environment names, and the variable that does.
 pub(super) fn certificate_file() -> Option<(&'static str, PathBuf)> {
-    let of = |variable| env::var_os(variable).filter(|file| !file.is_empty()).map(|file| (variable, file.into()));
+    let of = |variable| {
+        env::var_os(variable).filter(|file| !file.is_empty()).map(|file| (variable, file.into()))
+    };
     CERTIFICATE_VARIABLES.into_iter().find_map(of)
 }
 
@@ -83,7 +95,11 @@ fn certificates(variable: &str, file: &Path) -> Result<Vec<Certificate>, ApiErro
     let failed = |reason: &dyn std::fmt::Display| ApiError::certificates(variable, file, reason);
     let pem = fs::read(file).map_err(|error| failed(&error))?;
     let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| failed(&error))?;
-    if certificates.is_empty() { Err(failed(&"it has no PEM certificate")) } else { Ok(certificates) }
+    if certificates.is_empty() {
+        Err(failed(&"it has no PEM certificate"))
+    } else {
+        Ok(certificates)
+    }
 }
 
 #[cfg(test)]
@@ -97,7 +113,10 @@ mod tests {
         fs::write(&empty, "no certificate\n").unwrap();
         for file in [folder.path().join("none.pem"), empty] {
             let error = certificates("NIX_SSL_CERT_FILE", &file).unwrap_err().to_string();
-            assert!(error.contains("NIX_SSL_CERT_FILE") && error.contains(file.to_str().unwrap()), "{error}");
+            assert!(
+                error.contains("NIX_SSL_CERT_FILE") && error.contains(file.to_str().unwrap()),
+                "{error}"
+            );
         }
     }
 }

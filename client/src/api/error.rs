@@ -24,7 +24,8 @@ pub struct ApiError {
 }
 
 /// By which a failure of TLS is known in what the libraries say.
-const TLS_WORDS: [&str; 5] = ["certificate", "tls", "handshake", "fatal alert", "peer is incompatible"];
+const TLS_WORDS: [&str; 5] =
+    ["certificate", "tls", "handshake", "fatal alert", "peer is incompatible"];
 
 /// The kinds of failure that someone treats differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,7 +84,9 @@ impl ApiError {
     #[must_use]
     pub fn in_short(&self) -> &'static str {
         match self.kind {
-            ApiErrorKind::Unreachable if self.message.contains("connection refused") => "connection refused",
+            ApiErrorKind::Unreachable if self.message.contains("connection refused") => {
+                "connection refused"
+            }
             ApiErrorKind::Unreachable => "the server cannot be reached",
             ApiErrorKind::Timeout => "the server does not answer",
             ApiErrorKind::Busy => "the server is busy",
@@ -137,31 +140,43 @@ impl ApiError {
         );
         let message = match kind {
             ApiErrorKind::Unauthenticated if target.token.is_none() => format!(
-                "{server} wants a token and there is none ({said}); run `snowbank login NAME {server}`, or set \
+                "{server} wants a token and there is none ({said}); run `snowbank login NAME \
+                 {server}`, or set \
                  SNOWBANK_TOKEN"
             ),
             ApiErrorKind::Unauthenticated => format!(
-                "{server} does not accept the token from {} ({said}); log in again with a token that is valid there",
+                "{server} does not accept the token from {} ({said}); log in again with a token \
+                 that is valid there",
                 target.token_source
             ),
             ApiErrorKind::Forbidden => format!(
-                "the token from {} does not permit this at {server} ({said}); ask the operator for one with that \
+                "the token from {} does not permit this at {server} ({said}); ask the operator for \
+                 one with that \
                  permission",
                 target.token_source
             ),
             ApiErrorKind::NotFound if detail.is_none() => {
-                format!("there is nothing at {url} ({said}); is {server} the address of a Snowbank server?")
+                format!(
+                    "there is nothing at {url} ({said}); is {server} the address of a Snowbank \
+                     server?"
+                )
             }
             ApiErrorKind::NotFound if url.contains(&format!("/{}", target.cache)) => format!(
                 "{server} has no cache `{}`, or the token from {} may not see it ({said})",
                 target.cache, target.token_source
             ),
             ApiErrorKind::NotFound => {
-                format!("{server} says: {said}; or the token from {} may not see it", target.token_source)
+                format!(
+                    "{server} says: {said}; or the token from {} may not see it",
+                    target.token_source
+                )
             }
             ApiErrorKind::Absent | ApiErrorKind::Conflict => format!("{server} says: {said}"),
             ApiErrorKind::TooLarge => {
-                format!("the request's body is too large for {server}, or for a proxy before it ({said})")
+                format!(
+                    "the request's body is too large for {server}, or for a proxy before it \
+                     ({said})"
+                )
             }
             ApiErrorKind::Busy => format!("{server} is too busy ({said}); try again later"),
             ApiErrorKind::StorageFull => format!("the storage of {server} is full ({said})"),
@@ -173,19 +188,22 @@ impl ApiError {
             _ => format!("{server} refuses the request to {url} ({said})"),
         };
         let request_id = detail.as_ref().and_then(|detail| detail.request_id.as_deref());
-        let message = request_id.map_or_else(|| message.clone(), |id| format!("{message} [request {id}]"));
+        let message =
+            request_id.map_or_else(|| message.clone(), |id| format!("{message} [request {id}]"));
         Self { code: detail.map(|detail| detail.code), ..Self::new(kind, message) }
     }
 
     /// A connection that was not made, or that broke.
     pub(super) fn transport(server: &str, url: &str, error: &reqwest::Error) -> Self {
         if error.is_builder() {
-            let message = format!("{url} cannot be asked ({}); is the address right?", chain(error));
+            let message =
+                format!("{url} cannot be asked ({}); is the address right?", chain(error));
             return Self::new(ApiErrorKind::Setup, message);
         }
         if error.is_timeout() {
             let message = format!(
-                "no connection to {server} within the time allowed; is the address right, and does a firewall let it \
+                "no connection to {server} within the time allowed; is the address right, and does \
+                 a firewall let it \
                  through?"
             );
             return Self::new(ApiErrorKind::Timeout, message);
@@ -196,22 +214,31 @@ impl ApiError {
             format!("the connection to {server} broke ({cause})")
         } else if refused(error) {
             format!(
-                "cannot connect to {server}: connection refused; is snowbankd running there, and is the address right?"
+                "cannot connect to {server}: connection refused; is snowbankd running there, and \
+                 is the address right?"
             )
         } else if lower.contains("corrupt message") {
-            format!("cannot connect to {server} securely ({cause}); does it speak plain http:// at this port?")
+            format!(
+                "cannot connect to {server} securely ({cause}); does it speak plain http:// at \
+                 this port?"
+            )
         } else if TLS_WORDS.iter().any(|word| lower.contains(word)) {
             format!("cannot connect to {server} securely: {}; {}", tls_fault(&cause), trusted())
         } else if error.is_dns() || lower.contains("dns") {
-            format!("cannot connect to {server}: its name is not found ({cause}); is the address right?")
+            format!(
+                "cannot connect to {server}: its name is not found ({cause}); is the address right?"
+            )
         } else {
-            format!("cannot connect to {server} ({cause}); is the address right, and is the network up?")
+            format!(
+                "cannot connect to {server} ({cause}); is the address right, and is the network up?"
+            )
         };
         Self::new(ApiErrorKind::Unreachable, message)
     }
 
     pub(super) fn stalled(server: &str, url: &str, limit: Duration) -> Self {
-        let message = format!("{server} has not moved for {} s (at {url}); try again later", limit.as_secs());
+        let message =
+            format!("{server} has not moved for {} s (at {url}); try again later", limit.as_secs());
         Self::new(ApiErrorKind::Timeout, message)
     }
 
@@ -239,7 +266,8 @@ impl ApiError {
 
     pub(super) fn protocol(server: &str, url: &str, reason: &dyn fmt::Display) -> Self {
         let message = format!(
-            "cannot understand the answer of {server} (at {url}): {reason}; is it a Snowbank server of this version?"
+            "cannot understand the answer of {server} (at {url}): {reason}; is it a Snowbank \
+             server of this version?"
         );
         Self::new(ApiErrorKind::Protocol, message)
     }
@@ -251,7 +279,8 @@ impl ApiError {
 
     pub(super) fn unusable(server: &str, error: &reqwest::Error) -> Self {
         let message = format!(
-            "cannot make connections to {server} ({}); without certificates in the system, name a file of them in \
+            "cannot make connections to {server} ({}); without certificates in the system, name a \
+             file of them in \
              NIX_SSL_CERT_FILE or SSL_CERT_FILE",
             chain(error)
         );
@@ -260,14 +289,18 @@ impl ApiError {
 
     pub(super) fn certificates(variable: &str, file: &Path, reason: &dyn fmt::Display) -> Self {
         let message = format!(
-            "the certificates in {} cannot be used: {reason}; {variable} names that file, correct or unset it",
+            "the certificates in {} cannot be used: {reason}; {variable} names that file, correct \
+             or unset it",
             file.display()
         );
         Self::new(ApiErrorKind::Setup, message)
     }
 
     pub(super) fn token_unusable(target: &Target) -> Self {
-        let message = format!("the token from {} has characters that no token has; log in again", target.token_source);
+        let message = format!(
+            "the token from {} has characters that no token has; log in again",
+            target.token_source
+        );
         Self::new(ApiErrorKind::Setup, message)
     }
 
@@ -286,7 +319,9 @@ impl From<ApiError> for Failure {
 /// The kind of failure that a status is, with the server's code.
 fn kind_of(status: StatusCode, code: Option<&str>) -> ApiErrorKind {
     match status.as_u16() {
-        404 if matches!(code, Some(code::NO_PATH | code::NO_PIN | code::NO_TOKEN)) => ApiErrorKind::Absent,
+        404 if matches!(code, Some(code::NO_PATH | code::NO_PIN | code::NO_TOKEN)) => {
+            ApiErrorKind::Absent
+        }
         401 => ApiErrorKind::Unauthenticated,
         403 => ApiErrorKind::Forbidden,
         404 => ApiErrorKind::NotFound,
@@ -307,7 +342,8 @@ fn tls_fault(cause: &str) -> String {
     let words = if fault("UnknownIssuer") {
         "its certificate is signed by an authority that is not trusted here"
     } else if fault("CaUsedAsEndEntity") {
-        "its certificate is that of an authority (self-signed, with CA:TRUE), which no server may use; it needs one that the \
+        "its certificate is that of an authority (self-signed, with CA:TRUE), which no server may \
+         use; it needs one that the \
          authority has signed"
     } else if fault("NotValidForName") {
         "its certificate is for another name"
@@ -325,9 +361,14 @@ fn tls_fault(cause: &str) -> String {
 fn trusted() -> String {
     match certificate_file() {
         Some((variable, file)) => {
-            format!("trusted are the certificates in {}, which {variable} names, and no others", file.display())
+            format!(
+                "trusted are the certificates in {}, which {variable} names, and no \
+                others",
+                file.display()
+            )
         }
-        None => "trusted are the system's certificates; for those of an authority of your own, name their file in \
+        None => "trusted are the system's certificates; for those of an authority of your own, \
+            name their file in \
                  NIX_SSL_CERT_FILE or SSL_CERT_FILE"
             .to_owned(),
     }
@@ -350,7 +391,10 @@ fn chain(error: &reqwest::Error) -> String {
 fn refused(error: &reqwest::Error) -> bool {
     let mut next = error.source();
     while let Some(cause) = next {
-        if cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused) {
+        if cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+        {
             return true;
         }
         next = cause.source();
@@ -366,7 +410,10 @@ mod tests {
     fn a_certificate_that_is_refused_is_described() {
         for (cause, words) in [
             ("invalid peer certificate: UnknownIssuer", "an authority that is not trusted here"),
-            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "self-signed, with CA:TRUE"),
+            (
+                "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
+                "self-signed, with CA:TRUE",
+            ),
             ("invalid peer certificate: certificate expired: NotValidForName", "for another name"),
             ("invalid peer certificate: Expired", "has expired"),
             ("invalid peer certificate: NotValidYet", "clock is slow"),

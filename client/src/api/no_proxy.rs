@@ -1,18 +1,22 @@
 //! Hosts that are reached without a proxy, by the rules of curl, which Nix fetches with.
 //!
-//! `no_proxy`, else `NO_PROXY`, is a list of names and addresses: `*` stands for every host, a name for itself and for all
-//! names below it, an address or a network (`10.0.0.0/8`) for addresses.
+//! `no_proxy`, else `NO_PROXY`, is a list of names and addresses: `*` stands for every host, a name
+//! for itself and for all names below it, an address or a network (`10.0.0.0/8`) for addresses.
 
 use std::env;
 use std::net::IpAddr;
 
 /// Whether the environment leaves `host` out of what goes through a proxy.
 pub(super) fn is_direct(host: &str) -> bool {
-    let exceptions = env::var("no_proxy").ok().filter(|list| !list.is_empty()).or_else(|| env::var("NO_PROXY").ok());
+    let exceptions = env::var("no_proxy")
+        .ok()
+        .filter(|list| !list.is_empty())
+        .or_else(|| env::var("NO_PROXY").ok());
     exceptions.is_some_and(|exceptions| is_exception(host, &exceptions))
 }
 
-/// Whether `host` is one of the names and addresses in the list, or lies below or within one of them.
+/// Whether `host` is one of the names and addresses in the list, or lies below or within one of
+/// them.
 pub(crate) fn is_exception(host: &str, exceptions: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
     let mut exceptions = exceptions.split([',', ' ', '\t']).filter(|one| !one.is_empty());
@@ -24,7 +28,9 @@ pub(crate) fn is_exception(host: &str, exceptions: &str) -> bool {
 
 fn is_name_below(host: &str, exception: &str) -> bool {
     let name = exception.trim_start_matches("*.").trim_start_matches('.').trim_end_matches('.');
-    let Some(start) = host.len().checked_sub(name.len()).filter(|start| host.is_char_boundary(*start)) else {
+    let Some(start) =
+        host.len().checked_sub(name.len()).filter(|start| host.is_char_boundary(*start))
+    else {
         return false;
     };
     let (above, end) = host.split_at(start);
@@ -32,11 +38,18 @@ fn is_name_below(host: &str, exception: &str) -> bool {
 }
 
 fn is_in_network(address: IpAddr, exception: &str) -> bool {
-    let (network, bits) = exception.split_once('/').map_or((exception, None), |(network, bits)| (network, Some(bits)));
-    let Ok(network) = network.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() else { return false };
+    let (network, bits) = exception
+        .split_once('/')
+        .map_or((exception, None), |(network, bits)| (network, Some(bits)));
+    let Ok(network) = network.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>()
+    else {
+        return false;
+    };
     let Some(bits) = bits else { return network == address };
     let (own, theirs, most) = match (address, network) {
-        (IpAddr::V4(own), IpAddr::V4(theirs)) => (u128::from(own.to_bits()), u128::from(theirs.to_bits()), 32),
+        (IpAddr::V4(own), IpAddr::V4(theirs)) => {
+            (u128::from(own.to_bits()), u128::from(theirs.to_bits()), 32)
+        }
         (IpAddr::V6(own), IpAddr::V6(theirs)) => (own.to_bits(), theirs.to_bits(), 128),
         _ => return false,
     };

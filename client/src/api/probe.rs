@@ -1,4 +1,5 @@
-//! One look at a server, for those who want to know why the rest does not work: without a token, and tried once.
+//! One look at a server, for those who want to know why the rest does not work: without a token,
+//! and tried once.
 
 use std::time::SystemTime;
 

@@ -1,9 +1,9 @@
 //! How often and after how long a failed request is repeated.
 //!
-//! Waiting doubles from a quarter of a second to 15 seconds, with jitter so that a fleet of clients does not come back as
-//! one, and is never shorter than the server's `Retry-After`. How many attempts there are depends on what failed: a full
-//! disk does not empty itself, a busy server gets free. A path of a commit that failed for a reason that passes is repeated
-//! alike.
+//! Waiting doubles from a quarter of a second to 15 seconds, with jitter so that a fleet of clients
+//! does not come back as one, and is never shorter than the server's `Retry-After`. How many
+//! attempts there are depends on what failed: a full disk does not empty itself, a busy server gets
+//! free. A path of a commit that failed for a reason that passes is repeated alike.
 
 use std::fmt;
 use std::sync::Arc;
@@ -130,7 +130,10 @@ mod tests {
             let mut backoff = Backoff::new(true, None);
             1 + std::iter::from_fn(|| backoff.next(&ApiError::of_line(code, "no"))).count()
         };
-        assert_eq!(attempts_at_line(code::STORAGE_UNAVAILABLE), attempts(true, ApiErrorKind::Unavailable));
+        assert_eq!(
+            attempts_at_line(code::STORAGE_UNAVAILABLE),
+            attempts(true, ApiErrorKind::Unavailable)
+        );
         assert_eq!(attempts_at_line(code::BUSY), attempts(true, ApiErrorKind::Busy));
         assert_eq!(attempts_at_line(code::INTERNAL), attempts(true, ApiErrorKind::Server));
         assert_eq!(attempts_at_line(code::NAR_MISMATCH), 1);
@@ -138,7 +141,9 @@ mod tests {
 
     #[test]
     fn a_server_that_never_answered_is_given_up_sooner() {
-        assert!(attempts(false, ApiErrorKind::Unreachable) < attempts(true, ApiErrorKind::Unreachable));
+        assert!(
+            attempts(false, ApiErrorKind::Unreachable) < attempts(true, ApiErrorKind::Unreachable)
+        );
     }
 
     #[test]
@@ -153,7 +158,10 @@ mod tests {
     #[test]
     fn waits_grow_up_to_a_limit() {
         let mut backoff = Backoff::new(true, None);
-        let delays: Vec<_> = std::iter::from_fn(|| backoff.next(&failure(ApiErrorKind::Busy, None))).take(20).collect();
+        let delays: Vec<_> =
+            std::iter::from_fn(|| backoff.next(&failure(ApiErrorKind::Busy, None)))
+                .take(20)
+                .collect();
         assert!(delays[0] <= FIRST && delays.iter().all(|delay| *delay <= LONGEST), "{delays:?}");
         assert!(delays[19] >= LONGEST / 2);
     }

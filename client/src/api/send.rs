@@ -1,7 +1,7 @@
 //! One attempt at a request: the body goes out, and what comes back is an answer or a typed error.
 //!
-//! The body is handed to the connection in small pieces, and each that is taken resets the clock: a slow line is not a
-//! dead one.
+//! The body is handed to the connection in small pieces, and each that is taken resets the clock: a
+//! slow line is not a dead one.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -32,7 +32,8 @@ impl Api {
         let mut builder = self.shared.http.request(request.method.clone(), &request.url);
         if let Some(token) = &target.token {
             let text = Zeroizing::new(format!("Bearer {}", token.expose()));
-            let mut value = HeaderValue::from_str(&text).map_err(|_| ApiError::token_unusable(target))?;
+            let mut value =
+                HeaderValue::from_str(&text).map_err(|_| ApiError::token_unusable(target))?;
             value.set_sensitive(true);
             builder = builder.header(AUTHORIZATION, value);
         }
@@ -42,7 +43,9 @@ impl Api {
                 builder.body(request.body.clone())
             } else {
                 // A proxy that has a limit must be able to refuse before it has read everything.
-                builder.header(CONTENT_LENGTH, request.body.len()).body(moving(request.body.clone(), clock.clone()))
+                builder
+                    .header(CONTENT_LENGTH, request.body.len())
+                    .body(moving(request.body.clone(), clock.clone()))
             };
         }
         let stall = self.shared.timeouts.stall;
@@ -87,7 +90,8 @@ impl Clock {
     /// Comes back once nothing has moved for `limit`.
     async fn stopped_for(&self, limit: Duration) {
         loop {
-            let moved_at = self.start + Duration::from_millis(self.moved_at_ms.load(Ordering::Relaxed));
+            let moved_at =
+                self.start + Duration::from_millis(self.moved_at_ms.load(Ordering::Relaxed));
             if moved_at.elapsed() >= limit {
                 return;
             }

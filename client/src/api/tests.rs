@@ -13,7 +13,8 @@ use super::{Api, ApiErrorKind, Timeouts};
 use crate::config::{Secret, Target};
 use crate::exit::Exit;
 
-const SHORT: Timeouts = Timeouts { connect: Duration::from_secs(2), stall: Duration::from_millis(300) };
+const SHORT: Timeouts =
+    Timeouts { connect: Duration::from_secs(2), stall: Duration::from_millis(300) };
 
 /// A server that gives one of `answers` to each connection, in turn, and the last one from then on.
 struct Script {
@@ -54,7 +55,9 @@ async fn answer_one(mut stream: TcpStream, answer: Vec<u8>) {
         }
         let text = String::from_utf8_lossy(&request);
         let Some((head, _)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
         if request.len() >= head.len() + 4 + length.unwrap_or(0) {
             break;
         }
@@ -77,12 +80,16 @@ fn api(url: &str, token: Option<&str>) -> Api {
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}", body.len())
-        .into_bytes()
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 fn refusal(status: &str, code: &str) -> Vec<u8> {
-    let body = format!(r#"{{"error":{{"code":"{code}","message":"said {code}","request_id":"r17"}}}}"#);
+    let body =
+        format!(r#"{{"error":{{"code":"{code}","message":"said {code}","request_id":"r17"}}}}"#);
     answer(status, "", &body)
 }
 
@@ -91,8 +98,20 @@ const STORED: &str = r#"{"stored":1,"known":0,"stored_bytes":5}"#;
 #[tokio::test]
 async fn failures_are_told_apart_and_say_what_to_do() {
     let cases = [
-        ("401 Unauthorized", "unauthenticated", ApiErrorKind::Unauthenticated, Exit::Unauthenticated, "log in again"),
-        ("403 Forbidden", "forbidden", ApiErrorKind::Forbidden, Exit::Forbidden, "ask the operator"),
+        (
+            "401 Unauthorized",
+            "unauthenticated",
+            ApiErrorKind::Unauthenticated,
+            Exit::Unauthenticated,
+            "log in again",
+        ),
+        (
+            "403 Forbidden",
+            "forbidden",
+            ApiErrorKind::Forbidden,
+            Exit::Forbidden,
+            "ask the operator",
+        ),
         ("404 Not Found", "not-found", ApiErrorKind::NotFound, Exit::NotFound, "no cache `main`"),
         ("404 Not Found", "no-such-pin", ApiErrorKind::Absent, Exit::Absent, "says"),
         ("409 Conflict", "conflict", ApiErrorKind::Conflict, Exit::Conflict, "says"),
@@ -127,7 +146,8 @@ async fn what_is_no_snowbank_server_is_told() {
     let server = Script::start(vec![answer("200 OK", "", "<html>hello</html>")]).await;
     let error = server.api().cache_info().await.unwrap_err();
     assert_eq!(error.kind(), ApiErrorKind::Protocol, "{error}");
-    let server = Script::start(vec![answer("301 Moved", "location: https://new.example/x\r\n", "")]).await;
+    let server =
+        Script::start(vec![answer("301 Moved", "location: https://new.example/x\r\n", "")]).await;
     let error = server.api().cache_info().await.unwrap_err().to_string();
     assert!(error.contains("https://new.example/x"), "{error}");
 }
@@ -141,7 +161,11 @@ async fn a_server_that_is_not_there_is_unreachable() {
     assert_eq!(error.kind(), ApiErrorKind::Unreachable);
     assert!(error.to_string().contains("connection refused; is snowbankd running"), "{error}");
     let error = api("http://no-such-host.invalid", None).cache_info().await.unwrap_err();
-    assert!(error.kind() == ApiErrorKind::Unreachable && error.to_string().contains("name is not found"), "{error}");
+    assert!(
+        error.kind() == ApiErrorKind::Unreachable
+            && error.to_string().contains("name is not found"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -190,7 +214,10 @@ async fn heartbeats_keep_a_commit_alive_and_lines_come_as_they_are_ready() {
     let server = Script::start(vec![format!("{head}{lines}").into_bytes()]).await;
     let mut got = Vec::new();
     server.api().commit(&CommitRequest::default(), |line| got.push(line)).await.unwrap();
-    assert!(matches!(got.as_slice(), [CommitLine::Error { store_path, .. }] if store_path == "/p"), "{got:?}");
+    assert!(
+        matches!(got.as_slice(), [CommitLine::Error { store_path, .. }] if store_path == "/p"),
+        "{got:?}"
+    );
 }
 
 #[tokio::test]

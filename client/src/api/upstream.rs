@@ -1,6 +1,7 @@
 //! Another binary cache, of any kind that speaks HTTP, asked whether it has a path.
 //!
-//! No token travels here. What cannot be learnt is an error of its own, so that the asker can go on without.
+//! No token travels here. What cannot be learnt is an error of its own, so that the asker can go on
+//! without.
 
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use snowbank_core::store_path::{StoreDir, StorePath};
 use super::connect::{self, Redirects, Timeouts};
 use super::{ApiError, MAX_ANSWER_BYTES};
 
-/// A limit on connecting, and on a whole question: a push does not wait long for what only spares it work.
-const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(5), stall: Duration::from_secs(15) };
+/// A limit on connecting, and on a whole question: a push does not wait long for what only spares
+/// it work.
+const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(5), stall: Duration::from_secs(15) };
 
 /// A binary cache that is only read.
 #[derive(Clone, Debug)]
@@ -27,7 +30,10 @@ impl UpstreamCache {
     /// # Errors
     /// The certificates that the environment names cannot be used.
     pub fn new(url: &str) -> Result<Self, ApiError> {
-        Ok(Self { url: url.to_owned(), http: connect::client(url, &TIMEOUTS, Redirects::Followed)? })
+        Ok(Self {
+            url: url.to_owned(),
+            http: connect::client(url, &TIMEOUTS, Redirects::Followed)?,
+        })
     }
 
     /// Its address.
@@ -40,7 +46,11 @@ impl UpstreamCache {
     ///
     /// # Errors
     /// No answer, one of another status, or one that is no narinfo.
-    pub async fn narinfo(&self, store_dir: &StoreDir, path: &StorePath) -> Result<Option<NarInfo>, ApiError> {
+    pub async fn narinfo(
+        &self,
+        store_dir: &StoreDir,
+        path: &StorePath,
+    ) -> Result<Option<NarInfo>, ApiError> {
         let url = format!("{}/{}.narinfo", self.url, path.hash());
         tokio::time::timeout(TIMEOUTS.stall, self.ask(store_dir, &url))
             .await

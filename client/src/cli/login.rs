@@ -6,14 +6,19 @@ use clap::Args;
 
 /// `snowbank login NAME URL`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "The token is read from --token-file, else from SNOWBANK_TOKEN, else from the file that \
-SNOWBANK_TOKEN_FILE names, else from standard input (on a terminal: a prompt without echo). It is kept in a file of \
+#[command(
+    after_help = "The token is read from --token-file, else from SNOWBANK_TOKEN, else from the \
+        file that \
+SNOWBANK_TOKEN_FILE names, else from standard input (on a terminal: a prompt without echo). It is \
+kept in a file of \
 mode 0600 beside the configuration. The first server logged in to is the default one.
 
 Examples:
   snowbank login local http://127.0.0.1:8080 < root-token
   snowbank login work https://cache.example.org --token-file /run/secrets/snowbank
-  sudo snowbank login work https://cache.example.org --system < token   # for root's builds and for services")]
+  sudo snowbank login work https://cache.example.org --system < token   # for root's builds and \
+  for services"
+)]
 pub struct LoginArgs {
     /// A short name for the server, as in NAME:CACHE
     #[arg(value_name = "NAME")]
@@ -35,7 +40,8 @@ pub struct LoginArgs {
     #[arg(long)]
     pub default: bool,
 
-    /// Write the configuration of the whole machine: /etc/snowbank/client.toml, and its token for root alone
+    /// Write the configuration of the whole machine: /etc/snowbank/client.toml, and its token for
+    /// root alone
     #[arg(long, conflicts_with = "config")]
     pub system: bool,
 

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::AuditQuery;
 use snowbank_core::wire::admin::args::{
-    CacheChanges, DeleteFlags, GcArgs, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs,
+    CacheChanges, DeleteFlags, GcArgs, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs,
+    TokenRotateArgs,
 };
 
 /// Which server is meant, and how its answer is printed.
@@ -35,7 +36,10 @@ pub struct CacheArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum CacheCommand {
     /// Create a cache with a signing key of its own
-    #[command(after_help = "Example:\n  snowbank cache create team --private --retention 90d --max-size 200GB")]
+    #[command(
+        after_help = "Example:\n  snowbank cache create team --private --retention 90d --max-size \
+            200GB"
+    )]
     Create {
         /// The cache.
         #[command(flatten)]
@@ -54,7 +58,9 @@ pub enum CacheCommand {
     #[command(after_help = "Example:\n  snowbank cache info work:team")]
     Info(CacheArgs),
     /// Change a cache's settings; what is not named stays
-    #[command(after_help = "Example:\n  snowbank cache configure team --priority 30 --retention never")]
+    #[command(
+        after_help = "Example:\n  snowbank cache configure team --priority 30 --retention never"
+    )]
     Configure {
         /// The cache.
         #[command(flatten)]
@@ -86,8 +92,10 @@ pub enum CacheCommand {
     /// Bring back a cache that was destroyed in the last 7 days
     #[command(after_help = "Example:\n  snowbank cache restore old-team")]
     Restore(CacheArgs),
-    /// Remove a destroyed cache for good, with its keys, so that a collection can give its room back
-    #[command(after_help = "Example:\n  snowbank cache purge old-team\n\nNeeds a token that administrates.")]
+    /// Remove a destroyed cache for good, with its keys, so that a collection can give its room
+    /// back
+    #[command(after_help = "Example:\n  snowbank cache purge old-team\n\nNeeds a token that \
+            administrates.")]
     Purge {
         /// The cache.
         #[command(flatten)]
@@ -96,7 +104,8 @@ pub enum CacheCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Give a cache a new signing key; the old ones go on signing for a while, so that no machine is shut out
+    /// Give a cache a new signing key; the old ones go on signing for a while, so that no machine
+    /// is shut out
     #[command(after_help = "Example:\n  snowbank cache rotate-key team --overlap 45d")]
     RotateKey {
         /// The cache.
@@ -119,7 +128,8 @@ pub enum CacheCommand {
         /// The cache to copy to, on the same server
         #[arg(value_name = "TO")]
         to: String,
-        /// Store paths, their base names or hash parts, or symlinks to them; their closures come along
+        /// Store paths, their base names or hash parts, or symlinks to them; their closures come
+        /// along
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<String>,
         /// Print JSON
@@ -133,7 +143,8 @@ pub enum CacheCommand {
 pub enum TokenCommand {
     /// Create a token and print it, alone, on standard output
     #[command(after_help = "Example:\n  \
-        snowbank token create --sub ci-blog --pull '*' --push 'blog-*' --expires 90d --label \"the blog's jobs\" > token")]
+        snowbank token create --sub ci-blog --pull '*' --push 'blog-*' --expires 90d --label \"the \
+        blog's jobs\" > token")]
     Create {
         /// The token.
         #[command(flatten)]
@@ -142,7 +153,8 @@ pub enum TokenCommand {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// List the tokens that the server issued: what for, what they may, when they were used last and when they end
+    /// List the tokens that the server issued: what for, what they may, when they were used last
+    /// and when they end
     #[command(after_help = "Example:\n  snowbank token list")]
     List(ServerArgs),
     /// Show one token's record; the token itself is not kept
@@ -156,8 +168,11 @@ pub enum TokenCommand {
         server: ServerArgs,
     },
     /// Take tokens back, by id, by subject, or all that were issued before a time
-    #[command(after_help = "Examples:\n  snowbank token revoke 4f2a…\n  snowbank token revoke --subject ci-blog\n  \
-        snowbank token revoke --before 30d\n\nEvery server refuses them within 5 s.")]
+    #[command(
+        after_help = "Examples:\n  snowbank token revoke 4f2a…\n  snowbank token revoke --subject \
+            ci-blog\n  \
+        snowbank token revoke --before 30d\n\nEvery server refuses them within 5 s."
+    )]
     Revoke {
         /// The tokens.
         #[command(flatten)]
@@ -167,7 +182,9 @@ pub enum TokenCommand {
         server: ServerArgs,
     },
     /// Create a token with the rights of another one, which stays valid for a while, and print it
-    #[command(after_help = "Example:\n  snowbank token rotate --subject ci-blog --grace 1d > token")]
+    #[command(
+        after_help = "Example:\n  snowbank token rotate --subject ci-blog --grace 1d > token"
+    )]
     Rotate {
         /// The token.
         #[command(flatten)]
@@ -182,7 +199,10 @@ pub enum TokenCommand {
 #[derive(Debug, Clone, Subcommand)]
 pub enum PathCommand {
     /// List a cache's paths, or those whose name contains a text or fits a pattern with `*`
-    #[command(after_help = "Examples:\n  snowbank path list main hello\n  snowbank path list main 'hello-*'")]
+    #[command(
+        after_help = "Examples:\n  snowbank path list main hello\n  snowbank path list main \
+            'hello-*'"
+    )]
     List {
         /// The cache.
         #[command(flatten)]
@@ -191,10 +211,12 @@ pub enum PathCommand {
         #[arg(value_name = "PATTERN")]
         pattern: Option<String>,
     },
-    /// List the paths that are out of sight since chunks of theirs are damaged or gone; pushing them again makes them whole
+    /// List the paths that are out of sight since chunks of theirs are damaged or gone; pushing
+    /// them again makes them whole
     #[command(after_help = "Example:\n  snowbank path withdrawn main")]
     Withdrawn(CacheArgs),
-    /// Show what a cache knows of a path: size, hash, references, signatures, who pushed it and when
+    /// Show what a cache knows of a path: size, hash, references, signatures, who pushed it and
+    /// when
     #[command(after_help = "Example:\n  snowbank path info main ./result")]
     Info {
         /// The cache.
@@ -225,7 +247,8 @@ pub struct DeleteArgs {
 /// `snowbank gc`
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  snowbank gc --dry-run\n  snowbank gc --no-compact --json\n\nNeeds a token that administrates."
+    after_help = "Examples:\n  snowbank gc --dry-run\n  snowbank gc --no-compact --json\n\nNeeds a \
+        token that administrates."
 )]
 pub struct GcCommandArgs {
     /// What is asked for.
@@ -238,7 +261,10 @@ pub struct GcCommandArgs {
 
 /// `snowbank audit`
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  snowbank audit --limit 20\n  snowbank audit --action 'token.*' --json")]
+#[command(
+    after_help = "Examples:\n  snowbank audit --limit 20\n  snowbank audit --action 'token.*' \
+        --json"
+)]
 pub struct AuditArgs {
     /// Which entries.
     #[command(flatten)]

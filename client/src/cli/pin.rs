@@ -10,7 +10,8 @@ use super::operator::CacheArgs;
 #[derive(Debug, Clone, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "A pinned path is kept, with all that it refers to, and so is what the name stood for before, as many \
+    after_help = "A pinned path is kept, with all that it refers to, and so is what the name stood \
+        for before, as many \
 generations as --keep says. `SERVER/CACHE/pins/NAME` is the path that it stands for.
 
 Examples:
@@ -87,7 +88,8 @@ pub enum PinCommand {
     Rm(NamedPinArgs),
     /// Have a pin stand again for what it stood for before
     #[command(
-        after_help = "Examples:\n  snowbank pin rollback main latest\n  snowbank pin rollback main latest --to 12"
+        after_help = "Examples:\n  snowbank pin rollback main latest\n  snowbank pin rollback main \
+            latest --to 12"
     )]
     Rollback {
         /// The pin.

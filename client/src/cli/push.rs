@@ -10,7 +10,10 @@ use snowbank_core::wire::admin::pins::MOST_KEPT;
 
 /// `snowbank push CACHE INSTALLABLE…`.
 #[derive(Debug, Clone, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line, independent of the others"
+)]
 #[command(after_help = "Examples:
   snowbank push main ./result
   snowbank push work:main /nix/store/…-hello-2.12 ./result-dev
@@ -27,16 +30,18 @@ pub struct PushArgs {
     #[arg(value_name = "[SERVER:]CACHE")]
     pub cache: String,
 
-    /// Store paths, files inside them, symlinks to them, or outputs of a derivation (PATH.drv^out, PATH.drv^*); `-` for
-    /// standard input
+    /// Store paths, files inside them, symlinks to them, or outputs of a derivation (PATH.drv^out,
+    /// PATH.drv^*); `-` for standard input
     #[arg(value_name = "INSTALLABLE")]
     pub installables: Vec<String>,
 
-    /// Read installables from standard input as well, one per line; a line of store paths only may have several
+    /// Read installables from standard input as well, one per line; a line of store paths only may
+    /// have several
     #[arg(long)]
     pub stdin: bool,
 
-    /// Write a receipt for each path, as it is acknowledged, to FILE as JSON lines; what FILE held is replaced
+    /// Write a receipt for each path, as it is acknowledged, to FILE as JSON lines; what FILE held
+    /// is replaced
     #[arg(long, value_name = "FILE")]
     pub receipts: Option<PathBuf>,
 
@@ -52,7 +57,8 @@ pub struct PushArgs {
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 
-    /// Have the server read back the paths that it has already, and push again those that are not whole
+    /// Have the server read back the paths that it has already, and push again those that are not
+    /// whole
     #[arg(long, conflicts_with = "dry_run")]
     pub verify_present: bool,
 
@@ -60,8 +66,8 @@ pub struct PushArgs {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
 
-    /// Only warn, and exit with 0, when the server cannot be reached or fails; a wrong token or a refused path is still
-    /// an error
+    /// Only warn, and exit with 0, when the server cannot be reached or fails; a wrong token or a
+    /// refused path is still an error
     #[arg(long)]
     pub best_effort: bool,
 
@@ -69,27 +75,29 @@ pub struct PushArgs {
     #[arg(long)]
     pub no_upstream_filter: bool,
 
-    /// Leave out what the binary cache at this address has with the same contents; may be given several times
+    /// Leave out what the binary cache at this address has with the same contents; may be given
+    /// several times
     #[arg(long, value_name = "URL", conflicts_with = "no_upstream_filter")]
     pub check_upstream: Vec<String>,
 
-    /// Keep what is pushed for this long and no longer, whoever reads it, such as 24h; what the cache keeps for longer already
-    /// stays so
+    /// Keep what is pushed for this long and no longer, whoever reads it, such as 24h; what the
+    /// cache keeps for longer already stays so
     #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub expires: Option<Seconds>,
 
-    /// Pin the one path that is named, in the moment in which it is there: it is kept until the pin is removed, and is what
-    /// SERVER/CACHE/pins/NAME says
+    /// Pin the one path that is named, in the moment in which it is there: it is kept until the pin
+    /// is removed, and is what SERVER/CACHE/pins/NAME says
     #[arg(long, value_name = "NAME", conflicts_with = "dry_run")]
     pub pin: Option<PinName>,
 
-    /// Keep the paths of so many generations of the pin (default: as many as before, 5 for a new one)
+    /// Keep the paths of so many generations of the pin (default: as many as before, 5 for a new
+    /// one)
     #[arg(long, value_name = "N", requires = "pin",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_KEPT)))]
     pub pin_keep: Option<u32>,
 
-    /// The Nix store to push from: auto, daemon, `unix://SOCKET`, local, `local?root=DIR` or DIR (default: nix.conf's
-    /// `store`, else `NIX_REMOTE`, else auto)
+    /// The Nix store to push from: auto, daemon, `unix://SOCKET`, local, `local?root=DIR` or DIR
+    /// (default: nix.conf's `store`, else `NIX_REMOTE`, else auto)
     #[arg(long, value_name = "URI")]
     pub store: Option<String>,
 }

@@ -4,11 +4,17 @@ use clap::Args;
 
 /// `snowbank use CACHE…`.
 #[derive(Debug, Clone, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line, independent of the others"
+)]
 #[command(
-    after_help = "Writes to ~/.config/nix/nix.conf and, for a private cache, ~/.config/nix/netrc; with --system to \
-/etc/nix/nix.conf and /etc/nix/netrc. What is in them stays; nix.conf.before-snowbank is a copy from before the first \
-change. Nix is then asked whether it goes by them; where it does not, the exit code is 3. Where a Nix daemon serves several \
+    after_help = "Writes to ~/.config/nix/nix.conf and, for a private cache, ~/.config/nix/netrc; \
+        with --system to \
+/etc/nix/nix.conf and /etc/nix/netrc. What is in them stays; nix.conf.before-snowbank is a copy \
+from before the first \
+change. Nix is then asked whether it goes by them; where it does not, the exit code is 3. Where a \
+Nix daemon serves several \
 users, it heeds their own files for `trusted-users` only.
 
 Examples:
@@ -31,11 +37,13 @@ pub struct UseArgs {
     #[arg(long, value_name = "N")]
     pub priority: Option<u32>,
 
-    /// Set narinfo-cache-negative-ttl: for how long Nix remembers that a cache does not have a path (an hour unless set)
+    /// Set narinfo-cache-negative-ttl: for how long Nix remembers that a cache does not have a path
+    /// (an hour unless set)
     #[arg(long, value_name = "SECONDS")]
     pub negative_ttl: Option<u32>,
 
-    /// Set connect-timeout: how long Nix waits for a connection to a cache before it goes on without (without it 5 s, and before Nix 2.29 for ever)
+    /// Set connect-timeout: how long Nix waits for a connection to a cache before it goes on
+    /// without (without it 5 s, and before Nix 2.29 for ever)
     #[arg(long, value_name = "SECONDS")]
     pub connect_timeout: Option<u32>,
 
@@ -47,8 +55,8 @@ pub struct UseArgs {
     #[arg(long)]
     pub recommended: bool,
 
-    /// Put the token of the login into netrc, whatever it may do; without this, a token that may administrate the server is
-    /// used to make one that may only pull
+    /// Put the token of the login into netrc, whatever it may do; without this, a token that may
+    /// administrate the server is used to make one that may only pull
     #[arg(long)]
     pub this_token: bool,
 

@@ -18,7 +18,8 @@ pub struct VerifyReceiptsArgs {
     #[arg(long, value_name = "SERVER")]
     pub server: Option<String>,
 
-    /// Accept signatures by this key only, not by those that the server names; may be given several times
+    /// Accept signatures by this key only, not by those that the server names; may be given several
+    /// times
     #[arg(long = "public-key", value_name = "NAME:KEY")]
     pub public_keys: Vec<String>,
 

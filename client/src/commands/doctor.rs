@@ -1,7 +1,8 @@
-//! `snowbank doctor`: why pushing or fetching does not work, told check by check from the nearest to the farthest.
+//! `snowbank doctor`: why pushing or fetching does not work, told check by check from the nearest
+//! to the farthest.
 //!
-//! Each check says ok, warn, problem or skipped (and why), and what to do. A check that another one's problem makes
-//! meaningless is skipped. Nothing is written, here or on the server.
+//! Each check says ok, warn, problem or skipped (and why), and what to do. A check that another
+//! one's problem makes meaningless is skipped. Nothing is written, here or on the server.
 
 mod configuration;
 mod container;
@@ -28,7 +29,8 @@ use crate::nix::NixFiles;
 use report::{Finding, Report, Style};
 
 /// Shorter than for a push: a person waits.
-const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(5), stall: Duration::from_secs(15) };
+const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(5), stall: Duration::from_secs(15) };
 /// The checks that need a cache.
 const OF_A_CACHE: [&str; 5] = ["cache", "nix.conf", "root and user", "path", "fetch"];
 
@@ -47,7 +49,8 @@ struct Subject {
 /// Runs `snowbank doctor`.
 ///
 /// # Errors
-/// An argument of another form; standard output cannot be written. What the checks find is in the code to exit with.
+/// An argument of another form; standard output cannot be written. What the checks find is in the
+/// code to exit with.
 pub async fn run(global: &GlobalArgs, args: DoctorArgs) -> Result<Exit, Failure> {
     let style = match (args.json, global.quiet) {
         (true, _) => Style::Json,
@@ -59,7 +62,11 @@ pub async fn run(global: &GlobalArgs, args: DoctorArgs) -> Result<Exit, Failure>
     Ok(report.finish()?)
 }
 
-async fn examine(global: &GlobalArgs, args: &DoctorArgs, report: &mut Report) -> Result<(), Failure> {
+async fn examine(
+    global: &GlobalArgs,
+    args: &DoctorArgs,
+    report: &mut Report,
+) -> Result<(), Failure> {
     let (server_name, cache) = reference(args.cache.as_deref())?;
     report.add(configuration::files(global))?;
     let server = match resolve_server(global, server_name.as_deref()) {
@@ -67,7 +74,10 @@ async fn examine(global: &GlobalArgs, args: &DoctorArgs, report: &mut Report) ->
         Err(error) => return Ok(report.add([configuration::no_server(error)])?),
     };
     let name = server.name.as_ref().map_or("SNOWBANK_URL", |name| name.as_str());
-    report.add([Finding::ok("server", format!("{name} is {}", server.url)), configuration::token(&server)])?;
+    report.add([
+        Finding::ok("server", format!("{name} is {}", server.url)),
+        configuration::token(&server),
+    ])?;
 
     let nix = NixFiles::of_environment();
     let cache = cache.or_else(|| first_in_use(&nix, &server));
@@ -75,18 +85,28 @@ async fn examine(global: &GlobalArgs, args: &DoctorArgs, report: &mut Report) ->
     let (api, url) = match (Api::with_timeouts(&target, TIMEOUTS), server.url.parse::<Url>()) {
         (Ok(api), Ok(url)) => (api, url),
         (Err(error), _) => return Ok(report.add([Finding::of_failure("connection", error)])?),
-        (_, Err(error)) => return Ok(report.add([Finding::problem("connection", Exit::Config, error.to_string())])?),
+        (_, Err(error)) => {
+            return Ok(report.add([Finding::problem(
+                "connection",
+                Exit::Config,
+                error.to_string(),
+            )])?);
+        }
     };
     if !reach(&api, &url, &server, report).await? {
         return Ok(());
     }
     let Some(cache) = cache else {
-        let why = "no cache was named, and nix.conf names none of this server; snowbank doctor CACHE";
+        let why =
+            "no cache was named, and nix.conf names none of this server; snowbank doctor CACHE";
         return Ok(report.add(OF_A_CACHE.map(|check| Finding::skipped(check, why)))?);
     };
     let subject = Subject {
         substituter: format!("{}/{cache}", server.url),
-        reference: server.name.as_ref().map_or_else(|| cache.to_string(), |server| format!("{server}:{cache}")),
+        reference: server
+            .name
+            .as_ref()
+            .map_or_else(|| cache.to_string(), |server| format!("{server}:{cache}")),
         target,
         url,
         nix,
@@ -104,12 +124,18 @@ fn reference(given: Option<&str>) -> Result<(Option<String>, Option<CacheName>),
 /// The first cache of `server` that nix.conf names.
 fn first_in_use(nix: &NixFiles, server: &TargetServer) -> Option<CacheName> {
     let substituters = nix.settings().ok()?.substituters();
-    let mut caches = substituters.iter().filter_map(|url| url.split('?').next()?.strip_prefix(&server.url));
+    let mut caches =
+        substituters.iter().filter_map(|url| url.split('?').next()?.strip_prefix(&server.url));
     caches.find_map(|cache| cache.trim_matches('/').parse().ok())
 }
 
 /// The way to the server and what it makes of the token; whether there is any point in going on.
-async fn reach(api: &Api, url: &Url, server: &TargetServer, report: &mut Report) -> Result<bool, Failure> {
+async fn reach(
+    api: &Api,
+    url: &Url,
+    server: &TargetServer,
+    report: &mut Report,
+) -> Result<bool, Failure> {
     let (finding, proxy) = proxy::check(url);
     report.add([finding])?;
     report.add([network::name(url, proxy.as_ref()).await])?;
@@ -117,7 +143,9 @@ async fn reach(api: &Api, url: &Url, server: &TargetServer, report: &mut Report)
     report.add([finding])?;
     let Some(probe) = probe else {
         let skipped = ["clock", "version", "token's rights"].into_iter().chain(OF_A_CACHE);
-        report.add(skipped.map(|check| Finding::skipped(check, "there is no connection to the server")))?;
+        report.add(
+            skipped.map(|check| Finding::skipped(check, "there is no connection to the server")),
+        )?;
         return Ok(false);
     };
     report.add([network::clock(&probe, SystemTime::now())])?;
@@ -128,13 +156,19 @@ async fn reach(api: &Api, url: &Url, server: &TargetServer, report: &mut Report)
 }
 
 /// The cache, and whether Nix here can fetch from it.
-async fn fetch(subject: &Subject, api: &Api, path: Option<&str>, report: &mut Report) -> Result<(), Failure> {
+async fn fetch(
+    subject: &Subject,
+    api: &Api,
+    path: Option<&str>,
+    report: &mut Report,
+) -> Result<(), Failure> {
     let has_token = subject.target.token.is_some();
     let (finding, info) = server::cache(api, has_token).await;
     report.add([finding])?;
     let Some(info) = info else {
         let skipped = OF_A_CACHE.into_iter().skip(1);
-        return Ok(report.add(skipped.map(|check| Finding::skipped(check, "the cache cannot be asked")))?);
+        return Ok(report
+            .add(skipped.map(|check| Finding::skipped(check, "the cache cannot be asked")))?);
     };
     if !has_token {
         report.add([server::version(&info.server_version)])?;
@@ -154,8 +188,8 @@ async fn fetch(subject: &Subject, api: &Api, path: Option<&str>, report: &mut Re
             report.add(nix::check(subject, &info, &sample.full).await)?;
         }
         Err(finding) => {
-            let skipped =
-                ["signature", "fetch", "misses"].map(|check| Finding::skipped(check, "there is no path to try it on"));
+            let skipped = ["signature", "fetch", "misses"]
+                .map(|check| Finding::skipped(check, "there is no path to try it on"));
             report.add([finding].into_iter().chain(skipped))?;
         }
     }

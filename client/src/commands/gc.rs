@@ -10,7 +10,8 @@ use crate::exit::{Exit, Failure};
 /// Runs `snowbank gc`.
 ///
 /// # Errors
-/// What the server refuses; a server that cannot be reached; a collection that could not be finished.
+/// What the server refuses; a server that cannot be reached; a collection that could not be
+/// finished.
 pub async fn run(global: &GlobalArgs, args: GcCommandArgs) -> Result<Exit, Failure> {
     if let Some(question) = args.flags.question() {
         confirm(question, "collect")?;

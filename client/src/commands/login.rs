@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 use crate::api::Api;
 use crate::cli::{GlobalArgs, LoginArgs};
 use crate::config::{
-    ClientConfig, Environment, Login, Secret, ServerName, TargetServer, normalized_url, read_token, read_token_file,
-    remember, system_config,
+    ClientConfig, Environment, Login, Secret, ServerName, TargetServer, normalized_url, read_token,
+    read_token_file, remember, system_config,
 };
 use crate::exit::{Exit, Failure};
 
@@ -19,14 +19,17 @@ use crate::exit::{Exit, Failure};
 const STANDARD_INPUT: &str = "standard input";
 
 /// Nothing of the argument is repeated: it may be a token of any form, or a part of one.
-const TOKEN_AS_ARGUMENT: &str = "a token is not taken as an argument, where `ps` shows it to every user of this machine; give it \
-on standard input (`snowbank login NAME URL < FILE`, in CI `printenv TOKEN | snowbank login NAME URL`), with `--token-file \
+const TOKEN_AS_ARGUMENT: &str = "a token is not taken as an argument, where `ps` shows it to every \
+    user of this machine; give it \
+on standard input (`snowbank login NAME URL < FILE`, in CI `printenv TOKEN | snowbank login NAME \
+URL`), with `--token-file \
 FILE`, or in the variable SNOWBANK_TOKEN";
 
 /// Runs `snowbank login`.
 ///
 /// # Errors
-/// A token as an argument, no token, a server that cannot be reached or refuses it, a file that cannot be written.
+/// A token as an argument, no token, a server that cannot be reached or refuses it, a file that
+/// cannot be written.
 pub async fn run(global: &GlobalArgs, args: LoginArgs) -> Result<Exit, Failure> {
     if !args.surplus.is_empty() {
         return Err(Failure::new(Exit::Usage, anyhow::anyhow!(TOKEN_AS_ARGUMENT)));
@@ -40,10 +43,15 @@ pub async fn run(global: &GlobalArgs, args: LoginArgs) -> Result<Exit, Failure> 
     let login = Login { name, url, token, make_default: args.default };
     let (token_file, is_default) = remember(&config_file, &login).await.map_err(|error| {
         let failure = Failure::from(error);
-        if args.system { failure.context("--system writes the whole machine's files: run it as root") } else { failure }
+        if args.system {
+            failure.context("--system writes the whole machine's files: run it as root")
+        } else {
+            failure
+        }
     })?;
     if !global.quiet {
-        let subject = whoami.as_ref().map_or_else(String::new, |whoami| format!(" as {}", whoami.subject));
+        let subject =
+            whoami.as_ref().map_or_else(String::new, |whoami| format!(" as {}", whoami.subject));
         let default = if is_default { ", the default server" } else { "" };
         let mut text = format!("Logged in to {} ({}){subject}{default}.\n", login.name, login.url);
         // Writing to a string does not fail.
@@ -82,7 +90,8 @@ async fn token(args: &LoginArgs) -> Result<(Secret, String), Failure> {
 /// Asks on the terminal, without echo.
 async fn prompt(question: &str) -> Result<Secret, Failure> {
     io::stderr().write_all(question.as_bytes())?;
-    // Held by this future, not by the thread that waits for the line: a signal drops the future, and the echo is back.
+    // Held by this future, not by the thread that waits for the line: a signal drops the future,
+    // and the echo is back.
     let echo = EchoOff::new()?;
     let line = blocking(|| {
         let mut line = Zeroizing::new(String::with_capacity(4096));
@@ -96,8 +105,12 @@ async fn prompt(question: &str) -> Result<Secret, Failure> {
 }
 
 /// Runs what waits for input on a thread of its own, so that signals are still answered.
-async fn blocking<T: Send + 'static>(wait: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(wait).await.map_err(|error| Failure::new(Exit::Unexpected, error))?
+async fn blocking<T: Send + 'static>(
+    wait: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(wait)
+        .await
+        .map_err(|error| Failure::new(Exit::Unexpected, error))?
 }
 
 /// While it lives, the terminal does not show what is typed.

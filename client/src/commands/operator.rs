@@ -13,14 +13,16 @@ use snowbank_core::token::named_id;
 use snowbank_core::wire::admin::args::RotatedToken;
 use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
 use snowbank_core::wire::admin::{
-    AfterQuery, AuditPage, CacheDetails, CacheList, CopiedPaths, CopyPaths, CreateCache, CreateToken, CreatedToken,
-    DeletedPaths, PathDetails, PathPage, PathQueryText, PurgedCache, RenameCache, RevokedTokens, RotateKey, SecretText,
-    TokenInfo, TokenList,
+    AfterQuery, AuditPage, CacheDetails, CacheList, CopiedPaths, CopyPaths, CreateCache,
+    CreateToken, CreatedToken, DeletedPaths, PathDetails, PathPage, PathQueryText, PurgedCache,
+    RenameCache, RevokedTokens, RotateKey, SecretText, TokenInfo, TokenList,
 };
 
 use crate::api::Api;
 use crate::cli::GlobalArgs;
-use crate::cli::operator::{AuditArgs, CacheArgs, CacheCommand, DeleteArgs, PathCommand, ServerArgs, TokenCommand};
+use crate::cli::operator::{
+    AuditArgs, CacheArgs, CacheCommand, DeleteArgs, PathCommand, ServerArgs, TokenCommand,
+};
 use crate::config::{ConfigError, resolve_server, resolve_target};
 use crate::exit::{Exit, Failure};
 use crate::store::store_path_of;
@@ -44,7 +46,8 @@ pub async fn cache(global: &GlobalArgs, command: CacheCommand) -> Result<Exit, F
             print(target.json, &created)
         }
         CacheCommand::List(server) => {
-            let (api, mut all, mut query) = (server_api(global, &server)?, CacheList::default(), AfterQuery::default());
+            let (api, mut all, mut query) =
+                (server_api(global, &server)?, CacheList::default(), AfterQuery::default());
             loop {
                 let page: CacheList = api.ask_with("caches", &query).await?;
                 all.caches.extend(page.caches);
@@ -77,36 +80,50 @@ pub async fn cache(global: &GlobalArgs, command: CacheCommand) -> Result<Exit, F
         CacheCommand::Destroy { target, yes } => {
             let api = cache_api(global, &target)?;
             if !yes {
-                let what = format!("This takes the cache `{}` out of sight for everybody.", api.cache());
+                let what =
+                    format!("This takes the cache `{}` out of sight for everybody.", api.cache());
                 confirm(&what, api.cache().as_str())?;
             }
             changed(global, &target, Method::DELETE, "", &()).await
         }
-        CacheCommand::Restore(target) => changed(global, &target, Method::POST, "/restore", &()).await,
+        CacheCommand::Restore(target) => {
+            changed(global, &target, Method::POST, "/restore", &()).await
+        }
         CacheCommand::Purge { target, yes } => {
             let api = cache_api(global, &target)?;
             if !yes {
-                let what = format!("This removes the destroyed cache `{}` and its keys for good.", api.cache());
+                let what = format!(
+                    "This removes the destroyed cache `{}` and its keys for good.",
+                    api.cache()
+                );
                 confirm(&what, api.cache().as_str())?;
             }
-            let purged: PurgedCache = api.change(Method::POST, &format!("caches/{}/purge", api.cache()), &()).await?;
+            let purged: PurgedCache =
+                api.change(Method::POST, &format!("caches/{}/purge", api.cache()), &()).await?;
             print(target.json, &purged)
         }
         CacheCommand::RotateKey { target, overlap, signing_key_file } => {
             let signing_key = signing_key_file.as_deref().map(signing_key).transpose()?;
-            changed(global, &target, Method::POST, "/rotate-key", &RotateKey { overlap, signing_key }).await
+            changed(
+                global,
+                &target,
+                Method::POST,
+                "/rotate-key",
+                &RotateKey { overlap, signing_key },
+            )
+            .await
         }
         CacheCommand::Copy { from, to, paths, json } => {
             let source = resolve_target(global, &from)?;
             let api = Api::new(&source)?;
             let to: snowbank_core::cache_name::CacheName =
-                to.parse().map_err(|error: snowbank_core::cache_name::CacheNameError| ConfigError::BadCache {
-                    given: to.clone(),
-                    reason: error.to_string(),
+                to.parse().map_err(|error: snowbank_core::cache_name::CacheNameError| {
+                    ConfigError::BadCache { given: to.clone(), reason: error.to_string() }
                 })?;
             let paths = paths.iter().map(|path| resolved(path)).collect();
             let request = CopyPaths { from: source.cache.to_string(), paths };
-            let copied: CopiedPaths = api.change(Method::POST, &format!("caches/{to}/copy"), &request).await?;
+            let copied: CopiedPaths =
+                api.change(Method::POST, &format!("caches/{to}/copy"), &request).await?;
             print(json, &copied)
         }
     }
@@ -120,21 +137,27 @@ pub async fn token(global: &GlobalArgs, command: TokenCommand) -> Result<Exit, F
     match command {
         TokenCommand::Create { token, server } => {
             let request = CreateToken::from(token);
-            let created: CreatedToken = server_api(global, &server)?.change(Method::POST, "tokens", &request).await?;
+            let created: CreatedToken =
+                server_api(global, &server)?.change(Method::POST, "tokens", &request).await?;
             print_token(server.json, &created)
         }
-        TokenCommand::List(server) => print(server.json, &all_tokens(&server_api(global, &server)?).await?),
+        TokenCommand::List(server) => {
+            print(server.json, &all_tokens(&server_api(global, &server)?).await?)
+        }
         TokenCommand::Show { id, server } => {
-            let info: TokenInfo =
-                server_api(global, &server)?.ask(&format!("tokens/{}", segment(&id_of(&id)?)?)).await?;
+            let info: TokenInfo = server_api(global, &server)?
+                .ask(&format!("tokens/{}", segment(&id_of(&id)?)?))
+                .await?;
             print(server.json, &info)
         }
         TokenCommand::Revoke { mut tokens, server } => {
-            // The server would recognize a token as well; an older one would not, and proxies write down what they see.
+            // The server would recognize a token as well; an older one would not, and proxies write
+            // down what they see.
             tokens.ids = tokens.ids.iter().map(|text| id_of(text)).collect::<Result<_, _>>()?;
             let request = tokens.into_request(now());
-            let revoked: RevokedTokens =
-                server_api(global, &server)?.change(Method::POST, "tokens/revoke", &request).await?;
+            let revoked: RevokedTokens = server_api(global, &server)?
+                .change(Method::POST, "tokens/revoke", &request)
+                .await?;
             print(server.json, &revoked)
         }
         TokenCommand::Rotate { token, server } => {
@@ -177,10 +200,12 @@ pub async fn path(global: &GlobalArgs, command: PathCommand) -> Result<Exit, Fai
             let api = cache_api(global, &target)?;
             let mut all = PathPage::default();
             // A word alone is looked for anywhere in a name.
-            let pattern = pattern.map(|text| if text.contains('*') { text } else { format!("*{text}*") });
+            let pattern =
+                pattern.map(|text| if text.contains('*') { text } else { format!("*{text}*") });
             let mut query = PathQueryText { pattern, after: None };
             loop {
-                let page: PathPage = api.ask_with(&format!("caches/{}/paths", api.cache()), &query).await?;
+                let page: PathPage =
+                    api.ask_with(&format!("caches/{}/paths", api.cache()), &query).await?;
                 all.paths.extend(page.paths);
                 query.after = page.next;
                 if query.after.is_none() {
@@ -207,7 +232,8 @@ pub async fn path(global: &GlobalArgs, command: PathCommand) -> Result<Exit, Fai
         PathCommand::Info { target, path } => {
             let api = cache_api(global, &target)?;
             let hash = hash_part(&path)?;
-            let details: PathDetails = api.ask(&format!("caches/{}/paths/{hash}", api.cache())).await?;
+            let details: PathDetails =
+                api.ask(&format!("caches/{}/paths/{hash}", api.cache())).await?;
             print(target.json, &details)
         }
     }
@@ -219,7 +245,8 @@ pub async fn path(global: &GlobalArgs, command: PathCommand) -> Result<Exit, Fai
 /// As [`cache`].
 pub async fn delete(global: &GlobalArgs, args: DeleteArgs) -> Result<Exit, Failure> {
     let api = cache_api(global, &args.target)?;
-    let mut request = args.flags.into_request(args.paths.iter().map(|path| resolved(path)).collect());
+    let mut request =
+        args.flags.into_request(args.paths.iter().map(|path| resolved(path)).collect());
     let path = format!("caches/{}/delete", api.cache());
     let mut answer: DeletedPaths = api.change(Method::POST, &path, &request).await?;
     if args.flags.asks() {
@@ -236,7 +263,8 @@ pub async fn delete(global: &GlobalArgs, args: DeleteArgs) -> Result<Exit, Failu
 /// # Errors
 /// As [`cache`].
 pub async fn audit(global: &GlobalArgs, args: AuditArgs) -> Result<Exit, Failure> {
-    let (api, mut query, mut all) = (server_api(global, &args.server)?, args.query.of_command(), AuditPage::default());
+    let (api, mut query, mut all) =
+        (server_api(global, &args.server)?, args.query.of_command(), AuditPage::default());
     loop {
         let page: AuditPage = api.ask_with("audit", &query).await?;
         if !all.take(page, &mut query) {
@@ -255,7 +283,8 @@ async fn changed(
     body: &impl Serialize,
 ) -> Result<Exit, Failure> {
     let api = cache_api(global, target)?;
-    let details: CacheDetails = api.change(method, &format!("caches/{}{what}", api.cache()), body).await?;
+    let details: CacheDetails =
+        api.change(method, &format!("caches/{}{what}", api.cache()), body).await?;
     print(target.json, &details)
 }
 
@@ -274,14 +303,19 @@ fn id_of(text: &str) -> Result<String, Failure> {
 
 /// An id as part of an address.
 fn segment(id: &str) -> Result<&str, Failure> {
-    if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+    if !id.is_empty()
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    {
         return Ok(id);
     }
-    Err(Failure::new(Exit::Usage, anyhow::anyhow!("`{id}` is not a token's id; `snowbank token list` shows them")))
+    Err(Failure::new(
+        Exit::Usage,
+        anyhow::anyhow!("`{id}` is not a token's id; `snowbank token list` shows them"),
+    ))
 }
 
-/// What a person calls a path, as servers understand it: for a file or a symlink such as `./result`, the base name of the
-/// store path that it leads to; any other text as it is.
+/// What a person calls a path, as servers understand it: for a file or a symlink such as
+/// `./result`, the base name of the store path that it leads to; any other text as it is.
 pub(super) fn resolved(path: &str) -> String {
     let is_file = path.contains('/') || Path::new(path).is_symlink();
     let store_path = is_file.then(|| store_path_of(path).ok()).flatten();
@@ -293,12 +327,14 @@ fn hash_part(path: &str) -> Result<String, Failure> {
     let path = resolved(path);
     let base = path.rsplit('/').next().unwrap_or_default();
     let hash = base.get(..32).and_then(|hash| StorePathHash::from_chars(hash.as_bytes()));
-    let message = || anyhow::anyhow!("`{path}` is not a store path, its base name or its hash part");
+    let message =
+        || anyhow::anyhow!("`{path}` is not a store path, its base name or its hash part");
     hash.map(|hash| hash.to_string()).ok_or_else(|| Failure::new(Exit::Usage, message()))
 }
 
 fn signing_key(file: &Path) -> Result<SecretText, Failure> {
-    let text = fs::read_to_string(file).map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
+    let text = fs::read_to_string(file)
+        .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
     Ok(SecretText(text.trim().to_owned()))
 }
 
@@ -311,7 +347,9 @@ fn now() -> i64 {
 pub(super) fn confirm(what: &str, word: &str) -> Result<(), Failure> {
     let failed = |message: String| Failure::new(Exit::Usage, anyhow::anyhow!(message));
     if !io::stdin().is_terminal() {
-        return Err(failed(format!("{what} Nothing was done; add --yes where nobody can be asked")));
+        return Err(failed(format!(
+            "{what} Nothing was done; add --yes where nobody can be asked"
+        )));
     }
     write!(io::stderr(), "{what} Type `{word}` to go on: ")?;
     let mut line = String::new();

@@ -1,4 +1,5 @@
-//! `snowbank completions` and `snowbank man`: made from the very definitions that parse the command line.
+//! `snowbank completions` and `snowbank man`: made from the very definitions that parse the command
+//! line.
 
 use std::fs;
 use std::io::{self, Write};
@@ -31,7 +32,9 @@ pub fn man(args: &ManArgs) -> Result<Exit, Failure> {
                 fs::create_dir_all(folder)?;
                 clap_mangen::generate_to(Cli::command(), folder)
             };
-            write().map_err(|error| Failure::from(error).context(format!("cannot write to {}", folder.display())))?;
+            write().map_err(|error| {
+                Failure::from(error).context(format!("cannot write to {}", folder.display()))
+            })?;
         }
         None => clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?,
     }

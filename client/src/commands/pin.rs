@@ -27,7 +27,8 @@ pub async fn run(global: &GlobalArgs, args: PinArgs) -> Result<Exit, Failure> {
             let api = cache_api(global, &target)?;
             let (mut all, mut query) = (PinList::default(), AfterQuery::default());
             loop {
-                let page: PinList = api.ask_with(&format!("caches/{}/pins", api.cache()), &query).await?;
+                let page: PinList =
+                    api.ask_with(&format!("caches/{}/pins", api.cache()), &query).await?;
                 all.pins.extend(page.pins);
                 query.after = page.next;
                 if query.after.is_none() {
@@ -77,7 +78,10 @@ fn command(args: PinArgs) -> Result<PinCommand, Failure> {
         (None, Some(cache), Some(name), Some(path)) => {
             Ok(PinCommand::Set(SetPinArgs { target: CacheArgs { cache, json }, name, path, keep }))
         }
-        _ => Err(Failure::new(Exit::Usage, anyhow::anyhow!("say what to pin: snowbank pin CACHE NAME PATH"))),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            anyhow::anyhow!("say what to pin: snowbank pin CACHE NAME PATH"),
+        )),
     }
 }
 
@@ -97,17 +101,26 @@ mod tests {
     #[test]
     fn a_path_is_pinned_with_and_without_a_command() {
         for args in [&["main", "list", "./result"][..], &["set", "main", "list", "./result"]] {
-            let PinCommand::Set(set) = parsed(&[args, &["--keep", "7", "--expires", "30d"]].concat()).unwrap() else {
+            let PinCommand::Set(set) =
+                parsed(&[args, &["--keep", "7", "--expires", "30d"]].concat()).unwrap()
+            else {
                 panic!("{args:?}")
             };
-            assert_eq!((set.target.cache.as_str(), set.name.as_str(), set.path.as_str()), ("main", "list", "./result"));
+            assert_eq!(
+                (set.target.cache.as_str(), set.name.as_str(), set.path.as_str()),
+                ("main", "list", "./result")
+            );
             assert_eq!(
                 (set.keep.keep, set.keep.expires.map(|time| time.to_string())),
                 (Some(7), Some("30d".to_owned()))
             );
         }
-        assert!(matches!(parsed(&["list", "main"]), Ok(PinCommand::List(target)) if target.cache == "main"));
-        assert!(matches!(parsed(&["history", "main", "a", "--json"]), Ok(PinCommand::Show(pin)) if pin.target.json));
+        assert!(
+            matches!(parsed(&["list", "main"]), Ok(PinCommand::List(target)) if target.cache == "main")
+        );
+        assert!(
+            matches!(parsed(&["history", "main", "a", "--json"]), Ok(PinCommand::Show(pin)) if pin.target.json)
+        );
         assert!(matches!(
             parsed(&["rollback", "main", "a", "--to", "3"]),
             Ok(PinCommand::Rollback { to: Some(3), .. })

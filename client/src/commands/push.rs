@@ -21,8 +21,8 @@ const MOST_JOBS: usize = 8;
 /// Runs `snowbank push`.
 ///
 /// # Errors
-/// What kept the push from beginning or going on. Paths that were not pushed while others were are no error here, but are
-/// in the code to exit with.
+/// What kept the push from beginning or going on. Paths that were not pushed while others were are
+/// no error here, but are in the code to exit with.
 pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
     let target = resolve_target(global, &args.cache)?;
     let api = Api::new(&target)?;
@@ -30,7 +30,11 @@ pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
     let progress = Arc::new(Progress::new(Style::of_stderr(global.quiet)));
     let waits = Arc::clone(&progress);
     api.on_retry(move |error, delay| waits.waits(delay, error.in_short()));
-    let options = LedgerOptions { receipts: args.receipts.clone(), json: args.json, verbose: global.verbose > 0 };
+    let options = LedgerOptions {
+        receipts: args.receipts.clone(),
+        json: args.json,
+        verbose: global.verbose > 0,
+    };
     let mut ledger = Ledger::open(options, &progress)?;
 
     let result = push_installables(global, &api, &upstreams, &args, &mut ledger, &progress).await;
@@ -72,16 +76,23 @@ async fn push_installables(
     let pin = args.pin.clone().map(|name| PinRequest { name, keep: args.pin_keep });
     if input.is_empty() && pin.is_none() {
         if !global.quiet {
-            progress.say("Nothing to push: standard input names no path. Did the command before the pipe fail?");
+            progress.say(
+                "Nothing to push: standard input names no path. Did the command before \
+                the pipe fail?",
+            );
         }
         return Ok(());
     }
     let store = open_store(args).await?;
-    let Resolved { paths: roots, refused } = store.resolve_each(&input.installables(store.store_dir())).await?;
+    let Resolved { paths: roots, refused } =
+        store.resolve_each(&input.installables(store.store_dir())).await?;
     if let Some(pin) = &pin
         && roots.len() + refused.len() != 1
     {
-        return Err(PushError::PinOfMany { name: pin.name.clone(), paths: roots.len() + refused.len() });
+        return Err(PushError::PinOfMany {
+            name: pin.name.clone(),
+            paths: roots.len() + refused.len(),
+        });
     }
     for (argument, reason) in refused {
         ledger.refused(argument, reason)?;
@@ -101,7 +112,8 @@ async fn push_installables(
     push(api, &store, &roots, upstreams, &options, ledger, progress).await
 }
 
-/// The store of `--store`, or else that of nix.conf's `store`, which for Nix as well goes before `NIX_REMOTE`.
+/// The store of `--store`, or else that of nix.conf's `store`, which for Nix as well goes before
+/// `NIX_REMOTE`.
 async fn open_store(args: &PushArgs) -> Result<Store, StoreError> {
     if args.store.is_some() {
         return Store::open(StoreOptions { uri: args.store.clone() }).await;

@@ -1,8 +1,9 @@
-//! `snowbank use`: makes Nix fetch from caches, for this user or for the whole machine, and undoes that.
+//! `snowbank use`: makes Nix fetch from caches, for this user or for the whole machine, and undoes
+//! that.
 //!
-//! Order when writing: netrc before nix.conf, so that Nix never asks a private cache without the token; the reverse when
-//! removing. Each file is replaced whole, and read again right before, with its folder locked. At the end Nix itself says
-//! whether it fetches from the caches.
+//! Order when writing: netrc before nix.conf, so that Nix never asks a private cache without the
+//! token; the reverse when removing. Each file is replaced whole, and read again right before, with
+//! its folder locked. At the end Nix itself says whether it fetches from the caches.
 
 mod advice;
 mod files;
@@ -40,10 +41,14 @@ impl Chosen {
 /// Runs `snowbank use`.
 ///
 /// # Errors
-/// No such cache, a server that cannot be reached, a token that may not fetch, a file that cannot be read or written.
+/// No such cache, a server that cannot be reached, a token that may not fetch, a file that cannot
+/// be read or written.
 pub async fn run(global: &GlobalArgs, args: UseArgs) -> Result<Exit, Failure> {
-    let targets: Vec<Target> =
-        args.caches.iter().map(|cache| resolve_target(global, cache)).collect::<Result<_, ConfigError>>()?;
+    let targets: Vec<Target> = args
+        .caches
+        .iter()
+        .map(|cache| resolve_target(global, cache))
+        .collect::<Result<_, ConfigError>>()?;
     let files = Files::find(args.system)?;
     if args.remove {
         for target in &targets {
@@ -113,7 +118,12 @@ async fn write(
 }
 
 /// Says whether Nix fetches from the caches now, and what else is to know.
-async fn say_outcome(global: &GlobalArgs, args: &UseArgs, files: &Files, written: &Written) -> Result<Exit, Failure> {
+async fn say_outcome(
+    global: &GlobalArgs,
+    args: &UseArgs,
+    files: &Files,
+    written: &Written,
+) -> Result<Exit, Failure> {
     let Written { blocks, netrc_file, tokens, nix_conf, is_changed } = written;
     let path = files.nix_conf.display();
     let Verdict { obstacles, unknown } = advice::verdict(files, blocks, netrc_file.as_ref()).await;
@@ -131,19 +141,25 @@ async fn say_outcome(global: &GlobalArgs, args: &UseArgs, files: &Files, written
     }
     for Block { substituter, .. } in blocks {
         say(&match (&unknown, is_changed) {
-            (Some(why), _) => format!("{path} names {substituter}. Whether Nix goes by that is not known: {why}."),
+            (Some(why), _) => {
+                format!("{path} names {substituter}. Whether Nix goes by that is not known: {why}.")
+            }
             (None, true) => format!("Nix now fetches from {substituter} ({path})."),
             (None, false) => format!("Nix already fetches from {substituter} ({path})."),
         })?;
     }
     if files.is_included() {
-        say(&format!("{path} is the file that the machine's nix.conf includes for settings of an administrator."))?;
+        say(&format!(
+            "{path} is the file that the machine's nix.conf includes for settings of an \
+             administrator."
+        ))?;
     }
     for note in notes {
         say(note)?;
     }
     if files.is_system {
-        say("Where a Nix daemon runs, restart it, so that it reads the file (`systemctl restart nix-daemon`).")?;
+        say("Where a Nix daemon runs, restart it, so that it reads the file (`systemctl restart \
+             nix-daemon`).")?;
     }
     if *is_changed && let Some(text) = advice::settings(nix_conf, args) {
         say(&text)?;
@@ -162,7 +178,8 @@ async fn print(args: &UseArgs, files: &Files, chosen: &[Chosen]) -> Result<Exit,
         None => Vec::new(),
     };
     let blocks = blocks(chosen, netrc_file.as_ref(), args.priority);
-    io::stdout().write_all(printed(&blocks, &settings(args), netrc_file.as_ref(), &tokens).as_bytes())?;
+    io::stdout()
+        .write_all(printed(&blocks, &settings(args), netrc_file.as_ref(), &tokens).as_bytes())?;
     Ok(Exit::Success)
 }
 
@@ -185,16 +202,26 @@ fn block(cache: &Chosen, netrc_file: Option<&NetrcFile>, priority: Option<u32>) 
 fn settings(args: &UseArgs) -> Settings {
     let recommended = |value| args.recommended.then_some(value);
     let negative_ttl = args.negative_ttl.or(recommended(60)).map(|seconds| seconds.to_string());
-    let connect_timeout = args.connect_timeout.or(recommended(5)).map(|seconds| seconds.to_string());
+    let connect_timeout =
+        args.connect_timeout.or(recommended(5)).map(|seconds| seconds.to_string());
     let fallback = (args.fallback || args.recommended).then(|| "true".to_owned());
-    [("narinfo-cache-negative-ttl", negative_ttl), ("connect-timeout", connect_timeout), ("fallback", fallback)]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect()
+    [
+        ("narinfo-cache-negative-ttl", negative_ttl),
+        ("connect-timeout", connect_timeout),
+        ("fallback", fallback),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect()
 }
 
 /// What would be written, to be pasted; the token stays where it is.
-fn printed(blocks: &[Block], settings: &Settings, netrc_file: Option<&NetrcFile>, tokens: &[HostToken]) -> String {
+fn printed(
+    blocks: &[Block],
+    settings: &Settings,
+    netrc_file: Option<&NetrcFile>,
+    tokens: &[HostToken],
+) -> String {
     let mut text: String = blocks.iter().map(Block::text).collect();
     if !settings.is_empty() {
         text.push_str(&nix_conf::settings_text(settings));
@@ -213,9 +240,16 @@ fn printed(blocks: &[Block], settings: &Settings, netrc_file: Option<&NetrcFile>
 }
 
 /// Takes out what was written for one cache.
-async fn remove(global: &GlobalArgs, args: &UseArgs, files: &Files, target: &Target) -> Result<(), Failure> {
+async fn remove(
+    global: &GlobalArgs,
+    args: &UseArgs,
+    files: &Files,
+    target: &Target,
+) -> Result<(), Failure> {
     let (path, substituter) = (files.nix_conf.display(), substituter(target));
-    let without = |old: &str| nix_conf::without_block(old, &substituter).map_err(|error| files.invalid(&error));
+    let without = |old: &str| {
+        nix_conf::without_block(old, &substituter).map_err(|error| files.invalid(&error))
+    };
     if without(&files.nix_conf_text()?)?.is_none() {
         let text = format!("{path} has nothing of `snowbank use` for {substituter}.");
         return if global.quiet { Ok(()) } else { Ok(say(&text)?) };
@@ -232,12 +266,18 @@ async fn remove(global: &GlobalArgs, args: &UseArgs, files: &Files, target: &Tar
     files.write_nix_conf(&old, &new).map_err(|error| files.explained(error))?;
     let mut token = None;
     if let Some(host) = host(&target.server_url) {
-        token = files.remove_netrc_entry(&host, &new, &lock).await.map_err(|error| files.explained(error))?;
+        token = files
+            .remove_netrc_entry(&host, &new, &lock)
+            .await
+            .map_err(|error| files.explained(error))?;
     }
     if !global.quiet {
         say(&format!("Nix no longer fetches from {substituter} ({path})."))?;
         if let Some(id) = token {
-            say(&format!("The token that was in netrc is still valid; `snowbank token revoke {id}` takes it back."))?;
+            say(&format!(
+                "The token that was in netrc is still valid; `snowbank token revoke {id}` takes it \
+                 back."
+            ))?;
         }
     }
     Ok(())
@@ -247,7 +287,8 @@ fn substituter(target: &Target) -> String {
     format!("{}/{}", target.server_url, target.cache)
 }
 
-/// The host of an address, as netrc has it: without port, and without the brackets of an IPv6 address.
+/// The host of an address, as netrc has it: without port, and without the brackets of an IPv6
+/// address.
 fn host(url: &str) -> Option<String> {
     let url = reqwest::Url::parse(url).ok()?;
     Some(url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned())

@@ -1,7 +1,8 @@
 //! `snowbank verify-receipts`: does every receipt of a file still hold?
 //!
-//! A receipt holds when one of its signatures is the cache's and the cache serves the path with that hash and size. Lines
-//! that are no receipts (failed, different, skipped) are counted and said, nothing more.
+//! A receipt holds when one of its signatures is the cache's and the cache serves the path with
+//! that hash and size. Lines that are no receipts (failed, different, skipped) are counted and
+//! said, nothing more.
 
 mod check;
 
@@ -26,14 +27,16 @@ const AT_A_TIME: usize = 16;
 /// Runs `snowbank verify-receipts`.
 ///
 /// # Errors
-/// A file that cannot be read, a server that does not answer. Receipts that do not hold are an outcome, not an error.
+/// A file that cannot be read, a server that does not answer. Receipts that do not hold are an
+/// outcome, not an error.
 pub async fn run(global: &GlobalArgs, args: VerifyReceiptsArgs) -> Result<Exit, Failure> {
     let pinned = args
         .public_keys
         .iter()
         .map(|key| {
-            key.parse::<PublicKey>()
-                .map_err(|error| Failure::new(Exit::Usage, error).context(format!("--public-key {key:?}")))
+            key.parse::<PublicKey>().map_err(|error| {
+                Failure::new(Exit::Usage, error).context(format!("--public-key {key:?}"))
+            })
         })
         .collect::<Result<Vec<_>, _>>()?;
     let Lines { receipts, others, broken } = read(&args.file)?;
@@ -49,7 +52,10 @@ pub async fn run(global: &GlobalArgs, args: VerifyReceiptsArgs) -> Result<Exit, 
     let mut checkers = BTreeMap::new();
     for receipt in &receipts {
         if !checkers.contains_key(&receipt.cache) {
-            checkers.insert(receipt.cache.clone(), CacheChecker::open(&server, &receipt.cache, &pinned).await?);
+            checkers.insert(
+                receipt.cache.clone(),
+                CacheChecker::open(&server, &receipt.cache, &pinned).await?,
+            );
         }
     }
 
@@ -115,7 +121,8 @@ fn read(path: &Path) -> Result<Lines, ConfigError> {
     Ok(lines)
 }
 
-/// Says what came out: failing receipts and a summary on standard error, or everything as JSON on standard output.
+/// Says what came out: failing receipts and a summary on standard error, or everything as JSON on
+/// standard output.
 struct Output {
     json: bool,
     quiet: bool,
@@ -147,9 +154,9 @@ impl Output {
                 tracing::info!("{path}: holds, signed by {key}");
                 Ok(())
             }
-            _ if self.json => {
-                print(&serde_json::json!({ "store_path": path, "holds": false, "reason": verdict.to_string() }))
-            }
+            _ if self.json => print(
+                &serde_json::json!({ "store_path": path, "holds": false, "reason": verdict.to_string() }),
+            ),
             _ => writeln!(io::stderr(), "{path}: {verdict}"),
         }
     }
@@ -159,9 +166,15 @@ impl Output {
             let summary = serde_json::json!({ "holding": self.holding, "failing": self.failing, "others": others });
             print(&serde_json::json!({ "summary": summary }))?;
         } else if !self.quiet || self.failing > 0 {
-            let others: Vec<String> = others.iter().map(|(what, count)| format!(", {count} {what}")).collect();
+            let others: Vec<String> =
+                others.iter().map(|(what, count)| format!(", {count} {what}")).collect();
             let others = others.concat();
-            writeln!(io::stderr(), "Receipts that hold: {}, that do not: {}{others}.", self.holding, self.failing)?;
+            writeln!(
+                io::stderr(),
+                "Receipts that hold: {}, that do not: {}{others}.",
+                self.holding,
+                self.failing
+            )?;
         }
         Ok(if self.failing == 0 { Exit::Success } else { Exit::Receipt })
     }

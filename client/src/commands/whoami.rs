@@ -1,4 +1,5 @@
-//! `snowbank whoami`: which server and which token would be used, and what the server makes of that token.
+//! `snowbank whoami`: which server and which token would be used, and what the server makes of that
+//! token.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -19,7 +20,8 @@ use crate::exit::{Exit, Failure};
 pub async fn run(global: &GlobalArgs, args: WhoAmIArgs) -> Result<Exit, Failure> {
     let server = resolve_server(global, args.server.as_deref())?;
     let whoami = Api::of_server(&server)?.whoami().await?;
-    let text = if args.json { as_json(&server, &whoami) } else { as_text(&server, &whoami, date::now()) };
+    let text =
+        if args.json { as_json(&server, &whoami) } else { as_text(&server, &whoami, date::now()) };
     io::stdout().write_all(text.as_bytes())?;
     Ok(Exit::Success)
 }
@@ -31,7 +33,8 @@ fn as_text(server: &TargetServer, whoami: &WhoAmI, now: i64) -> String {
         |expires| format!("{}, {}", date::utc(expires), date::distance(now, expires)),
     );
     let mut text = format!(
-        "server   {name} ({}), Snowbank {}\ntoken    {} (id {}), from {}\nexpires  {expires}\nadmin    {}\n",
+        "server   {name} ({}), Snowbank {}\ntoken    {} (id {}), from \
+         {}\nexpires  {expires}\nadmin    {}\n",
         server.url,
         whoami.server_version,
         whoami.subject,
@@ -49,7 +52,8 @@ fn as_text(server: &TargetServer, whoami: &WhoAmI, now: i64) -> String {
 }
 
 fn as_json(server: &TargetServer, whoami: &WhoAmI) -> String {
-    let days = whoami.expires.map(|expires| expires.saturating_sub(date::now()).div_euclid(24 * 3600));
+    let days =
+        whoami.expires.map(|expires| expires.saturating_sub(date::now()).div_euclid(24 * 3600));
     let value = json!({
         "server": {
             "name": server.name.as_ref().map(ToString::to_string),
@@ -91,13 +95,17 @@ mod tests {
             issued: None,
             expires: Some(1_772_366_400),
             admin: false,
-            caches: BTreeMap::from([("blog-*".to_owned(), both), ("x".to_owned(), vec!["pull".to_owned()])]),
+            caches: BTreeMap::from([
+                ("blog-*".to_owned(), both),
+                ("x".to_owned(), vec!["pull".to_owned()]),
+            ]),
             server_version: "0.1.0".to_owned(),
         };
         let text = as_text(&server, &whoami, 1_772_366_400 - 3 * 24 * 3600);
         assert_eq!(
             text,
-            "server   work (https://h), Snowbank 0.1.0\ntoken    ci (id 17), from /t\nexpires  2026-03-01 12:00 UTC, \
+            "server   work (https://h), Snowbank 0.1.0\ntoken    ci (id 17), from \
+             /t\nexpires  2026-03-01 12:00 UTC, \
              in 3 days\nadmin    no\nmay      blog-*: pull, push\n         x: pull\n"
         );
     }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use super::ConfigError;
 use super::attributes::Attributes;
 
-/// Replaces `path` by a file with `content`. A file that is there keeps its owner, group, mode and extended attributes; a
-/// symbolic link stays one, and the file that it leads to is replaced; missing folders are made.
+/// Replaces `path` by a file with `content`. A file that is there keeps its owner, group, mode and
+/// extended attributes; a symbolic link stays one, and the file that it leads to is replaced;
+/// missing folders are made.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), ConfigError> {
     written(path, |target| {
         let attributes = attributes(target)?.unwrap_or(Attributes::new(0o644));
@@ -17,9 +18,9 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Config
     })
 }
 
-/// Replaces `path` by a file with `content` that not everybody can read: a new one is its owner's alone, in a folder that
-/// only its owner can enter if the folder has to be made. One that is there keeps what [`write_atomically`] keeps, unless
-/// everybody could read it.
+/// Replaces `path` by a file with `content` that not everybody can read: a new one is its owner's
+/// alone, in a folder that only its owner can enter if the folder has to be made. One that is there
+/// keeps what [`write_atomically`] keeps, unless everybody could read it.
 pub(crate) fn write_secret(path: &Path, content: &[u8]) -> Result<(), ConfigError> {
     written(path, |target| {
         let attributes = match attributes(target)? {
@@ -31,7 +32,8 @@ pub(crate) fn write_secret(path: &Path, content: &[u8]) -> Result<(), ConfigErro
     })
 }
 
-/// Writes `content` to `copy`, as a file of the same owner, group, mode and extended attributes as `original` has.
+/// Writes `content` to `copy`, as a file of the same owner, group, mode and extended attributes as
+/// `original` has.
 pub(crate) fn write_copy(copy: &Path, content: &[u8], original: &Path) -> Result<(), ConfigError> {
     written(copy, |target| {
         let attributes = attributes(original)?.unwrap_or(Attributes::new(0o600));
@@ -54,8 +56,14 @@ fn attributes(path: &Path) -> io::Result<Option<Attributes>> {
     }
 }
 
-fn replace(path: &Path, content: &[u8], attributes: &Attributes, folder_mode: u32) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+fn replace(
+    path: &Path,
+    content: &[u8],
+    attributes: &Attributes,
+    folder_mode: u32,
+) -> io::Result<()> {
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(folder_mode).create(folder)?;
     // tempfile makes its files with mode 0600: a secret is never readable, not even for a moment.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -72,7 +80,12 @@ pub(super) fn link_target(path: &Path) -> io::Result<PathBuf> {
     for _ in 0..40 {
         match fs::read_link(&path) {
             Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
-            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::NotFound
+                ) =>
+            {
                 return Ok(path);
             }
             Err(error) => return Err(error),
@@ -142,14 +155,17 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("netrc");
         fs::write(&file, "1").unwrap();
-        // rw- for the owner, r-- for user 12345, nothing for the group, a mask of r--, nothing for others.
+        // rw- for the owner, r-- for user 12345, nothing for the group, a mask of r--, nothing for
+        // others.
         let none = u32::MAX;
-        let entries = [(1_u16, 6_u16, none), (2, 4, 12_345), (4, 0, none), (16, 4, none), (32, 0, none)];
+        let entries =
+            [(1_u16, 6_u16, none), (2, 4, 12_345), (4, 0, none), (16, 4, none), (32, 0, none)];
         let entry = |(tag, bits, id): (u16, u16, u32)| {
             [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat()
         };
         let list = [2_u32.to_le_bytes().to_vec(), entries.map(entry).concat()].concat();
-        for (name, value) in [("system.posix_acl_access", list.as_slice()), ("user.note", b"mine")] {
+        for (name, value) in [("system.posix_acl_access", list.as_slice()), ("user.note", b"mine")]
+        {
             if setxattr(&file, name, value, XattrFlags::empty()).is_err() {
                 eprintln!("SKIPPED: this file system has no {name}");
                 continue;
@@ -157,7 +173,8 @@ mod tests {
             write_atomically(&file, b"2").unwrap();
             write_secret(&file, b"3").unwrap();
             let mut kept = vec![0; 256];
-            let length = getxattr(&file, name, &mut kept[..]).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let length =
+                getxattr(&file, name, &mut kept[..]).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(&kept[..length], value, "{name}");
         }
     }

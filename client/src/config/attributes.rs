@@ -1,5 +1,6 @@
-//! Whom a file belongs to and who may read it: owner, group, mode, and extended attributes, among which are access control
-//! lists (`system.posix_acl_access`) and the label of `SELinux` (`security.selinux`).
+//! Whom a file belongs to and who may read it: owner, group, mode, and extended attributes, among
+//! which are access control lists (`system.posix_acl_access`) and the label of `SELinux`
+//! (`security.selinux`).
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -56,18 +57,21 @@ impl Attributes {
                 io::Error::new(
                     error.kind(),
                     format!(
-                        "it belongs to user {user} and group {group}, which would not stay so ({error}); run this as that \
+                        "it belongs to user {user} and group {group}, which would not stay so \
+                         ({error}); run this as that \
                          user or as root"
                     ),
                 )
             })?;
         }
-        // After the change of owner, which takes away some bits, and before the access control list, which changes others.
+        // After the change of owner, which takes away some bits, and before the access control
+        // list, which changes others.
         file.set_permissions(Permissions::from_mode(self.mode))?;
         for (name, value) in &self.extended {
             match fsetxattr(file, name.as_str(), value, XattrFlags::empty()) {
                 Err(error) if name == ACCESS_LIST => return Err(error.into()),
-                // The label is set by rules of the system where it cannot be set by hand; others say nothing of who may read.
+                // The label is set by rules of the system where it cannot be set by hand; others
+                // say nothing of who may read.
                 _ => {}
             }
         }

@@ -1,14 +1,18 @@
-//! Writing what `snowbank login` learnt: the server into `client.toml`, the token into a file of its own.
+//! Writing what `snowbank login` learnt: the server into `client.toml`, the token into a file of
+//! its own.
 //!
-//! The token is written before the configuration names its server, each by atomic replacement, with the configuration's folder
-//! locked; comments, order and unrelated keys of `client.toml` stay as they are.
+//! The token is written before the configuration names its server, each by atomic replacement, with
+//! the configuration's folder locked; comments, order and unrelated keys of `client.toml` stay as
+//! they are.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use toml_edit::{DocumentMut, Item, Table, TableLike, value};
 
-use super::{ClientConfig, ConfigError, FolderLock, Secret, ServerName, write_atomically, write_secret};
+use super::{
+    ClientConfig, ConfigError, FolderLock, Secret, ServerName, write_atomically, write_secret,
+};
 
 /// What to remember.
 pub struct Login {
@@ -22,8 +26,8 @@ pub struct Login {
     pub make_default: bool,
 }
 
-/// Writes `login` to the configuration file `path` and to `tokens/NAME` beside it. Returns the token's file, and whether
-/// the server is now that file's default.
+/// Writes `login` to the configuration file `path` and to `tokens/NAME` beside it. Returns the
+/// token's file, and whether the server is now that file's default.
 ///
 /// # Errors
 /// A file that cannot be read or written, or an existing one that is not a configuration.
@@ -38,7 +42,8 @@ pub async fn remember(path: &Path, login: &Login) -> Result<(PathBuf, bool), Con
     };
     let (new, is_default) = edited(path, &old, login)?;
 
-    let token_file = path.parent().unwrap_or(Path::new("")).join("tokens").join(login.name.as_str());
+    let token_file =
+        path.parent().unwrap_or(Path::new("")).join("tokens").join(login.name.as_str());
     let line = zeroize::Zeroizing::new(format!("{}\n", login.token.expose()));
     write_secret(&token_file, line.as_bytes())?;
     if new != old {
@@ -49,7 +54,8 @@ pub async fn remember(path: &Path, login: &Login) -> Result<(PathBuf, bool), Con
 
 /// The text `old` of a `client.toml` with `login` in it, and whether its server is the default.
 fn edited(path: &Path, old: &str, login: &Login) -> Result<(String, bool), ConfigError> {
-    // First as the configuration that it must be: what is wrong is said with line and key, and nothing is written.
+    // First as the configuration that it must be: what is wrong is said with line and key, and
+    // nothing is written.
     let before = ClientConfig::parse(path, old)?;
     let invalid = |message: String| ConfigError::Invalid { path: path.to_owned(), message };
     let mut document: DocumentMut = old.parse().map_err(|error| invalid(format!("{error}")))?;
@@ -63,12 +69,16 @@ fn edited(path: &Path, old: &str, login: &Login) -> Result<(String, bool), Confi
         table.set_implicit(true);
         Item::Table(table)
     });
-    let servers = servers.as_table_like_mut().ok_or_else(|| invalid("`servers` is not a table".to_owned()))?;
+    let servers = servers
+        .as_table_like_mut()
+        .ok_or_else(|| invalid("`servers` is not a table".to_owned()))?;
     let server = servers.entry(login.name.as_str()).or_insert_with(|| Item::Table(Table::new()));
-    let server =
-        server.as_table_like_mut().ok_or_else(|| invalid(format!("`servers.{}` is not a table", login.name)))?;
+    let server = server
+        .as_table_like_mut()
+        .ok_or_else(|| invalid(format!("`servers.{}` is not a table", login.name)))?;
     set(server, "url", &login.url);
-    // The token's own file is where it is looked for unless another is named; that other one would win.
+    // The token's own file is where it is looked for unless another is named; that other one would
+    // win.
     server.remove("token-file");
     let is_default = make_default || before.default_server.as_ref() == Some(&login.name);
     Ok((document.to_string(), is_default))
@@ -115,7 +125,10 @@ mod tests {
         assert!(!text.contains("t0ken"), "{text}");
         let config = ClientConfig::parse(&path, &text).unwrap();
         assert_eq!(config.default_server.unwrap().as_str(), "a");
-        assert_eq!(config.servers[&"b".parse().unwrap()].token_file, Some(root.path().join("snowbank/tokens/b")));
+        assert_eq!(
+            config.servers[&"b".parse().unwrap()].token_file,
+            Some(root.path().join("snowbank/tokens/b"))
+        );
 
         let mut again = login("b", "http://b");
         again.make_default = true;
@@ -124,7 +137,8 @@ mod tests {
 
     #[test]
     fn what_is_there_is_kept() {
-        let old = "# mine\ndefault-server = \"x\" # the one\n\n[servers.x]\nurl = \"http://x\" # here\ntoken-file = \
+        let old = "# mine\ndefault-server = \"x\" # the one\n\n[servers.x]\nurl = \"http://x\" # \
+            here\ntoken-file = \
                    \"/t\"\n\n[servers.a]\n# old address\nurl = \"http://old\"\n";
         let (new, is_default) = edited(Path::new("/c"), old, &login("a", "http://new")).unwrap();
         assert_eq!(new, old.replace("http://old", "http://new"));

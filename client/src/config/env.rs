@@ -1,6 +1,8 @@
-//! What the environment says of the server: `SNOWBANK_URL`, `SNOWBANK_TOKEN`, `SNOWBANK_TOKEN_FILE`.
+//! What the environment says of the server: `SNOWBANK_URL`, `SNOWBANK_TOKEN`,
+//! `SNOWBANK_TOKEN_FILE`.
 //!
-//! An empty variable counts as unset: CI systems set a variable to nothing where a secret is not available.
+//! An empty variable counts as unset: CI systems set a variable to nothing where a secret is not
+//! available.
 
 use std::env;
 use std::path::PathBuf;
@@ -42,6 +44,8 @@ fn variable(name: &'static str) -> Result<Option<String>, ConfigError> {
     match env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.trim().is_empty())),
         Err(env::VarError::NotPresent) => Ok(None),
-        Err(env::VarError::NotUnicode(_)) => Err(ConfigError::BadToken { source_name: name.to_owned() }),
+        Err(env::VarError::NotUnicode(_)) => {
+            Err(ConfigError::BadToken { source_name: name.to_owned() })
+        }
     }
 }

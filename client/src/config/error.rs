@@ -9,7 +9,10 @@ use crate::exit::{Exit, Failure};
 #[non_exhaustive]
 pub enum ConfigError {
     /// Neither `XDG_CONFIG_HOME` nor `HOME` says where the user's configuration is.
-    #[error("neither XDG_CONFIG_HOME nor HOME is set to an absolute path: name a configuration file with --config")]
+    #[error(
+        "neither XDG_CONFIG_HOME nor HOME is set to an absolute path: name a configuration file \
+         with --config"
+    )]
     NoHome,
     /// A file could not be read.
     #[error("cannot read {}", .path.display())]
@@ -31,7 +34,8 @@ pub enum ConfigError {
     },
     /// Another process holds the lock on a file's folder.
     #[error(
-        "another process has been changing files beside {0} for two minutes; `fuser -v {1}` names it: end it, or try again",
+        "another process has been changing files beside {0} for two minutes; `fuser -v {1}` names \
+         it: end it, or try again",
         .path.display(), .path.parent().unwrap_or(.path).display()
     )]
     Locked {
@@ -55,7 +59,10 @@ pub enum ConfigError {
         reason: &'static str,
     },
     /// A server's name is not one.
-    #[error("{name:?} cannot name a server: use 1 to 64 letters, digits, `-`, `_` or `.`, the first a letter or digit")]
+    #[error(
+        "{name:?} cannot name a server: use 1 to 64 letters, digits, `-`, `_` or `.`, the first a \
+         letter or digit"
+    )]
     BadServerName {
         /// What was given.
         name: String,
@@ -86,7 +93,9 @@ pub enum ConfigError {
         source_name: String,
     },
     /// A token has characters that no token has.
-    #[error("{source_name} does not hold a token: a token is one line of printable ASCII without spaces")]
+    #[error(
+        "{source_name} does not hold a token: a token is one line of printable ASCII without spaces"
+    )]
     BadToken {
         /// The file or variable.
         source_name: String,
@@ -96,9 +105,9 @@ pub enum ConfigError {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let exit = match error {
-            ConfigError::BadUrl { .. } | ConfigError::BadServerName { .. } | ConfigError::BadCache { .. } => {
-                Exit::Usage
-            }
+            ConfigError::BadUrl { .. }
+            | ConfigError::BadServerName { .. }
+            | ConfigError::BadCache { .. } => Exit::Usage,
             _ => Exit::Config,
         };
         Self::new(exit, error)

@@ -8,8 +8,9 @@
 //! token-file = "/run/secrets/snowbank"   # default: tokens/work beside this file, if it is there
 //! ```
 //!
-//! Unknown keys and bad values are errors that name the file, the line and the key. The user's entry for a server
-//! replaces the system's whole, so that a token of one file never goes to an address of the other.
+//! Unknown keys and bad values are errors that name the file, the line and the key. The user's
+//! entry for a server replaces the system's whole, so that a token of one file never goes to an
+//! address of the other.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,11 @@ impl FromStr for ServerName {
         let valid = name.len() <= 64
             && name.starts_with(|c: char| c.is_ascii_alphanumeric())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-        if valid { Ok(Self(name.to_owned())) } else { Err(ConfigError::BadServerName { name: name.to_owned() }) }
+        if valid {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(ConfigError::BadServerName { name: name.to_owned() })
+        }
     }
 }
 
@@ -96,8 +101,8 @@ impl ClientConfig {
         }
     }
 
-    /// Reads the system's file and, over it, the user's (or `--config`'s). Files that are not there count as empty,
-    /// except one that was named.
+    /// Reads the system's file and, over it, the user's (or `--config`'s). Files that are not there
+    /// count as empty, except one that was named.
     ///
     /// # Errors
     /// A file that cannot be read, or is not a configuration.
@@ -126,7 +131,14 @@ impl ClientConfig {
     pub fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(path, &text).map(Some),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
             Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
         }
     }
@@ -141,8 +153,10 @@ impl ClientConfig {
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut servers = BTreeMap::new();
         for (name, server) in raw.servers {
-            let key: ServerName = name.parse().map_err(|error: ConfigError| invalid(error.to_string()))?;
-            let url = normalized_url(&server.url).map_err(|error| invalid(format!("servers.{name}.url: {error}")))?;
+            let key: ServerName =
+                name.parse().map_err(|error: ConfigError| invalid(error.to_string()))?;
+            let url = normalized_url(&server.url)
+                .map_err(|error| invalid(format!("servers.{name}.url: {error}")))?;
             let token_file = match server.token_file {
                 Some(file) => Some(folder.join(file)),
                 None => Some(folder.join("tokens").join(&name)).filter(|file| file.exists()),
@@ -175,7 +189,8 @@ impl ClientConfig {
     }
 }
 
-/// An address as it is kept and compared: http or https, a host, no user, query or fragment, no slash at the end.
+/// An address as it is kept and compared: http or https, a host, no user, query or fragment, no
+/// slash at the end.
 ///
 /// # Errors
 /// [`ConfigError::BadUrl`].
@@ -207,7 +222,8 @@ mod tests {
     #[test]
     fn the_users_entries_replace_the_systems_whole() {
         let mut config = parse(
-            "default-server = 'a'\n[servers.a]\nurl = 'https://a.example/'\ntoken-file = '/t'\n[servers.s]\nurl = \
+            "default-server = 'a'\n[servers.a]\nurl = 'https://a.example/'\ntoken-file = \
+             '/t'\n[servers.s]\nurl = \
              'http://s'\n",
         )
         .unwrap();
@@ -226,7 +242,8 @@ mod tests {
 
     #[test]
     fn errors_name_file_line_and_key() {
-        let error = parse("[servers.a]\nurl = 'http://a'\ntoken_file = 'x'\n").unwrap_err().to_string();
+        let error =
+            parse("[servers.a]\nurl = 'http://a'\ntoken_file = 'x'\n").unwrap_err().to_string();
         for want in ["/c/client.toml", "line 3", "token_file", "token-file"] {
             assert!(error.contains(want), "{want} in {error}");
         }
@@ -245,8 +262,12 @@ mod tests {
     #[test]
     fn addresses_are_normalized() {
         assert_eq!(normalized_url(" http://127.0.0.1:8080/ ").unwrap(), "http://127.0.0.1:8080");
-        assert_eq!(normalized_url("HTTPS://Cache.Example.org/nix//").unwrap(), "https://cache.example.org/nix");
-        for bad in ["cache.example.org", "http://", "https://h/?q", "https://h/#f", "", "file:///x"] {
+        assert_eq!(
+            normalized_url("HTTPS://Cache.Example.org/nix//").unwrap(),
+            "https://cache.example.org/nix"
+        );
+        for bad in ["cache.example.org", "http://", "https://h/?q", "https://h/#f", "", "file:///x"]
+        {
             assert!(normalized_url(bad).is_err(), "{bad}");
         }
         let error = normalized_url("https://me:s3cret@h").unwrap_err().to_string();

@@ -1,7 +1,9 @@
-//! One writer at a time: a process that reads a file, changes it and writes it back holds the file's folder locked meanwhile.
+//! One writer at a time: a process that reads a file, changes it and writes it back holds the
+//! file's folder locked meanwhile.
 //!
-//! The lock is `flock` on the folder. Files are replaced whole, so that a lock on a file would be one on its old content, and
-//! a lock file of its own would stay behind. The system releases the lock when its holder ends, however it ends.
+//! The lock is `flock` on the folder. Files are replaced whole, so that a lock on a file would be
+//! one on its old content, and a lock file of its own would stay behind. The system releases the
+//! lock when its holder ends, however it ends.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +17,8 @@ use rustix::io::Errno;
 use super::ConfigError;
 use super::atomic::link_target;
 
-/// How long another process may hold the lock. Holders ask servers meanwhile, which may take as long as a request may.
+/// How long another process may hold the lock. Holders ask servers meanwhile, which may take as
+/// long as a request may.
 const MAX_WAIT: Duration = Duration::from_mins(2);
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -26,8 +29,8 @@ pub(crate) struct FolderLock {
 }
 
 impl FolderLock {
-    /// Locks the folder of `file`, which is made where it is missing. Where `file` is a symbolic link, the folder is that of
-    /// the file it leads to.
+    /// Locks the folder of `file`, which is made where it is missing. Where `file` is a symbolic
+    /// link, the folder is that of the file it leads to.
     ///
     /// # Errors
     /// A folder that cannot be made or opened, and one that another process holds for too long.
@@ -37,11 +40,17 @@ impl FolderLock {
         let started = Instant::now();
         loop {
             match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) if started.elapsed() < MAX_WAIT => tokio::time::sleep(PAUSE).await,
-                Err(Errno::WOULDBLOCK) => return Err(ConfigError::Locked { path: file.to_owned() }),
-                // Some network file systems have no locks on folders. Writing is atomic there too, and one change may undo
-                // another that is made in the same moment.
-                Ok(()) | Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => return Ok(Self { folder }),
+                Err(Errno::WOULDBLOCK) if started.elapsed() < MAX_WAIT => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(ConfigError::Locked { path: file.to_owned() });
+                }
+                // Some network file systems have no locks on folders. Writing is atomic there too,
+                // and one change may undo another that is made in the same moment.
+                Ok(()) | Err(Errno::BADF | Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {
+                    return Ok(Self { folder });
+                }
                 Err(error) => return Err(failed(error.into())),
             }
         }
@@ -75,7 +84,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("new/nix.conf");
         let first = FolderLock::of(&file).await.unwrap();
-        assert!(first.is_of(&file.with_file_name("netrc")) && !first.is_of(&root.path().join("netrc")));
+        assert!(
+            first.is_of(&file.with_file_name("netrc")) && !first.is_of(&root.path().join("netrc"))
+        );
         let second = tokio::spawn({
             let file = file.clone();
             async move { FolderLock::of(&file).await.map(|_| Instant::now()) }

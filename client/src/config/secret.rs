@@ -2,7 +2,8 @@
 
 use zeroize::Zeroizing;
 
-/// A token. Neither `Debug` nor `Display`: whoever needs the text calls [`Secret::expose`], and is easy to find.
+/// A token. Neither `Debug` nor `Display`: whoever needs the text calls [`Secret::expose`], and is
+/// easy to find.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 

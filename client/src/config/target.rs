@@ -75,7 +75,8 @@ impl fmt::Debug for TargetServer {
 /// The cache that `[SERVER:]CACHE` means, with its server's address and token.
 ///
 /// # Errors
-/// A reference of another form, an unknown server, a configuration or token file that cannot be used.
+/// A reference of another form, an unknown server, a configuration or token file that cannot be
+/// used.
 pub fn resolve_target(global: &GlobalArgs, reference: &str) -> Result<Target, ConfigError> {
     let (server, cache) = split_cache_reference(reference)?;
     Ok(resolve_server(global, server)?.cache(cache))
@@ -85,7 +86,10 @@ pub fn resolve_target(global: &GlobalArgs, reference: &str) -> Result<Target, Co
 ///
 /// # Errors
 /// As [`resolve_target`].
-pub fn resolve_server(global: &GlobalArgs, name: Option<&str>) -> Result<TargetServer, ConfigError> {
+pub fn resolve_server(
+    global: &GlobalArgs,
+    name: Option<&str>,
+) -> Result<TargetServer, ConfigError> {
     let environment = Environment::read()?;
     let config = ClientConfig::load(global)?;
     choose(&config, &environment, name)
@@ -103,14 +107,19 @@ pub fn split_cache_reference(reference: &str) -> Result<(Option<&str>, CacheName
     if let Some(server) = server {
         server.parse::<ServerName>()?;
     }
-    let cache = cache
-        .parse::<CacheName>()
-        .map_err(|error| ConfigError::BadCache { given: reference.to_owned(), reason: error.to_string() })?;
+    let cache = cache.parse::<CacheName>().map_err(|error| ConfigError::BadCache {
+        given: reference.to_owned(),
+        reason: error.to_string(),
+    })?;
     Ok((server, cache))
 }
 
 /// The choice itself, from values.
-fn choose(config: &ClientConfig, environment: &Environment, name: Option<&str>) -> Result<TargetServer, ConfigError> {
+fn choose(
+    config: &ClientConfig,
+    environment: &Environment,
+    name: Option<&str>,
+) -> Result<TargetServer, ConfigError> {
     let (server, from_environment) = match (name, &environment.url) {
         (Some(name), _) => (named(config, name)?, false),
         (None, Some(url)) => {
@@ -122,7 +131,8 @@ fn choose(config: &ClientConfig, environment: &Environment, name: Option<&str>) 
     };
     let (name, server) = server;
 
-    // The environment's token belongs to the environment's server: with SNOWBANK_URL set, another server never gets it.
+    // The environment's token belongs to the environment's server: with SNOWBANK_URL set, another
+    // server never gets it.
     let may_use_environment = from_environment || environment.url.is_none();
     let source = environment
         .token
@@ -140,8 +150,11 @@ fn named(config: &ClientConfig, name: &str) -> Result<(Option<ServerName>, Serve
     let key: ServerName = name.parse()?;
     let server = config.servers.get(&key).cloned().ok_or_else(|| {
         let names: Vec<&str> = config.servers.keys().map(ServerName::as_str).collect();
-        let known =
-            if names.is_empty() { "none is configured".to_owned() } else { format!("known: {}", names.join(", ")) };
+        let known = if names.is_empty() {
+            "none is configured".to_owned()
+        } else {
+            format!("known: {}", names.join(", "))
+        };
         ConfigError::UnknownServer { name: name.to_owned(), known }
     })?;
     Ok((Some(key), server))
@@ -155,10 +168,12 @@ fn default_server(config: &ClientConfig) -> Result<(Option<ServerName>, Server),
     match (servers.next(), servers.next()) {
         (Some((name, server)), None) => Ok((Some(name.clone()), server.clone())),
         (None, _) => Err(ConfigError::NoServer(
-            "no server is configured: run `snowbank login NAME URL`, or set SNOWBANK_URL and SNOWBANK_TOKEN",
+            "no server is configured: run `snowbank login NAME URL`, or set SNOWBANK_URL and \
+             SNOWBANK_TOKEN",
         )),
         (Some(_), Some(_)) => Err(ConfigError::NoServer(
-            "several servers are configured and none is the default: write SERVER:CACHE, or set `default-server` in \
+            "several servers are configured and none is the default: write SERVER:CACHE, or set \
+             `default-server` in \
              client.toml",
         )),
     }
@@ -180,7 +195,8 @@ mod tests {
 
     fn two_servers(token: &std::path::Path) -> ClientConfig {
         config(&format!(
-            "default-server = 'a'\n[servers.a]\nurl = 'http://a'\ntoken-file = '{0}'\n[servers.b]\nurl = \
+            "default-server = 'a'\n[servers.a]\nurl = 'http://a'\ntoken-file = \
+             '{0}'\n[servers.b]\nurl = \
              'http://b'\ntoken-file = '{0}'\n",
             token.display()
         ))
@@ -189,7 +205,9 @@ mod tests {
     fn environment(url: Option<&str>, token: Option<&str>) -> Environment {
         Environment {
             url: url.map(str::to_owned),
-            token: token.map(|token| TokenSource::Variable("SNOWBANK_TOKEN", Secret::from_text(token).unwrap())),
+            token: token.map(|token| {
+                TokenSource::Variable("SNOWBANK_TOKEN", Secret::from_text(token).unwrap())
+            }),
         }
     }
 
@@ -247,7 +265,9 @@ mod tests {
 
     #[test]
     fn one_server_needs_no_default() {
-        let server = choose(&config("[servers.only]\nurl = 'http://o'\n"), &environment(None, None), None).unwrap();
+        let server =
+            choose(&config("[servers.only]\nurl = 'http://o'\n"), &environment(None, None), None)
+                .unwrap();
         assert_eq!(server.url, "http://o");
     }
 
@@ -263,7 +283,11 @@ mod tests {
 
     #[test]
     fn debug_output_has_no_token() {
-        let server = choose(&config("[servers.o]\nurl = 'http://o'\n"), &environment(None, Some("s3cret")), None);
+        let server = choose(
+            &config("[servers.o]\nurl = 'http://o'\n"),
+            &environment(None, Some("s3cret")),
+            None,
+        );
         let server = server.unwrap();
         assert!(!format!("{server:?}").contains("s3cret"));
         assert!(!format!("{:?}", server.cache("main".parse().unwrap())).contains("s3cret"));

@@ -1,4 +1,5 @@
-//! Where a token is read from, and how: stripped of white space, refused when empty, its file's mode looked at.
+//! Where a token is read from, and how: stripped of white space, refused when empty, its file's
+//! mode looked at.
 
 use std::fmt;
 use std::fs::File;
@@ -53,7 +54,10 @@ pub fn read_token_file(path: &Path) -> Result<Secret, ConfigError> {
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if metadata.is_file() && metadata.mode() & 0o004 != 0 {
-        tracing::warn!("everybody on this machine can read the token in {0}: run `chmod 600 {0}`", path.display());
+        tracing::warn!(
+            "everybody on this machine can read the token in {0}: run `chmod 600 {0}`",
+            path.display()
+        );
     }
     read_token(file, &path.display().to_string())
 }
@@ -92,7 +96,9 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_refused_by_its_sources_name() {
-        for (text, want) in [(" \n", "is empty"), ("two words", "does not hold a token"), ("caf\u{e9}", "does not")] {
+        for (text, want) in
+            [(" \n", "is empty"), ("two words", "does not hold a token"), ("caf\u{e9}", "does not")]
+        {
             let error = read_token(text.as_bytes(), "standard input").err().unwrap().to_string();
             assert!(error.contains("standard input") && error.contains(want), "{error}");
         }

@@ -26,7 +26,8 @@ impl Effective {
     /// Asks Nix.
     ///
     /// # Errors
-    /// [`Trouble`] where Nix does not run; in the inner result what Nix says where it does not like its settings.
+    /// [`Trouble`] where Nix does not run; in the inner result what Nix says where it does not like
+    /// its settings.
     pub async fn ask(scope: Scope) -> Result<Result<Self, String>, Trouble> {
         let mut said = String::new();
         for arguments in COMMANDS {
@@ -83,8 +84,14 @@ mod tests {
         let text = r#"{"substituters": {"value": ["https://cache.nixos.org/", "http://h/main?priority=3"]},
             "trusted-public-keys": {"value": ["k:1"]}, "netrc-file": {"value": "/etc/nix/netrc"}}"#;
         let effective = Effective { settings: serde_json::from_str(text).unwrap() };
-        assert!(effective.has_substituter("http://h/main") && !effective.has_substituter("http://h/mai"));
-        assert!(effective.trusts_one_of(&["k:2".to_owned(), "k:1".to_owned()]) && !effective.trusts_one_of(&[]));
+        assert!(
+            effective.has_substituter("http://h/main")
+                && !effective.has_substituter("http://h/mai")
+        );
+        assert!(
+            effective.trusts_one_of(&["k:2".to_owned(), "k:1".to_owned()])
+                && !effective.trusts_one_of(&[])
+        );
         assert_eq!(effective.netrc_file(), Some("/etc/nix/netrc"));
     }
 }

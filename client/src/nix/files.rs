@@ -1,7 +1,8 @@
 //! Where Nix looks for its configuration.
 //!
-//! Source: Nix's manual, "nix.conf", and `loadConfFile`, `getUserConfigFiles` in its `globals.cc`: `$NIX_CONF_DIR/nix.conf`
-//! (`/etc/nix`), over it the user's files (the first counts most), over them `NIX_CONFIG`.
+//! Source: Nix's manual, "nix.conf", and `loadConfFile`, `getUserConfigFiles` in its `globals.cc`:
+//! `$NIX_CONF_DIR/nix.conf` (`/etc/nix`), over it the user's files (the first counts most), over
+//! them `NIX_CONFIG`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,9 @@ impl NixFiles {
         let system_dir = env::var_os("NIX_CONF_DIR").filter(|dir| !dir.is_empty());
         let system_dir = system_dir.map_or_else(|| PathBuf::from("/etc/nix"), PathBuf::from);
         let user = match env::var_os("NIX_USER_CONF_FILES") {
-            Some(files) => env::split_paths(&files).filter(|file| !file.as_os_str().is_empty()).collect(),
+            Some(files) => {
+                env::split_paths(&files).filter(|file| !file.as_os_str().is_empty()).collect()
+            }
             None => Self::of_user(),
         };
         Self { system_dir, user, text: env::var("NIX_CONFIG").unwrap_or_default() }
@@ -40,18 +43,25 @@ impl NixFiles {
         let others = env::var_os("XDG_CONFIG_DIRS").filter(|dirs| !dirs.is_empty());
         let others = others.unwrap_or_else(|| "/etc/xdg".into());
         let others = env::split_paths(&others).map(|folder| folder.join("nix/nix.conf"));
-        Self::user_folder().map(|folder| folder.join("nix.conf")).into_iter().chain(others).collect()
+        Self::user_folder()
+            .map(|folder| folder.join("nix.conf"))
+            .into_iter()
+            .chain(others)
+            .collect()
     }
 
-    /// The folder of the user's own nix.conf: `NIX_CONFIG_HOME` for a Nix that reads that variable, else `nix` in the user's
-    /// configuration folder.
+    /// The folder of the user's own nix.conf: `NIX_CONFIG_HOME` for a Nix that reads that variable,
+    /// else `nix` in the user's configuration folder.
     ///
     /// # Errors
     /// [`ConfigError::NoHome`].
     pub fn user_folder() -> Result<PathBuf, ConfigError> {
-        let named = env::var_os("NIX_CONFIG_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let named =
+            env::var_os("NIX_CONFIG_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         match named {
-            Some(folder) if version().is_none_or(|version| version >= HAS_CONFIG_HOME) => Ok(folder),
+            Some(folder) if version().is_none_or(|version| version >= HAS_CONFIG_HOME) => {
+                Ok(folder)
+            }
             _ => Ok(config_home()?.join("nix")),
         }
     }
@@ -101,7 +111,8 @@ impl NixFiles {
         Ok(settings)
     }
 
-    /// Adds all files to `settings`, the machine's and the user's, and leaves out the variable `NIX_CONFIG`.
+    /// Adds all files to `settings`, the machine's and the user's, and leaves out the variable
+    /// `NIX_CONFIG`.
     ///
     /// # Errors
     /// As [`NixFiles::system_settings`].

@@ -1,26 +1,33 @@
 //! Reading a netrc file, from which Nix takes tokens, by the rules of curl, which reads it for Nix.
 //!
-//! - Spaces, tabs and ends of lines separate words. Keywords and hosts are compared without regard to case.
+//! - Spaces, tabs and ends of lines separate words. Keywords and hosts are compared without regard
+//!   to case.
 //! - `#` where a word could begin makes the rest of the line a comment.
-//! - A word in double quotes ends on the same line, else curl refuses the file. In quotes `\n`, `\r` and `\t` are those
-//!   characters, and a backslash before any other character stands for that character.
-//! - `machine HOST` begins the entry of a host, and `default` one for every host. In an entry that fits, `login` and `password`
-//!   take the next word; any other word is passed over, and the word behind it may be a keyword again (`account login`).
-//! - Outside such an entry all words up to the next `machine`, `default` or `macdef` are passed over. A value of another host's
-//!   entry that is one of these words counts as the keyword.
+//! - A word in double quotes ends on the same line, else curl refuses the file. In quotes `\n`,
+//!   `\r` and `\t` are those characters, and a backslash before any other character stands for that
+//!   character.
+//! - `machine HOST` begins the entry of a host, and `default` one for every host. In an entry that
+//!   fits, `login` and `password` take the next word; any other word is passed over, and the word
+//!   behind it may be a keyword again (`account login`).
+//! - Outside such an entry all words up to the next `machine`, `default` or `macdef` are passed
+//!   over. A value of another host's entry that is one of these words counts as the keyword.
 //! - `macdef` begins a macro, which ends at the next empty line.
 //! - The first entry with a password counts. One with a login alone counts where none follows.
 //! - A host stands there without port, an IPv6 address without brackets.
 //!
-//! Source: curl's manual on `.netrc`, and the behavior of curl 7.88, with which a test compares this reader. Releases before
-//! 8.11 pass over a password without a login where another entry follows, and some take blanks and a carriage return at
-//! the end of a line, and an empty line between a keyword and its value, for an empty word.
+//! Source: curl's manual on `.netrc`, and the behavior of curl 7.88, with which a test compares
+//! this reader. Releases before 8.11 pass over a password without a login where another entry
+//! follows, and some take blanks and a carriage return at the end of a line, and an empty line
+//! between a keyword and its value, for an empty word.
 
 use zeroize::Zeroizing;
 
 /// A quotation mark without its end, for which curl refuses the whole file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} has a double quote that does not end on that line, and curl refuses the whole file for it")]
+#[error(
+    "line {line} has a double quote that does not end on that line, and curl refuses the whole \
+     file for it"
+)]
 pub struct Unquoted {
     /// Counted from 1.
     pub line: usize,
@@ -150,7 +157,9 @@ impl<'h> Reader<'h> {
             (State::Entry, Some(Value::Password)) => self.password = Some(word),
             (State::Entry, None) if is("login") => self.value = Some(Value::Login),
             (State::Entry, None) if is("password") => self.value = Some(Value::Password),
-            (State::Entry, None) if (is("machine") || is("default")) && self.password.is_some() && !self.goes_on => {
+            (State::Entry, None)
+                if (is("machine") || is("default")) && self.password.is_some() && !self.goes_on =>
+            {
                 self.is_done = true;
             }
             (State::Entry, None) if is("machine") => {
@@ -200,7 +209,10 @@ fn word(line: &[u8], start: usize) -> Option<(Zeroizing<String>, usize)> {
         }
         at += 1;
     } else {
-        let length = line[at..].iter().take_while(|byte| !byte.is_ascii_whitespace() && **byte != 0x0b).count();
+        let length = line[at..]
+            .iter()
+            .take_while(|byte| !byte.is_ascii_whitespace() && **byte != 0x0b)
+            .count();
         word.extend(&line[at..at + length]);
         at += length;
     }
@@ -227,7 +239,11 @@ mod tests {
             ("machine a login x password 1\nmachine h password 2\n", Some("2")),
             ("machine h login y\nmachine b login q password w\n", None),
             ("machine h login y\nmachine h login q password w\n", Some("w")),
-            ("machine b login q password w\ndefault login d password e\nmachine h login y password z\n", Some("e")),
+            (
+                "machine b login q password w\ndefault login d password e\nmachine h login y \
+                 password z\n",
+                Some("e"),
+            ),
             ("default login d\nmachine h login y password z\n", Some("z")),
             ("machine h login password password z\n", Some("z")),
             ("machine hh login y password z\n", None),
@@ -236,28 +252,45 @@ mod tests {
         }
         assert!(!entry("default login a password b", "h").unwrap().unwrap().is_own);
         assert!(entry("machine h login a password b", "h").unwrap().unwrap().is_own);
-        assert_eq!(password("machine ::1 login y password z\n", "::1").unwrap().unwrap().as_str(), "z");
+        assert_eq!(
+            password("machine ::1 login y password z\n", "::1").unwrap().unwrap().as_str(),
+            "z"
+        );
     }
 
     #[test]
     fn comments_quotes_and_macros_are_those_of_curl() {
         for (text, expected) in [
             ("# machine h login y password no\nmachine h login y password z\n", Some("z")),
-            ("  # machine h password no\nmachine h login y # password no\n password z\n", Some("z")),
+            (
+                "  # machine h password no\nmachine h login y # password no\n password z\n",
+                Some("z"),
+            ),
             ("machine h login y password \"a b\\\"c\\t\"\n", Some("a b\"c\t")),
             ("machine \"h\" login \"\" password z\n", Some("z")),
-            ("macdef init\nmachine h login m password n\n\nmachine h login y password z\n", Some("z")),
+            (
+                "macdef init\nmachine h login m password n\n\nmachine h login y password z\n",
+                Some("z"),
+            ),
             ("macdef init\nmachine h login m password n\n", None),
-            ("machine a login x password y macdef i\nmachine h password n\n\nmachine h login y password z", Some("z")),
+            (
+                "machine a login x password y macdef i\nmachine h password n\n\nmachine h login y \
+                 password z",
+                Some("z"),
+            ),
             ("machine h account login login y password z\n", Some("z")),
             ("machine h login y account password password z\n", Some("password")),
         ] {
             assert_eq!(read(text).as_deref(), expected, "{text:?}");
         }
         // A value that is a keyword is one to curl.
-        let taken = "machine a login x password default\n login q password w\nmachine h login y password z\n";
+        let taken = "machine a login x password default\n login q password w\nmachine h login y \
+            password z\n";
         assert_eq!(read(taken).as_deref(), Some("w"));
-        assert_eq!(read("machine a login x password default\nmachine h login y password z\n").as_deref(), Some("z"));
+        assert_eq!(
+            read("machine a login x password default\nmachine h login y password z\n").as_deref(),
+            Some("z")
+        );
     }
 
     #[test]
@@ -271,7 +304,11 @@ mod tests {
     fn lines_of_macros_are_known() {
         let text = "machine a login b password c\nmacdef x\none\ntwo\n\nmachine b\n";
         for host in ["a", "b"] {
-            assert_eq!(lines_in_macros(text, host), [false, false, true, true, false, false], "{host}");
+            assert_eq!(
+                lines_in_macros(text, host),
+                [false, false, true, true, false, false],
+                "{host}"
+            );
         }
         // In the host's own entry the word is passed over.
         assert_eq!(lines_in_macros("machine a\nmacdef x\none\n", "a"), [false, false, false]);

@@ -35,7 +35,10 @@ pub async fn run(arrange: impl Fn(&mut Command)) -> Result<Output, Trouble> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for program in PROGRAMS {
         let mut command = Command::new(program);
-        command.args(["--extra-experimental-features", "nix-command"]).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .args(["--extra-experimental-features", "nix-command"])
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         arrange(&mut command);
         match timeout(LIMIT, command.output()).await {
             Ok(Ok(output)) => return Ok(output),
@@ -43,13 +46,19 @@ pub async fn run(arrange: impl Fn(&mut Command)) -> Result<Output, Trouble> {
             Err(_) => return Err(Trouble::TooSlow),
         }
     }
-    Err(if last.kind() == io::ErrorKind::NotFound { Trouble::NoNix } else { Trouble::NotStarted(last) })
+    Err(if last.kind() == io::ErrorKind::NotFound {
+        Trouble::NoNix
+    } else {
+        Trouble::NotStarted(last)
+    })
 }
 
-/// The version of Nix, as far as major and minor; `None` where there is no Nix, or one that counts otherwise.
+/// The version of Nix, as far as major and minor; `None` where there is no Nix, or one that counts
+/// otherwise.
 #[must_use]
 pub fn version() -> Option<(u32, u32)> {
-    let run = |program| BlockingCommand::new(program).arg("--version").stdin(Stdio::null()).output().ok();
+    let run =
+        |program| BlockingCommand::new(program).arg("--version").stdin(Stdio::null()).output().ok();
     let output = PROGRAMS.into_iter().find_map(run)?;
     version_of(&String::from_utf8_lossy(&output.stdout))
 }

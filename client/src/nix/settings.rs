@@ -1,7 +1,9 @@
-//! What nix.conf files set: `name = value`, `extra-name = value`, `include file`, `!include file`, comments after `#`.
+//! What nix.conf files set: `name = value`, `extra-name = value`, `include file`, `!include file`,
+//! comments after `#`.
 //!
-//! Source: Nix's `applyConfig` in `config.cc`. Later lines count more; an `extra-` line adds to what stands before it. A line
-//! that is none is passed over: Nix itself says what is wrong with it.
+//! Source: Nix's `applyConfig` in `config.cc`. Later lines count more; an `extra-` line adds to
+//! what stands before it. A line that is none is passed over: Nix itself says what is wrong with
+//! it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,17 +79,33 @@ impl NixSettings {
             return self.add_text_at(&text, folder, Some(path), depth);
         }
         match fs::read(path) {
-            Ok(text) => self.add_text_at(&String::from_utf8_lossy(&text), folder, Some(path), depth),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
+            Ok(text) => {
+                self.add_text_at(&String::from_utf8_lossy(&text), folder, Some(path), depth)
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(())
+            }
             Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
         }
     }
 
-    fn add_text_at(&mut self, text: &str, folder: &Path, file: Option<&Path>, depth: u32) -> Result<(), ConfigError> {
+    fn add_text_at(
+        &mut self,
+        text: &str,
+        folder: &Path,
+        file: Option<&Path>,
+        depth: u32,
+    ) -> Result<(), ConfigError> {
         for (index, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default();
             if let Some((name, value)) = line.split_once('=') {
-                let origin = file.map_or(Origin::Variable, |file| Origin::File(file.to_owned(), index + 1));
+                let origin =
+                    file.map_or(Origin::Variable, |file| Origin::File(file.to_owned(), index + 1));
                 self.add(name.trim(), value, origin);
             } else if let [include, file] = line.split_whitespace().collect::<Vec<_>>()[..]
                 && matches!(include, "include" | "!include")
@@ -100,12 +118,18 @@ impl NixSettings {
     }
 
     fn add(&mut self, name: &str, value: &str, origin: Origin) {
-        let (name, is_extra) = name.strip_prefix("extra-").map_or((name, false), |name| (name, true));
+        let (name, is_extra) =
+            name.strip_prefix("extra-").map_or((name, false), |name| (name, true));
         let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
-        self.lines.entry(current_name(name).to_owned()).or_default().push(Line { is_extra, value, origin });
+        self.lines.entry(current_name(name).to_owned()).or_default().push(Line {
+            is_extra,
+            value,
+            origin,
+        });
     }
 
-    /// Where the line stands that sets a setting anew, without regard to the lines before it: the last of them.
+    /// Where the line stands that sets a setting anew, without regard to the lines before it: the
+    /// last of them.
     #[must_use]
     pub fn origin(&self, name: &str) -> Option<&Origin> {
         self.lines.get(name)?.iter().rev().find(|line| !line.is_extra).map(|line| &line.origin)
@@ -121,10 +145,16 @@ impl NixSettings {
     /// The value of a setting that is one text; `None` where no line sets it.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.lines.get(name)?.iter().rev().find(|line| !line.is_extra).map(|line| line.value.as_str())
+        self.lines
+            .get(name)?
+            .iter()
+            .rev()
+            .find(|line| !line.is_extra)
+            .map(|line| line.value.as_str())
     }
 
-    /// The words of a setting that is a list: `default` where no line sets it, and what `extra-` lines add.
+    /// The words of a setting that is a list: `default` where no line sets it, and what `extra-`
+    /// lines add.
     #[must_use]
     pub fn words(&self, name: &str, default: &str) -> Vec<String> {
         let mut text = default.to_owned();
@@ -163,7 +193,8 @@ fn current_name(name: &str) -> &str {
     }
 }
 
-/// Whether two addresses are of one cache: parameters (`?priority=30`) and slashes at the end do not count.
+/// Whether two addresses are of one cache: parameters (`?priority=30`) and slashes at the end do
+/// not count.
 #[must_use]
 pub fn same_substituter(one: &str, other: &str) -> bool {
     bare(one) == bare(other)
@@ -186,8 +217,10 @@ mod tests {
     #[test]
     fn lines_are_read_as_nix_reads_them() {
         let settings = settings(
-            "extra-substituters = http://a\nsubstituters = http://b  http://c # no more\nextra-substituters = \
-             http://d?priority=3\n#substituters = http://e\nfallback=true\nnonsense\nbinary-cache-public-keys = k:1\n",
+            "extra-substituters = http://a\nsubstituters = http://b  http://c # no \
+             more\nextra-substituters = \
+             http://d?priority=3\n#substituters = \
+             http://e\nfallback=true\nnonsense\nbinary-cache-public-keys = k:1\n",
         );
         assert_eq!(settings.substituters(), ["http://b", "http://c", "http://d?priority=3"]);
         assert!(settings.has_substituter("http://d/") && !settings.has_substituter("http://a"));
@@ -201,8 +234,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("nix.conf");
         fs::write(folder.path().join("more"), "substituters = http://in\n").unwrap();
-        fs::write(&file, "substituters = http://before\ninclude more\n!include none\nextra-substituters = http://x\n")
-            .unwrap();
+        fs::write(
+            &file,
+            "substituters = http://before\ninclude more\n!include \
+            none\nextra-substituters = http://x\n",
+        )
+        .unwrap();
         let mut settings = NixSettings::default();
         settings.add_file(&file).unwrap();
         assert_eq!(settings.substituters(), ["http://in", "http://x"]);

@@ -37,27 +37,32 @@ impl User {
     }
 }
 
-/// Whether a daemon with these settings fetches from `url` for users that it does not trust: it knows the cache itself, or has
-/// that very address, or that address and a slash, among `trusted-substituters`.
+/// Whether a daemon with these settings fetches from `url` for users that it does not trust: it
+/// knows the cache itself, or has that very address, or that address and a slash, among
+/// `trusted-substituters`.
 ///
 /// Source: `ClientSettings::apply` in Nix's `daemon.cc`.
 #[must_use]
 pub fn is_allowed_to_untrusted(daemon: &NixSettings, url: &str) -> bool {
     let trusted = daemon.words("trusted-substituters", "");
-    daemon.has_substituter(url) || trusted.iter().any(|one| one == url || one.strip_suffix('/') == Some(url))
+    daemon.has_substituter(url)
+        || trusted.iter().any(|one| one == url || one.strip_suffix('/') == Some(url))
 }
 
 fn id(what: &str) -> Option<String> {
-    let output = Command::new("id").arg(what).output().ok().filter(|output| output.status.success())?;
+    let output =
+        Command::new("id").arg(what).output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok()
 }
 
-/// Whether this process's Nix goes through a daemon, by `NIX_REMOTE` and by whether one could be reached.
+/// Whether this process's Nix goes through a daemon, by `NIX_REMOTE` and by whether one could be
+/// reached.
 #[must_use]
 pub fn is_served_by_daemon() -> bool {
     let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = path("NIX_STATE_DIR").unwrap_or_else(|| PathBuf::from("/nix/var/nix"));
-    let socket = path("NIX_DAEMON_SOCKET_PATH").unwrap_or_else(|| state.join("daemon-socket/socket"));
+    let socket =
+        path("NIX_DAEMON_SOCKET_PATH").unwrap_or_else(|| state.join("daemon-socket/socket"));
     let remote = env::var_os("NIX_REMOTE").unwrap_or_default();
     goes_through_daemon(&remote, rustix::process::geteuid().is_root(), &socket)
 }
@@ -78,7 +83,8 @@ mod tests {
 
     #[test]
     fn trust_is_by_name_by_group_or_for_all() {
-        let user = User { name: "me".to_owned(), groups: vec!["me".to_owned(), "wheel".to_owned()] };
+        let user =
+            User { name: "me".to_owned(), groups: vec!["me".to_owned(), "wheel".to_owned()] };
         for (line, trusted) in [
             ("", false),
             ("trusted-users = root me", true),
@@ -102,7 +108,9 @@ mod tests {
             is_allowed_to_untrusted(&settings, url)
         };
         let url = "http://h/main";
-        for line in ["substituters = http://h/main?priority=1", "trusted-substituters = http://h/main"] {
+        for line in
+            ["substituters = http://h/main?priority=1", "trusted-substituters = http://h/main"]
+        {
             assert!(allowed(line, url), "{line}");
         }
         assert!(allowed("trusted-substituters = http://a http://h/main/", url));
@@ -123,7 +131,11 @@ mod tests {
             ("unix:///x?root=/y", true, absent, true),
             ("local?root=/x", false, there, false),
         ] {
-            assert_eq!(goes_through_daemon(OsStr::new(remote), is_root, socket), daemon, "{remote:?}");
+            assert_eq!(
+                goes_through_daemon(OsStr::new(remote), is_root, socket),
+                daemon,
+                "{remote:?}"
+            );
         }
     }
 }

@@ -1,14 +1,16 @@
 //! Which chunks the cache is known to have, and who waits for those that are on their way.
 //!
-//! A name is in flight from when its first chunk is met until the cache is known to have it; meanwhile further chunks of
-//! that name are dropped, and their paths wait with the first. What is in flight is bounded by the memory budget, what is
-//! remembered as known by [`KNOWN_PER_GENERATION`]. Forgetting a known name costs a question, nothing else.
+//! A name is in flight from when its first chunk is met until the cache is known to have it;
+//! meanwhile further chunks of that name are dropped, and their paths wait with the first. What is
+//! in flight is bounded by the memory budget, what is remembered as known by
+//! [`KNOWN_PER_GENERATION`]. Forgetting a known name costs a question, nothing else.
 
 use std::collections::{HashMap, HashSet};
 
 use snowbank_core::chunk::ChunkName;
 
-/// Names remembered since the last change of generations; as many again may be remembered from the one before.
+/// Names remembered since the last change of generations; as many again may be remembered from the
+/// one before.
 const KNOWN_PER_GENERATION: usize = 64 << 10;
 
 /// Where a chunk that was just met stands.

@@ -1,7 +1,8 @@
 //! Bytes that may be in memory at once, and who holds them.
 //!
-//! Only readers wait for bytes, and a reader that waits holds none. So whether a push can stall on memory is a question
-//! about the later stages alone; `pipeline` argues that they always give bytes back.
+//! Only readers wait for bytes, and a reader that waits holds none. So whether a push can stall on
+//! memory is a question about the later stages alone; `pipeline` argues that they always give bytes
+//! back.
 
 use std::sync::Arc;
 
@@ -24,16 +25,16 @@ impl Budget {
         Self { bytes: Arc::new(Semaphore::new(total as usize)), total }
     }
 
-    /// Waits for `bytes`, on a thread that may block; more than there are in total count as all of them. `None` once the
-    /// budget is closed.
+    /// Waits for `bytes`, on a thread that may block; more than there are in total count as all of
+    /// them. `None` once the budget is closed.
     pub(super) fn hold(&self, bytes: usize) -> Option<Held> {
         let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total);
         let permit = match Arc::clone(&self.bytes).try_acquire_many_owned(wanted) {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return None,
-            Err(TryAcquireError::NoPermits) => {
-                Handle::current().block_on(Arc::clone(&self.bytes).acquire_many_owned(wanted)).ok()?
-            }
+            Err(TryAcquireError::NoPermits) => Handle::current()
+                .block_on(Arc::clone(&self.bytes).acquire_many_owned(wanted))
+                .ok()?,
         };
         Some(Held(Some(permit)))
     }

@@ -1,7 +1,7 @@
 //! Filling bundles with frames, and taking apart those that were too large for a proxy.
 //!
-//! A bundle is nothing but records one after the other, so any run of whole records of it is a bundle too: splitting one
-//! copies no byte.
+//! A bundle is nothing but records one after the other, so any run of whole records of it is a
+//! bundle too: splitting one copies no byte.
 
 use std::sync::Arc;
 
@@ -59,7 +59,12 @@ impl Filling {
     }
 
     /// Adds what another one has; gives the bundle that was full before.
-    pub(super) fn append(&mut self, mut other: Self, bytes: usize, entries: usize) -> Option<Bundle> {
+    pub(super) fn append(
+        &mut self,
+        mut other: Self,
+        bytes: usize,
+        entries: usize,
+    ) -> Option<Bundle> {
         let fits = self.writer.len() + other.writer.len() <= bytes
             && self.entries.len() + other.entries.len() <= entries
             && self.writer.append(&mut other.writer);
@@ -93,14 +98,15 @@ impl Filling {
 }
 
 impl Bundle {
-    /// Half of what this bundle has, in bytes, but not below what bundles may always have; `None` when it cannot be made
-    /// smaller.
+    /// Half of what this bundle has, in bytes, but not below what bundles may always have; `None`
+    /// when it cannot be made smaller.
     pub(super) fn half(&self) -> Option<usize> {
         (self.entries.len() > 1 && self.body.len() > MIN_BUNDLE_BYTES)
             .then(|| (self.body.len().div_ceil(2)).max(MIN_BUNDLE_BYTES))
     }
 
-    /// The same chunks in bundles of at most `bytes` each, in order; a chunk that is larger is alone in its bundle.
+    /// The same chunks in bundles of at most `bytes` each, in order; a chunk that is larger is
+    /// alone in its bundle.
     pub(super) fn split(mut self, bytes: usize) -> Vec<Self> {
         let mut bundles = Vec::new();
         let mut entries = Vec::new();
@@ -156,7 +162,8 @@ mod tests {
     fn names(bundle: &Bundle) -> Vec<ChunkName> {
         let mut reader = BundleReader::new();
         reader.feed(&bundle.body);
-        let names = std::iter::from_fn(|| reader.next().unwrap()).map(|(header, _)| header.name).collect();
+        let names =
+            std::iter::from_fn(|| reader.next().unwrap()).map(|(header, _)| header.name).collect();
         reader.finish().unwrap();
         names
     }
@@ -170,7 +177,10 @@ mod tests {
             assert!(filling.fits(&chunk.header, 1 << 20, 9));
             filling.add(path, chunk, budget.hold(150_000).unwrap());
         }
-        assert!(!filling.fits(&chunks[0].header, 1 << 30, 9) && !filling.fits(&chunks[0].header, 950_000, 99));
+        assert!(
+            !filling.fits(&chunks[0].header, 1 << 30, 9)
+                && !filling.fits(&chunks[0].header, 950_000, 99)
+        );
         let bundle = filling.take().unwrap();
         assert!(filling.is_empty() && filling.take().is_none());
         assert_eq!(budget.free(), 10_000_000 - bundle.body.len());
@@ -182,7 +192,8 @@ mod tests {
         let parts = bundle.split(250_000);
         assert!(parts.len() == 5 && parts.iter().all(|part| part.body.len() <= 250_000));
         assert_eq!(parts.iter().flat_map(names).collect::<Vec<_>>(), whole);
-        let paths: Vec<u32> = parts.iter().flat_map(|part| part.entries.iter().map(|entry| entry.path)).collect();
+        let paths: Vec<u32> =
+            parts.iter().flat_map(|part| part.entries.iter().map(|entry| entry.path)).collect();
         assert_eq!(paths, (0..9).collect::<Vec<_>>());
         drop(parts);
         assert_eq!(budget.free(), 10_000_000);

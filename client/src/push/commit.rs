@@ -1,7 +1,7 @@
 //! Committing one batch of paths, as often as it takes to get an answer for each.
 //!
-//! What was answered before a connection broke stands; only the rest is asked again. A path that was committed by an
-//! attempt whose answer was lost comes back as present, with its receipt.
+//! What was answered before a connection broke stands; only the rest is asked again. A path that
+//! was committed by an attempt whose answer was lost comes back as present, with its receipt.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,8 @@ pub(super) struct Batch {
     pub(super) pin: Option<PushPin>,
 }
 
-/// Commits a batch; each answer goes to `on_line` once, with the number of its path. Gives the pin, if it is known to be made.
+/// Commits a batch; each answer goes to `on_line` once, with the number of its path. Gives the pin,
+/// if it is known to be made.
 ///
 /// # Errors
 /// The failure that was not waited for any longer, and what is still without an answer.
@@ -40,8 +41,12 @@ pub(super) async fn commit(
         let is_pinned = |pin: &&PushPin| paths.iter().any(|path| path.store_path == pin.store_path);
         let pin_of_these = pin.as_ref().filter(is_pinned).cloned();
         let request = CommitRequest { paths, expires, pin: pin_of_these };
-        let number: HashMap<&str, u32> =
-            request.paths.iter().map(|path| path.store_path.as_str()).zip(numbers.iter().copied()).collect();
+        let number: HashMap<&str, u32> = request
+            .paths
+            .iter()
+            .map(|path| path.store_path.as_str())
+            .zip(numbers.iter().copied())
+            .collect();
         let result = api
             .commit(&request, |line| {
                 let Some(store_path) = store_path(&line).map(str::to_owned) else { return };
@@ -69,12 +74,16 @@ pub(super) async fn commit(
             Ok(()) => {
                 let failure = answered.values().flatten().find_map(passing);
                 // Without one, the server went on to leave these out.
-                let failure = failure.unwrap_or_else(|| ApiError::of_line(code::INTERNAL, NO_ANSWER));
+                let failure =
+                    failure.unwrap_or_else(|| ApiError::of_line(code::INTERNAL, NO_ANSWER));
                 if backoff.wait(failure).await.is_err() {
                     for (number, PathCommit { store_path, .. }) in left {
                         let line = answered.remove(&store_path).flatten();
                         let (code, message) = (code::INTERNAL.to_owned(), NO_ANSWER.to_owned());
-                        on_line(number, line.unwrap_or(CommitLine::Error { store_path, code, message }));
+                        on_line(
+                            number,
+                            line.unwrap_or(CommitLine::Error { store_path, code, message }),
+                        );
                     }
                     return Ok(pinned);
                 }

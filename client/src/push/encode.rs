@@ -13,7 +13,8 @@ use super::read::Pending;
 pub(super) struct Encoders {
     idle: Arc<Mutex<Vec<FrameEncoder>>>,
     level: i32,
-    /// Treat every chunk with slots as one whose slots do not stay open. Real ones are too rare for tests.
+    /// Treat every chunk with slots as one whose slots do not stay open. Real ones are too rare for
+    /// tests.
     never_open: bool,
 }
 

@@ -23,7 +23,8 @@ pub enum PushError {
     Store(#[from] StoreError),
     /// The cache is for another store.
     #[error(
-        "the cache holds paths of {cache}, and this store's are in {local}; push to a cache that was created for {local}"
+        "the cache holds paths of {cache}, and this store's are in {local}; push to a cache that \
+         was created for {local}"
     )]
     StoreDir {
         /// The cache's store directory.
@@ -41,7 +42,9 @@ pub enum PushError {
         key: String,
     },
     /// A pin is one path's.
-    #[error("--pin {name} names one path, and {paths} were given; name one, and push others without it")]
+    #[error(
+        "--pin {name} names one path, and {paths} were given; name one, and push others without it"
+    )]
     PinOfMany {
         /// The pin.
         name: PinName,
@@ -50,7 +53,8 @@ pub enum PushError {
     },
     /// The path that was to be pinned is in another cache.
     #[error(
-        "`{name}` was not pinned: {store_path} is left to upstream, so that it is not in this cache; --no-upstream-filter \
+        "`{name}` was not pinned: {store_path} is left to upstream, so that it is not in this \
+         cache; --no-upstream-filter \
          pushes it"
     )]
     PinOfUpstream {
@@ -94,7 +98,10 @@ pub enum PushError {
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
     /// A fault of this program.
-    #[error("the push stopped by a fault of this program ({0}); please report it, and run the push again")]
+    #[error(
+        "the push stopped by a fault of this program ({0}); please report it, and run the push \
+         again"
+    )]
     Internal(String),
 }
 

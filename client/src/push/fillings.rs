@@ -1,5 +1,6 @@
-//! The bundles that are being filled. A pack is made of a bundle, and a download reads a NAR's packs in the NAR's order: so two large
-//! NARs that are read at the same time fill bundles of their own, and what is small shares one.
+//! The bundles that are being filled. A pack is made of a bundle, and a download reads a NAR's
+//! packs in the NAR's order: so two large NARs that are read at the same time fill bundles of their
+//! own, and what is small shares one.
 
 use snowbank_core::frame::Encoded;
 
@@ -35,7 +36,8 @@ impl Fillings {
         limits: BundleLimits,
     ) -> Vec<Bundle> {
         let mut full = Vec::new();
-        let filling = if is_large { self.own_of(path, limits, &mut full) } else { &mut self.shared };
+        let filling =
+            if is_large { self.own_of(path, limits, &mut full) } else { &mut self.shared };
         if !filling.fits(&encoded.header, limits.bytes, limits.entries) {
             full.extend(filling.take());
         }
@@ -56,7 +58,8 @@ impl Fillings {
         bundles
     }
 
-    /// The bundle of a large path. The path that was added to the longest ago makes room for it: it has probably ended.
+    /// The bundle of a large path. The path that was added to the longest ago makes room for it: it
+    /// has probably ended.
     fn own_of(&mut self, path: u32, limits: BundleLimits, full: &mut Vec<Bundle>) -> &mut Filling {
         let own = if let Some(at) = self.own.iter().position(|(own, _)| *own == path) {
             self.own.remove(at)
@@ -111,14 +114,19 @@ mod tests {
 
     #[test]
     fn two_large_paths_in_turns_fill_bundles_of_their_own() {
-        let (budget, mut fillings, mut full) = (Budget::new(100_000_000), Fillings::default(), Vec::new());
+        let (budget, mut fillings, mut full) =
+            (Budget::new(100_000_000), Fillings::default(), Vec::new());
         for number in 0..40 {
             let held = budget.hold(150_000).unwrap();
             full.extend(fillings.add(number % 2, true, &chunk(number), held, LIMITS));
         }
         full.extend(fillings.take_all(LIMITS));
         for bundle in &full[..full.len() - 1] {
-            assert!(paths(bundle).is_sorted() && bundle.body.len() <= LIMITS.bytes, "{:?}", paths(bundle));
+            assert!(
+                paths(bundle).is_sorted() && bundle.body.len() <= LIMITS.bytes,
+                "{:?}",
+                paths(bundle)
+            );
         }
         assert!(full.len() <= 5, "{} bundles", full.len());
         assert_eq!(full.iter().map(|bundle| bundle.entries.len()).sum::<usize>(), 40);
@@ -130,7 +138,8 @@ mod tests {
 
     #[test]
     fn what_is_left_of_large_paths_goes_with_what_is_small() {
-        let (budget, mut fillings, mut full) = (Budget::new(100_000_000), Fillings::default(), Vec::new());
+        let (budget, mut fillings, mut full) =
+            (Budget::new(100_000_000), Fillings::default(), Vec::new());
         for path in 0..5 {
             let hold = || budget.hold(150_000).unwrap();
             full.extend(fillings.add(path, true, &chunk(path), hold(), LIMITS));

@@ -1,7 +1,8 @@
 //! SHA-256 of a NAR that is being read: on the reading thread, or on one beside it.
 //!
-//! Hashing takes about as long as all else that a reader does. Where cores are idle, a thread of its own nearly halves the
-//! time that a large path takes; where they are busy, it would only cost a copy.
+//! Hashing takes about as long as all else that a reader does. Where cores are idle, a thread of
+//! its own nearly halves the time that a large path takes; where they are busy, it would only cost
+//! a copy.
 
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -76,7 +77,8 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_same_here_and_beside() {
-        let pieces: Vec<Vec<u8>> = (0..20_u8).map(|number| vec![number; 1000 * usize::from(number)]).collect();
+        let pieces: Vec<Vec<u8>> =
+            (0..20_u8).map(|number| vec![number; 1000 * usize::from(number)]).collect();
         let whole = Sha256::of(&pieces.concat());
         let hash = |mut hashing: Hashing<'_>| {
             for piece in &pieces {

@@ -1,8 +1,9 @@
 //! What came of each path: counted, written as receipts at once, told to people.
 //!
-//! Invariants: a path has one line, written to the file before anything that depends on it goes on, so that a push that is
-//! cut off leaves the receipts of what it did; the code to exit with is 0 only when every path is in the cache or is
-//! upstream's. Only a path that was present and had to be pushed after all, since it was gone again, has a second line.
+//! Invariants: a path has one line, written to the file before anything that depends on it goes on,
+//! so that a push that is cut off leaves the receipts of what it did; the code to exit with is 0
+//! only when every path is in the cache or is upstream's. Only a path that was present and had to
+//! be pushed after all, since it was gone again, has a second line.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -93,7 +94,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An empty ledger; its file is created. A file that held something is replaced, and that is said.
+    /// An empty ledger; its file is created. A file that held something is replaced, and that is
+    /// said.
     ///
     /// # Errors
     /// The file cannot be created.
@@ -103,10 +105,15 @@ impl Ledger {
             && metadata.is_file()
             && metadata.len() > 0
         {
-            tracing::warn!("{} is replaced; it held {} of receipts", path.display(), Bytes(metadata.len()));
+            tracing::warn!(
+                "{} is replaced; it held {} of receipts",
+                path.display(),
+                Bytes(metadata.len())
+            );
         }
-        let create =
-            |path: &PathBuf| File::create(path).map_err(|source| PushError::Receipts { path: path.clone(), source });
+        let create = |path: &PathBuf| {
+            File::create(path).map_err(|source| PushError::Receipts { path: path.clone(), source })
+        };
         let file = options.receipts.as_ref().map(create).transpose()?;
         Ok(Self {
             options,
@@ -183,7 +190,9 @@ impl Ledger {
             *is_there |= *watched == receipt.store_path;
         }
         if self.options.verbose {
-            let stats = receipt.stats.map_or_else(String::new, |stats| format!(", {} sent", Bytes(stats.bytes_sent)));
+            let stats = receipt
+                .stats
+                .map_or_else(String::new, |stats| format!(", {} sent", Bytes(stats.bytes_sent)));
             let Receipt { status, store_path, nar_size, .. } = &receipt;
             self.progress.say(&format!("{status}: {store_path} ({}{stats})", Bytes(*nar_size)));
         }
@@ -202,7 +211,8 @@ impl Ledger {
 
     /// A pin was not made, since its path was not pushed.
     pub(super) fn not_pinned(&self, name: &PinName) {
-        self.progress.say(&format!("error: `{name}` was not pinned, since its path was not pushed"));
+        self.progress
+            .say(&format!("error: `{name}` was not pinned, since its path was not pushed"));
     }
 
     /// The cache has a path with other contents.
@@ -217,9 +227,11 @@ impl Ledger {
         }
         self.summary.different += 1;
         self.exit = self.exit.worse(Exit::Different);
-        let theirs = cache_nar_hash.map_or_else(|| "another NAR hash".to_owned(), |hash| hash.to_string());
+        let theirs =
+            cache_nar_hash.map_or_else(|| "another NAR hash".to_owned(), |hash| hash.to_string());
         self.progress.say(&format!(
-            "error: {store_path}: the cache has it with other contents ({theirs}, here {nar_hash}); the first stays"
+            "error: {store_path}: the cache has it with other contents ({theirs}, here \
+             {nar_hash}); the first stays"
         ));
         self.line(&ReceiptLine::Different { store_path, nar_hash, cache_nar_hash })
     }
@@ -242,13 +254,23 @@ impl Ledger {
     }
 
     /// A path was not pushed; people are told.
-    pub(super) fn failed(&mut self, store_path: String, reason: String, exit: Exit) -> Result<(), PushError> {
+    pub(super) fn failed(
+        &mut self,
+        store_path: String,
+        reason: String,
+        exit: Exit,
+    ) -> Result<(), PushError> {
         self.progress.say(&format!("error: {store_path}: {reason}"));
         self.given_up(store_path, reason, exit)
     }
 
     /// A path was not pushed, for a reason that people are told of elsewhere.
-    pub(super) fn given_up(&mut self, store_path: String, reason: String, exit: Exit) -> Result<(), PushError> {
+    pub(super) fn given_up(
+        &mut self,
+        store_path: String,
+        reason: String,
+        exit: Exit,
+    ) -> Result<(), PushError> {
         self.was_present(self.has_line(&store_path));
         self.summary.failed += 1;
         self.exit = self.exit.worse(exit);
@@ -304,7 +326,8 @@ impl Ledger {
         if self.file.is_none() && !self.options.json {
             return Ok(());
         }
-        let mut text = serde_json::to_string(line).map_err(|error| PushError::Internal(error.to_string()))?;
+        let mut text =
+            serde_json::to_string(line).map_err(|error| PushError::Internal(error.to_string()))?;
         if self.options.json {
             print(&text)?;
         }
@@ -322,7 +345,8 @@ fn print(line: &str) -> Result<(), PushError> {
     writeln!(io::stdout().lock(), "{line}").map_err(PushError::Output)
 }
 
-/// A push that a signal ends is dropped where it stands; what it did is told, and nothing depends on that.
+/// A push that a signal ends is dropped where it stands; what it did is told, and nothing depends
+/// on that.
 impl Drop for Ledger {
     fn drop(&mut self) {
         if !self.finished {
@@ -338,20 +362,37 @@ impl Drop for Ledger {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { uploaded, present, skipped, different, failed, missing, nar_bytes, new_bytes, .. } = self;
+        let Self {
+            uploaded,
+            present,
+            skipped,
+            different,
+            failed,
+            missing,
+            nar_bytes,
+            new_bytes,
+            ..
+        } = self;
         if *missing > 0 {
             write!(f, "{missing} missing, ")?;
         }
         write!(f, "{uploaded} uploaded, {present} present")?;
-        for (count, word) in [(skipped, "left to upstream"), (different, "different"), (failed, "failed")] {
+        for (count, word) in
+            [(skipped, "left to upstream"), (different, "different"), (failed, "failed")]
+        {
             if *count > 0 {
                 write!(f, ", {count} {word}")?;
             }
         }
         if *uploaded > 0 {
-            let saved = nar_bytes.saturating_sub(*new_bytes).saturating_mul(100).checked_div(*nar_bytes);
+            let saved =
+                nar_bytes.saturating_sub(*new_bytes).saturating_mul(100).checked_div(*nar_bytes);
             let (nar, new, sent) = (Bytes(*nar_bytes), Bytes(*new_bytes), Bytes(self.sent_bytes));
-            write!(f, "; {nar} of NARs, {new} of it new ({}% deduplicated), {sent} sent", saved.unwrap_or(0))?;
+            write!(
+                f,
+                "; {nar} of NARs, {new} of it new ({}% deduplicated), {sent} sent",
+                saved.unwrap_or(0)
+            )?;
         }
         if self.late_signatures > 0 {
             write!(f, "; {} without their later signatures", self.late_signatures)?;

@@ -1,22 +1,26 @@
-//! The pipeline: one task that owns the state of a push, and short-lived tasks that read, ask, encode, send and commit for
-//! it and report back as [`Event`]s.
+//! The pipeline: one task that owns the state of a push, and short-lived tasks that read, ask,
+//! encode, send and commit for it and report back as [`Event`]s.
 //!
-//! **Memory.** Chunks, frames and bundles are counted against [`Tuning::budget_bytes`]; each reader has a few times the largest
-//! chunk besides. Manifests of paths that are not yet committed are bounded by [`Tuning::open_weight`]: a path is opened only while
-//! there is room, or when no other is open. Nothing else grows with what is pushed but the plan itself.
+//! **Memory.** Chunks, frames and bundles are counted against [`Tuning::budget_bytes`]; each reader
+//! has a few times the largest chunk besides. Manifests of paths that are not yet committed are
+//! bounded by [`Tuning::open_weight`]: a path is opened only while there is room, or when no other
+//! is open. Nothing else grows with what is pushed but the plan itself.
 //!
-//! **Why it never stalls.** Only readers wait for memory, and whoever waits holds none. What is held is, at any time, (a) in
-//! the window of chunks that were not yet asked about, below [`Tuning::window_bytes`] and one chunk; (b) in the bundles that are being
-//! filled, together below 16 MiB and one chunk; or (c) queued for, or in the hands of, a task that ends by itself and passes it on or
-//! gives it back. (a) and (b) together leave room for a chunk in the budget, so a reader that waits means that (c) is not
-//! empty, and (c) moves. A reader that ends makes room for the next path in order. When no reader is left, because all is
-//! read or because no further path may be opened, window and bundles are flushed however little is in them, so that every
-//! path that was read gets all its chunks stored. Of these the first in order has no reference that is not final: paths are
-//! opened in an order in which references come first. So it is committed or fails, and makes room.
+//! **Why it never stalls.** Only readers wait for memory, and whoever waits holds none. What is
+//! held is, at any time, (a) in the window of chunks that were not yet asked about, below
+//! [`Tuning::window_bytes`] and one chunk; (b) in the bundles that are being filled, together below
+//! 16 MiB and one chunk; or (c) queued for, or in the hands of, a task that ends by itself and
+//! passes it on or gives it back. (a) and (b) together leave room for a chunk in the budget, so a
+//! reader that waits means that (c) is not empty, and (c) moves. A reader that ends makes room for
+//! the next path in order. When no reader is left, because all is read or because no further path
+//! may be opened, window and bundles are flushed however little is in them, so that every path that
+//! was read gets all its chunks stored. Of these the first in order has no reference that is not
+//! final: paths are opened in an order in which references come first. So it is committed or fails,
+//! and makes room.
 //!
-//! **Order.** Chunks of a window are sorted by path, questions and frames are taken in the order in which they were given
-//! out, and bundles are filled in that order, those of large paths one path at a time ([`Fillings`]): what a NAR has side by
-//! side stays side by side in the server's packs.
+//! **Order.** Chunks of a window are sorted by path, questions and frames are taken in the order in
+//! which they were given out, and bundles are filled in that order, those of large paths one path
+//! at a time ([`Fillings`]): what a NAR has side by side stays side by side in the server's packs.
 
 mod chunks;
 mod in_order;
@@ -62,7 +66,8 @@ struct Tuning {
     window_bytes: usize,
     /// or are so many.
     window_names: usize,
-    /// The first question is asked sooner, and the first bundle sent: until then network and server have nothing to do.
+    /// The first question is asked sooner, and the first bundle sent: until then network and server
+    /// have nothing to do.
     first_window_bytes: usize,
     first_bundle_bytes: usize,
     /// Bytes of a bundle.
@@ -208,8 +213,8 @@ struct Pipeline<'a> {
 /// Pushes all paths of `plan`. What came of each is in `ledger`.
 ///
 /// # Errors
-/// What stopped the push as a whole. Paths that were under way, or were put off, are then in the ledger as failed for that
-/// reason.
+/// What stopped the push as a whole. Paths that were under way, or were put off, are then in the
+/// ledger as failed for that reason.
 pub(super) async fn run(
     api: &Api,
     store: &Store,
@@ -282,7 +287,10 @@ impl<'a> Pipeline<'a> {
         while self.unfinished > 0 {
             self.give_out_work();
             if self.unfinished > 0 && self.is_idle() {
-                return Err(PushError::Internal(format!("nothing under way with {} paths left", self.unfinished)));
+                return Err(PushError::Internal(format!(
+                    "nothing under way with {} paths left",
+                    self.unfinished
+                )));
             }
             tokio::select! {
                 Some(event) = reports.recv() => {
@@ -337,7 +345,8 @@ impl<'a> Pipeline<'a> {
     fn phase(&self) -> Phase {
         let is_reading = self.readers > 0;
         let is_asking = self.questions.out() + self.encodings.out() > 0;
-        let is_all_read = self.next_path as usize >= self.paths.len() && self.to_read_again.is_empty();
+        let is_all_read =
+            self.next_path as usize >= self.paths.len() && self.to_read_again.is_empty();
         if !is_reading && !is_asking && self.sending == 0 && self.committing > 0 {
             Phase::Verifying
         } else if !is_reading && is_all_read {
@@ -349,14 +358,17 @@ impl<'a> Pipeline<'a> {
 
     /// Whether no task is under way.
     fn is_idle(&self) -> bool {
-        self.readers + self.questions.out() + self.encodings.out() + self.sending + self.committing == 0
+        self.readers + self.questions.out() + self.encodings.out() + self.sending + self.committing
+            == 0
     }
 
     /// What one bundle may have now.
     fn bundle_limits(&self) -> BundleLimits {
         let Tuning { first_bundle_bytes, bundle_bytes, .. } = self.tuning;
-        let bytes = if self.has_filled { bundle_bytes } else { first_bundle_bytes.min(bundle_bytes) };
-        let entries = (self.push.target.cache.limits.bundle_entries as usize).clamp(1, MAX_BUNDLE_ENTRIES);
+        let bytes =
+            if self.has_filled { bundle_bytes } else { first_bundle_bytes.min(bundle_bytes) };
+        let entries =
+            (self.push.target.cache.limits.bundle_entries as usize).clamp(1, MAX_BUNDLE_ENTRIES);
         BundleLimits { bytes, entries }
     }
 
@@ -373,13 +385,21 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Runs `work` on a thread that may block.
-    fn spawn_blocking(&mut self, work: impl FnOnce(&UnboundedSender<Event>) -> Event + Send + 'static) {
+    fn spawn_blocking(
+        &mut self,
+        work: impl FnOnce(&UnboundedSender<Event>) -> Event + Send + 'static,
+    ) {
         let events = self.events.clone();
         self.tasks.spawn_blocking(move || drop(events.send(work(&events))));
     }
 
-    /// After a failure: waits a little for commits under way, whose receipts are due, and notes every other path as failed.
-    async fn wind_down(&mut self, error: &PushError, reports: &mut UnboundedReceiver<Event>) -> Result<(), PushError> {
+    /// After a failure: waits a little for commits under way, whose receipts are due, and notes
+    /// every other path as failed.
+    async fn wind_down(
+        &mut self,
+        error: &PushError,
+        reports: &mut UnboundedReceiver<Event>,
+    ) -> Result<(), PushError> {
         let deadline = tokio::time::Instant::now() + WIND_DOWN;
         while self.committing > 0 {
             match tokio::time::timeout_at(deadline, reports.recv()).await {
@@ -396,7 +416,11 @@ impl<'a> Pipeline<'a> {
         self.tasks.abort_all();
         let reason = format!("the push stopped before it was done: {error}");
         for path in std::mem::take(&mut self.done.put_off) {
-            self.push.ledger.given_up(self.push.target.full(&path), reason.clone(), error.exit())?;
+            self.push.ledger.given_up(
+                self.push.target.full(&path),
+                reason.clone(),
+                error.exit(),
+            )?;
         }
         for path in (0..).take(self.paths.len()) {
             if self.finish(path) {

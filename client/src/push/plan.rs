@@ -9,7 +9,9 @@ use snowbank_core::hash::NarHash;
 use snowbank_core::receipt::{Receipt, UpstreamReason};
 use snowbank_core::signing::PublicKey;
 use snowbank_core::store_path::{StoreDir, StorePath};
-use snowbank_core::wire::{CacheInfo, DifferentPath, MissingPathsRequest, MissingPathsResponse, PathQuery};
+use snowbank_core::wire::{
+    CacheInfo, DifferentPath, MissingPathsRequest, MissingPathsResponse, PathQuery,
+};
 
 use super::read::ToRead;
 use super::{Ledger, PushError, PushOptions};
@@ -83,7 +85,12 @@ impl Target {
     }
 
     /// As [`Target::check`], where somebody has looked already whether it is signed.
-    pub(super) fn check_signed(&self, receipt: &Receipt, info: &PathInfo, is_signed: bool) -> Result<(), &'static str> {
+    pub(super) fn check_signed(
+        &self,
+        receipt: &Receipt,
+        info: &PathInfo,
+        is_signed: bool,
+    ) -> Result<(), &'static str> {
         if receipt.cache != self.cache.name || receipt.store_path != self.full(&info.path) {
             Err("the server's receipt is for another path or cache")
         } else if (receipt.nar_hash, receipt.nar_size) != (info.nar_hash, info.nar_size) {
@@ -96,8 +103,8 @@ impl Target {
     }
 }
 
-/// Those paths of `closure` that can be pushed: all but what Nix does not know and, if the closure is wanted, what refers to such
-/// a path. The others are in the ledger.
+/// Those paths of `closure` that can be pushed: all but what Nix does not know and, if the closure
+/// is wanted, what refers to such a path. The others are in the ledger.
 pub(super) fn known(
     closure: Closure,
     options: &PushOptions,
@@ -130,7 +137,8 @@ pub(super) fn not_without(reference: &str) -> String {
     format!("not pushed: it refers to {reference}, which was not pushed")
 }
 
-/// Which of the closure `infos` are to be in the cache: all or only `roots`, less what upstream has, if asked to.
+/// Which of the closure `infos` are to be in the cache: all or only `roots`, less what upstream
+/// has, if asked to.
 pub(super) fn choose(
     infos: Vec<PathInfo>,
     roots: &[StorePath],
@@ -143,8 +151,11 @@ pub(super) fn choose(
         let signature = info.signatures.iter().find(|signature| keys.contains(signature.name()));
         signature.filter(|_| options.upstream_filter).map(|signature| signature.name().to_owned())
     };
-    let upstream: HashSet<StorePath> =
-        infos.iter().filter(|info| signed_by_upstream(info).is_some()).map(|info| info.path.clone()).collect();
+    let upstream: HashSet<StorePath> = infos
+        .iter()
+        .filter(|info| signed_by_upstream(info).is_some())
+        .map(|info| info.path.clone())
+        .collect();
     let roots: HashSet<&StorePath> = roots.iter().collect();
     let mut wanted = Vec::new();
     for info in infos {
@@ -152,9 +163,17 @@ pub(super) fn choose(
             continue;
         }
         if let Some(key) = signed_by_upstream(&info) {
-            ledger.skipped(target.full(&info.path), info.nar_hash, UpstreamReason::SignedBy(key))?;
+            ledger.skipped(
+                target.full(&info.path),
+                info.nar_hash,
+                UpstreamReason::SignedBy(key),
+            )?;
         } else {
-            let left_out = info.references.iter().filter(|path| upstream.contains(*path)).map(StorePath::base_name);
+            let left_out = info
+                .references
+                .iter()
+                .filter(|path| upstream.contains(*path))
+                .map(StorePath::base_name);
             wanted.push(Wanted { upstream: left_out.collect(), info });
         }
     }
@@ -184,13 +203,17 @@ pub(super) async fn ask(
         .buffered(QUESTIONS);
     let mut all = Answers::default();
     while let Some((batch, answer, checked)) = answers.try_next().await? {
-        let mut asked: HashMap<String, NarHash> =
-            batch.iter().map(|wanted| (target.full(&wanted.info.path), wanted.info.nar_hash)).collect();
+        let mut asked: HashMap<String, NarHash> = batch
+            .iter()
+            .map(|wanted| (target.full(&wanted.info.path), wanted.info.nar_hash))
+            .collect();
         for (receipt, result) in answer.present.into_iter().zip(checked) {
             if asked.remove(&receipt.store_path).is_some() {
                 match result {
                     Ok(()) => ledger.receipt(receipt)?,
-                    Err(reason) => ledger.failed(receipt.store_path, reason.to_owned(), Exit::Receipt)?,
+                    Err(reason) => {
+                        ledger.failed(receipt.store_path, reason.to_owned(), Exit::Receipt)?;
+                    }
                 }
             }
         }
@@ -215,7 +238,8 @@ fn questions(wanted: Vec<Wanted>, most: usize, target: &Target) -> Vec<Vec<Wante
     let mut batches: Vec<Vec<Wanted>> = Vec::new();
     let mut bytes = 0;
     for wanted in wanted {
-        let more = target.store_dir.as_str().len() + 34 + wanted.info.path.name().len() + QUERY_BYTES;
+        let more =
+            target.store_dir.as_str().len() + 34 + wanted.info.path.name().len() + QUERY_BYTES;
         match batches.last_mut() {
             Some(batch) if batch.len() < most && bytes + more <= QUESTION_BYTES => {
                 bytes += more;
@@ -238,8 +262,10 @@ async fn question(
     options: &PushOptions,
     target: &Target,
 ) -> Result<(Vec<Wanted>, MissingPathsResponse, Checked), PushError> {
-    let query =
-        |wanted: &Wanted| PathQuery { store_path: target.full(&wanted.info.path), nar_hash: wanted.info.nar_hash };
+    let query = |wanted: &Wanted| PathQuery {
+        store_path: target.full(&wanted.info.path),
+        nar_hash: wanted.info.nar_hash,
+    };
     let request = MissingPathsRequest {
         paths: batch.iter().map(query).collect(),
         expires: options.expires,
@@ -256,8 +282,9 @@ async fn question(
     let checking = tokio::task::spawn_blocking(move || {
         let infos: HashMap<String, &PathInfo> =
             batch.iter().map(|wanted| (target.full(&wanted.info.path), &wanted.info)).collect();
-        let check =
-            |receipt: &Receipt| infos.get(&receipt.store_path).map_or(Ok(()), |info| target.check(receipt, info));
+        let check = |receipt: &Receipt| {
+            infos.get(&receipt.store_path).map_or(Ok(()), |info| target.check(receipt, info))
+        };
         let checked = answer.present.iter().map(check).collect();
         drop(infos);
         (batch, answer, checked)
@@ -274,12 +301,14 @@ async fn verified(
     asked: &MissingPathsRequest,
     answer: &MissingPathsResponse,
 ) -> Result<HashSet<String>, ApiError> {
-    let present: HashSet<&String> = answer.present.iter().map(|receipt| &receipt.store_path).collect();
+    let present: HashSet<&String> =
+        answer.present.iter().map(|receipt| &receipt.store_path).collect();
     let paths: Vec<PathQuery> =
         asked.paths.iter().filter(|query| present.contains(&query.store_path)).cloned().collect();
     let mut whole = HashSet::new();
     for paths in paths.chunks(READ_BACK_PATHS) {
-        let request = MissingPathsRequest { paths: paths.to_vec(), ..MissingPathsRequest::default() };
+        let request =
+            MissingPathsRequest { paths: paths.to_vec(), ..MissingPathsRequest::default() };
         whole.extend(api.verify_paths(&request).await?);
     }
     Ok(whole)
@@ -288,7 +317,8 @@ async fn verified(
 impl Plan {
     /// A plan for these paths; `root` says where a path's files are.
     pub(super) fn new(missing: Vec<Wanted>, root: impl Fn(&StorePath) -> PathBuf) -> Self {
-        let numbers: HashMap<StorePath, u32> = missing.iter().map(|wanted| wanted.info.path.clone()).zip(0..).collect();
+        let numbers: HashMap<StorePath, u32> =
+            missing.iter().map(|wanted| wanted.info.path.clone()).zip(0..).collect();
         let planned = |(number, Wanted { info, upstream }): (u32, Wanted)| {
             let earlier = |path| numbers.get(path).copied().filter(|reference| *reference < number);
             let references = info.references.iter().filter_map(earlier).collect();
@@ -391,7 +421,11 @@ mod tests {
 
     /// 0 is upstream's, 1 and 2 are ours; 2 refers to both and to itself.
     fn closure() -> Vec<PathInfo> {
-        vec![info(0, &[], Some("upstream-1")), info(1, &[0], Some("other-1")), info(2, &[0, 1, 2], None)]
+        vec![
+            info(0, &[], Some("upstream-1")),
+            info(1, &[0], Some("other-1")),
+            info(2, &[0, 1, 2], None),
+        ]
     }
 
     fn chosen(options: &PushOptions) -> (Vec<Wanted>, u64) {
@@ -444,15 +478,17 @@ mod tests {
     fn a_plan_has_the_references_among_what_is_pushed() {
         let (wanted, _) = chosen(&OPTIONS);
         let plan = Plan::new(wanted, |path| path.base_name().into());
-        let references: Vec<&[u32]> = plan.paths.iter().map(|path| path.references.as_slice()).collect();
+        let references: Vec<&[u32]> =
+            plan.paths.iter().map(|path| path.references.as_slice()).collect();
         assert_eq!(references, [&[][..], &[0]], "neither upstream's nor itself");
         assert_eq!(plan.nar_bytes(), 2000);
     }
 
     #[test]
     fn questions_keep_both_limits_and_the_order() {
-        let wanted: Vec<Wanted> =
-            (0..10_000).map(|number| Wanted { info: info(number, &[], None), upstream: Vec::new() }).collect();
+        let wanted: Vec<Wanted> = (0..10_000)
+            .map(|number| Wanted { info: info(number, &[], None), upstream: Vec::new() })
+            .collect();
         let expected = paths(&wanted);
         let batches = questions(wanted.clone(), 4096, &target());
         let query = |wanted: &Wanted| PathQuery {
@@ -460,10 +496,16 @@ mod tests {
             nar_hash: wanted.info.nar_hash,
         };
         for batch in &batches {
-            let request =
-                MissingPathsRequest { paths: batch.iter().map(query).collect(), ..MissingPathsRequest::default() };
+            let request = MissingPathsRequest {
+                paths: batch.iter().map(query).collect(),
+                ..MissingPathsRequest::default()
+            };
             let bytes = serde_json::to_vec(&request).unwrap().len();
-            assert!(bytes <= QUESTION_BYTES && batch.len() <= 4096, "{bytes} bytes, {} paths", batch.len());
+            assert!(
+                bytes <= QUESTION_BYTES && batch.len() <= 4096,
+                "{bytes} bytes, {} paths",
+                batch.len()
+            );
         }
         assert!(batches.len() < 6);
         assert_eq!(paths(&batches.concat()), expected);
@@ -492,14 +534,19 @@ mod tests {
         assert!(receipt(&|receipt| receipt.cache = "other".to_owned(), &key()).is_err());
         assert!(receipt(&|receipt| receipt.store_path.push('x'), &key()).is_err());
         assert!(receipt(&|receipt| receipt.nar_size += 1, &key()).is_err());
-        assert!(receipt(&|receipt| receipt.nar_hash = NarHash::from_bytes([2; 32]), &key()).is_err());
+        assert!(
+            receipt(&|receipt| receipt.nar_hash = NarHash::from_bytes([2; 32]), &key()).is_err()
+        );
         assert!(receipt(&|_| {}, &SecretKey::from_seed("cache-1", [4; 32]).unwrap()).is_err());
     }
 
     #[test]
     fn a_cache_for_another_store_is_refused() {
         let error = Target::new(target().cache, &StoreDir::new("/gnu/store").unwrap()).unwrap_err();
-        assert!(error.to_string().contains("/gnu/store") && error.to_string().contains("/nix/store"), "{error}");
+        assert!(
+            error.to_string().contains("/gnu/store") && error.to_string().contains("/nix/store"),
+            "{error}"
+        );
         assert_eq!(error.exit(), Exit::Refused);
     }
 }

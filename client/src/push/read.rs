@@ -1,7 +1,9 @@
-//! Reading one path: its NAR is dumped, hashed, masked and cut in one pass, on a thread that may block.
+//! Reading one path: its NAR is dumped, hashed, masked and cut in one pass, on a thread that may
+//! block.
 //!
-//! Chunks go to the pipeline as they come up, before it is known whether the path is whole; only a path whose end says
-//! [`ReadEnd::Whole`] is ever committed. Memory is a few times the largest chunk; what is handed over is on the budget.
+//! Chunks go to the pipeline as they come up, before it is known whether the path is whole; only a
+//! path whose end says [`ReadEnd::Whole`] is ever committed. Memory is a few times the largest
+//! chunk; what is handed over is on the budget.
 
 use std::io;
 use std::path::PathBuf;
@@ -64,7 +66,8 @@ pub(super) enum ReadEnd {
     #[error("it is whole")]
     Whole,
     #[error(
-        "its files are damaged: their NAR is {actual_hash} with {actual_size} bytes, but Nix recorded {recorded_hash} \
+        "its files are damaged: their NAR is {actual_hash} with {actual_size} bytes, but Nix \
+         recorded {recorded_hash} \
          with {recorded_size} bytes"
     )]
     Damaged { recorded_hash: NarHash, recorded_size: u64, actual_hash: NarHash, actual_size: u64 },
@@ -89,7 +92,12 @@ impl Reading {
         }
     }
 
-    fn read_hashing(&self, path: &ToRead, mut hashing: Hashing<'_>, mut hand_over: impl FnMut(Pending)) -> ReadEnd {
+    fn read_hashing(
+        &self,
+        path: &ToRead,
+        mut hashing: Hashing<'_>,
+        mut hand_over: impl FnMut(Pending),
+    ) -> ReadEnd {
         let mut chunker = match Chunker::new(&self.store_dir, self.cut) {
             Ok(chunker) => chunker,
             Err(error) => return ReadEnd::Cut(error),
@@ -136,7 +144,8 @@ impl Reading {
 }
 
 fn describe(error: &DumpError) -> String {
-    let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(" ({cause})"));
+    let cause =
+        std::error::Error::source(error).map_or_else(String::new, |cause| format!(" ({cause})"));
     format!("its files cannot be read: {error}{cause}")
 }
 
@@ -163,7 +172,13 @@ mod tests {
         })
         .unwrap();
         let nar_hash = NarHash::from_bytes(*snowbank_core::hash::Sha256::of(&nar).as_bytes());
-        ToRead { path: 3, root: root.to_owned(), nar_hash, nar_size: nar.len() as u64, hash_beside: false }
+        ToRead {
+            path: 3,
+            root: root.to_owned(),
+            nar_hash,
+            nar_size: nar.len() as u64,
+            hash_beside: false,
+        }
     }
 
     #[test]
@@ -183,7 +198,8 @@ mod tests {
     #[test]
     fn a_large_path_is_read_the_same_with_a_thread_beside() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("a"), vec![7; usize::try_from(HASH_BESIDE_BYTES).unwrap()]).unwrap();
+        fs::write(folder.path().join("a"), vec![7; usize::try_from(HASH_BESIDE_BYTES).unwrap()])
+            .unwrap();
         let path = ToRead { hash_beside: true, ..to_read(folder.path()) };
         assert!(matches!(reading().read(&path, drop), ReadEnd::Whole));
         let wrong = ToRead { nar_hash: NarHash::from_bytes([0; 32]), ..path };
@@ -201,10 +217,16 @@ mod tests {
             let end = reading().read(&path, drop);
             let said = end.to_string();
             assert!(said.contains(&path.nar_hash.to_string()), "{said}");
-            assert!(matches!(end, ReadEnd::Damaged { actual_hash, .. } if actual_hash != path.nar_hash), "{said}");
+            assert!(
+                matches!(end, ReadEnd::Damaged { actual_hash, .. } if actual_hash != path.nar_hash),
+                "{said}"
+            );
         }
         fs::remove_file(&file).unwrap();
-        assert!(matches!(reading().read(&path, drop), ReadEnd::Unreadable(DumpError::Missing { .. })));
+        assert!(matches!(
+            reading().read(&path, drop),
+            ReadEnd::Unreadable(DumpError::Missing { .. })
+        ));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! In which order paths are committed: references before referrers, many at a time.
 //!
-//! Paths are numbered in an order in which references come first. Invariants: a path is in a batch only when everything
-//! that it refers to is visible in the cache or stands before it in the same batch, so that batches under way at the same
-//! time never depend on each other; a path fails when something that it refers to fails, and no other way spreads failure.
+//! Paths are numbered in an order in which references come first. Invariants: a path is in a batch
+//! only when everything that it refers to is visible in the cache or stands before it in the same
+//! batch, so that batches under way at the same time never depend on each other; a path fails when
+//! something that it refers to fails, and no other way spreads failure.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
@@ -95,7 +96,8 @@ impl Schedule {
 
     /// The cache has the path.
     pub(super) fn visible(&mut self, path: u32) {
-        if std::mem::replace(&mut self.nodes[path as usize].state, State::Visible) == State::Visible {
+        if std::mem::replace(&mut self.nodes[path as usize].state, State::Visible) == State::Visible
+        {
             return;
         }
         self.free.remove(&path);
@@ -108,7 +110,8 @@ impl Schedule {
         }
     }
 
-    /// The path is given up. Gives all others that are given up with it, each with the reference that is the reason.
+    /// The path is given up. Gives all others that are given up with it, each with the reference
+    /// that is the reason.
     pub(super) fn fail(&mut self, path: u32) -> Vec<(u32, u32)> {
         let mut failed = Vec::new();
         let mut stack = vec![path];
@@ -138,7 +141,8 @@ impl Schedule {
         let mut batch = Vec::new();
         let mut total = Cost::default();
         let mut met_in_batch: HashMap<u32, u32> = HashMap::new();
-        let mut candidates: BinaryHeap<Reverse<u32>> = self.free.iter().copied().map(Reverse).collect();
+        let mut candidates: BinaryHeap<Reverse<u32>> =
+            self.free.iter().copied().map(Reverse).collect();
         while let Some(Reverse(path)) = candidates.pop() {
             let State::Ready(cost) = self.nodes[path as usize].state else { continue };
             let request_bytes = total.request_bytes + cost.request_bytes;
@@ -171,7 +175,8 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    const WIDE: BatchLimits = BatchLimits { paths: 1000, request_bytes: 1 << 20, nar_bytes: 1 << 30 };
+    const WIDE: BatchLimits =
+        BatchLimits { paths: 1000, request_bytes: 1 << 20, nar_bytes: 1 << 30 };
     const COST: Cost = Cost { request_bytes: 10, nar_bytes: 100 };
 
     fn schedule(references: &[&[u32]]) -> Schedule {
@@ -179,7 +184,8 @@ mod tests {
     }
 
     fn all_ready(schedule: &mut Schedule) {
-        (0..schedule.nodes.len()).for_each(|path| schedule.ready(u32::try_from(path).unwrap(), COST));
+        (0..schedule.nodes.len())
+            .for_each(|path| schedule.ready(u32::try_from(path).unwrap(), COST));
     }
 
     #[test]
@@ -199,7 +205,11 @@ mod tests {
         let one = BatchLimits { paths: 1, ..WIDE };
         assert_eq!(schedule.next_batch(one), Some(vec![0]));
         schedule.ready(2, COST);
-        assert_eq!(schedule.next_batch(WIDE), Some(vec![2]), "what is independent goes at the same time");
+        assert_eq!(
+            schedule.next_batch(WIDE),
+            Some(vec![2]),
+            "what is independent goes at the same time"
+        );
         assert_eq!(schedule.next_batch(WIDE), None);
         schedule.visible(0);
         assert_eq!(schedule.next_batch(WIDE), Some(vec![1]));
@@ -245,7 +255,9 @@ mod tests {
     fn random_graphs_are_committed_whole_and_in_order() {
         let mut state = 1_u64;
         let mut random = move |below: u32| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             u32::try_from((state >> 33) % u64::from(below)).unwrap()
         };
         for _ in 0..50 {
@@ -265,14 +277,16 @@ mod tests {
             while visible.contains(&false) {
                 match random(3) {
                     0 if !unready.is_empty() => {
-                        let path = unready.swap_remove(random(u32::try_from(unready.len()).unwrap()) as usize);
+                        let path = unready
+                            .swap_remove(random(u32::try_from(unready.len()).unwrap()) as usize);
                         schedule.ready(path, COST);
                     }
                     1 => {
                         let limits = BatchLimits { paths: 1 + random(6) as usize, ..WIDE };
                         let batch = schedule.next_batch(limits).unwrap_or_default();
                         for (place, path) in batch.iter().enumerate() {
-                            let met = |one: &u32| visible[*one as usize] || batch[..place].contains(one);
+                            let met =
+                                |one: &u32| visible[*one as usize] || batch[..place].contains(one);
                             assert!(references[*path as usize].iter().all(met));
                         }
                         flying.push(batch);

@@ -1,8 +1,9 @@
-//! Leaving out what other binary caches have: each path that is missing is asked for at each of them, in their order.
+//! Leaving out what other binary caches have: each path that is missing is asked for at each of
+//! them, in their order.
 //!
-//! A path is left out only where one of them has it under the same name with the same NAR hash; whoever is served that copy
-//! gets these very contents. A cache that does not answer costs a warning, never a path: what is not known to be
-//! upstream's is pushed.
+//! A path is left out only where one of them has it under the same name with the same NAR hash;
+//! whoever is served that copy gets these very contents. A cache that does not answer costs a
+//! warning, never a path: what is not known to be upstream's is pushed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,8 +22,9 @@ const QUESTIONS: usize = 16;
 /// Failures after which a cache is not asked any more.
 const MOST_FAILURES: u32 = 3;
 
-/// Those of `missing` that none of `upstreams` has; the others are in the ledger, and named as upstream's by what refers to
-/// them. Without the closure, references are asked for too: they are not pushed, so somebody else must have them.
+/// Those of `missing` that none of `upstreams` has; the others are in the ledger, and named as
+/// upstream's by what refers to them. Without the closure, references are asked for too: they are
+/// not pushed, so somebody else must have them.
 pub(super) async fn leave_out(
     upstreams: &[UpstreamCache],
     missing: Vec<Wanted>,
@@ -35,9 +37,12 @@ pub(super) async fn leave_out(
     }
     let asked: Vec<Asked> = upstreams.iter().map(Asked::new).collect();
     let found = find(&asked, questions(&missing, closure), &target.store_dir).await;
-    let (mut left_out, mut left) = (found_beside(&found, &missing), Vec::with_capacity(missing.len()));
+    let (mut left_out, mut left) =
+        (found_beside(&found, &missing), Vec::with_capacity(missing.len()));
     for wanted in missing {
-        let same = |info: &NarInfo| (info.nar_hash, info.nar_size) == (wanted.info.nar_hash, wanted.info.nar_size);
+        let same = |info: &NarInfo| {
+            (info.nar_hash, info.nar_size) == (wanted.info.nar_hash, wanted.info.nar_size)
+        };
         match found.get(&wanted.info.path) {
             Some((url, info)) if same(info) => {
                 let reason = UpstreamReason::FoundAt((*url).to_owned());
@@ -48,7 +53,11 @@ pub(super) async fn leave_out(
         }
     }
     for Wanted { info, upstream } in &mut left {
-        let named = info.references.iter().filter(|path| left_out.contains(*path)).map(StorePath::base_name);
+        let named = info
+            .references
+            .iter()
+            .filter(|path| left_out.contains(*path))
+            .map(StorePath::base_name);
         upstream.extend(named);
     }
     Ok(left)
@@ -60,7 +69,8 @@ fn questions(missing: &[Wanted], closure: bool) -> Vec<StorePath> {
     let mut paths: Vec<StorePath> = missing.iter().map(|wanted| wanted.info.path.clone()).collect();
     if !closure {
         for Wanted { info, upstream } in missing {
-            let unknown = info.references.iter().filter(|path| !upstream.contains(&path.base_name()));
+            let unknown =
+                info.references.iter().filter(|path| !upstream.contains(&path.base_name()));
             paths.extend(unknown.filter(|path| seen.insert(path)).cloned());
         }
     }
@@ -76,7 +86,11 @@ fn found_beside(found: &Found, missing: &[Wanted]) -> HashSet<StorePath> {
 /// Where each path was found, and what is said of it there.
 type Found<'u> = HashMap<StorePath, (&'u str, NarInfo)>;
 
-async fn find<'u>(caches: &'u [Asked<'u>], paths: Vec<StorePath>, store_dir: &StoreDir) -> Found<'u> {
+async fn find<'u>(
+    caches: &'u [Asked<'u>],
+    paths: Vec<StorePath>,
+    store_dir: &StoreDir,
+) -> Found<'u> {
     let ask = |path: StorePath| async move {
         for cache in caches {
             if let Some(info) = cache.narinfo(store_dir, &path).await {
@@ -85,7 +99,12 @@ async fn find<'u>(caches: &'u [Asked<'u>], paths: Vec<StorePath>, store_dir: &St
         }
         None
     };
-    stream::iter(paths).map(ask).buffer_unordered(QUESTIONS).filter_map(std::future::ready).collect().await
+    stream::iter(paths)
+        .map(ask)
+        .buffer_unordered(QUESTIONS)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
 }
 
 /// A cache that is asked as long as it answers.

@@ -17,33 +17,53 @@ const QUESTIONS: usize = 16;
 /// Most paths that a warning names.
 const MOST_NAMED: usize = 20;
 
-/// Warns of paths that the cache has without a signature that they have here. It keeps the signatures of the push that made a
-/// path visible. Those of the cache itself and of upstream are not looked for.
-pub(super) async fn of_late_signatures(api: &Api, signed: Vec<PathInfo>, target: &Target, ledger: &mut Ledger) {
+/// Warns of paths that the cache has without a signature that they have here. It keeps the
+/// signatures of the push that made a path visible. Those of the cache itself and of upstream are
+/// not looked for.
+pub(super) async fn of_late_signatures(
+    api: &Api,
+    signed: Vec<PathInfo>,
+    target: &Target,
+    ledger: &mut Ledger,
+) {
     let keys = target.keys();
-    let known: HashSet<&str> =
-        keys.iter().map(PublicKey::name).chain(target.cache.upstream_keys.iter().map(String::as_str)).collect();
+    let known: HashSet<&str> = keys
+        .iter()
+        .map(PublicKey::name)
+        .chain(target.cache.upstream_keys.iter().map(String::as_str))
+        .collect();
     let is_foreign = |signature: &Signature| !known.contains(signature.name());
-    let candidates = signed.into_iter().filter(|info| info.signatures.iter().any(is_foreign)).take(MOST_ASKED);
+    let candidates =
+        signed.into_iter().filter(|info| info.signatures.iter().any(is_foreign)).take(MOST_ASKED);
     let ask = |info: PathInfo| async move {
-        // A token that may not read cannot tell, and a path that has gone meanwhile is no matter of signatures.
+        // A token that may not read cannot tell, and a path that has gone meanwhile is no matter of
+        // signatures.
         let served = api.narinfo(&target.store_dir, &info.path).await.ok().flatten()?;
-        let is_late = |signature: &&Signature| is_foreign(signature) && !served.signatures.contains(signature);
-        let late: Vec<String> = info.signatures.iter().filter(is_late).map(|one| one.name().to_owned()).collect();
+        let is_late = |signature: &&Signature| {
+            is_foreign(signature) && !served.signatures.contains(signature)
+        };
+        let late: Vec<String> =
+            info.signatures.iter().filter(is_late).map(|one| one.name().to_owned()).collect();
         (!late.is_empty()).then(|| format!("{} ({})", target.full(&info.path), late.join(", ")))
     };
-    let late: Vec<String> =
-        stream::iter(candidates).map(ask).buffered(QUESTIONS).filter_map(std::future::ready).collect().await;
+    let late: Vec<String> = stream::iter(candidates)
+        .map(ask)
+        .buffered(QUESTIONS)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
     if !late.is_empty() {
         ledger.late_signatures(late.len());
         tracing::warn!(
-            "the cache keeps the signatures that a path was first pushed with, and does not take newer ones: {}",
+            "the cache keeps the signatures that a path was first pushed with, and does not take \
+             newer ones: {}",
             listed(&late)
         );
     }
 }
 
-/// Warns of outputs of content-addressed derivations among the paths that were named and those that are pushed.
+/// Warns of outputs of content-addressed derivations among the paths that were named and those that
+/// are pushed.
 pub(super) async fn of_derivations(store: &Store, named: Vec<PathInfo>, missing: &[Wanted]) {
     let store = store.clone();
     let mut seen = HashSet::new();
@@ -58,7 +78,8 @@ pub(super) async fn of_derivations(store: &Store, named: Vec<PathInfo>, missing:
     let found = tokio::task::spawn_blocking(find).await.unwrap_or_default();
     if !found.is_empty() {
         tracing::warn!(
-            "outputs of content-addressed derivations are pushed, and Nix cannot substitute them in a build: the cache does \
+            "outputs of content-addressed derivations are pushed, and Nix cannot substitute them \
+             in a build: the cache does \
              not serve realisations yet. By its store path each can be fetched: {}",
             listed(&found)
         );

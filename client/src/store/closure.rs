@@ -1,4 +1,5 @@
-//! Closures: some paths and all that they refer to, references first. What is in a closure stays until the store is closed.
+//! Closures: some paths and all that they refer to, references first. What is in a closure stays
+//! until the store is closed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,8 +17,8 @@ pub struct Closure {
 }
 
 impl Store {
-    /// The infos of `paths` and of everything that they refer to, directly or not. All of it is kept from garbage collections
-    /// from then on.
+    /// The infos of `paths` and of everything that they refer to, directly or not. All of it is
+    /// kept from garbage collections from then on.
     ///
     /// # Errors
     /// The connection broke, or Nix answered with an error.
@@ -26,7 +27,8 @@ impl Store {
         let mut asked: HashSet<StorePath> = HashSet::new();
         let mut absent = Vec::new();
         // What is not yet known, and who refers to it.
-        let mut frontier: Vec<StorePath> = paths.iter().filter(|path| asked.insert((*path).clone())).cloned().collect();
+        let mut frontier: Vec<StorePath> =
+            paths.iter().filter(|path| asked.insert((*path).clone())).cloned().collect();
         while !frontier.is_empty() {
             self.keep(&frontier).await?;
             let mut next = Vec::new();
@@ -35,7 +37,9 @@ impl Store {
                     absent.push(path.clone());
                     continue;
                 };
-                next.extend(info.references.iter().filter(|path| asked.insert((*path).clone())).cloned());
+                next.extend(
+                    info.references.iter().filter(|path| asked.insert((*path).clone())).cloned(),
+                );
                 infos.insert(path.clone(), info);
             }
             frontier = next;
@@ -44,13 +48,16 @@ impl Store {
     }
 }
 
-/// `infos` in an order in which references come first: from each of `roots` depth-first, references by name.
+/// `infos` in an order in which references come first: from each of `roots` depth-first, references
+/// by name.
 fn references_first(roots: &[StorePath], mut infos: HashMap<StorePath, PathInfo>) -> Vec<PathInfo> {
     let mut ordered = Vec::with_capacity(infos.len());
     for root in roots {
-        // A path taken out of `infos` is on the stack or in order already: that ends self-references, and would end
-        // cycles, which Nix does not make. The number says how many of its references have been looked at.
-        let mut stack: Vec<(PathInfo, usize)> = infos.remove(root).map(|info| (info, 0)).into_iter().collect();
+        // A path taken out of `infos` is on the stack or in order already: that ends
+        // self-references, and would end cycles, which Nix does not make. The number says how many
+        // of its references have been looked at.
+        let mut stack: Vec<(PathInfo, usize)> =
+            infos.remove(root).map(|info| (info, 0)).into_iter().collect();
         while let Some((info, looked_at)) = stack.last_mut() {
             if let Some(reference) = info.references.get(*looked_at) {
                 *looked_at += 1;
@@ -110,7 +117,8 @@ mod tests {
     fn a_long_chain_needs_no_deep_stack() {
         let links: Vec<(usize, Vec<usize>)> =
             (0..100_000).map(|n| (n, if n == 0 { vec![] } else { vec![n - 1] })).collect();
-        let infos: Vec<(usize, &[usize])> = links.iter().map(|(n, references)| (*n, &references[..])).collect();
+        let infos: Vec<(usize, &[usize])> =
+            links.iter().map(|(n, references)| (*n, &references[..])).collect();
         let got = order(&[99_999], &infos);
         assert_eq!((got.len(), &got[0]), (100_000, &path(0)));
     }

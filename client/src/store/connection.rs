@@ -1,7 +1,8 @@
-//! One connection to Nix: how it is made, the handshake, and the messages that come before each answer.
+//! One connection to Nix: how it is made, the handshake, and the messages that come before each
+//! answer.
 //!
-//! Source: Nix's `worker-protocol.hh`, `remote-store.cc`, `daemon.cc`. Spoken is version 1.34 (Nix 2.8's), or the
-//! daemon's if that is lower, down to 1.21 (Nix 2.3's); a newer daemon speaks ours.
+//! Source: Nix's `worker-protocol.hh`, `remote-store.cc`, `daemon.cc`. Spoken is version 1.34 (Nix
+//! 2.8's), or the daemon's if that is lower, down to 1.21 (Nix 2.3's); a newer daemon speaks ours.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +13,9 @@ use tokio::net::UnixStream;
 use super::StoreError;
 use super::location::{Access, Location};
 use super::stdio::OwnDaemon;
-use super::wire::{WireError, malformed, put_u64, read_bytes, read_count, read_message, read_string, read_u64};
+use super::wire::{
+    WireError, malformed, put_u64, read_bytes, read_count, read_message, read_string, read_u64,
+};
 
 const CLIENT_MAGIC: u64 = 0x6e69_7863;
 const DAEMON_MAGIC: u64 = 0x6478_696f;
@@ -50,9 +53,9 @@ impl Connection {
     /// Connects, and greets.
     pub(super) async fn open(location: &Location) -> Result<Self, StoreError> {
         let mut connection = match &location.access {
-            Access::Socket(socket) => {
-                Self::connect(socket).await.map_err(|source| StoreError::Connect { socket: socket.clone(), source })?
-            }
+            Access::Socket(socket) => Self::connect(socket)
+                .await
+                .map_err(|source| StoreError::Connect { socket: socket.clone(), source })?,
             Access::Stdio(uri) => Self::start(uri)?,
             Access::SocketOrStdio(socket, uri) => match Self::connect(socket).await {
                 Ok(connection) => connection,
@@ -78,7 +81,11 @@ impl Connection {
         Ok(Self::new(Box::new(stdout), Box::new(stdin), Some(daemon)))
     }
 
-    fn new(reader: Box<dyn AsyncRead + Send + Unpin>, writer: Writer, daemon: Option<OwnDaemon>) -> Self {
+    fn new(
+        reader: Box<dyn AsyncRead + Send + Unpin>,
+        writer: Writer,
+        daemon: Option<OwnDaemon>,
+    ) -> Self {
         Self { reader: BufReader::with_capacity(64 * 1024, reader), writer, minor: 0, daemon }
     }
 
@@ -93,7 +100,8 @@ impl Connection {
         let (major, minor) = (theirs >> 8, theirs & 0xff);
         if major != CLIENT_VERSION.0 || minor < OLDEST_MINOR {
             return Err(malformed(format!(
-                "it speaks protocol {major}.{minor}; spoken here are 1.{OLDEST_MINOR} (Nix 2.3) to all later 1.x"
+                "it speaks protocol {major}.{minor}; spoken here are 1.{OLDEST_MINOR} (Nix 2.3) to \
+                 all later 1.x"
             )));
         }
         self.minor = minor.min(CLIENT_VERSION.1);
@@ -103,7 +111,8 @@ impl Connection {
         put_u64(&mut hello, 0); // CPU affinity, obsolete
         put_u64(&mut hello, 0); // reserve space, obsolete
         self.send(&hello).await?;
-        // The daemon's trust in us comes with 1.35, features with 1.38; a client of 1.34 is sent neither.
+        // The daemon's trust in us comes with 1.35, features with 1.38; a client of 1.34 is sent
+        // neither.
         if self.minor >= 33 {
             let version = read_message(&mut self.reader).await?;
             tracing::debug!("talking to Nix {version}, protocol 1.{}", self.minor);
@@ -121,7 +130,8 @@ impl Connection {
         await_answer(&mut self.reader, self.minor).await
     }
 
-    /// The error for a user, with what a `nix-daemon` of ours wrote before it broke the connection off.
+    /// The error for a user, with what a `nix-daemon` of ours wrote before it broke the connection
+    /// off.
     pub(super) async fn explain(self, error: WireError) -> StoreError {
         let source = match error {
             WireError::Refused(error) => return error,
@@ -205,5 +215,8 @@ async fn read_error(reader: &mut Reader, minor: u64) -> Result<String, WireError
 
 /// Whether no daemon listens there, rather than one that may not be talked to.
 fn is_nobody_there(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory
+    )
 }

@@ -1,7 +1,8 @@
 //! A path of the store as a NAR, read straight from the disk.
 //!
-//! The NAR is that of `nix-store --dump`, byte for byte. What Nix has registered is not looked at: whether the bytes are
-//! those of the path, their hash tells. Memory is one buffer, plus the names of the folders that are open.
+//! The NAR is that of `nix-store --dump`, byte for byte. What Nix has registered is not looked at:
+//! whether the bytes are those of the path, their hash tells. Memory is one buffer, plus the names
+//! of the folders that are open.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileType};
@@ -16,17 +17,20 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use snowbank_core::nar::encode;
 
-/// What is handed out at a time is at least this long (but for the last piece), so that per-piece costs vanish.
+/// What is handed out at a time is at least this long (but for the last piece), so that per-piece
+/// costs vanish.
 const PIECE_BYTES: usize = 256 * 1024;
 /// The buffer: what is read from a file at a time, at most.
 const BUFFER_BYTES: usize = 1024 * 1024;
-/// What Nix appends, with a number, to names that differ from another only in case, on file systems that ignore case.
+/// What Nix appends, with a number, to names that differ from another only in case, on file systems
+/// that ignore case.
 const CASE_HACK_SUFFIX: &[u8] = b"~nix~case~hack~";
 
 /// How to read a tree.
 #[derive(Debug, Clone, Copy)]
 pub struct DumpOptions {
-    /// Undo Nix's case hack: an entry `name~nix~case~hack~N` is `name`. On where Nix's `use-case-hack` is by default.
+    /// Undo Nix's case hack: an entry `name~nix~case~hack~N` is `name`. On where Nix's
+    /// `use-case-hack` is by default.
     pub case_hack: bool,
 }
 
@@ -55,7 +59,8 @@ pub enum DumpError {
         source: io::Error,
     },
     /// A file was changed while it was being read.
-    #[error("{} changed its size while it was being read ({expected} bytes at first)", .path.display())]
+    #[error("{} changed its size while it was being read ({expected} bytes at \
+        first)", .path.display())]
     Changed {
         /// The file.
         path: PathBuf,
@@ -71,7 +76,8 @@ pub enum DumpError {
         kind: &'static str,
     },
     /// Two entries of a folder have one name once the case hack is undone.
-    #[error("{} and another entry of its folder have the same name without the case hack", .path.display())]
+    #[error("{} and another entry of its folder have the same name without the case \
+        hack", .path.display())]
     Collision {
         /// One of them.
         path: PathBuf,
@@ -85,7 +91,10 @@ pub enum DumpError {
 ///
 /// # Errors
 /// What cannot be read, by name; an error of `out`.
-pub fn dump_nar(root: &Path, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), DumpError> {
+pub fn dump_nar(
+    root: &Path,
+    out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), DumpError> {
     dump_nar_with(root, DumpOptions::NATIVE, out)
 }
 
@@ -98,7 +107,8 @@ pub fn dump_nar_with(
     options: DumpOptions,
     out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), DumpError> {
-    let mut dumper = Dumper { options, path: root.to_owned(), buffer: Vec::with_capacity(BUFFER_BYTES), out };
+    let mut dumper =
+        Dumper { options, path: root.to_owned(), buffer: Vec::with_capacity(BUFFER_BYTES), out };
     encode::magic(&mut dumper.buffer);
     let kind = match fs::symlink_metadata(root) {
         Ok(metadata) => metadata.file_type(),
@@ -115,7 +125,8 @@ struct Dumper<'a> {
     options: DumpOptions,
     /// Where the walk is.
     path: PathBuf,
-    /// What is not yet handed out; never grows beyond its first capacity but for a name or link target.
+    /// What is not yet handed out; never grows beyond its first capacity but for a name or link
+    /// target.
     buffer: Vec<u8>,
     out: &'a mut dyn FnMut(&[u8]) -> io::Result<()>,
 }
@@ -137,7 +148,8 @@ impl Dumper<'_> {
 
     /// Four calls to the system for a small file: open, stat, read, close.
     fn regular(&mut self) -> Result<(), DumpError> {
-        // A file replaced by a link or a pipe since its folder was read must neither be followed nor waited for.
+        // A file replaced by a link or a pipe since its folder was read must neither be followed
+        // nor waited for.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = File::options()
             .read(true)
@@ -146,14 +158,18 @@ impl Dumper<'_> {
             .map_err(|source| self.failed(source))?;
         let metadata = file.metadata().map_err(|source| self.failed(source))?;
         if !metadata.is_file() {
-            return Err(DumpError::Special { path: self.path.clone(), kind: special_kind(metadata.file_type()) });
+            return Err(DumpError::Special {
+                path: self.path.clone(),
+                kind: special_kind(metadata.file_type()),
+            });
         }
         let size = metadata.len();
         let executable = metadata.mode() & 0o100 != 0;
         encode::regular_start(&mut self.buffer, executable, size);
         let mut left = size;
         while left > 0 {
-            // Room for one byte more than is left: that one read also shows whether the file has grown.
+            // Room for one byte more than is left: that one read also shows whether the file has
+            // grown.
             let wanted = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX);
             if self.buffer.capacity() - self.buffer.len() < wanted.min(PIECE_BYTES) {
                 self.hand_out()?;
@@ -204,14 +220,23 @@ impl Dumper<'_> {
             let entry = entry.map_err(failed)?;
             let kind = entry.file_type().map_err(failed)?;
             let on_disk = entry.file_name();
-            entries.push(match self.options.case_hack.then(|| without_case_hack(on_disk.as_bytes())).flatten() {
-                Some(name) => Entry { name: name.to_vec(), on_disk: Some(on_disk), kind },
-                None => Entry { name: on_disk.into_vec(), on_disk: None, kind },
-            });
+            entries.push(
+                match self
+                    .options
+                    .case_hack
+                    .then(|| without_case_hack(on_disk.as_bytes()))
+                    .flatten()
+                {
+                    Some(name) => Entry { name: name.to_vec(), on_disk: Some(on_disk), kind },
+                    None => Entry { name: on_disk.into_vec(), on_disk: None, kind },
+                },
+            );
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         match entries.windows(2).find(|pair| pair[0].name == pair[1].name) {
-            Some(pair) => Err(DumpError::Collision { path: self.path.join(OsStr::from_bytes(&pair[0].name)) }),
+            Some(pair) => {
+                Err(DumpError::Collision { path: self.path.join(OsStr::from_bytes(&pair[0].name)) })
+            }
             None => Ok(entries),
         }
     }

@@ -11,7 +11,8 @@ use crate::exit::{Exit, Failure};
 pub enum StoreError {
     /// A store address of a kind that cannot be pushed from.
     #[error(
-        "cannot push from the store {uri:?}: {reason}; it must be a store on this machine (auto, daemon, unix://SOCKET, \
+        "cannot push from the store {uri:?}: {reason}; it must be a store on this machine (auto, \
+         daemon, unix://SOCKET, \
          local, local?root=DIR or DIR)"
     )]
     Address {
@@ -21,7 +22,8 @@ pub enum StoreError {
         reason: String,
     },
     /// The daemon's socket cannot be used.
-    #[error("cannot connect to the Nix daemon at {}; is it running, and may this user talk to it?", .socket.display())]
+    #[error("cannot connect to the Nix daemon at {}; is it running, and may this user talk to \
+        it?", .socket.display())]
     Connect {
         /// The socket.
         socket: PathBuf,
@@ -52,7 +54,8 @@ pub enum StoreError {
     #[error("Nix says: {0}")]
     Nix(String),
     /// No store is where one was named.
-    #[error("there is no Nix store at {uri:?}: {} does not exist; is the path right?", .database.display())]
+    #[error("there is no Nix store at {uri:?}: {} does not exist; is the path \
+        right?", .database.display())]
     Nowhere {
         /// The address.
         uri: String,
@@ -78,7 +81,8 @@ fn said(stderr: &str) -> String {
 }
 
 /// What is said of a path that Nix knew a moment ago.
-pub const COLLECTED: &str = "Nix no longer knows it: it was garbage-collected before it could be pushed, since nothing \
+pub const COLLECTED: &str = "Nix no longer knows it: it was garbage-collected before it could be \
+    pushed, since nothing \
     kept it. Build it again with a result link (`nix build` without `--no-link`), which keeps it";
 
 impl From<StoreError> for Failure {

@@ -1,7 +1,8 @@
 //! From a store's address to where its files are and how to reach the Nix that keeps it.
 //!
-//! Source: Nix's manual, "Store types", and `openStore` in its `store-api.cc`: parameters after `?`, `root`, `store`,
-//! `state` and `real`; the environment's `NIX_REMOTE`, `NIX_STORE_DIR`, `NIX_STATE_DIR`, `NIX_DAEMON_SOCKET_PATH`.
+//! Source: Nix's manual, "Store types", and `openStore` in its `store-api.cc`: parameters after
+//! `?`, `root`, `store`, `state` and `real`; the environment's `NIX_REMOTE`, `NIX_STORE_DIR`,
+//! `NIX_STATE_DIR`, `NIX_DAEMON_SOCKET_PATH`.
 
 use std::collections::HashMap;
 use std::env;
@@ -24,7 +25,8 @@ pub(super) struct Location {
     pub canonical_dir: PathBuf,
     /// How to reach Nix.
     pub access: Access,
-    /// Where a Nix of our own keeps what it knows of a store at another root; it would make one that is not there.
+    /// Where a Nix of our own keeps what it knows of a store at another root; it would make one
+    /// that is not there.
     database: Option<PathBuf>,
 }
 
@@ -61,7 +63,8 @@ impl Location {
             store_dir: text("NIX_STORE_DIR").or_else(|| text("NIX_STORE")),
             state_dir: path("NIX_STATE_DIR"),
             socket: path("NIX_DAEMON_SOCKET_PATH"),
-            data_home: path("XDG_DATA_HOME").or_else(|| path("HOME").map(|home| home.join(".local/share"))),
+            data_home: path("XDG_DATA_HOME")
+                .or_else(|| path("HOME").map(|home| home.join(".local/share"))),
             working_dir: env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             is_root: rustix::process::geteuid().is_root(),
         };
@@ -70,11 +73,15 @@ impl Location {
 
     fn from_parts(uri: Option<&str>, surroundings: &Surroundings) -> Result<Self, StoreError> {
         let uri = uri.or(surroundings.remote.as_deref()).unwrap_or("auto");
-        let bad = |reason: &str| StoreError::Address { uri: uri.to_owned(), reason: reason.to_owned() };
+        let bad =
+            |reason: &str| StoreError::Address { uri: uri.to_owned(), reason: reason.to_owned() };
         let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
         let mut parameters = parameters(query);
-        let state_dir = surroundings.state_dir.clone().unwrap_or_else(|| PathBuf::from("/nix/var/nix"));
-        let default_socket = || surroundings.socket.clone().unwrap_or_else(|| state_dir.join("daemon-socket/socket"));
+        let state_dir =
+            surroundings.state_dir.clone().unwrap_or_else(|| PathBuf::from("/nix/var/nix"));
+        let default_socket = || {
+            surroundings.socket.clone().unwrap_or_else(|| state_dir.join("daemon-socket/socket"))
+        };
 
         let access = match base {
             "" | "auto" if query.is_empty() => {
@@ -87,7 +94,9 @@ impl Location {
             "daemon" => Access::Socket(default_socket()),
             _ => match base.split_once("://") {
                 Some(("unix", "")) => Access::Socket(default_socket()),
-                Some(("unix", socket)) => Access::Socket(PathBuf::from(OsString::from_vec(percent_decoded(socket)))),
+                Some(("unix", socket)) => {
+                    Access::Socket(PathBuf::from(OsString::from_vec(percent_decoded(socket))))
+                }
                 Some(("local", "")) => Access::Stdio(uri.to_owned()),
                 Some(("local", root)) => {
                     parameters.insert("root".to_owned(), root.into());
@@ -107,8 +116,10 @@ impl Location {
             None => surroundings.store_dir.as_deref().unwrap_or("/nix/store"),
         };
         let store_dir = StoreDir::new(store_dir).map_err(|error| bad(&error.to_string()))?;
-        let path = |name: &str| parameters.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        // Below another root the files are always in nix/store, whatever the store directory is called.
+        let path =
+            |name: &str| parameters.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        // Below another root the files are always in nix/store, whatever the store directory is
+        // called.
         let real_dir = path("real")
             .or_else(|| path("root").map(|root| root.join("nix/store")))
             .unwrap_or_else(|| PathBuf::from(store_dir.as_str()));
@@ -177,7 +188,11 @@ mod tests {
     use super::*;
 
     fn surroundings() -> Surroundings {
-        Surroundings { working_dir: PathBuf::from("/work dir"), is_root: true, ..Surroundings::default() }
+        Surroundings {
+            working_dir: PathBuf::from("/work dir"),
+            is_root: true,
+            ..Surroundings::default()
+        }
     }
 
     fn find(uri: &str) -> Location {
@@ -195,7 +210,10 @@ mod tests {
         assert_eq!(find("./x").real_dir, Path::new("/work dir/./x/nix/store"));
         assert_eq!(find("local?real=/r&root=/x").real_dir, Path::new("/r"));
         let location = find("local?store=/gnu/store");
-        assert_eq!((location.store_dir.as_str(), location.real_dir.as_path()), ("/gnu/store", Path::new("/gnu/store")));
+        assert_eq!(
+            (location.store_dir.as_str(), location.real_dir.as_path()),
+            ("/gnu/store", Path::new("/gnu/store"))
+        );
     }
 
     #[test]
@@ -205,7 +223,10 @@ mod tests {
         assert_eq!(find("unix://").access, default);
         assert_eq!(find("unix:///run/s").access, Access::Socket("/run/s".into()));
         let location = find("unix:///run/s?root=/x");
-        assert_eq!((location.access, location.real_dir), (Access::Socket("/run/s".into()), "/x/nix/store".into()));
+        assert_eq!(
+            (location.access, location.real_dir),
+            (Access::Socket("/run/s".into()), "/x/nix/store".into())
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The questions that are asked of Nix, one request each, many under way at a time.
 //!
-//! A batch is written and its answers are read at the same time, so that neither side waits on a full socket buffer for
-//! the other to read. Source: `worker-protocol.hh`, `wopIsValidPath` and those below.
+//! A batch is written and its answers are read at the same time, so that neither side waits on a
+//! full socket buffer for the other to read. Source: `worker-protocol.hh`, `wopIsValidPath` and
+//! those below.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -27,11 +28,15 @@ const BATCH: usize = 512;
 const PATHS_PER_QUESTION: usize = 8192;
 
 impl Store {
-    /// What Nix has registered for each of `paths`, in their order; `None` for a path that it does not know.
+    /// What Nix has registered for each of `paths`, in their order; `None` for a path that it does
+    /// not know.
     ///
     /// # Errors
     /// The connection broke, or Nix answered with an error.
-    pub async fn path_infos(&self, paths: &[StorePath]) -> Result<Vec<Option<PathInfo>>, StoreError> {
+    pub async fn path_infos(
+        &self,
+        paths: &[StorePath],
+    ) -> Result<Vec<Option<PathInfo>>, StoreError> {
         let store_dir = self.store_dir();
         let mut infos = Vec::with_capacity(paths.len());
         for batch in paths.chunks(BATCH) {
@@ -55,8 +60,8 @@ impl Store {
         Ok(infos)
     }
 
-    /// Makes `paths` temporary roots, which no garbage collection removes, for as long as the connection lasts. They need not be
-    /// there: a path that is, once it is a root, stays.
+    /// Makes `paths` temporary roots, which no garbage collection removes, for as long as the
+    /// connection lasts. They need not be there: a path that is, once it is a root, stays.
     ///
     /// # Errors
     /// As [`Store::path_infos`]; a daemon that may not write to its store.
@@ -87,7 +92,8 @@ impl Store {
         self.is_valid_on(&self.shared.connection, path).await
     }
 
-    /// Whether Nix still knows `path`. A connection remembers what it once said of a path; this one is never asked for more.
+    /// Whether Nix still knows `path`. A connection remembers what it once said of a path; this one
+    /// is never asked for more.
     ///
     /// # Errors
     /// As [`Store::path_infos`].
@@ -95,7 +101,11 @@ impl Store {
         self.is_valid_on(&self.shared.fresh_connection, path).await
     }
 
-    async fn is_valid_on(&self, slot: &Mutex<Option<Connection>>, path: &StorePath) -> Result<bool, StoreError> {
+    async fn is_valid_on(
+        &self,
+        slot: &Mutex<Option<Connection>>,
+        path: &StorePath,
+    ) -> Result<bool, StoreError> {
         let mut request = Vec::new();
         put_u64(&mut request, IS_VALID_PATH);
         put_string(&mut request, &path.full(self.store_dir()));
@@ -155,7 +165,8 @@ impl Store {
         Ok(valid)
     }
 
-    /// The outputs of a derivation by name; `None` for one whose path is not known before it is built.
+    /// The outputs of a derivation by name; `None` for one whose path is not known before it is
+    /// built.
     ///
     /// # Errors
     /// As [`Store::path_infos`]; a derivation that Nix does not have; Nix older than 2.4.
@@ -167,7 +178,9 @@ impl Store {
         self.ask_with(
             |minor| {
                 if minor < 22 {
-                    return Err(StoreError::Protocol("its Nix is older than 2.4 and does not tell outputs".to_owned()));
+                    return Err(StoreError::Protocol(
+                        "its Nix is older than 2.4 and does not tell outputs".to_owned(),
+                    ));
                 }
                 let mut request = Vec::new();
                 put_u64(&mut request, QUERY_DERIVATION_OUTPUT_MAP);
@@ -196,7 +209,8 @@ impl Store {
         self.ask_with(|_| Ok(requests), read).await
     }
 
-    /// Sends what `requests` gives for the protocol's minor version, while `read` reads the answers.
+    /// Sends what `requests` gives for the protocol's minor version, while `read` reads the
+    /// answers.
     async fn ask_with<T>(
         &self,
         requests: impl FnOnce(u64) -> Result<Vec<u8>, StoreError>,
@@ -213,7 +227,8 @@ impl Store {
         read: impl AsyncFnOnce(&mut Reader, u64) -> Result<T, WireError>,
     ) -> Result<T, StoreError> {
         let mut slot = slot.lock().await;
-        // Out of its slot while in use: dropped there, half-way, it would leave an answer for the next request.
+        // Out of its slot while in use: dropped there, half-way, it would leave an answer for the
+        // next request.
         let mut connection = match slot.take() {
             Some(connection) => connection,
             None => Connection::open(&self.shared.location).await?,
@@ -252,7 +267,8 @@ async fn read_path_info(
     }
     let deriver = optional_path(store_dir, &read_string(reader).await?)?;
     let hash = read_string(reader).await?;
-    let nar_hash = parse_hash(&hash).ok_or_else(|| malformed(format!("{path} has the hash {hash:?}")))?;
+    let nar_hash =
+        parse_hash(&hash).ok_or_else(|| malformed(format!("{path} has the hash {hash:?}")))?;
     let mut references = store_paths(store_dir, &read_strings(reader).await?)?;
     references.sort_unstable();
     let registration_time = read_u64(reader).await?;
@@ -282,14 +298,17 @@ async fn read_path_info(
 
 /// A SHA-256 as daemons write it: 64 hex digits, without saying so.
 fn parse_hash(text: &str) -> Option<NarHash> {
-    let hash: Sha256 = if text.contains([':', '-']) { text.parse() } else { format!("sha256:{text}").parse() }.ok()?;
+    let hash: Sha256 =
+        if text.contains([':', '-']) { text.parse() } else { format!("sha256:{text}").parse() }
+            .ok()?;
     Some(NarHash::from_bytes(*hash.as_bytes()))
 }
 
 fn store_path(store_dir: &StoreDir, path: &str) -> Result<StorePath, WireError> {
     StorePath::parse(store_dir, path).map_err(|error| {
         malformed(format!(
-            "it names {path:?}, which is no path in {store_dir} ({error}); is the store directory another?"
+            "it names {path:?}, which is no path in {store_dir} ({error}); is the store directory \
+             another?"
         ))
     })
 }

@@ -1,4 +1,5 @@
-//! From what a user writes to store paths: store paths, files in them, symlinks to them, a derivation's outputs.
+//! From what a user writes to store paths: store paths, files in them, symlinks to them, a
+//! derivation's outputs.
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -14,15 +15,16 @@ use super::{Store, StoreError};
 /// As many symbolic links are followed as Linux follows.
 const MAX_LINKS: usize = 40;
 
-/// The store path that a file lies in, or that symbolic links lead to from it, in the store that the environment names.
-/// Nix is not asked, so that it need not be there, nor the path.
+/// The store path that a file lies in, or that symbolic links lead to from it, in the store that
+/// the environment names. Nix is not asked, so that it need not be there, nor the path.
 ///
 /// # Errors
-/// [`StoreError::Installable`] for what leads to no path, [`StoreError::Address`] for an environment that names no store of
-/// this machine.
+/// [`StoreError::Installable`] for what leads to no path, [`StoreError::Address`] for an
+/// environment that names no store of this machine.
 pub fn store_path_of(file: &str) -> Result<StorePath, StoreError> {
     let location = Location::find(None)?;
-    locate(&location, Path::new(file)).map_err(|reason| StoreError::Installable { argument: file.to_owned(), reason })
+    locate(&location, Path::new(file))
+        .map_err(|reason| StoreError::Installable { argument: file.to_owned(), reason })
 }
 
 /// What arguments name.
@@ -35,8 +37,9 @@ pub struct Resolved {
 }
 
 impl Store {
-    /// The store paths that `args` name: a path in the store, or anything that a chain of symbolic links leads into it
-    /// (`./result`, `./result/bin/x`), or `PATH.drv^out,dev` and `PATH.drv^*` for outputs.
+    /// The store paths that `args` name: a path in the store, or anything that a chain of symbolic
+    /// links leads into it (`./result`, `./result/bin/x`), or `PATH.drv^out,dev` and `PATH.drv^*`
+    /// for outputs.
     ///
     /// # Errors
     /// The connection broke, or Nix answered with an error.
@@ -57,19 +60,24 @@ impl Store {
         let valid = self.valid_paths(&paths).await?;
         for (path, arg) in named.iter().filter(|(path, _)| !valid.contains(path)) {
             let reason = format!(
-                "{} is not a valid path of the Nix store; it was never built or fetched here, or was garbage-collected since. \
+                "{} is not a valid path of the Nix store; it was never built or fetched here, or \
+                 was garbage-collected since. \
                  Build it with a result link (`nix build` without `--no-link`), which keeps it",
                 path.full(self.store_dir())
             );
             refused.push(((*arg).clone(), reason));
         }
-        Ok(Resolved { paths: paths.into_iter().filter(|path| valid.contains(path)).collect(), refused })
+        Ok(Resolved {
+            paths: paths.into_iter().filter(|path| valid.contains(path)).collect(),
+            refused,
+        })
     }
 
     /// As [`Store::resolve_each`], where each argument has to name something.
     ///
     /// # Errors
-    /// [`StoreError::Installable`] for the first that does not; the connection broke, or Nix answered with an error.
+    /// [`StoreError::Installable`] for the first that does not; the connection broke, or Nix
+    /// answered with an error.
     pub async fn resolve(&self, args: &[String]) -> Result<Vec<StorePath>, StoreError> {
         let Resolved { paths, refused } = self.resolve_each(args).await?;
         match refused.into_iter().next() {
@@ -99,14 +107,19 @@ impl Store {
         for (name, path) in &known {
             if wanted.contains("*") || wanted.contains(name.as_str()) {
                 let path = path.clone();
-                paths.push(path.ok_or_else(|| Unresolved::Because(format!("its output {name:?} is not built")))?);
+                paths.push(path.ok_or_else(|| {
+                    Unresolved::Because(format!("its output {name:?} is not built"))
+                })?);
             }
         }
         match wanted.iter().find(|name| **name != "*" && !known.contains_key(**name)) {
             None => Ok(paths),
             Some(name) => {
                 let known: Vec<&str> = known.keys().map(String::as_str).collect();
-                Err(Unresolved::Because(format!("it has no output {name:?}; it has {}", known.join(", "))))
+                Err(Unresolved::Because(format!(
+                    "it has no output {name:?}; it has {}",
+                    known.join(", ")
+                )))
             }
         }
     }
@@ -123,15 +136,17 @@ fn hint(arg: &str, reason: String) -> Unresolved {
     let is_flake_reference = arg.contains('#') && !Path::new(arg).exists();
     Unresolved::Because(if is_flake_reference {
         format!(
-            "it looks like a flake reference; build it first, and give what `nix build --print-out-paths '{arg}'` prints"
+            "it looks like a flake reference; build it first, and give what `nix build \
+             --print-out-paths '{arg}'` prints"
         )
     } else {
         reason
     })
 }
 
-/// The store path that `path` lies in, or that symbolic links lead to from it. Once inside the store nothing is followed:
-/// a path that only is there by name, in a store at another root, is found as well.
+/// The store path that `path` lies in, or that symbolic links lead to from it. Once inside the
+/// store nothing is followed: a path that only is there by name, in a store at another root, is
+/// found as well.
 fn locate(location: &Location, path: &Path) -> Result<StorePath, String> {
     let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
     let mut walked = PathBuf::from("/");
@@ -144,8 +159,11 @@ fn locate(location: &Location, path: &Path) -> Result<StorePath, String> {
             return StorePath::from_base_name(base_name).map_err(|error| error.to_string());
         }
         let Some(part) = left.pop_front() else {
-            let what =
-                if walked == Path::new(location.store_dir.as_str()) { "the store itself, not a path" } else { "not" };
+            let what = if walked == Path::new(location.store_dir.as_str()) {
+                "the store itself, not a path"
+            } else {
+                "not"
+            };
             return Err(format!("{} is {what} in {}", walked.display(), location.store_dir));
         };
         if part == ".." {
@@ -157,7 +175,10 @@ fn locate(location: &Location, path: &Path) -> Result<StorePath, String> {
             Ok(target) => {
                 links += 1;
                 if links > MAX_LINKS {
-                    return Err(format!("too many symbolic links, the last of them {}", walked.display()));
+                    return Err(format!(
+                        "too many symbolic links, the last of them {}",
+                        walked.display()
+                    ));
                 }
                 walked.pop();
                 if target.is_absolute() {
@@ -173,19 +194,25 @@ fn locate(location: &Location, path: &Path) -> Result<StorePath, String> {
 }
 
 /// The name below the store directory, if `walked` followed by `left` is in it.
-fn below_store<'a>(location: &Location, walked: &Path, left: &'a VecDeque<OsString>) -> Option<&'a OsStr> {
-    [Path::new(location.store_dir.as_str()), &location.real_dir, &location.canonical_dir].into_iter().find_map(|dir| {
-        let missing = dir.strip_prefix(walked).ok()?;
-        let mut rest = left.iter();
-        for part in missing.components() {
-            if rest.next()?.as_os_str() != part.as_os_str() {
-                return None;
+fn below_store<'a>(
+    location: &Location,
+    walked: &Path,
+    left: &'a VecDeque<OsString>,
+) -> Option<&'a OsStr> {
+    [Path::new(location.store_dir.as_str()), &location.real_dir, &location.canonical_dir]
+        .into_iter()
+        .find_map(|dir| {
+            let missing = dir.strip_prefix(walked).ok()?;
+            let mut rest = left.iter();
+            for part in missing.components() {
+                if rest.next()?.as_os_str() != part.as_os_str() {
+                    return None;
+                }
             }
-        }
-        let name = rest.next()?;
-        // A `..` after the name would lead out again; then the walk decides.
-        (name != ".." && rest.all(|part| part != "..")).then_some(name.as_os_str())
-    })
+            let name = rest.next()?;
+            // A `..` after the name would lead out again; then the walk decides.
+            (name != ".." && rest.all(|part| part != "..")).then_some(name.as_os_str())
+        })
 }
 
 fn push_front(left: &mut VecDeque<OsString>, path: &Path) {

@@ -1,7 +1,8 @@
 //! Temporary roots: what a push reads stays on the disk until the push is over.
 //!
-//! Source: Nix's `addTempRoot` in `gc.cc`. A path that is made a root and is valid *afterwards* is kept, with all that it refers
-//! to, also from a collection that is under way. So each path is made a root first, and asked about then.
+//! Source: Nix's `addTempRoot` in `gc.cc`. A path that is made a root and is valid *afterwards* is
+//! kept, with all that it refers to, also from a collection that is under way. So each path is made
+//! a root first, and asked about then.
 
 use std::sync::atomic::Ordering;
 
@@ -10,8 +11,8 @@ use snowbank_core::store_path::StorePath;
 use super::{Store, StoreError};
 
 impl Store {
-    /// Makes `paths` temporary roots where Nix gives some: one whose store is read-only, which nobody can collect either, does
-    /// not have to.
+    /// Makes `paths` temporary roots where Nix gives some: one whose store is read-only, which
+    /// nobody can collect either, does not have to.
     ///
     /// # Errors
     /// The connection broke.
@@ -23,7 +24,8 @@ impl Store {
             Err(StoreError::Nix(message)) => {
                 self.shared.is_rootless.store(true, Ordering::Relaxed);
                 tracing::warn!(
-                    "Nix does not keep the paths from garbage collections while they are pushed ({message}); do not collect \
+                    "Nix does not keep the paths from garbage collections while they are pushed \
+                     ({message}); do not collect \
                      meanwhile"
                 );
                 Ok(())

@@ -1,7 +1,8 @@
 //! A `nix-daemon --stdio` of our own, for stores that no daemon listens for.
 //!
-//! It opens the store as any Nix command does, so that it also keeps the files and locks of temporary roots. A task drains its
-//! standard error and keeps the end of it for an error's text. The process is killed on drop.
+//! It opens the store as any Nix command does, so that it also keeps the files and locks of
+//! temporary roots. A task drains its standard error and keeps the end of it for an error's text.
+//! The process is killed on drop.
 
 use std::io;
 use std::path::Path;
@@ -42,7 +43,8 @@ impl OwnDaemon {
         };
         let mut child = spawn("nix-daemon")
             .or_else(|error| {
-                let elsewhere = error.kind() == io::ErrorKind::NotFound && Path::new(USUAL_DAEMON).exists();
+                let elsewhere =
+                    error.kind() == io::ErrorKind::NotFound && Path::new(USUAL_DAEMON).exists();
                 if elsewhere { spawn(USUAL_DAEMON) } else { Err(error) }
             })
             .map_err(failed)?;

@@ -1,6 +1,8 @@
-//! The worker protocol's primitives: little-endian 64-bit integers, and strings padded with zeros to eight bytes.
+//! The worker protocol's primitives: little-endian 64-bit integers, and strings padded with zeros
+//! to eight bytes.
 //!
-//! Source: Nix's `serialise.hh`. Whatever the daemon says, no read allocates more than its limit beforehand.
+//! Source: Nix's `serialise.hh`. Whatever the daemon says, no read allocates more than its limit
+//! beforehand.
 
 use std::io;
 
@@ -52,10 +54,14 @@ pub(super) async fn read_u64(reader: &mut (impl AsyncRead + Unpin)) -> Result<u6
 }
 
 /// A string of any bytes, at most [`MAX_STRING_BYTES`] long.
-pub(super) async fn read_bytes(reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, WireError> {
+pub(super) async fn read_bytes(
+    reader: &mut (impl AsyncRead + Unpin),
+) -> Result<Vec<u8>, WireError> {
     let len = read_u64(reader).await?;
     if len > MAX_STRING_BYTES {
-        return Err(malformed(format!("it sent a string of {len} bytes; at most {MAX_STRING_BYTES} are taken")));
+        return Err(malformed(format!(
+            "it sent a string of {len} bytes; at most {MAX_STRING_BYTES} are taken"
+        )));
     }
     let mut bytes = Vec::new();
     let padded = len.next_multiple_of(8);
@@ -71,12 +77,18 @@ pub(super) async fn read_bytes(reader: &mut (impl AsyncRead + Unpin)) -> Result<
 }
 
 /// A string that must be UTF-8.
-pub(super) async fn read_string(reader: &mut (impl AsyncRead + Unpin)) -> Result<String, WireError> {
-    String::from_utf8(read_bytes(reader).await?).map_err(|_| malformed("it sent a name that is not UTF-8"))
+pub(super) async fn read_string(
+    reader: &mut (impl AsyncRead + Unpin),
+) -> Result<String, WireError> {
+    String::from_utf8(read_bytes(reader).await?)
+        .map_err(|_| malformed("it sent a name that is not UTF-8"))
 }
 
-/// A string for people: whatever is not UTF-8 in it is replaced, colours and other control sequences go.
-pub(super) async fn read_message(reader: &mut (impl AsyncRead + Unpin)) -> Result<String, WireError> {
+/// A string for people: whatever is not UTF-8 in it is replaced, colours and other control
+/// sequences go.
+pub(super) async fn read_message(
+    reader: &mut (impl AsyncRead + Unpin),
+) -> Result<String, WireError> {
     let bytes = read_bytes(reader).await?;
     Ok(plain(&String::from_utf8_lossy(&bytes)))
 }
@@ -85,12 +97,16 @@ pub(super) async fn read_message(reader: &mut (impl AsyncRead + Unpin)) -> Resul
 pub(super) async fn read_count(reader: &mut (impl AsyncRead + Unpin)) -> Result<u64, WireError> {
     let count = read_u64(reader).await?;
     if count > MAX_LIST_ENTRIES {
-        return Err(malformed(format!("it sent a list of {count} entries; at most {MAX_LIST_ENTRIES} are taken")));
+        return Err(malformed(format!(
+            "it sent a list of {count} entries; at most {MAX_LIST_ENTRIES} are taken"
+        )));
     }
     Ok(count)
 }
 
-pub(super) async fn read_strings(reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<String>, WireError> {
+pub(super) async fn read_strings(
+    reader: &mut (impl AsyncRead + Unpin),
+) -> Result<Vec<String>, WireError> {
     let mut strings = Vec::new();
     for _ in 0..read_count(reader).await? {
         strings.push(read_string(reader).await?);
@@ -137,16 +153,24 @@ mod tests {
         for (bytes, want) in [
             ([u64::MAX.to_le_bytes().as_slice(), b"x"].concat(), "bytes; at most"),
             ([1u64.to_le_bytes().as_slice(), b"xyyyyyyy"].concat(), "padding"),
-            ([8u64.to_le_bytes().as_slice(), b"\xff\xff\xff\xff\xff\xff\xff\xff"].concat(), "UTF-8"),
+            (
+                [8u64.to_le_bytes().as_slice(), b"\xff\xff\xff\xff\xff\xff\xff\xff"].concat(),
+                "UTF-8",
+            ),
         ] {
             match read_string(&mut &bytes[..]).await {
-                Err(WireError::Refused(error)) => assert!(error.to_string().contains(want), "{error}"),
+                Err(WireError::Refused(error)) => {
+                    assert!(error.to_string().contains(want), "{error}");
+                }
                 other => panic!("{other:?}"),
             }
         }
         let short = [1000u64.to_le_bytes().as_slice(), b"abc"].concat();
         assert!(matches!(read_string(&mut &short[..]).await, Err(WireError::Io(_))));
-        assert!(matches!(read_count(&mut &u64::MAX.to_le_bytes()[..]).await, Err(WireError::Refused(_))));
+        assert!(matches!(
+            read_count(&mut &u64::MAX.to_le_bytes()[..]).await,
+            Err(WireError::Refused(_))
+        ));
     }
 
     #[test]

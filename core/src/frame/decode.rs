@@ -1,4 +1,5 @@
-//! Decoding frames that were verified before: filled ones, into a stream. Also the one call into zstd's decoder.
+//! Decoding frames that were verified before: filled ones, into a stream. Also the one call into
+//! zstd's decoder.
 
 use zstd::zstd_safe::{self, DCtx};
 
@@ -20,7 +21,12 @@ impl FrameDecoder {
     ///
     /// # Errors
     /// [`FrameError::Decode`] and [`FrameError::ContentSize`]; `out` is then as it was.
-    pub fn decode_into(&mut self, frame: &[u8], raw_len: u32, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    pub fn decode_into(
+        &mut self,
+        frame: &[u8],
+        raw_len: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
         let start = out.len();
         out.resize(start + raw_len as usize, 0);
         let done = self.decode(frame, &mut out[start..]);
@@ -40,11 +46,16 @@ impl FrameDecoder {
             Ok(None) => return Err(FrameError::FrameHeader("it does not say its content's size")),
             Err(_) => return Err(FrameError::NotZstd),
         }
-        let decoded = self.context.decompress(out, frame).map_err(|code| FrameError::Decode(zstd_message(code)))?;
+        let decoded = self
+            .context
+            .decompress(out, frame)
+            .map_err(|code| FrameError::Decode(zstd_message(code)))?;
         if decoded == out.len() {
             Ok(())
         } else {
-            Err(FrameError::Decode(format!("{decoded} bytes came out where {raw_len} were declared")))
+            Err(FrameError::Decode(format!(
+                "{decoded} bytes came out where {raw_len} were declared"
+            )))
         }
     }
 }

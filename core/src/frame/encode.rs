@@ -1,13 +1,17 @@
 //! Encoding chunks as frames, slots left open.
 //!
-//! The encoder flushes before and after each slot and feeds filler in its place that does not compress, so that zstd puts
-//! out a Raw block of those 32 bytes. Matches of what comes later must not reach into a slot; [`Filler`] sees to that. Whether
-//! it worked is not left to reasoning: each frame with slots goes through the verifier, and if that refuses it the filler is
-//! drawn anew, eight times at most.
+//! The encoder flushes before and after each slot and feeds filler in its place that does not
+//! compress, so that zstd puts out a Raw block of those 32 bytes. Matches of what comes later must
+//! not reach into a slot; [`Filler`] sees to that. Whether it worked is not left to reasoning: each
+//! frame with slots goes through the verifier, and if that refuses it the filler is drawn anew,
+//! eight times at most.
 
 use zstd::zstd_safe::{self, CCtx, CParameter, InBuffer, OutBuffer, ResetDirective};
 
-use super::{ChunkHeader, FrameError, FrameVerifier, Slot, filler::Filler, verify::check_outside, zstd_message};
+use super::{
+    ChunkHeader, FrameError, FrameVerifier, Slot, filler::Filler, verify::check_outside,
+    zstd_message,
+};
 use crate::{
     chunk::{Chunk, ChunkName, MAX_CHUNK_RAW_LEN, MAX_SLOTS_PER_CHUNK},
     mask::{MASK, SLOT_LEN},
@@ -34,13 +38,20 @@ pub struct FrameEncoder {
 }
 
 impl FrameEncoder {
-    /// An encoder at zstd level `level`, which is held to 1 to 19. Keep it: its context takes some megabytes.
+    /// An encoder at zstd level `level`, which is held to 1 to 19. Keep it: its context takes some
+    /// megabytes.
     #[must_use]
     pub fn new(level: i32) -> Self {
-        Self { context: CCtx::create(), level: level.clamp(1, 19), verifier: FrameVerifier::new(), filled: Vec::new() }
+        Self {
+            context: CCtx::create(),
+            level: level.clamp(1, 19),
+            verifier: FrameVerifier::new(),
+            filled: Vec::new(),
+        }
     }
 
-    /// Encodes `chunk`, and proves by the verifier's own code that slots are open. `name` is taken to be the chunk's name.
+    /// Encodes `chunk`, and proves by the verifier's own code that slots are open. `name` is taken
+    /// to be the chunk's name.
     ///
     /// # Errors
     /// [`FrameError::WillNotStayOpen`]: close the chunk and encode that. [`FrameError::Chunk`] for one that is empty, too long, or
@@ -61,8 +72,12 @@ impl FrameEncoder {
         for seed in 0..SEEDS {
             filler.write(&mut bytes, &chunk.slots, name, seed);
             let made = self.encode_open(&bytes, &chunk.slots, name, raw_len)?;
-            let fillers: Vec<_> =
-                chunk.slots.iter().filter_map(|&slot| bytes[slot as usize..].first_chunk()).copied().collect();
+            let fillers: Vec<_> = chunk
+                .slots
+                .iter()
+                .filter_map(|&slot| bytes[slot as usize..].first_chunk())
+                .copied()
+                .collect();
             if self.verifier.verify_own(&made.header, &made.frame, &chunk.bytes, &fillers).is_ok() {
                 outcome = Ok(made);
                 break;
@@ -72,7 +87,12 @@ impl FrameEncoder {
         outcome
     }
 
-    fn encode_closed(&mut self, chunk: &Chunk, name: &ChunkName, raw_len: u32) -> Result<Encoded, FrameError> {
+    fn encode_closed(
+        &mut self,
+        chunk: &Chunk,
+        name: &ChunkName,
+        raw_len: u32,
+    ) -> Result<Encoded, FrameError> {
         self.prepare(None)?;
         let mut frame = Vec::with_capacity(zstd_safe::compress_bound(chunk.bytes.len()));
         self.context.compress2(&mut frame, &chunk.bytes).map_err(failed)?;
@@ -88,7 +108,8 @@ impl FrameEncoder {
     ) -> Result<Encoded, FrameError> {
         self.prepare(Some(raw_len))?;
         // The bound is for one piece: each flush ends a block early and may cost another header.
-        let mut frame = Vec::with_capacity(zstd_safe::compress_bound(filled.len()) + 64 * (slots.len() + 1));
+        let mut frame =
+            Vec::with_capacity(zstd_safe::compress_bound(filled.len()) + 64 * (slots.len() + 1));
         let mut places = Vec::with_capacity(slots.len());
         let mut done = 0;
         for &raw in slots {
@@ -97,7 +118,10 @@ impl FrameEncoder {
             done = start + SLOT_LEN;
             self.push(&filled[start..done], &mut frame)?;
             let payload = frame.len().checked_sub(SLOT_LEN).ok_or(FrameError::WillNotStayOpen)?;
-            places.push(Slot { raw, frame: u32::try_from(payload).map_err(|_| FrameError::WillNotStayOpen)? });
+            places.push(Slot {
+                raw,
+                frame: u32::try_from(payload).map_err(|_| FrameError::WillNotStayOpen)?,
+            });
         }
         self.run(&filled[done..], &mut frame)?;
         let mut output = around_end(&mut frame);

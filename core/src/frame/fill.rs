@@ -1,4 +1,5 @@
-//! Filling: a path's own hashes over the open slots of a frame. This is all that serving a stored frame takes.
+//! Filling: a path's own hashes over the open slots of a frame. This is all that serving a stored
+//! frame takes.
 
 use super::{FrameError, Slot};
 use crate::{mask::SLOT_LEN, store_path::StorePathHash};
@@ -18,6 +19,13 @@ pub fn fill(frame: &mut [u8], slots: &[Slot], values: &[StorePathHash]) -> Resul
 }
 
 /// The bytes of slot `index`, which begins at `start`.
-pub(super) fn place(bytes: &mut [u8], start: u32, index: usize) -> Result<&mut [u8; SLOT_LEN], FrameError> {
-    bytes.get_mut(start as usize..).and_then(|rest| rest.first_chunk_mut()).ok_or(FrameError::SlotBounds(index))
+pub(super) fn place(
+    bytes: &mut [u8],
+    start: u32,
+    index: usize,
+) -> Result<&mut [u8; SLOT_LEN], FrameError> {
+    bytes
+        .get_mut(start as usize..)
+        .and_then(|rest| rest.first_chunk_mut())
+        .ok_or(FrameError::SlotBounds(index))
 }

@@ -1,9 +1,10 @@
-//! What is fed in a slot's place while a chunk is compressed: bytes that no match can reach, and that do not compress.
+//! What is fed in a slot's place while a chunk is compressed: bytes that no match can reach, and
+//! that do not compress.
 //!
-//! A match that copies from a slot copies at least three bytes (zstd has no shorter ones) of which one at least is the
-//! slot's, and they stand again outside of the slots. So filler is safe when no three bytes in a row that touch a slot occur
-//! outside of them. Bytes that the chunk does not have give that at once; where it has nearly all of them, each byte is drawn
-//! until it does.
+//! A match that copies from a slot copies at least three bytes (zstd has no shorter ones) of which
+//! one at least is the slot's, and they stand again outside of the slots. So filler is safe when no
+//! three bytes in a row that touch a slot occur outside of them. Bytes that the chunk does not have
+//! give that at once; where it has nearly all of them, each byte is drawn until it does.
 
 use crate::{
     chunk::{Chunk, ChunkName},
@@ -35,11 +36,16 @@ impl Filler {
             present[usize::from(byte)] = true;
         }
         let absent: Vec<u8> = (0..=u8::MAX).filter(|&byte| !present[usize::from(byte)]).collect();
-        let kind = if absent.len() >= MIN_ABSENT { Kind::Absent(absent) } else { Kind::Threes(Threes::of(chunk)) };
+        let kind = if absent.len() >= MIN_ABSENT {
+            Kind::Absent(absent)
+        } else {
+            Kind::Threes(Threes::of(chunk))
+        };
         Self { kind }
     }
 
-    /// Writes the filler of `seed` over each slot of `bytes`, which are those of the chunk named `name`.
+    /// Writes the filler of `seed` over each slot of `bytes`, which are those of the chunk named
+    /// `name`.
     pub(super) fn write(&self, bytes: &mut [u8], slots: &[u32], name: &ChunkName, seed: u8) {
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
         let mut random = hasher.update(name.as_bytes()).update(&[seed]).finalize_xof();
@@ -59,7 +65,8 @@ impl Filler {
     }
 }
 
-/// A set of three bytes in a row, by a hash of as many values as its bits. It may hold more than was put in, never less.
+/// A set of three bytes in a row, by a hash of as many values as its bits. It may hold more than
+/// was put in, never less.
 struct Threes {
     bits: Vec<u64>,
     shift: u32,
@@ -99,7 +106,8 @@ impl Threes {
         let mut pool = [0; 64];
         let mut left = 0;
         for at in start..start + SLOT_LEN {
-            // The threes that this byte completes: behind the last of the slot, those with the two that follow.
+            // The threes that this byte completes: behind the last of the slot, those with the two
+            // that follow.
             let until = if at + 1 == start + SLOT_LEN { (at + 2).min(bytes.len() - 1) } else { at };
             for _ in 0..DRAWS {
                 if left == 0 {
@@ -108,7 +116,9 @@ impl Threes {
                 }
                 left -= 1;
                 bytes[at] = pool[left];
-                if !(at.max(2)..=until).any(|end| self.contains([bytes[end - 2], bytes[end - 1], bytes[end]])) {
+                if !(at.max(2)..=until)
+                    .any(|end| self.contains([bytes[end - 2], bytes[end - 1], bytes[end]]))
+                {
                     break;
                 }
             }

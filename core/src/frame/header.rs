@@ -1,12 +1,13 @@
-//! The header of a chunk: its name, its two lengths, and where its slots are in both. It stands before the frame in
-//! bundles and packs.
+//! The header of a chunk: its name, its two lengths, and where its slots are in both. It stands
+//! before the frame in bundles and packs.
 //!
 //! ```text
 //! name 32 | raw_len u32 | frame_len u32 | slot count u16 | slot table bytes u16 | slot table     (little endian)
 //! slot table, per slot: varint of the raw offset less the last slot's raw end (0 for the first),
 //!                       varint of the frame offset less the last slot's frame end
 //! ```
-//! A header that decodes is within all bounds, its slots ascend and do not overlap, and it has no other encoding.
+//! A header that decodes is within all bounds, its slots ascend and do not overlap, and it has no
+//! other encoding.
 
 use thiserror::Error;
 
@@ -52,7 +53,9 @@ pub enum HeaderError {
     #[error("a chunk of {0} bytes: 1 to {MAX_CHUNK_RAW_LEN} are allowed")]
     RawLen(u32),
     /// The frame's length is 0 or more than a chunk of that length can need.
-    #[error("a frame of {frame_len} bytes for a chunk of {raw_len} bytes: at most {limit} can be needed")]
+    #[error(
+        "a frame of {frame_len} bytes for a chunk of {raw_len} bytes: at most {limit} can be needed"
+    )]
     FrameLen {
         /// The chunk's length.
         raw_len: u32,
@@ -82,7 +85,8 @@ impl ChunkHeader {
     /// Bytes that [`Self::encode_into`] appends.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        FIXED_LEN + self.gaps().map(|(raw, frame)| varint::len(raw) + varint::len(frame)).sum::<usize>()
+        FIXED_LEN
+            + self.gaps().map(|(raw, frame)| varint::len(raw) + varint::len(frame)).sum::<usize>()
     }
 
     /// Appends the binary form. Only a header that [`Self::check`] accepts decodes again.
@@ -102,7 +106,8 @@ impl ChunkHeader {
         out[start + FIXED_LEN - 2..start + FIXED_LEN].copy_from_slice(&table_len.to_le_bytes());
     }
 
-    /// Reads a header off the front of `input`: it and its length, or nothing when more bytes are needed.
+    /// Reads a header off the front of `input`: it and its length, or nothing when more bytes are
+    /// needed.
     ///
     /// # Errors
     /// [`HeaderError`] when no bytes to come can make it a header.
@@ -110,7 +115,9 @@ impl ChunkHeader {
         let Some((fixed, rest)) = input.split_first_chunk::<FIXED_LEN>() else {
             return Ok(None);
         };
-        let u32_at = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+        let u32_at = |at: usize| {
+            u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]])
+        };
         let u16_at = |at: usize| usize::from(u16::from_le_bytes([fixed[at], fixed[at + 1]]));
         let name: [u8; 32] = std::array::from_fn(|at| fixed[at]);
         let (raw_len, frame_len) = (u32_at(32), u32_at(36));
@@ -128,7 +135,8 @@ impl ChunkHeader {
         Ok(Some((Self { name, raw_len, frame_len, slots }, FIXED_LEN + table_len)))
     }
 
-    /// Whether the lengths are within their bounds, and the slots ascend within them without overlap.
+    /// Whether the lengths are within their bounds, and the slots ascend within them without
+    /// overlap.
     ///
     /// # Errors
     /// [`HeaderError`] says what is wrong.
@@ -140,7 +148,11 @@ impl ChunkHeader {
             let [Some(raw), Some(frame)] = ends else {
                 return Err(HeaderError::SlotBounds(index));
             };
-            if slot.raw < raw_end || slot.frame < frame_end || raw > self.raw_len || frame > self.frame_len {
+            if slot.raw < raw_end
+                || slot.frame < frame_end
+                || raw > self.raw_len
+                || frame > self.frame_len
+            {
                 return Err(HeaderError::SlotBounds(index));
             }
             (raw_end, frame_end) = (raw, frame);
@@ -150,10 +162,18 @@ impl ChunkHeader {
 
     /// The gaps before each slot in the chunk and in the frame.
     fn gaps(&self) -> impl Iterator<Item = (u64, u64)> {
-        let ends = self.slots.iter().map(|slot| (slot.raw.saturating_add(SLOT), slot.frame.saturating_add(SLOT)));
-        self.slots.iter().zip(std::iter::once((0, 0)).chain(ends)).map(|(slot, (raw_end, frame_end))| {
-            (u64::from(slot.raw.saturating_sub(raw_end)), u64::from(slot.frame.saturating_sub(frame_end)))
-        })
+        let ends = self
+            .slots
+            .iter()
+            .map(|slot| (slot.raw.saturating_add(SLOT), slot.frame.saturating_add(SLOT)));
+        self.slots.iter().zip(std::iter::once((0, 0)).chain(ends)).map(
+            |(slot, (raw_end, frame_end))| {
+                (
+                    u64::from(slot.raw.saturating_sub(raw_end)),
+                    u64::from(slot.frame.saturating_sub(frame_end)),
+                )
+            },
+        )
     }
 }
 
@@ -171,7 +191,12 @@ fn check_lengths(raw_len: u32, frame_len: u32, slots: usize) -> Result<(), Heade
     Ok(())
 }
 
-fn decode_slots(mut table: &[u8], count: usize, raw_len: u32, frame_len: u32) -> Result<Vec<Slot>, HeaderError> {
+fn decode_slots(
+    mut table: &[u8],
+    count: usize,
+    raw_len: u32,
+    frame_len: u32,
+) -> Result<Vec<Slot>, HeaderError> {
     let mut slots = Vec::with_capacity(count);
     let (mut raw_end, mut frame_end) = (0, 0);
     for index in 0..count {
@@ -201,18 +226,20 @@ mod tests {
 
     fn header() -> impl Strategy<Value = ChunkHeader> {
         let gaps = proptest::collection::vec((0_u32..300, 3_u32..300), 0..60);
-        (any::<[u8; 32]>(), gaps, 1_u32..5000, 1_u32..2000).prop_map(|(name, gaps, raw_rest, frame_rest)| {
-            let (mut raw, mut frame) = (0, 0);
-            let mut slots = Vec::new();
-            for (raw_gap, frame_gap) in gaps {
-                let slot = Slot { raw: raw + raw_gap, frame: frame + frame_gap };
-                (raw, frame) = (slot.raw + SLOT, slot.frame + SLOT);
-                slots.push(slot);
-            }
-            let raw_len = (raw + raw_rest).max(frame);
-            let frame_len = (frame + frame_rest).min(max_frame_len(raw_len, slots.len()));
-            ChunkHeader { name: ChunkName::from_bytes(name), raw_len, frame_len, slots }
-        })
+        (any::<[u8; 32]>(), gaps, 1_u32..5000, 1_u32..2000).prop_map(
+            |(name, gaps, raw_rest, frame_rest)| {
+                let (mut raw, mut frame) = (0, 0);
+                let mut slots = Vec::new();
+                for (raw_gap, frame_gap) in gaps {
+                    let slot = Slot { raw: raw + raw_gap, frame: frame + frame_gap };
+                    (raw, frame) = (slot.raw + SLOT, slot.frame + SLOT);
+                    slots.push(slot);
+                }
+                let raw_len = (raw + raw_rest).max(frame);
+                let frame_len = (frame + frame_rest).min(max_frame_len(raw_len, slots.len()));
+                ChunkHeader { name: ChunkName::from_bytes(name), raw_len, frame_len, slots }
+            },
+        )
     }
 
     proptest! {
@@ -252,9 +279,15 @@ mod tests {
 
     #[test]
     fn the_widest_slot_table_fits_its_length_field() {
-        let slots: Vec<_> = (0..4096).map(|index| Slot { raw: index * 1024, frame: index * 1024 }).collect();
+        let slots: Vec<_> =
+            (0..4096).map(|index| Slot { raw: index * 1024, frame: index * 1024 }).collect();
         let raw_len = MAX_CHUNK_RAW_LEN;
-        let header = ChunkHeader { name: ChunkName::from_bytes([1; 32]), raw_len, frame_len: raw_len, slots };
+        let header = ChunkHeader {
+            name: ChunkName::from_bytes([1; 32]),
+            raw_len,
+            frame_len: raw_len,
+            slots,
+        };
         let mut bytes = Vec::new();
         header.encode_into(&mut bytes);
         assert_eq!(ChunkHeader::decode(&bytes), Ok(Some((header, bytes.len()))));

@@ -1,11 +1,13 @@
 //! Verifying frames from outside.
 //!
-//! After [`walk`] the frame is decoded twice with the slots filled with bytes that the other side cannot foresee, the
-//! second time with every one of them changed. zstd only ever copies: a byte that it puts out is a literal, or a copy of one
-//! byte before it. So a byte that depends on a slot changes with it, and two decodes that are equal outside of the slots
-//! prove that none does. (One decode does not: a match of three bytes may reach a single byte into a slot, and that byte is
-//! the expected one in one of 256 attempts.) That the slots come out at their places, with bytes that are random, shows
-//! that each is where the header says. What is left is put against the name with `0`s in the slots.
+//! After [`walk`] the frame is decoded twice with the slots filled with bytes that the other side
+//! cannot foresee, the second time with every one of them changed. zstd only ever copies: a byte
+//! that it puts out is a literal, or a copy of one byte before it. So a byte that depends on a slot
+//! changes with it, and two decodes that are equal outside of the slots prove that none does. (One
+//! decode does not: a match of three bytes may reach a single byte into a slot, and that byte is
+//! the expected one in one of 256 attempts.) That the slots come out at their places, with bytes
+//! that are random, shows that each is where the header says. What is left is put against the name
+//! with `0`s in the slots.
 
 use super::{ChunkHeader, FrameDecoder, FrameError, fill::place, walk::walk};
 use crate::{
@@ -29,12 +31,18 @@ impl FrameVerifier {
         Self::default()
     }
 
-    /// Proves that `frame` is what `header` says: a frame that decodes, whatever its slots are filled with, to the chunk of
-    /// that name with those values in its slots. `entropy` are 32 bytes that whoever made the frame could not foresee.
+    /// Proves that `frame` is what `header` says: a frame that decodes, whatever its slots are
+    /// filled with, to the chunk of that name with those values in its slots. `entropy` are 32
+    /// bytes that whoever made the frame could not foresee.
     ///
     /// # Errors
     /// [`FrameError`] says what is wrong with it.
-    pub fn verify(&mut self, header: &ChunkHeader, frame: &[u8], entropy: &[u8; 32]) -> Result<(), FrameError> {
+    pub fn verify(
+        &mut self,
+        header: &ChunkHeader,
+        frame: &[u8],
+        entropy: &[u8; 32],
+    ) -> Result<(), FrameError> {
         check_outside(header, frame)?;
         let first = room(&mut self.first, header.raw_len as usize);
         if header.is_open() {
@@ -51,7 +59,11 @@ impl FrameVerifier {
             self.decoder.decode(frame, first)?;
         }
         let actual = ChunkName::of(first, header.slots.iter().map(|slot| slot.raw));
-        if actual == header.name { Ok(()) } else { Err(FrameError::Name { declared: header.name, actual }) }
+        if actual == header.name {
+            Ok(())
+        } else {
+            Err(FrameError::Name { declared: header.name, actual })
+        }
     }
 
     /// The bytes of the chunk whose frame was proved last, masked; `header` is that frame's.
@@ -60,8 +72,9 @@ impl FrameVerifier {
         self.first.get(..header.raw_len as usize).unwrap_or_default()
     }
 
-    /// Proves the same of an open frame that was just made from `bytes`, with `fillers` in its slots. Since the bytes are known, and
-    /// a byte that depends on a slot is now the filler's, one decode with other bytes in the slots shows it.
+    /// Proves the same of an open frame that was just made from `bytes`, with `fillers` in its
+    /// slots. Since the bytes are known, and a byte that depends on a slot is now the filler's, one
+    /// decode with other bytes in the slots shows it.
     pub(super) fn verify_own(
         &mut self,
         header: &ChunkHeader,
@@ -114,7 +127,8 @@ fn decode_filled(
 
 /// Random bytes for each slot.
 fn fillers(header: &ChunkHeader, entropy: &[u8; 32]) -> Vec<[u8; SLOT_LEN]> {
-    let mut reader = blake3::Hasher::new_keyed(entropy).update(header.name.as_bytes()).finalize_xof();
+    let mut reader =
+        blake3::Hasher::new_keyed(entropy).update(header.name.as_bytes()).finalize_xof();
     let mut fillers = vec![[0; SLOT_LEN]; header.slots.len()];
     reader.fill(fillers.as_flattened_mut());
     fillers

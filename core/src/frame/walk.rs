@@ -1,22 +1,25 @@
-//! Walking a frame's blocks without decoding them: what must hold of a frame before zstd may touch it.
+//! Walking a frame's blocks without decoding them: what must hold of a frame before zstd may touch
+//! it.
 //!
-//! Refused are: another magic number; a dictionary, a checksum, a reserved bit; a content size that is absent or not the
-//! chunk's length; a window above [`MAX_WINDOW`]; a reserved block type, a block above zstd's own bound, an empty block
-//! other than a last Raw one, more blocks than the slots and the length explain; anything behind the last block; a slot
-//! that is not exactly the payload of a Raw block of 32 bytes.
+//! Refused are: another magic number; a dictionary, a checksum, a reserved bit; a content size that
+//! is absent or not the chunk's length; a window above [`MAX_WINDOW`]; a reserved block type, a
+//! block above zstd's own bound, an empty block other than a last Raw one, more blocks than the
+//! slots and the length explain; anything behind the last block; a slot that is not exactly the
+//! payload of a Raw block of 32 bytes.
 
 use super::{ChunkHeader, FrameError, Slot};
 use crate::mask::SLOT_LEN;
 
-/// Most bytes of window that a frame may ask for: what RFC 8878 (3.1.1.1.2) wants every decoder to have.
+/// Most bytes of window that a frame may ask for: what RFC 8878 (3.1.1.1.2) wants every decoder to
+/// have.
 pub(super) const MAX_WINDOW: u64 = 8 << 20;
 /// zstd's magic number, little endian.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Most bytes of a block, compressed or not (RFC 8878, 3.1.1.2.4).
 const MAX_BLOCK: u64 = 128 << 10;
 
-/// Most bytes that an honest encoder's frame of `raw_len` bytes and `slots` slots can have: zstd's bound for one piece,
-/// and for each slot the headers of its block and of the next.
+/// Most bytes that an honest encoder's frame of `raw_len` bytes and `slots` slots can have: zstd's
+/// bound for one piece, and for each slot the headers of its block and of the next.
 #[must_use]
 pub fn max_frame_len(raw_len: u32, slots: usize) -> u32 {
     let slots = u32::try_from(slots).unwrap_or(u32::MAX);
@@ -28,12 +31,14 @@ pub fn max_frame_len(raw_len: u32, slots: usize) -> u32 {
         .saturating_add(64)
 }
 
-/// Most blocks that an honest encoder makes: two per slot, and zstd's own splits, which are far above 256 bytes.
+/// Most blocks that an honest encoder makes: two per slot, and zstd's own splits, which are far
+/// above 256 bytes.
 fn max_blocks(header: &ChunkHeader) -> usize {
     2 * header.slots.len() + header.raw_len as usize / 256 + 16
 }
 
-/// Walks the blocks of `frame` and holds them against `header`, which must have passed [`ChunkHeader::check`].
+/// Walks the blocks of `frame` and holds them against `header`, which must have passed
+/// [`ChunkHeader::check`].
 pub(super) fn walk(header: &ChunkHeader, frame: &[u8]) -> Result<(), FrameError> {
     let (window, mut at) = frame_header(header, frame)?;
     let block_max = window.min(MAX_BLOCK);
@@ -43,7 +48,8 @@ pub(super) fn walk(header: &ChunkHeader, frame: &[u8]) -> Result<(), FrameError>
         let refused = |reason| FrameError::Block { index, reason };
         let truncated = refused("the frame ends inside of it");
         let block_header = frame.get(at..at + 3).ok_or_else(|| truncated.clone())?;
-        let block_header = u32::from_le_bytes([block_header[0], block_header[1], block_header[2], 0]);
+        let block_header =
+            u32::from_le_bytes([block_header[0], block_header[1], block_header[2], 0]);
         let (last, kind, size) = (block_header & 1 == 1, block_header >> 1 & 3, block_header >> 3);
         let payload = at + 3;
         let stored = if kind == RLE { 1 } else { size as usize };
@@ -134,7 +140,8 @@ fn frame_header(header: &ChunkHeader, frame: &[u8]) -> Result<(u64, usize), Fram
     Ok((window, MAGIC.len() + 1 + usize::from(!single_segment) + size_len))
 }
 
-/// Whether a compressed block decodes to nothing: no literals, and no sequences behind them (RFC 8878, 3.1.1.3).
+/// Whether a compressed block decodes to nothing: no literals, and no sequences behind them (RFC
+/// 8878, 3.1.1.3).
 fn is_empty(block: &[u8]) -> bool {
     let mut start = [0; 4];
     for (place, byte) in start.iter_mut().zip(block) {
@@ -149,7 +156,8 @@ fn is_empty(block: &[u8]) -> bool {
         (RLE, 0 | 2) => (size_at(3, 5), 2),
         (RLE, 1) => (size_at(4, 12), 3),
         (RLE, _) => (size_at(4, 20), 4),
-        // Behind Huffman-coded literals anything may come: none of them is no use to anyone but a forger.
+        // Behind Huffman-coded literals anything may come: none of them is no use to anyone but a
+        // forger.
         (_, 0 | 1) => return size_at(4, 10) == 0,
         (_, 2) => return size_at(4, 14) == 0,
         (_, _) => return size_at(4, 18) == 0,

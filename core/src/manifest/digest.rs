@@ -1,8 +1,8 @@
 //! The digest of a NAR's content: its chunks' names and its slots' values, without ids or places.
 //!
-//! BLAKE3 in key derivation mode over: the BLAKE3 hash of all names one after the other, that of all values, the count of names
-//! and the count of values (u64, little endian). Names and values are hashed apart, so that a stream of segments, which
-//! brings them interleaved, gives the same.
+//! BLAKE3 in key derivation mode over: the BLAKE3 hash of all names one after the other, that of
+//! all values, the count of names and the count of values (u64, little endian). Names and values
+//! are hashed apart, so that a stream of segments, which brings them interleaved, gives the same.
 
 use std::fmt;
 
@@ -40,7 +40,8 @@ impl fmt::Debug for ContentDigest {
     }
 }
 
-/// Computes a [`ContentDigest`] piece by piece. Names and values may come in turns; the order among each is what counts.
+/// Computes a [`ContentDigest`] piece by piece. Names and values may come in turns; the order among
+/// each is what counts.
 #[derive(Clone, Debug, Default)]
 pub struct ContentDigester {
     names: blake3::Hasher,

@@ -14,7 +14,10 @@ impl<'a> Fields<'a> {
     }
 
     /// `count` pieces of `N` bytes.
-    pub(super) fn arrays<const N: usize>(&mut self, count: usize) -> Result<&'a [[u8; N]], ManifestError> {
+    pub(super) fn arrays<const N: usize>(
+        &mut self,
+        count: usize,
+    ) -> Result<&'a [[u8; N]], ManifestError> {
         let len = count.checked_mul(N).ok_or(ManifestError::Truncated)?;
         Ok(self.bytes(len)?.as_chunks().0)
     }
@@ -29,12 +32,15 @@ impl<'a> Fields<'a> {
     pub(super) fn varint(&mut self) -> Result<u64, ManifestError> {
         varint::take(&mut self.0).map_err(|error| match error {
             VarintError::Truncated => ManifestError::Truncated,
-            VarintError::NotCanonical => ManifestError::NotCanonical("a number is not in its shortest form"),
+            VarintError::NotCanonical => {
+                ManifestError::NotCanonical("a number is not in its shortest form")
+            }
         })
     }
 
     pub(super) fn varint_u32(&mut self) -> Result<u32, ManifestError> {
-        u32::try_from(self.varint()?).map_err(|_| ManifestError::NotCanonical("a number is above 32 bits"))
+        u32::try_from(self.varint()?)
+            .map_err(|_| ManifestError::NotCanonical("a number is above 32 bits"))
     }
 
     /// A count of things of at least `each` bytes, all of which are yet to be read.
@@ -48,6 +54,10 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) const fn end(&self) -> Result<(), ManifestError> {
-        if self.0.is_empty() { Ok(()) } else { Err(ManifestError::NotCanonical("bytes follow its end")) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(ManifestError::NotCanonical("bytes follow its end"))
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The manifest that a server keeps: a sequence of segments, each of which can be read without the others.
+//! The manifest that a server keeps: a sequence of segments, each of which can be read without the
+//! others.
 //!
 //! ```text
 //! version u8 (1) | first raw varint | first stored varint | chunks varint
@@ -6,8 +7,8 @@
 //! chunks × (raw length varint | frame length varint | slots varint)
 //! values as in `values.rs`; as many as the slots together
 //! ```
-//! Runs are as long as they can be. Where a segment begins in the NAR and in what is served is part of it, so that a Range
-//! is found by looking at segments' beginnings.
+//! Runs are as long as they can be. Where a segment begins in the NAR and in what is served is part
+//! of it, so that a Range is found by looking at segments' beginnings.
 
 use super::{ManifestError, read::Fields, values};
 use crate::{store_path::StorePathHash, varint};
@@ -103,8 +104,11 @@ impl Segment {
                 slots: fields.varint_u32()?,
             };
             slots += u64::from(entry.slots);
-            let ends = end_raw.checked_add(entry.raw_len.into()).zip(end_stored.checked_add(entry.frame_len.into()));
-            (end_raw, end_stored) = ends.ok_or(ManifestError::NotCanonical("its lengths overflow"))?;
+            let ends = end_raw
+                .checked_add(entry.raw_len.into())
+                .zip(end_stored.checked_add(entry.frame_len.into()));
+            (end_raw, end_stored) =
+                ends.ok_or(ManifestError::NotCanonical("its lengths overflow"))?;
             entries.push(entry);
         }
         let values = values::decode(&mut fields)?;
@@ -120,7 +124,8 @@ impl Segment {
 }
 
 fn decode_ids(fields: &mut Fields<'_>, chunks: usize) -> Result<Vec<u64>, ManifestError> {
-    const BAD_RUN: ManifestError = ManifestError::NotCanonical("a run of ids is not in its only form");
+    const BAD_RUN: ManifestError =
+        ManifestError::NotCanonical("a run of ids is not in its only form");
     let mut ids = Vec::with_capacity(chunks);
     let mut end = 0_u64;
     while ids.len() < chunks {
@@ -152,8 +157,8 @@ impl SegmentBuilder {
         Self::default()
     }
 
-    /// Adds the NAR's next chunk, with the values of its slots (as many as it has); gives the segment before it when that is
-    /// full.
+    /// Adds the NAR's next chunk, with the values of its slots (as many as it has); gives the
+    /// segment before it when that is full.
     pub fn push(&mut self, entry: SegmentEntry, values: &[StorePathHash]) -> Option<Segment> {
         let Segment { entries, values: held, .. } = &self.segment;
         let full = entries.len() == SEGMENT_CHUNKS || held.len() + values.len() > SEGMENT_SLOTS;

@@ -1,5 +1,5 @@
-//! Slot values as both manifests hold them: a table of the distinct ones in order of first appearance, then for each slot
-//! its index in the table.
+//! Slot values as both manifests hold them: a table of the distinct ones in order of first
+//! appearance, then for each slot its index in the table.
 //!
 //! ```text
 //! values varint | distinct varint | distinct × 20 bytes | values × varint
@@ -42,9 +42,14 @@ pub(super) fn decode(fields: &mut Fields<'_>) -> Result<Vec<StorePathHash>, Mani
     for _ in 0..count {
         let index = usize::try_from(fields.varint()?).unwrap_or(usize::MAX);
         let value = table.get(index).filter(|_| index <= known);
-        let value = value.ok_or(ManifestError::NotCanonical("slot values are not in order of appearance"))?;
+        let value = value
+            .ok_or(ManifestError::NotCanonical("slot values are not in order of appearance"))?;
         known += usize::from(index == known);
         values.push(StorePathHash::from_bytes(*value));
     }
-    if known == distinct { Ok(values) } else { Err(ManifestError::NotCanonical("a slot value is never used")) }
+    if known == distinct {
+        Ok(values)
+    } else {
+        Err(ManifestError::NotCanonical("a slot value is never used"))
+    }
 }

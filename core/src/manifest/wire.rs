@@ -5,8 +5,8 @@
 //! ```
 
 use super::{
-    ContentDigest, ContentDigester, MAX_MANIFEST_BYTES, MAX_MANIFEST_ENTRIES, MAX_MANIFEST_SLOTS, ManifestError,
-    read::Fields, values,
+    ContentDigest, ContentDigester, MAX_MANIFEST_BYTES, MAX_MANIFEST_ENTRIES, MAX_MANIFEST_SLOTS,
+    ManifestError, read::Fields, values,
 };
 use crate::{chunk::ChunkName, mask::SLOT_LEN, store_path::StorePathHash, varint};
 
@@ -65,8 +65,8 @@ impl WireManifest {
         Self::decode_for(bytes, u64::MAX)
     }
 
-    /// As [`Self::decode`], for a NAR that is said to have `nar_size` bytes: one with more chunks than bytes, or more slots than
-    /// find room, is refused before it takes memory.
+    /// As [`Self::decode`], for a NAR that is said to have `nar_size` bytes: one with more chunks
+    /// than bytes, or more slots than find room, is refused before it takes memory.
     ///
     /// # Errors
     /// As [`Self::decode`].
@@ -82,15 +82,19 @@ impl WireManifest {
         Ok(Self { names: names.iter().copied().map(ChunkName::from_bytes).collect(), values })
     }
 
-    /// How many chunks and slot values the binary form has, within the limits; nothing is allocated. See [`Self::decode_for`].
+    /// How many chunks and slot values the binary form has, within the limits; nothing is
+    /// allocated. See [`Self::decode_for`].
     ///
     /// # Errors
     /// As [`Self::decode`], as far as that shows.
     pub fn counts(bytes: &[u8], nar_size: u64) -> Result<ManifestCounts, ManifestError> {
-        Self::counts_from(bytes.len(), nar_size, |start| bytes.get(start..).ok_or(ManifestError::Truncated))
+        Self::counts_from(bytes.len(), nar_size, |start| {
+            bytes.get(start..).ok_or(ManifestError::Truncated)
+        })
     }
 
-    /// As [`Self::counts`], of a form of `len` bytes, of which `part` gives at least 11 from a place on, or what there is.
+    /// As [`Self::counts`], of a form of `len` bytes, of which `part` gives at least 11 from a
+    /// place on, or what there is.
     pub(crate) fn counts_from<B: AsRef<[u8]>>(
         len: usize,
         nar_size: u64,
@@ -104,7 +108,9 @@ impl WireManifest {
         fields.version(VERSION)?;
         let chunks = fields.varint()?;
         let names_at = head.as_ref().len() - fields.0.len();
-        let values_at = usize::try_from(chunks).ok().and_then(|chunks| chunks.checked_mul(32)?.checked_add(names_at));
+        let values_at = usize::try_from(chunks)
+            .ok()
+            .and_then(|chunks| chunks.checked_mul(32)?.checked_add(names_at));
         let values_at = values_at.filter(|at| *at < len).ok_or(ManifestError::Truncated)?;
         let slots = Fields(part(values_at)?.as_ref()).varint()?;
         ManifestCounts { chunks, slots }.check(nar_size)

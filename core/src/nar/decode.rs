@@ -1,25 +1,27 @@
-//! Reading a NAR as it arrives: a push parser that takes slices of any length and hands on what they mean.
+//! Reading a NAR as it arrives: a push parser that takes slices of any length and hands on what
+//! they mean.
 //!
-//! Exactly what Nix writes is taken, so that equal trees have equal bytes: no other order of tokens, no unsorted or
-//! repeated names, no bytes but zeros in the padding, nothing behind the end. Contents of files are handed on as slices
-//! of the input, never copied; only a token that a slice cuts is kept until the rest of it comes. Memory is bounded by
-//! [`MAX_TARGET_LEN`] and, for the last name in each open directory, by [`MAX_DEPTH`](super::MAX_DEPTH) ×
-//! [`MAX_NAME_LEN`]. Events and errors
-//! do not depend on how the input is cut, except for where [`Event::Data`] is.
+//! Exactly what Nix writes is taken, so that equal trees have equal bytes: no other order of
+//! tokens, no unsorted or repeated names, no bytes but zeros in the padding, nothing behind the
+//! end. Contents of files are handed on as slices of the input, never copied; only a token that a
+//! slice cuts is kept until the rest of it comes. Memory is bounded by [`MAX_TARGET_LEN`] and, for
+//! the last name in each open directory, by [`MAX_DEPTH`](super::MAX_DEPTH) × [`MAX_NAME_LEN`].
+//! Events and errors do not depend on how the input is cut, except for where [`Event::Data`] is.
 
 use super::directories::Directories;
 pub use super::error::{NarError, NarErrorKind};
 use super::{MAGIC, MAX_FILE_SIZE, MAX_NAME_LEN, MAX_TARGET_LEN, padding};
 
-/// What a NAR says, in order. A node is `Directory`, entries, `DirectoryEnd`; or `Regular`, its data, `RegularEnd`; or
-/// `Symlink`. An entry is `Entry`, its node, `EntryEnd`.
+/// What a NAR says, in order. A node is `Directory`, entries, `DirectoryEnd`; or `Regular`, its
+/// data, `RegularEnd`; or `Symlink`. An entry is `Entry`, its node, `EntryEnd`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A directory begins.
     Directory,
     /// An entry of the innermost directory begins.
     Entry {
-        /// Its name: not empty, `.` or `..`, without `/` and NUL, at most [`MAX_NAME_LEN`] bytes, above the name before.
+        /// Its name: not empty, `.` or `..`, without `/` and NUL, at most [`MAX_NAME_LEN`] bytes,
+        /// above the name before.
         name: &'a [u8],
     },
     /// A regular file begins.
@@ -102,9 +104,10 @@ impl State {
             Self::NameTag => (4, "`name`"),
             Self::Name => (MAX_NAME_LEN, "a file name"),
             Self::NodeTag => (4, "`node`"),
-            Self::ContentsLen { .. } | Self::Contents { .. } | Self::ContentsPadding { .. } | Self::End => {
-                (0, "no string")
-            }
+            Self::ContentsLen { .. }
+            | Self::Contents { .. }
+            | Self::ContentsPadding { .. }
+            | Self::End => (0, "no string"),
         }
     }
 }
@@ -131,10 +134,17 @@ impl Decoder {
     /// A decoder at the beginning of a NAR.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::Magic, directories: Directories::new(), cut: Vec::new(), offset: 0, error: None }
+        Self {
+            state: State::Magic,
+            directories: Directories::new(),
+            cut: Vec::new(),
+            offset: 0,
+            error: None,
+        }
     }
 
-    /// Takes the next bytes and hands on what they mean; what came before an error has been handed on.
+    /// Takes the next bytes and hands on what they mean; what came before an error has been handed
+    /// on.
     ///
     /// # Errors
     /// [`NarError`], and the same again from every later call.
@@ -154,12 +164,16 @@ impl Decoder {
     /// Ends the input.
     ///
     /// # Errors
-    /// [`NarErrorKind::Truncated`] where the archive is not complete, or the error that [`Self::feed`] gave.
+    /// [`NarErrorKind::Truncated`] where the archive is not complete, or the error that
+    /// [`Self::feed`] gave.
     pub fn finish(self) -> Result<(), NarError> {
         match (self.error, self.state) {
             (Some(kind), _) => Err(NarError { offset: self.offset, kind }),
             (None, State::End) => Ok(()),
-            (None, _) => Err(NarError { offset: self.offset + self.cut.len() as u64, kind: NarErrorKind::Truncated }),
+            (None, _) => Err(NarError {
+                offset: self.offset + self.cut.len() as u64,
+                kind: NarErrorKind::Truncated,
+            }),
         }
     }
 
@@ -195,8 +209,13 @@ impl Decoder {
         Ok(())
     }
 
-    /// Moves bytes of `input` to the token that was cut, takes it if that makes it whole, and gives the rest.
-    fn complete_cut<'a, F>(&mut self, mut input: &'a [u8], on_event: &mut F) -> Result<&'a [u8], NarErrorKind>
+    /// Moves bytes of `input` to the token that was cut, takes it if that makes it whole, and gives
+    /// the rest.
+    fn complete_cut<'a, F>(
+        &mut self,
+        mut input: &'a [u8],
+        on_event: &mut F,
+    ) -> Result<&'a [u8], NarErrorKind>
     where
         F: FnMut(Event<'_>) + ?Sized,
     {
@@ -219,7 +238,8 @@ impl Decoder {
         Ok(input)
     }
 
-    /// Bytes of the token at the beginning of `bytes`, padding included; `None` if they do not say yet. Bounded.
+    /// Bytes of the token at the beginning of `bytes`, padding included; `None` if they do not say
+    /// yet. Bounded.
     fn token_len(&self, bytes: &[u8]) -> Result<Option<usize>, NarErrorKind> {
         let Some(len) = bytes.first_chunk().map(|len| u64::from_le_bytes(*len)) else {
             return Ok(None);
@@ -315,7 +335,13 @@ impl Decoder {
     }
 
     /// Hands on contents of a file and gives the rest of `input`.
-    fn contents<'a, F>(&mut self, input: &'a [u8], left: u64, padding: usize, on_event: &mut F) -> &'a [u8]
+    fn contents<'a, F>(
+        &mut self,
+        input: &'a [u8],
+        left: u64,
+        padding: usize,
+        on_event: &mut F,
+    ) -> &'a [u8]
     where
         F: FnMut(Event<'_>) + ?Sized,
     {

@@ -1,5 +1,5 @@
-//! The directories that a decoder is in, and the order of names in each. A name is taken once it is known to stay in
-//! its directory and to be above the one before it.
+//! The directories that a decoder is in, and the order of names in each. A name is taken once it is
+//! known to stay in its directory and to be above the one before it.
 
 use super::MAX_DEPTH;
 use super::error::NarErrorKind;

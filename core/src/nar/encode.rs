@@ -1,8 +1,10 @@
-//! Writing a NAR: each function appends the next tokens to a buffer, which the caller hands on when it likes.
+//! Writing a NAR: each function appends the next tokens to a buffer, which the caller hands on when
+//! it likes.
 //!
-//! The caller keeps the grammar: [`magic`] first, then one node; after [`regular_start`] exactly as many bytes as said, then
-//! [`regular_end`]; in a directory the entries sorted by the bytes of their names. The `*_LEN` constants and `*_len`
-//! functions say what each appends, so that a NAR's size is known without making it.
+//! The caller keeps the grammar: [`magic`] first, then one node; after [`regular_start`] exactly as
+//! many bytes as said, then [`regular_end`]; in a directory the entries sorted by the bytes of
+//! their names. The `*_LEN` constants and `*_len` functions say what each appends, so that a NAR's
+//! size is known without making it.
 
 use super::{MAGIC, padding};
 

@@ -1,4 +1,5 @@
-//! Why bytes are not a NAR. Names from the archive are quoted only in part, so that no error is long.
+//! Why bytes are not a NAR. Names from the archive are quoted only in part, so that no error is
+//! long.
 
 /// Why bytes are not a NAR, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -109,7 +109,9 @@ impl Fields {
         }
         self.seen.push(field);
         match field {
-            "StorePath" => self.store_path = Some(checked(line, field, StorePath::parse(store_dir, value))?),
+            "StorePath" => {
+                self.store_path = Some(checked(line, field, StorePath::parse(store_dir, value))?);
+            }
             "URL" => self.url = Some(checked(line, field, plain(value))?),
             "Compression" => self.compression = checked(line, field, unless_empty(value, plain))?,
             "FileHash" => self.file_hash = Some(checked(line, field, value.parse())?),
@@ -147,7 +149,11 @@ impl Fields {
 const DEFAULT_COMPRESSION: &str = "bzip2";
 
 /// A field's value, or what is wrong with it and where.
-fn checked<T, E: fmt::Display>(line: usize, field: &'static str, value: Result<T, E>) -> Result<T, NarInfoError> {
+fn checked<T, E: fmt::Display>(
+    line: usize,
+    field: &'static str,
+    value: Result<T, E>,
+) -> Result<T, NarInfoError> {
     value.map_err(|error| NarInfoError::BadValue { line, field, reason: error.to_string() })
 }
 

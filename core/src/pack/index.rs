@@ -1,8 +1,9 @@
-//! A pack's table and footer: all its chunk headers again, for rebuilding the chunk index without reading the frames.
+//! A pack's table and footer: all its chunk headers again, for rebuilding the chunk index without
+//! reading the frames.
 
 use super::{
-    FOOTER_LEN, HEAD_LEN, HEAD_MAGIC, MAX_PACK_BYTES, PackError, PackKey, RecordSpan, TABLE_CONTEXT, TAIL_MAGIC,
-    VERSION, record,
+    FOOTER_LEN, HEAD_LEN, HEAD_MAGIC, MAX_PACK_BYTES, PackError, PackKey, RecordSpan,
+    TABLE_CONTEXT, TAIL_MAGIC, VERSION, record,
 };
 use crate::frame::ChunkHeader;
 
@@ -84,7 +85,8 @@ impl PackIndex {
         if pack.len() > MAX_PACK_BYTES {
             return Err(PackError::Full { bytes: pack.len() });
         }
-        let (front, footer) = pack.split_last_chunk().ok_or(PackError::Truncated("there is no footer"))?;
+        let (front, footer) =
+            pack.split_last_chunk().ok_or(PackError::Truncated("there is no footer"))?;
         let footer = Footer::parse(footer)?;
         if footer.pack_len() != pack.len() as u64 {
             return Err(PackError::Truncated("its length is not what its footer says"));
@@ -94,11 +96,16 @@ impl PackIndex {
         Self::parse_parts(head, &front[footer.table_offset as usize..], &footer)
     }
 
-    /// Parses what ranged reads brought: the first [`HEAD_LEN`] bytes, and the table where `footer` says that it is.
+    /// Parses what ranged reads brought: the first [`HEAD_LEN`] bytes, and the table where `footer`
+    /// says that it is.
     ///
     /// # Errors
     /// [`PackError`] says what is wrong.
-    pub fn parse_parts(head: &[u8; HEAD_LEN], table: &[u8], footer: &Footer) -> Result<Self, PackError> {
+    pub fn parse_parts(
+        head: &[u8; HEAD_LEN],
+        table: &[u8],
+        footer: &Footer,
+    ) -> Result<Self, PackError> {
         if footer.table_len as usize != table.len() || footer.pack_len() > MAX_PACK_BYTES as u64 {
             return Err(PackError::Truncated("its table is not as long as its footer says"));
         }
@@ -126,8 +133,8 @@ fn parse_table(mut table: &[u8], footer: &Footer) -> Result<Vec<PackEntry>, Pack
     while !table.is_empty() {
         let id = u64::from_le_bytes(take(&mut table)?);
         let offset = take_u32(&mut table)?;
-        let (header, consumed) =
-            ChunkHeader::decode(table)?.ok_or(PackError::Truncated("a table entry is incomplete"))?;
+        let (header, consumed) = ChunkHeader::decode(table)?
+            .ok_or(PackError::Truncated("a table entry is incomplete"))?;
         table = &table[consumed..];
         if offset as usize != next {
             return Err(PackError::Inconsistent("the records do not follow one another"));
@@ -177,12 +184,15 @@ pub(super) fn write_end(bytes: &mut Vec<u8>, table: &[u8], records: u32) {
 
 /// See [`super::rekey`].
 pub(super) fn rekey(pack: &mut [u8], key: PackKey) -> Result<(), PackError> {
-    let (body, end) = pack.split_last_chunk_mut::<FOOTER_LEN>().ok_or(PackError::Truncated("it has no footer"))?;
+    let (body, end) = pack
+        .split_last_chunk_mut::<FOOTER_LEN>()
+        .ok_or(PackError::Truncated("it has no footer"))?;
     let footer = Footer::parse(end)?;
     let (records, table) = body
         .split_at_mut_checked(footer.table_offset as usize)
         .ok_or(PackError::Truncated("the table lies outside of it"))?;
-    let head = records.first_chunk_mut::<HEAD_LEN>().ok_or(PackError::Truncated("it has no head"))?;
+    let head =
+        records.first_chunk_mut::<HEAD_LEN>().ok_or(PackError::Truncated("it has no head"))?;
     if table_hash(head, table) != footer.hash {
         return Err(PackError::Table);
     }
@@ -201,7 +211,8 @@ const fn check_version(version: u32) -> Result<(), PackError> {
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], PackError> {
-    let (taken, after) = rest.split_first_chunk().ok_or(PackError::Truncated("a field is incomplete"))?;
+    let (taken, after) =
+        rest.split_first_chunk().ok_or(PackError::Truncated("a field is incomplete"))?;
     *rest = after;
     Ok(*taken)
 }

@@ -47,7 +47,11 @@ impl<'a> Record<'a> {
     /// [`PackError`] when the bytes are damaged, or are fewer or more than a record.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, PackError> {
         let (record, consumed) = Self::parse_prefix(bytes)?;
-        if consumed == bytes.len() { Ok(record) } else { Err(PackError::Inconsistent("bytes follow the record")) }
+        if consumed == bytes.len() {
+            Ok(record)
+        } else {
+            Err(PackError::Inconsistent("bytes follow the record"))
+        }
     }
 
     /// Parses the record at the beginning of `bytes`; gives it and its length.

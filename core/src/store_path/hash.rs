@@ -1,9 +1,9 @@
 //! The hash in a store path, and nix32 for its 20 bytes.
 //!
-//! nix32 reads the bytes as one little-endian number and writes it from the most significant digit on, so that each
-//! eight characters are five bytes, last group first; 160 bits are exactly 32 digits, hence every text of 32 such
-//! characters is a hash and no two are the same. Masking reads and writes many of them, hence the tables. Other lengths are
-//! left to [`crate::hash`].
+//! nix32 reads the bytes as one little-endian number and writes it from the most significant digit
+//! on, so that each eight characters are five bytes, last group first; 160 bits are exactly 32
+//! digits, hence every text of 32 such characters is a hash and no two are the same. Masking reads
+//! and writes many of them, hence the tables. Other lengths are left to [`crate::hash`].
 //!
 //! Source: Nix, `libutil/hash.cc`.
 
@@ -41,7 +41,8 @@ pub const fn is_nix32_char(byte: u8) -> bool {
     DIGITS[byte as usize] != NO_DIGIT
 }
 
-/// The hash in a store path: 20 bytes, written as 32 nix32 characters. Its order is that of the text, not of the bytes.
+/// The hash in a store path: 20 bytes, written as 32 nix32 characters. Its order is that of the
+/// text, not of the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StorePathHash([u8; HASH_BYTES]);
 
@@ -58,7 +59,8 @@ impl StorePathHash {
         &self.0
     }
 
-    /// Reads exactly 32 nix32 characters; `None` for anything else. Every such text is the text of exactly one hash.
+    /// Reads exactly 32 nix32 characters; `None` for anything else. Every such text is the text of
+    /// exactly one hash.
     #[must_use]
     #[inline]
     pub fn from_chars(chars: &[u8]) -> Option<Self> {

@@ -1,5 +1,6 @@
-//! What operators say and are told: caches, tokens, keys, the audit log, paths. The same messages are the arguments of
-//! `snowbank`'s and `snowbankd`'s commands (feature `cli`), and what those print.
+//! What operators say and are told: caches, tokens, keys, the audit log, paths. The same messages
+//! are the arguments of `snowbank`'s and `snowbankd`'s commands (feature `cli`), and what those
+//! print.
 
 #[cfg(feature = "cli")]
 pub mod args;
@@ -46,7 +47,8 @@ pub struct CacheSettings {
     #[cfg_attr(feature = "cli", arg(long, value_name = "BOOL"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub want_mass_query: Option<bool>,
-    /// Paths signed by a key of this name are not pushed; may be given several times, and replaces the list
+    /// Paths signed by a key of this name are not pushed; may be given several times, and replaces
+    /// the list
     #[cfg_attr(feature = "cli", arg(long = "upstream-key", value_name = "NAME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_keys: Option<Vec<String>>,
@@ -58,7 +60,8 @@ pub struct CacheSettings {
     #[cfg_attr(feature = "cli", arg(long, value_name = "TEXT"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// How long a path is kept that nobody pushes or reads: such as 90d, `never` (kept for ever) or `default`
+    /// How long a path is kept that nobody pushes or reads: such as 90d, `never` (kept for ever) or
+    /// `default`
     #[cfg_attr(feature = "cli", arg(long, value_name = "TIME"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Limit<Seconds>>,
@@ -302,7 +305,8 @@ pub struct RevokeTokens {
     /// All that were issued before this moment, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<i64>,
-    /// Also ids and a subject that the server issued no token for, such as those of an identity provider's tokens.
+    /// Also ids and a subject that the server issued no token for, such as those of an identity
+    /// provider's tokens.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
 }
@@ -397,17 +401,18 @@ pub struct AuditEntry {
 pub struct AuditPage {
     /// The entries.
     pub entries: Vec<AuditEntry>,
-    /// What to ask for as `before` to get older ones; absent at the end. A page may be empty and have it: a server looks at
-    /// so many entries for one answer and no more.
+    /// What to ask for as `before` to get older ones; absent at the end. A page may be empty and
+    /// have it: a server looks at so many entries for one answer and no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<i64>,
 }
 
 impl AuditPage {
-    /// Takes in the answer to `query`, and makes `query` ask for what is still wanted; whether anything is. `next` is where
-    /// the whole ends then.
+    /// Takes in the answer to `query`, and makes `query` ask for what is still wanted; whether
+    /// anything is. `next` is where the whole ends then.
     pub fn take(&mut self, page: Self, query: &mut AuditQuery) -> bool {
-        query.limit = query.limit.saturating_sub(u32::try_from(page.entries.len()).unwrap_or(u32::MAX));
+        query.limit =
+            query.limit.saturating_sub(u32::try_from(page.entries.len()).unwrap_or(u32::MAX));
         query.before = page.next;
         self.entries.extend(page.entries);
         self.next = page.next;
@@ -456,7 +461,8 @@ pub struct PathDetails {
     pub pushed_by: Option<String>,
     /// When it was pushed, in seconds since 1970.
     pub created: i64,
-    /// When it was last read or pushed again, within some minutes; absent where it was not since it was pushed.
+    /// When it was last read or pushed again, within some minutes; absent where it was not since it
+    /// was pushed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used: Option<i64>,
     /// Until when it is kept, whoever reads it; absent where the cache's retention counts.
@@ -483,10 +489,11 @@ fn is_false(value: &bool) -> bool {
 /// Answer to `GET /api/v1/caches/{cache}/paths`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathPage {
-    /// In the order in which they were pushed; by name for a pattern that begins with a letter of it.
+    /// In the order in which they were pushed; by name for a pattern that begins with a letter of
+    /// it.
     pub paths: Vec<PathDetails>,
-    /// What to ask for as `after` to get the rest; absent at the end. A page may be empty and have it: a server looks at so
-    /// many paths for one answer and no more.
+    /// What to ask for as `after` to get the rest; absent at the end. A page may be empty and have
+    /// it: a server looks at so many paths for one answer and no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
@@ -518,7 +525,8 @@ pub struct DeletedPaths {
     pub dry_run: bool,
 }
 
-/// Body of `POST /api/v1/caches/{cache}/copy`, where the path in the address is the cache that is copied to.
+/// Body of `POST /api/v1/caches/{cache}/copy`, where the path in the address is the cache that is
+/// copied to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyPaths {
     /// The cache that is copied from.

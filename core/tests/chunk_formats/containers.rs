@@ -6,12 +6,12 @@ use snowbank_core::{
     chunk::{Chunk, ChunkName, MAX_CHUNK_RAW_LEN},
     frame::{ChunkHeader, Encoded, FrameEncoder, Slot},
     manifest::{
-        ContentDigester, MAX_MANIFEST_BYTES, ManifestError, SEGMENT_CHUNKS, SEGMENT_SLOTS, Segment, SegmentBuilder,
-        SegmentEntry, WireManifest,
+        ContentDigester, MAX_MANIFEST_BYTES, ManifestError, SEGMENT_CHUNKS, SEGMENT_SLOTS, Segment,
+        SegmentBuilder, SegmentEntry, WireManifest,
     },
     pack::{
-        FOOTER_LEN, Footer, HEAD_LEN, MAX_PACK_BYTES, PackError, PackIndex, PackKey, PackWriter, Record, RecordSpan,
-        rekey,
+        FOOTER_LEN, Footer, HEAD_LEN, MAX_PACK_BYTES, PackError, PackIndex, PackKey, PackWriter,
+        Record, RecordSpan, rekey,
     },
     store_path::StorePathHash,
 };
@@ -42,7 +42,8 @@ fn pack(chunks: &[Encoded]) -> (Vec<u8>, Vec<RecordSpan>) {
 
 /// A header and frame of the wanted lengths, whose bytes mean nothing.
 fn dummy(raw_len: u32, frame_len: u32) -> (ChunkHeader, Vec<u8>) {
-    let header = ChunkHeader { name: ChunkName::from_bytes([5; 32]), raw_len, frame_len, slots: vec![] };
+    let header =
+        ChunkHeader { name: ChunkName::from_bytes([5; 32]), raw_len, frame_len, slots: vec![] };
     (header, vec![0; frame_len as usize])
 }
 
@@ -53,12 +54,21 @@ fn a_pack_gives_back_its_records_and_its_index() {
     let index = PackIndex::parse(&bytes).unwrap();
     assert_eq!((index.domain, index.key, index.entries.len()), (7, KEY, chunks.len()));
     for (number, (entry, chunk)) in index.entries.iter().zip(&chunks).enumerate() {
-        assert_eq!((entry.id, entry.span, &entry.header), (1000 + number as u64, spans[number], &chunk.header));
+        assert_eq!(
+            (entry.id, entry.span, &entry.header),
+            (1000 + number as u64, spans[number], &chunk.header)
+        );
         let span = &bytes[entry.span.offset as usize..usize::try_from(entry.span.end()).unwrap()];
         let record = Record::parse(span).unwrap();
-        assert_eq!((record.id, &record.header, record.frame), (entry.id, &chunk.header, &chunk.frame[..]));
+        assert_eq!(
+            (record.id, &record.header, record.frame),
+            (entry.id, &chunk.header, &chunk.frame[..])
+        );
         assert_eq!(&span[record.frame_range], chunk.frame);
-        assert_eq!(Record::parse_prefix(&bytes[entry.span.offset as usize..]).unwrap().1, span.len());
+        assert_eq!(
+            Record::parse_prefix(&bytes[entry.span.offset as usize..]).unwrap().1,
+            span.len()
+        );
         assert!(Record::parse(&span[..span.len() - 1]).is_err());
     }
 }
@@ -69,7 +79,8 @@ fn a_pack_is_read_by_its_ends_alone() {
     let footer = Footer::parse(bytes.last_chunk::<FOOTER_LEN>().unwrap()).unwrap();
     assert_eq!(footer.pack_len(), bytes.len() as u64);
     let table = &bytes[footer.table_offset as usize..][..footer.table_len as usize];
-    let index = PackIndex::parse_parts(bytes.first_chunk::<HEAD_LEN>().unwrap(), table, &footer).unwrap();
+    let index =
+        PackIndex::parse_parts(bytes.first_chunk::<HEAD_LEN>().unwrap(), table, &footer).unwrap();
     assert_eq!(index, PackIndex::parse(&bytes).unwrap());
 }
 
@@ -174,8 +185,14 @@ fn a_bundle_comes_back_however_it_arrives() {
         assert_eq!(read_bundle(&bytes, step), Ok(chunks.clone()));
     }
     let last = chunks.len() - 1;
-    assert_eq!(read_bundle(&bytes[..bytes.len() - 1], 100), Err(BundleError::Truncated { index: last }));
-    assert_eq!(read_bundle(&[&bytes[..], b"x"].concat(), 100), Err(BundleError::Truncated { index: last + 1 }));
+    assert_eq!(
+        read_bundle(&bytes[..bytes.len() - 1], 100),
+        Err(BundleError::Truncated { index: last })
+    );
+    assert_eq!(
+        read_bundle(&[&bytes[..], b"x"].concat(), 100),
+        Err(BundleError::Truncated { index: last + 1 })
+    );
     assert_eq!(read_bundle(b"", 1), Ok(vec![]));
 }
 
@@ -199,7 +216,8 @@ fn a_bundle_stops_at_each_limit() {
 
 #[test]
 fn a_wire_manifest_above_a_limit_is_refused() {
-    let many = WireManifest { names: vec![], values: vec![StorePathHash::from_bytes([1; 20]); 2_000_001] };
+    let many =
+        WireManifest { names: vec![], values: vec![StorePathHash::from_bytes([1; 20]); 2_000_001] };
     assert_eq!(WireManifest::decode(&many.encode()), Err(ManifestError::Entries(2_000_001)));
     let large = vec![1; MAX_MANIFEST_BYTES + 1];
     assert_eq!(WireManifest::decode(&large), Err(ManifestError::Bytes(large.len())));
@@ -213,7 +231,9 @@ fn a_wire_manifest_above_a_limit_is_refused() {
     assert_eq!(WireManifest::decode_for(&chunks.encode(), 2).as_ref(), Ok(&chunks));
     assert_eq!(WireManifest::decode_for(&chunks.encode(), 1), Err(ManifestError::Room(1)));
     // Counts that the bytes behind them cannot hold.
-    for bytes in [&[1, 0xff, 0xff, 0xff, 0x7f, 0, 0][..], &[1, 0, 100, 1], &[1, 0, 3, 100, 1, 2], &[1]] {
+    for bytes in
+        [&[1, 0xff, 0xff, 0xff, 0x7f, 0, 0][..], &[1, 0, 100, 1], &[1, 0, 3, 100, 1, 2], &[1]]
+    {
         assert_eq!(WireManifest::decode(bytes), Err(ManifestError::Truncated));
     }
 }
@@ -221,7 +241,8 @@ fn a_wire_manifest_above_a_limit_is_refused() {
 #[test]
 fn a_manifest_has_one_form() {
     let table = |first: u8, second: u8| [[first; 20], [second; 20]].concat();
-    let with = |values: &[u8], table: Vec<u8>, indexes: &[u8]| [&[1, 0], values, &table, indexes].concat();
+    let with =
+        |values: &[u8], table: Vec<u8>, indexes: &[u8]| [&[1, 0], values, &table, indexes].concat();
     assert!(WireManifest::decode(&with(&[3, 2], table(8, 9), &[0, 1, 0])).is_ok());
     for bytes in [
         with(&[3, 2], table(8, 9), &[1, 0, 0]),
@@ -245,7 +266,12 @@ fn segments_are_full_and_follow_one_another() {
         let slots = if index == 2500 { 20_000 } else { numbers.below(30) };
         let here: Vec<_> = (0..slots).map(|_| pool[numbers.below(pool.len())]).collect();
         let id = if index % 97 == 0 { numbers.below(1 << 30) as u64 } else { index };
-        let entry = SegmentEntry { id, raw_len: 100_000, frame_len: 30_000, slots: u32::try_from(slots).unwrap() };
+        let entry = SegmentEntry {
+            id,
+            raw_len: 100_000,
+            frame_len: 30_000,
+            slots: u32::try_from(slots).unwrap(),
+        };
         segments.extend(builder.push(entry, &here));
         entries.push(entry);
         values.extend(here);
@@ -259,16 +285,26 @@ fn segments_are_full_and_follow_one_another() {
         assert_eq!(Segment::decode(&segment.encode()).as_ref(), Ok(segment));
         (raw, stored) = (segment.end_raw(), segment.end_stored());
     }
-    assert!(segments.iter().map(|segment| segment.encode().len()).sum::<usize>() < 5000 * 9 + values.len() * 2);
-    assert_eq!(segments.iter().flat_map(|segment| segment.entries.clone()).collect::<Vec<_>>(), entries);
-    assert_eq!(segments.iter().flat_map(|segment| segment.values.clone()).collect::<Vec<_>>(), values);
+    assert!(
+        segments.iter().map(|segment| segment.encode().len()).sum::<usize>()
+            < 5000 * 9 + values.len() * 2
+    );
+    assert_eq!(
+        segments.iter().flat_map(|segment| segment.entries.clone()).collect::<Vec<_>>(),
+        entries
+    );
+    assert_eq!(
+        segments.iter().flat_map(|segment| segment.values.clone()).collect::<Vec<_>>(),
+        values
+    );
     assert!(SegmentBuilder::new().finish().is_none());
 }
 
 #[test]
 fn the_content_digest_takes_names_and_values_in_turns() {
     let mut numbers = Numbers::new(61);
-    let names: Vec<_> = (0..20).map(|_| ChunkName::from_bytes(numbers.bytes(32).try_into().unwrap())).collect();
+    let names: Vec<_> =
+        (0..20).map(|_| ChunkName::from_bytes(numbers.bytes(32).try_into().unwrap())).collect();
     let manifest = WireManifest { names, values: numbers.hashes(20) };
     let mut digester = ContentDigester::new();
     for (name, value) in manifest.names.iter().zip(&manifest.values) {
@@ -296,24 +332,33 @@ fn values(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<StorePathH
 fn segment() -> impl Strategy<Value = Segment> {
     let id = prop_oneof![0_u64..20, any::<u64>(), Just(u64::MAX), Just(0)];
     let runs = proptest::collection::vec((id, 1_u64..20), 0..12);
-    (runs, any::<u32>(), any::<u32>(), values(0..100)).prop_map(|(runs, first_raw, first_stored, values)| {
-        let ids = runs.iter().flat_map(|&(first, len)| (0..len).map(move |step| first.wrapping_add(step)));
-        let mut left = u32::try_from(values.len()).unwrap();
-        let mut entries: Vec<_> = ids
-            .map(|id| {
-                let slots = left.min(u32::try_from(id % 7).unwrap());
-                left -= slots;
-                SegmentEntry { id, raw_len: 1 + slots * 100, frame_len: 9 + slots, slots }
-            })
-            .collect();
-        let values = if let Some(last) = entries.last_mut() {
-            last.slots += left;
-            values
-        } else {
-            vec![]
-        };
-        Segment { first_raw: first_raw.into(), first_stored: first_stored.into(), entries, values }
-    })
+    (runs, any::<u32>(), any::<u32>(), values(0..100)).prop_map(
+        |(runs, first_raw, first_stored, values)| {
+            let ids = runs
+                .iter()
+                .flat_map(|&(first, len)| (0..len).map(move |step| first.wrapping_add(step)));
+            let mut left = u32::try_from(values.len()).unwrap();
+            let mut entries: Vec<_> = ids
+                .map(|id| {
+                    let slots = left.min(u32::try_from(id % 7).unwrap());
+                    left -= slots;
+                    SegmentEntry { id, raw_len: 1 + slots * 100, frame_len: 9 + slots, slots }
+                })
+                .collect();
+            let values = if let Some(last) = entries.last_mut() {
+                last.slots += left;
+                values
+            } else {
+                vec![]
+            };
+            Segment {
+                first_raw: first_raw.into(),
+                first_stored: first_stored.into(),
+                entries,
+                values,
+            }
+        },
+    )
 }
 
 proptest! {

@@ -31,7 +31,10 @@ fn assert_sound(stream: &[u8], chunks: &[Chunk], params: CutParams) {
             .filter(|&&slot| (start..end).contains(&(slot as usize)))
             .map(|&slot| slot - u32::try_from(start).unwrap())
             .collect();
-        assert!(here.iter().all(|&slot| slot as usize + SLOT_LEN <= chunk.bytes.len()), "a slot is cut");
+        assert!(
+            here.iter().all(|&slot| slot as usize + SLOT_LEN <= chunk.bytes.len()),
+            "a slot is cut"
+        );
         if chunk.is_open() {
             assert_eq!(chunk.slots, here);
             assert_eq!(chunk.bytes, whole.bytes[start..end]);
@@ -80,9 +83,13 @@ fn feeding_byte_by_byte_does_not_matter() {
 #[test]
 fn large_streams_are_cut_soundly_at_the_default_sizes() {
     let mut numbers = Numbers::new(4);
-    let stream =
-        [numbers.text(3 << 20, 3000), numbers.binary(3 << 20, 5000), vec![0; 2 << 20], numbers.text(1 << 20, 90)]
-            .concat();
+    let stream = [
+        numbers.text(3 << 20, 3000),
+        numbers.binary(3 << 20, 5000),
+        vec![0; 2 << 20],
+        numbers.text(1 << 20, 90),
+    ]
+    .concat();
     let chunks = cut(&stream, CutParams::DEFAULT);
     assert_sound(&stream, &chunks, CutParams::DEFAULT);
     assert!(chunks.iter().any(Chunk::is_open));

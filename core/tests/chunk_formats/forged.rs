@@ -43,9 +43,15 @@ impl Forge {
 }
 
 fn header_of(chunk: &Chunk, frame: &[u8], frame_slots: &[u32]) -> ChunkHeader {
-    let slots = chunk.slots.iter().zip(frame_slots).map(|(&raw, &frame)| Slot { raw, frame }).collect();
+    let slots =
+        chunk.slots.iter().zip(frame_slots).map(|(&raw, &frame)| Slot { raw, frame }).collect();
     let raw_len = u32::try_from(chunk.bytes.len()).unwrap();
-    ChunkHeader { name: chunk.name(), raw_len, frame_len: u32::try_from(frame.len()).unwrap(), slots }
+    ChunkHeader {
+        name: chunk.name(),
+        raw_len,
+        frame_len: u32::try_from(frame.len()).unwrap(),
+        slots,
+    }
 }
 
 fn verify(header: &ChunkHeader, frame: &[u8]) -> Result<(), FrameError> {
@@ -99,7 +105,8 @@ fn other_magic_numbers() {
 
 #[test]
 fn frame_headers_with_more_than_a_size() {
-    // Descriptor: content size flag 2 bits, single segment, unused, reserved, checksum, dictionary id 2 bits.
+    // Descriptor: content size flag 2 bits, single segment, unused, reserved, checksum, dictionary
+    // id 2 bits.
     for (header, wanted) in [
         (&[0xa4, 4, 0, 0, 0][..], "checksum"),
         (&[0xa1, 9, 4, 0, 0, 0], "dictionary"),
@@ -128,9 +135,14 @@ fn windows_up_to_eight_mebibytes() {
 fn lengths_that_lie() {
     let content_size = verify_closed(b"abcd", &Forge::new(5).last(b"abcde"));
     assert_eq!(content_size, Err(FrameError::ContentSize { declared: 5, raw_len: 4 }));
-    assert!(matches!(verify_closed(b"abcd", &Forge::new(4).last(b"abc")), Err(FrameError::Decode(_))));
+    assert!(matches!(
+        verify_closed(b"abcd", &Forge::new(4).last(b"abc")),
+        Err(FrameError::Decode(_))
+    ));
     // A bomb: more comes out than was declared.
-    let bomb = (0..20).fold(Forge::new(200_000), |forge, _| forge.block(false, RLE, 131_072, &[0])).last(b"");
+    let bomb = (0..20)
+        .fold(Forge::new(200_000), |forge, _| forge.block(false, RLE, 131_072, &[0]))
+        .last(b"");
     assert_block(verify_closed(&vec![0; 200_000], &bomb), "more than");
     let mut bomb = zstd::bulk::compress(&vec![0; 1 << 20], 3).unwrap();
     // Single segment with a content size of four bytes, as the forge writes it.
@@ -141,27 +153,50 @@ fn lengths_that_lie() {
     let header = header_of(&open_chunk(), &frame, &[SLOT]);
     assert_eq!(verify(&header, &frame[1..]), Err(FrameError::Length { declared: 58, actual: 57 }));
     let long = ChunkHeader { frame_len: 10_000, ..header };
-    assert!(matches!(verify(&long, &vec![0; 10_000]), Err(FrameError::Header(HeaderError::FrameLen { .. }))));
+    assert!(matches!(
+        verify(&long, &vec![0; 10_000]),
+        Err(FrameError::Header(HeaderError::FrameLen { .. }))
+    ));
 }
 
 #[test]
 fn blocks_that_are_empty_reserved_too_many_or_followed() {
     assert_block(verify_closed(b"abcd", &Forge::new(4).raw(b"").last(b"abcd")), "empty");
-    assert_block(verify_closed(b"abcd", &Forge::new(4).raw(b"abcd").block(true, RLE, 0, b"x")), "empty");
-    for nothing in [&[][..], &[0], &[0, 0], &[1, 7, 0], &[4, 0, 0], &[12, 0, 0, 0], &[2, 0, 0, 0], &[3, 0, 0, 0]] {
-        let forge = Forge::new(4).raw(b"ab").block(false, COMPRESSED, nothing.len(), nothing).last(b"cd");
+    assert_block(
+        verify_closed(b"abcd", &Forge::new(4).raw(b"abcd").block(true, RLE, 0, b"x")),
+        "empty",
+    );
+    for nothing in [
+        &[][..],
+        &[0],
+        &[0, 0],
+        &[1, 7, 0],
+        &[4, 0, 0],
+        &[12, 0, 0, 0],
+        &[2, 0, 0, 0],
+        &[3, 0, 0, 0],
+    ] {
+        let forge =
+            Forge::new(4).raw(b"ab").block(false, COMPRESSED, nothing.len(), nothing).last(b"cd");
         assert_block(verify_closed(b"abcd", &forge), "empty");
     }
-    assert_block(verify_closed(b"abcd", &Forge::new(4).block(true, RESERVED, 4, b"abcd")), "reserved");
+    assert_block(
+        verify_closed(b"abcd", &Forge::new(4).block(true, RESERVED, 4, b"abcd")),
+        "reserved",
+    );
     assert_block(verify_closed(b"abcd", &Forge::new(4).raw(b"abcd")), "ends inside");
     assert_block(
-        verify_closed(b"abcd", &Forge(Forge::new(4).last(b"abcd").0.into_iter().chain(*b"x").collect())),
+        verify_closed(
+            b"abcd",
+            &Forge(Forge::new(4).last(b"abcd").0.into_iter().chain(*b"x").collect()),
+        ),
         "follow",
     );
     let two = [Forge::new(4).last(b"abcd").0, Forge::new(4).last(b"abcd").0].concat();
     assert_block(verify_closed(b"abcd", &Forge(two)), "follow");
     let content = [7; 8192];
-    let many = (0..8192).fold(Forge::new(8192), |forge, _| forge.block(false, RLE, 1, &[7])).last(b"");
+    let many =
+        (0..8192).fold(Forge::new(8192), |forge, _| forge.block(false, RLE, 1, &[7])).last(b"");
     assert!(verify_closed(&content, &many).is_err());
     let tiny = (0..30).fold(Forge::new(30), |forge, _| forge.block(false, RLE, 1, &[7])).last(b"");
     assert_block(verify_closed(&[7; 30], &tiny), "more blocks");
@@ -178,10 +213,21 @@ fn slots_elsewhere_than_in_a_raw_block_of_their_own() {
         assert_eq!(outcome, Err(FrameError::SlotBlock(0)), "{place}");
     }
     let one_block = Forge::new(40).last(&chunk.bytes).0;
-    assert_eq!(verify(&header_of(&chunk, &one_block, &[9 + 3 + 4]), &one_block), Err(FrameError::SlotBlock(0)));
+    assert_eq!(
+        verify(&header_of(&chunk, &one_block, &[9 + 3 + 4]), &one_block),
+        Err(FrameError::SlotBlock(0))
+    );
     let longer = Forge::new(40).raw(b"head").raw(&chunk.bytes[4..37]).last(b"ail").0;
-    assert_eq!(verify(&header_of(&chunk, &longer, &[SLOT]), &longer), Err(FrameError::SlotBlock(0)));
-    let twice = Forge::new(40).raw(b"head").raw(&chunk.bytes[4..20]).raw(&chunk.bytes[20..36]).last(b"tail").0;
+    assert_eq!(
+        verify(&header_of(&chunk, &longer, &[SLOT]), &longer),
+        Err(FrameError::SlotBlock(0))
+    );
+    let twice = Forge::new(40)
+        .raw(b"head")
+        .raw(&chunk.bytes[4..20])
+        .raw(&chunk.bytes[20..36])
+        .last(b"tail")
+        .0;
     assert_eq!(verify(&header_of(&chunk, &twice, &[SLOT]), &twice), Err(FrameError::SlotBlock(0)));
 }
 
@@ -190,7 +236,10 @@ fn slots_at_other_places_in_the_chunk() {
     let frame = open_frame();
     for raw in [3, 5, 0, 8] {
         let chunk = Chunk { slots: vec![raw], ..open_chunk() };
-        assert_eq!(verify(&header_of(&chunk, &frame, &[SLOT]), &frame), Err(FrameError::SlotPlace(0)));
+        assert_eq!(
+            verify(&header_of(&chunk, &frame, &[SLOT]), &frame),
+            Err(FrameError::SlotPlace(0))
+        );
     }
 }
 
@@ -223,7 +272,10 @@ fn slots_that_do_not_ascend_or_overlap() {
         vec![Slot { raw: 4, frame: u32::MAX - 3 }],
     ] {
         let outcome = verify(&ChunkHeader { slots, ..header.clone() }, &frame);
-        assert!(matches!(outcome, Err(FrameError::Header(HeaderError::SlotBounds(_)))), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(FrameError::Header(HeaderError::SlotBounds(_)))),
+            "{outcome:?}"
+        );
     }
 }
 
@@ -264,7 +316,10 @@ fn one_byte_that_depends_on_a_slot_is_found_whatever_the_entropy() {
     let mut verifier = FrameVerifier::new();
     for attempt in 0..2000_u32 {
         let entropy = blake3::hash(&attempt.to_le_bytes());
-        assert_eq!(verifier.verify(&header, &frame, entropy.as_bytes()), Err(FrameError::DependsOnSlots));
+        assert_eq!(
+            verifier.verify(&header, &frame, entropy.as_bytes()),
+            Err(FrameError::DependsOnSlots)
+        );
     }
     // The same bytes made by the encoder are fine.
     FrameEncoder::new(19).encode(&chunk, &chunk.name()).unwrap();
@@ -273,7 +328,10 @@ fn one_byte_that_depends_on_a_slot_is_found_whatever_the_entropy() {
 #[test]
 fn a_frame_under_another_name() {
     let frame = open_frame();
-    let header = ChunkHeader { name: ChunkName::from_bytes([0; 32]), ..header_of(&open_chunk(), &frame, &[SLOT]) };
+    let header = ChunkHeader {
+        name: ChunkName::from_bytes([0; 32]),
+        ..header_of(&open_chunk(), &frame, &[SLOT])
+    };
     assert!(matches!(verify(&header, &frame), Err(FrameError::Name { .. })));
 }
 

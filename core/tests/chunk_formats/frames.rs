@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use snowbank_core::{
     chunk::{Chunk, SLOT_LEN},
-    frame::{ChunkHeader, Encoded, FrameDecoder, FrameEncoder, FrameError, FrameVerifier, Slot, fill},
+    frame::{
+        ChunkHeader, Encoded, FrameDecoder, FrameEncoder, FrameError, FrameVerifier, Slot, fill,
+    },
 };
 
 use crate::sample::{Numbers, PREFIX, one_chunk, planted};
@@ -96,8 +98,13 @@ fn the_largest_chunk_with_the_most_slots() {
 fn closed_chunks_of_all_kinds() {
     let mut numbers = Numbers::new(24);
     let mut encoder = FrameEncoder::new(3);
-    for bytes in [vec![7], vec![0; 1 << 20], numbers.bytes(600_000), numbers.text(200_000, 1 << 30), numbers.bytes(100)]
-    {
+    for bytes in [
+        vec![7],
+        vec![0; 1 << 20],
+        numbers.bytes(600_000),
+        numbers.text(200_000, 1 << 30),
+        numbers.bytes(100),
+    ] {
         let made = round_trip(&mut encoder, &Chunk::closed(bytes));
         assert!(!made.header.is_open());
     }
@@ -115,12 +122,19 @@ fn an_encoder_gives_the_same_whatever_it_did_before() {
 #[test]
 fn chunks_that_nothing_could_have_cut_are_not_encoded() {
     let mut encoder = FrameEncoder::new(3);
-    for (len, slots) in [(0, vec![]), ((4 << 20) + 1, vec![]), (40, vec![9]), (100, vec![0, 31]), (100, vec![50, 0])] {
+    for (len, slots) in [
+        (0, vec![]),
+        ((4 << 20) + 1, vec![]),
+        (40, vec![9]),
+        (100, vec![0, 31]),
+        (100, vec![50, 0]),
+    ] {
         let values = Numbers::new(1).hashes(slots.len());
         let chunk = Chunk { bytes: vec![b'0'; len], slots, values };
         assert!(matches!(encoder.encode(&chunk, &chunk.name()), Err(FrameError::Chunk(_))));
     }
-    let unmasked = Chunk { bytes: vec![b'1'; 40], slots: vec![0], values: Numbers::new(1).hashes(1) };
+    let unmasked =
+        Chunk { bytes: vec![b'1'; 40], slots: vec![0], values: Numbers::new(1).hashes(1) };
     assert!(matches!(encoder.encode(&unmasked, &unmasked.name()), Err(FrameError::Chunk(_))));
 }
 
@@ -131,7 +145,10 @@ fn filling_checks_its_bounds() {
     assert_eq!(fill(&mut [0; 40], &slot(8), &values), Ok(()));
     assert_eq!(fill(&mut [0; 40], &slot(9), &values), Err(FrameError::SlotBounds(0)));
     assert_eq!(fill(&mut [0; 40], &slot(u32::MAX), &values), Err(FrameError::SlotBounds(0)));
-    assert_eq!(fill(&mut [0; 40], &slot(8), &[]), Err(FrameError::ValueCount { slots: 1, values: 0 }));
+    assert_eq!(
+        fill(&mut [0; 40], &slot(8), &[]),
+        Err(FrameError::ValueCount { slots: 1, values: 0 })
+    );
 }
 
 #[test]
@@ -149,7 +166,12 @@ fn decoding_never_gives_another_length() {
 }
 
 /// A mutated frame is refused, or is as good as the one that it was.
-fn check_mutant(verifier: &mut FrameVerifier, chunk: &Chunk, header: &ChunkHeader, frame: &[u8]) -> bool {
+fn check_mutant(
+    verifier: &mut FrameVerifier,
+    chunk: &Chunk,
+    header: &ChunkHeader,
+    frame: &[u8],
+) -> bool {
     if verifier.verify(header, frame, &[42; 32]).is_err() {
         return false;
     }

@@ -1,7 +1,9 @@
-//! Golden vectors: what is in `tests/golden` was written once, and every later version must read and write the same.
+//! Golden vectors: what is in `tests/golden` was written once, and every later version must read
+//! and write the same.
 //!
-//! `SNOWBANK_BLESS=1` writes the files anew, which is a change of format unless a file is new. Frames are read and verified but
-//! not compared, since another version of zstd may compress otherwise.
+//! `SNOWBANK_BLESS=1` writes the files anew, which is a change of format unless a file is new.
+//! Frames are read and verified but not compared, since another version of zstd may compress
+//! otherwise.
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
@@ -33,13 +35,19 @@ fn assert_golden(file: &str, actual: &[u8]) {
         fs::write(path(file), actual).unwrap();
     }
     let wanted = fs::read(path(file)).unwrap();
-    assert!(wanted == actual, "{file} is another: {} bytes instead of {}", actual.len(), wanted.len());
+    assert!(
+        wanted == actual,
+        "{file} is another: {} bytes instead of {}",
+        actual.len(),
+        wanted.len()
+    );
 }
 
 /// A stream with open and closed chunks at the default sizes.
 fn stream() -> Vec<u8> {
     let mut numbers = Numbers::new(2026);
-    [numbers.text(700_000, 3000), numbers.binary(400_000, 4000), numbers.text(200_000, 100)].concat()
+    [numbers.text(700_000, 3000), numbers.binary(400_000, 4000), numbers.text(200_000, 100)]
+        .concat()
 }
 
 /// A few small chunks of all kinds.
@@ -68,7 +76,8 @@ fn small_frames() -> Vec<Encoded> {
     }
     let mut reader = BundleReader::new();
     reader.feed(&fs::read(path("bundle.bin")).unwrap());
-    let frames = std::iter::from_fn(|| reader.next().unwrap()).map(|(header, frame)| Encoded { header, frame });
+    let frames = std::iter::from_fn(|| reader.next().unwrap())
+        .map(|(header, frame)| Encoded { header, frame });
     let frames = frames.collect();
     reader.finish().unwrap();
     frames
@@ -103,7 +112,10 @@ fn bundles_and_frames() {
 
 #[test]
 fn packs() {
-    let mut writer = PackWriter::new(3, PackKey::from_bytes(std::array::from_fn(|at| u8::try_from(at).unwrap())));
+    let mut writer = PackWriter::new(
+        3,
+        PackKey::from_bytes(std::array::from_fn(|at| u8::try_from(at).unwrap())),
+    );
     for (id, Encoded { header, frame }) in (500..).zip(small_frames()) {
         writer.add(id, &header, &frame).unwrap();
     }
@@ -125,10 +137,13 @@ fn manifests() {
     assert_golden("content-digest.txt", manifest.content_digest().to_string().as_bytes());
 
     let mut builder = SegmentBuilder::new();
-    for (id, (chunk, encoded)) in [500, 501, 77, 78].into_iter().zip(chunks.iter().zip(small_frames())) {
+    for (id, (chunk, encoded)) in
+        [500, 501, 77, 78].into_iter().zip(chunks.iter().zip(small_frames()))
+    {
         let header = encoded.header;
         let slots = u32::try_from(header.slots.len()).unwrap();
-        let entry = SegmentEntry { id, raw_len: header.raw_len, frame_len: header.frame_len, slots };
+        let entry =
+            SegmentEntry { id, raw_len: header.raw_len, frame_len: header.frame_len, slots };
         assert!(builder.push(entry, &chunk.values).is_none());
     }
     let segment = builder.finish().unwrap();
@@ -167,8 +182,16 @@ fn receipts() {
     let store_path = receipt.store_path.clone();
     let lines = [
         ReceiptLine::Receipt(receipt.clone()),
-        ReceiptLine::Receipt(Receipt { status: ReceiptStatus::Present, stats: Some(stats), ..receipt.clone() }),
-        ReceiptLine::Different { store_path: store_path.clone(), nar_hash: receipt.nar_hash, cache_nar_hash: None },
+        ReceiptLine::Receipt(Receipt {
+            status: ReceiptStatus::Present,
+            stats: Some(stats),
+            ..receipt.clone()
+        }),
+        ReceiptLine::Different {
+            store_path: store_path.clone(),
+            nar_hash: receipt.nar_hash,
+            cache_nar_hash: None,
+        },
         ReceiptLine::SkippedUpstream {
             store_path: store_path.clone(),
             nar_hash: receipt.nar_hash,
@@ -176,10 +199,14 @@ fn receipts() {
         },
         ReceiptLine::Failed { store_path, reason: "no such file".to_owned() },
     ];
-    let text: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+    let text: String =
+        lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
     assert_golden("receipts.jsonl", text.as_bytes());
     for (line, wanted) in text.lines().zip(&lines) {
-        assert!(line.starts_with("{\"status\":\"") && line.contains("\",\"store_path\":\"/nix/store/"), "{line}");
+        assert!(
+            line.starts_with("{\"status\":\"") && line.contains("\",\"store_path\":\"/nix/store/"),
+            "{line}"
+        );
         assert_eq!(&serde_json::from_str::<ReceiptLine>(line).unwrap(), wanted);
         assert_eq!(wanted.store_path(), receipt.store_path);
     }
@@ -208,7 +235,8 @@ fn a_receipt_holds_for_what_it_says_alone() {
 #[test]
 fn commit_messages() {
     let (receipt, _) = receipt();
-    let manifest = WireManifest { names: small_chunks().iter().map(Chunk::name).collect(), values: vec![] };
+    let manifest =
+        WireManifest { names: small_chunks().iter().map(Chunk::name).collect(), values: vec![] };
     let path = PathCommit {
         store_path: receipt.store_path.clone(),
         nar_hash: receipt.nar_hash,
@@ -239,11 +267,17 @@ fn commit_messages() {
         CommitLine::Receipt(receipt),
         CommitLine::ChunksMissing { store_path: store_path.clone(), missing: manifest.names },
         CommitLine::Different { store_path: store_path.clone(), nar_hash: None },
-        CommitLine::Error { store_path, code: "nar-mismatch".to_owned(), message: "why".to_owned() },
+        CommitLine::Error {
+            store_path,
+            code: "nar-mismatch".to_owned(),
+            message: "why".to_owned(),
+        },
         CommitLine::End { paths: 4, pin: None },
     ];
-    let text: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+    let text: String =
+        lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
     assert_golden("commit-lines.jsonl", text.as_bytes());
-    let back: Vec<CommitLine> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let back: Vec<CommitLine> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(back, lines);
 }

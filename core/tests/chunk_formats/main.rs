@@ -1,5 +1,5 @@
-//! The chunk formats from outside: what is masked, cut, framed, packed, bundled and listed comes back, whatever it was, and
-//! what was forged or damaged is refused.
+//! The chunk formats from outside: what is masked, cut, framed, packed, bundled and listed comes
+//! back, whatever it was, and what was forged or damaged is refused.
 
 mod containers;
 mod cutting;

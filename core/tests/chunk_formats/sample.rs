@@ -37,7 +37,8 @@ impl Numbers {
         StorePathHash::from_bytes(bytes)
     }
 
-    /// Text of about `len` bytes with a store path every `every` bytes or so, and near misses among them.
+    /// Text of about `len` bytes with a store path every `every` bytes or so, and near misses among
+    /// them.
     pub fn text(&mut self, len: usize, every: usize) -> Vec<u8> {
         const WORDS: [&str; 16] = [
             "import ",
@@ -57,7 +58,8 @@ impl Numbers {
             "0x7f",
             "; ",
         ];
-        const NAMES: [&str; 6] = ["-glibc-2.40", "-bash-5.2/bin/sh", "-foo", "-python3-3.13.1/lib", "", ".drv"];
+        const NAMES: [&str; 6] =
+            ["-glibc-2.40", "-bash-5.2/bin/sh", "-foo", "-python3-3.13.1/lib", "", ".drv"];
         let hashes: Vec<_> = (0..40).map(|_| self.hash()).collect();
         let mut out = Vec::new();
         while out.len() < len {
@@ -106,7 +108,10 @@ pub fn cut(stream: &[u8], params: CutParams) -> Vec<Chunk> {
 }
 
 /// All chunks of a stream, fed piece by piece.
-pub fn cut_in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, params: CutParams) -> Vec<Chunk> {
+pub fn cut_in_pieces<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    params: CutParams,
+) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     let mut chunker = Chunker::new(&StoreDir::default(), params).unwrap();
     for piece in pieces {

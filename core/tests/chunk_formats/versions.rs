@@ -1,4 +1,5 @@
-//! Messages between two versions: what a later one adds is passed over, and what an earlier one does not send has a default.
+//! Messages between two versions: what a later one adds is passed over, and what an earlier one
+//! does not send has a default.
 
 use std::fmt::Debug;
 
@@ -7,18 +8,20 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use snowbank_core::receipt::{Receipt, ReceiptLine};
 use snowbank_core::wire::{
-    CacheInfo, CommitLine, CommitRequest, ErrorBody, MissingChunksResponse, MissingPathsRequest, MissingPathsResponse,
-    StoredChunks, WhoAmI,
+    CacheInfo, CommitLine, CommitRequest, ErrorBody, MissingChunksResponse, MissingPathsRequest,
+    MissingPathsResponse, StoredChunks, WhoAmI,
 };
 
 const STORE_PATH: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-hello-2.12.1";
 
-/// Adds a field that nobody knows to every object of named fields. (A manifest's place is a choice of one, and a token's
-/// caches are a table with names of the operator's.)
+/// Adds a field that nobody knows to every object of named fields. (A manifest's place is a choice
+/// of one, and a token's caches are a table with names of the operator's.)
 fn add_unknown(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            for (_, value) in fields.iter_mut().filter(|(key, _)| !matches!(key.as_str(), "manifest" | "caches")) {
+            for (_, value) in
+                fields.iter_mut().filter(|(key, _)| !matches!(key.as_str(), "manifest" | "caches"))
+            {
                 add_unknown(value);
             }
             fields.insert("added-later".to_owned(), json!({"a": [1, null]}));
@@ -28,13 +31,19 @@ fn add_unknown(value: &mut Value) {
     }
 }
 
-/// Checks one message: `first` is what the first version sends, with none of the fields that have a default.
+/// Checks one message: `first` is what the first version sends, with none of the fields that have a
+/// default.
 fn holds<T: Serialize + DeserializeOwned + PartialEq + Debug>(first: Value) {
-    let parsed: T = serde_json::from_value(first.clone()).unwrap_or_else(|error| panic!("{first}: {error}"));
+    let parsed: T =
+        serde_json::from_value(first.clone()).unwrap_or_else(|error| panic!("{first}: {error}"));
     let sent = serde_json::to_value(&parsed).unwrap();
     // A reader of the first version finds all that it needs in what is sent now.
     for (key, value) in first.as_object().unwrap() {
-        assert!(sent[key] == *value || value.is_object() || value.is_array(), "{key} is now {}", sent[key]);
+        assert!(
+            sent[key] == *value || value.is_object() || value.is_array(),
+            "{key} is now {}",
+            sent[key]
+        );
     }
     for mut message in [first, sent] {
         add_unknown(&mut message);
@@ -90,7 +99,9 @@ fn lines_are_read_by_clients_of_other_versions() {
 
 #[test]
 fn what_clients_ask_is_read_by_servers_of_other_versions() {
-    holds::<MissingPathsRequest>(json!({"paths": [{"store_path": STORE_PATH, "nar_hash": nar_hash()}]}));
+    holds::<MissingPathsRequest>(
+        json!({"paths": [{"store_path": STORE_PATH, "nar_hash": nar_hash()}]}),
+    );
     for manifest in [json!({"inline": "AAAA"}), json!({"chunks": ["00".repeat(32)]})] {
         holds::<CommitRequest>(json!({"paths": [{
             "store_path": STORE_PATH, "nar_hash": nar_hash(), "nar_size": 5, "references": [], "manifest": manifest,
@@ -105,7 +116,8 @@ fn a_cut_id_is_optional_and_bounded() {
             "store_path": STORE_PATH, "nar_hash": nar_hash(), "nar_size": 5, "references": [], "manifest": {"inline": ""},
         });
         path["cut"] = cut;
-        serde_json::from_value::<CommitRequest>(json!({"paths": [path]})).map(|request| request.paths[0].cut)
+        serde_json::from_value::<CommitRequest>(json!({"paths": [path]}))
+            .map(|request| request.paths[0].cut)
     };
     assert_eq!(with(Value::Null).unwrap(), None);
     assert_eq!(with(json!(3)).unwrap(), Some(3));

@@ -1,4 +1,5 @@
-//! Frames that take more room than their chunk has to: they are suspected, and honest ones hardly ever.
+//! Frames that take more room than their chunk has to: they are suspected, and honest ones hardly
+//! ever.
 
 use snowbank_core::{
     chunk::Chunk,
@@ -9,7 +10,8 @@ use crate::sample::Numbers;
 
 /// A header as that of a frame of `frame_len` bytes.
 fn header(chunk: &Chunk, frame_len: usize) -> ChunkHeader {
-    let [raw_len, frame_len] = [chunk.bytes.len(), frame_len].map(|len| u32::try_from(len).unwrap());
+    let [raw_len, frame_len] =
+        [chunk.bytes.len(), frame_len].map(|len| u32::try_from(len).unwrap());
     ChunkHeader { name: chunk.name(), raw_len, frame_len, slots: Vec::new() }
 }
 
@@ -56,7 +58,12 @@ fn honest_frames_are_hardly_ever_suspected_and_never_wasteful() {
     for chunk in chunks() {
         for level in [1, 3, 9] {
             let honest = honest_len(&chunk, level);
-            assert!(suspected(&chunk, honest) < 10, "{} of {} bytes", suspected(&chunk, honest), chunk.bytes.len());
+            assert!(
+                suspected(&chunk, honest) < 10,
+                "{} of {} bytes",
+                suspected(&chunk, honest),
+                chunk.bytes.len()
+            );
             let own = u32::try_from(honest_len(&chunk, 1)).unwrap();
             assert!(!is_wasteful(u32::try_from(honest).unwrap(), own));
         }

@@ -27,7 +27,8 @@ fn keys_of_nix_are_read_and_written_the_same() {
 fn signatures_of_nix_verify_and_ours_are_the_same() {
     let public: Vec<PublicKey> =
         NAMES.iter().map(|name| golden_text(&format!("{name}.public")).parse().unwrap()).collect();
-    let files = ["built.none", "built.xz", "text-with-references.zstd", "recursive.zstd", "flat.none"];
+    let files =
+        ["built.none", "built.xz", "text-with-references.zstd", "recursive.zstd", "flat.none"];
     for file in files {
         let store_dir = StoreDir::default();
         let info = NarInfo::parse(&store_dir, &golden_text(&format!("{file}.narinfo"))).unwrap();
@@ -35,7 +36,8 @@ fn signatures_of_nix_verify_and_ours_are_the_same() {
         assert!(!info.signatures.is_empty());
         for signature in &info.signatures {
             assert_eq!(&secret(signature.name()).sign(fingerprint.as_bytes()), signature, "{file}");
-            let verified = public.iter().filter(|key| key.verify(fingerprint.as_bytes(), signature)).count();
+            let verified =
+                public.iter().filter(|key| key.verify(fingerprint.as_bytes(), signature)).count();
             assert_eq!(verified, 1, "{file}");
         }
         let other_dir = info.fingerprint(&StoreDir::new("/gnu/store").unwrap());

@@ -1,5 +1,5 @@
-//! Nix's formats as this crate reads and writes them, held against what real Nix wrote (`tests/golden/nix`) and against
-//! inputs that nobody would write.
+//! Nix's formats as this crate reads and writes them, held against what real Nix wrote
+//! (`tests/golden/nix`) and against inputs that nobody would write.
 
 mod damage;
 mod keys;

@@ -10,9 +10,11 @@ use crate::{golden, golden_text};
 
 /// The trees that `make.sh` dumps, by the names of their files.
 fn golden_trees() -> [(&'static str, Node); 6] {
-    let deep = (1..=40).rev().fold(Node::directory([(b"file", Node::file("bottom"))]), |below, level: i32| {
-        Node::directory([(level.to_string().as_bytes(), below)])
-    });
+    let deep = (1..=40)
+        .rev()
+        .fold(Node::directory([(b"file", Node::file("bottom"))]), |below, level: i32| {
+            Node::directory([(level.to_string().as_bytes(), below)])
+        });
     let tree = Node::directory([
         (b"a", Node::file("hello, world")),
         (
@@ -147,17 +149,30 @@ fn names_that_leave_the_directory_are_refused() {
 
 #[test]
 fn names_out_of_order_are_refused() {
-    for names in [[b"b" as &[u8], b"a"], [b"a", b"a"], [b"ab", b"a"], [b"a", b"B"], [b"\xff", b"a"]] {
+    for names in [[b"b" as &[u8], b"a"], [b"a", b"a"], [b"ab", b"a"], [b"a", b"B"], [b"\xff", b"a"]]
+    {
         assert!(matches!(refusal(&directory(&names)), NarErrorKind::Unsorted(_)), "{names:?}");
     }
-    assert_eq!(decode([directory(&[b"B", b"a", b"a-", b"a.", b"ab", b"\xff"]).as_slice()]).1, Ok(()));
+    assert_eq!(
+        decode([directory(&[b"B", b"a", b"a-", b"a.", b"ab", b"\xff"]).as_slice()]).1,
+        Ok(())
+    );
 }
 
 #[test]
 fn order_is_kept_across_nested_directories() {
     let nested = |last: &[u8]| {
         let mut tokens: Vec<&[u8]> = vec![b"(", b"type", b"directory"];
-        tokens.extend([b"entry" as &[u8], b"(", b"name", b"m", b"node", b"(", b"type", b"directory"]);
+        tokens.extend([
+            b"entry" as &[u8],
+            b"(",
+            b"name",
+            b"m",
+            b"node",
+            b"(",
+            b"type",
+            b"directory",
+        ]);
         tokens.extend([b"entry" as &[u8], b"(", b"name", b"z", b"node"]);
         tokens.extend(FILE);
         tokens.extend([b")" as &[u8], b")", b")", b"entry", b"(", b"name", last, b"node"]);
@@ -222,7 +237,16 @@ fn directories_inside_each_other_end_somewhere() {
     let deep = |depth: usize| {
         let mut tokens: Vec<&[u8]> = Vec::new();
         for _ in 1..depth {
-            tokens.extend([b"(" as &[u8], b"type", b"directory", b"entry", b"(", b"name", b"d", b"node"]);
+            tokens.extend([
+                b"(" as &[u8],
+                b"type",
+                b"directory",
+                b"entry",
+                b"(",
+                b"name",
+                b"d",
+                b"node",
+            ]);
         }
         tokens.extend([b"(" as &[u8], b"type", b"directory", b")"]);
         for _ in 1..depth {
@@ -277,8 +301,8 @@ fn token_soup() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop::sample::select(&TOKENS[..]), 0..20).prop_map(|tokens| nar(&tokens))
 }
 
-/// What must hold for all bytes: no panic, the same however they are cut, the validator agrees, and what is taken is
-/// what the encoder writes for the same tree.
+/// What must hold for all bytes: no panic, the same however they are cut, the validator agrees, and
+/// what is taken is what the encoder writes for the same tree.
 fn check_any(bytes: &[u8], cuts: &[prop::sample::Index]) -> Result<(), TestCaseError> {
     let whole = decode([bytes]);
     prop_assert_eq!(&decode(pieces(bytes, cuts)), &whole);

@@ -39,14 +39,20 @@ fn fields_are_what_nix_meant() {
     assert_eq!((info.file_size, info.nar_size), (Some(224), 240));
     assert_ne!(info.file_hash.unwrap().as_bytes(), info.nar_hash.as_bytes());
     assert_eq!(info.references.len(), 2);
-    assert_eq!(info.deriver.unwrap().base_name(), "zyxwvsrqpnmlkjihgfdcba9876543210-golden-built-1.0.drv");
+    assert_eq!(
+        info.deriver.unwrap().base_name(),
+        "zyxwvsrqpnmlkjihgfdcba9876543210-golden-built-1.0.drv"
+    );
     assert_eq!((info.system, info.ca, info.signatures.len()), (None, None, 2));
 
     let info = parse(&golden_text("recursive.zstd.narinfo")).unwrap();
     assert_eq!(info.ca, Some(format!("fixed:r:{}", info.nar_hash)));
     assert_eq!(info.references, []);
     let nar = golden("tree.nar");
-    assert_eq!((info.nar_size, info.nar_hash), (nar.len() as u64, snowbank_core::hash::Sha256::of(&nar).into()));
+    assert_eq!(
+        (info.nar_size, info.nar_hash),
+        (nar.len() as u64, snowbank_core::hash::Sha256::of(&nar).into())
+    );
 }
 
 /// The least that is a narinfo.
@@ -63,15 +69,20 @@ fn what_is_missing_has_a_meaning_or_is_named() {
     assert!(info.references.is_empty());
     assert!(info.render(&StoreDir::default()).contains("\nCompression: bzip2\n"));
     for (at, field) in ["StorePath", "URL", "NarHash", "NarSize"].into_iter().enumerate() {
-        let without: String =
-            LEAST.split_inclusive('\n').enumerate().filter(|(line, _)| *line != at).map(|(_, line)| line).collect();
+        let without: String = LEAST
+            .split_inclusive('\n')
+            .enumerate()
+            .filter(|(line, _)| *line != at)
+            .map(|(_, line)| line)
+            .collect();
         assert_eq!(parse(&without), Err(NarInfoError::Missing { field }));
     }
 }
 
 #[test]
 fn ways_to_say_nothing_are_understood() {
-    let rest = "Compression: \nReferences:\nDeriver: unknown-deriver\nCA: \nNoSuchField: 1\nNoSuchField: 2\nEmpty:\n";
+    let rest = "Compression: \nReferences:\nDeriver: unknown-deriver\nCA: \nNoSuchField: \
+        1\nNoSuchField: 2\nEmpty:\n";
     let info = parse(&format!("{LEAST}{rest}")).unwrap();
     assert_eq!(info, parse(LEAST).unwrap());
     let references = "1123456789abcdfghijklmnpqrsvwxyz-b 0123456789abcdfghijklmnpqrsvwxyz-a";
@@ -104,10 +115,17 @@ fn bad_values_are_refused_by_line_and_field() {
             other => panic!("{field}: {value}: {other:?}"),
         }
     }
-    for (from, to) in
-        [("120", "0"), ("/nix/store", "/gnu/store"), ("nar/a.nar", "nar a"), ("nar/a.nar", ""), ("-a", "")]
-    {
-        assert!(matches!(parse(&LEAST.replacen(from, to, 1)), Err(NarInfoError::BadValue { .. })), "{to}");
+    for (from, to) in [
+        ("120", "0"),
+        ("/nix/store", "/gnu/store"),
+        ("nar/a.nar", "nar a"),
+        ("nar/a.nar", ""),
+        ("-a", ""),
+    ] {
+        assert!(
+            matches!(parse(&LEAST.replacen(from, to, 1)), Err(NarInfoError::BadValue { .. })),
+            "{to}"
+        );
     }
     let error = parse(&format!("{LEAST}FileSize: many\n")).unwrap_err().to_string();
     assert_eq!(error, "narinfo line 5: bad `FileSize`: `many` is not a whole number below 2^64");
@@ -134,7 +152,10 @@ fn texts_that_are_no_lines_are_refused() {
     assert!(matches!(parse(&format!("{LEAST}\n")), Err(NarInfoError::NoColon { line: 5, .. })));
     assert!(matches!(parse("<html>\n"), Err(NarInfoError::NoColon { line: 1, .. })));
     let bytes = [LEAST.as_bytes(), b"X: \xff\n"].concat();
-    assert_eq!(NarInfo::parse_bytes(&StoreDir::default(), &bytes), Err(NarInfoError::NotUtf8 { line: 5 }));
+    assert_eq!(
+        NarInfo::parse_bytes(&StoreDir::default(), &bytes),
+        Err(NarInfoError::NotUtf8 { line: 5 })
+    );
 }
 
 #[test]
@@ -142,7 +163,8 @@ fn a_fingerprint_covers_sorted_distinct_references() {
     let path = |text: &str| StorePath::from_base_name(text).unwrap();
     let a = path("0123456789abcdfghijklmnpqrsvwxyz-a");
     let b = path("1123456789abcdfghijklmnpqrsvwxyz-b");
-    let hash: NarHash = "sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s".parse().unwrap();
+    let hash: NarHash =
+        "sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s".parse().unwrap();
     let store_dir = StoreDir::default();
     assert_eq!(
         fingerprint(&store_dir, &a, &hash, 120, &[b.clone(), a.clone(), b]),
@@ -167,9 +189,16 @@ fn content_addresses_are_those_of_nix() {
     ] {
         assert!(is_content_address(text), "{text}");
     }
-    for text in
-        ["", "text:", "r:sha256", sha256, "fixed:r:r:sha256:x", "fixed:sha3:x", "text:sha256:", "fixed:r:sha256"]
-    {
+    for text in [
+        "",
+        "text:",
+        "r:sha256",
+        sha256,
+        "fixed:r:r:sha256:x",
+        "fixed:sha3:x",
+        "text:sha256:",
+        "fixed:r:sha256",
+    ] {
         assert!(!is_content_address(text), "{text}");
     }
     assert!(!is_content_address(&format!("fixed:{sha256}\nSig: x")));
@@ -179,12 +208,15 @@ fn content_addresses_are_those_of_nix() {
 fn narinfo() -> impl Strategy<Value = NarInfo> {
     let word = "[!-~é]{1,30}";
     let references = prop::collection::btree_set(store_path(), 0..5);
-    let signature = ("[a-z.-]{1,20}", any::<[u8; 32]>(), any::<[u8; 8]>())
-        .prop_map(|(name, seed, message)| SecretKey::from_seed(&name, seed).unwrap().sign(&message));
+    let signature =
+        ("[a-z.-]{1,20}", any::<[u8; 32]>(), any::<[u8; 8]>()).prop_map(|(name, seed, message)| {
+            SecretKey::from_seed(&name, seed).unwrap().sign(&message)
+        });
     let ca = any::<[u8; 32]>().prop_map(|hash| format!("fixed:r:{}", NarHash::from_bytes(hash)));
     let file = (proptest::option::of(any::<[u8; 32]>()), proptest::option::of(any::<u64>()));
     let sizes = (any::<[u8; 32]>(), 1..=u64::MAX);
-    let maybe = (proptest::option::of(store_path()), proptest::option::of(word), proptest::option::of(ca));
+    let maybe =
+        (proptest::option::of(store_path()), proptest::option::of(word), proptest::option::of(ca));
     let signatures = prop::collection::vec(signature, 0..3);
     (store_path(), word, word, file, sizes, references, maybe, signatures).prop_map(
         |(store_path, url, compression, file, sizes, references, maybe, signatures)| NarInfo {
@@ -204,7 +236,8 @@ fn narinfo() -> impl Strategy<Value = NarInfo> {
     )
 }
 
-/// What must hold for all bytes: no panic, and what is taken is read back from what is written for it.
+/// What must hold for all bytes: no panic, and what is taken is read back from what is written for
+/// it.
 fn check_any(bytes: &[u8]) -> Result<(), TestCaseError> {
     let store_dir = StoreDir::default();
     if let Ok(info) = NarInfo::parse_bytes(&store_dir, bytes) {
@@ -227,7 +260,8 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_a_narinfo_or_not(text in "((StorePath|URL|References|NarSize|Sig|CA|X):? ?\\PC{0,9}\n?){0,9}") {
+    fn any_text_is_a_narinfo_or_not(text in "((StorePath|URL|References|NarSize|Sig|CA|X):? \
+        ?\\PC{0,9}\n?){0,9}") {
         check_any(text.as_bytes())?;
     }
 }

@@ -66,10 +66,14 @@ impl Node {
 
     fn len(&self) -> u64 {
         match self {
-            Self::Regular { executable, contents } => encode::regular_len(*executable, contents.len() as u64),
+            Self::Regular { executable, contents } => {
+                encode::regular_len(*executable, contents.len() as u64)
+            }
             Self::Symlink(target) => encode::symlink_len(target.len() as u64),
             Self::Directory(entries) => {
-                let entry = |(name, node): (&Vec<u8>, &Self)| encode::entry_len(name.len() as u64) + node.len();
+                let entry = |(name, node): (&Vec<u8>, &Self)| {
+                    encode::entry_len(name.len() as u64) + node.len()
+                };
                 encode::DIRECTORY_LEN + entries.iter().map(entry).sum::<u64>()
             }
         }
@@ -167,7 +171,8 @@ pub fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Step>, Res
 /// Any name that a file can have, short ones mostly, so that some are alike.
 fn name() -> impl Strategy<Value = Vec<u8>> {
     let name = prop_oneof![
-        8 => prop::collection::vec(any::<u8>().prop_filter("no file has it", |byte| !matches!(byte, b'/' | 0)), 1..5),
+        8 => prop::collection::vec(any::<u8>().prop_filter("no file has \
+            it", |byte| !matches!(byte, b'/' | 0)), 1..5),
         1 => (1_usize..=255).prop_map(|len| vec![b'n'; len]),
     ];
     name.prop_filter("names of directories", |name| !matches!(name.as_slice(), b"." | b".."))
@@ -176,10 +181,13 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 /// Any tree, of a few dozen nodes at most.
 pub fn node() -> impl Strategy<Value = Node> {
     let contents = || prop::collection::vec(any::<u8>(), 0..40);
-    let target = prop_oneof![1_usize..20, Just(4_095)].prop_map(|len| Node::Symlink(vec![b't'; len]));
+    let target =
+        prop_oneof![1_usize..20, Just(4_095)].prop_map(|len| Node::Symlink(vec![b't'; len]));
     let leaf = prop_oneof![
         4 => (any::<bool>(), contents()).prop_map(|(executable, contents)| Node::Regular { executable, contents }),
         1 => target,
     ];
-    leaf.prop_recursive(6, 40, 6, |inner| prop::collection::btree_map(name(), inner, 0..6).prop_map(Node::Directory))
+    leaf.prop_recursive(6, 40, 6, |inner| {
+        prop::collection::btree_map(name(), inner, 0..6).prop_map(Node::Directory)
+    })
 }

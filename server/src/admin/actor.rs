@@ -1,8 +1,9 @@
 //! Who administrates, and what is written down about it.
 //!
-//! A change and its entry in the audit log are one transaction: there is none without the other. What was refused, pushes,
-//! which change content rather than settings, and collections, which are many transactions, are noted in an
-//! [`AuditQueue`](super::AuditQueue). No text of an entry is longer than some hundred characters, and none holds a token.
+//! A change and its entry in the audit log are one transaction: there is none without the other.
+//! What was refused, pushes, which change content rather than settings, and collections, which are
+//! many transactions, are noted in an [`AuditQueue`](super::AuditQueue). No text of an entry is
+//! longer than some hundred characters, and none holds a token.
 
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::token::hide_tokens;
@@ -39,9 +40,17 @@ impl Actor {
         Self { subject: "host".to_owned(), token_id: String::new(), remote: "host".to_owned() }
     }
 
-    /// An entry about what this one did. Tokens in its texts, which come from outside, are left out.
+    /// An entry about what this one did. Tokens in its texts, which come from outside, are left
+    /// out.
     #[must_use]
-    pub fn entry(&self, action: &str, cache: &str, detail: &str, outcome: &str, now: i64) -> NewEntry {
+    pub fn entry(
+        &self,
+        action: &str,
+        cache: &str,
+        detail: &str,
+        outcome: &str,
+        now: i64,
+    ) -> NewEntry {
         let plain = |text: &str, chars| bounded(&hide_tokens(text), chars);
         NewEntry {
             time: now,
@@ -57,16 +66,29 @@ impl Actor {
 
     /// An entry about a copy between two caches.
     #[must_use]
-    pub fn copied(&self, from: &CacheName, to: &CacheName, copied: &CopiedPaths, now: i64) -> NewEntry {
-        let detail = format!("from {from}: {} path(s), {} there already", copied.copied.len(), copied.present);
+    pub fn copied(
+        &self,
+        from: &CacheName,
+        to: &CacheName,
+        copied: &CopiedPaths,
+        now: i64,
+    ) -> NewEntry {
+        let detail = format!(
+            "from {from}: {} path(s), {} there already",
+            copied.copied.len(),
+            copied.present
+        );
         self.entry("path.copy", to.as_str(), &detail, "ok", now)
     }
 
     /// An entry about a collection that this one began.
     #[must_use]
     pub fn collected(&self, request: &GcRequest, now: i64) -> NewEntry {
-        let mut words: Vec<String> = request.grace.iter().map(|grace| format!("grace={grace}")).collect();
-        for (is_set, word) in [(request.no_compact, "no-compact"), (request.trust_clock, "trust-clock")] {
+        let mut words: Vec<String> =
+            request.grace.iter().map(|grace| format!("grace={grace}")).collect();
+        for (is_set, word) in
+            [(request.no_compact, "no-compact"), (request.trust_clock, "trust-clock")]
+        {
             words.extend(is_set.then(|| word.to_owned()));
         }
         self.entry("gc.run", "", &words.join(" "), "ok", now)
@@ -101,7 +123,8 @@ pub async fn list_audit(db: &Db, query: &AuditQuery) -> Result<AuditPage, AdminE
         let NewEntry { time, subject, token_id, remote, action, cache, detail, outcome } = what;
         AuditEntry { id, time, subject, token_id, remote, action, cache, detail, outcome }
     };
-    let (mut entries, mut next): (Vec<AuditEntry>, _) = (page.entries.into_iter().map(entry).collect(), page.next);
+    let (mut entries, mut next): (Vec<AuditEntry>, _) =
+        (page.entries.into_iter().map(entry).collect(), page.next);
     if cut(&mut entries) {
         next = entries.last().map(|last| last.id);
     }

@@ -1,6 +1,8 @@
-//! Entries of the audit log that are written a moment later: pushes, collections, and what was refused.
+//! Entries of the audit log that are written a moment later: pushes, collections, and what was
+//! refused.
 //!
-//! Pushes and collections have a queue of their own, which no refusal has a place in and which is written first.
+//! Pushes and collections have a queue of their own, which no refusal has a place in and which is
+//! written first.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +14,8 @@ use crate::db::{Db, DbError};
 
 /// Entries that wait to be written; of more, the oldest are lost, and that is logged.
 const MAX_WAITING: usize = 10_000;
-/// Rows about refusals that are written in one transaction, so that a push beside it does not wait long.
+/// Rows about refusals that are written in one transaction, so that a push beside it does not wait
+/// long.
 const BATCH: usize = 100;
 
 /// What waits. Clones share it.
@@ -50,7 +53,8 @@ impl AuditQueue {
         cut(&mut waiting.refused);
     }
 
-    /// Writes what was noted, under the time `now` where it was counted; at the end, what was counted in the last minute too.
+    /// Writes what was noted, under the time `now` where it was counted; at the end, what was
+    /// counted in the last minute too.
     ///
     /// # Errors
     /// As any write; the entries wait on then.
@@ -108,7 +112,10 @@ fn cut(waiting: &mut VecDeque<NewEntry>) {
     if lost > 0 {
         waiting.drain(..lost);
         metrics::counter!("snowbank_audit_lost_total").increment(lost as u64);
-        tracing::error!(lost, "the audit log is not written fast enough; its oldest waiting entries are lost");
+        tracing::error!(
+            lost,
+            "the audit log is not written fast enough; its oldest waiting entries are lost"
+        );
     }
 }
 
@@ -125,7 +132,11 @@ mod tests {
         let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
         let db = Db::open(&config).await.unwrap();
         let queue = AuditQueue::default();
-        let pusher = Actor { subject: "ci".to_owned(), token_id: "t".to_owned(), remote: "192.0.2.1".to_owned() };
+        let pusher = Actor {
+            subject: "ci".to_owned(),
+            token_id: "t".to_owned(),
+            remote: "192.0.2.1".to_owned(),
+        };
         let nobody = |number: u32| Actor {
             subject: "nobody".to_owned(),
             token_id: String::new(),
@@ -139,8 +150,11 @@ mod tests {
             queue.note_refusal(entry);
         }
         queue.write(&db, 60, false).await.unwrap();
-        let query =
-            |action: &str| AuditQuery { action: Some(action.to_owned()), limit: 1_000, ..AuditQuery::default() };
+        let query = |action: &str| AuditQuery {
+            action: Some(action.to_owned()),
+            limit: 1_000,
+            ..AuditQuery::default()
+        };
         assert_eq!(list_audit(&db, &query("push.*")).await.unwrap().entries.len(), 500);
         let refused = list_audit(&db, &query("token.create")).await.unwrap().entries.len();
         assert_eq!(refused, 512, "one of each address, as many as there is room for");

@@ -13,7 +13,8 @@ const REDACTED: &str = "(a token)";
 
 /// The beginning of a text, without what looks like a token or a part of one.
 pub(super) fn bounded(text: &str, max_chars: usize) -> String {
-    // What is cut off is not looked at; a token that the cut goes through is still known by its beginning.
+    // What is cut off is not looked at; a token that the cut goes through is still known by its
+    // beginning.
     let end = text.char_indices().nth(max_chars).map(|(end, _)| end);
     let mut out = redacted(end.map_or(text, |end| &text[..end]));
     if end.is_some() {
@@ -23,7 +24,8 @@ pub(super) fn bounded(text: &str, max_chars: usize) -> String {
 }
 
 fn redacted(text: &str) -> String {
-    let is_of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=' | '+' | '/');
+    let is_of_token =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=' | '+' | '/');
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(begin) = rest.find(TOKEN_START) {
@@ -43,7 +45,8 @@ mod tests {
 
     #[test]
     fn no_token_is_written_down() {
-        let token = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImEifQ.eyJzdWIiOiJjaSJ9.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg";
+        let token =
+            "eyJhbGciOiJIUzI1NiIsImtpZCI6ImEifQ.eyJzdWIiOiJjaSJ9.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg";
         for text in [
             format!("id={token}"),
             format!("id={token} id={token}, and more"),
@@ -51,7 +54,10 @@ mod tests {
             token[..30].to_owned(),
         ] {
             let said = bounded(&text, MAX_DETAIL_CHARS);
-            assert!(!said.contains("hbGci") && !said.contains("c2lnb") && said.contains(REDACTED), "{said}");
+            assert!(
+                !said.contains("hbGci") && !said.contains("c2lnb") && said.contains(REDACTED),
+                "{said}"
+            );
         }
         let long = format!("{} {token}", "x".repeat(40));
         assert!(!bounded(&long, 70).contains("hbGci"), "nor a part of one");

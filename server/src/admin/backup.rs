@@ -1,7 +1,9 @@
-//! Backups: a SQLite database as it is at one moment, with or without the secret files that belong to it.
+//! Backups: a SQLite database as it is at one moment, with or without the secret files that belong
+//! to it.
 //!
-//! A backup is written beside its place, synced and renamed: it is there whole or not at all. It is no copy of the packs, which
-//! never change and can be copied at any time; what the two disagree about, `repair` settles.
+//! A backup is written beside its place, synced and renamed: it is there whole or not at all. It is
+//! no copy of the packs, which never change and can be copied at any time; what the two disagree
+//! about, `repair` settles.
 
 use std::fs::{self, File};
 use std::io;
@@ -55,7 +57,8 @@ pub struct SecretFile {
 /// The secret files that belong to a server with these settings, whether they are there or not.
 #[must_use]
 pub fn secret_files(config: &Config) -> Vec<SecretFile> {
-    let file = |name: &str, path: PathBuf, purpose| SecretFile { name: name.to_owned(), path, purpose };
+    let file =
+        |name: &str, path: PathBuf, purpose| SecretFile { name: name.to_owned(), path, purpose };
     let mut files = vec![
         file(SERVER_KEY, server_key_file(config), "opens the secrets in the database"),
         file(
@@ -92,8 +95,8 @@ pub struct Backup {
     pub files: Vec<SecretFile>,
 }
 
-/// Writes the database in the file `database`, which `db` has open, and those of `files` that are there to `target`. Other
-/// programs may use the database meanwhile.
+/// Writes the database in the file `database`, which `db` has open, and those of `files` that are
+/// there to `target`. Other programs may use the database meanwhile.
 ///
 /// # Errors
 /// [`BackupError::Exists`] unless `replace`. Nothing is at `target` then that was not there before.
@@ -109,11 +112,14 @@ pub async fn back_up(
     if !replace && target.symlink_metadata().is_ok() {
         return Err(BackupError::Exists(target.to_owned()));
     }
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (files, contents) = read_files(files)?;
-    let temporary = tempfile::Builder::new().prefix(".snowbank-backup-").tempfile_in(folder).map_err(failed)?;
+    let temporary =
+        tempfile::Builder::new().prefix(".snowbank-backup-").tempfile_in(folder).map_err(failed)?;
     db::backup::copy(database, temporary.path()).await?;
-    let info = db::backup::describe(temporary.path(), env!("CARGO_PKG_VERSION"), now, &contents).await?;
+    let info =
+        db::backup::describe(temporary.path(), env!("CARGO_PKG_VERSION"), now, &contents).await?;
     temporary.as_file().sync_all().map_err(failed)?;
     let bytes = temporary.as_file().metadata().map_err(failed)?.len();
     if replace {

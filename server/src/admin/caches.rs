@@ -1,14 +1,17 @@
 //! Creating, configuring, renaming, destroying and restoring caches.
 //!
-//! Each is one exclusive transaction that reads the row, changes the fields that were named, and writes it: two operators
-//! who change different fields at once both get what they said, and the last one wins where they said the same.
+//! Each is one exclusive transaction that reads the row, changes the fields that were named, and
+//! writes it: two operators who change different fields at once both get what they said, and the
+//! last one wins where they said the same.
 
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::StoreDir;
 use snowbank_core::token::looks_like_token;
 use snowbank_core::units::Limit;
-use snowbank_core::wire::admin::{CacheDetails, CacheKey, CacheList, CacheSettings, CacheUsage, CreateCache};
+use snowbank_core::wire::admin::{
+    CacheDetails, CacheKey, CacheList, CacheSettings, CacheUsage, CreateCache,
+};
 
 use super::page::cut;
 use super::signing_keys::{first_key, parse_secret};
@@ -28,8 +31,8 @@ const MOST_UPSTREAM_KEYS: usize = 100;
 /// Makes a cache and its first signing key.
 ///
 /// # Errors
-/// [`AdminError::NameTaken`] or [`AdminError::NameDestroyed`] when there is one of that name, [`AdminError::BadSetting`]
-/// when a value is out of bounds.
+/// [`AdminError::NameTaken`] or [`AdminError::NameDestroyed`] when there is one of that name,
+/// [`AdminError::BadSetting`] when a value is out of bounds.
 pub async fn create_cache(
     admin: &Admin,
     actor: &Actor,
@@ -56,10 +59,16 @@ pub(super) async fn create_cache_in(
         None => {}
     }
     let store_dir = match &request.store_dir {
-        Some(dir) => dir.parse().map_err(|error| AdminError::BadSetting(format!("the store directory: {error}")))?,
+        Some(dir) => dir
+            .parse()
+            .map_err(|error| AdminError::BadSetting(format!("the store directory: {error}")))?,
         None => StoreDir::default(),
     };
-    let domain = if request.isolated { db::caches::add_domain(tx.exec(), now).await? } else { DomainId::SHARED };
+    let domain = if request.isolated {
+        db::caches::add_domain(tx.exec(), now).await?
+    } else {
+        DomainId::SHARED
+    };
     let new = NewCache {
         name: name.clone(),
         domain,
@@ -94,13 +103,15 @@ pub(super) async fn add_key(
     key: &SecretKey,
     now: i64,
 ) -> Result<(), AdminError> {
-    Ok(db::keys::add_signing_key(tx.exec(), cache.id, &admin.sealer.seal_signing_key(key)?, now).await?)
+    Ok(db::keys::add_signing_key(tx.exec(), cache.id, &admin.sealer.seal_signing_key(key)?, now)
+        .await?)
 }
 
 /// Changes what `settings` names of a cache.
 ///
 /// # Errors
-/// [`AdminError::NoCache`], or [`AdminError::BadSetting`] when a value is out of bounds; nothing was changed then.
+/// [`AdminError::NoCache`], or [`AdminError::BadSetting`] when a value is out of bounds; nothing
+/// was changed then.
 pub async fn configure_cache(
     admin: &Admin,
     actor: &Actor,
@@ -117,8 +128,8 @@ pub async fn configure_cache(
 /// Makes a cache as `request` says, or changes the one that is there to be so.
 ///
 /// # Errors
-/// As [`create_cache`] and [`configure_cache`]; [`AdminError::BadSetting`] when the one that is there differs in what cannot
-/// be changed.
+/// As [`create_cache`] and [`configure_cache`]; [`AdminError::BadSetting`] when the one that is
+/// there differs in what cannot be changed.
 pub async fn ensure_cache(
     admin: &Admin,
     actor: &Actor,
@@ -130,13 +141,17 @@ pub async fn ensure_cache(
     let Some(found) = found else { return create_cache(admin, actor, request, now).await };
     // What is not said stays.
     if request.isolated && found.domain == DomainId::SHARED {
-        let message =
-            format!("`{name}` is there and shares chunks with others, which cannot be changed; use another name");
+        let message = format!(
+            "`{name}` is there and shares chunks with others, which cannot be changed; use another \
+             name"
+        );
         return Err(AdminError::BadSetting(message));
     }
     if request.store_dir.as_deref().is_some_and(|dir| dir != found.store_dir.as_str()) {
-        let message =
-            format!("`{name}` is there with the store directory {}, which cannot be changed", found.store_dir);
+        let message = format!(
+            "`{name}` is there with the store directory {}, which cannot be changed",
+            found.store_dir
+        );
         return Err(AdminError::BadSetting(message));
     }
     let mut wanted = found.clone();
@@ -161,7 +176,9 @@ pub async fn rename_cache(
     let mut tx = admin.db.exclusive_tx().await?;
     let cache = existing(&mut tx, name).await?;
     match db::caches::lookup_any(tx.exec(), new).await? {
-        Some(Cache { destroyed: Some(_), .. }) => return Err(AdminError::NameDestroyed(new.clone())),
+        Some(Cache { destroyed: Some(_), .. }) => {
+            return Err(AdminError::NameDestroyed(new.clone()));
+        }
         Some(other) if other.id != cache.id => return Err(AdminError::NameTaken(new.clone())),
         _ => {}
     }
@@ -204,7 +221,9 @@ pub async fn restore_cache(
 ) -> Result<CacheDetails, AdminError> {
     let mut tx = admin.db.exclusive_tx().await?;
     let found = db::caches::lookup_any(tx.exec(), name).await?;
-    let restorable = |cache: &Cache| cache.destroyed.is_some_and(|at| at.saturating_add(RESTORABLE_SECONDS) > now);
+    let restorable = |cache: &Cache| {
+        cache.destroyed.is_some_and(|at| at.saturating_add(RESTORABLE_SECONDS) > now)
+    };
     let cache = found.filter(restorable).ok_or_else(|| AdminError::NotDestroyed(name.clone()))?;
     change(tx, actor, cache, ("cache.restore", String::new()), now, |cache| {
         cache.destroyed = None;
@@ -213,7 +232,8 @@ pub async fn restore_cache(
     .await
 }
 
-/// Alters a cache that was read in `tx`, with its entry in the audit log under the name that it had, and commits.
+/// Alters a cache that was read in `tx`, with its entry in the audit log under the name that it
+/// had, and commits.
 async fn change(
     mut tx: Tx,
     actor: &Actor,
@@ -237,11 +257,14 @@ async fn change(
 /// [`AdminError::NoCache`].
 pub async fn show_cache(admin: &Admin, name: &CacheName) -> Result<CacheDetails, AdminError> {
     let mut conn = admin.db.reader().await?;
-    let cache = db::caches::lookup_any(conn.exec(), name).await?.ok_or_else(|| AdminError::NoCache(name.clone()))?;
+    let cache = db::caches::lookup_any(conn.exec(), name)
+        .await?
+        .ok_or_else(|| AdminError::NoCache(name.clone()))?;
     details(conn.exec(), &cache).await
 }
 
-/// The caches that `may_see` allows, by name; `after` is the name that an earlier answer ended with.
+/// The caches that `may_see` allows, by name; `after` is the name that an earlier answer ended
+/// with.
 ///
 /// # Errors
 /// As any read.
@@ -256,13 +279,17 @@ pub async fn list_caches(
     };
     let mut conn = admin.db.reader().await?;
     let seen = db::caches::page(conn.exec(), &after, MAX_LOOKED_AT).await?;
-    let mut next = seen.last().filter(|_| seen.len() == MAX_LOOKED_AT as usize).map(|last| last.name.to_string());
+    let mut next = seen
+        .last()
+        .filter(|_| seen.len() == MAX_LOOKED_AT as usize)
+        .map(|last| last.name.to_string());
     let caches: Vec<Cache> = seen.into_iter().filter(may_see).collect();
     let ids: Vec<CacheId> = caches.iter().map(|cache| cache.id).collect();
     let usages = db::usage::lookup_caches(conn.exec()).await?;
     let mut keys = db::keys::signing_keys_of(conn.exec(), &ids).await?;
     drop(conn);
-    let details = |cache: &Cache| shown(cache, keys.remove(&cache.id).unwrap_or_default(), usages.as_ref());
+    let details =
+        |cache: &Cache| shown(cache, keys.remove(&cache.id).unwrap_or_default(), usages.as_ref());
     let mut caches: Vec<CacheDetails> = caches.iter().map(details).collect();
     if cut(&mut caches) {
         next = caches.last().map(|last| last.name.clone());
@@ -281,8 +308,11 @@ pub(super) async fn details(mut exec: Exec<'_>, cache: &Cache) -> Result<CacheDe
 }
 
 fn shown(cache: &Cache, keys: Vec<SigningKeyRow>, usages: Option<&CacheUsages>) -> CacheDetails {
-    let key =
-        |row: SigningKeyRow| CacheKey { public_key: row.key.public_key, created: row.created, retired: row.retired };
+    let key = |row: SigningKeyRow| CacheKey {
+        public_key: row.key.public_key,
+        created: row.created,
+        retired: row.retired,
+    };
     let usage = usages.and_then(|usages| Some((usages.counted, usages.of(cache.id)?)));
     CacheDetails {
         name: cache.name.to_string(),
@@ -329,42 +359,60 @@ fn apply(settings: &CacheSettings, cache: &mut Cache) -> Result<(), AdminError> 
     }
     if let Some(keys) = &settings.upstream_keys {
         let is_name = |key: &String| {
-            (1..=255).contains(&key.len()) && !key.contains(|c: char| c == ':' || c.is_whitespace() || c.is_control())
+            (1..=255).contains(&key.len())
+                && !key.contains(|c: char| c == ':' || c.is_whitespace() || c.is_control())
         };
         if let Some(key) = keys.iter().find(|key| !is_name(key)) {
-            return bad(format!("the upstream key `{key}` is not the name of a key, such as cache.nixos.org-1"));
+            return bad(format!(
+                "the upstream key `{key}` is not the name of a key, such as cache.nixos.org-1"
+            ));
         }
         if keys.len() > MOST_UPSTREAM_KEYS {
-            return bad(format!("{} upstream keys; at most {MOST_UPSTREAM_KEYS} are taken", keys.len()));
+            return bad(format!(
+                "{} upstream keys; at most {MOST_UPSTREAM_KEYS} are taken",
+                keys.len()
+            ));
         }
         cache.upstream_keys.clone_from(keys);
     }
     if let Some(level) = settings.compression_level {
         if !(1..=19).contains(&level) {
-            return bad(format!("the compression level {level} is not one from 1 (fast) to 19 (small)"));
+            return bad(format!(
+                "the compression level {level} is not one from 1 (fast) to 19 (small)"
+            ));
         }
         cache.compression_level = level;
     }
     if let Some(description) = &settings.description {
-        if description.chars().count() > MOST_DESCRIPTION_CHARS || description.chars().any(char::is_control) {
-            return bad(format!("a description is one line of at most {MOST_DESCRIPTION_CHARS} characters"));
+        if description.chars().count() > MOST_DESCRIPTION_CHARS
+            || description.chars().any(char::is_control)
+        {
+            return bad(format!(
+                "a description is one line of at most {MOST_DESCRIPTION_CHARS} characters"
+            ));
         }
         if looks_like_token(description) {
-            return bad("a description is shown to everybody, and this one holds a token".to_owned());
+            return bad(
+                "a description is shown to everybody, and this one holds a token".to_owned()
+            );
         }
         cache.description.clone_from(description);
     }
     if let Some(retention) = settings.retention {
         if matches!(retention, Limit::Some(time) if time.get() == 0) {
             return bad(
-                "a retention of no time would keep nothing; give a time, or `never` to keep everything".to_owned()
+                "a retention of no time would keep nothing; give a time, or `never` to keep \
+                 everything"
+                    .to_owned(),
             );
         }
         cache.retention = retention;
     }
     if let Some(size) = settings.max_size {
         if matches!(size, Limit::Some(size) if size.is_empty()) {
-            return bad("a size limit of nothing would keep nothing; give a size, or `none`".to_owned());
+            return bad(
+                "a size limit of nothing would keep nothing; give a size, or `none`".to_owned()
+            );
         }
         cache.max_size = size;
     }
@@ -373,7 +421,10 @@ fn apply(settings: &CacheSettings, cache: &mut Cache) -> Result<(), AdminError> 
 
 /// What was said, for the audit log: ` key=value` each.
 fn describe(settings: &CacheSettings) -> String {
-    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(settings) else { return String::new() };
-    let words: Vec<String> = fields.into_iter().map(|(key, value)| format!(" {key}={value}")).collect();
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(settings) else {
+        return String::new();
+    };
+    let words: Vec<String> =
+        fields.into_iter().map(|(key, value)| format!(" {key}={value}")).collect();
     words.concat()
 }

@@ -18,7 +18,8 @@ pub enum AdminError {
     NameTaken(CacheName),
     /// A cache of that name was destroyed and can still be restored.
     #[error(
-        "a cache `{0}` was destroyed and keeps its name for 7 days; bring it back with `cache restore {0}`, remove it for good with \
+        "a cache `{0}` was destroyed and keeps its name for 7 days; bring it back with `cache \
+         restore {0}`, remove it for good with \
          `cache purge {0}`, or choose another name"
     )]
     NameDestroyed(CacheName),
@@ -30,7 +31,8 @@ pub enum AdminError {
     NotDestroyed(CacheName),
     /// A cache that is to be removed for good is in use.
     #[error(
-        "the cache `{0}` was not destroyed, and nothing was removed; `cache destroy {0}` takes it out of sight first"
+        "the cache `{0}` was not destroyed, and nothing was removed; `cache destroy {0}` takes it \
+         out of sight first"
     )]
     InUse(CacheName),
     /// A value is out of bounds.
@@ -41,8 +43,10 @@ pub enum AdminError {
     NoToken(String),
     /// An id or a subject that was to be revoked is of no token that was issued here.
     #[error(
-        "nothing was revoked: this server issued no token {what} `{text}`; `token list` shows those that it did. Tokens of an \
-         identity provider, or of another system's key, are not recorded here: for one of those, add --force"
+        "nothing was revoked: this server issued no token {what} `{text}`; `token list` shows \
+         those that it did. Tokens of an \
+         identity provider, or of another system's key, are not recorded here: for one of those, \
+         add --force"
     )]
     NeverIssued {
         /// Which of the two it is.
@@ -58,12 +62,14 @@ pub enum AdminError {
     NoPath(String),
     /// Paths that are to stay refer to those that are to go.
     #[error(
-        "nothing was deleted: {} of the paths that stay refer to what would go, such as {}; add --referrers to delete \
+        "nothing was deleted: {} of the paths that stay refer to what would go, such as {}; add \
+         --referrers to delete \
          them as well", .0.len(), .0.first().map_or("", String::as_str)
     )]
     Referred(Vec<String>),
     /// Pins keep paths that are to go.
-    #[error("nothing was deleted: {}; remove the pin first with `pin rm`, or leave the path out", pinned(.0))]
+    #[error("nothing was deleted: {}; remove the pin first with `pin rm`, or leave the path \
+        out", pinned(.0))]
     Pinned(Vec<(String, String)>),
     /// The cache has no such pin.
     #[error("the cache has no pin `{0}`; `pin list` shows those that there are")]
@@ -80,7 +86,10 @@ pub enum AdminError {
         what: String,
     },
     /// What a pin stood for is not in the cache any more.
-    #[error("{path}, which the pin `{pin}` stood for, is out of sight since it was damaged; push it again first")]
+    #[error(
+        "{path}, which the pin `{pin}` stood for, is out of sight since it was damaged; push it \
+         again first"
+    )]
     GenerationGone {
         /// The pin.
         pin: PinName,
@@ -95,7 +104,8 @@ pub enum AdminError {
     NoTokenKey,
     /// The database belongs to another server key.
     #[error(
-        "this database's secrets were sealed with another server key. Give every server that shares it the same file \
+        "this database's secrets were sealed with another server key. Give every server that \
+         shares it the same file \
          (`server-key-file`, SNOWBANKD_SERVER_KEY_FILE, or `server-key` in the data folder)"
     )]
     OtherServerKey,
@@ -120,7 +130,11 @@ pub enum AdminError {
 fn pinned(paths: &[(String, String)]) -> String {
     const NAMED: usize = 5;
     let named = paths.iter().take(NAMED).map(|(path, pin)| format!("{path} is pinned as `{pin}`"));
-    let more = paths.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("{more} more are pinned"));
+    let more = paths
+        .len()
+        .checked_sub(NAMED)
+        .filter(|more| *more > 0)
+        .map(|more| format!("{more} more are pinned"));
     named.chain(more).collect::<Vec<_>>().join(", ")
 }
 

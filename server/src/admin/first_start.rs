@@ -1,8 +1,10 @@
-//! What a new Snowbank starts with: its identity, a token key, the public cache `main`, and a root token in a file.
+//! What a new Snowbank starts with: its identity, a token key, the public cache `main`, and a root
+//! token in a file.
 //!
-//! All of it is made in one transaction, once: a mark in the database says that it was, so that what an operator deletes
-//! later stays deleted. The root token's file is written before that transaction commits. A crash in between leaves a file
-//! whose token no key verifies, and the next start writes a new one over it.
+//! All of it is made in one transaction, once: a mark in the database says that it was, so that
+//! what an operator deletes later stays deleted. The root token's file is written before that
+//! transaction commits. A crash in between leaves a file whose token no key verifies, and the next
+//! start writes a new one over it.
 
 use std::collections::BTreeMap;
 
@@ -36,9 +38,13 @@ pub struct FirstStart {
 /// Makes what a new Snowbank starts with, or finds that it is there.
 ///
 /// # Errors
-/// When the database or the root token's file cannot be written, or the database belongs to another server key; nothing
-/// was made then.
-pub async fn first_start(admin: &Admin, data_dir: &DataDir, now: i64) -> Result<FirstStart, AdminError> {
+/// When the database or the root token's file cannot be written, or the database belongs to another
+/// server key; nothing was made then.
+pub async fn first_start(
+    admin: &Admin,
+    data_dir: &DataDir,
+    now: i64,
+) -> Result<FirstStart, AdminError> {
     let mut tx = admin.db.exclusive_tx().await?;
     server_key::claim(tx.exec(), &admin.sealer).await?;
     let instance = instance::load_or_create(tx.exec(), &random_id::<16>()?, now).await?;
@@ -65,7 +71,12 @@ pub async fn first_start(admin: &Admin, data_dir: &DataDir, now: i64) -> Result<
 }
 
 /// Makes the first token key, and a token that allows everything.
-async fn root_token(tx: &mut Tx, admin: &Admin, actor: &Actor, now: i64) -> Result<SecretString, AdminError> {
+async fn root_token(
+    tx: &mut Tx,
+    admin: &Admin,
+    actor: &Actor,
+    now: i64,
+) -> Result<SecretString, AdminError> {
     db::keys::add_token_key(tx.exec(), &TokenKey::generate()?.seal(&admin.sealer, now)?).await?;
     let everything = Permission::ALL.map(|permission| permission.to_string()).to_vec();
     let request = CreateToken {

@@ -1,18 +1,20 @@
 //! Moving a Snowbank from one database to another: plan, copy, verify, hand over.
 //!
-//! Until the end the source is only read, and nothing may write to it meanwhile. The target is marked as incomplete from the
-//! first moment on, so that no server works with half of the rows. When both sides have been compared, the storage changes hands
-//! (C3, [`crate::chain`]), in this order:
-//! 1. the target begins a chain with a link of its own, and is marked as arriving: it starts only if the storage's marker
-//!    has that link;
+//! Until the end the source is only read, and nothing may write to it meanwhile. The target is
+//! marked as incomplete from the first moment on, so that no server works with half of the rows.
+//! When both sides have been compared, the storage changes hands (C3, [`crate::chain`]), in this
+//! order:
+//! 1. the target begins a chain with a link of its own, and is marked as arriving: it starts only
+//!    if the storage's marker has that link;
 //! 2. the marker gets the link;
 //! 3. the source is marked as moved, with where to;
 //! 4. the target's mark goes.
 //!
-//! Before 2 a server starts over the source alone, after it over the target alone: the marker is one object, and has one
-//! link. After a crash the same command goes on.
+//! Before 2 a server starts over the source alone, after it over the target alone: the marker is
+//! one object, and has one link. After a crash the same command goes on.
 //!
-//! A database that was moved away from holds an older state. To move back, its rows are removed and copied anew.
+//! A database that was moved away from holds an older state. To move back, its rows are removed and
+//! copied anew.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,7 +32,8 @@ pub enum MoveError {
     NothingToMove,
     /// The target is somebody else.
     #[error(
-        "the database to move to holds another Snowbank (instance {found}; the source is {wanted}). Give an empty database"
+        "the database to move to holds another Snowbank (instance {found}; the source is \
+         {wanted}). Give an empty database"
     )]
     OtherInstance {
         /// The target's instance.
@@ -39,7 +42,9 @@ pub enum MoveError {
         wanted: String,
     },
     /// The target holds rows of nobody.
-    #[error("the database to move to is not empty: its table `{0}` has rows. Give an empty database")]
+    #[error(
+        "the database to move to is not empty: its table `{0}` has rows. Give an empty database"
+    )]
     NotEmpty(&'static str),
     /// The source is no longer in use.
     #[error("the database to move from was moved to {0} before; move from there")]
@@ -51,7 +56,9 @@ pub enum MoveError {
     #[error("the database to move from: {0}")]
     Source(#[source] DbError),
     /// Writing to the target failed.
-    #[error("the database to move to: {0}. Run the same command again: it goes on where it stopped")]
+    #[error(
+        "the database to move to: {0}. Run the same command again: it goes on where it stopped"
+    )]
     Target(#[source] DbError),
 }
 
@@ -64,7 +71,8 @@ pub enum Plan {
     Resume,
     /// An earlier run has copied everything; only the comparison is made again.
     Compare,
-    /// The target was moved away from before, or did not come to take over: its rows are removed first.
+    /// The target was moved away from before, or did not come to take over: its rows are removed
+    /// first.
     Replace,
     /// The target has the storage; only marks are left to be made.
     Finish,
@@ -119,7 +127,10 @@ impl fmt::Display for Compared {
 /// When the storage is not the source's, or the target is not the source's to write to.
 pub async fn plan(source: &Db, target: &Db, storage: &Arc<Storage>) -> Result<Plan, MoveError> {
     let mut from = source.reader().await.map_err(MoveError::Source)?;
-    let wanted = instance::lookup(from.exec()).await.map_err(MoveError::Source)?.ok_or(MoveError::NothingToMove)?;
+    let wanted = instance::lookup(from.exec())
+        .await
+        .map_err(MoveError::Source)?
+        .ok_or(MoveError::NothingToMove)?;
     let moved_to = chain::moved_to(from.exec()).await.map_err(MoveError::Source)?;
     drop(from);
     let mut to = target.reader().await.map_err(MoveError::Target)?;
@@ -132,9 +143,12 @@ pub async fn plan(source: &Db, target: &Db, storage: &Arc<Storage>) -> Result<Pl
     }
     let has_target = found.is_some() && !is_stale && state != Some(MoveState::Incomplete);
     let is_announced = moved_to.is_some() || state == Some(MoveState::Arriving);
-    let of_target = async || Chain::new(target.clone(), Arc::clone(storage)).confirm().await.is_ok();
-    let of_source = async || Chain::new(source.clone(), Arc::clone(storage)).confirm().await.is_ok();
-    // A target that has been at work meanwhile is no longer announced, but has the storage, and the source has it no more.
+    let of_target =
+        async || Chain::new(target.clone(), Arc::clone(storage)).confirm().await.is_ok();
+    let of_source =
+        async || Chain::new(source.clone(), Arc::clone(storage)).confirm().await.is_ok();
+    // A target that has been at work meanwhile is no longer announced, but has the storage, and the
+    // source has it no more.
     if has_target && of_target().await && (is_announced || !of_source().await) {
         return Ok(Plan::Finish);
     }
@@ -144,7 +158,8 @@ pub async fn plan(source: &Db, target: &Db, storage: &Arc<Storage>) -> Result<Pl
     Chain::new(source.clone(), Arc::clone(storage)).confirm().await?;
     match (found, state) {
         (Some(_), Some(MoveState::Incomplete)) => Ok(Plan::Resume),
-        // One that did not come to take over is out of date as soon as the source has been at work again.
+        // One that did not come to take over is out of date as soon as the source has been at work
+        // again.
         (Some(_), Some(MoveState::Arriving)) => Ok(Plan::Replace),
         (Some(_), None) if is_stale => Ok(Plan::Replace),
         (Some(_), None) => Ok(Plan::Compare),
@@ -180,7 +195,11 @@ pub async fn empty(target: &Db) -> Result<(), MoveError> {
 ///
 /// # Errors
 /// When either side fails; what was copied stays, and another run goes on behind it.
-pub async fn copy(source: &Db, target: &Db, told: &mut (dyn FnMut(Progress) + Send)) -> Result<(), MoveError> {
+pub async fn copy(
+    source: &Db,
+    target: &Db,
+    told: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), MoveError> {
     let mut rows = 0;
     for (index, table) in TABLES.iter().enumerate() {
         let mut last = None;
@@ -190,7 +209,8 @@ pub async fn copy(source: &Db, target: &Db, told: &mut (dyn FnMut(Progress) + Se
         }
         loop {
             let mut from = source.reader().await.map_err(MoveError::Source)?;
-            let batch = table.read(from.exec(), last.as_deref()).await.map_err(MoveError::Source)?;
+            let batch =
+                table.read(from.exec(), last.as_deref()).await.map_err(MoveError::Source)?;
             drop(from);
             let Some(row) = batch.last() else { break };
             last = Some(table.key_of(row));
@@ -202,7 +222,12 @@ pub async fn copy(source: &Db, target: &Db, told: &mut (dyn FnMut(Progress) + Se
     Ok(())
 }
 
-async fn write(target: &Db, table: &Table, batch: &[transfer::Row], first: bool) -> Result<(), DbError> {
+async fn write(
+    target: &Db,
+    table: &Table,
+    batch: &[transfer::Row],
+    first: bool,
+) -> Result<(), DbError> {
     let mut tx = target.exclusive_tx().await?;
     if first {
         transfer::set_state(tx.exec(), Some(MoveState::Incomplete)).await?;
@@ -229,13 +254,24 @@ pub async fn verify(
     Ok(compared)
 }
 
-/// Gives the storage to the target, whose rows are equal. `to` says where that is, without a password.
+/// Gives the storage to the target, whose rows are equal. `to` says where that is, without a
+/// password.
 ///
 /// # Errors
 /// When the storage is not the source's any more, or either side fails.
-pub async fn hand_over(source: &Db, target: &Db, storage: &Arc<Storage>, to: &str, now: i64) -> Result<(), MoveError> {
+pub async fn hand_over(
+    source: &Db,
+    target: &Db,
+    storage: &Arc<Storage>,
+    to: &str,
+    now: i64,
+) -> Result<(), MoveError> {
     let mut from = source.reader().await.map_err(MoveError::Source)?;
-    let number = chain::links(from.exec()).await.map_err(MoveError::Source)?.first().map_or(0, |last| last.link.number);
+    let number = chain::links(from.exec())
+        .await
+        .map_err(MoveError::Source)?
+        .first()
+        .map_or(0, |last| last.link.number);
     drop(from);
     let link = draw_link(number).map_err(Arc::new)?;
     let begun = async {
@@ -274,7 +310,11 @@ pub async fn finish(source: &Db, target: &Db, to: &str) -> Result<(), MoveError>
     arrived.await.map_err(MoveError::Target)
 }
 
-async fn digest(db: &Db, table: &Table, told: &mut (dyn FnMut(Progress) + Send)) -> Result<Digest, DbError> {
+async fn digest(
+    db: &Db,
+    table: &Table,
+    told: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Digest, DbError> {
     let mut digest = Digest::default();
     let mut last: Option<transfer::Row> = None;
     loop {

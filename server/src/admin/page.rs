@@ -1,4 +1,5 @@
-//! How long one answer of a listing may be: its JSON, whatever stands in the rows; and how many rows listings look at.
+//! How long one answer of a listing may be: its JSON, whatever stands in the rows; and how many
+//! rows listings look at.
 
 use std::io;
 

@@ -1,8 +1,9 @@
-//! How a listing goes through a cache's paths: in the order in which they were pushed, or, for a pattern that begins with a
-//! literal text, through the names that begin so and then through the hash parts that do.
+//! How a listing goes through a cache's paths: in the order in which they were pushed, or, for a
+//! pattern that begins with a literal text, through the names that begin so and then through the
+//! hash parts that do.
 //!
-//! A cursor is where an answer ended. Clients give it back as they got it; one that nobody was given leads to some page of the
-//! same cache.
+//! A cursor is where an answer ended. Clients give it back as they got it; one that nobody was
+//! given leads to some page of the same cache.
 
 use std::fmt;
 use std::str::FromStr;
@@ -55,7 +56,10 @@ impl FromStr for PathCursor {
             Some(_) => None,
         };
         parse().ok_or_else(|| {
-            AdminError::BadSetting("`after` is not the `next` of an earlier answer; list from the beginning".to_owned())
+            AdminError::BadSetting(
+                "`after` is not the `next` of an earlier answer; list from the beginning"
+                    .to_owned(),
+            )
         })
     }
 }
@@ -90,10 +94,12 @@ impl<'p> Wanted<'p> {
     pub(super) fn next_part(&self, cursor: &PathCursor) -> Option<PathCursor> {
         let PathCursor::Named(..) = cursor else { return None };
         let (hash, rest) = self.prefix.split_at(self.prefix.len().min(HASH_CHARS));
-        let is_hash = StorePathHash::from_chars(format!("{hash:0<HASH_CHARS$}").as_bytes()).is_some();
+        let is_hash =
+            StorePathHash::from_chars(format!("{hash:0<HASH_CHARS$}").as_bytes()).is_some();
         // The start is excluded: one character less of a whole hash part.
         let start = &hash[..hash.len().min(HASH_CHARS - 1)];
-        (is_hash && (rest.is_empty() || rest.starts_with('-'))).then(|| PathCursor::Hashed(start.to_owned()))
+        (is_hash && (rest.is_empty() || rest.starts_with('-')))
+            .then(|| PathCursor::Hashed(start.to_owned()))
     }
 
     /// Up to `limit` keys behind a cursor, in its order.
@@ -122,7 +128,8 @@ impl<'p> Wanted<'p> {
     /// Whether a path that was found behind `cursor` is wanted, and was not found before.
     pub(super) fn fits(&self, cursor: &PathCursor, key: &PathKey) -> bool {
         let Some(pattern) = self.pattern else { return true };
-        let (by_name, by_base) = (fits(pattern, key.store_path.name()), || fits(pattern, &key.store_path.base_name()));
+        let (by_name, by_base) =
+            (fits(pattern, key.store_path.name()), || fits(pattern, &key.store_path.base_name()));
         match cursor {
             PathCursor::Pushed(_) => by_name || by_base(),
             PathCursor::Named(..) => by_name,
@@ -149,7 +156,8 @@ mod tests {
     #[test]
     fn a_cursor_comes_back_as_it_went_out() {
         let named = PathCursor::Named("hello-2.12+x?=".to_owned(), PathId(7));
-        for cursor in [PathCursor::Pushed(PathId(12)), named, PathCursor::Hashed("0abc".to_owned())] {
+        for cursor in [PathCursor::Pushed(PathId(12)), named, PathCursor::Hashed("0abc".to_owned())]
+        {
             assert_eq!(cursor.to_string().parse::<PathCursor>().unwrap(), cursor);
         }
         for text in ["", "x", "n.", "n.x.y", "h.a\0", "n.1.a b", "x.1", "99999999999999999999"] {

@@ -1,8 +1,8 @@
 //! Writes down which paths were read.
 //!
-//! How old the time that is kept of a path may be is a part of how long its cache keeps it ([`grain`]): a path that is read
-//! all the time is written every few minutes, not every few seconds. Whoever deletes what nobody uses waits for longer than
-//! that.
+//! How old the time that is kept of a path may be is a part of how long its cache keeps it
+//! ([`grain`]): a path that is read all the time is written every few minutes, not every few
+//! seconds. Whoever deletes what nobody uses waits for longer than that.
 
 use std::collections::HashMap;
 
@@ -19,17 +19,23 @@ const LONGEST_GRAIN: i64 = 240;
 /// Rows that are written in one transaction.
 const BATCH: usize = 500;
 
-/// How many seconds ago a path's last use may be for it not to be written again, in a cache that keeps unused paths for so
-/// long.
+/// How many seconds ago a path's last use may be for it not to be written again, in a cache that
+/// keeps unused paths for so long.
 fn grain(keeps: Option<i64>) -> i64 {
     keeps.map_or(LONGEST_GRAIN, |keeps| (keeps / 16).min(LONGEST_GRAIN))
 }
 
-/// Writes what was noted; `retention` is the server's setting for caches that have none of their own.
+/// Writes what was noted; `retention` is the server's setting for caches that have none of their
+/// own.
 ///
 /// # Errors
 /// As any write; what was not written is noted still.
-pub async fn write(db: &Db, uses: &PathUses, retention: Option<Seconds>, now: i64) -> Result<(), DbError> {
+pub async fn write(
+    db: &Db,
+    uses: &PathUses,
+    retention: Option<Seconds>,
+    now: i64,
+) -> Result<(), DbError> {
     let taken = uses.take();
     if taken == TakenUses::default() {
         return Ok(());
@@ -42,9 +48,17 @@ pub async fn write(db: &Db, uses: &PathUses, retention: Option<Seconds>, now: i6
     result
 }
 
-async fn write_taken(db: &Db, taken: &TakenUses, retention: Option<Seconds>, now: i64) -> Result<(), DbError> {
-    let caches: HashMap<CacheId, Cache> =
-        db::caches::list(db.reader().await?.exec()).await?.into_iter().map(|cache| (cache.id, cache)).collect();
+async fn write_taken(
+    db: &Db,
+    taken: &TakenUses,
+    retention: Option<Seconds>,
+    now: i64,
+) -> Result<(), DbError> {
+    let caches: HashMap<CacheId, Cache> = db::caches::list(db.reader().await?.exec())
+        .await?
+        .into_iter()
+        .map(|cache| (cache.id, cache))
+        .collect();
     let used_before = |cache: &CacheId| {
         // Nothing is left of one that is not there.
         caches.get(cache).map(|cache| now.saturating_sub(grain(cache.keeps_unused(retention))))
@@ -62,7 +76,9 @@ async fn write_taken(db: &Db, taken: &TakenUses, retention: Option<Seconds>, now
         let Some(before) = used_before(cache) else { continue };
         for uses in uses.chunks(BATCH) {
             let nars: Vec<NarId> = uses.iter().map(|(_, nar)| *nar).collect();
-            let unused = db::uses::unused_with_nars(db.reader().await?.exec(), *cache, &nars, before).await?;
+            let unused =
+                db::uses::unused_with_nars(db.reader().await?.exec(), *cache, &nars, before)
+                    .await?;
             for unused in unused.chunks(BATCH) {
                 write_batch(db, unused, now, before).await?;
             }

@@ -1,9 +1,11 @@
-//! Pins: made, listed, rolled back and removed; each change is one transaction with its entry in the audit log.
+//! Pins: made, listed, rolled back and removed; each change is one transaction with its entry in
+//! the audit log.
 //!
-//! A path is pinned in a transaction that has seen it in the cache. Such a transaction and one that destroys exclude each
-//! other (C1), so that what was pinned is there, and what destroys sees the pin. To pin a path that the name stands for
-//! already makes no new generation: a request that is made twice counts once, and a job that pushes the same result every
-//! night does not push the one before out of the history.
+//! A path is pinned in a transaction that has seen it in the cache. Such a transaction and one that
+//! destroys exclude each other (C1), so that what was pinned is there, and what destroys sees the
+//! pin. To pin a path that the name stands for already makes no new generation: a request that is
+//! made twice counts once, and a job that pushes the same result every night does not push the one
+//! before out of the history.
 
 use std::collections::HashMap;
 
@@ -12,7 +14,8 @@ use snowbank_core::store_path::{StorePath, StorePathHash};
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::Pinned;
 use snowbank_core::wire::admin::pins::{
-    DEFAULT_KEPT, HistoryQuery, MOST_KEPT, PinDetails, PinGeneration, PinInfo, PinList, PinnedPath, RollbackPin, SetPin,
+    DEFAULT_KEPT, HistoryQuery, MOST_KEPT, PinDetails, PinGeneration, PinInfo, PinList, PinnedPath,
+    RollbackPin, SetPin,
 };
 
 use super::page::{count_rows, cut};
@@ -47,7 +50,8 @@ pub struct NewPin<'a> {
 pub enum PinError {
     /// The cache has as many as it may.
     #[error(
-        "the cache has {0} pins, as many as the server lets it have (`[limits] pins-per-cache`); remove one with \
+        "the cache has {0} pins, as many as the server lets it have (`[limits] pins-per-cache`); \
+         remove one with \
          `pin rm`, or pin under a name that is there already"
     )]
     TooMany(u64),
@@ -62,9 +66,9 @@ pub enum PinError {
 /// [`AdminError::BadSetting`] when not.
 pub fn check_keep(keep: Option<u32>) -> Result<(), AdminError> {
     match keep {
-        Some(keep) if !(1..=MOST_KEPT).contains(&keep) => {
-            Err(AdminError::BadSetting(format!("{keep} generations of a pin; 1 to {MOST_KEPT} can be kept")))
-        }
+        Some(keep) if !(1..=MOST_KEPT).contains(&keep) => Err(AdminError::BadSetting(format!(
+            "{keep} generations of a pin; 1 to {MOST_KEPT} can be kept"
+        ))),
         _ => Ok(()),
     }
 }
@@ -72,9 +76,15 @@ pub fn check_keep(keep: Option<u32>) -> Result<(), AdminError> {
 /// Has a name stand for a path, in a transaction that has seen the path in the cache.
 ///
 /// # Errors
-/// [`PinError::TooMany`], before anything was changed but pins whose time is over; as any write, and [`DbError::Constraint`]
-/// when another transaction makes the same name at this moment.
-pub async fn pin_in(tx: &mut Tx, actor: &Actor, cache: &Cache, new: &NewPin<'_>, now: i64) -> Result<Pinned, PinError> {
+/// [`PinError::TooMany`], before anything was changed but pins whose time is over; as any write,
+/// and [`DbError::Constraint`] when another transaction makes the same name at this moment.
+pub async fn pin_in(
+    tx: &mut Tx,
+    actor: &Actor,
+    cache: &Cache,
+    new: &NewPin<'_>,
+    now: i64,
+) -> Result<Pinned, PinError> {
     let NewPin { name, store_path, keep, expires, max_pins } = *new;
     let mut before = db::pins::lock(tx.exec(), cache.id, name).await?;
     if before.is_some_and(|pin| is_over(&pin, now)) {
@@ -92,7 +102,9 @@ pub async fn pin_in(tx: &mut Tx, actor: &Actor, cache: &Cache, new: &NewPin<'_>,
         None => None,
     };
     let same = same.filter(|current| current.store_path == *store_path);
-    let number = same.as_ref().map_or_else(|| newest.map_or(1, |newest| newest.number + 1), |same| same.number);
+    let number = same
+        .as_ref()
+        .map_or_else(|| newest.map_or(1, |newest| newest.number + 1), |same| same.number);
     let pin = Pin { generation: number, keep, expires };
     if before != Some(pin) {
         db::pins::set(tx.exec(), cache.id, name, &pin).await?;
@@ -119,7 +131,12 @@ async fn make_room(tx: &mut Tx, cache: &Cache, max_pins: u64, now: i64) -> Resul
 }
 
 /// The generation of that number, if it is kept.
-async fn generation(exec: Exec<'_>, cache: &Cache, name: &PinName, number: u64) -> Result<Option<Generation>, DbError> {
+async fn generation(
+    exec: Exec<'_>,
+    cache: &Cache,
+    name: &PinName,
+    number: u64,
+) -> Result<Option<Generation>, DbError> {
     let found = db::pins::generation_before(exec, cache.id, name, number.saturating_add(1)).await?;
     Ok(found.filter(|found| found.number == number))
 }
@@ -131,8 +148,8 @@ fn is_over(pin: &Pin, now: i64) -> bool {
 /// Has a name stand for a path that the cache shows; the cache may have `max_pins` pins.
 ///
 /// # Errors
-/// [`AdminError::NoPath`], [`AdminError::Pin`] when the cache has too many, or [`AdminError::BadSetting`] when a value is out
-/// of bounds.
+/// [`AdminError::NoPath`], [`AdminError::Pin`] when the cache has too many, or
+/// [`AdminError::BadSetting`] when a value is out of bounds.
 pub async fn set_pin(
     db: &Db,
     actor: &Actor,
@@ -144,7 +161,9 @@ pub async fn set_pin(
 ) -> Result<PinDetails, AdminError> {
     check_keep(request.keep)?;
     if request.expires == Some(Seconds::new(0)) {
-        return Err(AdminError::BadSetting("a pin that is over at once would keep nothing; give a time".to_owned()));
+        return Err(AdminError::BadSetting(
+            "a pin that is over at once would keep nothing; give a time".to_owned(),
+        ));
     }
     let lifetime = request.expires.map(|time| i64::try_from(time.get()).unwrap_or(i64::MAX));
     let expires = lifetime.map(|seconds| now.saturating_add(seconds));
@@ -153,13 +172,17 @@ pub async fn set_pin(
     loop {
         let mut tx = db.commit_tx().await?;
         let found = db::paths::lookup_many(tx.exec(), cache.id, &[hash]).await?;
-        let Some(path) = found.get(&hash) else { return Err(AdminError::NoPath(request.path.clone())) };
-        let new = NewPin { name, store_path: &path.store_path, keep: request.keep, expires, max_pins };
+        let Some(path) = found.get(&hash) else {
+            return Err(AdminError::NoPath(request.path.clone()));
+        };
+        let new =
+            NewPin { name, store_path: &path.store_path, keep: request.keep, expires, max_pins };
         match pin_in(&mut tx, actor, cache, &new, now).await {
             Err(PinError::Database(DbError::Constraint(_))) if races < MOST_RACES => races += 1,
             Err(error) => return Err(error.into()),
             Ok(_) => {
-                let details = details(tx.exec(), cache, name, &HistoryQuery::default(), now).await?;
+                let details =
+                    details(tx.exec(), cache, name, &HistoryQuery::default(), now).await?;
                 tx.commit().await?;
                 return Ok(details);
             }
@@ -167,7 +190,8 @@ pub async fn set_pin(
     }
 }
 
-/// Removes a pin with its history; its paths are kept as long as others are then. Gives what it was.
+/// Removes a pin with its history; its paths are kept as long as others are then. Gives what it
+/// was.
 ///
 /// # Errors
 /// [`AdminError::NoPin`].
@@ -182,7 +206,8 @@ pub async fn remove_pin(
     locked(&mut tx, cache, name, now).await?;
     let details = details(tx.exec(), cache, name, &HistoryQuery::default(), now).await?;
     db::pins::remove(tx.exec(), cache.id, name).await?;
-    let detail = format!("{name} generation {}: {}", details.pin.generation, details.pin.store_path);
+    let detail =
+        format!("{name} generation {}: {}", details.pin.generation, details.pin.store_path);
     actor.record(&mut tx, "pin.remove", cache.name.as_str(), detail, now).await?;
     tx.commit().await?;
     Ok(details)
@@ -191,8 +216,8 @@ pub async fn remove_pin(
 /// Has a name stand again for what it stood for before.
 ///
 /// # Errors
-/// [`AdminError::NoPin`], [`AdminError::NoGeneration`], or [`AdminError::GenerationGone`] when the cache does not show that
-/// path.
+/// [`AdminError::NoPin`], [`AdminError::NoGeneration`], or [`AdminError::GenerationGone`] when the
+/// cache does not show that path.
 pub async fn rollback_pin(
     db: &Db,
     actor: &Actor,
@@ -215,12 +240,18 @@ pub async fn rollback_pin(
         AdminError::NoGeneration { pin: name.clone(), what }
     })?;
     if !target.present {
-        return Err(AdminError::GenerationGone { pin: name.clone(), path: target.store_path.base_name() });
+        return Err(AdminError::GenerationGone {
+            pin: name.clone(),
+            path: target.store_path.base_name(),
+        });
     }
     if target.number != pin.generation {
         let back = Pin { generation: target.number, ..pin };
         db::pins::set(tx.exec(), cache.id, name, &back).await?;
-        let detail = format!("{name} from generation {} to {}: {}", pin.generation, back.generation, target.store_path);
+        let detail = format!(
+            "{name} from generation {} to {}: {}",
+            pin.generation, back.generation, target.store_path
+        );
         actor.record(&mut tx, "pin.rollback", cache.name.as_str(), detail, now).await?;
     }
     let details = details(tx.exec(), cache, name, &HistoryQuery::default(), now).await?;
@@ -238,14 +269,24 @@ async fn locked(tx: &mut Tx, cache: &Cache, name: &PinName, now: i64) -> Result<
 ///
 /// # Errors
 /// As any read.
-pub async fn list_pins(db: &Db, cache: &Cache, after: Option<&str>, now: i64) -> Result<PinList, AdminError> {
+pub async fn list_pins(
+    db: &Db,
+    cache: &Cache,
+    after: Option<&str>,
+    now: i64,
+) -> Result<PinList, AdminError> {
     let after = match after {
-        Some(name) => name.parse::<PinName>().map_err(|error| AdminError::BadSetting(error.to_string()))?.to_string(),
+        Some(name) => name
+            .parse::<PinName>()
+            .map_err(|error| AdminError::BadSetting(error.to_string()))?
+            .to_string(),
         None => String::new(),
     };
-    let page = db::pin_pages::page(db.reader().await?.exec(), cache.id, &after, now, MAX_LISTED).await?;
+    let page =
+        db::pin_pages::page(db.reader().await?.exec(), cache.id, &after, now, MAX_LISTED).await?;
     count_rows(page.pins.len());
-    let mut pins: Vec<PinInfo> = page.pins.iter().map(|(name, pin, current)| info(cache, name, pin, current)).collect();
+    let mut pins: Vec<PinInfo> =
+        page.pins.iter().map(|(name, pin, current)| info(cache, name, pin, current)).collect();
     let mut next = page.next.map(|name| name.to_string());
     if cut(&mut pins) {
         next = pins.last().map(|last| last.name.to_string());
@@ -271,7 +312,12 @@ pub async fn show_pin(
 ///
 /// # Errors
 /// [`AdminError::NoPin`], also where its path is out of sight.
-pub async fn pinned_path(db: &Db, cache: &Cache, name: &PinName, now: i64) -> Result<PinnedPath, AdminError> {
+pub async fn pinned_path(
+    db: &Db,
+    cache: &Cache,
+    name: &PinName,
+    now: i64,
+) -> Result<PinnedPath, AdminError> {
     let found = db::pins::resolve(db.reader().await?.exec(), cache.id, name, now).await?;
     let found = found.ok_or_else(|| AdminError::NoPin(name.to_string()))?;
     Ok(PinnedPath {

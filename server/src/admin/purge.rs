@@ -1,8 +1,10 @@
-//! Taking away what is left of destroyed caches: once they cannot be restored any more, or on an operator's word.
+//! Taking away what is left of destroyed caches: once they cannot be restored any more, or on an
+//! operator's word.
 //!
-//! Path rows go first, a few at a time, so that nobody waits long; the row that names the cache goes last. In between the cache
-//! must not come back, since it would lack a part of its paths. So a purge begins by ending the time in which it can be
-//! restored, in a transaction of its own; whatever cuts it off, the servers go on ([`super::upkeep`]).
+//! Path rows go first, a few at a time, so that nobody waits long; the row that names the cache
+//! goes last. In between the cache must not come back, since it would lack a part of its paths. So
+//! a purge begins by ending the time in which it can be restored, in a transaction of its own;
+//! whatever cuts it off, the servers go on ([`super::upkeep`]).
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +20,8 @@ use crate::db::{self, Db, DbError};
 /// Rows that are removed in one transaction.
 const BATCH: u32 = 500;
 
-/// Removes a destroyed cache for good, with its keys and pins; in part, where it takes longer than `patience`. `grace` is that of
-/// collections, which free its room.
+/// Removes a destroyed cache for good, with its keys and pins; in part, where it takes longer than
+/// `patience`. `grace` is that of collections, which free its room.
 ///
 /// # Errors
 /// [`AdminError::NoCache`], or [`AdminError::InUse`] when it was not destroyed.
@@ -33,7 +35,9 @@ pub async fn purge_cache(
 ) -> Result<PurgedCache, AdminError> {
     let began = Instant::now();
     let mut tx = admin.db.exclusive_tx().await?;
-    let found = db::caches::lookup_any(tx.exec(), name).await?.ok_or_else(|| AdminError::NoCache(name.clone()))?;
+    let found = db::caches::lookup_any(tx.exec(), name)
+        .await?
+        .ok_or_else(|| AdminError::NoCache(name.clone()))?;
     let destroyed = found.destroyed.ok_or_else(|| AdminError::InUse(name.clone()))?;
     let own_bytes = details(tx.exec(), &found).await?.usage.map(|usage| usage.own_bytes);
     let over = destroyed.min(now.saturating_sub(RESTORABLE_SECONDS));
@@ -45,8 +49,13 @@ pub async fn purge_cache(
     Ok(PurgedCache { name: name.to_string(), paths, is_gone, own_bytes, grace })
 }
 
-/// Removes what is left of a cache that cannot be restored, while `goes_on`; gives how many paths that were, and whether it is gone.
-pub(super) async fn remove(db: &Db, cache: CacheId, goes_on: impl Fn() -> bool) -> Result<(u64, bool), DbError> {
+/// Removes what is left of a cache that cannot be restored, while `goes_on`; gives how many paths
+/// that were, and whether it is gone.
+pub(super) async fn remove(
+    db: &Db,
+    cache: CacheId,
+    goes_on: impl Fn() -> bool,
+) -> Result<(u64, bool), DbError> {
     let mut paths = 0;
     loop {
         let mut tx = db.exclusive_tx().await?;

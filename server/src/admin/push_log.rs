@@ -1,7 +1,9 @@
-//! A line of the log for each push: who pushed what to where, how much of it was new, and how long it took.
+//! A line of the log for each push: who pushed what to where, how much of it was new, and how long
+//! it took.
 //!
-//! A client pushes by many requests. Those of one subject, from one address, to one cache are one push until none has come for
-//! [`QUIET`]. Each server has a line for what came to it. Nothing of this is kept: the audit log is what lasts.
+//! A client pushes by many requests. Those of one subject, from one address, to one cache are one
+//! push until none has come for [`QUIET`]. Each server has a line for what came to it. Nothing of
+//! this is kept: the audit log is what lasts.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,10 +67,15 @@ impl PushLog {
     /// A request by which this subject pushes.
     #[must_use]
     pub fn request(&self, subject: &str, remote: &str, cache: &str) -> PushRequest {
-        let pusher = Pusher { subject: subject.to_owned(), remote: remote.to_owned(), cache: cache.to_owned() };
+        let pusher = Pusher {
+            subject: subject.to_owned(),
+            remote: remote.to_owned(),
+            cache: cache.to_owned(),
+        };
         let (mut known, now) = (self.pushes(), Instant::now());
         if known.len() < MAX_PUSHES || known.contains_key(&pusher) {
-            let new = || Push { began: now, last: now, under_way: 0, counts: PushCounts::default() };
+            let new =
+                || Push { began: now, last: now, under_way: 0, counts: PushCounts::default() };
             known.entry(pusher.clone()).or_insert_with(new).under_way += 1;
         }
         drop(known);
@@ -78,7 +85,8 @@ impl PushLog {
     /// Logs the pushes that are over; at the end, all of them.
     pub fn tell(&self, is_end: bool) {
         for (pusher, push) in self.take_over(Instant::now(), is_end) {
-            let PushCounts { uploaded, nar_bytes, present, different, failed, new_bytes } = push.counts;
+            let PushCounts { uploaded, nar_bytes, present, different, failed, new_bytes } =
+                push.counts;
             let seconds = (push.last - push.began).as_secs_f64();
             tracing::info!(
                 subject = pusher.subject,
@@ -98,8 +106,9 @@ impl PushLog {
 
     fn take_over(&self, now: Instant, is_end: bool) -> Vec<(Pusher, Push)> {
         let mut pushes = self.pushes();
-        let is_over =
-            |push: &Push| is_end || (push.under_way == 0 && now.saturating_duration_since(push.last) >= QUIET);
+        let is_over = |push: &Push| {
+            is_end || (push.under_way == 0 && now.saturating_duration_since(push.last) >= QUIET)
+        };
         let over = pushes.extract_if(|_, push| is_over(push));
         // A question alone, about paths that are not there, pushes nothing.
         over.filter(|(_, push)| push.counts != PushCounts::default()).collect()
@@ -172,10 +181,16 @@ mod tests {
         drop(begun);
         assert!(log.take_over(Instant::now(), false).is_empty(), "it may go on");
         let over = log.take_over(later(), false);
-        assert_eq!(over[0].1.counts, PushCounts { new_bytes: 1_000, failed: 1, ..PushCounts::default() });
+        assert_eq!(
+            over[0].1.counts,
+            PushCounts { new_bytes: 1_000, failed: 1, ..PushCounts::default() }
+        );
 
         drop(log.request("ci", "192.0.2.1", "main"));
-        assert!(log.take_over(later(), false).is_empty() && log.pushes().is_empty(), "a question alone is no push");
+        assert!(
+            log.take_over(later(), false).is_empty() && log.pushes().is_empty(),
+            "a question alone is no push"
+        );
         log.request("ci", "192.0.2.1", "main").stored(5);
         assert_eq!(log.take_over(Instant::now(), true).len(), 1, "at the end all are told");
     }

@@ -1,5 +1,6 @@
-//! Requests that were refused, counted by who and what: the first of a kind is written down as it is, and of those that follow
-//! a row a minute says how many there were. So nobody fills the audit log by asking for what is refused.
+//! Requests that were refused, counted by who and what: the first of a kind is written down as it
+//! is, and of those that follow a row a minute says how many there were. So nobody fills the audit
+//! log by asking for what is refused.
 //!
 //! The table is bounded. What finds no place in it is counted together, as that of other addresses.
 
@@ -82,11 +83,13 @@ impl Refusals {
         Some(entry)
     }
 
-    /// The rows that are due: a minute after the last one of their kind, or at once where this is the end. `time` is what
-    /// they are written under, in Unix seconds.
+    /// The rows that are due: a minute after the last one of their kind, or at once where this is
+    /// the end. `time` is what they are written under, in Unix seconds.
     pub(super) fn take_due(&mut self, now: Instant, time: i64, is_end: bool) -> Vec<NewEntry> {
         let mut rows = Vec::new();
-        let is_due = |counted: &Counted| is_end || now.saturating_duration_since(counted.written_at) >= PERIOD;
+        let is_due = |counted: &Counted| {
+            is_end || now.saturating_duration_since(counted.written_at) >= PERIOD
+        };
         let mut keep = |counted: &mut Counted| {
             if !is_due(counted) {
                 return true;
@@ -120,7 +123,11 @@ mod tests {
     use crate::admin::Actor;
 
     fn refused(remote: &str, action: &str) -> NewEntry {
-        let actor = Actor { subject: "nobody".to_owned(), token_id: String::new(), remote: remote.to_owned() };
+        let actor = Actor {
+            subject: "nobody".to_owned(),
+            token_id: String::new(),
+            remote: remote.to_owned(),
+        };
         actor.entry(action, "main", "as it is", "unauthenticated", 100)
     }
 
@@ -132,8 +139,14 @@ mod tests {
         for _ in 0..7_700 {
             assert_eq!(refusals.count(first.clone(), begin), None);
         }
-        assert!(refusals.count(refused("192.0.2.1", "cache.create"), begin).is_some(), "another kind");
-        assert!(refusals.count(refused("192.0.2.2", "token.create"), begin).is_some(), "another address");
+        assert!(
+            refusals.count(refused("192.0.2.1", "cache.create"), begin).is_some(),
+            "another kind"
+        );
+        assert!(
+            refusals.count(refused("192.0.2.2", "token.create"), begin).is_some(),
+            "another address"
+        );
         assert!(refusals.take_due(begin + PERIOD / 2, 130, false).is_empty());
 
         let rows = refusals.take_due(begin + PERIOD, 160, false);
@@ -141,7 +154,11 @@ mod tests {
         let row = NewEntry { time: 160, detail, cache, ..first.clone() };
         assert_eq!(rows, [row]);
         assert_eq!(refusals.kinds.len(), 1, "the two that did not come again are forgotten");
-        assert_eq!(refusals.count(first.clone(), begin + PERIOD), None, "no more than a row a minute");
+        assert_eq!(
+            refusals.count(first.clone(), begin + PERIOD),
+            None,
+            "no more than a row a minute"
+        );
         assert_eq!(refusals.take_due(begin + PERIOD, 161, true)[0].detail, "once more");
         assert!(refusals.count(first, begin + PERIOD).is_some(), "after the end all is new");
     }
@@ -150,11 +167,15 @@ mod tests {
     fn the_table_is_bounded() {
         let (mut refusals, begin) = (Refusals::default(), Instant::now());
         let remote = |number: usize| format!("2001:db8:{:x}:{:x}::1", number / 256, number % 256);
-        let written = (0..MAX_KINDS + 1_000)
-            .filter(|number| refusals.count(refused(&remote(*number), "token.create"), begin).is_some());
+        let written = (0..MAX_KINDS + 1_000).filter(|number| {
+            refusals.count(refused(&remote(*number), "token.create"), begin).is_some()
+        });
         assert_eq!(written.count(), MAX_KINDS);
         let neighbour = remote(0).replace("::1", "::2");
-        assert!(refusals.count(refused(&neighbour, "token.create"), begin).is_none(), "of the same network");
+        assert!(
+            refusals.count(refused(&neighbour, "token.create"), begin).is_none(),
+            "of the same network"
+        );
         let rows = refusals.take_due(begin + PERIOD, 160, false);
         let others = rows.iter().find(|row| row.remote == "other addresses").unwrap();
         assert_eq!((others.detail.as_str(), rows.len()), ("1000 times more", 2));

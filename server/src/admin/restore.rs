@@ -1,14 +1,17 @@
 //! Restoring a backup: a database that knows less than its storage does, made safe to work with.
 //!
-//! What was written since the backup is in the storage, and the restored database does not know of it. So:
-//! - its epoch is raised above that of every database that this storage has belonged to, and another chain begins, which the
-//!   storage's marker gets (C3): every other copy of the database has to stop. Where the storage cannot be reached now, a
-//!   setting says that this is still to be done, and the next start does it before it touches anything else;
+//! What was written since the backup is in the storage, and the restored database does not know of
+//! it. So:
+//! - its epoch is raised above that of every database that this storage has belonged to, and
+//!   another chain begins, which the storage's marker gets (C3): every other copy of the database
+//!   has to stop. Where the storage cannot be reached now, a setting says that this is still to be
+//!   done, and the next start does it before it touches anything else;
 //! - ids that packs may hold already (chunks', domains') are passed over (C2);
 //! - collection stays off until `repair` has found what was written since.
 //!
-//! The database is made ready beside its place, and then renamed: a restore that is cut off is begun again. What was there is
-//! moved aside and never removed, its write-ahead log included: a log of another database would be played into this one.
+//! The database is made ready beside its place, and then renamed: a restore that is cut off is
+//! begun again. What was there is moved aside and never removed, its write-ahead log included: a
+//! log of another database would be played into this one.
 
 use std::fs::{self, File};
 use std::io;
@@ -53,15 +56,19 @@ pub enum RestoreError {
         source: DbError,
     },
     /// There is a database.
-    #[error("there is a database already: {}. With --force it is moved aside, and the backup takes its place", .0.display())]
+    #[error("there is a database already: {}. With --force it is moved aside, and the backup takes \
+        its place", .0.display())]
     Exists(PathBuf),
     /// There is another file in the place of one of the backup's.
-    #[error("{} is there and differs from the one in the backup. With --force it is moved aside", .0.display())]
+    #[error("{} is there and differs from the one in the backup. With --force it is moved \
+        aside", .0.display())]
     Differs(PathBuf),
     /// The storage belongs to a database that was restored after this backup was made.
     #[error(
-        "the storage is at epoch {storage}, and this database at {backup}: another backup was restored since this one was made. \
-         Use the database of that one, or `snowbankd restore --force` (with --in-place, if this database is in its place)"
+        "the storage is at epoch {storage}, and this database at {backup}: another backup was \
+         restored since this one was made. \
+         Use the database of that one, or `snowbankd restore --force` (with --in-place, if this \
+         database is in its place)"
     )]
     Older {
         /// The storage's epoch.
@@ -85,7 +92,8 @@ pub enum RestoreError {
     Chain(#[from] ChainError),
     /// Rows were moved out of the database, and another one has them.
     #[error(
-        "the database was moved to {0}, which counts. With --force this one counts again, without what was pushed since"
+        "the database was moved to {0}, which counts. With --force this one counts again, without \
+         what was pushed since"
     )]
     Moved(String),
     /// A secret file cannot be written.
@@ -128,11 +136,18 @@ pub async fn open_backup(path: &Path) -> Result<OpenBackup, RestoreError> {
     }
 }
 
-/// Finds that a storage may become that of a database of this identity and epoch, once that is raised.
+/// Finds that a storage may become that of a database of this identity and epoch, once that is
+/// raised.
 ///
 /// # Errors
-/// [`ChainError::Foreign`] when it is another's; [`RestoreError::Older`] when it has a later epoch, unless `force`.
-pub async fn check_storage(storage: &Storage, id: &str, epoch: u64, force: bool) -> Result<(), RestoreError> {
+/// [`ChainError::Foreign`] when it is another's; [`RestoreError::Older`] when it has a later epoch,
+/// unless `force`.
+pub async fn check_storage(
+    storage: &Storage,
+    id: &str,
+    epoch: u64,
+    force: bool,
+) -> Result<(), RestoreError> {
     match storage.marker().await? {
         Some(marker) if marker.instance != id => {
             Err(foreign(&marker, &Instance { id: id.to_owned(), epoch, created: 0 }).into())
@@ -144,8 +159,8 @@ pub async fn check_storage(storage: &Storage, id: &str, epoch: u64, force: bool)
     }
 }
 
-/// Puts a backup in the place `database`, and its files where `places` say. No server may use the database meanwhile.
-/// [`settle_epoch`] is what is left to do then.
+/// Puts a backup in the place `database`, and its files where `places` say. No server may use the
+/// database meanwhile. [`settle_epoch`] is what is left to do then.
 ///
 /// # Errors
 /// [`RestoreError::Exists`] or [`RestoreError::Differs`] unless `force`; nothing was changed then.
@@ -172,7 +187,9 @@ pub async fn restore(
             Some(place) => match fs::read(&place.path) {
                 Ok(there) if there == *file.bytes => {}
                 Ok(_) if !force => return Err(RestoreError::Differs(place.path.clone())),
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&place.path)(error)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(&place.path)(error));
+                }
                 Ok(_) | Err(_) => files.push((file, &place.path)),
             },
         }
@@ -196,7 +213,8 @@ pub async fn restore(
     Ok(done)
 }
 
-/// The database that a backup becomes, in a file of `folder`: of this version's schema, marked as restored, closed and synced.
+/// The database that a backup becomes, in a file of `folder`: of this version's schema, marked as
+/// restored, closed and synced.
 async fn make_ready(
     backup: &OpenBackup,
     folder: &Path,
@@ -204,7 +222,10 @@ async fn make_ready(
     now: i64,
 ) -> Result<tempfile::TempPath, RestoreError> {
     let failed = |source| RestoreError::File { path: folder.to_owned(), source };
-    let mut file = tempfile::Builder::new().prefix(".snowbank-restore-").tempfile_in(folder).map_err(failed)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".snowbank-restore-")
+        .tempfile_in(folder)
+        .map_err(failed)?;
     let source = File::open(&backup.path).and_then(|mut source| io::copy(&mut source, &mut file));
     source.map_err(|source| RestoreError::File { path: backup.path.clone(), source })?;
     let path = file.into_temp_path();
@@ -231,8 +252,8 @@ async fn make_ready(
     Ok(path)
 }
 
-/// Marks a database that was put in place by other means, such as `pg_restore`, as restored; or one that is to count, of several
-/// copies. [`settle_epoch`] is what is left to do then.
+/// Marks a database that was put in place by other means, such as `pg_restore`, as restored; or one
+/// that is to count, of several copies. [`settle_epoch`] is what is left to do then.
 ///
 /// # Errors
 /// [`RestoreError::Moved`] unless `force`.
@@ -248,11 +269,13 @@ pub async fn restore_in_place(db: &Db, force: bool, now: i64) -> Result<(), Rest
     Ok(tx.commit().await?)
 }
 
-/// Gives the storage's marker the epoch of a database that was restored, and gives the database's identity. To be called at
-/// each start, before the storage is claimed; for any other database nothing is to be done.
+/// Gives the storage's marker the epoch of a database that was restored, and gives the database's
+/// identity. To be called at each start, before the storage is claimed; for any other database
+/// nothing is to be done.
 ///
-/// The marker is written within the transaction that takes the mark away. After a crash in between, the marker's epoch is this
-/// database's or one that no database has, and the next attempt goes above it.
+/// The marker is written within the transaction that takes the mark away. After a crash in between,
+/// the marker's epoch is this database's or one that no database has, and the next attempt goes
+/// above it.
 ///
 /// # Errors
 /// As [`check_storage`].
@@ -290,7 +313,8 @@ async fn mark_restored(tx: &mut Tx, of: Option<i64>, force: bool, now: i64) -> R
     settings::set(tx.exec(), UNMARKED, if force { FORCED } else { "1" }).await?;
     let of = of.map_or_else(String::new, |time| format!(" of {}", date(time)));
     let why = format!(
-        "collection is off, since a backup{of} was restored on {}: what was written after the backup is not known yet. Run \
+        "collection is off, since a backup{of} was restored on {}: what was written after the \
+         backup is not known yet. Run \
          `snowbankd repair`, which finds it and switches collection on again",
         date(now)
     );
@@ -303,11 +327,14 @@ async fn identity(exec: Exec<'_>) -> Result<Instance, DbError> {
     instance::lookup(exec).await?.ok_or_else(|| DbError::corrupt("it has no instance row"))
 }
 
-/// Goes up by `steps` epochs, past all ids that databases of the epochs in between may have given out to what is in packs.
+/// Goes up by `steps` epochs, past all ids that databases of the epochs in between may have given
+/// out to what is in packs.
 async fn raise(mut exec: Exec<'_>, found: Instance, steps: u64) -> Result<Instance, DbError> {
     let instance = Instance { epoch: found.epoch + steps, ..found };
     instance::set_epoch(exec.again(), instance.epoch).await?;
-    for (counter, per_epoch) in [(Counter::Chunk, CHUNKS_PER_EPOCH), (Counter::Domain, DOMAINS_PER_EPOCH)] {
+    for (counter, per_epoch) in
+        [(Counter::Chunk, CHUNKS_PER_EPOCH), (Counter::Domain, DOMAINS_PER_EPOCH)]
+    {
         let count = i64::try_from(steps).unwrap_or(i64::MAX).saturating_mul(per_epoch);
         counters::skip(exec.again(), counter, count).await?;
     }

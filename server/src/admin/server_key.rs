@@ -1,7 +1,7 @@
 //! Which server key a database's secrets are sealed with.
 //!
-//! The database holds the key's id from the first start on, so that a server with another key is refused when it starts, and
-//! not when it first needs a secret.
+//! The database holds the key's id from the first start on, so that a server with another key is
+//! refused when it starts, and not when it first needs a secret.
 
 use super::AdminError;
 use crate::auth::TokenKey;
@@ -26,7 +26,8 @@ pub(super) async fn claim(mut exec: Exec<'_>, sealer: &Sealer) -> Result<(), Adm
     Ok(())
 }
 
-/// Whether the database names this key; an error when it names another, or holds what this one does not open.
+/// Whether the database names this key; an error when it names another, or holds what this one does
+/// not open.
 async fn compare(mut exec: Exec<'_>, sealer: &Sealer) -> Result<bool, AdminError> {
     match db::settings::lookup(exec.again(), KEY_ID).await? {
         Some(id) if id == sealer.key_id() => Ok(true),

@@ -1,7 +1,8 @@
-//! A cache's signing keys: their names, their rotation with an overlap, and giving them out on the host.
+//! A cache's signing keys: their names, their rotation with an overlap, and giving them out on the
+//! host.
 //!
-//! Nix keeps narinfos, and with them their signatures, for 30 days: both keys sign for longer than that, so that a machine
-//! that trusts either never meets a path that only the other has signed.
+//! Nix keeps narinfos, and with them their signatures, for 30 days: both keys sign for longer than
+//! that, so that a machine that trusts either never meets a path that only the other has signed.
 
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::signing::SecretKey;
@@ -31,13 +32,16 @@ pub async fn rotate_signing_key(
     now: i64,
 ) -> Result<CacheDetails, AdminError> {
     if request.overlap > MAX_OVERLAP {
-        return Err(AdminError::BadSetting("old and new keys overlap for at most 3650d".to_owned()));
+        return Err(AdminError::BadSetting(
+            "old and new keys overlap for at most 3650d".to_owned(),
+        ));
     }
     let mut tx = admin.db.exclusive_tx().await?;
     let cache = existing(&mut tx, name).await?;
     let rows = db::keys::signing_keys(tx.exec(), cache.id).await?;
     if rows.iter().filter(|row| row.signs(now)).count() >= MOST_ACTIVE {
-        let message = format!("`{name}` signs with {MOST_ACTIVE} keys already; wait until an overlap ends");
+        let message =
+            format!("`{name}` signs with {MOST_ACTIVE} keys already; wait until an overlap ends");
         return Err(AdminError::BadSetting(message));
     }
     let key = match &request.signing_key {
@@ -48,7 +52,8 @@ pub async fn rotate_signing_key(
         },
     };
     if rows.iter().any(|row| row.key.name == key.name()) {
-        let message = format!("`{name}` has or had a key called {}; Nix keeps one key per name", key.name());
+        let message =
+            format!("`{name}` has or had a key called {}; Nix keeps one key per name", key.name());
         return Err(AdminError::BadSetting(message));
     }
     // Within 3650d, so it fits.
@@ -62,7 +67,8 @@ pub async fn rotate_signing_key(
     Ok(details)
 }
 
-/// The keys that a cache signs with, secret halves and all, in Nix's format, oldest first. For the host only.
+/// The keys that a cache signs with, secret halves and all, in Nix's format, oldest first. For the
+/// host only.
 ///
 /// # Errors
 /// [`AdminError::NoCache`]; a key that was sealed with another server key.
@@ -86,11 +92,13 @@ pub async fn export_signing_keys(
 }
 
 pub(super) fn parse_secret(text: &SecretText) -> Result<SecretKey, AdminError> {
-    SecretKey::parse(text.0.trim()).map_err(|error| AdminError::BadSetting(format!("the signing key: {error}")))
+    SecretKey::parse(text.0.trim())
+        .map_err(|error| AdminError::BadSetting(format!("the signing key: {error}")))
 }
 
-/// A new key called `<host>-<cache>-1`, or `snowbank-<random>-<cache>-1` where the host would not tell this server from any
-/// other: Nix keeps one key per name, so that two of one name would shut each other out.
+/// A new key called `<host>-<cache>-1`, or `snowbank-<random>-<cache>-1` where the host would not
+/// tell this server from any other: Nix keeps one key per name, so that two of one name would shut
+/// each other out.
 pub(super) fn first_key(admin: &Admin, cache: &CacheName) -> Result<SecretKey, AdminError> {
     let origin = match admin.host.as_deref().filter(|host| is_global(host)) {
         Some(host) => host.to_ascii_lowercase(),
@@ -101,7 +109,8 @@ pub(super) fn first_key(admin: &Admin, cache: &CacheName) -> Result<SecretKey, A
 
 /// The name of the key after the one called `name`: the number at its end counts up.
 fn next_name(name: &str) -> String {
-    let numbered = name.rsplit_once('-').and_then(|(stem, number)| Some((stem, number.parse::<u32>().ok()?)));
+    let numbered =
+        name.rsplit_once('-').and_then(|(stem, number)| Some((stem, number.parse::<u32>().ok()?)));
     match numbered {
         Some((stem, number)) => format!("{stem}-{}", number.saturating_add(1)),
         None => format!("{name}-2"),
@@ -128,14 +137,29 @@ mod tests {
         for host in ["cache.example.org", "nix.company.com"] {
             assert!(is_global(host), "{host}");
         }
-        for host in ["localhost", "127.0.0.1", "[::1]", "nas", "nas.local", "box.lan", "a_b.org", ".org", ""] {
+        for host in [
+            "localhost",
+            "127.0.0.1",
+            "[::1]",
+            "nas",
+            "nas.local",
+            "box.lan",
+            "a_b.org",
+            ".org",
+            "",
+        ] {
             assert!(!is_global(host), "{host}");
         }
     }
 
     #[test]
     fn the_next_key_counts_up() {
-        for (name, next) in [("h-main-1", "h-main-2"), ("h-main-9", "h-main-10"), ("key", "key-2"), ("a-b", "a-b-2")] {
+        for (name, next) in [
+            ("h-main-1", "h-main-2"),
+            ("h-main-9", "h-main-10"),
+            ("key", "key-2"),
+            ("a-b", "a-b-2"),
+        ] {
             assert_eq!(next_name(name), next);
         }
     }

@@ -8,8 +8,8 @@ use std::fs;
 use super::*;
 use snowbank_core::units::{Limit, Seconds, Size};
 use snowbank_core::wire::admin::{
-    AuditPage, AuditQuery, CacheKey, CacheSettings, CreateCache, CreateToken, RevokeTokens, RotateKey, RotateToken,
-    SecretText, TokenGrants,
+    AuditPage, AuditQuery, CacheKey, CacheSettings, CreateCache, CreateToken, RevokeTokens,
+    RotateKey, RotateToken, SecretText, TokenGrants,
 };
 
 use crate::auth::{AuthError, Permission, Verifier};
@@ -37,7 +37,13 @@ async fn place() -> Place {
 }
 
 fn admin(db: &Db, sealer: &Sealer) -> Admin {
-    Admin { db: db.clone(), sealer: sealer.clone(), compression_level: 3, host: None, key_files: Vec::new() }
+    Admin {
+        db: db.clone(),
+        sealer: sealer.clone(),
+        compression_level: 3,
+        host: None,
+        key_files: Vec::new(),
+    }
 }
 
 impl Place {
@@ -65,7 +71,10 @@ async fn the_first_start_makes_everything_and_the_next_nothing() {
     assert_eq!(name.as_str(), "main");
     let (origin, rest) = key.name().split_at(key.name().len() - "-main-1".len());
     assert_eq!(rest, "-main-1");
-    assert!(origin.starts_with("snowbank-") && origin.len() > "snowbank-".len() + 8, "{origin} is not unique");
+    assert!(
+        origin.starts_with("snowbank-") && origin.len() > "snowbank-".len() + 8,
+        "{origin} is not unique"
+    );
 
     let root = place.verify(&token, NOW).await;
     assert!(root.grants.admin);
@@ -94,7 +103,8 @@ async fn a_root_token_that_was_removed_stays_removed() {
 async fn a_first_start_that_was_cut_off_is_made_whole_by_the_next() {
     let place = place().await;
     // The token's file was written, the transaction was not committed.
-    crate::secrets::write_secret_file(&place.data_dir.root_token(), &SecretString::new("stale")).unwrap();
+    crate::secrets::write_secret_file(&place.data_dir.root_token(), &SecretString::new("stale"))
+        .unwrap();
     let token = place.start(NOW).await.root_token.unwrap();
     assert_eq!(read_secret_file(&place.data_dir.root_token()).unwrap(), token);
     place.verify(&token, NOW).await;
@@ -149,7 +159,8 @@ async fn ten_replicas_that_start_together_on_postgresql_make_one_of_each() {
         starts.spawn(async move {
             let data_dir = DataDir::create(&path).unwrap();
             let db = Db::open(&config).await.unwrap();
-            let started = first_start(&admin(&db, &Sealer::new(&[7; 32])), &data_dir, NOW).await.unwrap();
+            let started =
+                first_start(&admin(&db, &Sealer::new(&[7; 32])), &data_dir, NOW).await.unwrap();
             assert_eq!(data_dir.root_token().exists(), started.root_token.is_some());
             (db, started)
         });
@@ -159,7 +170,10 @@ async fn ten_replicas_that_start_together_on_postgresql_make_one_of_each() {
     assert_eq!(started.iter().filter(|(_, start)| start.root_token.is_some()).count(), 1);
     for (_, start) in &started {
         assert_eq!(start.instance, first.instance);
-        assert_eq!(start.main.as_ref().unwrap().1.to_string(), first.main.as_ref().unwrap().1.to_string());
+        assert_eq!(
+            start.main.as_ref().unwrap().1.to_string(),
+            first.main.as_ref().unwrap().1.to_string()
+        );
     }
     let mut conn = db.reader().await.unwrap();
     assert_eq!(db::keys::token_keys(conn.exec()).await.unwrap().len(), 1);
@@ -168,7 +182,13 @@ async fn ten_replicas_that_start_together_on_postgresql_make_one_of_each() {
 
 fn spec(name: &str) -> CreateCache {
     let settings = CacheSettings::default();
-    CreateCache { name: name.to_owned(), isolated: false, store_dir: None, signing_key: None, settings }
+    CreateCache {
+        name: name.to_owned(),
+        isolated: false,
+        store_dir: None,
+        signing_key: None,
+        settings,
+    }
 }
 
 #[tokio::test]
@@ -185,7 +205,9 @@ async fn a_cache_has_a_key_that_opens_and_a_name_of_its_own() {
     assert!(public.verify(b"text", &secret.sign(b"text")));
     let again = create_cache(&admin, &host, &spec("team"), NOW).await.unwrap_err();
     assert!(matches!(again, AdminError::NameTaken(_)), "{again}");
-    let alone = create_cache(&admin, &host, &CreateCache { isolated: true, ..spec("b") }, NOW).await.unwrap();
+    let alone = create_cache(&admin, &host, &CreateCache { isolated: true, ..spec("b") }, NOW)
+        .await
+        .unwrap();
     assert!(alone.isolated);
 }
 
@@ -193,8 +215,10 @@ async fn a_cache_has_a_key_that_opens_and_a_name_of_its_own() {
 async fn a_key_that_was_exported_can_be_imported() {
     let (old, new, actor) = (place().await, place().await, Actor::host());
     let made = create_cache(&old.admin(), &actor, &spec("team"), NOW).await.unwrap();
-    let secret = export_signing_keys(&old.admin(), &actor, &"team".parse().unwrap(), NOW).await.unwrap();
-    let request = CreateCache { signing_key: Some(SecretText(secret[0].to_string())), ..spec("team") };
+    let secret =
+        export_signing_keys(&old.admin(), &actor, &"team".parse().unwrap(), NOW).await.unwrap();
+    let request =
+        CreateCache { signing_key: Some(SecretText(secret[0].to_string())), ..spec("team") };
     let moved = create_cache(&new.admin(), &actor, &request, NOW).await.unwrap();
     assert_eq!(moved.keys[0].public_key, made.keys[0].public_key);
     let bad = CreateCache { signing_key: Some(SecretText("s3cret".to_owned())), ..spec("other") };
@@ -221,11 +245,20 @@ async fn settings_that_are_not_named_stay() {
     a.unwrap();
     b.unwrap();
     let found = show_cache(&admin, &name).await.unwrap();
-    assert_eq!((found.priority, found.retention, found.max_size), (30, two.retention.unwrap(), two.max_size.unwrap()));
-    let back =
-        CacheSettings { retention: Some(Limit::None), max_size: Some(Limit::Default), ..CacheSettings::default() };
+    assert_eq!(
+        (found.priority, found.retention, found.max_size),
+        (30, two.retention.unwrap(), two.max_size.unwrap())
+    );
+    let back = CacheSettings {
+        retention: Some(Limit::None),
+        max_size: Some(Limit::Default),
+        ..CacheSettings::default()
+    };
     let found = configure_cache(&admin, &actor, &name, &back, NOW).await.unwrap();
-    assert_eq!((found.priority, found.retention, found.max_size), (30, Limit::None, Limit::Default));
+    assert_eq!(
+        (found.priority, found.retention, found.max_size),
+        (30, Limit::None, Limit::Default)
+    );
     for bad in [
         CacheSettings { compression_level: Some(20), ..CacheSettings::default() },
         CacheSettings { description: Some("two\nlines".to_owned()), ..CacheSettings::default() },
@@ -238,20 +271,31 @@ async fn settings_that_are_not_named_stay() {
     let query = AuditQuery { action: Some("cache.conf*".to_owned()), ..AuditQuery::default() };
     let log = list_audit(&place.db, &query).await.unwrap();
     assert_eq!(log.entries.len(), 3, "{log}");
-    assert!(log.entries.iter().any(|entry| entry.detail.contains("priority=30") && entry.subject == "host"), "{log}");
+    assert!(
+        log.entries
+            .iter()
+            .any(|entry| entry.detail.contains("priority=30") && entry.subject == "host"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
 async fn ensuring_a_cache_twice_changes_nothing() {
     let (place, actor) = (place().await, Actor::host());
-    let settings = CacheSettings { public: Some(true), priority: Some(20), ..CacheSettings::default() };
+    let settings =
+        CacheSettings { public: Some(true), priority: Some(20), ..CacheSettings::default() };
     let request = CreateCache { settings, ..spec("team") };
     let made = ensure_cache(&place.admin(), &actor, &request, NOW).await.unwrap();
     assert_eq!(ensure_cache(&place.admin(), &actor, &request, NOW).await.unwrap(), made);
     let settings = CacheSettings { priority: Some(21), ..CacheSettings::default() };
-    let changed = ensure_cache(&place.admin(), &actor, &CreateCache { settings, ..spec("team") }, NOW).await.unwrap();
+    let changed =
+        ensure_cache(&place.admin(), &actor, &CreateCache { settings, ..spec("team") }, NOW)
+            .await
+            .unwrap();
     assert_eq!((changed.priority, changed.public), (21, true));
-    let isolated = ensure_cache(&place.admin(), &actor, &CreateCache { isolated: true, ..spec("team") }, NOW).await;
+    let isolated =
+        ensure_cache(&place.admin(), &actor, &CreateCache { isolated: true, ..spec("team") }, NOW)
+            .await;
     assert!(matches!(isolated, Err(AdminError::BadSetting(_))));
     assert_eq!(list_audit(&place.db, &AuditQuery::default()).await.unwrap().entries.len(), 2);
 }
@@ -271,7 +315,8 @@ async fn a_new_name_is_free_and_the_old_one_is_again() {
     assert_eq!((renamed.name.as_str(), &renamed.keys), ("c", &before.keys));
     create_cache(&admin, &actor, &spec("a"), NOW).await.unwrap();
     destroy_cache(&admin, &actor, &c, NOW).await.unwrap();
-    let gone = configure_cache(&admin, &actor, &c, &CacheSettings::default(), NOW).await.unwrap_err();
+    let gone =
+        configure_cache(&admin, &actor, &c, &CacheSettings::default(), NOW).await.unwrap_err();
     assert!(matches!(gone, AdminError::NoCache(_)), "{gone}");
     let destroyed = rename_cache(&admin, &actor, &a, &c, NOW).await.unwrap_err();
     assert!(matches!(destroyed, AdminError::NameDestroyed(_)), "{destroyed}");
@@ -305,10 +350,12 @@ fn token(sub: &str, pull: &[&str], days: u64) -> CreateToken {
 #[tokio::test]
 async fn a_token_lives_as_long_as_it_says() {
     let (place, actor) = (place().await, Actor::host());
-    let early = create_token(&place.admin(), &actor, &token("ci", &["a"], 1), NOW).await.unwrap_err();
+    let early =
+        create_token(&place.admin(), &actor, &token("ci", &["a"], 1), NOW).await.unwrap_err();
     assert!(matches!(early, AdminError::NoTokenKey));
     place.start(NOW).await;
-    let made = create_token(&place.admin(), &actor, &token("ci", &["a", "b-*"], 90), NOW).await.unwrap();
+    let made =
+        create_token(&place.admin(), &actor, &token("ci", &["a", "b-*"], 90), NOW).await.unwrap();
     let verified = place.verify(&SecretString::new(made.token.0.clone()), NOW).await;
     assert_eq!((verified.sub.as_str(), verified.exp), ("ci", NOW + 90 * 86_400));
     assert_eq!(verified.permissions(&"b-1".parse().unwrap()), [Permission::Pull]);
@@ -317,14 +364,20 @@ async fn a_token_lives_as_long_as_it_says() {
     assert_eq!(show_token(&place.admin(), &made.info.id).await.unwrap(), made.info);
     let list = list_tokens(&place.admin(), None).await.unwrap();
     assert_eq!(list.tokens.len(), 3, "the root token is one of them");
-    assert!(!format!("{list:?} {list} {made:?}").contains(&made.token.0), "a token is never shown again");
+    assert!(
+        !format!("{list:?} {list} {made:?}").contains(&made.token.0),
+        "a token is never shown again"
+    );
 }
 
 #[tokio::test]
 async fn a_token_of_no_use_is_refused() {
     let place = place().await;
     place.start(NOW).await;
-    let unknown = TokenGrants { caches: BTreeMap::from([("a".to_owned(), vec!["fly".to_owned()])]), admin: false };
+    let unknown = TokenGrants {
+        caches: BTreeMap::from([("a".to_owned(), vec!["fly".to_owned()])]),
+        admin: false,
+    };
     for spec in [
         token(" ", &["a"], 1),
         token("ci", &[], 1),
@@ -334,7 +387,10 @@ async fn a_token_of_no_use_is_refused() {
         CreateToken { grants: unknown, ..token("ci", &[], 1) },
     ] {
         let refused = create_token(&place.admin(), &Actor::host(), &spec, NOW).await;
-        assert!(matches!(refused, Err(AdminError::BadToken(_) | AdminError::BadSetting(_))), "{spec:?}");
+        assert!(
+            matches!(refused, Err(AdminError::BadToken(_) | AdminError::BadSetting(_))),
+            "{spec:?}"
+        );
     }
 }
 
@@ -360,16 +416,28 @@ async fn tokens_are_taken_back_by_id_subject_and_time() {
     let (id, one) = make("ci", NOW).await;
     let (_, two) = make("ci", NOW + 10).await;
     let (_, other) = make("me", NOW + 10).await;
-    let revoke = async |request: RevokeTokens, at| revoke_tokens(&admin, &actor, &request, at).await.unwrap().tokens;
-    assert_eq!(revoke(RevokeTokens { ids: vec![id.clone()], ..RevokeTokens::default() }, NOW + 20).await, 1);
+    let revoke = async |request: RevokeTokens, at| {
+        revoke_tokens(&admin, &actor, &request, at).await.unwrap().tokens
+    };
+    assert_eq!(
+        revoke(RevokeTokens { ids: vec![id.clone()], ..RevokeTokens::default() }, NOW + 20).await,
+        1
+    );
     assert!(!holds(&place, &one, NOW + 20).await && holds(&place, &two, NOW + 20).await);
     assert_eq!(show_token(&admin, &id).await.unwrap().revoked, Some(NOW + 20));
     let subject = RevokeTokens { subject: Some("ci".to_owned()), ..RevokeTokens::default() };
     assert_eq!(revoke(subject, NOW + 30).await, 1, "the other one was revoked already");
     assert!(!holds(&place, &two, NOW + 30).await && holds(&place, &other, NOW + 30).await);
     let (_, new) = make("ci", NOW + 30).await;
-    assert!(holds(&place, &new, NOW + 30).await, "one that is made in the same second is not among those");
-    assert_eq!(revoke(RevokeTokens { before: Some(NOW + 11), ..RevokeTokens::default() }, NOW + 40).await, 2, "root's");
+    assert!(
+        holds(&place, &new, NOW + 30).await,
+        "one that is made in the same second is not among those"
+    );
+    assert_eq!(
+        revoke(RevokeTokens { before: Some(NOW + 11), ..RevokeTokens::default() }, NOW + 40).await,
+        2,
+        "root's"
+    );
     assert!(!holds(&place, &other, NOW + 40).await && holds(&place, &new, NOW + 40).await);
     let nothing = revoke_tokens(&admin, &actor, &RevokeTokens::default(), NOW).await;
     assert!(matches!(nothing, Err(AdminError::BadToken(_))));
@@ -384,7 +452,9 @@ async fn a_rotated_token_stays_valid_for_a_while() {
     let request = RotateToken { grace: Seconds::new(60), expires: None };
     let new = rotate_token(&admin, &actor, &old.info.id, &request, NOW + 5).await.unwrap();
     assert_eq!((&new.info.grants, new.info.expires), (&old.info.grants, NOW + 5 + 90 * 86_400));
-    assert!(holds(&place, &old.token.0, NOW + 64).await && !holds(&place, &old.token.0, NOW + 65).await);
+    assert!(
+        holds(&place, &old.token.0, NOW + 64).await && !holds(&place, &old.token.0, NOW + 65).await
+    );
     assert!(holds(&place, &new.token.0, NOW + 65).await);
     let again = rotate_token(&admin, &actor, &old.info.id, &request, NOW + 70).await;
     assert!(matches!(again, Err(AdminError::BadToken(_))));
@@ -398,9 +468,18 @@ async fn a_cache_shows_what_it_held_when_that_was_counted_last() {
     place.start(NOW).await;
     let main = "main".parse().unwrap();
     assert_eq!(show_cache(&place.admin(), &main).await.unwrap().usage, None);
-    let id = db::caches::lookup(place.db.reader().await.unwrap().exec(), &main).await.unwrap().unwrap().id;
+    let id = db::caches::lookup(place.db.reader().await.unwrap().exec(), &main)
+        .await
+        .unwrap()
+        .unwrap()
+        .id;
     let usage = CacheUsage { paths: 3, logical: 3_000, stored: 1_000, own: 400 };
-    let usages = CacheUsages { counted: NOW, caches: BTreeMap::from([(id.0, usage)]), stored: 5_000, dead: 7 };
+    let usages = CacheUsages {
+        counted: NOW,
+        caches: BTreeMap::from([(id.0, usage)]),
+        stored: 5_000,
+        dead: 7,
+    };
     let mut tx = place.db.upkeep_tx().await.unwrap();
     store_caches(tx.exec(), &usages).await.unwrap();
     tx.commit().await.unwrap();

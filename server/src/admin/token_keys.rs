@@ -1,8 +1,9 @@
 //! The keys that sign tokens: adding, listing, retiring and removing them.
 //!
-//! New tokens are signed with the newest key that can sign. An older key verifies until it is retired, so that a key is
-//! replaced by adding another, giving out new tokens, and retiring the old one when nobody needs it any more. Invariant: there
-//! is always a key that can sign. Keys are for the host alone, and so are these functions.
+//! New tokens are signed with the newest key that can sign. An older key verifies until it is
+//! retired, so that a key is replaced by adding another, giving out new tokens, and retiring the
+//! old one when nobody needs it any more. Invariant: there is always a key that can sign. Keys are
+//! for the host alone, and so are these functions.
 
 use super::{Actor, AdminError};
 use crate::auth::{AuthError, TokenKey};
@@ -23,14 +24,21 @@ pub enum TokenKeyError {
     Taken(String),
     /// It comes from a file.
     #[error(
-        "the token key `{0}` comes from the config file; take its [[auth.token-key]] out there and restart every server"
+        "the token key `{0}` comes from the config file; take its [[auth.token-key]] out there and \
+         restart every server"
     )]
     InConfigFile(String),
     /// It was retired before.
-    #[error("the token key `{0}` is retired already; to remove it for good: snowbankd token-key remove {0}")]
+    #[error(
+        "the token key `{0}` is retired already; to remove it for good: snowbankd token-key remove \
+         {0}"
+    )]
     Retired(String),
     /// Nothing could sign any more.
-    #[error("the token key `{0}` is the only one that can sign tokens; add another first: snowbankd token-key add")]
+    #[error(
+        "the token key `{0}` is the only one that can sign tokens; add another first: snowbankd \
+         token-key add"
+    )]
     LastSigner(String),
     /// The database failed.
     #[error(transparent)]
@@ -92,7 +100,11 @@ pub struct Outlook {
 }
 
 /// The key for new tokens: the newest of the database that can sign, else the first of `files`.
-pub(super) async fn signing_key(exec: Exec<'_>, sealer: &Sealer, files: &[TokenKey]) -> Result<TokenKey, AdminError> {
+pub(super) async fn signing_key(
+    exec: Exec<'_>,
+    sealer: &Sealer,
+    files: &[TokenKey],
+) -> Result<TokenKey, AdminError> {
     for row in db::keys::token_keys(exec).await? {
         let key = TokenKey::open(&row, sealer)?;
         if key.can_sign() {
@@ -106,11 +118,19 @@ pub(super) async fn signing_key(exec: Exec<'_>, sealer: &Sealer, files: &[TokenK
 ///
 /// # Errors
 /// [`TokenKeyError::Taken`] when there is, or was, a key of its id.
-pub async fn add(db: &Db, sealer: &Sealer, files: &[TokenKey], key: &TokenKey, now: i64) -> Result<(), TokenKeyError> {
+pub async fn add(
+    db: &Db,
+    sealer: &Sealer,
+    files: &[TokenKey],
+    key: &TokenKey,
+    now: i64,
+) -> Result<(), TokenKeyError> {
     let taken = || TokenKeyError::Taken(key.kid().to_owned());
     let mut tx = db.exclusive_tx().await?;
     let rows = db::token_keys::list(tx.exec()).await?;
-    if rows.iter().any(|row| row.key.kid == key.kid()) || files.iter().any(|file| file.kid() == key.kid()) {
+    if rows.iter().any(|row| row.key.kid == key.kid())
+        || files.iter().any(|file| file.kid() == key.kid())
+    {
         return Err(taken());
     }
     let newest = rows.first().map_or(now, |row| row.key.created.saturating_add(1));
@@ -125,16 +145,31 @@ pub async fn add(db: &Db, sealer: &Sealer, files: &[TokenKey], key: &TokenKey, n
 ///
 /// # Errors
 /// When the database fails, or a key does not open.
-pub async fn list(db: &Db, sealer: &Sealer, files: &[TokenKey], now: i64) -> Result<Vec<TokenKeyInfo>, TokenKeyError> {
+pub async fn list(
+    db: &Db,
+    sealer: &Sealer,
+    files: &[TokenKey],
+    now: i64,
+) -> Result<Vec<TokenKeyInfo>, TokenKeyError> {
     let mut conn = db.reader().await?;
     let mut all = Vec::new();
     for row in db::token_keys::list(conn.exec()).await? {
         let key = TokenKey::open(&row.key, sealer)?;
         let source = KeySource::Database { created: row.key.created };
-        all.push(info(&key, source, row.retired, count_live_by_kid(conn.exec(), key.kid(), now).await?));
+        all.push(info(
+            &key,
+            source,
+            row.retired,
+            count_live_by_kid(conn.exec(), key.kid(), now).await?,
+        ));
     }
     for key in files {
-        all.push(info(key, KeySource::ConfigFile, None, count_live_by_kid(conn.exec(), key.kid(), now).await?));
+        all.push(info(
+            key,
+            KeySource::ConfigFile,
+            None,
+            count_live_by_kid(conn.exec(), key.kid(), now).await?,
+        ));
     }
     if let Some(signer) = all.iter_mut().find(|key| key.can_sign && key.retired.is_none()) {
         signer.signs_new = true;
@@ -210,10 +245,18 @@ fn check(
     let Some(row) = rows.iter().find(|row| row.key.kid == kid) else {
         let in_file = files.iter().any(|key| key.kid() == kid);
         let kid = kid.to_owned();
-        return Err(if in_file { TokenKeyError::InConfigFile(kid) } else { TokenKeyError::Absent(kid) });
+        return Err(if in_file {
+            TokenKeyError::InConfigFile(kid)
+        } else {
+            TokenKeyError::Absent(kid)
+        });
     };
     if row.retired.is_some() {
-        return if end == End::Retire { Err(TokenKeyError::Retired(kid.to_owned())) } else { Ok(true) };
+        return if end == End::Retire {
+            Err(TokenKeyError::Retired(kid.to_owned()))
+        } else {
+            Ok(true)
+        };
     }
     let mut signs_still = files.iter().any(TokenKey::can_sign);
     for other in rows.iter().filter(|other| other.retired.is_none() && other.key.kid != kid) {

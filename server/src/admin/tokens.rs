@@ -24,11 +24,12 @@ pub(super) const MAX_LIFETIME: Seconds = Seconds::new(3_650 * 86_400);
 const PAGE: u32 = 500;
 const MOST_LABEL_CHARS: usize = 500;
 
-/// Makes a token, signed with the newest key; `files` are the keys in files, one of which signs where the database has none
-/// that can.
+/// Makes a token, signed with the newest key; `files` are the keys in files, one of which signs
+/// where the database has none that can.
 ///
 /// # Errors
-/// [`AdminError::BadToken`] when it would be of no use, [`AdminError::NoTokenKey`] when the server was never started.
+/// [`AdminError::BadToken`] when it would be of no use, [`AdminError::NoTokenKey`] when the server
+/// was never started.
 pub async fn create_token(
     admin: &Admin,
     actor: &Actor,
@@ -84,7 +85,8 @@ pub(super) async fn issue(
     Ok(CreatedToken { token: SecretText(token.expose().to_owned()), info: info(row)? })
 }
 
-/// Tokens that were issued here, newest first; `after` is the id of the last one of an earlier answer.
+/// Tokens that were issued here, newest first; `after` is the id of the last one of an earlier
+/// answer.
 ///
 /// # Errors
 /// As any read.
@@ -92,7 +94,9 @@ pub async fn list_tokens(admin: &Admin, after: Option<&str>) -> Result<TokenList
     let mut conn = admin.db.reader().await?;
     let after = match after {
         None => None,
-        Some(id) if !id.bytes().all(|byte| byte.is_ascii_graphic()) => return Ok(TokenList::default()),
+        Some(id) if !id.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            return Ok(TokenList::default());
+        }
         Some(id) => match db::tokens::lookup(conn.exec(), id).await? {
             Some(token) => Some((token.created, token.jti)),
             // Behind a token that was never there is nothing.
@@ -120,7 +124,8 @@ pub async fn show_token(admin: &Admin, text: &str) -> Result<TokenInfo, AdminErr
     info(row.ok_or(AdminError::NoToken(id))?)
 }
 
-/// Makes a token with the rights of another, which stays valid for a while and is named by its id or by itself.
+/// Makes a token with the rights of another, which stays valid for a while and is named by its id
+/// or by itself.
 ///
 /// # Errors
 /// [`AdminError::NoToken`], or [`AdminError::BadToken`] for one that is not valid any more.
@@ -133,7 +138,8 @@ pub async fn rotate_token(
 ) -> Result<CreatedToken, AdminError> {
     let mut tx = admin.db.commit_tx().await?;
     let id = resolve(tx.exec(), admin, text).await?.id;
-    let old = db::tokens::lookup(tx.exec(), &id).await?.ok_or_else(|| AdminError::NoToken(id.clone()))?;
+    let old =
+        db::tokens::lookup(tx.exec(), &id).await?.ok_or_else(|| AdminError::NoToken(id.clone()))?;
     if old.revoked.is_some_and(|from| from <= now) || old.expires <= now {
         return Err(AdminError::BadToken("this token is not valid any more; create a new one"));
     }
@@ -156,10 +162,14 @@ pub async fn rotate_token(
 
 fn check(request: &CreateToken) -> Result<(), AdminError> {
     if request.subject.trim().is_empty() || request.subject.chars().any(char::is_control) {
-        return Err(AdminError::BadToken("a token needs a subject: whom or what it is for, such as --sub ci"));
+        return Err(AdminError::BadToken(
+            "a token needs a subject: whom or what it is for, such as --sub ci",
+        ));
     }
     if looks_like_token(&request.subject) || looks_like_token(&request.label) {
-        return Err(AdminError::BadToken("a token is no subject and no label: those are stored and shown"));
+        return Err(AdminError::BadToken(
+            "a token is no subject and no label: those are stored and shown",
+        ));
     }
     if request.grants.caches.values().all(Vec::is_empty) && !request.grants.admin {
         return Err(AdminError::BadToken(
@@ -167,9 +177,13 @@ fn check(request: &CreateToken) -> Result<(), AdminError> {
         ));
     }
     if request.expires.get() == 0 || request.expires > MAX_LIFETIME {
-        return Err(AdminError::BadToken("a token lives from 1s to 3650d; give --expires a length of time in between"));
+        return Err(AdminError::BadToken(
+            "a token lives from 1s to 3650d; give --expires a length of time in between",
+        ));
     }
-    if request.label.chars().count() > MOST_LABEL_CHARS || request.label.chars().any(char::is_control) {
+    if request.label.chars().count() > MOST_LABEL_CHARS
+        || request.label.chars().any(char::is_control)
+    {
         return Err(AdminError::BadToken("a label is one line of at most 500 characters"));
     }
     Ok(())
@@ -178,9 +192,12 @@ fn check(request: &CreateToken) -> Result<(), AdminError> {
 fn parse_grants(grants: &TokenGrants) -> Result<Grants, AdminError> {
     let mut caches: BTreeMap<CachePattern, Vec<Permission>> = BTreeMap::new();
     for (pattern, names) in &grants.caches {
-        let pattern = pattern.parse().map_err(|error| AdminError::BadSetting(format!("{error}")))?;
+        let pattern =
+            pattern.parse().map_err(|error| AdminError::BadSetting(format!("{error}")))?;
         let permission = |name: &String| {
-            name.parse().map_err(|error| AdminError::BadSetting(format!("the permission `{name}` is {error}")))
+            name.parse().map_err(|error| {
+                AdminError::BadSetting(format!("the permission `{name}` is {error}"))
+            })
         };
         caches.insert(pattern, names.iter().map(permission).collect::<Result<_, _>>()?);
     }
@@ -188,7 +205,8 @@ fn parse_grants(grants: &TokenGrants) -> Result<Grants, AdminError> {
 }
 
 fn to_json(grants: &TokenGrants) -> Result<String, DbError> {
-    serde_json::to_string(grants).map_err(|error| DbError::corrupt(format!("a token's permissions: {error}")))
+    serde_json::to_string(grants)
+        .map_err(|error| DbError::corrupt(format!("a token's permissions: {error}")))
 }
 
 fn info(row: TokenRow) -> Result<TokenInfo, AdminError> {

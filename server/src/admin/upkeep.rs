@@ -1,5 +1,6 @@
-//! What a server does for operators of its own accord: it writes down what waits for the audit log and when tokens and paths
-//! were used last, forgets old entries, and takes away what is left of caches that were destroyed a week ago.
+//! What a server does for operators of its own accord: it writes down what waits for the audit log
+//! and when tokens and paths were used last, forgets old entries, and takes away what is left of
+//! caches that were destroyed a week ago.
 
 use std::time::{Duration, Instant};
 
@@ -35,11 +36,18 @@ pub struct Noted {
     pub pushes: PushLog,
 }
 
-/// Works until `stop`, and writes what waits then. `keep` is for how long entries of the audit log are kept, `retention` for
-/// how long unused paths are by caches that do not say.
-pub async fn run(db: Db, noted: Noted, keep: Seconds, retention: Option<Seconds>, stop: CancellationToken) {
+/// Works until `stop`, and writes what waits then. `keep` is for how long entries of the audit log
+/// are kept, `retention` for how long unused paths are by caches that do not say.
+pub async fn run(
+    db: Db,
+    noted: Noted,
+    keep: Seconds,
+    retention: Option<Seconds>,
+    stop: CancellationToken,
+) {
     let Noted { audit, tokens, paths, pushes } = noted;
-    let (mut wrote_uses, mut wrote_paths, mut cleaned) = (Instant::now(), Instant::now(), None::<Instant>);
+    let (mut wrote_uses, mut wrote_paths, mut cleaned) =
+        (Instant::now(), Instant::now(), None::<Instant>);
     let mut is_last = false;
     while !is_last {
         let pause = async {
@@ -102,7 +110,9 @@ async fn clean(db: &Db, keep: Seconds, now: i64) -> Result<(), DbError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{Actor, Admin, AdminError, create_cache, destroy_cache, purge_cache, restore_cache};
+    use crate::admin::{
+        Actor, Admin, AdminError, create_cache, destroy_cache, purge_cache, restore_cache,
+    };
     use crate::config::{DatabaseConfig, DatabaseUrl};
     use crate::secrets::Sealer;
     use snowbank_core::wire::admin::{CacheSettings, CreateCache};
@@ -120,8 +130,13 @@ mod tests {
             key_files: Vec::new(),
         };
         let settings = CacheSettings::default();
-        let request =
-            CreateCache { name: "old".to_owned(), isolated: false, store_dir: None, signing_key: None, settings };
+        let request = CreateCache {
+            name: "old".to_owned(),
+            isolated: false,
+            store_dir: None,
+            signing_key: None,
+            settings,
+        };
         let (actor, name) = (Actor::host(), "old".parse().unwrap());
         create_cache(&admin, &actor, &request, 0).await.unwrap();
         destroy_cache(&admin, &actor, &name, 100).await.unwrap();
@@ -134,7 +149,9 @@ mod tests {
         clean(&db, Seconds::new(3_600), week).await.unwrap();
         create_cache(&admin, &actor, &request, week).await.unwrap();
 
-        let purge = async |patience| purge_cache(&admin, &actor, &name, Seconds::new(60), patience, week + 2).await;
+        let purge = async |patience| {
+            purge_cache(&admin, &actor, &name, Seconds::new(60), patience, week + 2).await
+        };
         let refused = purge(Duration::MAX).await;
         assert!(matches!(refused, Err(AdminError::InUse(_))), "it was not destroyed");
         destroy_cache(&admin, &actor, &name, week + 1).await.unwrap();

@@ -14,18 +14,27 @@ const MAX_LISTED: u32 = 1_000;
 ///
 /// # Errors
 /// As any read.
-pub async fn list_withdrawn(db: &Db, cache: &Cache, query: &WithdrawnQuery) -> Result<WithdrawnPage, AdminError> {
+pub async fn list_withdrawn(
+    db: &Db,
+    cache: &Cache,
+    query: &WithdrawnQuery,
+) -> Result<WithdrawnPage, AdminError> {
     let after = query.after.as_deref().unwrap_or_default();
     if !after.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(AdminError::BadSetting("`after` is not a hash part; list from the beginning".to_owned()));
+        return Err(AdminError::BadSetting(
+            "`after` is not a hash part; list from the beginning".to_owned(),
+        ));
     }
-    let rows = db::damage::withdrawn_of(db.reader().await?.exec(), cache.id, after, MAX_LISTED).await?;
+    let rows =
+        db::damage::withdrawn_of(db.reader().await?.exec(), cache.id, after, MAX_LISTED).await?;
     let is_full = rows.len() == MAX_LISTED as usize;
-    let (hashes, mut paths): (Vec<String>, Vec<WithdrawnPath>) = rows.into_iter().map(shown).unzip();
+    let (hashes, mut paths): (Vec<String>, Vec<WithdrawnPath>) =
+        rows.into_iter().map(shown).unzip();
     let fitting = fitting(&paths);
     let is_cut = fitting < paths.len();
     paths.truncate(fitting);
-    let next = paths.len().checked_sub(1).filter(|_| is_full || is_cut).map(|last| hashes[last].clone());
+    let next =
+        paths.len().checked_sub(1).filter(|_| is_full || is_cut).map(|last| hashes[last].clone());
     Ok(WithdrawnPage { paths, next })
 }
 

@@ -1,9 +1,11 @@
-//! Who may take how much of the server at once for pushes: memory, commits, and work whose memory has no small bound.
+//! Who may take how much of the server at once for pushes: memory, commits, and work whose memory
+//! has no small bound.
 //!
-//! Memory is in pools, and a request that has some of one waits for a later one only, in this order: a body as it arrives,
-//! and what it was parsed to; a place for its commit; the paths of a commit that are worked on, with their manifests; packs
-//! that are being written; what is read back (`ingest`); answers. So no two requests wait for each other. What is held of
-//! the later ones ends by itself, that of answers when they were not read for a while.
+//! Memory is in pools, and a request that has some of one waits for a later one only, in this
+//! order: a body as it arrives, and what it was parsed to; a place for its commit; the paths of a
+//! commit that are worked on, with their manifests; packs that are being written; what is read back
+//! (`ingest`); answers. So no two requests wait for each other. What is held of the later ones ends
+//! by itself, that of answers when they were not read for a while.
 
 use std::time::Duration;
 
@@ -41,8 +43,9 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// 8/15 of the memory are for bodies, 3/10 for packs, a twelfth each for manifests and for answers. Of each but the packs,
-    /// one hold has 5/16 at most: of the bodies, a sixth of all this memory.
+    /// 8/15 of the memory are for bodies, 3/10 for packs, a twelfth each for manifests and for
+    /// answers. Of each but the packs, one hold has 5/16 at most: of the bodies, a sixth of all
+    /// this memory.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let Limits { memory_bytes: memory, share_percent: share } = limits;
@@ -78,7 +81,8 @@ impl Budgets {
         self.closures.take_within(&client.subject, PATIENCE, "closures", reason).await
     }
 
-    /// Memory for one group of paths: of the pool where it fits, else the one place for what does not.
+    /// Memory for one group of paths: of the pool where it fits, else the one place for what does
+    /// not.
     pub async fn manifest(&self, client: &Client, bytes: u64) -> ManifestRoom {
         if bytes <= self.manifests.largest() {
             ManifestRoom::Pooled(self.manifests.take(client, bytes).await)

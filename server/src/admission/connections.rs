@@ -1,12 +1,14 @@
 //! Connections: how many there are, what each one does, and which of them has to go.
 //!
-//! Invariant: no connection stays open for longer than its deadlines without a request, and none keeps a response for
-//! longer than the write deadline without taking bytes of it. So a place comes back, whatever a client does.
+//! Invariant: no connection stays open for longer than its deadlines without a request, and none
+//! keeps a response for longer than the write deadline without taking bytes of it. So a place comes
+//! back, whatever a client does.
 //!
-//! A new connection always gets a place while another one is idle: the one that is idle the longest is closed for it,
-//! one that has never asked for anything before all others. Where every connection is at work, a few more are taken, on
-//! which only health checks are answered. What a connection does is noted by `http/`; the deadlines are applied by
-//! [`Connections::sweep`], which the accept loop calls about once a second.
+//! A new connection always gets a place while another one is idle: the one that is idle the longest
+//! is closed for it, one that has never asked for anything before all others. Where every
+//! connection is at work, a few more are taken, on which only health checks are answered. What a
+//! connection does is noted by `http/`; the deadlines are applied by [`Connections::sweep`], which
+//! the accept loop calls about once a second.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -133,21 +135,29 @@ impl Connections {
         Self(Arc::new(Shared { limits, began_at: Instant::now(), requests, table }))
     }
 
-    /// A place for a connection from `address`, which is `None` where the address stands for many clients. Where a limit
-    /// is reached, another connection is closed for it: one that is idle, or else one that does not read. Where there is
-    /// no such connection, it is one of the reserve; `None` when that is taken as well.
+    /// A place for a connection from `address`, which is `None` where the address stands for many
+    /// clients. Where a limit is reached, another connection is closed for it: one that is idle, or
+    /// else one that does not read. Where there is no such connection, it is one of the reserve;
+    /// `None` when that is taken as well.
     #[must_use]
     pub fn admit(&self, address: Option<IpAddr>) -> Option<ConnectionPlace> {
         let (limits, now) = (&self.0.limits, self.now());
         let mut table = self.table();
-        let of_address = address.and_then(|address| table.per_address.get(&address).copied()).unwrap_or(0);
+        let of_address =
+            address.and_then(|address| table.per_address.get(&address).copied()).unwrap_or(0);
         let is_ordinary = |connection: &Connection| !connection.is_reserve;
         let is_over_share = of_address >= limits.per_address
-            && !table.evict(now, |connection| is_ordinary(connection) && connection.address == address);
-        let reserve = table.open.len() - table.open.values().filter(|connection| is_ordinary(connection)).count();
-        let is_full = table.open.len() - reserve >= limits.connections && !table.evict(now, is_ordinary);
+            && !table
+                .evict(now, |connection| is_ordinary(connection) && connection.address == address);
+        let reserve = table.open.len()
+            - table.open.values().filter(|connection| is_ordinary(connection)).count();
+        let is_full =
+            table.open.len() - reserve >= limits.connections && !table.evict(now, is_ordinary);
         let is_reserve = is_over_share || is_full;
-        if is_reserve && reserve >= MAX_RESERVE && !table.evict(now, |connection| connection.is_reserve) {
+        if is_reserve
+            && reserve >= MAX_RESERVE
+            && !table.evict(now, |connection| connection.is_reserve)
+        {
             let reason = if is_over_share { "address" } else { "all" };
             counter!("snowbank_connections_refused_total", "reason" => reason).increment(1);
             return None;
@@ -197,19 +207,24 @@ impl Connections {
 }
 
 impl Table {
-    /// Closes the connection that is idle the longest, or else the one whose write waits the longest.
+    /// Closes the connection that is idle the longest, or else the one whose write waits the
+    /// longest.
     fn evict(&mut self, now: u64, among: impl Fn(&Connection) -> bool) -> bool {
         let candidates = || self.open.values().filter(|connection| among(connection));
         let idle = candidates().filter(|connection| connection.requests.load(Relaxed) == 0);
-        let longest = idle.min_by_key(|c| (c.has_asked.load(Relaxed), c.idle_since.load(Relaxed), c.number));
+        let longest =
+            idle.min_by_key(|c| (c.has_asked.load(Relaxed), c.idle_since.load(Relaxed), c.number));
         let stalled = || {
-            let blocked = candidates().map(|connection| (connection.blocked_since.load(Relaxed), connection));
+            let blocked =
+                candidates().map(|connection| (connection.blocked_since.load(Relaxed), connection));
             blocked
                 .filter(|(since, _)| *since != 0 && now.saturating_sub(*since) >= millis(STALLED))
                 .max_by_key(|(since, _)| Reverse(*since))
                 .map(|(_, connection)| connection)
         };
-        let Some(number) = longest.or_else(stalled).map(|connection| connection.number) else { return false };
+        let Some(number) = longest.or_else(stalled).map(|connection| connection.number) else {
+            return false;
+        };
         if let Some(connection) = self.remove(number) {
             counter!("snowbank_connections_closed_total", "reason" => "place-needed").increment(1);
             connection.close.cancel();
@@ -234,7 +249,8 @@ impl Table {
 impl Connection {
     /// Ends what is over its deadline, and says which one.
     fn overdue(&self, limits: &ConnectionLimits, now: u64) -> Option<&'static str> {
-        let lasted = |since: u64, limit: Duration| since != 0 && now.saturating_sub(since) > millis(limit);
+        let lasted =
+            |since: u64, limit: Duration| since != 0 && now.saturating_sub(since) > millis(limit);
         if lasted(self.blocked_since.load(Relaxed), limits.write) {
             self.close.cancel();
             return Some("write-timeout");
@@ -271,7 +287,8 @@ impl Connection {
 }
 
 impl ConnectionPlace {
-    /// The place of a request, until it is dropped; `None` when the server has as many under way as it may.
+    /// The place of a request, until it is dropped; `None` when the server has as many under way as
+    /// it may.
     #[must_use]
     pub fn request(&self) -> Option<RequestPlace> {
         let (all, connection) = (self.all.clone(), Arc::clone(&self.connection));
@@ -349,7 +366,8 @@ impl RequestPlace {
     /// Watches a response that has a stream of its own.
     #[must_use]
     pub fn open_response(&self, ending: Ending) -> Arc<OpenResponse> {
-        let response = Arc::new(OpenResponse { all: self.all.clone(), handed_at: AtomicU64::new(0), ending });
+        let response =
+            Arc::new(OpenResponse { all: self.all.clone(), handed_at: AtomicU64::new(0), ending });
         self.connection.responses().push(Arc::clone(&response));
         response
     }

@@ -1,9 +1,11 @@
 //! Who may ask for listings, and how many are answered at the same time.
 //!
-//! A listing takes a connection of the database for a few milliseconds. Only a part of the connections is for listings, so
-//! that narinfos, NARs and the health checks never wait for one; half of that part is for callers without a token, so that
-//! whoever has one does not wait for them. A caller without a token has a rate by its address, a token a number of requests at
-//! the same time. Whoever finds no place waits for a moment, with no more than a bounded number of others.
+//! A listing takes a connection of the database for a few milliseconds. Only a part of the
+//! connections is for listings, so that narinfos, NARs and the health checks never wait for one;
+//! half of that part is for callers without a token, so that whoever has one does not wait for
+//! them. A caller without a token has a rate by its address, a token a number of requests at the
+//! same time. Whoever finds no place waits for a moment, with no more than a bounded number of
+//! others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -47,8 +49,8 @@ pub struct ListingPlace {
 }
 
 impl Listings {
-    /// `places` listings are answered at the same time; `anonymous_per_minute` of those without a token for each address,
-    /// `per_token` at the same time of each token.
+    /// `places` listings are answered at the same time; `anonymous_per_minute` of those without a
+    /// token for each address, `per_token` at the same time of each token.
     #[must_use]
     pub fn new(places: usize, anonymous_per_minute: u32, per_token: usize) -> Self {
         Self {
@@ -76,7 +78,8 @@ impl Listings {
                 Arc::clone(&self.anonymous)
             }
         };
-        let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| busy("requests"))?;
+        let request =
+            Arc::clone(&self.requests).try_acquire_owned().map_err(|_| busy("requests"))?;
         // In one order, so that nobody who has a place waits for another one.
         let admitted = async {
             let share = share.acquire_owned().await?;
@@ -101,15 +104,20 @@ impl Listings {
 }
 
 fn too_often(wait: Duration) -> Refusal {
-    metrics::counter!("snowbank_refused_listings_total", "limit" => "anonymous-listings").increment(1);
+    metrics::counter!("snowbank_refused_listings_total", "limit" => "anonymous-listings")
+        .increment(1);
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
-    let reason = "answers no more listings to this address without a token for now (`[limits] anonymous-listings`)";
+    let reason = "answers no more listings to this address without a token for now (`[limits] \
+        anonymous-listings`)";
     Refusal { reason, retry_after_seconds: seconds }
 }
 
 fn busy(limit: &'static str) -> Refusal {
     metrics::counter!("snowbank_refused_listings_total", "limit" => limit).increment(1);
-    Refusal { reason: "is answering as many listings as it may", retry_after_seconds: RETRY_AFTER_SECONDS }
+    Refusal {
+        reason: "is answering as many listings as it may",
+        retry_after_seconds: RETRY_AFTER_SECONDS,
+    }
 }
 
 #[cfg(test)]
@@ -120,7 +128,8 @@ mod tests {
 
     #[tokio::test]
     async fn callers_without_a_token_leave_places_to_those_with_one() {
-        let listings = Listings { patience: Duration::from_millis(50), ..Listings::new(4, 1_000, 2) };
+        let listings =
+            Listings { patience: Duration::from_millis(50), ..Listings::new(4, 1_000, 2) };
         let mut held = Vec::new();
         for _ in 0..2 {
             held.push(listings.admit(ANYONE).await.unwrap());
@@ -158,7 +167,10 @@ mod tests {
             listings.admit(from("192.0.2.1")).await.unwrap();
         }
         let refusal = listings.admit(from("192.0.2.1")).await.unwrap_err();
-        assert!(refusal.reason.contains("anonymous-listings") && refusal.retry_after_seconds > 10, "{refusal:?}");
+        assert!(
+            refusal.reason.contains("anonymous-listings") && refusal.retry_after_seconds > 10,
+            "{refusal:?}"
+        );
         listings.admit(from("192.0.2.2")).await.unwrap();
         listings.admit(Lister::Token("one")).await.unwrap();
     }

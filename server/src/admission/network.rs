@@ -1,5 +1,5 @@
-//! Who counts as one client: an IPv4 address, or the /64 network of an IPv6 address, within which a client has as many
-//! addresses as it likes.
+//! Who counts as one client: an IPv4 address, or the /64 network of an IPv6 address, within which a
+//! client has as many addresses as it likes.
 
 use std::net::{IpAddr, Ipv6Addr};
 

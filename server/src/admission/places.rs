@@ -1,4 +1,5 @@
-//! Places for work that is counted rather than weighed: a few for each token, and where it matters a few for all.
+//! Places for work that is counted rather than weighed: a few for each token, and where it matters
+//! a few for all.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -28,10 +29,15 @@ pub struct Place {
 impl Places {
     /// `each` places for every token's subject, and `all` of them together where that is said.
     pub(super) fn new(each: usize, all: Option<usize>) -> Self {
-        Self { each, all: all.map(|all| Arc::new(Semaphore::new(all))), by_subject: Mutex::default() }
+        Self {
+            each,
+            all: all.map(|all| Arc::new(Semaphore::new(all))),
+            by_subject: Mutex::default(),
+        }
     }
 
-    /// Waits for a place, in turn. One subject stands in the line of all with no more than its own places.
+    /// Waits for a place, in turn. One subject stands in the line of all with no more than its own
+    /// places.
     ///
     /// # Panics
     /// Never: nobody closes the semaphores.
@@ -92,8 +98,14 @@ mod tests {
     async fn patience_ends_in_a_refusal() {
         let places = Places::new(1, None);
         let _held = places.take("one").await;
-        let refused = places.take_within("one", Duration::from_millis(50), "commits", "is busy").await;
+        let refused =
+            places.take_within("one", Duration::from_millis(50), "commits", "is busy").await;
         assert!(matches!(refused, Err(Refusal { reason: "is busy", .. })));
-        assert!(places.take_within("other", Duration::from_millis(50), "commits", "is busy").await.is_ok());
+        assert!(
+            places
+                .take_within("other", Duration::from_millis(50), "commits", "is busy")
+                .await
+                .is_ok()
+        );
     }
 }

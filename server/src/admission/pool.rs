@@ -1,5 +1,6 @@
-//! A pool of memory that requests hold by bytes: it grows with what a client has sent, is given back piece by piece, and
-//! is shared out so that no token and no address can keep it from the others (the rules are in [`shares`]).
+//! A pool of memory that requests hold by bytes: it grows with what a client has sent, is given
+//! back piece by piece, and is shared out so that no token and no address can keep it from the
+//! others (the rules are in [`shares`]).
 
 mod shares;
 
@@ -36,8 +37,8 @@ impl Client {
     }
 }
 
-/// What counts as one address: an IPv4 address, or the /64 network of an IPv6 address, since whoever has one of its
-/// addresses has all of them.
+/// What counts as one address: an IPv4 address, or the /64 network of an IPv6 address, since
+/// whoever has one of its addresses has all of them.
 fn network(address: &str) -> String {
     match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
         Ok(IpAddr::V6(address)) => {
@@ -72,14 +73,15 @@ pub struct Hold {
 }
 
 impl Pool {
-    /// A pool of `total` bytes, of which one hold has `largest` at most, and one token or address `share_percent`
-    /// while others want some. `name` is what metrics call it.
+    /// A pool of `total` bytes, of which one hold has `largest` at most, and one token or address
+    /// `share_percent` while others want some. `name` is what metrics call it.
     #[must_use]
     pub fn new(name: &'static str, total: u64, largest: u64, share_percent: u8) -> Self {
         let largest = largest.min(total);
         let share = largest.max(total / 100 * u64::from(share_percent));
         let bounds = Bounds { total, largest, share, slack: total.saturating_sub(3 * largest) / 3 };
-        let inside = Inside { name, largest: bounds.largest, shares: Mutex::new(Shares::new(bounds)) };
+        let inside =
+            Inside { name, largest: bounds.largest, shares: Mutex::new(Shares::new(bounds)) };
         Self { inside: Arc::new(inside) }
     }
 
@@ -96,7 +98,8 @@ impl Pool {
         Hold { inside: Arc::clone(&self.inside), age, bytes: 0, revoked }
     }
 
-    /// Waits for `bytes`, however long that takes. Only for a caller that holds nothing of this pool.
+    /// Waits for `bytes`, however long that takes. Only for a caller that holds nothing of this
+    /// pool.
     pub async fn take(&self, client: &Client, bytes: u64) -> Hold {
         let mut hold = self.open(client);
         hold.grow(bytes).await;
@@ -139,7 +142,8 @@ impl Hold {
     /// As [`Hold::grow`], for `patience` at most.
     ///
     /// # Errors
-    /// [`Refusal`] when there was no room for so long, or what it has is to be given back. Drop it then.
+    /// [`Refusal`] when there was no room for so long, or what it has is to be given back. Drop it
+    /// then.
     pub async fn grow_within(&mut self, bytes: u64, patience: Duration) -> Result<(), Refusal> {
         let revoked = self.revoked.clone();
         let name = self.inside.name;
@@ -191,7 +195,8 @@ impl Hold {
         self.inside.change(|shares| shares.settle(self.age));
     }
 
-    /// Cancelled when its memory is to be given back, since others with a smaller share wait. Never once it is settled.
+    /// Cancelled when its memory is to be given back, since others with a smaller share wait. Never
+    /// once it is settled.
     #[must_use]
     pub fn revoked(&self) -> CancellationToken {
         self.revoked.clone()
@@ -225,7 +230,8 @@ impl Inside {
     fn change<T>(&self, change: impl FnOnce(&mut Shares) -> T) -> T {
         let mut shares = self.lock();
         let result = change(&mut shares);
-        metrics::gauge!("snowbank_memory_held_bytes", "pool" => self.name).set(shares.held_bytes() as f64);
+        metrics::gauge!("snowbank_memory_held_bytes", "pool" => self.name)
+            .set(shares.held_bytes() as f64);
         result
     }
 }

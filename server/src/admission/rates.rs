@@ -1,8 +1,9 @@
 //! How often each client may do something: so many times a minute, half of them at once.
 //!
-//! Of each client one instant is kept, the moment at which all that it has used up is there again (the generic cell rate
-//! algorithm, <https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm>). A client whose moment has passed need not be known.
-//! The table is bounded: clients that find no place in it share one.
+//! Of each client one instant is kept, the moment at which all that it has used up is there again
+//! (the generic cell rate algorithm, <https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm>).
+//! A client whose moment has passed need not be known. The table is bounded: clients that find no
+//! place in it share one.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -43,7 +44,11 @@ impl Rates {
         Self {
             interval,
             tolerance: interval * (per_minute.max(1) / 2).max(1),
-            clients: Mutex::new(Clients { restored_at: HashMap::new(), others: now, swept_at: now }),
+            clients: Mutex::new(Clients {
+                restored_at: HashMap::new(),
+                others: now,
+                swept_at: now,
+            }),
         }
     }
 
@@ -67,7 +72,8 @@ impl Rates {
 
 impl Clients {
     fn of(&mut self, client: ClientNetwork, now: Instant) -> &mut Instant {
-        let is_full = self.restored_at.len() >= MAX_CLIENTS && !self.restored_at.contains_key(&client);
+        let is_full =
+            self.restored_at.len() >= MAX_CLIENTS && !self.restored_at.contains_key(&client);
         if is_full && now.saturating_duration_since(self.swept_at) >= SWEEP_EVERY {
             self.swept_at = now;
             self.restored_at.retain(|_, at| *at > now);
@@ -98,7 +104,11 @@ mod tests {
         assert_eq!(wait, Duration::from_secs(1));
         assert_eq!(taken(client(1), begin + Duration::from_secs(5)), 5);
         assert_eq!(taken(client(2), begin), 30, "others have their own");
-        assert_eq!(taken(client(1), begin + Duration::from_hours(1)), 30, "and no more after any time");
+        assert_eq!(
+            taken(client(1), begin + Duration::from_hours(1)),
+            30,
+            "and no more after any time"
+        );
     }
 
     #[test]
@@ -116,7 +126,9 @@ mod tests {
         for number in 0..at_once {
             rates.take(client(number), begin).unwrap();
         }
-        let others = (at_once..at_once + 100).filter(|number| rates.take(client(*number), begin).is_ok()).count();
+        let others = (at_once..at_once + 100)
+            .filter(|number| rates.take(client(*number), begin).is_ok())
+            .count();
         assert_eq!(others, 30, "all of them together");
         assert_eq!(rates.clients.lock().unwrap().restored_at.len(), MAX_CLIENTS);
         let later = begin + Duration::from_secs(2);

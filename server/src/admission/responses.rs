@@ -1,10 +1,13 @@
-//! Places for responses that hold memory while their client reads: downloads of NARs, and long answers.
+//! Places for responses that hold memory while their client reads: downloads of NARs, and long
+//! answers.
 //!
-//! There is a fixed number of them. A request that finds none waits, and those that wait are served one client after the
-//! other, so that a client with many requests does not hold up one with a single request; no client has more than a
-//! quarter of the places. A client is a connection, or, behind a trusted proxy, an address. While somebody waits,
-//! or while the memory is all taken, a place is worth more than a client that does not read: [`ResponsePlaces::sweep`] then ends
-//! the responses that stand still or crawl. Without such need a response is ended by the write deadline alone.
+//! There is a fixed number of them. A request that finds none waits, and those that wait are served
+//! one client after the other, so that a client with many requests does not hold up one with a
+//! single request; no client has more than a quarter of the places. A client is a connection, or,
+//! behind a trusted proxy, an address. While somebody waits, or while the memory is all taken, a
+//! place is worth more than a client that does not read: [`ResponsePlaces::sweep`] then ends the
+//! responses that stand still or crawl. Without such need a response is ended by the write deadline
+//! alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -61,7 +64,8 @@ struct Place {
     client: u64,
 }
 
-/// A response with a place, which is given back when the last clone of this is dropped: with the last of its bytes.
+/// A response with a place, which is given back when the last clone of this is dropped: with the
+/// last of its bytes.
 #[derive(Debug, Clone)]
 pub struct ResponsePlace(Arc<HeldPlace>);
 
@@ -84,12 +88,20 @@ struct Holder {
 }
 
 impl ResponsePlaces {
-    /// `count` places; a request waits for one for as long as `patience`. A refusal says that "the server `reason`".
+    /// `count` places; a request waits for one for as long as `patience`. A refusal says that "the
+    /// server `reason`".
     #[must_use]
     pub fn new(kind: &'static str, reason: &'static str, count: usize, patience: Duration) -> Self {
         let (waiting, taken) = (VecDeque::new(), HashMap::new());
         let (max_per_client, by_client) = (count.div_ceil(4), HashMap::new());
-        let table = Mutex::new(Table { free: count, max_per_client, by_client, waiting, taken, last_number: 0 });
+        let table = Mutex::new(Table {
+            free: count,
+            max_per_client,
+            by_client,
+            waiting,
+            taken,
+            last_number: 0,
+        });
         let (began_at, lacking_at) = (Instant::now(), AtomicU64::new(0));
         Self(Arc::new(Shared { kind, reason, patience, began_at, lacking_at, table }))
     }
@@ -102,15 +114,27 @@ impl ResponsePlaces {
         let place = match self.take_or_wait(ending.client) {
             Ok(place) => Some(place),
             // Nobody drops a sender without having sent.
-            Err(waiting) => tokio::time::timeout(self.0.patience, waiting).await.ok().and_then(Result::ok),
+            Err(waiting) => {
+                tokio::time::timeout(self.0.patience, waiting).await.ok().and_then(Result::ok)
+            }
         };
         let Some(place) = place else {
             counter!("snowbank_places_refused_total", "kind" => self.0.kind).increment(1);
-            return Err(Refusal { reason: self.0.reason, retry_after_seconds: RETRY_AFTER_SECONDS });
+            return Err(Refusal {
+                reason: self.0.reason,
+                retry_after_seconds: RETRY_AFTER_SECONDS,
+            });
         };
         let none = || AtomicU64::new(0);
         let (sent_bytes, handed_at, held_at, held_bytes) = (none(), none(), none(), none());
-        let holder = Arc::new(Holder { began_at: self.now(), sent_bytes, handed_at, held_at, held_bytes, ending });
+        let holder = Arc::new(Holder {
+            began_at: self.now(),
+            sent_bytes,
+            handed_at,
+            held_at,
+            held_bytes,
+            ending,
+        });
         let mut table = self.table();
         table.last_number += 1;
         let number = table.last_number;
@@ -127,11 +151,13 @@ impl ResponsePlaces {
     /// Ends responses whose clients stand still or crawl, where others need what they hold.
     pub fn sweep(&self) {
         let now = self.now();
-        let lacks_memory = lasted(self.0.lacking_at.load(Relaxed), now).is_some_and(|since| since < RECENTLY);
+        let lacks_memory =
+            lasted(self.0.lacking_at.load(Relaxed), now).is_some_and(|since| since < RECENTLY);
         let table = self.table();
         // Those who wait for places of their own need nobody else's.
         let waiting = table.waiting.iter().filter(|(client, _)| table.has_share(*client));
-        let waiting = waiting.map(|(_, group)| group.iter().filter(|one| !one.is_closed()).count()).sum();
+        let waiting =
+            waiting.map(|(_, group)| group.iter().filter(|one| !one.is_closed()).count()).sum();
         let mut ends: Vec<Arc<Holder>> = Vec::new();
         if lacks_memory {
             ends.extend(table.taken.values().filter(|holder| holder.hoards(now)).cloned());
@@ -260,7 +286,8 @@ impl Holder {
             return false;
         }
         let fair = RATE_GRACE + Duration::from_secs(bytes / MIN_HELD_RATE);
-        self.is_stalled(now) || lasted(self.held_at.load(Relaxed), now).is_some_and(|time| time >= fair)
+        self.is_stalled(now)
+            || lasted(self.held_at.load(Relaxed), now).is_some_and(|time| time >= fair)
     }
 
     /// Its rate, in bytes per second, if its client stands still (0) or crawls.

@@ -25,7 +25,8 @@ pub enum Permission {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Pull, Self::Push, Self::Delete, Self::Configure, Self::Create];
+    pub const ALL: [Self; 5] =
+        [Self::Pull, Self::Push, Self::Delete, Self::Configure, Self::Create];
 
     /// The permission's name, as in a token.
     #[must_use]
@@ -55,14 +56,18 @@ impl FromStr for Permission {
     type Err = UnknownPermission;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|permission| permission.as_str() == text).ok_or(UnknownPermission)
+        Self::ALL
+            .into_iter()
+            .find(|permission| permission.as_str() == text)
+            .ok_or(UnknownPermission)
     }
 }
 
 /// What a token allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
-    /// Permissions by pattern of cache names. Those that this version does not know allow nothing in it.
+    /// Permissions by pattern of cache names. Those that this version does not know allow nothing
+    /// in it.
     #[serde(default, deserialize_with = "known_permissions")]
     pub caches: BTreeMap<CachePattern, Vec<Permission>>,
     /// Whether the token may administrate the server.

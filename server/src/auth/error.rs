@@ -14,18 +14,27 @@ use crate::secrets::SecretError;
 pub enum AuthError {
     /// There is none.
     #[error(
-        "this needs a token; get one from the cache's operator, then run `snowbank login` (for Nix: a netrc line whose \
+        "this needs a token; get one from the cache's operator, then run `snowbank login` (for \
+         Nix: a netrc line whose \
          password is the token)"
     )]
     Missing,
-    /// It is no JSON Web Token of ours, or asks for an algorithm that does not exist here, such as `none`.
-    #[error("the token is malformed; check that it was copied whole, and that nothing was added to it")]
+    /// It is no JSON Web Token of ours, or asks for an algorithm that does not exist here, such as
+    /// `none`.
+    #[error(
+        "the token is malformed; check that it was copied whole, and that nothing was added to it"
+    )]
     Malformed,
     /// It is signed with a key that is not in the ring.
-    #[error("the token was not issued by this server, or its key was retired; get a new one from the cache's operator")]
+    #[error(
+        "the token was not issued by this server, or its key was retired; get a new one from the \
+         cache's operator"
+    )]
     UnknownKey,
     /// Its algorithm is not that of its key.
-    #[error("the token names another algorithm than its key's; get a new one from the cache's operator")]
+    #[error(
+        "the token names another algorithm than its key's; get a new one from the cache's operator"
+    )]
     WrongAlgorithm,
     /// Its signature is not its key's.
     #[error("the token's signature is wrong; check that it was copied whole")]
@@ -40,7 +49,10 @@ pub enum AuthError {
     #[error("the token was revoked; get a new one from the cache's operator")]
     Revoked,
     /// It is valid and does not allow this.
-    #[error("the token does not allow to {permission} `{cache}`; ask the cache's operator for one that does")]
+    #[error(
+        "the token does not allow to {permission} `{cache}`; ask the cache's operator for one that \
+         does"
+    )]
     Forbidden {
         /// What was asked.
         permission: Permission,
@@ -48,11 +60,15 @@ pub enum AuthError {
         cache: CacheName,
     },
     /// It is valid and not an administrator's.
-    #[error("the token does not allow to administrate this server; ask its operator for one made with --admin")]
+    #[error(
+        "the token does not allow to administrate this server; ask its operator for one made with \
+         --admin"
+    )]
     NotAdmin,
     /// There is no such cache, or none that the token may know of.
     #[error(
-        "there is no cache `{cache}` here that this token may use; look for a misspelt name, or ask the cache's operator"
+        "there is no cache `{cache}` here that this token may use; look for a misspelt name, or \
+         ask the cache's operator"
     )]
     NotHere {
         /// The name that was asked for.
@@ -71,7 +87,10 @@ pub enum AuthError {
     #[error("cannot sign a token: {0}")]
     Sign(#[source] jsonwebtoken::errors::Error),
     /// A public key was to sign.
-    #[error("the token key `{kid}` is a public key and cannot sign; add one that can: snowbankd token-key add")]
+    #[error(
+        "the token key `{kid}` is a public key and cannot sign; add one that can: snowbankd \
+         token-key add"
+    )]
     VerifiesOnly {
         /// The key.
         kid: String,
@@ -90,7 +109,8 @@ pub enum AuthError {
     KeyFile(#[from] KeyFileError),
     /// An issuer's keys are not known, and it does not tell them.
     #[error(
-        "the token's issuer does not answer: `{issuer}` does not tell with which keys it signs; try again in a moment"
+        "the token's issuer does not answer: `{issuer}` does not tell with which keys it signs; \
+         try again in a moment"
     )]
     IssuerUnavailable {
         /// The issuer's name in the settings.
@@ -106,7 +126,8 @@ pub enum AuthError {
     },
     /// A token of an issuer lacks what every one has, or has it in another form.
     #[error(
-        "the token of `{issuer}` cannot be taken: its claim `{claim}` is missing, or has no value that it may have"
+        "the token of `{issuer}` cannot be taken: its claim `{claim}` is missing, or has no value \
+         that it may have"
     )]
     IssuerClaim {
         /// The issuer's name in the settings.
@@ -115,14 +136,17 @@ pub enum AuthError {
         claim: &'static str,
     },
     /// A token of an issuer lives for too long to be a job's.
-    #[error("the token of `{issuer}` is valid for more than a day; have it issue tokens for shorter")]
+    #[error(
+        "the token of `{issuer}` is valid for more than a day; have it issue tokens for shorter"
+    )]
     TooLongLived {
         /// The issuer's name in the settings.
         issuer: String,
     },
     /// A token of an issuer is meant for somebody else.
     #[error(
-        "the token of `{issuer}` is meant for another audience (claim `aud`); ask the cache's operator for which audience to \
+        "the token of `{issuer}` is meant for another audience (claim `aud`); ask the cache's \
+         operator for which audience to \
          request it"
     )]
     WrongAudience {
@@ -131,7 +155,8 @@ pub enum AuthError {
     },
     /// A token of an issuer is one that the settings do not let in.
     #[error(
-        "this server lets in some tokens of `{issuer}`, and not this one: no match for {}; ask the cache's operator which \
+        "this server lets in some tokens of `{issuer}`, and not this one: no match for {}; ask the \
+         cache's operator which \
          jobs may come in",
         Claimed(claims)
     )]
@@ -144,7 +169,8 @@ pub enum AuthError {
 }
 
 impl AuthError {
-    /// What is wrong with the token, in a word or two that programs can compare; `None` where that is not known.
+    /// What is wrong with the token, in a word or two that programs can compare; `None` where that
+    /// is not known.
     #[must_use]
     pub const fn reason(&self) -> Option<&'static str> {
         Some(match self {

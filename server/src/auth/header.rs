@@ -1,5 +1,5 @@
-//! Where a request carries its token: `Authorization: Bearer TOKEN`, or Basic with the token as the password, which is
-//! what a netrc line makes Nix send. The user name of Basic says nothing.
+//! Where a request carries its token: `Authorization: Bearer TOKEN`, or Basic with the token as the
+//! password, which is what a netrc line makes Nix send. The user name of Basic says nothing.
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;

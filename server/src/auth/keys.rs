@@ -9,7 +9,8 @@ use super::{AuthError, Claims, Token, TokenKey};
 
 /// A token longer than this is not looked at.
 pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
-/// How far the clocks of two servers may be apart when one sees a token that the other has just issued.
+/// How far the clocks of two servers may be apart when one sees a token that the other has just
+/// issued.
 pub(super) const CLOCK_SKEW_SECONDS: i64 = 60;
 
 /// The keys that are believed and the tokens that are not, as they were at one moment.
@@ -20,14 +21,20 @@ pub(super) struct Ring {
 
 impl Ring {
     /// Of keys with the same id the last one counts.
-    pub(super) fn new<'a>(keys: impl IntoIterator<Item = &'a TokenKey>, revoked: Revocations) -> Self {
-        Self { keys: keys.into_iter().map(|key| (key.kid().to_owned(), key.verifier())).collect(), revoked }
+    pub(super) fn new<'a>(
+        keys: impl IntoIterator<Item = &'a TokenKey>,
+        revoked: Revocations,
+    ) -> Self {
+        Self {
+            keys: keys.into_iter().map(|key| (key.kid().to_owned(), key.verifier())).collect(),
+            revoked,
+        }
     }
 
     /// Verifies a token at the time `now`.
     ///
-    /// The key is chosen by `kid`, and the key decides on the algorithm: what the token says about itself is compared,
-    /// never followed.
+    /// The key is chosen by `kid`, and the key decides on the algorithm: what the token says about
+    /// itself is compared, never followed.
     pub(super) fn verify(&self, token: &str, now: i64) -> Result<Token, AuthError> {
         self.accept(self.claims(token)?, now)
     }
@@ -42,18 +49,22 @@ impl Ring {
             // RFC 7515, 4.1.11: an extension that has to be understood, and is not.
             return Err(AuthError::Malformed);
         }
-        let (algorithm, key) = header.kid.and_then(|kid| self.keys.get(&kid)).ok_or(AuthError::UnknownKey)?;
+        let (algorithm, key) =
+            header.kid.and_then(|kid| self.keys.get(&kid)).ok_or(AuthError::UnknownKey)?;
         if header.alg != *algorithm {
             return Err(AuthError::WrongAlgorithm);
         }
-        Ok(jsonwebtoken::decode::<Claims>(token, key, &validation(*algorithm)).map_err(refusal)?.claims)
+        Ok(jsonwebtoken::decode::<Claims>(token, key, &validation(*algorithm))
+            .map_err(refusal)?
+            .claims)
     }
 
     fn accept(&self, claims: Claims, now: i64) -> Result<Token, AuthError> {
         if claims.exp <= now {
             return Err(AuthError::Expired);
         }
-        if claims.nbf.unwrap_or(claims.iat).max(claims.iat) > now.saturating_add(CLOCK_SKEW_SECONDS) {
+        if claims.nbf.unwrap_or(claims.iat).max(claims.iat) > now.saturating_add(CLOCK_SKEW_SECONDS)
+        {
             return Err(AuthError::NotYetValid);
         }
         let Claims { sub, jti, iat, exp, snowbank: grants, .. } = claims;
@@ -68,11 +79,15 @@ impl Ring {
     }
 }
 
-/// The id of a token that one of these keys has signed, also where its time is over or it was revoked.
+/// The id of a token that one of these keys has signed, also where its time is over or it was
+/// revoked.
 ///
 /// # Errors
 /// [`AuthError::UnknownKey`] when it is signed with another key; what is wrong with it otherwise.
-pub fn signed_id<'a>(keys: impl IntoIterator<Item = &'a TokenKey>, token: &str) -> Result<String, AuthError> {
+pub fn signed_id<'a>(
+    keys: impl IntoIterator<Item = &'a TokenKey>,
+    token: &str,
+) -> Result<String, AuthError> {
     Ok(Ring::new(keys, Revocations::default()).claims(token)?.jti)
 }
 
@@ -85,7 +100,8 @@ pub(super) fn refusal(error: jsonwebtoken::errors::Error) -> AuthError {
     }
 }
 
-/// Only the signature and the shape are left to the library; times are compared here, with a clock that is a parameter.
+/// Only the signature and the shape are left to the library; times are compared here, with a clock
+/// that is a parameter.
 pub(super) fn validation(algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.validate_exp = false;

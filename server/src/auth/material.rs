@@ -1,14 +1,15 @@
 //! What a token key is made of, for each algorithm: made, read from a file, and as it is sealed.
 //!
-//! Sealed, a key for HS256 is its secret alone. Any other begins with a byte that says what follows: 1 for a private key in
-//! PKCS #8 (version 1), 2 for a public key as signatures are verified with it, which is the key's 32 bytes for Ed25519, an
-//! uncompressed point for P-256, and `RSAPublicKey` of RFC 8017 for RSA.
+//! Sealed, a key for HS256 is its secret alone. Any other begins with a byte that says what
+//! follows: 1 for a private key in PKCS #8 (version 1), 2 for a public key as signatures are
+//! verified with it, which is the key's 32 bytes for Ed25519, an uncompressed point for P-256, and
+//! `RSAPublicKey` of RFC 8017 for RSA.
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
+    Ed25519KeyPair, KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
 };
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -27,8 +28,8 @@ pub(super) const MIN_SECRET_BYTES: usize = 32;
 const PRIVATE: u8 = 1;
 const PUBLIC: u8 = 2;
 
-/// What a public key in PEM begins with, before the 32 bytes of Ed25519 (RFC 8410) and before an uncompressed point of P-256
-/// (RFC 5480).
+/// What a public key in PEM begins with, before the 32 bytes of Ed25519 (RFC 8410) and before an
+/// uncompressed point of P-256 (RFC 5480).
 const ED25519_PREFIX: [u8; 12] = *b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 const P256_PREFIX: [u8; 26] =
     *b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
@@ -45,22 +46,33 @@ impl Material {
     /// A new key: 256 bits, and 3,072 for RSA, which are as hard to break as 128 bits.
     pub fn generate(algorithm: TokenAlgorithm) -> Result<Self, AuthError> {
         let generated = match algorithm {
-            TokenAlgorithm::Hs256 => return Ok(Self::Secret(Zeroizing::new(random::<32>()?.to_vec()))),
-            TokenAlgorithm::EdDsa => Ed25519KeyPair::generate().map(|pair| Self::of_ed25519(&pair)),
-            TokenAlgorithm::Es256 => {
-                EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map(|pair| Self::of_p256(&pair))
+            TokenAlgorithm::Hs256 => {
+                return Ok(Self::Secret(Zeroizing::new(random::<32>()?.to_vec())));
             }
-            TokenAlgorithm::Rs256 => rsa::KeyPair::generate(rsa::KeySize::Rsa3072).map(|pair| Self::of_rsa(&pair)),
+            TokenAlgorithm::EdDsa => Ed25519KeyPair::generate().map(|pair| Self::of_ed25519(&pair)),
+            TokenAlgorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
+                .map(|pair| Self::of_p256(&pair)),
+            TokenAlgorithm::Rs256 => {
+                rsa::KeyPair::generate(rsa::KeySize::Rsa3072).map(|pair| Self::of_rsa(&pair))
+            }
         };
         generated.ok().flatten().ok_or(AuthError::Generate)
     }
 
     fn of_ed25519(pair: &Ed25519KeyPair) -> Option<Self> {
-        Some(Self::private(TokenAlgorithm::EdDsa, pair.to_pkcs8v1().ok()?.as_ref(), pair.public_key().as_ref()))
+        Some(Self::private(
+            TokenAlgorithm::EdDsa,
+            pair.to_pkcs8v1().ok()?.as_ref(),
+            pair.public_key().as_ref(),
+        ))
     }
 
     fn of_p256(pair: &EcdsaKeyPair) -> Option<Self> {
-        Some(Self::private(TokenAlgorithm::Es256, pair.to_pkcs8v1().ok()?.as_ref(), pair.public_key().as_ref()))
+        Some(Self::private(
+            TokenAlgorithm::Es256,
+            pair.to_pkcs8v1().ok()?.as_ref(),
+            pair.public_key().as_ref(),
+        ))
     }
 
     fn of_rsa(pair: &rsa::KeyPair) -> Option<Self> {
@@ -80,26 +92,36 @@ impl Material {
         }
     }
 
-    /// A private or public key in PEM, or anything else as a secret for HS256: base64 where it reads as such, else as it is.
+    /// A private or public key in PEM, or anything else as a secret for HS256: base64 where it
+    /// reads as such, else as it is.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         if bytes.trim_ascii_start().starts_with(b"-----BEGIN ") {
             return Self::parse_private(bytes).or_else(|| Self::parse_public(bytes));
         }
         let text = bytes.trim_ascii();
         let decoded = BASE64_STANDARD.decode(text).map(Zeroizing::new).ok();
-        // White space at the ends of a text is the editor's; bytes that are no text are taken as they are.
+        // White space at the ends of a text is the editor's; bytes that are no text are taken as
+        // they are.
         let raw = if std::str::from_utf8(bytes).is_ok() { text } else { bytes };
         let long = |secret: &Zeroizing<Vec<u8>>| secret.len() >= MIN_SECRET_BYTES;
-        decoded.filter(long).or_else(|| Some(Zeroizing::new(raw.to_vec())).filter(long)).map(Self::Secret)
+        decoded
+            .filter(long)
+            .or_else(|| Some(Zeroizing::new(raw.to_vec())).filter(long))
+            .map(Self::Secret)
     }
 
     fn parse_private(pem: &[u8]) -> Option<Self> {
         match PrivateKeyDer::from_pem_slice(pem).ok()? {
             PrivateKeyDer::Pkcs8(key) => Self::parse_pkcs8(key.secret_pkcs8_der()),
-            PrivateKeyDer::Pkcs1(key) => Self::of_rsa(&rsa::KeyPair::from_der(key.secret_pkcs1_der()).ok()?),
+            PrivateKeyDer::Pkcs1(key) => {
+                Self::of_rsa(&rsa::KeyPair::from_der(key.secret_pkcs1_der()).ok()?)
+            }
             PrivateKeyDer::Sec1(key) => {
                 let der = key.secret_sec1_der();
-                Self::of_p256(&EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der).ok()?)
+                Self::of_p256(
+                    &EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der)
+                        .ok()?,
+                )
             }
             _ => None,
         }
@@ -107,7 +129,9 @@ impl Material {
 
     fn parse_pkcs8(der: &[u8]) -> Option<Self> {
         let ed25519 = || Self::of_ed25519(&Ed25519KeyPair::from_pkcs8(der).ok()?);
-        let p256 = || Self::of_p256(&EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).ok()?);
+        let p256 = || {
+            Self::of_p256(&EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).ok()?)
+        };
         let rsa = || Self::of_rsa(&rsa::KeyPair::from_pkcs8(der).ok()?);
         ed25519().or_else(p256).or_else(rsa)
     }
@@ -128,8 +152,12 @@ impl Material {
         match algorithm {
             TokenAlgorithm::Hs256 => return None,
             TokenAlgorithm::EdDsa => ParsedPublicKey::new(&ED25519, &public).ok()?,
-            TokenAlgorithm::Es256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &public).ok()?,
-            TokenAlgorithm::Rs256 => ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &public).ok()?,
+            TokenAlgorithm::Es256 => {
+                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &public).ok()?
+            }
+            TokenAlgorithm::Rs256 => {
+                ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &public).ok()?
+            }
         };
         Some(Self::Public { algorithm, public })
     }
@@ -160,11 +188,15 @@ impl Material {
     pub fn decoding_key(&self) -> DecodingKey {
         match self {
             Self::Secret(secret) => DecodingKey::from_secret(secret),
-            Self::Private { algorithm, public, .. } | Self::Public { algorithm, public } => match algorithm {
-                TokenAlgorithm::EdDsa => DecodingKey::from_ed_der(public),
-                TokenAlgorithm::Es256 => DecodingKey::from_ec_der(public),
-                TokenAlgorithm::Rs256 | TokenAlgorithm::Hs256 => DecodingKey::from_rsa_der(public),
-            },
+            Self::Private { algorithm, public, .. } | Self::Public { algorithm, public } => {
+                match algorithm {
+                    TokenAlgorithm::EdDsa => DecodingKey::from_ed_der(public),
+                    TokenAlgorithm::Es256 => DecodingKey::from_ec_der(public),
+                    TokenAlgorithm::Rs256 | TokenAlgorithm::Hs256 => {
+                        DecodingKey::from_rsa_der(public)
+                    }
+                }
+            }
         }
     }
 
@@ -177,7 +209,9 @@ impl Material {
                 TokenAlgorithm::EdDsa => Some(EncodingKey::from_ed_der(pkcs8)),
                 TokenAlgorithm::Es256 => Some(EncodingKey::from_ec_der(pkcs8)),
                 // The library takes an RSA key out of its PKCS #8 wrapping in this form only.
-                TokenAlgorithm::Rs256 | TokenAlgorithm::Hs256 => EncodingKey::from_rsa_pem(pem(pkcs8).as_bytes()).ok(),
+                TokenAlgorithm::Rs256 | TokenAlgorithm::Hs256 => {
+                    EncodingKey::from_rsa_pem(pem(pkcs8).as_bytes()).ok()
+                }
             },
         }
     }

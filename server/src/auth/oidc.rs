@@ -1,9 +1,11 @@
-//! Tokens that somebody else issues: the OpenID Connect ID tokens by which GitHub, GitLab and others tell who a CI job is.
+//! Tokens that somebody else issues: the OpenID Connect ID tokens by which GitHub, GitLab and
+//! others tell who a CI job is.
 //!
-//! The settings name the issuer, the audience, what the claims have to be, and what such a token may do; the token itself
-//! grants nothing. Invariants: a token is an issuer's only if its `iss` is exactly the configured text and a key that the
-//! issuer has published verifies it, by an algorithm of that key; it has an end, within a day of its beginning; tokens of
-//! other issuers, and of ourselves, wait for no issuer.
+//! The settings name the issuer, the audience, what the claims have to be, and what such a token
+//! may do; the token itself grants nothing. Invariants: a token is an issuer's only if its `iss` is
+//! exactly the configured text and a key that the issuer has published verifies it, by an algorithm
+//! of that key; it has an end, within a day of its beginning; tokens of other issuers, and of
+//! ourselves, wait for no issuer.
 
 mod fetch;
 mod key_set;
@@ -75,7 +77,8 @@ impl Issuers {
 }
 
 impl Issuer {
-    /// Verifies a token at the time `now`; gives it and when it was issued. Whether it was revoked is not looked at.
+    /// Verifies a token at the time `now`; gives it and when it was issued. Whether it was revoked
+    /// is not looked at.
     pub async fn verify(&self, token: &str, now: i64) -> Result<Token, AuthError> {
         let claims = self.believe(token).await?;
         let (exp, iat) = self.check_times(&claims, now)?;
@@ -88,9 +91,11 @@ impl Issuer {
         Ok(Token { sub: format!("{}:{sub}", self.name), jti, iat, exp, grants })
     }
 
-    /// As [`Issuer::verify`], with the keys that are known; a request for others, if there is to be one, is begun.
+    /// As [`Issuer::verify`], with the keys that are known; a request for others, if there is to be
+    /// one, is begun.
     pub fn verify_at_hand(&self, token: &str, now: i64) -> Result<Token, AuthError> {
-        let unknown = || AuthError::IssuerUnavailable { issuer: self.name.clone(), retry_after_seconds: 1 };
+        let unknown =
+            || AuthError::IssuerUnavailable { issuer: self.name.clone(), retry_after_seconds: 1 };
         self.verify(token, now).now_or_never().unwrap_or_else(|| Err(unknown()))
     }
 
@@ -111,15 +116,23 @@ impl Issuer {
         if !key.algorithms.contains(&header.alg) {
             return Err(AuthError::WrongAlgorithm);
         }
-        let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &key.key, &validation(header.alg));
+        let decoded =
+            jsonwebtoken::decode::<Map<String, Value>>(token, &key.key, &validation(header.alg));
         let claims = decoded.map_err(refusal)?.claims;
-        // What chose the issuer was read before the signature was verified; this is what was signed.
-        if claims.get("iss").and_then(Value::as_str) == Some(&self.url) { Ok(claims) } else { Err(self.bad("iss")) }
+        // What chose the issuer was read before the signature was verified; this is what was
+        // signed.
+        if claims.get("iss").and_then(Value::as_str) == Some(&self.url) {
+            Ok(claims)
+        } else {
+            Err(self.bad("iss"))
+        }
     }
 
     /// When the token ends, and when it was issued.
     fn check_times(&self, claims: &Map<String, Value>, now: i64) -> Result<(i64, i64), AuthError> {
-        let time = |name: &'static str| claims.get(name).and_then(Value::as_i64).ok_or_else(|| self.bad(name));
+        let time = |name: &'static str| {
+            claims.get(name).and_then(Value::as_i64).ok_or_else(|| self.bad(name))
+        };
         let (exp, iat) = (time("exp")?, time("iat")?);
         let nbf = if claims.contains_key("nbf") { time("nbf")? } else { iat };
         if exp <= now {
@@ -134,7 +147,11 @@ impl Issuer {
         Ok((exp, iat))
     }
 
-    fn text<'a>(&self, claims: &'a Map<String, Value>, name: &'static str) -> Result<&'a str, AuthError> {
+    fn text<'a>(
+        &self,
+        claims: &'a Map<String, Value>,
+        name: &'static str,
+    ) -> Result<&'a str, AuthError> {
         let text = claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         text.ok_or_else(|| self.bad(name))
     }
@@ -145,7 +162,8 @@ impl Issuer {
 
     /// What all rules together allow that fit the token.
     fn grants(&self, claims: &Map<String, Value>) -> Result<Grants, AuthError> {
-        let (mut caches, mut fits, mut misfits) = (BTreeMap::<_, Vec<Permission>>::new(), false, Vec::new());
+        let (mut caches, mut fits, mut misfits) =
+            (BTreeMap::<_, Vec<Permission>>::new(), false, Vec::new());
         for rule in &self.rules {
             match rule.check(claims) {
                 Ok(()) => fits = true,

@@ -1,10 +1,11 @@
-//! Proofs that a permission was checked. They can be made only here, so that a function that takes one cannot be called
-//! without the check.
+//! Proofs that a permission was checked. They can be made only here, so that a function that takes
+//! one cannot be called without the check.
 //!
-//! S1: what does not exist and what is not the caller's are answered alike, by the same code. Without a token both are
-//! [`AuthError::Missing`]; with one that does not name the permission both are [`AuthError::NotHere`] on reads and
-//! [`AuthError::Forbidden`] on pushes, whether there is such a cache or not. How long that takes tells neither: `http/access`
-//! has both looked up by the same statement.
+//! S1: what does not exist and what is not the caller's are answered alike, by the same code.
+//! Without a token both are [`AuthError::Missing`]; with one that does not name the permission both
+//! are [`AuthError::NotHere`] on reads and [`AuthError::Forbidden`] on pushes, whether there is
+//! such a cache or not. How long that takes tells neither: `http/access` has both looked up by the
+//! same statement.
 
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ pub struct MayPush {
 pub struct MayPull {
     /// The cache, and the keys that sign its narinfos.
     pub target: Arc<OpenCache>,
-    /// Whether the reader may know who pushed and pinned: whoever may push there, or manage the cache or the server.
+    /// Whether the reader may know who pushed and pinned: whoever may push there, or manage the
+    /// cache or the server.
     pub sees_subjects: bool,
     _checked: Checked,
 }
@@ -76,11 +78,12 @@ impl MayPull {
     }
 }
 
-/// Whether a token allows to push to the cache `name`, which is `target` if there is one; nobody pushes without a token.
+/// Whether a token allows to push to the cache `name`, which is `target` if there is one; nobody
+/// pushes without a token.
 ///
 /// # Errors
-/// [`AuthError::Missing`] without a token, [`AuthError::Forbidden`] with one that does not allow it,
-/// [`AuthError::NotHere`] when it would, but there is no such cache.
+/// [`AuthError::Missing`] without a token, [`AuthError::Forbidden`] with one that does not allow
+/// it, [`AuthError::NotHere`] when it would, but there is no such cache.
 pub fn authorize_push(
     name: &CacheName,
     target: Option<Arc<OpenCache>>,
@@ -96,8 +99,8 @@ pub fn authorize_push(
     Ok(MayPush { target, subject: token.sub.clone(), may_pull, _checked: Checked })
 }
 
-/// Whether the cache `name`, which is `target` if there is one, may be read: a public one by anyone, a private one with a
-/// token that allows it.
+/// Whether the cache `name`, which is `target` if there is one, may be read: a public one by
+/// anyone, a private one with a token that allows it.
 ///
 /// # Errors
 /// [`AuthError::Missing`] without a token, [`AuthError::NotHere`] with one.
@@ -108,8 +111,11 @@ pub fn authorize_pull(
 ) -> Result<MayPull, AuthError> {
     let permissions = token.map(|token| token.permissions(name)).unwrap_or_default();
     let granted = permissions.contains(&Permission::Pull);
-    let changes = |one: &Permission| matches!(one, Permission::Push | Permission::Delete | Permission::Configure);
-    let sees_subjects = permissions.iter().any(changes) || token.is_some_and(|token| token.grants.admin);
+    let changes = |one: &Permission| {
+        matches!(one, Permission::Push | Permission::Delete | Permission::Configure)
+    };
+    let sees_subjects =
+        permissions.iter().any(changes) || token.is_some_and(|token| token.grants.admin);
     match target.filter(|target| target.cache.public || granted) {
         Some(target) => Ok(MayPull { target, sees_subjects, _checked: Checked }),
         None if token.is_none() => Err(AuthError::Missing),
@@ -117,8 +123,8 @@ pub fn authorize_pull(
     }
 }
 
-/// Whether a token allows `permission`, to configure or to delete, on the cache `name`, which is `target` if there is one.
-/// Whoever administrates may configure every cache.
+/// Whether a token allows `permission`, to configure or to delete, on the cache `name`, which is
+/// `target` if there is one. Whoever administrates may configure every cache.
 ///
 /// # Errors
 /// As [`authorize_push`].
@@ -136,7 +142,8 @@ pub fn authorize_manage(
 /// Whether a token allows to create a cache called `name`.
 ///
 /// # Errors
-/// [`AuthError::Missing`] without a token, [`AuthError::Forbidden`] with one that does not allow it.
+/// [`AuthError::Missing`] without a token, [`AuthError::Forbidden`] with one that does not allow
+/// it.
 pub fn authorize_create(name: &CacheName, token: Option<&Token>) -> Result<MayCreate, AuthError> {
     check(name, token, Permission::Create)?;
     Ok(MayCreate { name: name.clone(), _checked: Checked })
@@ -158,13 +165,18 @@ pub fn authorize_admin(token: Option<&Token>) -> Result<MayAdmin, AuthError> {
 ///
 /// # Errors
 /// As [`authorize_create`].
-pub fn authorize_name(name: &CacheName, token: Option<&Token>, permission: Permission) -> Result<(), AuthError> {
+pub fn authorize_name(
+    name: &CacheName,
+    token: Option<&Token>,
+    permission: Permission,
+) -> Result<(), AuthError> {
     check(name, token, permission)
 }
 
 fn check(name: &CacheName, token: Option<&Token>, permission: Permission) -> Result<(), AuthError> {
     let token = token.ok_or(AuthError::Missing)?;
-    let by_office = token.grants.admin && matches!(permission, Permission::Configure | Permission::Create);
+    let by_office =
+        token.grants.admin && matches!(permission, Permission::Configure | Permission::Create);
     if by_office || token.permissions(name).contains(&permission) {
         return Ok(());
     }

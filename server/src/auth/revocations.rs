@@ -16,13 +16,18 @@ impl Revocations {
     pub(super) fn new((tokens, subjects): (Vec<RevokedToken>, Vec<RevokedSubject>)) -> Self {
         Self {
             from: tokens.into_iter().map(|token| (token.jti, token.from)).collect(),
-            issued_until: subjects.into_iter().map(|rule| (rule.subject, rule.issued_until)).collect(),
+            issued_until: subjects
+                .into_iter()
+                .map(|rule| (rule.subject, rule.issued_until))
+                .collect(),
         }
     }
 
-    /// Whether the token is refused at the time `now`: by its id, its subject's rule, or the rule for everybody.
+    /// Whether the token is refused at the time `now`: by its id, its subject's rule, or the rule
+    /// for everybody.
     pub(super) fn cover(&self, token: &Token, now: i64) -> bool {
-        let issued_too_early = |subject: &str| self.issued_until.get(subject).is_some_and(|until| token.iat <= *until);
+        let issued_too_early =
+            |subject: &str| self.issued_until.get(subject).is_some_and(|until| token.iat <= *until);
         self.from.get(&token.jti).is_some_and(|from| *from <= now)
             || issued_too_early(&token.sub)
             || issued_too_early("")
@@ -35,7 +40,13 @@ mod tests {
     use crate::auth::Grants;
 
     fn token(sub: &str, iat: i64) -> Token {
-        Token { sub: sub.to_owned(), jti: "id".to_owned(), iat, exp: 1000, grants: Grants::default() }
+        Token {
+            sub: sub.to_owned(),
+            jti: "id".to_owned(),
+            iat,
+            exp: 1000,
+            grants: Grants::default(),
+        }
     }
 
     #[test]
@@ -48,9 +59,14 @@ mod tests {
 
     #[test]
     fn tokens_are_refused_by_subject_and_by_the_time_of_their_issue() {
-        let rule = |subject: &str, issued_until| RevokedSubject { subject: subject.to_owned(), issued_until };
+        let rule = |subject: &str, issued_until| RevokedSubject {
+            subject: subject.to_owned(),
+            issued_until,
+        };
         let revocations = Revocations::new((Vec::new(), vec![rule("ci", 50), rule("", 20)]));
-        for (sub, iat, refused) in [("ci", 50, true), ("ci", 51, false), ("me", 20, true), ("me", 21, false)] {
+        for (sub, iat, refused) in
+            [("ci", 50, true), ("ci", 51, false), ("me", 20, true), ("me", 21, false)]
+        {
             assert_eq!(revocations.cover(&token(sub, iat), 100), refused, "{sub} {iat}");
         }
     }

@@ -1,4 +1,5 @@
-//! The refusal table: every way in which a token is not to be believed, and that the one good token is.
+//! The refusal table: every way in which a token is not to be believed, and that the one good token
+//! is.
 
 mod algorithms;
 
@@ -114,9 +115,13 @@ fn every_other_token_is_refused() {
         ("no token", "hello".into(), |e| matches!(e, AuthError::Malformed)),
         ("dots", "..".into(), |e| matches!(e, AuthError::Malformed)),
         ("too long", "a".repeat(20_000), |e| matches!(e, AuthError::Malformed)),
-        ("cut short", token[..token.len() - 1].into(), |e| matches!(e, AuthError::BadSignature | AuthError::Malformed)),
+        ("cut short", token[..token.len() - 1].into(), |e| {
+            matches!(e, AuthError::BadSignature | AuthError::Malformed)
+        }),
         ("no signature", format!("{message}."), |e| matches!(e, AuthError::BadSignature)),
-        ("another signature", signed(&good, &plain, b"another secret"), |e| matches!(e, AuthError::BadSignature)),
+        ("another signature", signed(&good, &plain, b"another secret"), |e| {
+            matches!(e, AuthError::BadSignature)
+        }),
         (
             "other claims under this signature",
             {
@@ -125,8 +130,12 @@ fn every_other_token_is_refused() {
             },
             |e| matches!(e, AuthError::BadSignature),
         ),
-        ("alg none", unsigned(&json!({"alg": "none", "kid": "k1"}), &plain), |e| matches!(e, AuthError::Malformed)),
-        ("alg None", unsigned(&json!({"alg": "None", "kid": "k1"}), &plain), |e| matches!(e, AuthError::Malformed)),
+        ("alg none", unsigned(&json!({"alg": "none", "kid": "k1"}), &plain), |e| {
+            matches!(e, AuthError::Malformed)
+        }),
+        ("alg None", unsigned(&json!({"alg": "None", "kid": "k1"}), &plain), |e| {
+            matches!(e, AuthError::Malformed)
+        }),
         ("no alg", unsigned(&json!({"kid": "k1"}), &plain), |e| matches!(e, AuthError::Malformed)),
         ("another HMAC", signed(&header(Some("k1"), Algorithm::HS512), &plain, secret), |e| {
             matches!(e, AuthError::WrongAlgorithm)
@@ -134,7 +143,9 @@ fn every_other_token_is_refused() {
         ("a public-key algorithm", unsigned(&json!({"alg": "RS256", "kid": "k1"}), &plain), |e| {
             matches!(e, AuthError::WrongAlgorithm)
         }),
-        ("no kid", signed(&header(None, Algorithm::HS256), &plain, secret), |e| matches!(e, AuthError::UnknownKey)),
+        ("no kid", signed(&header(None, Algorithm::HS256), &plain, secret), |e| {
+            matches!(e, AuthError::UnknownKey)
+        }),
         ("a foreign kid", signed(&header(Some("k2"), Algorithm::HS256), &plain, secret), |e| {
             matches!(e, AuthError::UnknownKey)
         }),
@@ -146,30 +157,43 @@ fn every_other_token_is_refused() {
             },
             |e| matches!(e, AuthError::Malformed),
         ),
-        ("expired", signed(&good, &with("exp", json!(NOW)), secret), |e| matches!(e, AuthError::Expired)),
+        ("expired", signed(&good, &with("exp", json!(NOW)), secret), |e| {
+            matches!(e, AuthError::Expired)
+        }),
         ("no exp", signed(&good, &without("exp"), secret), |e| matches!(e, AuthError::Malformed)),
-        ("exp in words", signed(&good, &with("exp", json!("never")), secret), |e| matches!(e, AuthError::Malformed)),
+        ("exp in words", signed(&good, &with("exp", json!("never")), secret), |e| {
+            matches!(e, AuthError::Malformed)
+        }),
         ("no iat", signed(&good, &without("iat"), secret), |e| matches!(e, AuthError::Malformed)),
         ("no jti", signed(&good, &without("jti"), secret), |e| matches!(e, AuthError::Malformed)),
         ("no sub", signed(&good, &without("sub"), secret), |e| matches!(e, AuthError::Malformed)),
-        ("nothing of ours", signed(&good, &without("snowbank"), secret), |e| matches!(e, AuthError::Malformed)),
-        ("a bad pattern", signed(&good, &with("snowbank", json!({"caches": {"a/b": ["pull"]}})), secret), |e| {
+        ("nothing of ours", signed(&good, &without("snowbank"), secret), |e| {
             matches!(e, AuthError::Malformed)
         }),
+        (
+            "a bad pattern",
+            signed(&good, &with("snowbank", json!({"caches": {"a/b": ["pull"]}})), secret),
+            |e| matches!(e, AuthError::Malformed),
+        ),
         ("issued in the future", signed(&good, &with("iat", json!(NOW + 61)), secret), |e| {
             matches!(e, AuthError::NotYetValid)
         }),
         ("not yet valid", signed(&good, &with("nbf", json!(NOW + 61)), secret), |e| {
             matches!(e, AuthError::NotYetValid)
         }),
-        ("revoked", signed(&good, &with("jti", json!("revoked-1")), secret), |e| matches!(e, AuthError::Revoked)),
+        ("revoked", signed(&good, &with("jti", json!("revoked-1")), secret), |e| {
+            matches!(e, AuthError::Revoked)
+        }),
     ];
     let ring = ring();
     ring.verify(&token, NOW).unwrap();
     for (what, token, expected) in table {
         let error = ring.verify(&token, NOW).expect_err(what);
         assert!(expected(&error), "{what}: {error:?}");
-        assert!(token.is_empty() || !error.to_string().contains(&token), "{what}: the token is in the message");
+        assert!(
+            token.is_empty() || !error.to_string().contains(&token),
+            "{what}: the token is in the message"
+        );
     }
 }
 
@@ -187,7 +211,8 @@ fn clocks_may_differ_a_little_when_a_token_is_new_and_not_when_it_is_old() {
 fn permissions_of_a_later_version_allow_nothing_here() {
     let (_, secret) = known_key();
     let later = with("snowbank", json!({"caches": {"*": ["pull", "fly"]}, "quota": 5}));
-    let token = ring().verify(&signed(&header(Some("k1"), Algorithm::HS256), &later, secret), NOW).unwrap();
+    let token =
+        ring().verify(&signed(&header(Some("k1"), Algorithm::HS256), &later, secret), NOW).unwrap();
     assert_eq!(token.permissions(&"any".parse().unwrap()), [Permission::Pull]);
     assert!(!token.grants.admin);
 }
@@ -228,9 +253,15 @@ fn proofs_exist_only_for_what_is_allowed() {
         let target = |name: &str, public| (!absent).then(|| open(name, public));
         assert!(matches!(push("team-a", target("team-a", true), None), Err(AuthError::Missing)));
         let refused = push("books", target("books", true), token).unwrap_err();
-        assert!(matches!(refused, AuthError::Forbidden { permission: Permission::Push, .. }), "{refused}");
+        assert!(
+            matches!(refused, AuthError::Forbidden { permission: Permission::Push, .. }),
+            "{refused}"
+        );
         assert!(matches!(pull("books", target("books", false), None), Err(AuthError::Missing)));
-        assert!(matches!(pull("other", target("other", false), token), Err(AuthError::NotHere { .. })));
+        assert!(matches!(
+            pull("other", target("other", false), token),
+            Err(AuthError::NotHere { .. })
+        ));
     }
     assert_eq!(push("team-a", Some(open("team-a", false)), token).unwrap().subject, "ci");
     assert!(matches!(push("team-a", None, token), Err(AuthError::NotHere { .. })));
@@ -251,7 +282,9 @@ fn a_token_is_found_in_bearer_and_basic_and_nowhere_else() {
     }
     assert_eq!(extract(&basic("user:abc")).as_deref(), Some("abc"));
     assert_eq!(extract(&basic(":abc")).as_deref(), Some("abc"));
-    for value in ["Bearer", "Bearer ", "abc", "Digest abc", "Basic !!", &basic("abc"), &basic("user:")] {
+    for value in
+        ["Bearer", "Bearer ", "abc", "Digest abc", "Basic !!", &basic("abc"), &basic("user:")]
+    {
         assert_eq!(extract(value), None, "{value}");
     }
     assert!(extract_token(&HeaderMap::new()).is_none());
@@ -271,7 +304,10 @@ async fn a_running_verifier_follows_new_keys_and_revocations() {
     for _ in 0..5 {
         assert!(matches!(verifier.verify(&token, NOW).await, Err(AuthError::UnknownKey)));
     }
-    assert!(began.elapsed() >= std::time::Duration::from_millis(200), "an unknown key causes few reads");
+    assert!(
+        began.elapsed() >= std::time::Duration::from_millis(200),
+        "an unknown key causes few reads"
+    );
     assert!(matches!(verifier.verify_at_hand(&token, NOW).await, Err(AuthError::UnknownKey)));
     let mut tx = db.commit_tx().await.unwrap();
     db::keys::add_token_key(tx.exec(), &key.seal(&sealer, NOW).unwrap()).await.unwrap();
@@ -296,7 +332,8 @@ async fn a_key_is_believed_from_the_moment_on_in_which_it_is_made() {
     let db = Db::open(&config).await.unwrap();
     let sealer = Sealer::new(&[1; 32]);
     let verifier = Verifier::open(db.clone(), sealer.clone()).await.unwrap();
-    // Each comes while the load for the one before, and loads for keys that nobody has, are under way or just done.
+    // Each comes while the load for the one before, and loads for keys that nobody has, are under
+    // way or just done.
     for _ in 0..10 {
         let strangers = (0..8).map(|_| {
             let token: SecretString = TokenKey::generate().unwrap().issue(&claims()).unwrap();
@@ -309,7 +346,10 @@ async fn a_key_is_believed_from_the_moment_on_in_which_it_is_made() {
         let mut tx = db.commit_tx().await.unwrap();
         db::keys::add_token_key(tx.exec(), &key.seal(&sealer, NOW).unwrap()).await.unwrap();
         tx.commit().await.unwrap();
-        verifier.verify(&key.issue(&claims()).unwrap(), NOW).await.expect("the key was made before the question");
+        verifier
+            .verify(&key.issue(&claims()).unwrap(), NOW)
+            .await
+            .expect("the key was made before the question");
         for stranger in strangers {
             assert!(matches!(stranger.await.unwrap(), Err(AuthError::UnknownKey)));
         }

@@ -1,4 +1,5 @@
-//! A key that tokens are signed with, or only verified: made here or read from a file, and sealed for the database.
+//! A key that tokens are signed with, or only verified: made here or read from a file, and sealed
+//! for the database.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -34,13 +35,16 @@ pub enum KeyFileError {
     File(#[from] SecretFileError),
     /// There is no key in it that is of use.
     #[error(
-        "{} holds no key for tokens: allowed are an unencrypted private key or a public key in PEM (Ed25519, P-256, or RSA \
-         of 2048 to 8192 bits), and for HS256 a secret of at least {MIN_SECRET_BYTES} bytes, in base64 or as it is",
+        "{} holds no key for tokens: allowed are an unencrypted private key or a public key in PEM \
+         (Ed25519, P-256, or RSA \
+         of 2048 to 8192 bits), and for HS256 a secret of at least {MIN_SECRET_BYTES} bytes, in \
+         base64 or as it is",
         .0.display()
     )]
     NoKey(PathBuf),
     /// It is a key, for something else.
-    #[error("{} holds a key for {found}, not for {wanted}; name the right algorithm, or another file", path.display())]
+    #[error("{} holds a key for {found}, not for {wanted}; name the right algorithm, or another \
+        file", path.display())]
     OtherAlgorithm {
         /// The file.
         path: PathBuf,
@@ -72,16 +76,23 @@ impl TokenKey {
         Ok(Self::new(kid_or_random(kid)?, Material::generate(algorithm)?))
     }
 
-    /// A key from a file, under this id or one of its own; for `algorithm`, or for what it is a key of.
+    /// A key from a file, under this id or one of its own; for `algorithm`, or for what it is a key
+    /// of.
     ///
     /// # Errors
     /// [`KeyFileError`] within [`AuthError::KeyFile`]; or when the system gives no random bytes.
-    pub fn from_file(path: &Path, algorithm: Option<TokenAlgorithm>, kid: Option<String>) -> Result<Self, AuthError> {
+    pub fn from_file(
+        path: &Path,
+        algorithm: Option<TokenAlgorithm>,
+        kid: Option<String>,
+    ) -> Result<Self, AuthError> {
         let material = Material::parse(&read_key_file(path).map_err(KeyFileError::File)?)
             .ok_or_else(|| KeyFileError::NoKey(path.to_owned()))?;
         let found = material.algorithm();
         if let Some(wanted) = algorithm.filter(|wanted| *wanted != found) {
-            return Err(KeyFileError::OtherAlgorithm { path: path.to_owned(), wanted, found }.into());
+            return Err(
+                KeyFileError::OtherAlgorithm { path: path.to_owned(), wanted, found }.into()
+            );
         }
         Ok(Self::new(kid_or_random(kid)?, material))
     }
@@ -91,7 +102,10 @@ impl TokenKey {
     /// # Errors
     /// As [`TokenKey::from_file`].
     pub fn from_config(files: &[TokenKeyFile]) -> Result<Vec<Self>, AuthError> {
-        files.iter().map(|one| Self::from_file(&one.file, Some(one.algorithm), Some(one.kid.clone()))).collect()
+        files
+            .iter()
+            .map(|one| Self::from_file(&one.file, Some(one.algorithm), Some(one.kid.clone())))
+            .collect()
     }
 
     /// What tokens name it by.
@@ -128,8 +142,9 @@ impl TokenKey {
     /// Opens a key from the database.
     ///
     /// # Errors
-    /// [`AuthError::Secret`] when this server's key does not open it, [`AuthError::WrongAlgorithm`] when it is for an
-    /// algorithm that this version does not know, [`AuthError::DamagedKey`] when it is no key for its algorithm.
+    /// [`AuthError::Secret`] when this server's key does not open it, [`AuthError::WrongAlgorithm`]
+    /// when it is for an algorithm that this version does not know, [`AuthError::DamagedKey`] when
+    /// it is no key for its algorithm.
     pub fn open(row: &SealedTokenKey, sealer: &Sealer) -> Result<Self, AuthError> {
         let algorithm = row.algorithm.parse().map_err(|_| AuthError::WrongAlgorithm)?;
         let opened = sealer.open(&purpose(&row.kid), &row.sealed_secret)?;
@@ -143,7 +158,10 @@ impl TokenKey {
     /// # Errors
     /// [`AuthError::VerifiesOnly`] with a public key, [`AuthError::Sign`] when the library refuses.
     pub fn issue(&self, claims: &Claims) -> Result<SecretString, AuthError> {
-        let key = self.signing.as_ref().ok_or_else(|| AuthError::VerifiesOnly { kid: self.kid.clone() })?;
+        let key = self
+            .signing
+            .as_ref()
+            .ok_or_else(|| AuthError::VerifiesOnly { kid: self.kid.clone() })?;
         let header = Header { kid: Some(self.kid.clone()), ..Header::new(self.token_algorithm()) };
         jsonwebtoken::encode(&header, claims, key).map(SecretString::new).map_err(AuthError::Sign)
     }

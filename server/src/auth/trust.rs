@@ -1,4 +1,5 @@
-//! Whose tokens are believed besides those that the database's keys have signed: what the settings say of it.
+//! Whose tokens are believed besides those that the database's keys have signed: what the settings
+//! say of it.
 
 use super::oidc::Issuers;
 use super::{AuthError, TokenKey};

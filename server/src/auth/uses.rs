@@ -1,4 +1,5 @@
-//! When tokens were used last: noted in memory, and written by whoever takes it, so that no request writes (R2).
+//! When tokens were used last: noted in memory, and written by whoever takes it, so that no request
+//! writes (R2).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,9 @@ impl TokenUses {
     #[must_use]
     pub fn take(&self) -> Vec<(String, i64)> {
         let mut uses: Vec<_> =
-            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect();
+            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+                .into_iter()
+                .collect();
         // Always in the same order, so that two servers that write do not wait for each other.
         uses.sort_unstable();
         uses

@@ -1,8 +1,9 @@
 //! Verifies tokens against keys and revocations that are at most a few seconds old.
 //!
-//! Invariant: a token is refused for a key that is not there only after a load that began when the token had come already. So
-//! a token works from the moment on in which it was made, on every server. Loads for unknown keys are shared by all that wait,
-//! and begin [`PAUSE`] apart, so that invented key ids cause few reads.
+//! Invariant: a token is refused for a key that is not there only after a load that began when the
+//! token had come already. So a token works from the moment on in which it was made, on every
+//! server. Loads for unknown keys are shared by all that wait, and begin [`PAUSE`] apart, so that
+//! invented key ids cause few reads.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +15,8 @@ use super::{AuthError, Token, TokenKey, TokenUses, Trust};
 use crate::db::{self, Db, DbError};
 use crate::secrets::{Sealer, SecretString};
 
-/// How old keys and revocations may be; less than the 5 s within which a revocation holds everywhere.
+/// How old keys and revocations may be; less than the 5 s within which a revocation holds
+/// everywhere.
 const MAX_AGE: Duration = Duration::from_secs(3);
 /// The least time from the beginning of one load to that of the next.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -77,7 +79,8 @@ impl Verifier {
     /// Verifies a token at the time `now`, in Unix seconds.
     ///
     /// # Errors
-    /// See [`AuthError`]; [`AuthError::Database`] when the keys are too old and cannot be read anew.
+    /// See [`AuthError`]; [`AuthError::Database`] when the keys are too old and cannot be read
+    /// anew.
     pub async fn verify(&self, token: &SecretString, now: i64) -> Result<Token, AuthError> {
         let asked = Instant::now();
         if let Some(issuer) = self.trust.issuers.named_by(token.expose()) {
@@ -87,14 +90,16 @@ impl Verifier {
         }
         let verified = match self.within(MAX_AGE).await?.verify(token.expose(), now) {
             // The key may have been made by a command or another server a moment ago.
-            Err(AuthError::UnknownKey) => self.begun_since(asked).await?.verify(token.expose(), now),
+            Err(AuthError::UnknownKey) => {
+                self.begun_since(asked).await?.verify(token.expose(), now)
+            }
             result => result,
         };
         self.note(verified, now)
     }
 
-    /// As [`Verifier::verify`], with the keys that are known here: neither an issuer nor, for a key that is unknown, the
-    /// database is waited for. For a caller who can do without the token.
+    /// As [`Verifier::verify`], with the keys that are known here: neither an issuer nor, for a key
+    /// that is unknown, the database is waited for. For a caller who can do without the token.
     ///
     /// # Errors
     /// As [`Verifier::verify`].
@@ -132,9 +137,13 @@ impl Verifier {
         self.load_unless_begun_since(asked, asked).await
     }
 
-    /// What a load found that began at `since` or later. One loads, the others wait for it and share what comes of it: also
-    /// its failure, if it began at `asked` or later.
-    async fn load_unless_begun_since(&self, since: Instant, asked: Instant) -> Result<Arc<Ring>, AuthError> {
+    /// What a load found that began at `since` or later. One loads, the others wait for it and
+    /// share what comes of it: also its failure, if it began at `asked` or later.
+    async fn load_unless_begun_since(
+        &self,
+        since: Instant,
+        asked: Instant,
+    ) -> Result<Arc<Ring>, AuthError> {
         if let Some(ring) = self.current_since(since) {
             return Ok(ring);
         }
@@ -142,7 +151,9 @@ impl Verifier {
         if let Some(ring) = self.current_since(since) {
             return Ok(ring);
         }
-        if let Some(error) = last.error.as_ref().filter(|_| last.began.is_some_and(|began| began >= asked)) {
+        if let Some(error) =
+            last.error.as_ref().filter(|_| last.began.is_some_and(|began| began >= asked))
+        {
             return Err(AuthError::Shared(Arc::clone(error)));
         }
         if let Some(began) = last.began {
@@ -193,6 +204,7 @@ async fn load(
             Err(error) => on_bad_key(error)?,
         }
     }
-    // Where an id stands for two keys, it is the database's, which can be retired without a restart.
+    // Where an id stands for two keys, it is the database's, which can be retired without a
+    // restart.
     Ok(Loaded { ring: Arc::new(Ring::new(trust.file_keys.iter().chain(&keys), revoked)), at })
 }

@@ -28,18 +28,21 @@ const MOST_LOOKS: u32 = 5;
 const MAX_WRITE: Duration = Duration::from_hours(1);
 
 impl Chain {
-    /// For a database that was never used: finds that the storage is empty and nobody's, so that a first start which cannot go
-    /// on has written nothing into a database that servers share. Any other database passes; [`Chain::take`] is for it.
+    /// For a database that was never used: finds that the storage is empty and nobody's, so that a
+    /// first start which cannot go on has written nothing into a database that servers share. Any
+    /// other database passes; [`Chain::take`] is for it.
     ///
     /// # Errors
-    /// [`ChainError::Taken`] when the storage is marked, and what [`Storage::find_empty`](crate::storage::Storage::find_empty)
-    /// says.
+    /// [`ChainError::Taken`] when the storage is marked, and what
+    /// [`Storage::find_empty`](crate::storage::Storage::find_empty) says.
     pub async fn find_free(&self) -> Result<(), ChainError> {
         if self.is_used().await? {
             return Ok(());
         }
         let error = match self.0.storage.marker().await {
-            Ok(Some(marker)) => ChainError::Taken { theirs: marker.instance, their_epoch: marker.epoch },
+            Ok(Some(marker)) => {
+                ChainError::Taken { theirs: marker.instance, their_epoch: marker.epoch }
+            }
             Ok(None) => match self.0.storage.find_empty().await {
                 Ok(()) => return Ok(()),
                 Err(error) => error.into(),
@@ -54,8 +57,9 @@ impl Chain {
         Ok(instance::lookup(self.0.db.reader().await?.exec()).await?.is_some())
     }
 
-    /// Takes the storage for a server that starts: finds that it is the database's, or empty and not anybody's yet, asks
-    /// where another server may be at work, and goes one link further. Then removes what a killed server left half written.
+    /// Takes the storage for a server that starts: finds that it is the database's, or empty and
+    /// not anybody's yet, asks where another server may be at work, and goes one link further. Then
+    /// removes what a killed server left half written.
     ///
     /// # Errors
     /// See [`ChainError`]; the marker is as it was then, but for a question in it.
@@ -67,16 +71,18 @@ impl Chain {
         Ok(instance)
     }
 
-    /// Finds that the storage is the database's, for a command that removes or adds: beside the server of this database, or
-    /// without one. A command over a copy asks like a server, and takes over where nobody answers, so that the other server
-    /// finds out.
+    /// Finds that the storage is the database's, for a command that removes or adds: beside the
+    /// server of this database, or without one. A command over a copy asks like a server, and takes
+    /// over where nobody answers, so that the other server finds out.
     ///
     /// # Errors
     /// See [`ChainError`].
     pub async fn join(&self, now: i64) -> Result<(), ChainError> {
         let (own, _, standing) = self.stand().await?;
         let last = own.last().place;
-        if own.is_arriving || standing == Standing::Behind || (last.is_some() && last != Some(self.0.db.place().await?))
+        if own.is_arriving
+            || standing == Standing::Behind
+            || (last.is_some() && last != Some(self.0.db.place().await?))
         {
             self.claim(now).await?;
         }
@@ -91,7 +97,11 @@ impl Chain {
                 if own.is_arriving {
                     return Err(ChainError::Arriving);
                 }
-                if own.next().is_some() { self.find_unmarked().await? } else { self.0.storage.find_empty().await? }
+                if own.next().is_some() {
+                    self.find_unmarked().await?;
+                } else {
+                    self.0.storage.find_empty().await?;
+                }
             }
             Err(error) => return Err(error),
             Ok((own, marker, standing)) => {
@@ -136,32 +146,37 @@ impl Chain {
         match self.0.storage.mark(marker).await {
             Ok(1) => Ok(()),
             Ok(_) => {
-                *self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopwatch::start());
+                *self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Stopwatch::start());
                 Ok(())
             }
-            // Another replica has written the same in the same moment; a service may take one write per second to a key.
+            // Another replica has written the same in the same moment; a service may take one write
+            // per second to a key.
             Err(_) if self.0.storage.marker().await?.as_ref() == Some(marker) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Whether the marker may have gone since a service undid a write that was attempted twice, and the one that came after it.
+    /// Whether the marker may have gone since a service undid a write that was attempted twice, and
+    /// the one that came after it.
     pub(super) fn may_be_undone(&self) -> bool {
         let doubted = *self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner);
         doubted.is_some_and(|clock| clock.elapsed() < UNDOING)
     }
 
-    /// Finds that a storage without a marker is empty, or that it is this database's, whose marker was lost while it was
-    /// being written: its packs are known.
+    /// Finds that a storage without a marker is empty, or that it is this database's, whose marker
+    /// was lost while it was being written: its packs are known.
     async fn find_unmarked(&self) -> Result<(), ChainError> {
         let Err(error) = self.0.storage.find_empty().await else { return Ok(()) };
         let objects = self.0.storage.list("packs/", None, SOME_PACKS).await?;
-        let keys: Vec<PackKey> = objects.iter().filter_map(|key| key.rsplit('/').next()?.parse().ok()).collect();
+        let keys: Vec<PackKey> =
+            objects.iter().filter_map(|key| key.rsplit('/').next()?.parse().ok()).collect();
         let named = unnamed::named(self.0.db.reader().await?.exec(), &keys).await?;
         if named.is_empty() { Err(error.into()) } else { Ok(()) }
     }
 
-    /// The marker that is about to be replaced, read a moment ago; `None` in an empty storage, which is being taken.
+    /// The marker that is about to be replaced, read a moment ago; `None` in an empty storage,
+    /// which is being taken.
     async fn find_marker(&self) -> Result<Option<Marker>, ChainError> {
         for _ in 0..MOST_LOOKS {
             let clock = Stopwatch::start();
@@ -173,7 +188,8 @@ impl Chain {
                 }
                 Err(error) => return Err(error),
             };
-            // A server that was frozen in between looks once more: another one may have taken over meanwhile.
+            // A server that was frozen in between looks once more: another one may have taken over
+            // meanwhile.
             if clock.elapsed() < LOOKED_LATELY {
                 return Ok(found);
             }
@@ -181,7 +197,8 @@ impl Chain {
         Err(ChainError::Silent(LOOKED_LATELY * MOST_LOOKS))
     }
 
-    /// The link that is to be written: chosen now, or before by a server that did not come to write it.
+    /// The link that is to be written: chosen now, or before by a server that did not come to write
+    /// it.
     async fn choose(&self) -> Result<(Instance, Link), ChainError> {
         let mut tx = self.0.db.upkeep_tx().await?;
         let mut own = Own::load_in(tx.exec()).await?;
@@ -205,13 +222,15 @@ impl Chain {
         Ok(())
     }
 
-    /// Asks whether another server has the storage, with a copy of this database, and waits for its answer. One that has
-    /// this very database answers too: what it answers with is this database's.
+    /// Asks whether another server has the storage, with a copy of this database, and waits for its
+    /// answer. One that has this very database answers too: what it answers with is this
+    /// database's.
     async fn ask(&self, found: &Marker) -> Result<(), ChainError> {
         let patience = self.0.timing.patience;
         tracing::info!(
             seconds = patience.as_secs(),
-            "this database was last at work in another place, or on another start of this machine; looking whether another \
+            "this database was last at work in another place, or on another start of this machine; \
+             looking whether another \
              server has its storage"
         );
         let question = Marker { asked: Some(draw()?), ..found.clone() };

@@ -10,8 +10,8 @@ use crate::db::instance::{self, Instance};
 use crate::db::{Db, Exec, transfer};
 use crate::storage::{Marker, MarkerError};
 
-/// For how long a marker may be seen in part, on a storage whose objects grow while they are written, or say what another
-/// server of this database is about to note.
+/// For how long a marker may be seen in part, on a storage whose objects grow while they are
+/// written, or say what another server of this database is about to note.
 const SETTLING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -21,7 +21,8 @@ pub(super) struct Own {
     pub(super) instance: Instance,
     /// The newest first.
     links: Vec<KnownLink>,
-    /// Whether all rows came from another database, which has the storage until the marker says otherwise.
+    /// Whether all rows came from another database, which has the storage until the marker says
+    /// otherwise.
     pub(super) is_arriving: bool,
 }
 
@@ -95,8 +96,9 @@ pub fn foreign(marker: &Marker, ours: &Instance) -> ChainError {
 }
 
 impl Chain {
-    /// Reads the marker and what the database knows, and judges. A marker that looks wrong is read again for a moment, since
-    /// it may be about to be whole, and the database may be about to note what it says.
+    /// Reads the marker and what the database knows, and judges. A marker that looks wrong is read
+    /// again for a moment, since it may be about to be whole, and the database may be about to note
+    /// what it says.
     pub(super) async fn stand(&self) -> Result<(Own, Marker, Standing), ChainError> {
         let until = Instant::now() + SETTLING;
         loop {
@@ -124,7 +126,11 @@ mod tests {
     use super::*;
 
     fn known(number: u64, link: &str, written: bool) -> KnownLink {
-        KnownLink { link: Link { number, link: link.to_owned() }, written: written.then_some(1), place: None }
+        KnownLink {
+            link: Link { number, link: link.to_owned() },
+            written: written.then_some(1),
+            place: None,
+        }
     }
 
     fn own(links: &[KnownLink]) -> Own {
@@ -159,14 +165,18 @@ mod tests {
             let error = own.judge(&other).unwrap_err();
             assert!(matches!(error, ChainError::Superseded { .. }), "{other:?}: {error}");
         }
-        let foreign = own.judge(&Marker { instance: "b".to_owned(), ..marker(2, 6, "f") }).unwrap_err();
+        let foreign =
+            own.judge(&Marker { instance: "b".to_owned(), ..marker(2, 6, "f") }).unwrap_err();
         assert!(matches!(foreign, ChainError::Foreign { .. }), "{foreign}");
     }
 
     #[test]
     fn a_storage_from_before_the_chain_is_that_of_a_database_without_links() {
         assert_eq!(own(&[]).judge(&marker(2, 0, "")).unwrap(), Standing::Current);
-        assert_eq!(own(&[known(1, "a", false)]).judge(&marker(2, 0, "")).unwrap(), Standing::Current);
+        assert_eq!(
+            own(&[known(1, "a", false)]).judge(&marker(2, 0, "")).unwrap(),
+            Standing::Current
+        );
         assert!(own(&[]).judge(&marker(2, 1, "a")).is_err());
     }
 

@@ -33,7 +33,8 @@ impl World {
 
     /// A database of this name, which is set up unless it is there.
     async fn database(&self, name: &str) -> Chain {
-        self.over(Db::open(&DatabaseConfig::new(DatabaseUrl::Sqlite(self.at(name)))).await.unwrap()).await
+        self.over(Db::open(&DatabaseConfig::new(DatabaseUrl::Sqlite(self.at(name)))).await.unwrap())
+            .await
     }
 
     async fn over(&self, db: Db) -> Chain {
@@ -81,7 +82,10 @@ fn is_superseded(result: &Result<(), Arc<ChainError>>) -> bool {
 async fn each_start_adds_a_link_to_both() {
     let world = World::new().await;
     let chain = world.database("a.db").await;
-    assert!(matches!(&*chain.confirm().await.unwrap_err(), ChainError::Marker(MarkerError::Missing)));
+    assert!(matches!(
+        &*chain.confirm().await.unwrap_err(),
+        ChainError::Marker(MarkerError::Missing)
+    ));
     for number in 1..=3 {
         chain.take(NOW).await.unwrap();
         let (own, marker) = (chain.own().await.last().link, world.marker().await);
@@ -108,7 +112,10 @@ async fn a_storage_of_before_the_chain_is_taken_once() {
     world.storage.mark(&old).await.unwrap();
     first.confirm().await.unwrap();
     first.take(NOW).await.unwrap();
-    assert!(matches!(second.take(NOW).await, Err(ChainError::Superseded { .. })), "a copy of before the chain");
+    assert!(
+        matches!(second.take(NOW).await, Err(ChainError::Superseded { .. })),
+        "a copy of before the chain"
+    );
 }
 
 #[tokio::test]
@@ -120,7 +127,11 @@ async fn after_a_crash_between_any_two_steps_the_database_has_its_storage() {
     let next = chain.choose_next().await;
     chain.confirm().await.unwrap();
     chain.take(NOW).await.unwrap();
-    assert_eq!(world.marker().await.link, next.link, "the link that was chosen is the one that is written");
+    assert_eq!(
+        world.marker().await.link,
+        next.link,
+        "the link that was chosen is the one that is written"
+    );
     // After the marker was written.
     let next = chain.choose_next().await;
     world.storage.mark(&marker_of(&chain.own().await.instance, &next)).await.unwrap();
@@ -165,7 +176,10 @@ async fn an_older_state_is_refused_and_changes_nothing() {
     let (marker, number) = (world.marker().await, older.number().await);
     assert!(is_superseded(&older.confirm().await));
     let message = older.take(NOW).await.unwrap_err().to_string();
-    assert!(message.contains("snowbankd restore --in-place") && message.contains("link 2"), "{message}");
+    assert!(
+        message.contains("snowbankd restore --in-place") && message.contains("link 2"),
+        "{message}"
+    );
     assert_eq!((world.marker().await, older.number().await), (marker, number));
     chain.confirm().await.unwrap();
 }
@@ -236,12 +250,21 @@ async fn what_cannot_be_read_is_said_and_found_well_again() {
     chain.health().await.unwrap();
     let (storage, aside) = (world.at("storage"), world.at("aside"));
     std::fs::rename(&storage, &aside).unwrap();
-    assert!(matches!(&*chain.confirm().await.unwrap_err(), ChainError::Marker(MarkerError::Missing)), "unmounted");
+    assert!(
+        matches!(&*chain.confirm().await.unwrap_err(), ChainError::Marker(MarkerError::Missing)),
+        "unmounted"
+    );
     std::fs::create_dir(&storage).unwrap();
-    assert!(matches!(&*chain.confirm().await.unwrap_err(), ChainError::Marker(MarkerError::Missing)), "emptied");
+    assert!(
+        matches!(&*chain.confirm().await.unwrap_err(), ChainError::Marker(MarkerError::Missing)),
+        "emptied"
+    );
     // Reading a folder fails for every user.
     std::fs::create_dir(storage.join("snowbank-instance")).unwrap();
-    assert!(matches!(&*chain.confirm().await.unwrap_err(), ChainError::Marker(MarkerError::Storage(_))), "unreadable");
+    assert!(
+        matches!(&*chain.confirm().await.unwrap_err(), ChainError::Marker(MarkerError::Storage(_))),
+        "unreadable"
+    );
     std::fs::remove_dir_all(&storage).unwrap();
     chain.health().await.unwrap_err();
     std::fs::rename(&aside, &storage).unwrap();
@@ -263,7 +286,11 @@ async fn replicas_advance_together_and_never_lock_one_another_out() {
         for chain in &replicas {
             let chain = chain.clone();
             tasks.spawn(async move {
-                if round == 0 { chain.take(NOW).await.map(drop) } else { chain.advance(NOW).await.map(drop) }
+                if round == 0 {
+                    chain.take(NOW).await.map(drop)
+                } else {
+                    chain.advance(NOW).await.map(drop)
+                }
             });
         }
         for result in tasks.join_all().await {

@@ -1,4 +1,5 @@
-//! Looking at the marker again and again: one look at a time, whoever asks, and what the last one gave.
+//! Looking at the marker again and again: one look at a time, whoever asks, and what the last one
+//! gave.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -48,7 +49,8 @@ struct Look {
     outcome: Outcome,
 }
 
-/// How long ago something began, by whichever of two clocks says more: one of them stands while a machine sleeps.
+/// How long ago something began, by whichever of two clocks says more: one of them stands while a
+/// machine sleeps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stopwatch {
     began: Instant,
@@ -74,14 +76,17 @@ impl Chain {
         let until = Instant::now() + self.0.storage.patience_left().min(PATIENCE);
         loop {
             match self.look(Duration::ZERO, PATIENCE).await {
-                Err(error) if error.passes() && Instant::now() < until => tokio::time::sleep(AGAIN).await,
+                Err(error) if error.passes() && Instant::now() < until => {
+                    tokio::time::sleep(AGAIN).await;
+                }
                 outcome => return outcome.map(drop),
             }
         }
     }
 
-    /// As [`Chain::confirm`], by a look that may be as old as it gets while a server looks regularly. Waits for a bucket that
-    /// does not answer, as long as every other request to it does.
+    /// As [`Chain::confirm`], by a look that may be as old as it gets while a server looks
+    /// regularly. Waits for a bucket that does not answer, as long as every other request to it
+    /// does.
     ///
     /// # Errors
     /// See [`ChainError`]; for a moment it is the same one.
@@ -89,13 +94,16 @@ impl Chain {
         let until = Instant::now() + self.0.storage.patience_left();
         loop {
             match self.look_lately(PATIENCE).await {
-                Err(error) if error.passes() && Instant::now() < until => tokio::time::sleep(AGAIN).await,
+                Err(error) if error.passes() && Instant::now() < until => {
+                    tokio::time::sleep(AGAIN).await;
+                }
                 outcome => return outcome,
             }
         }
     }
 
-    /// What is known to whoever asks for the server's health; the storage is not asked more often for it.
+    /// What is known to whoever asks for the server's health; the storage is not asked more often
+    /// for it.
     ///
     /// # Errors
     /// As [`Chain::confirm_lately`].
@@ -106,7 +114,9 @@ impl Chain {
     async fn look_lately(&self, patience: Duration) -> Result<(), Arc<ChainError>> {
         // The server goes on looking: that the storage is its own again is seen at once.
         match self.last() {
-            Some(Look { clock, outcome: Err(error) }) if clock.elapsed() <= FAILED_LATELY => Err(error),
+            Some(Look { clock, outcome: Err(error) }) if clock.elapsed() <= FAILED_LATELY => {
+                Err(error)
+            }
             _ => self.look(self.0.timing.period * 2, patience).await.map(drop),
         }
     }
@@ -115,24 +125,33 @@ impl Chain {
         self.0.looks.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks until `stop`, answers who asks, writes a marker again that is behind, and adds a link when it is time.
+    /// Looks until `stop`, answers who asks, writes a marker again that is behind, and adds a link
+    /// when it is time.
     pub async fn watch(self, stop: CancellationToken) {
         let mut was_well = true;
         let mut began_at = tokio::time::Instant::now();
         loop {
-            // From the beginning of one look to that of the next, so that a dead storage shows as soon as a slow one.
-            let period = if was_well { self.0.timing.period } else { self.0.timing.period.min(AGAIN) };
-            if stop.run_until_cancelled(tokio::time::sleep_until(began_at + period)).await.is_none() {
+            // From the beginning of one look to that of the next, so that a dead storage shows as
+            // soon as a slow one.
+            let period =
+                if was_well { self.0.timing.period } else { self.0.timing.period.min(AGAIN) };
+            if stop.run_until_cancelled(tokio::time::sleep_until(began_at + period)).await.is_none()
+            {
                 return;
             }
             began_at = tokio::time::Instant::now();
             let outcome = self.look(Duration::ZERO, PATIENCE).await;
             match &outcome {
                 Err(error) if was_well && error.is_lost() => {
-                    tracing::error!(%error, "the storage is another database's; nothing is written or removed");
+                    tracing::error!(%error, "the storage is another database's; nothing is written \
+                        or removed");
                 }
-                Err(error) if was_well => tracing::error!(%error, "whose the storage is cannot be found out"),
-                Ok(_) if !was_well => tracing::info!("the storage is known to be this database's again"),
+                Err(error) if was_well => {
+                    tracing::error!(%error, "whose the storage is cannot be found out");
+                }
+                Ok(_) if !was_well => {
+                    tracing::info!("the storage is known to be this database's again");
+                }
                 _ => {}
             }
             was_well = outcome.is_ok();
@@ -142,7 +161,9 @@ impl Chain {
             let now = unix_now();
             let is_due = match outcome {
                 Ok(Seen { is_asked: true, .. }) => {
-                    tracing::warn!("another server asks for the storage; it is told that this one is at work");
+                    tracing::warn!(
+                        "another server asks for the storage; it is told that this one is at work"
+                    );
                     true
                 }
                 Ok(seen) => seen.is_behind || seen.written.abs_diff(now) >= ADVANCE_EVERY,
@@ -158,11 +179,13 @@ impl Chain {
         }
     }
 
-    /// The last look if it found the storage to be the database's and is no older than `max_age`; otherwise another one.
+    /// The last look if it found the storage to be the database's and is no older than `max_age`;
+    /// otherwise another one.
     async fn look(&self, max_age: Duration, patience: Duration) -> Outcome {
         let asked = Instant::now();
-        let serves =
-            |look: &Look| (look.clock.elapsed() <= max_age && look.outcome.is_ok()) || look.clock.began >= asked;
+        let serves = |look: &Look| {
+            (look.clock.elapsed() <= max_age && look.outcome.is_ok()) || look.clock.began >= asked
+        };
         if let Some(look) = self.last().filter(serves) {
             return look.outcome;
         }
@@ -172,7 +195,9 @@ impl Chain {
                 if let Some(look) = self.last().filter(serves) {
                     return look.outcome;
                 }
-                let task = under_way.get_or_insert_with(|| AbortOnDropHandle::new(tokio::spawn(self.clone().see())));
+                let task = under_way.get_or_insert_with(|| {
+                    AbortOnDropHandle::new(tokio::spawn(self.clone().see()))
+                });
                 let Ok(look) = task.await else {
                     *under_way = None;
                     return Err(Arc::new(ChainError::Stopped));
@@ -181,7 +206,9 @@ impl Chain {
                 *self.0.looks.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(look);
             }
         };
-        timeout(patience, look).await.unwrap_or_else(|_| Err(Arc::new(ChainError::Silent(patience))))
+        timeout(patience, look)
+            .await
+            .unwrap_or_else(|_| Err(Arc::new(ChainError::Silent(patience))))
     }
 
     async fn see(self) -> Look {

@@ -10,7 +10,9 @@ use snowbank_core::units::{Bytes, date};
 use super::cli::{BackupArgs, RestoreArgs};
 use super::{Beside, confirm, shell_quoted};
 use crate::admin::backup::{SecretFile, back_up, secret_files, server_key_file};
-use crate::admin::restore::{RestoreError, check_storage, open_backup, restore, restore_in_place, settle_epoch};
+use crate::admin::restore::{
+    RestoreError, check_storage, open_backup, restore, restore_in_place, settle_epoch,
+};
 use crate::admin::{self, AdminError};
 use crate::clock::unix_now;
 use crate::config::{Config, DatabaseUrl, Overrides, StorageConfig};
@@ -23,8 +25,8 @@ use crate::storage::{MarkerError, Storage, StorageError};
 const NOT_HERE: u8 = 2;
 
 /// What becomes of a storage that cannot be reached now.
-const LATER: &str =
-    "The next start of the server marks the storage as this database's, before anything else: it cannot be done now.";
+const LATER: &str = "The next start of the server marks the storage as this database's, before \
+    anything else: it cannot be done now.";
 
 /// `snowbankd backup`: says what was written, and what else belongs to it.
 pub(super) async fn backup(overrides: &Overrides, args: BackupArgs) -> anyhow::Result<ExitCode> {
@@ -59,12 +61,22 @@ pub(super) async fn backup(overrides: &Overrides, args: BackupArgs) -> anyhow::R
 fn postgres(config: &Config, file: &Path, apart: &[SecretFile]) -> anyhow::Result<ExitCode> {
     let place = PostgresPlace::of(&config.database)?.context("the database is not PostgreSQL")?;
     let quoted = |text: &str| shell_quoted(Path::new(text));
-    let at = format!("--host={} --port={} --username={}", quoted(&place.host), place.port, quoted(&place.user));
+    let at = format!(
+        "--host={} --port={} --username={}",
+        quoted(&place.host),
+        place.port,
+        quoted(&place.user)
+    );
     let (name, file) = (quoted(&place.database), shell_quoted(file));
     println!("The database is PostgreSQL, whose own programs back it up, while servers run:");
     println!("  pg_dump {at} --format=custom --no-owner --no-privileges --file={file} {name}");
-    println!("To restore that into an empty database, with no server running, and then once on one server's host:");
-    println!("  pg_restore {at} --dbname={name} --no-owner --no-privileges --single-transaction {file}");
+    println!(
+        "To restore that into an empty database, with no server running, and then once on one \
+         server's host:"
+    );
+    println!(
+        "  pg_restore {at} --dbname={name} --no-owner --no-privileges --single-transaction {file}"
+    );
     println!("  snowbankd restore --in-place");
     println!("They ask for the password, or take it from PGPASSWORD or ~/.pgpass.");
     needed(config, apart);
@@ -76,12 +88,17 @@ fn postgres(config: &Config, file: &Path, apart: &[SecretFile]) -> anyhow::Resul
 fn needed(config: &Config, apart: &[SecretFile]) {
     let there: Vec<SecretFile> = apart.iter().filter(|file| file.path.exists()).cloned().collect();
     if !there.is_empty() {
-        println!("These belong to it and are not in it; keep them where nobody else can read them:");
+        println!(
+            "These belong to it and are not in it; keep them where nobody else can read them:"
+        );
         list(&there);
     }
     match &config.storage {
         StorageConfig::Local { path } => {
-            println!("The packs are in {}, whose files never change; copy that folder as well.", path.display());
+            println!(
+                "The packs are in {}, whose files never change; copy that folder as well.",
+                path.display()
+            );
         }
         StorageConfig::S3(s3) => println!("The packs are in the bucket `{}`.", s3.bucket),
     }
@@ -94,11 +111,15 @@ fn list(files: &[SecretFile]) {
 }
 
 /// `snowbankd restore`: says what it did, and what is to be done next.
-pub(super) async fn restore_backup(overrides: &Overrides, args: RestoreArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn restore_backup(
+    overrides: &Overrides,
+    args: RestoreArgs,
+) -> anyhow::Result<ExitCode> {
     let config = Config::load(overrides)?;
     let data_dir = DataDir::create(&config.data_dir)?;
     // Held to the end.
-    let _locks = lock(&config, &data_dir).context("no server may run while a database is restored")?;
+    let _locks =
+        lock(&config, &data_dir).context("no server may run while a database is restored")?;
     let storage = storage(&config).await?;
     match &args.file {
         Some(file) => from_file(&config, storage.as_ref(), file, &args).await?,
@@ -111,7 +132,9 @@ pub(super) async fn restore_backup(overrides: &Overrides, args: RestoreArgs) -> 
     };
     match settled {
         Ok(Some(Instance { id, epoch, .. })) => {
-            println!("Instance {id}, epoch {epoch}: no other copy of this database can use the storage.");
+            println!(
+                "Instance {id}, epoch {epoch}: no other copy of this database can use the storage."
+            );
         }
         Err(RestoreError::Storage(MarkerError::Storage(error))) => {
             eprintln!("snowbankd: warning: {error}");
@@ -124,7 +147,10 @@ pub(super) async fn restore_backup(overrides: &Overrides, args: RestoreArgs) -> 
     db.close().await;
     println!("Collection is off. Next, before or after the server is started:");
     println!("  snowbankd check     shows where database and storage disagree");
-    println!("  snowbankd repair    finds what was pushed since the backup, and switches collection on again");
+    println!(
+        "  snowbankd repair    finds what was pushed since the backup, and switches collection on \
+         again"
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -139,7 +165,8 @@ fn lock(config: &Config, data_dir: &DataDir) -> anyhow::Result<Vec<DataDirLock>>
     Ok(locks)
 }
 
-/// The storage, unless it cannot be reached now; what is wrong with the settings, or with the storage's marker, is an error.
+/// The storage, unless it cannot be reached now; what is wrong with the settings, or with the
+/// storage's marker, is an error.
 async fn storage(config: &Config) -> anyhow::Result<Option<Storage>> {
     let reached = async {
         let storage = Storage::attach(&config.storage).await?;
@@ -148,9 +175,13 @@ async fn storage(config: &Config) -> anyhow::Result<Option<Storage>> {
     };
     match (reached.await, &config.storage) {
         (Ok(storage), _) => Ok(Some(storage)),
-        (Err(MarkerError::Storage(StorageError::NotFound { .. })), StorageConfig::Local { path }) => {
+        (
+            Err(MarkerError::Storage(StorageError::NotFound { .. })),
+            StorageConfig::Local { path },
+        ) => {
             eprintln!(
-                "snowbankd: warning: {} is not there; put the packs there before you start the server",
+                "snowbankd: warning: {} is not there; put the packs there before you start the \
+                 server",
                 path.display()
             );
             Ok(None)
@@ -163,10 +194,16 @@ async fn storage(config: &Config) -> anyhow::Result<Option<Storage>> {
     }
 }
 
-async fn from_file(config: &Config, storage: Option<&Storage>, file: &Path, args: &RestoreArgs) -> anyhow::Result<()> {
+async fn from_file(
+    config: &Config,
+    storage: Option<&Storage>,
+    file: &Path,
+    args: &RestoreArgs,
+) -> anyhow::Result<()> {
     let DatabaseUrl::Sqlite(database) = &config.database.url else {
         bail!(
-            "the database in the settings is PostgreSQL: restore it with pg_restore, then run `snowbankd restore --in-place`"
+            "the database in the settings is PostgreSQL: restore it with pg_restore, then run \
+             `snowbankd restore --in-place`"
         );
     };
     let backup = open_backup(file).await?;
@@ -175,7 +212,10 @@ async fn from_file(config: &Config, storage: Option<&Storage>, file: &Path, args
     }
     let made = date(backup.info.time);
     if args.force && !args.yes && database.exists() {
-        let what = format!("This puts the backup of {made} in the place of the database {}.", database.display());
+        let what = format!(
+            "This puts the backup of {made} in the place of the database {}.",
+            database.display()
+        );
         confirm(&what, "restore")?;
     }
     let done = restore(&backup, database, &secret_files(config), args.force, unix_now()).await?;
@@ -187,12 +227,18 @@ async fn from_file(config: &Config, storage: Option<&Storage>, file: &Path, args
         println!("  {} was in the backup, and is put back", path.display());
     }
     for name in &done.left {
-        println!("  `{name}` is in the backup, and the settings name no file for it: nothing was written");
+        println!(
+            "  `{name}` is in the backup, and the settings name no file for it: nothing was written"
+        );
     }
     Ok(())
 }
 
-async fn in_place(config: &Config, storage: Option<&Storage>, args: &RestoreArgs) -> anyhow::Result<()> {
+async fn in_place(
+    config: &Config,
+    storage: Option<&Storage>,
+    args: &RestoreArgs,
+) -> anyhow::Result<()> {
     if let DatabaseUrl::Sqlite(path) = &config.database.url
         && !path.exists()
     {
@@ -201,7 +247,8 @@ async fn in_place(config: &Config, storage: Option<&Storage>, args: &RestoreArgs
     // It may be of an older version, or one that was moved away from.
     let db = Db::open_again(&config.database).await?;
     let found = db::instance::lookup(db.reader().await?.exec()).await?;
-    let found = found.context("no Snowbank was ever set up in this database; restore a backup into it first")?;
+    let found = found
+        .context("no Snowbank was ever set up in this database; restore a backup into it first")?;
     if let Some(storage) = storage {
         check_storage(storage, &found.id, found.epoch, args.force).await?;
     }
@@ -216,7 +263,8 @@ async fn advise(config: &Config, db: &Db) -> anyhow::Result<()> {
     let key = server_key_file(config);
     if matches!(key.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound) {
         println!(
-            "The server key that belongs to this database is not here: put it into {} (mode 0600) before you start the server.",
+            "The server key that belongs to this database is not here: put it into {} (mode 0600) \
+             before you start the server.",
             key.display()
         );
         return Ok(());
@@ -225,7 +273,8 @@ async fn advise(config: &Config, db: &Db) -> anyhow::Result<()> {
     match admin::check_server_key(db, &sealer).await {
         Err(AdminError::OtherServerKey) => {
             println!(
-                "{} is another server key than this database's: replace it before you start the server.",
+                "{} is another server key than this database's: replace it before you start the \
+                 server.",
                 key.display()
             );
             Ok(())

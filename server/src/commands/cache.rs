@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use snowbank_core::cache_name::CacheName;
-use snowbank_core::wire::admin::{CacheDetails, CacheList, CopiedPaths, CreateCache, RotateKey, SecretText};
+use snowbank_core::wire::admin::{
+    CacheDetails, CacheList, CopiedPaths, CreateCache, RotateKey, SecretText,
+};
 
 use super::cli::{CacheCommand, CacheCreateArgs};
 use super::{Beside, confirm, print};
@@ -46,23 +48,35 @@ pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow:
             }
             print(output.json, &all)?;
         }
-        CacheCommand::Info { name, output } => print(output.json, &admin::show_cache(&admin, &name).await?)?,
+        CacheCommand::Info { name, output } => {
+            print(output.json, &admin::show_cache(&admin, &name).await?)?;
+        }
         CacheCommand::Configure { name, changes } => {
             let settings = changes.into_settings();
-            anyhow::ensure!(!settings.is_empty(), "say what to change; `snowbankd cache configure --help` lists it");
+            anyhow::ensure!(
+                !settings.is_empty(),
+                "say what to change; `snowbankd cache configure --help` lists it"
+            );
             println!("{}", admin::configure_cache(&admin, &actor, &name, &settings, now).await?);
         }
         CacheCommand::Rename { name, new } => {
             let details = admin::rename_cache(&admin, &actor, &name, &new, now).await?;
-            println!("`{name}` is now `{}`. Its old address is gone within 5 s; its keys stay.", details.name);
+            println!(
+                "`{name}` is now `{}`. Its old address is gone within 5 s; its keys stay.",
+                details.name
+            );
         }
         CacheCommand::Destroy { name, yes } => {
             if !yes {
-                confirm(&format!("This takes the cache `{name}` out of sight for everybody."), name.as_str())?;
+                confirm(
+                    &format!("This takes the cache `{name}` out of sight for everybody."),
+                    name.as_str(),
+                )?;
             }
             admin::destroy_cache(&admin, &actor, &name, now).await?;
             println!(
-                "`{name}` is gone from every server within 5 s. For 7 days, `snowbankd cache restore {name}` undoes this, and its \
+                "`{name}` is gone from every server within 5 s. For 7 days, `snowbankd cache \
+                 restore {name}` undoes this, and its \
                  room stays taken; `snowbankd cache purge {name}` ends that."
             );
         }
@@ -72,11 +86,13 @@ pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow:
         }
         CacheCommand::Purge { name, yes, output } => {
             if !yes {
-                let what = format!("This removes the destroyed cache `{name}` and its keys for good.");
+                let what =
+                    format!("This removes the destroyed cache `{name}` and its keys for good.");
                 confirm(&what, name.as_str())?;
             }
             let grace = beside.config.gc.grace;
-            let purged = admin::purge_cache(&admin, &actor, &name, grace, Duration::MAX, now).await?;
+            let purged =
+                admin::purge_cache(&admin, &actor, &name, grace, Duration::MAX, now).await?;
             print(output.json, &purged)?;
         }
         CacheCommand::RotateKey { name, overlap, signing_key_file } => {
@@ -119,7 +135,10 @@ async fn copy(
         retention: beside.config.gc.retention,
         pins_per_cache: limits.pins_per_cache,
     };
-    let shared = admission::Limits { memory_bytes: limits.memory.bytes() / 2, share_percent: limits.client_share };
+    let shared = admission::Limits {
+        memory_bytes: limits.memory.bytes() / 2,
+        share_percent: limits.client_share,
+    };
     let chain = beside.joined_chain().await?;
     let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0);
     let inspector = Inspector::new(chain.clone(), packs.clone());
@@ -143,13 +162,15 @@ fn signing_key(file: &Path) -> anyhow::Result<SecretText> {
     Ok(SecretText(secret.expose().to_owned()))
 }
 
-/// The lines for nix.conf. Where the server listens is its own affair, and may have been said on its command line.
+/// The lines for nix.conf. Where the server listens is its own affair, and may have been said on
+/// its command line.
 fn how_to_use(beside: &Beside, cache: &CacheDetails) -> String {
     let base = beside.config.public_url.as_ref().map_or("http://SERVER", PublicUrl::as_str);
     let kind = if cache.public { "public" } else { "private" };
     let keys: Vec<&str> = cache.keys.iter().map(|key| key.public_key.as_str()).collect();
     format!(
-        "The {kind} cache `{0}` is there. In nix.conf on machines that use it:\n  extra-substituters = {base}/{0}\n  \
+        "The {kind} cache `{0}` is there. In nix.conf on machines that use \
+         it:\n  extra-substituters = {base}/{0}\n  \
          extra-trusted-public-keys = {1}",
         cache.name,
         keys.join(" ")

@@ -1,4 +1,5 @@
-//! `snowbankd check`: proves that database and storage agree, beside a running server or without one.
+//! `snowbankd check`: proves that database and storage agree, beside a running server or without
+//! one.
 
 mod told;
 
@@ -26,8 +27,8 @@ const READ_AHEAD_BYTES: u64 = 24 << 20;
 /// What a check could not find out for want of an answer.
 const UNFINISHED: u8 = 2;
 
-/// Prints each finding and a summary; the exit code is 0 only when there was nothing to find, and 2 when not all could be
-/// looked at.
+/// Prints each finding and a summary; the exit code is 0 only when there was nothing to find, and 2
+/// when not all could be looked at.
 pub(super) async fn check(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode> {
     match run(overrides, args).await {
         Ok(code) => Ok(code),
@@ -100,11 +101,24 @@ impl Opened {
     async fn over(beside: Beside, chain: Chain) -> anyhow::Result<Self> {
         let storage = Arc::clone(chain.storage());
         let instance = db::instance::lookup(beside.db.reader().await?.exec()).await?;
-        let instance = instance.context("the database has no instance row; start the server once")?;
+        let instance =
+            instance.context("the database has no instance row; start the server once")?;
         let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0);
         let read_ahead = ReadBudget::new(READ_AHEAD_BYTES);
-        let nars = NarBody { db: beside.db.clone(), packs: packs.clone(), read_ahead, bench: Bench::default() };
-        Ok(Self { beside, chain, storage, packs, nars, instance: format!("{} {}", instance.id, instance.epoch) })
+        let nars = NarBody {
+            db: beside.db.clone(),
+            packs: packs.clone(),
+            read_ahead,
+            bench: Bench::default(),
+        };
+        Ok(Self {
+            beside,
+            chain,
+            storage,
+            packs,
+            nars,
+            instance: format!("{} {}", instance.id, instance.epoch),
+        })
     }
 
     /// Refuses a pattern that means no path.
@@ -112,7 +126,10 @@ impl Opened {
         if let Some(pattern) = pattern
             && !means_any(&self.beside.db, pattern).await?
         {
-            bail!("no path fits `--paths {pattern}`; `snowbankd path list CACHE` shows which there are");
+            bail!(
+                "no path fits `--paths {pattern}`; `snowbankd path list CACHE` shows which there \
+                 are"
+            );
         }
         Ok(())
     }

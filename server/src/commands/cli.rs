@@ -16,7 +16,8 @@ use snowbank_core::cache_name::CacheName;
 use snowbank_core::token::hide_in_usage;
 use snowbank_core::wire::admin::AuditQuery;
 use snowbank_core::wire::admin::args::{
-    CacheChanges, DeleteFlags, GcArgs, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs,
+    CacheChanges, DeleteFlags, GcArgs, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs,
+    TokenRotateArgs,
 };
 
 use crate::config::{Overrides, Seconds, SecretString, Size};
@@ -56,12 +57,15 @@ pub(super) struct ServeArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Serve caches; the default. SIGTERM or SIGINT stops it after pushes under way, a second one at once.
+    /// Serve caches; the default. SIGTERM or SIGINT stops it after pushes under way, a second one
+    /// at once.
     Serve(ServeArgs),
-    /// Tokens: what clients show to push, and to read private caches. All of these work beside a running server.
+    /// Tokens: what clients show to push, and to read private caches. All of these work beside a
+    /// running server.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Keys that tokens are signed with, so that they can be replaced without a moment in which anyone is shut out.
+    /// Keys that tokens are signed with, so that they can be replaced without a moment in which
+    /// anyone is shut out.
     #[command(subcommand)]
     TokenKey(TokenKeyCommand),
     /// Logical caches.
@@ -76,8 +80,8 @@ pub(super) enum Command {
     Delete(DeleteArgs),
     /// Show what was done and tried on this server, by whom, and from where.
     Audit(AuditArgs),
-    /// Prove that database and storage agree. Works beside a running server; exits with 1 when they do not, and with 2 when
-    /// that could not be found out.
+    /// Prove that database and storage agree. Works beside a running server; exits with 1 when they
+    /// do not, and with 2 when that could not be found out.
     Check(CheckArgs),
     /// Take away what is kept no longer, and give its room back. Works beside a running server.
     Gc(GcCommandArgs),
@@ -85,20 +89,25 @@ pub(super) enum Command {
     Backup(BackupArgs),
     /// Put a backup in the place of the database, while no server runs.
     Restore(RestoreArgs),
-    /// Make database and storage agree again: heal what can be healed, take out of sight what is lost. Works beside a running
-    /// server, and says first what it will do.
+    /// Make database and storage agree again: heal what can be healed, take out of sight what is
+    /// lost. Works beside a running server, and says first what it will do.
     Repair(RepairArgs),
-    /// Move everything to another database, from SQLite to PostgreSQL or back; exits with 1 when the two are not equal then.
-    /// Run again after it was cut off, it goes on where it stopped.
+    /// Move everything to another database, from SQLite to PostgreSQL or back; exits with 1 when
+    /// the two are not equal then. Run again after it was cut off, it goes on where it stopped.
     MigrateDatabase(MigrateDatabaseArgs),
     /// Print completions for a shell.
-    #[command(after_help = "Example: snowbankd completions bash > /etc/bash_completion.d/snowbankd")]
+    #[command(
+        after_help = "Example: snowbankd completions bash > /etc/bash_completion.d/snowbankd"
+    )]
     Completions {
         /// The shell.
         shell: Shell,
     },
     /// Print the manual page, or write all of them.
-    #[command(hide = true, after_help = "Example: snowbankd man --output /usr/local/share/man/man1")]
+    #[command(
+        hide = true,
+        after_help = "Example: snowbankd man --output /usr/local/share/man/man1"
+    )]
     Man {
         /// Write snowbankd.1 and a page per command into this folder.
         #[arg(long, value_name = "DIR")]
@@ -108,7 +117,8 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct MigrateDatabaseArgs {
-    /// The database to move from, `sqlite:PATH` or `postgres://USER@HOST/NAME`. No server may use it, and none does afterwards.
+    /// The database to move from, `sqlite:PATH` or `postgres://USER@HOST/NAME`. No server may use
+    /// it, and none does afterwards.
     #[arg(long, value_name = "URL", value_parser = hidden)]
     pub from: Option<SecretString>,
     /// A file of mode 0600 with the address to move from, for one that holds a password.
@@ -130,10 +140,12 @@ fn hidden(text: &str) -> Result<SecretString, Infallible> {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  snowbankd check --read-data=5% --rate 50MB\n  snowbankd check --paths 'team:*-1.0' --json"
+    after_help = "Examples:\n  snowbankd check --read-data=5% --rate 50MB\n  snowbankd check \
+        --paths 'team:*-1.0' --json"
 )]
 pub(super) struct CheckArgs {
-    /// Read packs too, all of them or a share drawn at random, and verify tables, checksums, frames and names.
+    /// Read packs too, all of them or a share drawn at random, and verify tables, checksums, frames
+    /// and names.
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100%")]
     pub read_data: Option<Percent>,
     /// Draw the packs that were drawn by this number, which a check prints.
@@ -141,7 +153,8 @@ pub(super) struct CheckArgs {
     pub seed: Option<u64>,
     #[command(flatten)]
     pub content: ContentArgs,
-    /// Write into this file how far the check is, and go on from there when it is there; it is removed at the end.
+    /// Write into this file how far the check is, and go on from there when it is there; it is
+    /// removed at the end.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
     #[command(flatten)]
@@ -151,8 +164,8 @@ pub(super) struct CheckArgs {
 /// What is read beside rows.
 #[derive(Debug, Args)]
 pub(super) struct ContentArgs {
-    /// Decode the NARs of these paths as they are served, and compare their SHA-256: [CACHE:]PATTERN, with `*`, matched
-    /// against NAME and HASH-NAME.
+    /// Decode the NARs of these paths as they are served, and compare their SHA-256:
+    /// [CACHE:]PATTERN, with `*`, matched against NAME and HASH-NAME.
     #[arg(long, value_name = "PATTERN")]
     pub paths: Option<PathPattern>,
     /// Read no more data than this in a second, such as 50MB.
@@ -161,9 +174,8 @@ pub(super) struct ContentArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  snowbankd repair --read-data --dry-run\n  snowbankd repair --read-data=5% --seed 17 --dry-run"
-)]
+#[command(after_help = "Examples:\n  snowbankd repair --read-data --dry-run\n  snowbankd repair \
+        --read-data=5% --seed 17 --dry-run")]
 pub(super) struct RepairArgs {
     /// Say what would be done, and do nothing.
     #[arg(short = 'n', long)]
@@ -171,7 +183,8 @@ pub(super) struct RepairArgs {
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,
-    /// Read every pack, or a share drawn at random, not only those that are known or seem to be damaged.
+    /// Read every pack, or a share drawn at random, not only those that are known or seem to be
+    /// damaged.
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100%")]
     pub read_data: Option<Percent>,
     /// Draw the packs that a check has drawn by this number.
@@ -202,10 +215,12 @@ pub(super) struct Output {
 pub(super) enum TokenCommand {
     /// Create a token and print it, alone, on standard output.
     #[command(
-        after_help = "Example:\n  snowbankd token create --sub ci-blog --pull '*' --push 'blog-*' --expires 90d > token"
+        after_help = "Example:\n  snowbankd token create --sub ci-blog --pull '*' --push 'blog-*' \
+            --expires 90d > token"
     )]
     Create(TokenCreateArgs),
-    /// List the tokens that were issued: what for, what they may, when they were used last and when they end.
+    /// List the tokens that were issued: what for, what they may, when they were used last and when
+    /// they end.
     List(Output),
     /// Show one token's record; the token itself is not kept.
     Show {
@@ -215,10 +230,10 @@ pub(super) enum TokenCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Take tokens back, by id, by subject, or all that were issued before a time. Every server refuses them within 5 s.
-    #[command(
-        after_help = "Examples:\n  snowbankd token revoke 4f2a…\n  snowbankd token revoke --subject ci-blog\n  snowbankd token revoke --before 30d"
-    )]
+    /// Take tokens back, by id, by subject, or all that were issued before a time. Every server
+    /// refuses them within 5 s.
+    #[command(after_help = "Examples:\n  snowbankd token revoke 4f2a…\n  snowbankd token revoke \
+            --subject ci-blog\n  snowbankd token revoke --before 30d")]
     Revoke(TokenRevokeArgs),
     /// Create a token with the rights of another one, which stays valid for a while, and print it.
     Rotate(TokenRotateArgs),
@@ -227,7 +242,10 @@ pub(super) enum TokenCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheCommand {
     /// Create a cache with a signing key of its own.
-    #[command(after_help = "Example:\n  snowbankd cache create team --private --retention 90d --max-size 200GB")]
+    #[command(
+        after_help = "Example:\n  snowbankd cache create team --private --retention 90d --max-size \
+            200GB"
+    )]
     Create(CacheCreateArgs),
     /// Create a cache, or change the one that is there to be as said. Can be run again and again.
     Ensure(CacheCreateArgs),
@@ -242,7 +260,9 @@ pub(super) enum CacheCommand {
         output: Output,
     },
     /// Change a cache's settings; what is not named stays.
-    #[command(after_help = "Example:\n  snowbankd cache configure team --priority 30 --retention never")]
+    #[command(
+        after_help = "Example:\n  snowbankd cache configure team --priority 30 --retention never"
+    )]
     Configure {
         /// The cache.
         #[arg(value_name = "CACHE")]
@@ -274,9 +294,11 @@ pub(super) enum CacheCommand {
         #[arg(value_name = "CACHE")]
         name: CacheName,
     },
-    /// Remove a destroyed cache for good, with its keys, so that a collection can give its room back.
+    /// Remove a destroyed cache for good, with its keys, so that a collection can give its room
+    /// back.
     #[command(
-        after_help = "Example:\n  snowbankd cache destroy old-team && snowbankd cache purge old-team && snowbankd gc --grace 0s"
+        after_help = "Example:\n  snowbankd cache destroy old-team && snowbankd cache purge \
+            old-team && snowbankd gc --grace 0s"
     )]
     Purge {
         /// The cache.
@@ -288,7 +310,8 @@ pub(super) enum CacheCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Give a cache a new signing key; the old ones go on signing for a while, so that no machine is shut out.
+    /// Give a cache a new signing key; the old ones go on signing for a while, so that no machine
+    /// is shut out.
     #[command(after_help = "Example:\n  snowbankd cache rotate-key team --overlap 45d")]
     RotateKey {
         /// The cache.
@@ -301,14 +324,17 @@ pub(super) enum CacheCommand {
         #[arg(long, value_name = "FILE")]
         signing_key_file: Option<PathBuf>,
     },
-    /// Print the secret keys that a cache signs with, in Nix's format, for a server that is to take its place.
+    /// Print the secret keys that a cache signs with, in Nix's format, for a server that is to take
+    /// its place.
     ExportKey {
         /// The cache.
         #[arg(value_name = "CACHE")]
         name: CacheName,
     },
     /// Make closures part of another cache, without moving a byte ("promote").
-    #[command(after_help = "Example:\n  snowbankd cache copy staging production /nix/store/…-website")]
+    #[command(
+        after_help = "Example:\n  snowbankd cache copy staging production /nix/store/…-website"
+    )]
     Copy {
         /// The cache to copy from.
         #[arg(value_name = "FROM")]
@@ -370,7 +396,9 @@ pub(super) enum PathCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  snowbankd delete main /nix/store/…-leaked --referrers --dry-run")]
+#[command(
+    after_help = "Example:\n  snowbankd delete main /nix/store/…-leaked --referrers --dry-run"
+)]
 pub(super) struct DeleteArgs {
     /// The cache.
     #[arg(value_name = "CACHE")]
@@ -402,13 +430,15 @@ pub(super) struct AuditArgs {
 }
 
 impl Cli {
-    /// Parses the process's arguments; prints help, version or what is wrong with them, and exits, where that is due.
+    /// Parses the process's arguments; prints help, version or what is wrong with them, and exits,
+    /// where that is due.
     #[must_use]
     pub fn from_command_line() -> Self {
         let mut command = Self::command();
         let matches = command.try_get_matches_from_mut(env::args_os());
         let matches = matches.unwrap_or_else(|error| hide_in_usage(error).exit());
-        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| hide_in_usage(error).exit());
+        let cli =
+            Self::from_arg_matches(&matches).unwrap_or_else(|error| hide_in_usage(error).exit());
         let given = matches.value_source("listen") == Some(ValueSource::CommandLine);
         if given && !matches!(cli.command, None | Some(Command::Serve(_))) {
             let message = "`--listen` is for serving, and this command does not serve";
@@ -430,7 +460,8 @@ impl Cli {
             config: self.config.clone(),
             data_dir: self.data_dir.clone(),
             listen: nested.or(self.serve.listen),
-            database_url: variable("SNOWBANKD_DATABASE_URL").map(|url| SecretString::new(url.to_string_lossy())),
+            database_url: variable("SNOWBANKD_DATABASE_URL")
+                .map(|url| SecretString::new(url.to_string_lossy())),
             server_key_file: variable("SNOWBANKD_SERVER_KEY_FILE").map(PathBuf::from),
         }
     }

@@ -1,4 +1,5 @@
-//! `snowbankd migrate-database`: moves a Snowbank to another database, with no server running on either.
+//! `snowbankd migrate-database`: moves a Snowbank to another database, with no server running on
+//! either.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,13 +18,21 @@ use crate::storage::Storage;
 
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// Copies, compares, prints a line per table, and hands the storage over; the exit code is 0 only when that was done.
-pub(super) async fn migrate(overrides: &Overrides, args: MigrateDatabaseArgs) -> anyhow::Result<ExitCode> {
+/// Copies, compares, prints a line per table, and hands the storage over; the exit code is 0 only
+/// when that was done.
+pub(super) async fn migrate(
+    overrides: &Overrides,
+    args: MigrateDatabaseArgs,
+) -> anyhow::Result<ExitCode> {
     let config = Config::load(overrides)?;
-    let from = side(args.from, args.from_file)?.context("say where to move from, with --from or --from-file")?;
+    let from = side(args.from, args.from_file)?
+        .context("say where to move from, with --from or --from-file")?;
     let to = side(args.to, args.to_file)?.unwrap_or_else(|| config.database.url.clone());
     if from == to {
-        bail!("the database to move from and the one to move to are the same; say where to with --to or --to-file");
+        bail!(
+            "the database to move from and the one to move to are the same; say where to with --to \
+             or --to-file"
+        );
     }
     // Held to the end: what a server wrote meanwhile would be lost.
     let mut locks = lock(&config.data_dir, &from)?;
@@ -34,8 +43,9 @@ pub(super) async fn migrate(overrides: &Overrides, args: MigrateDatabaseArgs) ->
     let place = place(&target)?;
     let source = Db::open_source(&source).await.context("cannot open the database to move from")?;
     let target = Db::open_target(&target).await.context("cannot open the database to move to")?;
-    let storage =
-        Storage::attach(&config.storage).await.context("the storage is needed, which is to know the new database")?;
+    let storage = Storage::attach(&config.storage)
+        .await
+        .context("the storage is needed, which is to know the new database")?;
     let storage = Arc::new(storage);
 
     let is_moved = match migrate_database::plan(&source, &target, &storage).await? {
@@ -58,13 +68,20 @@ pub(super) async fn migrate(overrides: &Overrides, args: MigrateDatabaseArgs) ->
     drop(locks);
     if !is_moved {
         eprintln!(
-            "snowbankd: error: the databases differ. Empty the one that was moved to, and run the command again; the one \
+            "snowbankd: error: the databases differ. Empty the one that was moved to, and run the \
+             command again; the one \
              that was moved from is unchanged"
         );
         return Ok(ExitCode::FAILURE);
     }
-    println!("The Snowbank is now in {place}. Set `url` or `url-file` of [database] to it (or SNOWBANKD_DATABASE_URL)");
-    println!("on every server, with the same `server-key-file`, and start. No server starts with the old database.");
+    println!(
+        "The Snowbank is now in {place}. Set `url` or `url-file` of [database] to it (or \
+         SNOWBANKD_DATABASE_URL)"
+    );
+    println!(
+        "on every server, with the same `server-key-file`, and start. No server starts with the \
+         old database."
+    );
     println!("To go back, run `snowbankd migrate-database` the other way.");
     Ok(ExitCode::SUCCESS)
 }
@@ -89,7 +106,8 @@ async fn copy(source: &Db, target: &Db, plan: Plan) -> anyhow::Result<()> {
 /// Prints a line for each table; gives whether both sides are equal.
 async fn compare(source: &Db, target: &Db) -> anyhow::Result<bool> {
     let mut told = Told::new("comparing");
-    let compared = migrate_database::verify(source, target, &mut |progress| told.tell(progress)).await?;
+    let compared =
+        migrate_database::verify(source, target, &mut |progress| told.tell(progress)).await?;
     println!("{:<16} {:>12} {:>12}  {:<16}", "table", "rows from", "rows to", "checksum");
     for table in &compared {
         println!("{table}");
@@ -100,16 +118,21 @@ async fn compare(source: &Db, target: &Db) -> anyhow::Result<bool> {
 /// Where a database is, without its password.
 fn place(config: &DatabaseConfig) -> anyhow::Result<String> {
     Ok(match (&config.url, PostgresPlace::of(config)?) {
-        (_, Some(place)) => format!("the PostgreSQL database `{}` at {}:{}", place.database, place.host, place.port),
+        (_, Some(place)) => {
+            format!("the PostgreSQL database `{}` at {}:{}", place.database, place.host, place.port)
+        }
         (DatabaseUrl::Sqlite(path), None) => path.display().to_string(),
         (DatabaseUrl::Postgres(_), None) => "a PostgreSQL database".to_owned(),
     })
 }
 
-/// An address of the command line: given, or in a file. A relative path is relative to where the command runs.
+/// An address of the command line: given, or in a file. A relative path is relative to where the
+/// command runs.
 fn side(url: Option<SecretString>, file: Option<PathBuf>) -> anyhow::Result<Option<DatabaseUrl>> {
     let url = match (url, file) {
-        (Some(url), _) => DatabaseUrl::try_from(url.expose().to_owned()).map_err(anyhow::Error::msg)?,
+        (Some(url), _) => {
+            DatabaseUrl::try_from(url.expose().to_owned()).map_err(anyhow::Error::msg)?
+        }
         (None, Some(file)) => DatabaseUrl::from_file(&file)?,
         (None, None) => return Ok(None),
     };
@@ -125,7 +148,11 @@ fn lock(data_dir: &Path, url: &DatabaseUrl) -> anyhow::Result<Vec<DataDirLock>> 
     let mut folders = vec![data_dir];
     folders.extend(path.parent().filter(|folder| *folder != data_dir));
     let locks = folders.into_iter().map(DataDir::lock_if_used).collect::<Result<Vec<_>, _>>();
-    Ok(locks.context("no server may run on a SQLite database that is moved")?.into_iter().flatten().collect())
+    Ok(locks
+        .context("no server may run on a SQLite database that is moved")?
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 /// Says how far it is, once a second.

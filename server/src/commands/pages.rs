@@ -1,4 +1,5 @@
-//! `snowbankd completions` and `snowbankd man`: made from the very definitions that parse the command line.
+//! `snowbankd completions` and `snowbankd man`: made from the very definitions that parse the
+//! command line.
 
 use std::fs;
 use std::io::{self, Write};

@@ -48,7 +48,10 @@ pub(super) async fn run(overrides: &Overrides, command: PathCommand) -> anyhow::
         }
         PathCommand::Info { name, path, output } => {
             let cache = cache(&beside, &name).await?;
-            print(output.json, &admin::show_path(&beside.db, &cache, &path, true, unix_now()).await?)?;
+            print(
+                output.json,
+                &admin::show_path(&beside.db, &cache, &path, true, unix_now()).await?,
+            )?;
         }
     }
     beside.db.close().await;

@@ -26,7 +26,10 @@ pub(super) async fn run(overrides: &Overrides, args: PinArgs) -> anyhow::Result<
             let cache = cache(&beside, &name).await?;
             let request = SetPin { path: resolved(path), keep: keep.keep, expires: keep.expires };
             let max_pins = beside.config.limits.pins_per_cache;
-            print(output.json, &admin::set_pin(db, &actor, &cache, &pin, &request, max_pins, now).await?)?;
+            print(
+                output.json,
+                &admin::set_pin(db, &actor, &cache, &pin, &request, max_pins, now).await?,
+            )?;
         }
         PinCommand::List { cache: name, output } => {
             let cache = cache(&beside, &name).await?;
@@ -43,7 +46,8 @@ pub(super) async fn run(overrides: &Overrides, args: PinArgs) -> anyhow::Result<
         }
         PinCommand::Show(pin) => {
             let cache = cache(&beside, &pin.cache).await?;
-            let mut details = admin::show_pin(db, &cache, &pin.name, &HistoryQuery::default(), now).await?;
+            let mut details =
+                admin::show_pin(db, &cache, &pin.name, &HistoryQuery::default(), now).await?;
             while let Some(before) = details.next.take() {
                 let query = HistoryQuery { before: Some(before) };
                 let more = admin::show_pin(db, &cache, &pin.name, &query, now).await?;
@@ -84,7 +88,8 @@ fn command(args: PinArgs) -> anyhow::Result<PinCommand> {
     }
 }
 
-/// For a symlink such as `./result`, the base name of the store path that it leads to; any other text as it is.
+/// For a symlink such as `./result`, the base name of the store path that it leads to; any other
+/// text as it is.
 fn resolved(path: String) -> String {
     let mut place = PathBuf::from(&path);
     for _ in 0..MOST_LINKS {

@@ -1,4 +1,5 @@
-//! `snowbankd repair`: says what it will do, asks, and does it, beside a running server or without one.
+//! `snowbankd repair`: says what it will do, asks, and does it, beside a running server or without
+//! one.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -15,7 +16,11 @@ const TOLD_EVERY: Duration = Duration::from_secs(2);
 
 /// Prints the plan and, once it is done, what was done.
 pub(super) async fn repair(overrides: &Overrides, args: RepairArgs) -> anyhow::Result<ExitCode> {
-    let opened = if args.dry_run { Opened::open(overrides).await? } else { Opened::open_joined(overrides).await? };
+    let opened = if args.dry_run {
+        Opened::open(overrides).await?
+    } else {
+        Opened::open_joined(overrides).await?
+    };
     opened.find_paths(args.content.paths.as_ref()).await?;
     let repairer = Repairer {
         chain: &opened.chain,

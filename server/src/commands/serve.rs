@@ -1,9 +1,10 @@
 //! `snowbankd serve`: opens everything, says where it is, and serves until a signal.
 //!
-//! The order is that of what may fail for reasons outside of the data: settings, the data folder, its lock, the address.
-//! Then the storage is opened and tried, then the database. The lock comes before the database, since an upgrade of its
-//! schema must not meet another server. A first start writes keys into the database, which servers may share, only when
-//! the storage was found to be usable and nobody's: one that fails before leaves the database to whoever starts next.
+//! The order is that of what may fail for reasons outside of the data: settings, the data folder,
+//! its lock, the address. Then the storage is opened and tried, then the database. The lock comes
+//! before the database, since an upgrade of its schema must not meet another server. A first start
+//! writes keys into the database, which servers may share, only when the storage was found to be
+//! usable and nobody's: one that fails before leaves the database to whoever starts next.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,7 +36,8 @@ use crate::{files, gc, http, telemetry};
 pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let config = Config::load(overrides)?;
     telemetry::init(&config.log)?;
-    // From here on a signal is not the end of the process, so that it is never the end of a half-made data folder.
+    // From here on a signal is not the end of the process, so that it is never the end of a
+    // half-made data folder.
     let mut signals = Signals::install()?;
     let trust = Trust::from_config(&config.auth)?;
     let data_dir = DataDir::create(&config.data_dir)?;
@@ -49,7 +51,9 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let listener = listen(config.listen)?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
     let metrics = match config.metrics.listen() {
-        Some(address) => Some((telemetry::install_metrics()?, listen(address).context("`[metrics] listen`")?)),
+        Some(address) => {
+            Some((telemetry::install_metrics()?, listen(address).context("`[metrics] listen`")?))
+        }
         None => None,
     };
 
@@ -77,7 +81,9 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
     }
     beside.spawn(chain.watch(stop.clone()).map(Ok));
-    beside.spawn(stop.clone().run_until_cancelled_owned(app.free_space.clone().watch()).map(|_| Ok(())));
+    beside.spawn(
+        stop.clone().run_until_cancelled_owned(app.free_space.clone().watch()).map(|_| Ok(())),
+    );
     // Where nothing is collected on a schedule, it notes the clock for `snowbankd gc`.
     beside.spawn(gc::collect::background(app.collector.clone(), stop.clone()).map(Ok));
     beside.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));
@@ -101,19 +107,25 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
 }
 
 /// Serves; the first signal lets requests finish, the second does not.
-async fn run_until_signal(app: Arc<App>, listener: TcpListener, signals: &mut Signals) -> anyhow::Result<ExitCode> {
+async fn run_until_signal(
+    app: Arc<App>,
+    listener: TcpListener,
+    signals: &mut Signals,
+) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     let mut server = pin!(http::serve(app, listener, shutdown.clone()));
     tokio::select! {
         result = &mut server => return result.map(|()| ExitCode::SUCCESS),
-        name = signals.next() => tracing::info!(signal = name, "stopping when requests under way are done"),
+        name = signals.next() => tracing::info!(signal = name, "stopping when requests under way \
+            are done"),
     }
     shutdown.cancel();
     tokio::select! {
         result = &mut server => result.map(|()| ExitCode::SUCCESS),
         name = signals.next() => {
             // What was acknowledged is durable, and what was not is never half visible.
-            tracing::warn!(signal = name, "stopping at once; clients have to push again what was under way");
+            tracing::warn!(signal = name, "stopping at once; clients have to push again what was \
+                under way");
             Ok(ExitCode::FAILURE)
         }
     }
@@ -127,7 +139,10 @@ struct Signals {
 impl Signals {
     fn install() -> anyhow::Result<Self> {
         let install = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+        })
     }
 
     /// Waits for a signal that asks to stop, and gives its name.
@@ -139,8 +154,8 @@ impl Signals {
     }
 }
 
-/// Connections that wait to be accepted. More than the system's default: when a thousand come at once, one that finds no
-/// room is tried again by its client after a second.
+/// Connections that wait to be accepted. More than the system's default: when a thousand come at
+/// once, one that finds no room is tried again by its client after a second.
 const BACKLOG: u32 = 4096;
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -152,19 +167,26 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     };
     bind().map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => anyhow!(
-            "cannot listen on {address}: another program does. Stop that one, or choose another address with --listen ADDR"
+            "cannot listen on {address}: another program does. Stop that one, or choose another \
+             address with --listen ADDR"
         ),
         ErrorKind::PermissionDenied => anyhow!(
-            "cannot listen on {address}: the system does not allow this user to. Choose a port above 1023 with --listen ADDR"
+            "cannot listen on {address}: the system does not allow this user to. Choose a port \
+             above 1023 with --listen ADDR"
         ),
         ErrorKind::AddrNotAvailable => anyhow!(
-            "cannot listen on {address}: this machine does not have that address. Choose one of its own with --listen ADDR"
+            "cannot listen on {address}: this machine does not have that address. Choose one of \
+             its own with --listen ADDR"
         ),
-        _ => anyhow!("cannot listen on {address}: {error}. Choose another address with --listen ADDR"),
+        _ => anyhow!(
+            "cannot listen on {address}: {error}. Choose another address with --listen \
+            ADDR"
+        ),
     })
 }
 
-/// The server's address for programs on this machine: the public one, or the listening one as this machine reaches it.
+/// The server's address for programs on this machine: the public one, or the listening one as this
+/// machine reaches it.
 fn base_url(config: &Config, listening: SocketAddr) -> String {
     if let Some(url) = &config.public_url {
         return url.to_string();
@@ -187,7 +209,12 @@ fn substituter(config: &Config, listening: SocketAddr) -> (String, String) {
         let text = format!("Substitute on machines that know this one as {host}, in nix.conf:");
         (format!("http://{host}:{}", listening.port()), text)
     } else if listening.ip().is_loopback() {
-        (base, "Substitute on this machine, in nix.conf (for others: snowbankd --listen 0.0.0.0:8080):".to_owned())
+        (
+            base,
+            "Substitute on this machine, in nix.conf (for others: snowbankd --listen \
+            0.0.0.0:8080):"
+                .to_owned(),
+        )
     } else {
         (base, "Substitute on any machine that reaches this address, in nix.conf:".to_owned())
     }
@@ -196,16 +223,25 @@ fn substituter(config: &Config, listening: SocketAddr) -> (String, String) {
 /// This machine's name, as its own system has it.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
-    Some(name.trim()).filter(|name| !name.is_empty()).filter(is_name).unwrap_or("THIS-HOST").to_owned()
+    let is_name = |name: &&str| {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+    };
+    Some(name.trim())
+        .filter(|name| !name.is_empty())
+        .filter(is_name)
+        .unwrap_or("THIS-HOST")
+        .to_owned()
 }
 
-/// A few lines that can be pasted. No secret is among them: the root token's file is, and `snowbank login` reads that.
+/// A few lines that can be pasted. No secret is among them: the root token's file is, and `snowbank
+/// login` reads that.
 fn banner(config: &Config, address: SocketAddr, data_dir: &DataDir, found: &FirstStart) -> String {
     let base = base_url(config, address);
     let token_file = data_dir.root_token();
-    let mut lines =
-        vec![format!("Snowbank is listening on {base}"), format!("  data        {}", data_dir.path().display())];
+    let mut lines = vec![
+        format!("Snowbank is listening on {base}"),
+        format!("  data        {}", data_dir.path().display()),
+    ];
     if token_file.exists() {
         lines.push(format!("  root token  {}", token_file.display()));
     }
@@ -241,6 +277,9 @@ mod tests {
         let taken = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = taken.local_addr().unwrap();
         let message = listen(address).unwrap_err().to_string();
-        assert!(message.contains(&address.to_string()) && message.contains("--listen"), "{message}");
+        assert!(
+            message.contains(&address.to_string()) && message.contains("--listen"),
+            "{message}"
+        );
     }
 }

@@ -24,16 +24,23 @@ pub(super) async fn run(overrides: &Overrides, command: TokenCommand) -> anyhow:
             let (which, request) = args.into_request();
             let id = match which {
                 RotatedToken::Id(id) => id,
-                RotatedToken::OnlyOf(subject) => all(&admin).await?.only_valid_of(&subject, now)?.id.clone(),
+                RotatedToken::OnlyOf(subject) => {
+                    all(&admin).await?.only_valid_of(&subject, now)?.id.clone()
+                }
             };
             println!("{}", admin::rotate_token(&admin, &actor, &id, &request, now).await?.token.0);
         }
         TokenCommand::List(output) => {
             print(output.json, &all(&admin).await?)?;
         }
-        TokenCommand::Show { id, output } => print(output.json, &admin::show_token(&admin, &id).await?)?,
+        TokenCommand::Show { id, output } => {
+            print(output.json, &admin::show_token(&admin, &id).await?)?;
+        }
         TokenCommand::Revoke(args) => {
-            println!("{}", admin::revoke_tokens(&admin, &actor, &args.into_request(now), now).await?);
+            println!(
+                "{}",
+                admin::revoke_tokens(&admin, &actor, &args.into_request(now), now).await?
+            );
         }
     }
     beside.db.close().await;

@@ -13,7 +13,10 @@ use crate::auth::TokenKey;
 use crate::clock::unix_now;
 use crate::config::{Overrides, TokenAlgorithm};
 
-pub(super) async fn run(overrides: &Overrides, command: TokenKeyCommand) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    overrides: &Overrides,
+    command: TokenKeyCommand,
+) -> anyhow::Result<ExitCode> {
     let beside = Beside::open(overrides).await?;
     let files = beside.token_key_files()?;
     match command {
@@ -24,9 +27,12 @@ pub(super) async fn run(overrides: &Overrides, command: TokenKeyCommand) -> anyh
             }
         }
         TokenKeyCommand::Retire { kid } => {
-            let outlook = token_keys::look(&beside.db, &beside.sealer, &files, &kid, End::Retire, unix_now()).await?;
+            let outlook =
+                token_keys::look(&beside.db, &beside.sealer, &files, &kid, End::Retire, unix_now())
+                    .await?;
             println!("{}", consequence(&outlook));
-            token_keys::end(&beside.db, &beside.sealer, &files, &kid, End::Retire, unix_now()).await?;
+            token_keys::end(&beside.db, &beside.sealer, &files, &kid, End::Retire, unix_now())
+                .await?;
             println!("Retired the token key `{kid}`: within 5 s no server believes it any more.");
         }
         TokenKeyCommand::Remove(args) => remove(&beside, &files, args).await?,
@@ -44,18 +50,26 @@ async fn add(beside: &Beside, files: &[TokenKey], args: TokenKeyAddArgs) -> anyh
     println!("Added the token key `{}` ({}).", key.kid(), key.algorithm());
     if key.can_sign() {
         println!(
-            "New tokens are signed with it. Those that older keys have signed stay valid until their key is retired."
+            "New tokens are signed with it. Those that older keys have signed stay valid until \
+             their key is retired."
         );
     } else {
         println!(
-            "It is a public key: tokens that its other half has signed are believed; new tokens are signed as before."
+            "It is a public key: tokens that its other half has signed are believed; new tokens \
+             are signed as before."
         );
     }
     Ok(())
 }
 
-async fn remove(beside: &Beside, files: &[TokenKey], args: TokenKeyRemoveArgs) -> anyhow::Result<()> {
-    let outlook = token_keys::look(&beside.db, &beside.sealer, files, &args.kid, End::Remove, unix_now()).await?;
+async fn remove(
+    beside: &Beside,
+    files: &[TokenKey],
+    args: TokenKeyRemoveArgs,
+) -> anyhow::Result<()> {
+    let outlook =
+        token_keys::look(&beside.db, &beside.sealer, files, &args.kid, End::Remove, unix_now())
+            .await?;
     println!("{}", consequence(&outlook));
     if !args.yes && !confirmed(&format!("Remove the token key `{}` for good?", args.kid))? {
         println!("Nothing was removed.");
@@ -69,7 +83,10 @@ async fn remove(beside: &Beside, files: &[TokenKey], args: TokenKeyRemoveArgs) -
 /// Asks on the terminal. Where there is none, nobody could answer.
 fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
-        bail!("this asks for confirmation, and there is no terminal to ask on. Say --yes to do it without");
+        bail!(
+            "this asks for confirmation, and there is no terminal to ask on. Say --yes to do it \
+             without"
+        );
     }
     eprint!("{question} [y/N] ");
     io::stderr().flush()?;
@@ -85,7 +102,9 @@ fn consequence(outlook: &Outlook) -> String {
         _ if *is_retired => format!("`{kid}` is retired; its tokens are refused already."),
         0 => format!("No unexpired token that is known here was signed with `{kid}`."),
         1 => format!("1 unexpired token was signed with `{kid}`; who has it needs a new one."),
-        many => format!("{many} unexpired tokens were signed with `{kid}`; who has them needs new ones."),
+        many => format!(
+            "{many} unexpired tokens were signed with `{kid}`; who has them needs new ones."
+        ),
     }
 }
 

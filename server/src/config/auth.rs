@@ -1,5 +1,5 @@
-//! `[auth]`: whose tokens are believed besides those that keys of the database have signed: keys in files, and issuers that
-//! tell who a CI job is.
+//! `[auth]`: whose tokens are believed besides those that keys of the database have signed: keys in
+//! files, and issuers that tell who a CI job is.
 
 mod check;
 mod sections;
@@ -44,8 +44,8 @@ pub struct OidcConfig {
     pub audience: String,
     /// What subjects from this issuer begin with.
     pub name: String,
-    /// Claims by name, nested ones with dots, and for each the patterns of which one has to match. At least one has
-    /// something to match.
+    /// Claims by name, nested ones with dots, and for each the patterns of which one has to match.
+    /// At least one has something to match.
     pub claims: BTreeMap<String, Vec<String>>,
     /// What such a token allows.
     pub permissions: Vec<OidcGrant>,
@@ -72,7 +72,8 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// How to speak to this address; `None` when it is none that may be spoken to, or has a user, a query or a fragment.
+    /// How to speak to this address; `None` when it is none that may be spoken to, or has a user, a
+    /// query or a fragment.
     #[must_use]
     pub fn of(url: &str) -> Option<Self> {
         if url.contains(['@', '?', '#']) || url.contains(char::is_whitespace) {
@@ -90,5 +91,6 @@ impl Transport {
 
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Deserializer, de};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CompressionConfig {
-    /// The zstd level, 1 (fast) to 19 (small), that a cache created from now on asks of its clients.
+    /// The zstd level, 1 (fast) to 19 (small), that a cache created from now on asks of its
+    /// clients.
     #[serde(deserialize_with = "level")]
     pub level: i32,
 }
@@ -22,5 +23,7 @@ fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
     if (1..=19).contains(&level) {
         return Ok(level);
     }
-    Err(de::Error::custom(format_args!("{level} is out of bounds; allowed are 1 (fast) to 19 (small)")))
+    Err(de::Error::custom(format_args!(
+        "{level} is out of bounds; allowed are 1 (fast) to 19 (small)"
+    )))
 }

@@ -1,7 +1,8 @@
 //! `[database]`: where rows live.
 //!
-//! An address may hold a password. It is never shown, and it is refused from a config file that others can read: such a
-//! file gets no better treatment than a secret file, since a warning would leave the password as readable as before.
+//! An address may hold a password. It is never shown, and it is refused from a config file that
+//! others can read: such a file gets no better treatment than a secret file, since a warning would
+//! leave the password as readable as before.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -57,21 +58,27 @@ fn wrong(key: &'static [&'static str], message: impl Into<String>) -> Wrong {
 }
 
 impl DatabaseSection {
-    /// The default is a file in the data folder. A relative path of a database is relative to the data folder, any
-    /// other to the config file.
+    /// The default is a file in the data folder. A relative path of a database is relative to the
+    /// data folder, any other to the config file.
     pub(super) fn resolve(self, around: &Surroundings<'_>) -> Result<DatabaseConfig, Wrong> {
         let config_dir = around.config_file.and_then(Path::parent);
         if self.url.is_some() && self.url_file.is_some() {
-            return Err(wrong(&["database", "url-file"], "`url` is given too; keep one of the two"));
+            return Err(wrong(
+                &["database", "url-file"],
+                "`url` is given too; keep one of the two",
+            ));
         }
         let url = if let Some(text) = around.from_environment {
-            DatabaseUrl::try_from(text.expose().to_owned())
-                .map_err(|problem| ConfigError::Value(format!("SNOWBANKD_DATABASE_URL: {problem}")))?
+            DatabaseUrl::try_from(text.expose().to_owned()).map_err(|problem| {
+                ConfigError::Value(format!("SNOWBANKD_DATABASE_URL: {problem}"))
+            })?
         } else if let Some(file) = &self.url_file {
             let path = absolute(&beside(config_dir, file))?;
-            let text = read_secret_file(&path).map_err(|error| wrong(&["database", "url-file"], error.to_string()))?;
-            DatabaseUrl::try_from(text.expose().to_owned())
-                .map_err(|problem| wrong(&["database", "url-file"], format!("in {}: {problem}", path.display())))?
+            let text = read_secret_file(&path)
+                .map_err(|error| wrong(&["database", "url-file"], error.to_string()))?;
+            DatabaseUrl::try_from(text.expose().to_owned()).map_err(|problem| {
+                wrong(&["database", "url-file"], format!("in {}: {problem}", path.display()))
+            })?
         } else {
             if let (Some(url), Some(path)) = (&self.url, around.config_file) {
                 refuse_shown_password(url, path)?;
@@ -83,7 +90,8 @@ impl DatabaseSection {
             postgres @ DatabaseUrl::Postgres(_) => postgres,
         };
         self.refuse_for_sqlite(&url)?;
-        let tls_ca_file = self.tls_ca_file.map(|path| absolute(&beside(config_dir, &path))).transpose()?;
+        let tls_ca_file =
+            self.tls_ca_file.map(|path| absolute(&beside(config_dir, &path))).transpose()?;
         let postgres = PostgresConfig {
             connections: self.connections.unwrap_or(DEFAULT_CONNECTIONS),
             statement_timeout: self.statement_timeout.unwrap_or(DEFAULT_STATEMENT_TIMEOUT),
@@ -92,10 +100,12 @@ impl DatabaseSection {
             tls_ca_file,
         };
         if self.reserve.is_some() && matches!(url, DatabaseUrl::Postgres(_)) {
-            let message = "it is for SQLite, and the database is PostgreSQL, which keeps its own disk; remove it";
+            let message = "it is for SQLite, and the database is PostgreSQL, which keeps its own \
+                disk; remove it";
             return Err(wrong(&["database", "reserve"], message));
         }
-        let config = DatabaseConfig { url, reserve: self.reserve.unwrap_or(DEFAULT_RESERVE), postgres };
+        let config =
+            DatabaseConfig { url, reserve: self.reserve.unwrap_or(DEFAULT_RESERVE), postgres };
         config.validate().map_err(Wrong::Key)?;
         Ok(config)
     }
@@ -112,7 +122,8 @@ impl DatabaseSection {
         match given.into_iter().find(|(_, given)| *given) {
             Some((key, _)) => Err(wrong(
                 key,
-                "it is for PostgreSQL, and the database is SQLite; remove it, or give a postgres:// address",
+                "it is for PostgreSQL, and the database is SQLite; remove it, or give a \
+                 postgres:// address",
             )),
             None => Ok(()),
         }
@@ -127,7 +138,8 @@ fn refuse_shown_password(url: &DatabaseUrl, path: &Path) -> Result<(), Wrong> {
         Some(mode) => Err(wrong(
             &["database", "url"],
             format!(
-                "it holds a password, and others can read this file (mode {mode:04o}). Run: chmod 600 {}; or put the \
+                "it holds a password, and others can read this file (mode {mode:04o}). Run: chmod \
+                 600 {}; or put the \
                  address into a file of its own (`url-file`) or into SNOWBANKD_DATABASE_URL",
                 path.display()
             ),
@@ -186,9 +198,13 @@ impl DatabaseConfig {
             return problem(&["database", "reserve"], message);
         }
         let DatabaseUrl::Postgres(_) = &self.url else { return Ok(()) };
-        let PostgresConfig { connections, statement_timeout, idle_timeout, tls, tls_ca_file } = &self.postgres;
+        let PostgresConfig { connections, statement_timeout, idle_timeout, tls, tls_ca_file } =
+            &self.postgres;
         if !(2..=1000).contains(connections) {
-            return problem(&["database", "connections"], format!("{connections} is not within 2 to 1000"));
+            return problem(
+                &["database", "connections"],
+                format!("{connections} is not within 2 to 1000"),
+            );
         }
         if !(1..=3600).contains(&statement_timeout.get()) {
             let message = format!("{statement_timeout} is not within 1s to 1h");
@@ -200,14 +216,16 @@ impl DatabaseConfig {
         }
         let mode = tls.or_else(|| self.url.tls_mode());
         if tls_ca_file.is_some() && !matches!(mode, Some(TlsMode::VerifyCa | TlsMode::VerifyFull)) {
-            let message = "certificates are verified only with `tls = \"verify-full\"` or \"verify-ca\"; set that too";
+            let message = "certificates are verified only with `tls = \"verify-full\"` \
+                or \"verify-ca\"; set that too";
             return problem(&["database", "tls-ca-file"], message.to_owned());
         }
         Ok(())
     }
 }
 
-/// Whether the connection to PostgreSQL is encrypted, and what is verified, as libpq's `sslmode` names it.
+/// Whether the connection to PostgreSQL is encrypted, and what is verified, as libpq's `sslmode`
+/// names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TlsMode {
@@ -264,7 +282,8 @@ impl DatabaseUrl {
     }
 
     fn tls_mode(&self) -> Option<TlsMode> {
-        let (_, mode) = self.parameters().find(|(key, _)| matches!(*key, "sslmode" | "ssl-mode"))?;
+        let (_, mode) =
+            self.parameters().find(|(key, _)| matches!(*key, "sslmode" | "ssl-mode"))?;
         match mode {
             "verify-ca" => Some(TlsMode::VerifyCa),
             "verify-full" => Some(TlsMode::VerifyFull),
@@ -278,7 +297,8 @@ impl TryFrom<String> for DatabaseUrl {
 
     /// The text is not repeated in the error, since it may hold a password.
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let problem = "the value is not a database address: write sqlite:PATH or postgres://USER@HOST/NAME";
+        let problem =
+            "the value is not a database address: write sqlite:PATH or postgres://USER@HOST/NAME";
         match text.split_once(':') {
             Some(("sqlite", path)) => match path.strip_prefix("//").unwrap_or(path) {
                 "" => Err(problem),

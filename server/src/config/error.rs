@@ -1,4 +1,5 @@
-//! What can be wrong with the settings, told so that it can be mended: file, line, key, cause, allowed values.
+//! What can be wrong with the settings, told so that it can be mended: file, line, key, cause,
+//! allowed values.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use toml::de::{DeTable, DeValue};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The config file could not be read.
-    #[error("cannot read the config file {}: {source}. Check the path given with --config", path.display())]
+    #[error("cannot read the config file {}: {source}. Check the path given with \
+        --config", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -39,7 +41,8 @@ pub enum ConfigError {
     },
     /// Neither the settings nor the environment say where data goes.
     #[error(
-        "cannot tell where to keep data: neither XDG_DATA_HOME nor HOME is set. Say it with --data-dir DIR, with \
+        "cannot tell where to keep data: neither XDG_DATA_HOME nor HOME is set. Say it with \
+         --data-dir DIR, with \
          SNOWBANKD_DATA_DIR, or with `data-dir` in the config file"
     )]
     NoDataDir,
@@ -75,7 +78,11 @@ pub(super) fn from_toml(path: &Path, text: &str, error: &toml::de::Error) -> Con
         Some(key) => format!("`{key}`: {message}"),
         None => message,
     };
-    ConfigError::Invalid { path: path.to_owned(), line: line_at(text, at), message: OneLine(&message).to_string() }
+    ConfigError::Invalid {
+        path: path.to_owned(),
+        line: line_at(text, at),
+        message: OneLine(&message).to_string(),
+    }
 }
 
 struct OneLine<'a>(&'a str);
@@ -99,10 +106,16 @@ fn key_at(text: &str, offset: usize) -> Option<String> {
             let key = key.get_ref();
             let below = |below| format!("{key}.{below}");
             match value.get_ref() {
-                // A section's own span is only its head, so that it says nothing about what is in it.
+                // A section's own span is only its head, so that it says nothing about what is in
+                // it.
                 DeValue::Table(section) => find(section, offset).map(below),
-                DeValue::Array(list) if list.iter().any(|one| one.get_ref().as_table().is_some()) => {
-                    list.iter().filter_map(|one| one.get_ref().as_table()).find_map(|one| find(one, offset)).map(below)
+                DeValue::Array(list)
+                    if list.iter().any(|one| one.get_ref().as_table().is_some()) =>
+                {
+                    list.iter()
+                        .filter_map(|one| one.get_ref().as_table())
+                        .find_map(|one| find(one, offset))
+                        .map(below)
                 }
                 _ => value.span().contains(&offset).then(|| key.to_string()),
             }

@@ -10,8 +10,8 @@ use super::database::DatabaseSection;
 use super::server::Listen;
 use super::storage::StorageSection;
 use super::{
-    AuditConfig, CompressionConfig, ConfigError, GcConfig, LimitsConfig, LogConfig, MetricsConfig, PublicUrl,
-    TrustedProxies, error,
+    AuditConfig, CompressionConfig, ConfigError, GcConfig, LimitsConfig, LogConfig, MetricsConfig,
+    PublicUrl, TrustedProxies, error,
 };
 
 /// Every key that a config file can have.
@@ -42,7 +42,8 @@ impl Default for Listen {
 
 /// Reads and parses a config file; also gives its text, for errors that are found later.
 pub(super) fn read(path: &Path) -> Result<(ConfigFile, String), ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     let file = toml::from_str(&text).map_err(|problem| error::from_toml(path, &text, &problem))?;
     Ok((file, text))
 }

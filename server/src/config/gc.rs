@@ -1,4 +1,5 @@
-//! `[gc]`: for how long things are kept, how much may be kept, and when what is not kept is taken away.
+//! `[gc]`: for how long things are kept, how much may be kept, and when what is not kept is taken
+//! away.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -19,12 +20,14 @@ const PACK: Size = Size::from_mib(16);
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GcConfig {
-    /// How long after a collection the server begins the next one; `None`: it never begins one by itself.
+    /// How long after a collection the server begins the next one; `None`: it never begins one by
+    /// itself.
     #[serde(deserialize_with = "time_or_never")]
     pub interval: Option<Seconds>,
     /// How long what nothing needs is left alone, so that a push under way finds what it has sent.
     pub grace: Seconds,
-    /// How long a path is kept that nobody pushes or reads, in caches that do not say it themselves; `None`: for ever.
+    /// How long a path is kept that nobody pushes or reads, in caches that do not say it
+    /// themselves; `None`: for ever.
     #[serde(deserialize_with = "time_or_never")]
     pub retention: Option<Seconds>,
     /// How much all caches together may hold; `None`: any amount.
@@ -55,21 +58,29 @@ impl Default for GcConfig {
 impl GcConfig {
     pub(super) fn validate(&self) -> Result<(), Problem> {
         let problem = |key, message| Err(Problem { key, message });
-        if let Some(interval) = self.interval.filter(|time| !(MINUTE..=365 * DAY).contains(&time.get())) {
-            let message = format!("{interval} is out of bounds; allowed are 1m to 365d, and \"never\"");
+        if let Some(interval) =
+            self.interval.filter(|time| !(MINUTE..=365 * DAY).contains(&time.get()))
+        {
+            let message =
+                format!("{interval} is out of bounds; allowed are 1m to 365d, and \"never\"");
             return problem(&["gc", "interval"], message);
         }
         if self.grace.get() > 365 * DAY {
             let message = format!("{} is out of bounds; allowed are 0s to 365d", self.grace);
             return problem(&["gc", "grace"], message);
         }
-        if let Some(retention) = self.retention.filter(|time| !(1..=36_500 * DAY).contains(&time.get())) {
-            let message =
-                format!("{retention} is out of bounds; allowed are 1s to 36500d, and \"never\" (all is kept)");
+        if let Some(retention) =
+            self.retention.filter(|time| !(1..=36_500 * DAY).contains(&time.get()))
+        {
+            let message = format!(
+                "{retention} is out of bounds; allowed are 1s to 36500d, and \"never\" (all is \
+                 kept)"
+            );
             return problem(&["gc", "retention"], message);
         }
         if let Some(size) = self.max_size.filter(|size| *size < PACK) {
-            let message = format!("{size} is too little; allowed is {PACK} or more, and \"none\" (no limit)");
+            let message =
+                format!("{size} is too little; allowed is {PACK} or more, and \"none\" (no limit)");
             return problem(&["gc", "max-size"], message);
         }
         if self.min_age.get() > 36_500 * DAY {
@@ -77,8 +88,10 @@ impl GcConfig {
             return problem(&["gc", "min-age"], message);
         }
         if !self.compact_budget.is_empty() && self.compact_budget < PACK {
-            let message =
-                format!("{} is less than a pack; allowed are 0B (none) and {PACK} or more", self.compact_budget);
+            let message = format!(
+                "{} is less than a pack; allowed are 0B (none) and {PACK} or more",
+                self.compact_budget
+            );
             return problem(&["gc", "compact-budget"], message);
         }
         if self.compact_rate < Size::from_mib(1) {
@@ -108,9 +121,9 @@ where
     match text.parse::<Limit<T>>() {
         Ok(Limit::Some(value)) => Ok(Some(value)),
         Ok(Limit::None) => Ok(None),
-        Ok(Limit::Default) => {
-            Err(D::Error::custom(format!("`default` says nothing here; write a value, or \"{word}\"")))
-        }
+        Ok(Limit::Default) => Err(D::Error::custom(format!(
+            "`default` says nothing here; write a value, or \"{word}\""
+        ))),
         Err(error) => Err(D::Error::custom(format!("{error}, or \"{word}\""))),
     }
 }

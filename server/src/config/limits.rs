@@ -1,4 +1,5 @@
-//! `[limits]`: what bounds the server's memory and work. A limit that is hit is named in the error that a client gets.
+//! `[limits]`: what bounds the server's memory and work. A limit that is hit is named in the error
+//! that a client gets.
 
 use serde::Deserialize;
 
@@ -23,9 +24,11 @@ pub struct LimitsConfig {
     pub min_body_rate: Size,
     /// How long a body may take in all, without the time in which the server makes it wait.
     pub body_deadline: Seconds,
-    /// How long an answer in lines may wait for a client that does not read, before the work behind it is given up.
+    /// How long an answer in lines may wait for a client that does not read, before the work behind
+    /// it is given up.
     pub answer_timeout: Seconds,
-    /// The part of each pool of memory, in percent, that one token, or one address, may hold while others want some.
+    /// The part of each pool of memory, in percent, that one token, or one address, may hold while
+    /// others want some.
     pub client_share: u8,
     /// Connections open at the same time.
     pub connections: usize,
@@ -88,23 +91,29 @@ impl LimitsConfig {
     pub(super) fn validate(&self) -> Result<(), Problem> {
         let problem = |key, message| Err(Problem { key, message });
         if self.bundle_size < Size::from_bytes(512 << 10) || self.bundle_size > Size::from_mib(16) {
-            let message = format!("{} is out of bounds; allowed are 512KiB to 16MiB", self.bundle_size);
+            let message =
+                format!("{} is out of bounds; allowed are 512KiB to 16MiB", self.bundle_size);
             return problem(&["limits", "bundle-size"], message);
         }
         let least = Size::from_mib(64).max(Size::from_bytes(4 * self.bundle_size.bytes()));
         if self.memory < least {
             let message = format!(
-                "{} is too little; allowed is {least} or more (64MiB at least, and four times `limits.bundle-size`)",
+                "{} is too little; allowed is {least} or more (64MiB at least, and four times \
+                 `limits.bundle-size`)",
                 self.memory
             );
             return problem(&["limits", "memory"], message);
         }
         if self.max_nar_size < Size::from_mib(1) || self.max_nar_size > Size::from_bytes(1 << 40) {
-            let message = format!("{} is out of bounds; allowed are 1MiB to 1TiB", self.max_nar_size);
+            let message =
+                format!("{} is out of bounds; allowed are 1MiB to 1TiB", self.max_nar_size);
             return problem(&["limits", "max-nar-size"], message);
         }
         if self.verify_threads > 256 {
-            let message = format!("{} is too many; allowed are 0 (one per processor) to 256", self.verify_threads);
+            let message = format!(
+                "{} is too many; allowed are 0 (one per processor) to 256",
+                self.verify_threads
+            );
             return problem(&["limits", "verify-threads"], message);
         }
         if !(1..=3_600).contains(&self.body_timeout.get()) {
@@ -112,7 +121,10 @@ impl LimitsConfig {
             return problem(&["limits", "body-timeout"], message);
         }
         if self.min_body_rate > Size::from_mib(1) {
-            let message = format!("{} is too fast; allowed are 0B (no least rate) to 1MiB", self.min_body_rate);
+            let message = format!(
+                "{} is too fast; allowed are 0B (no least rate) to 1MiB",
+                self.min_body_rate
+            );
             return problem(&["limits", "min-body-rate"], message);
         }
         if !(1..=86_400).contains(&self.body_deadline.get()) {
@@ -120,7 +132,8 @@ impl LimitsConfig {
             return problem(&["limits", "body-deadline"], message);
         }
         if !(33..=100).contains(&self.client_share) {
-            let message = format!("{} is out of bounds; allowed are 33 to 100 (percent)", self.client_share);
+            let message =
+                format!("{} is out of bounds; allowed are 33 to 100 (percent)", self.client_share);
             return problem(&["limits", "client-share"], message);
         }
         let counts: [(&'static [&'static str], usize); 4] = [
@@ -146,15 +159,20 @@ impl LimitsConfig {
             }
         }
         if !(1..=1_000_000).contains(&self.anonymous_listings) {
-            let message = format!("{} is out of bounds; allowed are 1 to 1000000 a minute", self.anonymous_listings);
+            let message = format!(
+                "{} is out of bounds; allowed are 1 to 1000000 a minute",
+                self.anonymous_listings
+            );
             return problem(&["limits", "anonymous-listings"], message);
         }
         if !(1..=1_000).contains(&self.listings_per_token) {
-            let message = format!("{} is out of bounds; allowed are 1 to 1000", self.listings_per_token);
+            let message =
+                format!("{} is out of bounds; allowed are 1 to 1000", self.listings_per_token);
             return problem(&["limits", "listings-per-token"], message);
         }
         if !(1..=1_000_000).contains(&self.pins_per_cache) {
-            let message = format!("{} is out of bounds; allowed are 1 to 1000000", self.pins_per_cache);
+            let message =
+                format!("{} is out of bounds; allowed are 1 to 1000000", self.pins_per_cache);
             return problem(&["limits", "pins-per-cache"], message);
         }
         Ok(())

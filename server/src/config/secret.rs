@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 /// Longer than any value that belongs into such a file.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// A secret text. Its `Debug` shows nothing, it has no `Display`, and its memory is cleared when it is dropped.
+/// A secret text. Its `Debug` shows nothing, it has no `Display`, and its memory is cleared when it
+/// is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretString(Zeroizing<String>);
 
@@ -51,7 +52,8 @@ impl<'de> Deserialize<'de> for SecretString {
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
     /// It cannot be read.
-    #[error("cannot read the secret file {}: {source}. It has to be there and readable for the user that runs this", path.display())]
+    #[error("cannot read the secret file {}: {source}. It has to be there and readable for the \
+        user that runs this", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -59,11 +61,13 @@ pub enum SecretFileError {
         source: io::Error,
     },
     /// It has nothing in it.
-    #[error("the secret file {} is empty; write the value into it, or restore it from a backup", .0.display())]
+    #[error("the secret file {} is empty; write the value into it, or restore it from a \
+        backup", .0.display())]
     Empty(PathBuf),
     /// Everyone can read it, or a group can change it.
     #[error(
-        "the secret file {} is open to others (mode {mode:04o}). Run: chmod 600 {}, or 640 for a group that may read it",
+        "the secret file {} is open to others (mode {mode:04o}). Run: chmod 600 {}, or 640 for a \
+         group that may read it",
         path.display(), path.display()
     )]
     Exposed {
@@ -74,15 +78,16 @@ pub enum SecretFileError {
     },
 }
 
-/// Reads a secret file, without the white space around the secret. Its group may read it, nobody else.
+/// Reads a secret file, without the white space around the secret. Its group may read it, nobody
+/// else.
 ///
 /// # Errors
 /// When it cannot be read, is empty, or is open to others.
 pub fn read_secret_file(path: &Path) -> Result<SecretString, SecretFileError> {
     let bytes = read(path, |_| true)?;
     let failed = |source| SecretFileError::Read { path: path.to_owned(), source };
-    let text =
-        std::str::from_utf8(&bytes).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
     match text.trim() {
         "" => Err(SecretFileError::Empty(path.to_owned())),
         secret => Ok(SecretString::new(secret)),
@@ -94,19 +99,29 @@ pub fn read_secret_file(path: &Path) -> Result<SecretString, SecretFileError> {
 /// # Errors
 /// As [`read_secret_file`].
 pub fn read_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
-    let is_secret = |bytes: &[u8]| !bytes.trim_ascii_start().starts_with(b"-----BEGIN PUBLIC KEY-----");
+    let is_secret =
+        |bytes: &[u8]| !bytes.trim_ascii_start().starts_with(b"-----BEGIN PUBLIC KEY-----");
     let bytes = read(path, is_secret)?;
-    if bytes.trim_ascii().is_empty() { Err(SecretFileError::Empty(path.to_owned())) } else { Ok(bytes) }
+    if bytes.trim_ascii().is_empty() {
+        Err(SecretFileError::Empty(path.to_owned()))
+    } else {
+        Ok(bytes)
+    }
 }
 
-fn read(path: &Path, is_secret: impl Fn(&[u8]) -> bool) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
+fn read(
+    path: &Path,
+    is_secret: impl Fn(&[u8]) -> bool,
+) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     let failed = |source| SecretFileError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let mode = exposed(&file.metadata().map_err(failed)?);
     let mut bytes = Zeroizing::new(Vec::new());
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     match mode {
-        Some(mode) if is_secret(&bytes) => Err(SecretFileError::Exposed { path: path.to_owned(), mode }),
+        Some(mode) if is_secret(&bytes) => {
+            Err(SecretFileError::Exposed { path: path.to_owned(), mode })
+        }
         _ => Ok(bytes),
     }
 }
@@ -116,7 +131,8 @@ fn read(path: &Path, is_secret: impl Fn(&[u8]) -> bool) -> Result<Zeroizing<Vec<
 /// # Errors
 /// [`SecretFileError::Exposed`].
 pub fn check_secret_file(path: &Path) -> Result<(), SecretFileError> {
-    exposed_mode(path).map_or(Ok(()), |mode| Err(SecretFileError::Exposed { path: path.to_owned(), mode }))
+    exposed_mode(path)
+        .map_or(Ok(()), |mode| Err(SecretFileError::Exposed { path: path.to_owned(), mode }))
 }
 
 /// The permission bits of a file that is open to others.

@@ -1,4 +1,5 @@
-//! The top-level keys: where to listen, where data lives, and under which address clients see the server.
+//! The top-level keys: where to listen, where data lives, and under which address clients see the
+//! server.
 
 use std::env;
 use std::fmt;
@@ -22,7 +23,10 @@ impl TryFrom<String> for Listen {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse().map(Self).map_err(|_| {
-            format!("`{text}` is not an IP address and a port, such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\"")
+            format!(
+                "`{text}` is not an IP address and a port, such \
+                as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\""
+            )
         })
     }
 }
@@ -58,13 +62,16 @@ impl FromStr for PublicUrl {
         let url = text.trim().trim_end_matches('/');
         let problem = || {
             format!(
-                "`{text}` is not an http or https address without query and user, such as \"https://cache.example.org\""
+                "`{text}` is not an http or https address without query and user, such \
+                 as \"https://cache.example.org\""
             )
         };
         let uri: Uri = url.parse().map_err(|_| problem())?;
         let http = matches!(uri.scheme_str(), Some("http" | "https"));
         match uri.host() {
-            Some(host) if http && !host.is_empty() && uri.query().is_none() && !url.contains('@') => {
+            Some(host)
+                if http && !host.is_empty() && uri.query().is_none() && !url.contains('@') =>
+            {
                 Ok(Self { host: host.to_owned(), url: url.to_owned() })
             }
             _ => Err(problem()),
@@ -105,8 +112,11 @@ impl TryFrom<Vec<String>> for TrustedProxies {
 
     fn try_from(texts: Vec<String>) -> Result<Self, Self::Error> {
         let network = |text: &String| {
-            let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            network.map_err(|_| format!("`{text}` is no address or network, such as \"10.0.0.7\" or \"10.0.0.0/8\""))
+            let network =
+                text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            network.map_err(|_| {
+                format!("`{text}` is no address or network, such as \"10.0.0.7\" or \"10.0.0.0/8\"")
+            })
         };
         texts.iter().map(network).collect::<Result<_, _>>().map(Self)
     }

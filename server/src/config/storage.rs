@@ -113,9 +113,12 @@ pub struct FixedCredentials {
 impl StorageSection {
     /// Says which key does not go with which value, or with a file that others can read.
     pub(super) fn validate(&self, config_file: Option<&Path>) -> Result<(), Problem> {
-        if let Some(mode) = self.secret_access_key.as_ref().and(config_file).and_then(secret::exposed_mode) {
+        if let Some(mode) =
+            self.secret_access_key.as_ref().and(config_file).and_then(secret::exposed_mode)
+        {
             let message = format!(
-                "others can read this file (mode {mode:04o}). Run: chmod 600 {}; or give the server another source of \
+                "others can read this file (mode {mode:04o}). Run: chmod 600 {}; or give the \
+                 server another source of \
                  credentials, such as AWS_SECRET_ACCESS_KEY or `credentials-file`",
                 config_file.unwrap_or(Path::new("FILE")).display()
             );
@@ -159,21 +162,37 @@ impl StorageSection {
     fn validate_s3(&self) -> Result<(), Problem> {
         let problem = |key, message: &str| Err(Problem { key, message: message.to_owned() });
         if self.path.is_some() {
-            return problem(&["storage", "path"], "is for `type = \"local\"`; a bucket has `bucket` and `prefix`");
+            return problem(
+                &["storage", "path"],
+                "is for `type = \"local\"`; a bucket has `bucket` and `prefix`",
+            );
         }
         match self.bucket.as_deref() {
-            None | Some("") => return problem(&["storage", "type"], "with \"s3\", `bucket` has to name the bucket"),
-            Some(bucket) if !bucket.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b)) => {
-                return problem(&["storage", "bucket"], "is not a bucket's name: letters, digits, `.`, `-` and `_`");
+            None | Some("") => {
+                return problem(
+                    &["storage", "type"],
+                    "with \"s3\", `bucket` has to name the bucket",
+                );
+            }
+            Some(bucket)
+                if !bucket.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b)) =>
+            {
+                return problem(
+                    &["storage", "bucket"],
+                    "is not a bucket's name: letters, digits, `.`, `-` and `_`",
+                );
             }
             Some(_) => {}
         }
-        let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_key_byte);
+        let plain = |part: &str| {
+            !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_key_byte)
+        };
         let prefix = self.prefix.as_deref().unwrap_or_default().trim_matches('/');
         if !prefix.is_empty() && !prefix.split('/').all(plain) {
             return problem(
                 &["storage", "prefix"],
-                "is not a key's beginning: letters, digits, `.`, `-` and `_`, with single slashes between",
+                "is not a key's beginning: letters, digits, `.`, `-` and `_`, with single slashes \
+                 between",
             );
         }
         if let Some(endpoint) = &self.endpoint {
@@ -186,22 +205,43 @@ impl StorageSection {
             if !good || endpoint.contains('@') {
                 return problem(
                     &["storage", "endpoint"],
-                    "is not an http or https address, such as \"https://s3.example.org\"; the bucket goes into `bucket`",
+                    "is not an http or https address, such as \"https://s3.example.org\"; the \
+                     bucket goes into `bucket`",
                 );
             }
         } else if self.region_or_environment().is_none() {
             return problem(
                 &["storage", "type"],
-                "with \"s3\", say `region` (the bucket's, such as \"eu-central-1\"), or `endpoint` for a service other than AWS",
+                "with \"s3\", say `region` (the bucket's, such as \"eu-central-1\"), or `endpoint` \
+                 for a service other than AWS",
             );
         }
+        self.validate_credentials()?;
+        self.validate_limits()?;
+        self.cache.as_ref().map_or(Ok(()), CacheSection::validate)
+    }
+
+    /// One source of credentials at most, and that one whole.
+    fn validate_credentials(&self) -> Result<(), Problem> {
+        let problem = |key, message: &str| Err(Problem { key, message: message.to_owned() });
         match (&self.access_key_id, &self.secret_access_key) {
-            (Some(_), None) => return problem(&["storage", "access-key-id"], "needs `secret-access-key` beside it"),
-            (None, Some(_)) => return problem(&["storage", "secret-access-key"], "needs `access-key-id` beside it"),
+            (Some(_), None) => {
+                return problem(
+                    &["storage", "access-key-id"],
+                    "needs `secret-access-key` beside it",
+                );
+            }
+            (None, Some(_)) => {
+                return problem(
+                    &["storage", "secret-access-key"],
+                    "needs `access-key-id` beside it",
+                );
+            }
             (Some(_), Some(_)) if self.credentials_file.is_some() || self.profile.is_some() => {
                 return problem(
                     &["storage", "access-key-id"],
-                    "is one source of credentials, `credentials-file` or `profile` another; say only one of them",
+                    "is one source of credentials, `credentials-file` or `profile` another; say \
+                     only one of them",
                 );
             }
             (None, None) if self.session_token.is_some() => {
@@ -212,24 +252,45 @@ impl StorageSection {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn validate_limits(&self) -> Result<(), Problem> {
+        let problem = |key, message: &str| Err(Problem { key, message: message.to_owned() });
         if self.request_timeout.is_some_and(|time| !(1..=600).contains(&time.get())) {
-            return problem(&["storage", "request-timeout"], "is out of bounds; allowed are 1s to 10m");
+            return problem(
+                &["storage", "request-timeout"],
+                "is out of bounds; allowed are 1s to 10m",
+            );
         }
         if self.retry_for.is_some_and(|time| time.get() > 600) {
-            return problem(&["storage", "retry-for"], "is out of bounds; allowed are 0s (never again) to 10m");
+            return problem(
+                &["storage", "retry-for"],
+                "is out of bounds; allowed are 0s (never again) to 10m",
+            );
         }
         if self.max_requests.is_some_and(|count| !(1..=4096).contains(&count)) {
-            return problem(&["storage", "max-requests"], "is out of bounds; allowed are 1 to 4096");
+            return problem(
+                &["storage", "max-requests"],
+                "is out of bounds; allowed are 1 to 4096",
+            );
         }
         if self.memory_in_flight.is_some_and(|size| size < Size::from_mib(32)) {
-            return problem(&["storage", "memory-in-flight"], "is too little; allowed is 32MiB or more");
+            return problem(
+                &["storage", "memory-in-flight"],
+                "is too little; allowed is 32MiB or more",
+            );
         }
-        self.cache.as_ref().map_or(Ok(()), CacheSection::validate)
+        Ok(())
     }
 
     fn region_or_environment(&self) -> Option<String> {
         let variable = |name| env::var(name).ok().map(|text| text.trim().to_owned());
-        let region = self.region.clone().or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
+        let region = self
+            .region
+            .clone()
+            .or_else(|| variable("AWS_REGION"))
+            .or_else(|| variable("AWS_DEFAULT_REGION"));
         region.filter(|region| !region.is_empty())
     }
 
@@ -238,8 +299,13 @@ impl StorageSection {
         self.min_free
     }
 
-    /// For a folder, the default is one in the data folder; a relative path is relative to the config file.
-    pub(super) fn resolve(self, data_dir: &Path, config_dir: Option<&Path>) -> Result<StorageConfig, ConfigError> {
+    /// For a folder, the default is one in the data folder; a relative path is relative to the
+    /// config file.
+    pub(super) fn resolve(
+        self,
+        data_dir: &Path,
+        config_dir: Option<&Path>,
+    ) -> Result<StorageConfig, ConfigError> {
         let file = |path: PathBuf| absolute(&beside(config_dir, &path));
         if self.r#type == StorageType::Local {
             let path = self.path.map_or_else(|| Ok(data_dir.join("storage")), file)?;
@@ -248,9 +314,13 @@ impl StorageSection {
         let region = self.region_or_environment().unwrap_or_else(|| "auto".to_owned());
         let prefix = self.prefix.as_deref().unwrap_or_default().trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        let fixed = self.access_key_id.zip(self.secret_access_key).map(|(access_key_id, secret_access_key)| {
-            FixedCredentials { access_key_id, secret_access_key, session_token: self.session_token }
-        });
+        let fixed = self.access_key_id.zip(self.secret_access_key).map(
+            |(access_key_id, secret_access_key)| FixedCredentials {
+                access_key_id,
+                secret_access_key,
+                session_token: self.session_token,
+            },
+        );
         Ok(StorageConfig::S3(Box::new(S3Config {
             bucket: self.bucket.unwrap_or_default(),
             prefix,

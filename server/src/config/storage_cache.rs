@@ -1,4 +1,5 @@
-//! `[storage.cache]`: a folder of this machine that keeps parts of a bucket's packs: those just written, and those just read.
+//! `[storage.cache]`: a folder of this machine that keeps parts of a bucket's packs: those just
+//! written, and those just read.
 
 use std::path::{Path, PathBuf};
 
@@ -32,8 +33,13 @@ impl CacheSection {
         }
     }
 
-    /// A relative path is relative to the config file; without one it is a folder in the data folder.
-    pub(super) fn resolve(self, data_dir: &Path, config_dir: Option<&Path>) -> Result<CacheConfig, ConfigError> {
+    /// A relative path is relative to the config file; without one it is a folder in the data
+    /// folder.
+    pub(super) fn resolve(
+        self,
+        data_dir: &Path,
+        config_dir: Option<&Path>,
+    ) -> Result<CacheConfig, ConfigError> {
         let path = match self.path {
             Some(path) => absolute(&beside(config_dir, &path))?,
             None => data_dir.join(DEFAULT_FOLDER),

@@ -36,7 +36,10 @@ fn without_a_file_everything_has_a_default() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.database.url, DatabaseUrl::Sqlite("/data/snowbank.db".into()));
     assert_eq!(config.storage, StorageConfig::Local { path: "/data/storage".into() });
-    assert_eq!((config.limits.memory, config.limits.bundle_size), (Size::from_mib(96), Size::from_mib(8)));
+    assert_eq!(
+        (config.limits.memory, config.limits.bundle_size),
+        (Size::from_mib(96), Size::from_mib(8))
+    );
     assert_eq!((config.log.level, config.log.format), (LogLevel::Info, LogFormat::Text));
 }
 
@@ -50,7 +53,8 @@ fn flags_win_over_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("c.toml");
     std::fs::write(&file, "listen = \"127.0.0.1:1\"\ndata-dir = \"here\"\n").unwrap();
-    let from_file = Config::load(&Overrides { config: Some(file.clone()), ..Overrides::default() }).unwrap();
+    let from_file =
+        Config::load(&Overrides { config: Some(file.clone()), ..Overrides::default() }).unwrap();
     assert_eq!(from_file.data_dir, folder.path().join("here"), "relative to the config file");
     assert_eq!(from_file.listen.port(), 1);
     let overrides = Overrides {
@@ -68,7 +72,11 @@ fn the_documented_example_is_valid_and_shows_the_defaults() {
     let text = include_str!("../../../config.example.toml");
     load(text).1.unwrap();
     // Every key that is commented out has to be a key, with a value that is allowed.
-    let all: String = text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
+    let all: String = text
+        .lines()
+        .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+        .collect::<Vec<_>>()
+        .join("\n");
     let (_folder, config) = load(&all);
     let (config, default) = (config.unwrap(), load("").1.unwrap());
     assert_eq!(format!("{:?}", config.limits), format!("{:?}", default.limits));
@@ -84,28 +92,52 @@ fn an_unknown_key_is_named_with_its_line_and_the_keys_that_there_are() {
         "\nlisten = \"127.0.0.1:1\"\nlisen = 1\n",
         &["snowbankd.toml:3: unknown key `lisen`", "`listen`", "`data-dir`"],
     );
-    assert_names("[limits]\nmemroy = \"1GiB\"\n", &[":2: ", "`memroy`", "`memory`", "`bundle-size`"]);
+    assert_names(
+        "[limits]\nmemroy = \"1GiB\"\n",
+        &[":2: ", "`memroy`", "`memory`", "`bundle-size`"],
+    );
     assert_names("[limit]\n", &[":1: ", "`limit`", "`limits`"]);
-    assert_names("[storage]\ntype = \"local\"\nbuket = \"x\"\n", &[":3: ", "`buket`", "`bucket`", "`path`"]);
-    assert_names("[storage]\ntype = \"local\"\nbucket = \"x\"\n", &[":3: ", "`storage.bucket`", "`type = \"s3\"`"]);
+    assert_names(
+        "[storage]\ntype = \"local\"\nbuket = \"x\"\n",
+        &[":3: ", "`buket`", "`bucket`", "`path`"],
+    );
+    assert_names(
+        "[storage]\ntype = \"local\"\nbucket = \"x\"\n",
+        &[":3: ", "`storage.bucket`", "`type = \"s3\"`"],
+    );
 }
 
 #[test]
 fn a_bad_value_is_named_with_its_key_its_line_and_what_is_allowed() {
     assert_names("[limits]\n\nmemory = \"1XB\"\n", &[":3: ", "`limits.memory`", "`1XB`", "GiB"]);
     assert_names("[limits]\nmemory = 5\n", &[":2: ", "`limits.memory`", "MiB"]);
-    assert_names("[log]\nformat = \"xml\"\n", &[":2: ", "`log.format`", "`xml`", "`text`", "`json`"]);
+    assert_names(
+        "[log]\nformat = \"xml\"\n",
+        &[":2: ", "`log.format`", "`xml`", "`text`", "`json`"],
+    );
     assert_names("[log]\nlevel = \"loud\"\n", &["`log.level`", "`error`", "`trace`"]);
-    assert_names("listen = \"localhost\"\n", &[":1: ", "`listen`", "`localhost`", "127.0.0.1:8080"]);
+    assert_names(
+        "listen = \"localhost\"\n",
+        &[":1: ", "`listen`", "`localhost`", "127.0.0.1:8080"],
+    );
     assert_names("public-url = \"cache.example.org\"\n", &["`public-url`", "https://"]);
-    assert_names("[compression]\nlevel = 22\n", &[":2: ", "`compression.level`", "22", "1 (fast) to 19"]);
+    assert_names(
+        "[compression]\nlevel = 22\n",
+        &[":2: ", "`compression.level`", "22", "1 (fast) to 19"],
+    );
     assert_names("[storage]\ntype = \"tape\"\n", &["`tape`", "`local`"]);
-    assert_names("[limits]\nbody-timeout = \"1w\"\n", &[":2: ", "`limits.body-timeout`", "s, m, h, d"]);
+    assert_names(
+        "[limits]\nbody-timeout = \"1w\"\n",
+        &[":2: ", "`limits.body-timeout`", "s, m, h, d"],
+    );
 }
 
 #[test]
 fn a_value_out_of_bounds_is_named_with_its_line() {
-    assert_names("[limits]\nbundle-size = \"32MiB\"\n", &[":2: ", "`limits.bundle-size`", "32MiB", "512KiB to 16MiB"]);
+    assert_names(
+        "[limits]\nbundle-size = \"32MiB\"\n",
+        &[":2: ", "`limits.bundle-size`", "32MiB", "512KiB to 16MiB"],
+    );
     assert_names("[limits]\nmemory = \"1MiB\"\n", &[":2: ", "`limits.memory`", "64MiB"]);
     assert_names("limits = { connections = 0 }\n", &[":1: ", "`limits.connections`", "1 to 65536"]);
 }
@@ -136,7 +168,10 @@ fn sizes_and_times_read_back_as_they_are_written() {
 #[test]
 fn a_public_url_has_a_host_and_no_slash_at_its_end() {
     let url: PublicUrl = "https://cache.example.org:8443/nix/".parse().unwrap();
-    assert_eq!((url.as_str(), url.host()), ("https://cache.example.org:8443/nix", "cache.example.org"));
+    assert_eq!(
+        (url.as_str(), url.host()),
+        ("https://cache.example.org:8443/nix", "cache.example.org")
+    );
     for text in ["", "ftp://a", "https://", "https://u:p@host", "https://h/?q=1", "h:80"] {
         assert!(text.parse::<PublicUrl>().is_err(), "{text}");
     }

@@ -53,7 +53,8 @@ impl FromStr for TokenAlgorithm {
     type Err = UnknownAlgorithm;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let named = Self::ALL.into_iter().find(|algorithm| algorithm.as_str().eq_ignore_ascii_case(text));
+        let named =
+            Self::ALL.into_iter().find(|algorithm| algorithm.as_str().eq_ignore_ascii_case(text));
         named.ok_or_else(|| UnknownAlgorithm(text.to_owned()))
     }
 }

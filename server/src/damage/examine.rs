@@ -1,5 +1,5 @@
-//! A pack's object against the rows that name records in it. No database and no storage in here, so that serving, `check`
-//! and `repair` judge alike.
+//! A pack's object against the rows that name records in it. No database and no storage in here, so
+//! that serving, `check` and `repair` judge alike.
 
 use std::collections::{HashMap, HashSet};
 
@@ -71,10 +71,15 @@ pub async fn read_pack(storage: &Storage, key: &PackKey) -> Result<Option<Vec<u8
     }
 }
 
-/// Verifies every record that `rows` name in `object`, the object of the pack `key` (`None`: it is gone): checksum, name,
-/// frame, and that the name is that of what the frame decodes to; and that the pack's table has the record.
+/// Verifies every record that `rows` name in `object`, the object of the pack `key` (`None`: it is
+/// gone): checksum, name, frame, and that the name is that of what the frame decodes to; and that
+/// the pack's table has the record.
 #[must_use]
-pub fn examine(key: &PackKey, object: Option<&[u8]>, rows: &[(DomainId, ChunkLocation)]) -> Examined {
+pub fn examine(
+    key: &PackKey,
+    object: Option<&[u8]>,
+    rows: &[(DomainId, ChunkLocation)],
+) -> Examined {
     let mut found = Examined::default();
     match object.map(PackIndex::parse) {
         None => {}
@@ -105,7 +110,9 @@ pub fn examine(key: &PackKey, object: Option<&[u8]>, rows: &[(DomainId, ChunkLoc
                     found.table = Some(format!("its table does not have the chunk {}", chunk.name));
                 }
             }
-            Err(reason) => found.faults.push(Fault { domain: *domain, chunk: chunk.clone(), reason }),
+            Err(reason) => {
+                found.faults.push(Fault { domain: *domain, chunk: chunk.clone(), reason });
+            }
         }
     }
     found
@@ -124,13 +131,17 @@ pub fn record_at(
 ) -> Result<ChunkHeader, String> {
     let (start, len) = (offset as usize, len as usize);
     let bytes = start.checked_add(len).and_then(|end| object.get(start..end));
-    let bytes = bytes.ok_or_else(|| format!("the object ends at byte {}, before its record does", object.len()))?;
+    let bytes = bytes.ok_or_else(|| {
+        format!("the object ends at byte {}, before its record does", object.len())
+    })?;
     let record = Record::parse(bytes).map_err(|error| error.to_string())?;
     if record.header.name != *name {
         return Err(format!("the chunk {} lies there", record.header.name));
     }
     // Any filling serves here: whether bytes depend on slots was settled when the frame came in.
-    verifier.verify(&record.header, record.frame, name.as_bytes()).map_err(|error| error.to_string())?;
+    verifier
+        .verify(&record.header, record.frame, name.as_bytes())
+        .map_err(|error| error.to_string())?;
     Ok(record.header)
 }
 
@@ -154,7 +165,8 @@ mod tests {
             let encoded = FrameEncoder::new(3).encode(&chunk, &chunk.name()).unwrap();
             let span = writer.add(id, &encoded.header, &encoded.frame).unwrap();
             let (name, pack) = (encoded.header.name, PackId(1));
-            let row = ChunkLocation { id, name, pack, pack_key: KEY, offset: span.offset, len: span.len };
+            let row =
+                ChunkLocation { id, name, pack, pack_key: KEY, offset: span.offset, len: span.len };
             rows.push((DomainId(1), row));
         }
         (writer.finish(), rows)
@@ -168,7 +180,10 @@ mod tests {
     fn a_flipped_byte_is_the_fault_of_one_chunk() {
         let (whole, rows) = pack(&["one", "two", "three"]);
         let found = examine(&KEY, Some(&whole), &rows);
-        assert!(found.faults.is_empty() && found.table.is_none() && found.heads.len() == 3, "{found:?}");
+        assert!(
+            found.faults.is_empty() && found.table.is_none() && found.heads.len() == 3,
+            "{found:?}"
+        );
         assert_eq!(found.heads[&1].raw_len, 150);
         let second = rows[1].1.offset as usize;
         for at in [second, second + 8, second + 20, second + 70, rows[2].1.offset as usize - 1] {
@@ -184,7 +199,10 @@ mod tests {
         assert_eq!(faulty(None, &rows), [1, 2, 3]);
         assert_eq!(faulty(Some(&whole[..rows[1].1.offset as usize + 5]), &rows), [2, 3]);
         let found = examine(&KEY, Some(&whole[..whole.len() - 1]), &rows);
-        assert!(found.faults.is_empty() && found.table.is_some(), "the table alone is damaged: {found:?}");
+        assert!(
+            found.faults.is_empty() && found.table.is_some(),
+            "the table alone is damaged: {found:?}"
+        );
     }
 
     #[test]

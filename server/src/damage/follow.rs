@@ -1,5 +1,6 @@
-//! The other NARs that name a chunk that was retired: found by reading all manifests, while the server goes on, and
-//! withdrawn too. What a stopped server had not got to is found when it is served, or by `repair`.
+//! The other NARs that name a chunk that was retired: found by reading all manifests, while the
+//! server goes on, and withdrawn too. What a stopped server had not got to is found when it is
+//! served, or by `repair`.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ const GATHER: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(30);
 
 impl Inspector {
-    /// Looks through the manifests whenever chunks were retired, until `stop`. `forget` is told what is out of sight now.
+    /// Looks through the manifests whenever chunks were retired, until `stop`. `forget` is told
+    /// what is out of sight now.
     pub async fn follow(
         self,
         now: impl Fn() -> i64 + Send,
@@ -41,7 +43,8 @@ impl Inspector {
                 None => return,
                 Some(Ok(())) => {}
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "NARs with damaged chunks were not looked for; they are in half a minute");
+                    tracing::warn!(%error, "NARs with damaged chunks were not looked for; they are \
+                        in half a minute");
                     pause = RETRY;
                     self.leave_to_follow(ids.iter());
                 }
@@ -99,7 +102,8 @@ async fn still_damaged(db: &Db, ids: &RoaringTreemap) -> Result<RoaringTreemap, 
 
 async fn names_any(db: &Db, facts: &NarFacts, ids: &RoaringTreemap) -> Result<bool, DbError> {
     let named = |data: &[u8]| {
-        Segment::decode(data).is_ok_and(|segment| segment.entries.iter().any(|entry| ids.contains(entry.id)))
+        Segment::decode(data)
+            .is_ok_and(|segment| segment.entries.iter().any(|entry| ids.contains(entry.id)))
     };
     if named(&facts.first) {
         return Ok(true);

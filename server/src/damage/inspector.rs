@@ -1,8 +1,8 @@
 //! Looks into reads that failed, and takes what is damaged for certain out of sight.
 //!
-//! Serving reports and goes on; one task of the server looks into the reports, one after the other. A commit that cannot read
-//! a chunk back waits for the outcome, since the client can send that chunk again at once. Rule: whoever waits for a turn
-//! holds nothing.
+//! Serving reports and goes on; one task of the server looks into the reports, one after the other.
+//! A commit that cannot read a chunk back waits for the outcome, since the client can send that
+//! chunk again at once. Rule: whoever waits for a turn holds nothing.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +27,8 @@ use crate::storage::{Storage, StorageError};
 
 /// NARs that a server withdraws in an hour since they could not be served.
 const MOST_SERVED: usize = 100;
-/// NARs that it withdraws in an hour since they name chunks that were found damaged on that occasion: a pack may hold those
-/// of hundreds.
+/// NARs that it withdraws in an hour since they name chunks that were found damaged on that
+/// occasion: a pack may hold those of hundreds.
 const MOST_FOLLOWED: usize = 1_000;
 /// Reports that wait. Of more, the next reader will tell again.
 const MOST_WAITING: usize = 1_000;
@@ -66,12 +66,14 @@ pub enum InspectError {
     /// The storage cannot be read; so nothing is known.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The storage is not the one that the database belongs to, or is not there: nothing in it tells anything.
+    /// The storage is not the one that the database belongs to, or is not there: nothing in it
+    /// tells anything.
     #[error(transparent)]
     Chain(#[from] Arc<ChainError>),
     /// More was withdrawn lately than a server does of its own accord.
     #[error(
-        "too much was withdrawn within an hour; run `snowbankd check --read-data` and `snowbankd repair --read-data`"
+        "too much was withdrawn within an hour; run `snowbankd check --read-data` and `snowbankd \
+         repair --read-data`"
     )]
     Shut,
     /// The server is stopping.
@@ -165,12 +167,16 @@ impl Inspector {
                 None => return,
                 Some(Ok(Some(withdrawn))) => forget(&withdrawn),
                 Some(Ok(None)) => {
-                    tracing::warn!(%nar, "a NAR could not be served to its end, and is found whole now");
+                    tracing::warn!(%nar, "a NAR could not be served to its end, and is found whole \
+                        now");
                 }
                 Some(Err(InspectError::Shut)) => {
                     tracing::debug!(%nar, "a NAR that could not be served is left visible");
                 }
-                Some(Err(error)) => tracing::warn!(%nar, %error, "a NAR that could not be served was not looked into"),
+                Some(Err(error)) => {
+                    tracing::warn!(%nar, %error, "a NAR that could not be served was not looked \
+                        into");
+                }
             }
         }
     }
@@ -179,7 +185,11 @@ impl Inspector {
     ///
     /// # Errors
     /// See [`InspectError`]; what was found for certain before is done.
-    pub async fn inspect_nar(&self, suspicion: &Suspicion, now: i64) -> Result<Option<Withdrawn>, InspectError> {
+    pub async fn inspect_nar(
+        &self,
+        suspicion: &Suspicion,
+        now: i64,
+    ) -> Result<Option<Withdrawn>, InspectError> {
         let Inner { db, served, .. } = &*self.0;
         let _turn = self.0.turn.lock().await;
         if !served.is_open(Instant::now()) {
@@ -196,13 +206,19 @@ impl Inspector {
                 let mut differs = None;
                 let fault = manifest_fault(db, &facts.nar, &facts.first, |entries, _| {
                     let says = |entry: &&snowbank_core::manifest::SegmentEntry| {
-                        let (raw_len, frame_len, slots) = (entry.raw_len, entry.frame_len, entry.slots);
-                        looked.heads.get(&entry.id).is_some_and(|head| *head != Head { raw_len, frame_len, slots })
+                        let (raw_len, frame_len, slots) =
+                            (entry.raw_len, entry.frame_len, entry.slots);
+                        looked
+                            .heads
+                            .get(&entry.id)
+                            .is_some_and(|head| *head != Head { raw_len, frame_len, slots })
                     };
                     differs = differs.or_else(|| entries.iter().find(says).map(|entry| entry.id));
                 });
                 let fault = fault.await?.map(|fault| fault.detail);
-                fault.or_else(|| differs.map(|id| format!("its manifest says of chunk {id} what that is not")))
+                fault.or_else(|| {
+                    differs.map(|id| format!("its manifest says of chunk {id} what that is not"))
+                })
             }
         };
         let Some(reason) = reason else { return Ok(None) };
@@ -212,7 +228,8 @@ impl Inspector {
         Ok(Some(withdraw_nar(db, suspicion.nar, suspicion.nar_hash, &reason, now).await?))
     }
 
-    /// Retires what of the suspect is damaged or gone for certain. Whether it did is seen by looking for the chunks by name.
+    /// Retires what of the suspect is damaged or gone for certain. Whether it did is seen by
+    /// looking for the chunks by name.
     ///
     /// # Errors
     /// See [`InspectError`].
@@ -231,7 +248,8 @@ impl Inspector {
         let key = match suspect {
             Suspect::Pack(key) => Some(key),
             Suspect::Chunk(id) => {
-                let found = db::chunks::lookup_by_ids(self.0.db.reader().await?.exec(), &[id]).await;
+                let found =
+                    db::chunks::lookup_by_ids(self.0.db.reader().await?.exec(), &[id]).await;
                 match found {
                     // A row that makes no sense is the manifest's fault, which names it.
                     Err(DbError::Corrupt(_)) => None,
@@ -251,7 +269,9 @@ impl Inspector {
         let Inner { db, packs, .. } = &*self.0;
         let found = db::check::packs_by_key(db.reader().await?.exec(), &[*key]).await?.remove(key);
         // Compaction has moved its chunks; whoever reads them looks them up again (C4).
-        let Some(pack) = found.filter(|pack| pack.state == PackState::Live) else { return Ok(Looked::default()) };
+        let Some(pack) = found.filter(|pack| pack.state == PackState::Live) else {
+            return Ok(Looked::default());
+        };
         // C3: what another storage, or none, does not have proves nothing.
         self.0.chain.confirm().await?;
         let first = self.examine(&pack).await?;
@@ -269,7 +289,11 @@ impl Inspector {
             .faults
             .into_iter()
             .filter(|fault| before.contains(&(fault.chunk.id, fault.chunk.offset)))
-            .map(|fault| Retirement { domain: fault.domain, chunk: fault.chunk, reason: fault.reason })
+            .map(|fault| Retirement {
+                domain: fault.domain,
+                chunk: fault.chunk,
+                reason: fault.reason,
+            })
             .collect();
         let retired = retire(db, &certain, now).await?;
         packs.forget(pack.id, key).await;
@@ -279,7 +303,8 @@ impl Inspector {
                 chunks = retired.len(),
                 chunk = first.chunk.id,
                 reason = first.reason,
-                "chunks of a pack are damaged or gone; clients send them again with the paths that need them"
+                "chunks of a pack are damaged or gone; clients send them again with the paths that \
+                 need them"
             );
         }
         self.leave_to_follow(retired.iter().copied());

@@ -13,7 +13,8 @@ use crate::db::{self, Db, DbError};
 /// What is wrong with a manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ManifestFault {
-    /// The invariant that does not hold, as `docs/design.md` numbers them; `damage` where that was found and noted before.
+    /// The invariant that does not hold, as `docs/design.md` numbers them; `damage` where that was
+    /// found and noted before.
     pub invariant: &'static str,
     /// What is wrong.
     pub detail: String,
@@ -29,9 +30,10 @@ impl ManifestFault {
     }
 }
 
-/// Reads all of a NAR's manifest, of which `first` is the first segment: that it parses, adds up to what the row says, names
-/// chunks that there are, and that names and slot values are those that were verified (W2, W3). `each` sees every segment's
-/// chunks with their rows. Gives what is wrong, if anything.
+/// Reads all of a NAR's manifest, of which `first` is the first segment: that it parses, adds up to
+/// what the row says, names chunks that there are, and that names and slot values are those that
+/// were verified (W2, W3). `each` sees every segment's chunks with their rows. Gives what is wrong,
+/// if anything.
 ///
 /// # Errors
 /// When the database fails. Rows that make no sense are what is wrong.
@@ -51,14 +53,23 @@ pub async fn manifest_fault(
             seq => db::nars::segment(db.reader().await?.exec(), nar.id, seq).await?.map(Cow::Owned),
         };
         let Some(data) = read else {
-            return Ok(Some(ManifestFault::new("W3", format!("segment {seq} of its manifest is not there"))));
+            return Ok(Some(ManifestFault::new(
+                "W3",
+                format!("segment {seq} of its manifest is not there"),
+            )));
         };
         let segment = match Segment::decode(&data) {
             Ok(segment) => segment,
-            Err(error) => return Ok(Some(ManifestFault::new("W3", format!("segment {seq} of its manifest: {error}")))),
+            Err(error) => {
+                return Ok(Some(ManifestFault::new(
+                    "W3",
+                    format!("segment {seq} of its manifest: {error}"),
+                )));
+            }
         };
         if segment.first_raw != raw || segment.first_stored != stored {
-            let detail = format!("segment {seq} of its manifest does not begin where the last one ends");
+            let detail =
+                format!("segment {seq} of its manifest does not begin where the last one ends");
             return Ok(Some(ManifestFault::new("W3", detail)));
         }
         (raw, stored) = (segment.end_raw(), segment.end_stored());
@@ -82,17 +93,31 @@ pub async fn manifest_fault(
         ids.dedup();
     }
     if let Some(id) = missing.first() {
-        let more = if missing.len() > 1 { format!(", and {} others", missing.len() - 1) } else { String::new() };
+        let more = if missing.len() > 1 {
+            format!(", and {} others", missing.len() - 1)
+        } else {
+            String::new()
+        };
         let detail = format!("chunk {id} of its manifest has no row{more}");
         return Ok(Some(ManifestFault { missing, retired, ..ManifestFault::new("W2", detail) }));
     }
     if let Some(id) = retired.first() {
-        let more = if retired.len() > 1 { format!(", and {} others are", retired.len() - 1) } else { " is".to_owned() };
+        let more = if retired.len() > 1 {
+            format!(", and {} others are", retired.len() - 1)
+        } else {
+            " is".to_owned()
+        };
         let detail = format!("chunk {id} of its manifest{more} damaged or gone");
-        return Ok(Some(ManifestFault { missing, retired, ..ManifestFault::new("damage", detail) }));
+        return Ok(Some(ManifestFault {
+            missing,
+            retired,
+            ..ManifestFault::new("damage", detail)
+        }));
     }
     if raw != nar.nar_size || stored != nar.file_size || chunks != nar.chunk_count {
-        let detail = format!("its manifest adds up to {raw} raw and {stored} stored bytes in {chunks} chunks");
+        let detail = format!(
+            "its manifest adds up to {raw} raw and {stored} stored bytes in {chunks} chunks"
+        );
         return Ok(Some(ManifestFault::new("W3", detail)));
     }
     for value in &values {

@@ -1,5 +1,5 @@
-//! How much a server may take out of sight of its own accord. Where more than that looks damaged, it is more likely that
-//! something else is wrong, and a person should look.
+//! How much a server may take out of sight of its own accord. Where more than that looks damaged,
+//! it is more likely that something else is wrong, and a person should look.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -41,7 +41,8 @@ impl Valve {
         if !std::mem::replace(&mut state.told, true) {
             tracing::error!(
                 most = self.most,
-                "more NARs than this were withdrawn within an hour, and no more are until it is over. See whether the storage \
+                "more NARs than this were withdrawn within an hour, and no more are until it is \
+                 over. See whether the storage \
                  is well; then run `snowbankd check --read-data` and `snowbankd repair --read-data`"
             );
         }
@@ -66,7 +67,10 @@ mod tests {
         for minute in 0..3 {
             assert!(valve.is_open(start) && valve.take(start + Duration::from_mins(minute)));
         }
-        assert!(!valve.is_open(start + Duration::from_mins(59)) && !valve.take(start + Duration::from_mins(59)));
+        assert!(
+            !valve.is_open(start + Duration::from_mins(59))
+                && !valve.take(start + Duration::from_mins(59))
+        );
         assert!(valve.is_open(start + HOUR) && valve.take(start + HOUR));
         assert!(!valve.take(start + HOUR));
         assert!(valve.take(start + HOUR + Duration::from_mins(1)));

@@ -71,7 +71,12 @@ pub async fn withdraw_nar(
 ///
 /// # Errors
 /// As any write; what was done before is done.
-pub async fn withdraw_paths(db: &Db, ids: &[PathId], reason: &str, now: i64) -> Result<Vec<WithdrawnPath>, DbError> {
+pub async fn withdraw_paths(
+    db: &Db,
+    ids: &[PathId],
+    reason: &str,
+    now: i64,
+) -> Result<Vec<WithdrawnPath>, DbError> {
     let mut paths = Vec::with_capacity(ids.len());
     for batch in ids.chunks(BATCH) {
         let mut tx = db.exclusive_tx().await?;
@@ -92,6 +97,7 @@ fn tell(nar: &str, reason: &str, paths: &[WithdrawnPath]) {
         reason,
         paths = paths.len(),
         named = named.join(" "),
-        "paths were withdrawn, since their NAR is damaged; they are whole again once they are pushed again"
+        "paths were withdrawn, since their NAR is damaged; they are whole again once they are \
+         pushed again"
     );
 }

@@ -1,4 +1,5 @@
-//! The audit log: what was done or tried, by whom, from where. Entries are added and, when they are old, removed.
+//! The audit log: what was done or tried, by whom, from where. Entries are added and, when they are
+//! old, removed.
 
 use sqlx::FromRow;
 
@@ -57,11 +58,13 @@ pub struct Filter<'f> {
 /// # Errors
 /// As any write.
 pub async fn add(tx: &mut Tx, entries: &[NewEntry]) -> Result<(), DbError> {
-    let first = tx.reserve(Counter::Audit, u32::try_from(entries.len()).unwrap_or(u32::MAX)).await?;
+    let first =
+        tx.reserve(Counter::Audit, u32::try_from(entries.len()).unwrap_or(u32::MAX)).await?;
     for (id, entry) in (first..).zip(entries) {
         on_either!(tx.exec(), |conn| {
             sqlx::query(
-                "INSERT INTO audit (id, time, subject, token_id, remote, action, cache, detail, outcome) \
+                "INSERT INTO audit (id, time, subject, token_id, remote, action, cache, detail, \
+                 outcome) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             )
             .bind(id)
@@ -89,19 +92,28 @@ pub struct Page {
     pub next: Option<i64>,
 }
 
-pub(super) const PAGE: &str = "SELECT id, time, subject, token_id, remote, action, cache, detail, outcome FROM audit \
+pub(super) const PAGE: &str = "SELECT id, time, subject, token_id, remote, action, cache, detail, \
+    outcome FROM audit \
      WHERE id < $1 AND id >= $7 AND ($2 = '' OR subject = $2) AND ($3 = '' OR cache = $3) \
-     AND ($4 = '' OR action = $4 OR ($5 = 1 AND substr(action, 1, length($4)) = $4)) AND ($8 = '' OR action <> $8) \
+     AND ($4 = '' OR action = $4 OR ($5 = 1 AND substr(action, 1, length($4)) = $4)) AND ($8 = '' \
+     OR action <> $8) \
      ORDER BY id DESC LIMIT $6";
 
 /// Up to `limit` of the entries among the `looked_at` newest.
 ///
 /// # Errors
 /// As any read.
-pub async fn page(mut exec: Exec<'_>, filter: &Filter<'_>, looked_at: u32, limit: u32) -> Result<Page, DbError> {
+pub async fn page(
+    mut exec: Exec<'_>,
+    filter: &Filter<'_>,
+    looked_at: u32,
+    limit: u32,
+) -> Result<Page, DbError> {
     let ends: (Option<i64>, Option<i64>) = on_either!(exec.again(), |conn| {
         // Apart, so that SQLite takes each from an end of the table.
-        sqlx::query_as("SELECT (SELECT min(id) FROM audit), (SELECT max(id) FROM audit)").fetch_one(conn).await?
+        sqlx::query_as("SELECT (SELECT min(id) FROM audit), (SELECT max(id) FROM audit)")
+            .fetch_one(conn)
+            .await?
     });
     let (Some(first), Some(last)) = ends else { return Ok(Page::default()) };
     let before = filter.before.min(last.saturating_add(1));

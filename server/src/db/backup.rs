@@ -1,7 +1,8 @@
-//! A backup of a SQLite database: a file of its own with all rows of one moment, and two tables about the backup.
+//! A backup of a SQLite database: a file of its own with all rows of one moment, and two tables
+//! about the backup.
 //!
-//! `backup_info` says what it is a backup of; `backup_files` has files that belong to it, where it was made with them. Both are
-//! gone from a database that was made of it ([`strip`]).
+//! `backup_info` says what it is a backup of; `backup_files` has files that belong to it, where it
+//! was made with them. Both are gone from a database that was made of it ([`strip`]).
 
 use std::fmt;
 use std::path::Path;
@@ -44,7 +45,8 @@ impl fmt::Debug for BackupFile {
     }
 }
 
-/// Copies the database, as it is at this moment, into `target`, an empty file. Reads and commits go on meanwhile.
+/// Copies the database, as it is at this moment, into `target`, an empty file. Reads and commits go
+/// on meanwhile.
 ///
 /// # Errors
 /// As any read; [`DbError::Full`] when there is no room for the copy.
@@ -60,20 +62,36 @@ pub async fn copy(database: &Path, target: &Path) -> Result<(), DbError> {
 ///
 /// # Errors
 /// As any write; [`DbError::Corrupt`] when the database has no identity yet.
-pub async fn describe(copy: &Path, version: &str, now: i64, files: &[BackupFile]) -> Result<BackupInfo, DbError> {
+pub async fn describe(
+    copy: &Path,
+    version: &str,
+    now: i64,
+    files: &[BackupFile],
+) -> Result<BackupInfo, DbError> {
     let mut conn = single_file(copy).connect().await?;
     let found = instance::lookup(Exec::Sqlite(&mut conn)).await?;
     let found = found.ok_or_else(|| DbError::corrupt("it has no instance row"))?;
-    let info = BackupInfo { version: version.to_owned(), instance: found.id, epoch: found.epoch, time: now };
+    let info = BackupInfo {
+        version: version.to_owned(),
+        instance: found.id,
+        epoch: found.epoch,
+        time: now,
+    };
     let mut tx = conn.begin().await?;
     for table in [
         "CREATE TABLE backup_info (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT",
-        "CREATE TABLE backup_files (name TEXT NOT NULL PRIMARY KEY, mode INTEGER NOT NULL, bytes BLOB NOT NULL) STRICT",
+        "CREATE TABLE backup_files (name TEXT NOT NULL PRIMARY KEY, mode INTEGER NOT NULL, bytes \
+         BLOB NOT NULL) STRICT",
     ] {
         sqlx::query(table).execute(&mut *tx).await?;
     }
     let (epoch, time) = (info.epoch.to_string(), info.time.to_string());
-    for (key, value) in [("version", &info.version), ("instance", &info.instance), ("epoch", &epoch), ("time", &time)] {
+    for (key, value) in [
+        ("version", &info.version),
+        ("instance", &info.instance),
+        ("epoch", &epoch),
+        ("time", &time),
+    ] {
         let insert = sqlx::query("INSERT INTO backup_info (key, value) VALUES ($1, $2)");
         insert.bind(key).bind(value).execute(&mut *tx).await?;
     }
@@ -90,7 +108,8 @@ pub async fn describe(copy: &Path, version: &str, now: i64, files: &[BackupFile]
     Ok(info)
 }
 
-/// What a file is a backup of, and the files in it, by name; `None` for a database that is no backup.
+/// What a file is a backup of, and the files in it, by name; `None` for a database that is no
+/// backup.
 ///
 /// # Errors
 /// When it cannot be read, or is no database at all; [`DbError::Corrupt`] when it is damaged.
@@ -101,7 +120,9 @@ pub async fn read(file: &Path) -> Result<Option<(BackupInfo, Vec<BackupFile>)>, 
     found
 }
 
-async fn read_from(conn: &mut SqliteConnection) -> Result<Option<(BackupInfo, Vec<BackupFile>)>, DbError> {
+async fn read_from(
+    conn: &mut SqliteConnection,
+) -> Result<Option<(BackupInfo, Vec<BackupFile>)>, DbError> {
     let rows: Result<Vec<(String, String)>, sqlx::Error> =
         sqlx::query_as("SELECT key, value FROM backup_info").fetch_all(&mut *conn).await;
     let rows = match rows {
@@ -124,16 +145,22 @@ async fn read_from(conn: &mut SqliteConnection) -> Result<Option<(BackupInfo, Ve
         return Err(DbError::corrupt(verdict));
     }
     let rows: Vec<(String, i64, Vec<u8>)> =
-        sqlx::query_as("SELECT name, mode, bytes FROM backup_files ORDER BY name").fetch_all(conn).await?;
+        sqlx::query_as("SELECT name, mode, bytes FROM backup_files ORDER BY name")
+            .fetch_all(conn)
+            .await?;
     let file = |(name, mode, bytes): (String, i64, Vec<u8>)| {
-        Ok(BackupFile { name, mode: convert::number("backup_files.mode", mode)?, bytes: Zeroizing::new(bytes) })
+        Ok(BackupFile {
+            name,
+            mode: convert::number("backup_files.mode", mode)?,
+            bytes: Zeroizing::new(bytes),
+        })
     };
     let files = rows.into_iter().map(file).collect::<Result<_, DbError>>()?;
     Ok(Some((info, files)))
 }
 
-/// Takes what is about the backup out of a database that is made of it. What is left of secrets in unused pages is
-/// overwritten: a copy of a database is no copy of the keys.
+/// Takes what is about the backup out of a database that is made of it. What is left of secrets in
+/// unused pages is overwritten: a copy of a database is no copy of the keys.
 ///
 /// # Errors
 /// As any write.

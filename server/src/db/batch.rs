@@ -1,8 +1,9 @@
 //! Lists of any length, in statements of few shapes.
 //!
-//! Both engines bound the variables of a statement (32,766 and 65,535), and both prepare a statement once per text. So a
-//! list is cut into batches of 1, 8, 64 or 512: for an `IN` list the last batch is filled up with its last element, which
-//! changes nothing; for `VALUES` it is cut into smaller batches that fit exactly.
+//! Both engines bound the variables of a statement (32,766 and 65,535), and both prepare a
+//! statement once per text. So a list is cut into batches of 1, 8, 64 or 512: for an `IN` list the
+//! last batch is filled up with its last element, which changes nothing; for `VALUES` it is cut
+//! into smaller batches that fit exactly.
 
 use std::fmt::Write;
 
@@ -44,14 +45,18 @@ impl<'a, T> Padded<'a, T> {
         values
     }
 
-    /// A query for the ids of `table` under the elements, bound from `$first` on: those of the rows `x` that fulfil `scope` and
-    /// whose `key` is the element; NULL where there is none.
+    /// A query for the ids of `table` under the elements, bound from `$first` on: those of the rows
+    /// `x` that fulfil `scope` and whose `key` is the element; NULL where there is none.
     ///
-    /// An index over what `scope` names and `key` answers one element after the other, whatever the engine knows of the table:
-    /// with an `IN` list over `key`, PostgreSQL reads all that is in scope until its statistics say how much that is.
+    /// An index over what `scope` names and `key` answers one element after the other, whatever the
+    /// engine knows of the table: with an `IN` list over `key`, PostgreSQL reads all that is in
+    /// scope until its statistics say how much that is.
     pub(super) fn ids(&self, table: &str, scope: &str, key: &str, first: usize) -> String {
         let values = self.values(first);
-        format!("SELECT (SELECT x.id FROM {table} x WHERE {scope} AND x.{key} = q.column1) FROM (VALUES {values}) AS q")
+        format!(
+            "SELECT (SELECT x.id FROM {table} x WHERE {scope} AND x.{key} = q.column1) FROM \
+             (VALUES {values}) AS q"
+        )
     }
 }
 
@@ -86,11 +91,15 @@ fn placeholders(first: usize, count: usize) -> String {
 
 /// `rows` rows of placeholders for `VALUES`, each of `columns`: `($1,$2),($3,$4)`.
 pub(super) fn rows(columns: usize, rows: usize) -> String {
-    (0..rows).map(|row| format!("({})", placeholders(1 + row * columns, columns))).collect::<Vec<_>>().join(",")
+    (0..rows)
+        .map(|row| format!("({})", placeholders(1 + row * columns, columns)))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
-/// All rows that `$select`, a statement that ends in `… IN`, gives for the ids of `$table` under `$keys`, within the scope
-/// that `$owner` (bound as `$1`) names; see [`Padded::ids`]. For the body of `on_either!`.
+/// All rows that `$select`, a statement that ends in `… IN`, gives for the ids of `$table` under
+/// `$keys`, within the scope that `$owner` (bound as `$1`) names; see [`Padded::ids`]. For the body
+/// of `on_either!`.
 macro_rules! rows_by_key {
     ($conn:ident, $select:expr, $table:literal, $scope:expr, $owner:expr, $column:literal, $keys:expr, |$key:ident| $value:expr) => {{
         let mut rows = Vec::new();
@@ -120,14 +129,15 @@ impl Engine for PgConnection {
 }
 
 impl Engine for SqliteConnection {
-    /// To SQLite `$1` is a name, and names are searched from the first one on: in a statement of thousands that takes longer
-    /// than the statement.
+    /// To SQLite `$1` is a name, and names are searched from the first one on: in a statement of
+    /// thousands that takes longer than the statement.
     fn text(&self, sql: String) -> AssertSqlSafe<String> {
         AssertSqlSafe(without_numbers(&sql).unwrap_or(sql))
     }
 }
 
-/// `sql` with `?` for each placeholder; `None` when they do not count up one by one, and so need their numbers.
+/// `sql` with `?` for each placeholder; `None` when they do not count up one by one, and so need
+/// their numbers.
 fn without_numbers(sql: &str) -> Option<String> {
     let mut parts = sql.split('$');
     let mut out = String::with_capacity(sql.len());
@@ -186,7 +196,8 @@ mod tests {
         assert_eq!(rows(2, 2), "($1,$2),($3,$4)");
         assert_eq!(
             padded(&[1]).next().unwrap().ids("nars", "x.domain_id = $1", "nar_hash", 2),
-            "SELECT (SELECT x.id FROM nars x WHERE x.domain_id = $1 AND x.nar_hash = q.column1) FROM (VALUES ($2)) AS q"
+            "SELECT (SELECT x.id FROM nars x WHERE x.domain_id = $1 AND x.nar_hash = q.column1) \
+             FROM (VALUES ($2)) AS q"
         );
     }
 }

@@ -60,7 +60,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// For how many seconds it keeps a path that nobody uses, where `default` is the server's setting; `None` for ever.
+    /// For how many seconds it keeps a path that nobody uses, where `default` is the server's
+    /// setting; `None` for ever.
     #[must_use]
     pub fn keeps_unused(&self, default: Option<Seconds>) -> Option<i64> {
         let retention = match self.retention {
@@ -114,13 +115,18 @@ struct CacheRow {
 
 macro_rules! columns {
     () => {
-        "id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, compression_level, created, \
+        "id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, \
+         compression_level, created, \
          description, retention, max_size, destroyed"
     };
 }
 
 /// NULL is the server's default, and 0 no limit.
-fn limit<T>(column: &str, value: Option<i64>, from: impl Fn(u64) -> T) -> Result<Limit<T>, DbError> {
+fn limit<T>(
+    column: &str,
+    value: Option<i64>,
+    from: impl Fn(u64) -> T,
+) -> Result<Limit<T>, DbError> {
     match value {
         None => Ok(Limit::Default),
         Some(0) => Ok(Limit::None),
@@ -184,12 +190,15 @@ pub async fn lookup_any(exec: Exec<'_>, name: &CacheName) -> Result<Option<Cache
 
 /// Caches with these names or behind them, by name, and whether each is public.
 ///
-/// Each name leads to one row, its own or else the next one, and it is for the caller to tell which: so a name that no cache has
-/// takes as long as that of a private one.
+/// Each name leads to one row, its own or else the next one, and it is for the caller to tell
+/// which: so a name that no cache has takes as long as that of a private one.
 ///
 /// # Errors
 /// As any read.
-pub async fn publicity(exec: Exec<'_>, names: &[CacheName]) -> Result<Vec<(CacheName, bool)>, DbError> {
+pub async fn publicity(
+    exec: Exec<'_>,
+    names: &[CacheName],
+) -> Result<Vec<(CacheName, bool)>, DbError> {
     let mut rows: Vec<(String, i64, Option<i64>)> = Vec::new();
     on_either!(exec, |conn| {
         for batch in batch::padded(names) {
@@ -218,25 +227,29 @@ pub async fn publicity(exec: Exec<'_>, names: &[CacheName]) -> Result<Vec<(Cache
 /// As any read.
 pub async fn list(exec: Exec<'_>) -> Result<Vec<Cache>, DbError> {
     let rows: Vec<CacheRow> = on_either!(exec, |conn| {
-        sqlx::query_as(concat!("SELECT ", columns!(), " FROM caches ORDER BY name")).fetch_all(conn).await?
+        sqlx::query_as(concat!("SELECT ", columns!(), " FROM caches ORDER BY name"))
+            .fetch_all(conn)
+            .await?
     });
     rows.into_iter().map(Cache::try_from).collect()
 }
 
-pub(super) const PAGE: &str = concat!("SELECT ", columns!(), " FROM caches WHERE name > $1 ORDER BY name LIMIT $2");
+pub(super) const PAGE: &str =
+    concat!("SELECT ", columns!(), " FROM caches WHERE name > $1 ORDER BY name LIMIT $2");
 
 /// Up to `limit` caches whose name comes after `after`, by name, also those that were destroyed.
 ///
 /// # Errors
 /// As any read.
 pub async fn page(exec: Exec<'_>, after: &str, limit: u32) -> Result<Vec<Cache>, DbError> {
-    let rows: Vec<CacheRow> =
-        on_either!(exec, |conn| { sqlx::query_as(PAGE).bind(after).bind(i64::from(limit)).fetch_all(conn).await? });
+    let rows: Vec<CacheRow> = on_either!(exec, |conn| {
+        sqlx::query_as(PAGE).bind(after).bind(i64::from(limit)).fetch_all(conn).await?
+    });
     rows.into_iter().map(Cache::try_from).collect()
 }
 
-/// Writes what can be changed of a cache: its name, settings, and whether it is destroyed. The caller's transaction has
-/// read it, and excludes others.
+/// Writes what can be changed of a cache: its name, settings, and whether it is destroyed. The
+/// caller's transaction has read it, and excludes others.
 ///
 /// # Errors
 /// [`DbError::Constraint`] when the name is taken.
@@ -245,8 +258,10 @@ pub async fn update(exec: Exec<'_>, cache: &Cache) -> Result<(), DbError> {
     let max_size = limit_to_db(cache.max_size, Size::bytes)?;
     on_either!(exec, |conn| {
         sqlx::query(
-            "UPDATE caches SET name = $2, public = $3, priority = $4, want_mass_query = $5, upstream_keys = $6, \
-             compression_level = $7, description = $8, retention = $9, max_size = $10, destroyed = $11 WHERE id = $1",
+            "UPDATE caches SET name = $2, public = $3, priority = $4, want_mass_query = $5, \
+             upstream_keys = $6, \
+             compression_level = $7, description = $8, retention = $9, max_size = $10, destroyed = \
+             $11 WHERE id = $1",
         )
         .bind(cache.id.0)
         .bind(cache.name.as_str())
@@ -273,7 +288,8 @@ pub async fn add(mut exec: Exec<'_>, new: &NewCache) -> Result<Cache, DbError> {
     let id = counters::reserve(exec.again(), Counter::Cache, 1).await?;
     let row: CacheRow = on_either!(exec, |conn| {
         sqlx::query_as(concat!(
-            "INSERT INTO caches (id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, \
+            "INSERT INTO caches (id, name, domain_id, public, store_dir, priority, \
+             want_mass_query, upstream_keys, \
              compression_level, created) VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9) RETURNING ",
             columns!()
         ))
@@ -299,7 +315,11 @@ pub async fn add(mut exec: Exec<'_>, new: &NewCache) -> Result<Cache, DbError> {
 pub async fn add_domain(mut exec: Exec<'_>, now: i64) -> Result<DomainId, DbError> {
     let id = counters::reserve(exec.again(), Counter::Domain, 1).await?;
     on_either!(exec, |conn| {
-        sqlx::query("INSERT INTO domains (id, created) VALUES ($1, $2)").bind(id).bind(now).execute(conn).await?;
+        sqlx::query("INSERT INTO domains (id, created) VALUES ($1, $2)")
+            .bind(id)
+            .bind(now)
+            .execute(conn)
+            .await?;
     });
     Ok(DomainId(id))
 }
@@ -310,12 +330,14 @@ pub async fn add_domain(mut exec: Exec<'_>, now: i64) -> Result<DomainId, DbErro
 /// As any write.
 pub async fn remove_some_paths(exec: Exec<'_>, cache: CacheId, limit: u32) -> Result<u64, DbError> {
     Ok(on_either!(exec, |conn| {
-        sqlx::query("DELETE FROM paths WHERE id IN (SELECT id FROM paths WHERE cache_id = $1 LIMIT $2)")
-            .bind(cache.0)
-            .bind(i64::from(limit))
-            .execute(conn)
-            .await?
-            .rows_affected()
+        sqlx::query(
+            "DELETE FROM paths WHERE id IN (SELECT id FROM paths WHERE cache_id = $1 LIMIT $2)",
+        )
+        .bind(cache.0)
+        .bind(i64::from(limit))
+        .execute(conn)
+        .await?
+        .rows_affected()
     }))
 }
 
@@ -326,7 +348,10 @@ pub async fn remove_some_paths(exec: Exec<'_>, cache: CacheId, limit: u32) -> Re
 pub async fn remove(mut exec: Exec<'_>, cache: CacheId) -> Result<(), DbError> {
     pins::remove_all(exec.again(), cache).await?;
     on_either!(exec.again(), |conn| {
-        for sql in ["DELETE FROM signing_keys WHERE cache_id = $1", "DELETE FROM withdrawn_paths WHERE cache_id = $1"] {
+        for sql in [
+            "DELETE FROM signing_keys WHERE cache_id = $1",
+            "DELETE FROM withdrawn_paths WHERE cache_id = $1",
+        ] {
             sqlx::query(sql).bind(cache.0).execute(&mut *conn).await?;
         }
     });

@@ -1,6 +1,8 @@
-//! The links of the chain by which the storage knows this database (C3), and whether it was moved elsewhere.
+//! The links of the chain by which the storage knows this database (C3), and whether it was moved
+//! elsewhere.
 //!
-//! Each number has one link for ever. The last one that is written is the database's own; one above it is being written.
+//! Each number has one link for ever. The last one that is written is the database's own; one above
+//! it is being written.
 
 use super::exec::on_either;
 use super::{DbError, Exec, convert, settings};
@@ -24,7 +26,8 @@ pub struct Link {
 pub struct KnownLink {
     /// The link.
     pub link: Link,
-    /// Since when the storage's marker is known to have it, in unix seconds; `None` while that is not known.
+    /// Since when the storage's marker is known to have it, in unix seconds; `None` while that is
+    /// not known.
     pub written: Option<i64>,
     /// Where the server ran that wrote it; `None` where a command did.
     pub place: Option<String>,
@@ -36,10 +39,12 @@ pub struct KnownLink {
 /// As any read.
 pub async fn links(exec: Exec<'_>) -> Result<Vec<KnownLink>, DbError> {
     let rows: Vec<(i64, String, Option<i64>, Option<String>)> = on_either!(exec, |conn| {
-        sqlx::query_as("SELECT number, link, written, place FROM chain ORDER BY number DESC LIMIT $1")
-            .bind(KEPT)
-            .fetch_all(conn)
-            .await?
+        sqlx::query_as(
+            "SELECT number, link, written, place FROM chain ORDER BY number DESC LIMIT $1",
+        )
+        .bind(KEPT)
+        .fetch_all(conn)
+        .await?
     });
     let known = |(number, link, written, place)| {
         let number = convert::number("chain.number", number)?;
@@ -55,14 +60,19 @@ pub async fn links(exec: Exec<'_>) -> Result<Vec<KnownLink>, DbError> {
 pub async fn add(mut exec: Exec<'_>, link: &Link) -> Result<(), DbError> {
     let number = convert::to_db(link.number)?;
     on_either!(exec.again(), |conn| {
-        sqlx::query("INSERT INTO chain (number, link) VALUES ($1, $2) ON CONFLICT (number) DO NOTHING")
-            .bind(number)
-            .bind(&link.link)
-            .execute(conn)
-            .await?;
+        sqlx::query(
+            "INSERT INTO chain (number, link) VALUES ($1, $2) ON CONFLICT (number) DO NOTHING",
+        )
+        .bind(number)
+        .bind(&link.link)
+        .execute(conn)
+        .await?;
     });
     on_either!(exec, |conn| {
-        sqlx::query("DELETE FROM chain WHERE number <= $1").bind(number - KEPT).execute(conn).await?;
+        sqlx::query("DELETE FROM chain WHERE number <= $1")
+            .bind(number - KEPT)
+            .execute(conn)
+            .await?;
     });
     Ok(())
 }
@@ -74,13 +84,16 @@ pub async fn add(mut exec: Exec<'_>, link: &Link) -> Result<(), DbError> {
 pub async fn written(exec: Exec<'_>, link: &Link, place: &str, now: i64) -> Result<(), DbError> {
     let number = convert::to_db(link.number)?;
     on_either!(exec, |conn| {
-        sqlx::query("UPDATE chain SET written = $1, place = $2 WHERE number = $3 AND link = $4 AND written IS NULL")
-            .bind(now)
-            .bind(place)
-            .bind(number)
-            .bind(&link.link)
-            .execute(conn)
-            .await?;
+        sqlx::query(
+            "UPDATE chain SET written = $1, place = $2 WHERE number = $3 AND link = $4 AND \
+            written IS NULL",
+        )
+        .bind(now)
+        .bind(place)
+        .bind(number)
+        .bind(&link.link)
+        .execute(conn)
+        .await?;
     });
     Ok(())
 }
@@ -137,7 +150,9 @@ mod tests {
     #[tokio::test]
     async fn a_number_has_one_link_and_the_last_ones_are_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let db = Db::open(&DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("a.db")))).await.unwrap();
+        let db = Db::open(&DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("a.db"))))
+            .await
+            .unwrap();
         let mut tx = db.upkeep_tx().await.unwrap();
         assert_eq!(links(tx.exec()).await.unwrap(), []);
         for number in 1..=40 {

@@ -1,5 +1,5 @@
-//! Rows as `check` and `repair` read them: one that makes no sense is an answer like another, and what a row names may be
-//! missing. Everything else of the server reads rows that it can rely on.
+//! Rows as `check` and `repair` read them: one that makes no sense is an answer like another, and
+//! what a row names may be missing. Everything else of the server reads rows that it can rely on.
 
 use std::collections::HashMap;
 
@@ -55,7 +55,8 @@ impl TryFrom<ChunkRow> for ChunkFacts {
     type Error = DbError;
 
     fn try_from(row: ChunkRow) -> Result<Self, DbError> {
-        let state = row.state.map(|state| if state == 0 { PackState::Live } else { PackState::Dead });
+        let state =
+            row.state.map(|state| if state == 0 { PackState::Live } else { PackState::Dead });
         let bytes = row.bytes.map(|bytes| convert::number("packs.bytes", bytes)).transpose()?;
         Ok(Self {
             id: convert::number("chunks.id", row.id)?,
@@ -77,11 +78,17 @@ pub type Checked<T> = (i64, Result<T, DbError>);
 ///
 /// # Errors
 /// As any read.
-pub async fn chunks(exec: Exec<'_>, after: i64, limit: u32) -> Result<Vec<Checked<ChunkFacts>>, DbError> {
+pub async fn chunks(
+    exec: Exec<'_>,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Checked<ChunkFacts>>, DbError> {
     let rows: Vec<ChunkRow> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT c.id, c.domain_id, d.id AS known_domain, c.name, c.pack_id, c.pack_offset, c.record_len, p.state, \
-             p.bytes FROM chunks c LEFT JOIN packs p ON p.id = c.pack_id LEFT JOIN domains d ON d.id = c.domain_id \
+            "SELECT c.id, c.domain_id, d.id AS known_domain, c.name, c.pack_id, c.pack_offset, \
+             c.record_len, p.state, \
+             p.bytes FROM chunks c LEFT JOIN packs p ON p.id = c.pack_id LEFT JOIN domains d ON \
+             d.id = c.domain_id \
              WHERE c.id > $1 ORDER BY c.id LIMIT $2",
         )
         .bind(after)
@@ -113,7 +120,11 @@ struct NarFactsRow {
 ///
 /// # Errors
 /// As any read.
-pub async fn nars(exec: Exec<'_>, after: i64, limit: u32) -> Result<Vec<Checked<NarFacts>>, DbError> {
+pub async fn nars(
+    exec: Exec<'_>,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Checked<NarFacts>>, DbError> {
     let rows: Vec<NarFactsRow> = on_either!(exec, |conn| {
         sqlx::query_as(concat!(
             "SELECT n.id AS checked_id, n.manifest AS first, ",
@@ -177,8 +188,11 @@ impl From<PathFactsRow> for PathFacts {
         let parse = || -> Result<_, DbError> {
             let path: StorePath = convert::text("paths.hash, paths.name", &base_name)?;
             let references: Vec<StorePath> = convert::words("paths.refs", &row.refs)?;
-            let _: Option<StorePath> =
-                row.deriver.as_deref().map(|deriver| convert::text("paths.deriver", deriver)).transpose()?;
+            let _: Option<StorePath> = row
+                .deriver
+                .as_deref()
+                .map(|deriver| convert::text("paths.deriver", deriver))
+                .transpose()?;
             let _: Vec<Signature> = convert::words("paths.signatures", &row.signatures)?;
             Ok((path, references.iter().map(StorePath::hash).collect()))
         };
@@ -200,8 +214,10 @@ impl From<PathFactsRow> for PathFacts {
 pub async fn paths(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<PathFacts>, DbError> {
     let rows: Vec<PathFactsRow> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT p.id, p.cache_id, p.hash, p.name, p.nar_id, n.domain_id AS nar_domain, p.refs, p.deriver, p.signatures \
-             FROM paths p LEFT JOIN nars n ON n.id = p.nar_id WHERE p.id > $1 ORDER BY p.id LIMIT $2",
+            "SELECT p.id, p.cache_id, p.hash, p.name, p.nar_id, n.domain_id AS nar_domain, p.refs, \
+             p.deriver, p.signatures \
+             FROM paths p LEFT JOIN nars n ON n.id = p.nar_id WHERE p.id > $1 ORDER BY p.id LIMIT \
+             $2",
         )
         .bind(after.0)
         .bind(i64::from(limit))
@@ -224,7 +240,10 @@ pub async fn path(exec: Exec<'_>, id: PathId) -> Result<Option<PathFacts>, DbErr
 ///
 /// # Errors
 /// As any read.
-pub async fn packs_by_key(mut exec: Exec<'_>, keys: &[PackKey]) -> Result<HashMap<PackKey, Pack>, DbError> {
+pub async fn packs_by_key(
+    mut exec: Exec<'_>,
+    keys: &[PackKey],
+) -> Result<HashMap<PackKey, Pack>, DbError> {
     let mut ids: Vec<i64> = Vec::with_capacity(keys.len());
     on_either!(exec.again(), |conn| {
         for batch in batch::padded(keys) {
@@ -254,7 +273,8 @@ pub struct LoosePin {
     pub path: String,
 }
 
-/// Up to `limit` generations of pins, of caches that are there, that point to nothing. What has expired may.
+/// Up to `limit` generations of pins, of caches that are there, that point to nothing. What has
+/// expired may.
 ///
 /// # Errors
 /// As any read.
@@ -262,10 +282,13 @@ pub async fn loose_pins(exec: Exec<'_>, now: i64, limit: u32) -> Result<Vec<Loos
     let rows: Vec<(String, String, i64, String, String)> = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT c.name, g.name, g.generation, g.hash, g.path_name FROM pin_generations g \
-             JOIN pins i ON i.cache_id = g.cache_id AND i.name = g.name JOIN caches c ON c.id = g.cache_id \
+             JOIN pins i ON i.cache_id = g.cache_id AND i.name = g.name JOIN caches c ON c.id = \
+             g.cache_id \
              WHERE c.destroyed IS NULL AND (i.expires IS NULL OR i.expires > $1) \
-             AND NOT EXISTS (SELECT 1 FROM paths p WHERE p.cache_id = g.cache_id AND p.hash = g.hash) \
-             AND NOT EXISTS (SELECT 1 FROM withdrawn_paths w WHERE w.cache_id = g.cache_id AND w.hash = g.hash) \
+             AND NOT EXISTS (SELECT 1 FROM paths p WHERE p.cache_id = g.cache_id AND p.hash = \
+             g.hash) \
+             AND NOT EXISTS (SELECT 1 FROM withdrawn_paths w WHERE w.cache_id = g.cache_id AND \
+             w.hash = g.hash) \
              ORDER BY g.cache_id, g.name, g.generation LIMIT $2",
         )
         .bind(now)
@@ -282,15 +305,20 @@ pub async fn loose_pins(exec: Exec<'_>, now: i64, limit: u32) -> Result<Vec<Loos
     Ok(rows.into_iter().map(pin).collect())
 }
 
-/// Names of up to `limit` pins that stand for a generation that is not there, each with its cache's.
+/// Names of up to `limit` pins that stand for a generation that is not there, each with its
+/// cache's.
 ///
 /// # Errors
 /// As any read.
-pub async fn pins_without_generation(exec: Exec<'_>, limit: u32) -> Result<Vec<(String, String)>, DbError> {
+pub async fn pins_without_generation(
+    exec: Exec<'_>,
+    limit: u32,
+) -> Result<Vec<(String, String)>, DbError> {
     Ok(on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT c.name, i.name FROM pins i JOIN caches c ON c.id = i.cache_id WHERE NOT EXISTS \
-             (SELECT 1 FROM pin_generations g WHERE g.cache_id = i.cache_id AND g.name = i.name AND g.generation = i.generation) \
+             (SELECT 1 FROM pin_generations g WHERE g.cache_id = i.cache_id AND g.name = i.name \
+             AND g.generation = i.generation) \
              ORDER BY i.cache_id, i.name LIMIT $1",
         )
         .bind(i64::from(limit))

@@ -1,7 +1,7 @@
 //! The chunk index: a row per chunk and domain, naming the pack record that holds it.
 //!
-//! Names are unique within a domain; the first row stays (a second copy is dead weight in its pack). Ids are what
-//! manifests name chunks by.
+//! Names are unique within a domain; the first row stays (a second copy is dead weight in its
+//! pack). Ids are what manifests name chunks by.
 
 use std::collections::{HashMap, HashSet};
 
@@ -85,12 +85,19 @@ const RANGE_LEN: usize = 16;
 ///
 /// # Errors
 /// As any read.
-pub async fn present(exec: Exec<'_>, domain: DomainId, names: &[ChunkName]) -> Result<HashSet<ChunkName>, DbError> {
+pub async fn present(
+    exec: Exec<'_>,
+    domain: DomainId,
+    names: &[ChunkName],
+) -> Result<HashSet<ChunkName>, DbError> {
     let select = "SELECT c.name FROM chunks c WHERE c.id IN";
     let rows: Vec<(Vec<u8>,)> = on_either!(exec, |conn| {
-        rows_by_key!(conn, select, "chunks", IN_DOMAIN, domain.0, "name", names, |name| &name.as_bytes()[..])
+        rows_by_key!(conn, select, "chunks", IN_DOMAIN, domain.0, "name", names, |name| &name
+            .as_bytes()[..])
     });
-    rows.iter().map(|(name,)| Ok(ChunkName::from_bytes(convert::bytes("chunks.name", name)?))).collect()
+    rows.iter()
+        .map(|(name,)| Ok(ChunkName::from_bytes(convert::bytes("chunks.name", name)?)))
+        .collect()
 }
 
 /// Where these chunks are; a name that the domain does not have is not in the result.
@@ -104,22 +111,29 @@ pub async fn lookup_by_names(
 ) -> Result<HashMap<ChunkName, ChunkLocation>, DbError> {
     let select = format!("{SELECT} WHERE c.id IN");
     let rows: Vec<ChunkRow> = on_either!(exec, |conn| {
-        rows_by_key!(conn, select, "chunks", IN_DOMAIN, domain.0, "name", names, |name| &name.as_bytes()[..])
+        rows_by_key!(conn, select, "chunks", IN_DOMAIN, domain.0, "name", names, |name| &name
+            .as_bytes()[..])
     });
-    rows.into_iter().map(|row| ChunkLocation::try_from(row).map(|location| (location.name, location))).collect()
+    rows.into_iter()
+        .map(|row| ChunkLocation::try_from(row).map(|location| (location.name, location)))
+        .collect()
 }
 
 /// Where these chunks are; an id that no row has is not in the result.
 ///
 /// # Errors
 /// As any read.
-pub async fn lookup_by_ids(exec: Exec<'_>, ids: &[u64]) -> Result<HashMap<u64, ChunkLocation>, DbError> {
+pub async fn lookup_by_ids(
+    exec: Exec<'_>,
+    ids: &[u64],
+) -> Result<HashMap<u64, ChunkLocation>, DbError> {
     let Runs { ranges, singles } = runs(ids)?;
     let mut rows: Vec<ChunkRow> = Vec::with_capacity(ids.len());
     on_either!(exec, |conn| {
         for (first, last) in ranges {
             let sql = format!("{SELECT} WHERE c.id BETWEEN $1 AND $2");
-            let range = sqlx::query_as(conn.text(sql)).bind(first).bind(last).fetch_all(&mut *conn).await?;
+            let range =
+                sqlx::query_as(conn.text(sql)).bind(first).bind(last).fetch_all(&mut *conn).await?;
             rows.extend(range);
         }
         for batch in batch::padded(&singles) {
@@ -131,7 +145,9 @@ pub async fn lookup_by_ids(exec: Exec<'_>, ids: &[u64]) -> Result<HashMap<u64, C
             rows.extend(query.fetch_all(&mut *conn).await?);
         }
     });
-    rows.into_iter().map(|row| ChunkLocation::try_from(row).map(|location| (location.id, location))).collect()
+    rows.into_iter()
+        .map(|row| ChunkLocation::try_from(row).map(|location| (location.id, location)))
+        .collect()
 }
 
 /// Ids as statements ask for them.
@@ -144,7 +160,8 @@ struct Runs {
 }
 
 fn runs(ids: &[u64]) -> Result<Runs, DbError> {
-    let mut ids = ids.iter().map(|id| convert::to_db(*id)).collect::<Result<Vec<i64>, DbError>>()?;
+    let mut ids =
+        ids.iter().map(|id| convert::to_db(*id)).collect::<Result<Vec<i64>, DbError>>()?;
     ids.sort_unstable();
     ids.dedup();
     let mut runs = Runs::default();
@@ -159,7 +176,8 @@ fn runs(ids: &[u64]) -> Result<Runs, DbError> {
 
 /// Adds chunks, skipping those whose name the domain has; gives how many were added.
 ///
-/// The caller sorts them by name: transactions that add the same names then wait for each other instead of deadlocking.
+/// The caller sorts them by name: transactions that add the same names then wait for each other
+/// instead of deadlocking.
 ///
 /// # Errors
 /// [`DbError::Constraint`] when an id is taken or a pack does not exist.
@@ -168,7 +186,8 @@ pub async fn add(exec: Exec<'_>, domain: DomainId, chunks: &[NewChunk]) -> Resul
     on_either!(exec, |conn| {
         for batch in batch::exact(chunks) {
             let sql = format!(
-                "INSERT INTO chunks (id, domain_id, name, pack_id, pack_offset, record_len) VALUES {} \
+                "INSERT INTO chunks (id, domain_id, name, pack_id, pack_offset, record_len) VALUES \
+                 {} \
                  ON CONFLICT (domain_id, name) DO NOTHING",
                 batch::rows(6, batch.len())
             );
@@ -188,14 +207,19 @@ pub async fn add(exec: Exec<'_>, domain: DomainId, chunks: &[NewChunk]) -> Resul
     Ok(added)
 }
 
-/// Looks whether each id still has the name that it had; gives the names (sorted, once each) for which it has not.
+/// Looks whether each id still has the name that it had; gives the names (sorted, once each) for
+/// which it has not.
 ///
 /// # Errors
 /// As any read.
-pub async fn exists(exec: Exec<'_>, chunks: &[(u64, ChunkName)]) -> Result<Vec<ChunkName>, DbError> {
+pub async fn exists(
+    exec: Exec<'_>,
+    chunks: &[(u64, ChunkName)],
+) -> Result<Vec<ChunkName>, DbError> {
     let ids: Vec<u64> = chunks.iter().map(|(id, _)| *id).collect();
     let found = lookup_by_ids(exec, &ids).await?;
-    let holds = |id: &u64, name: &ChunkName| found.get(id).is_some_and(|location| location.name == *name);
+    let holds =
+        |id: &u64, name: &ChunkName| found.get(id).is_some_and(|location| location.name == *name);
     let mut missing: Vec<ChunkName> =
         chunks.iter().filter(|(id, name)| !holds(id, name)).map(|(_, name)| *name).collect();
     missing.sort_unstable();
@@ -207,7 +231,11 @@ pub async fn exists(exec: Exec<'_>, chunks: &[(u64, ChunkName)]) -> Result<Vec<C
 ///
 /// # Errors
 /// As any read.
-pub async fn page(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<(DomainId, ChunkLocation)>, DbError> {
+pub async fn page(
+    exec: Exec<'_>,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<(DomainId, ChunkLocation)>, DbError> {
     #[derive(FromRow)]
     struct Row {
         domain_id: i64,
@@ -225,14 +253,19 @@ pub async fn page(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<(DomainI
         .fetch_all(conn)
         .await?
     });
-    rows.into_iter().map(|row| Ok((DomainId(row.domain_id), ChunkLocation::try_from(row.chunk)?))).collect()
+    rows.into_iter()
+        .map(|row| Ok((DomainId(row.domain_id), ChunkLocation::try_from(row.chunk)?)))
+        .collect()
 }
 
 /// The chunks that a pack holds, of every domain, in the order of their places.
 ///
 /// # Errors
 /// As any read.
-pub async fn in_pack(exec: Exec<'_>, pack: PackId) -> Result<Vec<(DomainId, ChunkLocation)>, DbError> {
+pub async fn in_pack(
+    exec: Exec<'_>,
+    pack: PackId,
+) -> Result<Vec<(DomainId, ChunkLocation)>, DbError> {
     #[derive(FromRow)]
     struct Row {
         domain_id: i64,
@@ -242,13 +275,16 @@ pub async fn in_pack(exec: Exec<'_>, pack: PackId) -> Result<Vec<(DomainId, Chun
     let rows: Vec<Row> = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT c.domain_id, c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len \
-             FROM chunks c JOIN packs p ON p.id = c.pack_id WHERE c.pack_id = $1 ORDER BY c.pack_offset, c.id",
+             FROM chunks c JOIN packs p ON p.id = c.pack_id WHERE c.pack_id = $1 ORDER BY \
+             c.pack_offset, c.id",
         )
         .bind(pack.0)
         .fetch_all(conn)
         .await?
     });
-    rows.into_iter().map(|row| Ok((DomainId(row.domain_id), ChunkLocation::try_from(row.chunk)?))).collect()
+    rows.into_iter()
+        .map(|row| Ok((DomainId(row.domain_id), ChunkLocation::try_from(row.chunk)?)))
+        .collect()
 }
 
 /// A chunk that has been copied to another pack.
@@ -264,7 +300,8 @@ pub struct ChunkMove {
     pub len: u32,
 }
 
-/// C4: names the new place of each chunk that is still where it was copied from; gives how many it were.
+/// C4: names the new place of each chunk that is still where it was copied from; gives how many it
+/// were.
 ///
 /// # Errors
 /// As any write.
@@ -274,7 +311,8 @@ pub async fn relocate(exec: Exec<'_>, to: PackId, moves: &[ChunkMove]) -> Result
         for batch in batch::exact(moves) {
             let values: Vec<String> = (0..batch.len())
                 .map(|row| {
-                    let column = |column: usize| format!("CAST(${} AS BIGINT)", 2 + row * 4 + column);
+                    let column =
+                        |column: usize| format!("CAST(${} AS BIGINT)", 2 + row * 4 + column);
                     format!("({},{},{},{})", column(0), column(1), column(2), column(3))
                 })
                 .collect();

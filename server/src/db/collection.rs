@@ -1,7 +1,8 @@
 //! What the collector reads of paths, NARs and chunks, and how their rows go.
 //!
-//! Reads are pages of narrow rows. What removes rows is called in an [`exclusive_tx`](super::Db::exclusive_tx) of the
-//! collector, which has looked, in that transaction, that nothing needs them.
+//! Reads are pages of narrow rows. What removes rows is called in an
+//! [`exclusive_tx`](super::Db::exclusive_tx) of the collector, which has looked, in that
+//! transaction, that nothing needs them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -55,7 +56,9 @@ impl TryFrom<PathUseRow> for PathUse {
         Ok(Self {
             id: PathId(row.id),
             cache: CacheId(row.cache_id),
-            hash: hash.ok_or_else(|| DbError::corrupt(format!("paths.hash: `{}` is no hash part", row.hash)))?,
+            hash: hash.ok_or_else(|| {
+                DbError::corrupt(format!("paths.hash: `{}` is no hash part", row.hash))
+            })?,
             nar: NarId(row.nar_id),
             created: row.created,
             last_used: row.last_used,
@@ -71,7 +74,8 @@ impl TryFrom<PathUseRow> for PathUse {
 pub async fn path_uses(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<PathUse>, DbError> {
     let rows: Vec<PathUseRow> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT id, cache_id, hash, nar_id, created, last_used, expires FROM paths WHERE id > $1 ORDER BY id LIMIT $2",
+            "SELECT id, cache_id, hash, nar_id, created, last_used, expires FROM paths WHERE id > \
+             $1 ORDER BY id LIMIT $2",
         )
         .bind(after.0)
         .bind(i64::from(limit))
@@ -90,7 +94,8 @@ pub async fn path_uses_of(exec: Exec<'_>, ids: &[PathId]) -> Result<Vec<PathUse>
     on_either!(exec, |conn| {
         for batch in batch::padded(ids) {
             let sql = format!(
-                "SELECT id, cache_id, hash, nar_id, created, last_used, expires FROM paths WHERE id IN ({})",
+                "SELECT id, cache_id, hash, nar_id, created, last_used, expires FROM paths WHERE \
+                 id IN ({})",
                 batch.placeholders(1)
             );
             let mut query = sqlx::query_as(conn.text(sql));
@@ -107,11 +112,15 @@ pub async fn path_uses_of(exec: Exec<'_>, ids: &[PathId]) -> Result<Vec<PathUse>
 ///
 /// # Errors
 /// As any read.
-pub async fn path_names(exec: Exec<'_>, ids: &[PathId]) -> Result<HashMap<PathId, String>, DbError> {
+pub async fn path_names(
+    exec: Exec<'_>,
+    ids: &[PathId],
+) -> Result<HashMap<PathId, String>, DbError> {
     let mut rows: Vec<(i64, String, String)> = Vec::with_capacity(ids.len());
     on_either!(exec, |conn| {
         for batch in batch::padded(ids) {
-            let sql = format!("SELECT id, hash, name FROM paths WHERE id IN ({})", batch.placeholders(1));
+            let sql =
+                format!("SELECT id, hash, name FROM paths WHERE id IN ({})", batch.placeholders(1));
             let mut query = sqlx::query_as(conn.text(sql));
             for id in batch.iter() {
                 query = query.bind(id.0);
@@ -148,7 +157,8 @@ pub async fn remove_paths(exec: Exec<'_>, ids: &[PathId]) -> Result<u64, DbError
     Ok(for_ids!(exec, "DELETE FROM paths WHERE id IN", ids, |id| id.0))
 }
 
-/// The highest id that a NAR may have. Under an exclusive transaction, every NAR up to it is there or never will be.
+/// The highest id that a NAR may have. Under an exclusive transaction, every NAR up to it is there
+/// or never will be.
 ///
 /// # Errors
 /// As any read.
@@ -173,10 +183,16 @@ pub struct NarManifest {
 ///
 /// # Errors
 /// As any read.
-pub async fn manifests(exec: Exec<'_>, after: NarId, last: NarId, limit: u32) -> Result<Vec<NarManifest>, DbError> {
+pub async fn manifests(
+    exec: Exec<'_>,
+    after: NarId,
+    last: NarId,
+    limit: u32,
+) -> Result<Vec<NarManifest>, DbError> {
     let rows: Vec<(i64, i64, i64, Vec<u8>)> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT id, nar_size, segment_count, manifest FROM nars WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3",
+            "SELECT id, nar_size, segment_count, manifest FROM nars WHERE id > $1 AND id <= $2 \
+             ORDER BY id LIMIT $3",
         )
         .bind(after.0)
         .bind(last.0)
@@ -206,7 +222,8 @@ pub async fn unreferenced(exec: Exec<'_>) -> Result<HashMap<NarId, i64>, DbError
     Ok(rows.into_iter().map(|(nar, since)| (NarId(nar), since)).collect())
 }
 
-/// Notes that these NARs were found without a path; of those that were before, the earlier time stays.
+/// Notes that these NARs were found without a path; of those that were before, the earlier time
+/// stays.
 ///
 /// # Errors
 /// As any write.
@@ -214,7 +231,8 @@ pub async fn note_unreferenced(exec: Exec<'_>, nars: &[NarId], since: i64) -> Re
     on_either!(exec, |conn| {
         for batch in batch::exact(nars) {
             let sql = format!(
-                "INSERT INTO unreferenced_nars (nar_id, since) VALUES {} ON CONFLICT (nar_id) DO NOTHING",
+                "INSERT INTO unreferenced_nars (nar_id, since) VALUES {} ON CONFLICT (nar_id) DO \
+                 NOTHING",
                 batch::rows(2, batch.len())
             );
             let mut query = sqlx::query(conn.text(sql));
@@ -244,7 +262,10 @@ pub async fn remove_nars(mut exec: Exec<'_>, nars: &[NarId]) -> Result<Vec<NarId
     let mut needed: HashSet<NarId> = HashSet::new();
     on_either!(exec.again(), |conn| {
         for batch in batch::padded(nars) {
-            let sql = format!("SELECT DISTINCT nar_id FROM paths WHERE nar_id IN ({})", batch.placeholders(1));
+            let sql = format!(
+                "SELECT DISTINCT nar_id FROM paths WHERE nar_id IN ({})",
+                batch.placeholders(1)
+            );
             let mut query = sqlx::query_scalar(conn.text(sql));
             for nar in batch.iter() {
                 query = query.bind(nar.0);
@@ -275,14 +296,20 @@ pub struct ChunkPlace {
 ///
 /// # Errors
 /// As any read.
-pub async fn chunk_places(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<ChunkPlace>, DbError> {
+pub async fn chunk_places(
+    exec: Exec<'_>,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<ChunkPlace>, DbError> {
     let after = convert::to_db(after)?;
     let rows: Vec<(i64, i64, i64)> = on_either!(exec, |conn| {
-        sqlx::query_as("SELECT id, pack_id, record_len FROM chunks WHERE id > $1 ORDER BY id LIMIT $2")
-            .bind(after)
-            .bind(i64::from(limit))
-            .fetch_all(conn)
-            .await?
+        sqlx::query_as(
+            "SELECT id, pack_id, record_len FROM chunks WHERE id > $1 ORDER BY id LIMIT $2",
+        )
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?
     });
     let place = |(id, pack, len)| {
         Ok(ChunkPlace {

@@ -1,8 +1,8 @@
 //! Opening the database: pools, what every connection is set to, and the two kinds of transaction.
 //!
-//! SQLite: one connection writes and a few read, each with its settings in the connect options, so that no connection is
-//! ever without them; `synchronous=FULL` makes a commit durable. PostgreSQL (see [`postgres`]): every session has
-//! `synchronous_commit` on, and limits on its statements.
+//! SQLite: one connection writes and a few read, each with its settings in the connect options, so
+//! that no connection is ever without them; `synchronous=FULL` makes a commit durable. PostgreSQL
+//! (see [`postgres`]): every session has `synchronous_commit` on, and limits on its statements.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -27,16 +27,19 @@ use crate::config::{DatabaseConfig, DatabaseUrl, PostgresConfig};
 const SQLITE_READERS: u32 = 4;
 /// Page cache of one SQLite connection; with the readers and the writer, 80 MiB.
 const SQLITE_CACHE_KIB: u32 = 16 * 1024;
-/// How long a statement waits for another process's lock on SQLite, or for a connection to come free.
+/// How long a statement waits for another process's lock on SQLite, or for a connection to come
+/// free.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long commits are gathered before they are folded into SQLite's file.
 const FOLD_AFTER: Duration = Duration::from_secs(1);
 
-/// Who asks whether the database lives has a limit of their own: one that takes longer is as good as gone.
+/// Who asks whether the database lives has a limit of their own: one that takes longer is as good
+/// as gone.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 
-/// The advisory lock that keeps commits and destructive transactions apart on PostgreSQL ("snowbank" in ASCII).
+/// The advisory lock that keeps commits and destructive transactions apart on PostgreSQL
+/// ("snowbank" in ASCII).
 const COMMIT_LOCK: i64 = 0x736e_6f77_6261_6e6b;
 
 /// A handle to the database; clones share its connections.
@@ -94,7 +97,8 @@ impl Db {
         }
     }
 
-    /// Connects to a database that a server has set up, as a command beside it does; makes and upgrades nothing.
+    /// Connects to a database that a server has set up, as a command beside it does; makes and
+    /// upgrades nothing.
     ///
     /// # Errors
     /// When there is none ([`DbError::Absent`]), or its schema is not this version's.
@@ -102,8 +106,8 @@ impl Db {
         Self::attach(config).await?.complete().await
     }
 
-    /// As [`Db::open_existing`], for a database that rows are moved out of, or were: a newer schema, which may have more than
-    /// this version knows, is refused.
+    /// As [`Db::open_existing`], for a database that rows are moved out of, or were: a newer
+    /// schema, which may have more than this version knows, is refused.
     ///
     /// # Errors
     /// As [`Db::open_existing`].
@@ -151,8 +155,8 @@ impl Db {
         }
     }
 
-    /// Connects to a database that is to count again, whatever was moved out of it: as [`Db::open`], but one that was moved
-    /// away from is not refused.
+    /// Connects to a database that is to count again, whatever was moved out of it: as
+    /// [`Db::open`], but one that was moved away from is not refused.
     ///
     /// # Errors
     /// As [`Db::open`].
@@ -160,15 +164,18 @@ impl Db {
         Self::open_target(config).await?.whole().await
     }
 
-    /// Where this database is: another text for a copy of it, the same one whenever the same server process of the machine
-    /// or of PostgreSQL has it. A machine that was started anew, or PostgreSQL, counts as another place.
+    /// Where this database is: another text for a copy of it, the same one whenever the same server
+    /// process of the machine or of PostgreSQL has it. A machine that was started anew, or
+    /// PostgreSQL, counts as another place.
     ///
     /// # Errors
     /// When the file or the database cannot be asked.
     pub async fn place(&self) -> Result<String, DbError> {
         let place = match &self.0 {
-            Pools::Sqlite { writer, .. } => sqlite_place(writer.connect_options().get_filename())
-                .map_err(|error| DbError::Unavailable(sqlx::Error::Io(error)))?,
+            Pools::Sqlite { writer, .. } => {
+                sqlite_place(writer.connect_options().get_filename())
+                    .map_err(|error| DbError::Unavailable(sqlx::Error::Io(error)))?
+            }
             Pools::Postgres { pool, .. } => {
                 let (oid, started): (i64, String) = sqlx::query_as(
                     "SELECT oid::bigint, pg_postmaster_start_time()::text FROM pg_database \
@@ -195,13 +202,18 @@ impl Db {
 
     async fn over(options: PgConnectOptions, config: &PostgresConfig) -> Result<Self, DbError> {
         let counters = postgres::counters(options.clone(), config).await?;
-        Ok(Self(Pools::Postgres { pool: postgres::pool(options, config).await?, counters, asking: Arc::default() }))
+        Ok(Self(Pools::Postgres {
+            pool: postgres::pool(options, config).await?,
+            counters,
+            asking: Arc::default(),
+        }))
     }
 
     /// A connection for reading.
     ///
     /// # Errors
-    /// [`DbError::Busy`] when none comes free in time, [`DbError::Unavailable`] when the database is gone.
+    /// [`DbError::Busy`] when none comes free in time, [`DbError::Unavailable`] when the database
+    /// is gone.
     pub async fn reader(&self) -> Result<Conn, DbError> {
         Ok(Conn(match &self.0 {
             Pools::Sqlite { readers, .. } => ConnInner::Sqlite(readers.acquire().await?),
@@ -212,8 +224,8 @@ impl Db {
         }))
     }
 
-    /// How many of the connections for reading may be used by listings at the same time: half of them on SQLite, and a quarter
-    /// of all on PostgreSQL, where writers share them.
+    /// How many of the connections for reading may be used by listings at the same time: half of
+    /// them on SQLite, and a quarter of all on PostgreSQL, where writers share them.
     #[must_use]
     pub fn listing_readers(&self) -> usize {
         let connections = match &self.0 {
@@ -223,8 +235,9 @@ impl Db {
         connections.max(1) as usize
     }
 
-    /// A transaction that adds. Any number of them run at once on PostgreSQL, one at a time on SQLite, and none beside
-    /// an [`Db::exclusive_tx`]: what this one has seen to exist still exists when it commits.
+    /// A transaction that adds. Any number of them run at once on PostgreSQL, one at a time on
+    /// SQLite, and none beside an [`Db::exclusive_tx`]: what this one has seen to exist still
+    /// exists when it commits.
     ///
     /// # Errors
     /// As [`Db::reader`].
@@ -248,13 +261,15 @@ impl Db {
         self.begin("upkeep", "SELECT pg_advisory_xact_lock_shared($1)").await
     }
 
-    /// Takes `count` neighbouring ids for good, and gives the first: as durable as a commit, and not part of one.
+    /// Takes `count` neighbouring ids for good, and gives the first: as durable as a commit, and
+    /// not part of one.
     ///
     /// # Errors
     /// As any write.
     pub async fn reserve(&self, counter: Counter, count: u32) -> Result<i64, DbError> {
         if let Pools::Postgres { pool, .. } = &self.0 {
-            metrics::counter!("snowbank_database_transactions_total", "kind" => "commit").increment(1);
+            metrics::counter!("snowbank_database_transactions_total", "kind" => "commit")
+                .increment(1);
             return counters::reserve_apart(pool, counter, count).await;
         }
         let mut tx = self.commit_tx().await?;
@@ -270,13 +285,18 @@ impl Db {
                 if reserve.as_ref().is_some_and(Reserve::give_way) {
                     fold_now(readers).await;
                 }
-                TxInner::Sqlite { tx: writer.begin_with("BEGIN IMMEDIATE").await?, folding: Arc::clone(folding) }
+                TxInner::Sqlite {
+                    tx: writer.begin_with("BEGIN IMMEDIATE").await?,
+                    folding: Arc::clone(folding),
+                }
             }
             Pools::Postgres { pool, counters, asking } => {
                 let first = locked(pool, postgres_lock).await;
                 let tx = match first {
                     // The connection died after it had been tried, and nothing has been done on it.
-                    Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => locked(pool, postgres_lock).await,
+                    Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => {
+                        locked(pool, postgres_lock).await
+                    }
                     result => result,
                 };
                 match tx {
@@ -303,10 +323,13 @@ impl Db {
         tokio::time::timeout(SIGN_OF_LIFE, answer).await.map_err(late)?
     }
 
-    /// Moves what was committed from SQLite's write-ahead log into its file, beside the commits, so that none of them has to
-    /// do it: in a large database each touches pages all over the file. Never ends; PostgreSQL does so by itself.
+    /// Moves what was committed from SQLite's write-ahead log into its file, beside the commits, so
+    /// that none of them has to do it: in a large database each touches pages all over the file.
+    /// Never ends; PostgreSQL does so by itself.
     pub async fn fold(self) {
-        let Pools::Sqlite { readers, folding, .. } = &self.0 else { return std::future::pending().await };
+        let Pools::Sqlite { readers, folding, .. } = &self.0 else {
+            return std::future::pending().await;
+        };
         loop {
             folding.notified().await;
             tokio::time::sleep(FOLD_AFTER).await;
@@ -314,7 +337,8 @@ impl Db {
         }
     }
 
-    /// Closes every connection; what waits for one gets an error. SQLite's write-ahead log is folded into its file.
+    /// Closes every connection; what waits for one gets an error. SQLite's write-ahead log is
+    /// folded into its file.
     pub async fn close(&self) {
         match &self.0 {
             Pools::Sqlite { writer, readers, .. } => {
@@ -330,7 +354,8 @@ impl Db {
     }
 }
 
-/// The file itself, on the machine as it runs now: a snapshot of a disk may have the same numbers elsewhere.
+/// The file itself, on the machine as it runs now: a snapshot of a disk may have the same numbers
+/// elsewhere.
 fn sqlite_place(path: &Path) -> std::io::Result<String> {
     let file = std::fs::metadata(path)?;
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -348,36 +373,47 @@ pub(super) fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
         .pragma("temp_store", "MEMORY")
         .pragma("mmap_size", "0")
-        // Where `Db::fold` does not get to it, a commit folds the log of 64 MiB; after a burst it is cut back to that.
+        // Where `Db::fold` does not get to it, a commit folds the log of 64 MiB; after a burst it
+        // is cut back to that.
         .pragma("wal_autocheckpoint", "16384")
         .pragma("journal_size_limit", "67108864")
 }
 
 /// A pool whose connections live as long as it does, since a new one would begin with a cold cache.
 pub(super) fn pool_options<DB: sqlx::Database>(connections: u32) -> PoolOptions<DB> {
-    PoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE).max_lifetime(None).idle_timeout(None)
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        .max_lifetime(None)
+        .idle_timeout(None)
 }
 
 async fn sqlite_writer(path: &Path, create: bool) -> Result<SqlitePool, DbError> {
     let options = sqlite_options(path).create_if_missing(create);
-    // A full disk or a failed read makes SQLite undo the transaction by itself. The undoing that follows then fails, and a
-    // connection left with it counted as open would refuse every later one.
-    let pool = pool_options::<Sqlite>(1).test_before_acquire(false).after_release(|connection, _| {
-        Box::pin(async {
-            connection.ping().await?;
-            Ok(!connection.is_in_transaction())
-        })
-    });
+    // A full disk or a failed read makes SQLite undo the transaction by itself. The undoing that
+    // follows then fails, and a connection left with it counted as open would refuse every later
+    // one.
+    let pool =
+        pool_options::<Sqlite>(1).test_before_acquire(false).after_release(|connection, _| {
+            Box::pin(async {
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        });
     let pool = pool.connect_with(options).await;
     pool.map_err(|source| match DbError::from(source) {
-        DbError::Unavailable(source) | DbError::Other(source) => DbError::Open { path: path.to_owned(), source },
+        DbError::Unavailable(source) | DbError::Other(source) => {
+            DbError::Open { path: path.to_owned(), source }
+        }
         error => error,
     })
 }
 
 async fn sqlite_readers(path: &Path) -> Result<SqlitePool, DbError> {
     let options = sqlite_options(path).pragma("query_only", "ON");
-    let pool = pool_options::<Sqlite>(SQLITE_READERS).min_connections(SQLITE_READERS).test_before_acquire(false);
+    let pool = pool_options::<Sqlite>(SQLITE_READERS)
+        .min_connections(SQLITE_READERS)
+        .test_before_acquire(false);
     Ok(pool.connect_with(options).await?)
 }
 
@@ -388,24 +424,31 @@ fn make_room(config: &DatabaseConfig) -> Option<Reserve> {
     Some(reserve)
 }
 
-/// Moves what was committed from SQLite's write-ahead log into its file, so that the log begins anew.
+/// Moves what was committed from SQLite's write-ahead log into its file, so that the log begins
+/// anew.
 async fn fold_now(readers: &SqlitePool) {
-    let folded = async { sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *readers.acquire().await?).await };
+    let folded = async {
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *readers.acquire().await?).await
+    };
     if let Err(error) = folded.await {
         // The writer does it when the log has grown.
         tracing::warn!(%error, "the write-ahead log was not folded into the database");
     }
 }
 
-async fn locked(pool: &PgPool, lock: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+async fn locked(
+    pool: &PgPool,
+    lock: &'static str,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let mut tx = pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-    // The lock is the first statement, so that each later one sees what was committed before it was had.
+    // The lock is the first statement, so that each later one sees what was committed before it was
+    // had.
     sqlx::query(lock).bind(COMMIT_LOCK).execute(&mut *tx).await?;
     Ok(tx)
 }
 
-/// Whether all connections are in use or none can be had looks the same to who waits for one. One request asks the server;
-/// the others need no better answer than "busy".
+/// Whether all connections are in use or none can be had looks the same to who waits for one. One
+/// request asks the server; the others need no better answer than "busy".
 async fn why(pool: &PgPool, asking: &Mutex<()>, error: sqlx::Error) -> DbError {
     let outage = match (&error, asking.try_lock()) {
         (sqlx::Error::PoolTimedOut, Ok(_asking)) => postgres::outage(pool).await,

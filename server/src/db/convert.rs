@@ -1,4 +1,5 @@
-//! Checked conversions between rows and domain types: what does not convert is a damaged row, named.
+//! Checked conversions between rows and domain types: what does not convert is a damaged row,
+//! named.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -17,7 +18,9 @@ pub(super) fn number<T: TryFrom<i64>>(column: &str, value: i64) -> Result<T, DbE
 
 /// Bytes of a fixed length.
 pub(super) fn bytes<const N: usize>(column: &str, value: &[u8]) -> Result<[u8; N], DbError> {
-    value.try_into().map_err(|_| DbError::corrupt(format!("{column} has {} bytes, not {N}", value.len())))
+    value
+        .try_into()
+        .map_err(|_| DbError::corrupt(format!("{column} has {} bytes, not {N}", value.len())))
 }
 
 /// A text with a grammar.

@@ -1,13 +1,15 @@
 //! Where ids come from: a row per kind that only ever counts up.
 //!
-//! Invariant (C2): an id is given out at most once. What a rolled-back transaction took is given out again, which is
-//! sound as long as an id is written nowhere before its reservation is committed.
+//! Invariant (C2): an id is given out at most once. What a rolled-back transaction took is given
+//! out again, which is sound as long as an id is written nowhere before its reservation is
+//! committed.
 //!
-//! Whoever takes ids in a transaction holds the counter's row until its end, and with it all others that take some. On
-//! PostgreSQL, where servers share the counters and one of them may stop at any point, what pushes take is therefore taken in
-//! a statement of its own, on another connection ([`Tx::reserve`](super::Tx::reserve)), while the transaction holds the lock
-//! that keeps exclusive ones away. So ids are not in the order of commits, but an exclusive transaction finds that every id
-//! that was taken up to [`last`] is committed or never will be.
+//! Whoever takes ids in a transaction holds the counter's row until its end, and with it all others
+//! that take some. On PostgreSQL, where servers share the counters and one of them may stop at any
+//! point, what pushes take is therefore taken in a statement of its own, on another connection
+//! ([`Tx::reserve`](super::Tx::reserve)), while the transaction holds the lock that keeps exclusive
+//! ones away. So ids are not in the order of commits, but an exclusive transaction finds that every
+//! id that was taken up to [`last`] is committed or never will be.
 
 use sqlx::PgPool;
 
@@ -56,18 +58,24 @@ impl Counter {
 /// As any write; [`DbError::Corrupt`] when the counter is gone.
 pub async fn reserve(exec: Exec<'_>, counter: Counter, count: u32) -> Result<i64, DbError> {
     let first: Option<i64> = on_either!(exec, |conn| {
-        sqlx::query_scalar("UPDATE counters SET next = next + $2 WHERE name = $1 RETURNING next - $2")
-            .bind(counter.name())
-            .bind(i64::from(count))
-            .fetch_optional(conn)
-            .await?
+        sqlx::query_scalar(
+            "UPDATE counters SET next = next + $2 WHERE name = $1 RETURNING next - $2",
+        )
+        .bind(counter.name())
+        .bind(i64::from(count))
+        .fetch_optional(conn)
+        .await?
     });
     first.ok_or_else(|| DbError::corrupt(format!("the counter `{}` is missing", counter.name())))
 }
 
-/// Takes ids in a statement of its own, on a connection of `pool`; tries once more where that connection was dead, which may
-/// lose some ids.
-pub(super) async fn reserve_apart(pool: &PgPool, counter: Counter, count: u32) -> Result<i64, DbError> {
+/// Takes ids in a statement of its own, on a connection of `pool`; tries once more where that
+/// connection was dead, which may lose some ids.
+pub(super) async fn reserve_apart(
+    pool: &PgPool,
+    counter: Counter,
+    count: u32,
+) -> Result<i64, DbError> {
     let mut is_first = true;
     loop {
         let mut conn = pool.acquire().await?;
@@ -84,7 +92,8 @@ pub(super) async fn reserve_apart(pool: &PgPool, counter: Counter, count: u32) -
     }
 }
 
-/// The last id that was taken. Under an exclusive transaction, what it was taken for is committed or never will be.
+/// The last id that was taken. Under an exclusive transaction, what it was taken for is committed
+/// or never will be.
 ///
 /// # Errors
 /// As any read; [`DbError::Corrupt`] when the counter is gone.
@@ -95,10 +104,12 @@ pub async fn last(exec: Exec<'_>, counter: Counter) -> Result<i64, DbError> {
             .fetch_optional(conn)
             .await?
     });
-    next.map(|next| next - 1).ok_or_else(|| DbError::corrupt(format!("the counter `{}` is missing", counter.name())))
+    next.map(|next| next - 1)
+        .ok_or_else(|| DbError::corrupt(format!("the counter `{}` is missing", counter.name())))
 }
 
-/// Passes over `count` ids, which nobody gets then: they may have been given out by a database that is lost.
+/// Passes over `count` ids, which nobody gets then: they may have been given out by a database that
+/// is lost.
 ///
 /// # Errors
 /// As [`reserve`].
@@ -111,5 +122,9 @@ pub async fn skip(exec: Exec<'_>, counter: Counter, count: i64) -> Result<(), Db
             .await?
             .rows_affected()
     });
-    if rows == 1 { Ok(()) } else { Err(DbError::corrupt(format!("the counter `{}` is missing", counter.name()))) }
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(DbError::corrupt(format!("the counter `{}` is missing", counter.name())))
+    }
 }

@@ -1,9 +1,10 @@
 //! Chunks whose bytes are damaged or gone, and paths that were taken out of sight because of them.
 //!
-//! A chunk is *retired* by another name for its row, [`retired_name`], which no client can ask for. So by its own name it is
-//! missing, and is sent again under a new id (C2); a commit that has read it finds that it is no longer what it was (W4); a
-//! manifest that names it still finds a row, and whoever reads it sees that another chunk lies there. Both, retiring and
-//! withdrawing, are done in an [`exclusive_tx`](super::Db::exclusive_tx).
+//! A chunk is *retired* by another name for its row, [`retired_name`], which no client can ask for.
+//! So by its own name it is missing, and is sent again under a new id (C2); a commit that has read
+//! it finds that it is no longer what it was (W4); a manifest that names it still finds a row, and
+//! whoever reads it sees that another chunk lies there. Both, retiring and withdrawing, are done in
+//! an [`exclusive_tx`](super::Db::exclusive_tx).
 
 use std::collections::HashSet;
 
@@ -53,13 +54,19 @@ pub struct Retirement {
 ///
 /// # Errors
 /// As any write.
-pub async fn retire(mut exec: Exec<'_>, chunks: &[Retirement], now: i64) -> Result<Vec<u64>, DbError> {
+pub async fn retire(
+    mut exec: Exec<'_>,
+    chunks: &[Retirement],
+    now: i64,
+) -> Result<Vec<u64>, DbError> {
     let mut renamed: HashSet<u64> = HashSet::new();
     on_either!(exec.again(), |conn| {
         for batch in batch::exact(chunks) {
             let sql = format!(
-                "UPDATE chunks SET name = q.column2 FROM (VALUES {}) AS q WHERE chunks.id = q.column1 \
-                 AND chunks.name = q.column3 AND chunks.pack_id = q.column4 AND chunks.pack_offset = q.column5 RETURNING id",
+                "UPDATE chunks SET name = q.column2 FROM (VALUES {}) AS q WHERE chunks.id = \
+                 q.column1 \
+                 AND chunks.name = q.column3 AND chunks.pack_id = q.column4 AND chunks.pack_offset \
+                 = q.column5 RETURNING id",
                 batch::rows(5, batch.len())
             );
             let mut query = sqlx::query_scalar(conn.text(sql));
@@ -77,11 +84,13 @@ pub async fn retire(mut exec: Exec<'_>, chunks: &[Retirement], now: i64) -> Resu
             }
         }
     });
-    let retired: Vec<&Retirement> = chunks.iter().filter(|one| renamed.contains(&one.chunk.id)).collect();
+    let retired: Vec<&Retirement> =
+        chunks.iter().filter(|one| renamed.contains(&one.chunk.id)).collect();
     on_either!(exec, |conn| {
         for batch in batch::exact(&retired) {
             let sql = format!(
-                "INSERT INTO damaged_chunks (chunk_id, domain_id, name, pack_key, reason, found) VALUES {} \
+                "INSERT INTO damaged_chunks (chunk_id, domain_id, name, pack_key, reason, found) \
+                 VALUES {} \
                  ON CONFLICT (chunk_id) DO NOTHING",
                 batch::rows(6, batch.len())
             );
@@ -136,7 +145,10 @@ impl TryFrom<DamagedRow> for DamagedChunk {
             id: convert::number("damaged_chunks.chunk_id", row.chunk_id)?,
             domain: DomainId(row.domain_id),
             name: ChunkName::from_bytes(convert::bytes("damaged_chunks.name", &row.name)?),
-            pack_key: PackKey::from_bytes(convert::bytes("damaged_chunks.pack_key", &row.pack_key)?),
+            pack_key: PackKey::from_bytes(convert::bytes(
+                "damaged_chunks.pack_key",
+                &row.pack_key,
+            )?),
             reason: row.reason,
             found: row.found,
         })
@@ -151,7 +163,8 @@ pub async fn page(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<DamagedC
     let after = convert::to_db(after)?;
     let rows: Vec<DamagedRow> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT chunk_id, domain_id, name, pack_key, reason, found FROM damaged_chunks WHERE chunk_id > $1 \
+            "SELECT chunk_id, domain_id, name, pack_key, reason, found FROM damaged_chunks WHERE \
+             chunk_id > $1 \
              ORDER BY chunk_id LIMIT $2",
         )
         .bind(after)
@@ -168,11 +181,16 @@ pub async fn page(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<DamagedC
 /// As any read.
 pub async fn counts(exec: Exec<'_>) -> Result<(u64, u64), DbError> {
     let (chunks, paths): (i64, i64) = on_either!(exec, |conn| {
-        sqlx::query_as("SELECT (SELECT count(*) FROM damaged_chunks), (SELECT count(*) FROM withdrawn_paths)")
-            .fetch_one(conn)
-            .await?
+        sqlx::query_as(
+            "SELECT (SELECT count(*) FROM damaged_chunks), (SELECT count(*) FROM withdrawn_paths)",
+        )
+        .fetch_one(conn)
+        .await?
     });
-    Ok((convert::number("count of damaged_chunks", chunks)?, convert::number("count of withdrawn_paths", paths)?))
+    Ok((
+        convert::number("count of damaged_chunks", chunks)?,
+        convert::number("count of withdrawn_paths", paths)?,
+    ))
 }
 
 /// A path that was taken out of sight.
@@ -218,7 +236,10 @@ impl TryFrom<WithdrawnRow> for WithdrawnPath {
             cache: CacheId(row.cache_id),
             hash: row.hash,
             name: row.name,
-            nar_hash: NarHash::from_bytes(convert::bytes("withdrawn_paths.nar_hash", &row.nar_hash)?),
+            nar_hash: NarHash::from_bytes(convert::bytes(
+                "withdrawn_paths.nar_hash",
+                &row.nar_hash,
+            )?),
             reason: row.reason,
             since: row.since,
         })
@@ -244,7 +265,12 @@ pub async fn paths_of(exec: Exec<'_>, nar: NarId, limit: u32) -> Result<Vec<Path
 ///
 /// # Errors
 /// As any write.
-pub async fn withdraw(exec: Exec<'_>, paths: &[PathId], reason: &str, now: i64) -> Result<Vec<WithdrawnPath>, DbError> {
+pub async fn withdraw(
+    exec: Exec<'_>,
+    paths: &[PathId],
+    reason: &str,
+    now: i64,
+) -> Result<Vec<WithdrawnPath>, DbError> {
     const UNKNOWN: [u8; 32] = [0; 32];
     let mut rows: Vec<WithdrawnRow> = Vec::with_capacity(paths.len());
     on_either!(exec, |conn| {
@@ -252,12 +278,15 @@ pub async fn withdraw(exec: Exec<'_>, paths: &[PathId], reason: &str, now: i64) 
             let sql = format!(
                 "INSERT INTO withdrawn_paths (cache_id, hash, name, nar_hash, reason, since) \
                  SELECT p.cache_id, p.hash, p.name, coalesce(n.nar_hash, $1), $2, $3 FROM paths p \
-                 LEFT JOIN nars n ON n.id = p.nar_id WHERE p.id IN ({}) ON CONFLICT (cache_id, hash) DO UPDATE SET \
-                 name = excluded.name, nar_hash = excluded.nar_hash, reason = excluded.reason, since = excluded.since \
+                 LEFT JOIN nars n ON n.id = p.nar_id WHERE p.id IN ({}) ON CONFLICT (cache_id, \
+                 hash) DO UPDATE SET \
+                 name = excluded.name, nar_hash = excluded.nar_hash, reason = excluded.reason, \
+                 since = excluded.since \
                  RETURNING cache_id, hash, name, nar_hash, reason, since",
                 batch.placeholders(4)
             );
-            let mut query = sqlx::query_as(conn.text(sql)).bind(&UNKNOWN[..]).bind(reason).bind(now);
+            let mut query =
+                sqlx::query_as(conn.text(sql)).bind(&UNKNOWN[..]).bind(reason).bind(now);
             for path in batch.iter() {
                 query = query.bind(path.0);
             }
@@ -294,11 +323,17 @@ pub async fn remove_nar(exec: Exec<'_>, nar: NarId) -> Result<(), DbError> {
 ///
 /// # Errors
 /// As any write.
-pub async fn clear(exec: Exec<'_>, cache: CacheId, hashes: &[StorePathHash]) -> Result<(), DbError> {
+pub async fn clear(
+    exec: Exec<'_>,
+    cache: CacheId,
+    hashes: &[StorePathHash],
+) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         for batch in batch::padded(hashes) {
-            let sql =
-                format!("DELETE FROM withdrawn_paths WHERE cache_id = $1 AND hash IN ({})", batch.placeholders(2));
+            let sql = format!(
+                "DELETE FROM withdrawn_paths WHERE cache_id = $1 AND hash IN ({})",
+                batch.placeholders(2)
+            );
             let mut query = sqlx::query(conn.text(sql)).bind(cache.0);
             for hash in batch.iter() {
                 query = query.bind(hash.to_string());
@@ -332,7 +367,8 @@ pub async fn withdrawn(
     rows.into_iter().map(WithdrawnPath::try_from).collect()
 }
 
-pub(super) const WITHDRAWN_OF: &str = "SELECT cache_id, hash, name, nar_hash, reason, since FROM withdrawn_paths \
+pub(super) const WITHDRAWN_OF: &str = "SELECT cache_id, hash, name, nar_hash, reason, since FROM \
+    withdrawn_paths \
      WHERE cache_id = $1 AND hash > $2 ORDER BY hash LIMIT $3";
 
 /// Up to `limit` withdrawn paths of a cache with a hash part above `after`, by hash part.
@@ -346,7 +382,12 @@ pub async fn withdrawn_of(
     limit: u32,
 ) -> Result<Vec<WithdrawnPath>, DbError> {
     let rows: Vec<WithdrawnRow> = on_either!(exec, |conn| {
-        sqlx::query_as(WITHDRAWN_OF).bind(cache.0).bind(after).bind(i64::from(limit)).fetch_all(conn).await?
+        sqlx::query_as(WITHDRAWN_OF)
+            .bind(cache.0)
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?
     });
     rows.into_iter().map(WithdrawnPath::try_from).collect()
 }
@@ -363,8 +404,10 @@ pub async fn withdrawn_among(
     let mut found: Vec<String> = Vec::new();
     on_either!(exec, |conn| {
         for batch in batch::padded(hashes) {
-            let sql =
-                format!("SELECT hash FROM withdrawn_paths WHERE cache_id = $1 AND hash IN ({})", batch.placeholders(2));
+            let sql = format!(
+                "SELECT hash FROM withdrawn_paths WHERE cache_id = $1 AND hash IN ({})",
+                batch.placeholders(2)
+            );
             let mut query = sqlx::query_scalar(conn.text(sql)).bind(cache.0);
             for hash in batch.iter() {
                 query = query.bind(hash.to_string());

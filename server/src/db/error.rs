@@ -14,7 +14,9 @@ pub enum DbError {
     #[error("the database is busy; try again in a moment")]
     Busy(#[source] sqlx::Error),
     /// It cannot be reached, or cannot be written to.
-    #[error("the database is unavailable: {0}. Check that it runs and can be written to, and its disk")]
+    #[error(
+        "the database is unavailable: {0}. Check that it runs and can be written to, and its disk"
+    )]
     Unavailable(#[source] sqlx::Error),
     /// PostgreSQL cannot be reached, or not be used, at the start.
     #[error("cannot use the PostgreSQL database {target}: {problem}")]
@@ -28,7 +30,8 @@ pub enum DbError {
     },
     /// The database file cannot be opened.
     #[error(
-        "cannot open the database file {}: {source}. Its folder has to be there and writable for the user that runs \
+        "cannot open the database file {}: {source}. Its folder has to be there and writable for \
+         the user that runs \
          snowbankd, and the file has to be a SQLite database",
         path.display()
     )]
@@ -51,11 +54,13 @@ pub enum DbError {
     #[error("{0} is too large a number for the database")]
     TooLarge(u64),
     /// There is no database yet.
-    #[error("there is no database {}. Start `snowbankd` once, or say where its data is with --data-dir DIR", .0.display())]
+    #[error("there is no database {}. Start `snowbankd` once, or say where its data is with \
+        --data-dir DIR", .0.display())]
     Absent(PathBuf),
     /// A newer version has changed the schema.
     #[error(
-        "the database was written by a newer version of snowbankd (schema {found}; this one knows {known}). Start the \
+        "the database was written by a newer version of snowbankd (schema {found}; this one knows \
+         {known}). Start the \
          newer version, or restore a backup from before the upgrade"
     )]
     Newer {
@@ -66,25 +71,32 @@ pub enum DbError {
     },
     /// A move into this database was cut off.
     #[error(
-        "the database is not complete: `snowbankd migrate-database` was moving rows into it. Run that command again to the \
+        "the database is not complete: `snowbankd migrate-database` was moving rows into it. Run \
+         that command again to the \
          end, or use the database that they come from"
     )]
     Moving,
     /// Its rows were moved to another one.
     #[error(
-        "the database was moved to {0} by `snowbankd migrate-database`; use that one. To go back, run `snowbankd \
-         migrate-database` the other way; if the new one is lost, `snowbankd restore --in-place --force` makes this one \
+        "the database was moved to {0} by `snowbankd migrate-database`; use that one. To go back, \
+         run `snowbankd \
+         migrate-database` the other way; if the new one is lost, `snowbankd restore --in-place \
+         --force` makes this one \
          count again, without what was pushed since"
     )]
     Moved(String),
     /// This version has to upgrade the schema before a command can use it.
     #[error(
-        "the database has the schema of an older version of snowbankd (this one needs {0}). Restart the server with this \
+        "the database has the schema of an older version of snowbankd (this one needs {0}). \
+         Restart the server with this \
          version first, which upgrades it"
     )]
     Older(i64),
     /// The schema could not be brought up to date.
-    #[error("cannot upgrade the database: {0}. Nothing was changed by the failed step; restore a backup if this stays")]
+    #[error(
+        "cannot upgrade the database: {0}. Nothing was changed by the failed step; restore a \
+         backup if this stays"
+    )]
     Migrate(#[source] MigrateError),
     /// Anything else.
     #[error("the database failed: {0}")]
@@ -103,13 +115,16 @@ impl From<sqlx::Error> for DbError {
         let class = match &error {
             sqlx::Error::Database(database) => classify(database.as_ref()),
             sqlx::Error::PoolTimedOut => Class::Busy,
-            // A connection that was cut in the middle of a message reads as a breach of the protocol.
+            // A connection that was cut in the middle of a message reads as a breach of the
+            // protocol.
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Class::Unavailable,
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => return Self::Corrupt(error.to_string()),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                return Self::Corrupt(error.to_string());
+            }
             _ => Class::Other,
         };
         match class {
@@ -165,9 +180,11 @@ fn classify_postgres(code: &str) -> Class {
         "53100" => Class::Full,
         "40001" | "40P01" | "55P03" | "57014" => Class::Busy,
         "XX001" | "XX002" => Class::Corrupt,
-        // Connections, resources, shutdown and start, the system; then who may log in, and the database itself, which an
-        // operator is about to change.
-        _ if ["08", "53", "57P", "58", "28", "3D"].iter().any(|class| code.starts_with(class)) => Class::Unavailable,
+        // Connections, resources, shutdown and start, the system; then who may log in, and the
+        // database itself, which an operator is about to change.
+        _ if ["08", "53", "57P", "58", "28", "3D"].iter().any(|class| code.starts_with(class)) => {
+            Class::Unavailable
+        }
         // A server that only follows another, and a transaction that idled for too long.
         "25006" | "25P03" => Class::Unavailable,
         _ if code.starts_with("23") => Class::Constraint,
@@ -192,7 +209,9 @@ mod tests {
 
     #[test]
     fn a_server_that_goes_or_comes_is_unavailable() {
-        for code in ["57P01", "57P02", "57P03", "57P05", "08006", "08P01", "25P03", "25006", "53300"] {
+        for code in
+            ["57P01", "57P02", "57P03", "57P05", "08006", "08P01", "25P03", "25006", "53300"]
+        {
             assert_eq!(classify_postgres(code), Class::Unavailable, "{code}");
         }
         for kind in [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof] {

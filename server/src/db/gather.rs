@@ -1,9 +1,10 @@
 //! Questions that many requests ask at the same moment, gathered into few statements.
 //!
-//! While one statement is under way, what is asked meanwhile waits for the next one and is asked together. So a question that
-//! nobody else asks is asked at once, and under load the price of a statement is shared by all that wait. Where a statement
-//! takes long, others are made beside it. Invariant: a question is answered by a statement that began after the question was
-//! put, and so sees all that was committed before.
+//! While one statement is under way, what is asked meanwhile waits for the next one and is asked
+//! together. So a question that nobody else asks is asked at once, and under load the price of a
+//! statement is shared by all that wait. Where a statement takes long, others are made beside it.
+//! Invariant: a question is answered by a statement that began after the question was put, and so
+//! sees all that was committed before.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -16,7 +17,8 @@ use tokio::sync::oneshot;
 
 use super::{Db, DbError};
 
-/// Statements under way at the same time, where one takes long: a database that is far away, or a connection that hangs.
+/// Statements under way at the same time, where one takes long: a database that is far away, or a
+/// connection that hangs.
 const MOST_AT_ONCE: usize = 4;
 /// A statement that has taken so long is not waited for by those that come now.
 const LONG: Duration = Duration::from_millis(10);
@@ -66,7 +68,8 @@ where
         }
         queue.asking += 1;
         drop(queue);
-        // A task of its own, so that nobody waits for ever when the request that began it is cut off.
+        // A task of its own, so that nobody waits for ever when the request that began it is cut
+        // off.
         tokio::spawn(ask_all(Asking { inner: Arc::clone(inner), is_done: false, is_stuck: false }));
     }
 }
@@ -86,7 +89,8 @@ where
     /// The answer to one question, `None` when there is none.
     ///
     /// # Errors
-    /// When the database fails; all that were asked together share the error, unless it is that of a damaged row.
+    /// When the database fails; all that were asked together share the error, unless it is that of
+    /// a damaged row.
     pub async fn get(&self, key: K) -> Answer<V> {
         let (sender, receiver) = oneshot::channel();
         self.0.queue().waiting.push_back((key, sender));
@@ -103,8 +107,8 @@ struct Asking<K, V> {
 }
 
 impl<K, V> Asking<K, V> {
-    /// What to ask next. With the last of it this one stops being counted, under the same lock, so that nobody can put a
-    /// question that it only seems to be there for.
+    /// What to ask next. With the last of it this one stops being counted, under the same lock, so
+    /// that nobody can put a question that it only seems to be there for.
     fn next(&mut self) -> Vec<(K, oneshot::Sender<Answer<V>>)> {
         let mut queue = self.inner.queue();
         let many = queue.waiting.len().min(MOST_TOGETHER);
@@ -155,7 +159,8 @@ where
             let asked = asking.ask(keys).await.map_err(Arc::new);
             let is_damaged = matches!(&asked, Err(error) if matches!(**error, DbError::Corrupt(_)));
             if is_damaged && batch.len() > 1 {
-                // A row that makes no sense is the misfortune of those who asked for it, not of all who asked with them.
+                // A row that makes no sense is the misfortune of those who asked for it, not of all
+                // who asked with them.
                 batches.push(batch.split_off(batch.len() / 2));
                 batches.push(batch);
                 continue;
@@ -245,7 +250,11 @@ mod tests {
         assert_eq!(gather.get(4).await.unwrap(), Some(16), "and others are answered");
         let (bad, good, absent) = tokio::join!(gather.get(13), gather.get(10), gather.get(7));
         assert!(bad.is_err());
-        assert_eq!((good.unwrap(), absent.unwrap()), (Some(100), None), "a damaged row is not everybody's");
+        assert_eq!(
+            (good.unwrap(), absent.unwrap()),
+            (Some(100), None),
+            "a damaged row is not everybody's"
+        );
         // Those that give up hold nobody up.
         for _ in 0..10 {
             let given_up = std::pin::pin!(gather.get(6));

@@ -1,6 +1,8 @@
-//! Who this database is: an id drawn when it was set up, and an epoch that restoring a backup raises.
+//! Who this database is: an id drawn when it was set up, and an epoch that restoring a backup
+//! raises.
 //!
-//! The storage's marker object holds the same two (C3), so that no server collects another's objects.
+//! The storage's marker object holds the same two (C3), so that no server collects another's
+//! objects.
 
 use super::exec::on_either;
 use super::{DbError, Exec, convert};
@@ -24,16 +26,22 @@ pub async fn lookup(exec: Exec<'_>) -> Result<Option<Instance>, DbError> {
     let row: Option<(String, i64, i64)> = on_either!(exec, |conn| {
         sqlx::query_as("SELECT id, epoch, created FROM instance").fetch_optional(conn).await?
     });
-    row.map(|(id, epoch, created)| Ok(Instance { id, epoch: convert::number("instance.epoch", epoch)?, created }))
-        .transpose()
+    row.map(|(id, epoch, created)| {
+        Ok(Instance { id, epoch: convert::number("instance.epoch", epoch)?, created })
+    })
+    .transpose()
 }
 
-/// The identity; `new_id` becomes it where there is none. To be called under [`Db::exclusive_tx`](super::Db::exclusive_tx),
-/// so that two servers that start together agree.
+/// The identity; `new_id` becomes it where there is none. To be called under
+/// [`Db::exclusive_tx`](super::Db::exclusive_tx), so that two servers that start together agree.
 ///
 /// # Errors
 /// As any write.
-pub async fn load_or_create(mut exec: Exec<'_>, new_id: &str, now: i64) -> Result<Instance, DbError> {
+pub async fn load_or_create(
+    mut exec: Exec<'_>,
+    new_id: &str,
+    now: i64,
+) -> Result<Instance, DbError> {
     if let Some(instance) = lookup(exec.again()).await? {
         return Ok(instance);
     }
@@ -47,7 +55,8 @@ pub async fn load_or_create(mut exec: Exec<'_>, new_id: &str, now: i64) -> Resul
     Ok(Instance { id: new_id.to_owned(), epoch: 1, created: now })
 }
 
-/// Writes another epoch, a higher one. To be called under [`Db::exclusive_tx`](super::Db::exclusive_tx).
+/// Writes another epoch, a higher one. To be called under
+/// [`Db::exclusive_tx`](super::Db::exclusive_tx).
 ///
 /// # Errors
 /// As any write.

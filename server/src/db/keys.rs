@@ -24,7 +24,9 @@ pub struct SealedSigningKey {
 
 impl fmt::Debug for SealedSigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealedSigningKey").field("public_key", &self.public_key).finish_non_exhaustive()
+        f.debug_struct("SealedSigningKey")
+            .field("public_key", &self.public_key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,7 +76,8 @@ pub async fn signing_keys(exec: Exec<'_>, cache: CacheId) -> Result<Vec<SigningK
     type Row = (String, String, Vec<u8>, i64, Option<i64>);
     let rows: Vec<Row> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT name, public_key, sealed_secret, created, retired FROM signing_keys WHERE cache_id = $1 ORDER BY id",
+            "SELECT name, public_key, sealed_secret, created, retired FROM signing_keys WHERE \
+             cache_id = $1 ORDER BY id",
         )
         .bind(cache.0)
         .fetch_all(conn)
@@ -101,7 +104,8 @@ pub async fn signing_keys_of(
     on_either!(exec, |conn| {
         for batch in batch::padded(caches) {
             let sql = format!(
-                "SELECT cache_id, name, public_key, sealed_secret, created, retired FROM signing_keys \
+                "SELECT cache_id, name, public_key, sealed_secret, created, retired FROM \
+                 signing_keys \
                  WHERE cache_id IN ({}) ORDER BY id",
                 batch.placeholders(1)
             );
@@ -126,11 +130,14 @@ pub async fn signing_keys_of(
 /// As any write.
 pub async fn retire_signing_keys(exec: Exec<'_>, cache: CacheId, at: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
-        sqlx::query("UPDATE signing_keys SET retired = $2 WHERE cache_id = $1 AND (retired IS NULL OR retired > $2)")
-            .bind(cache.0)
-            .bind(at)
-            .execute(conn)
-            .await?;
+        sqlx::query(
+            "UPDATE signing_keys SET retired = $2 WHERE cache_id = $1 AND (retired IS NULL \
+            OR retired > $2)",
+        )
+        .bind(cache.0)
+        .bind(at)
+        .execute(conn)
+        .await?;
     });
     Ok(())
 }
@@ -148,7 +155,8 @@ pub async fn add_signing_key(
     let id = counters::reserve(exec.again(), Counter::SigningKey, 1).await?;
     on_either!(exec, |conn| {
         sqlx::query(
-            "INSERT INTO signing_keys (id, cache_id, name, public_key, sealed_secret, created, retired) \
+            "INSERT INTO signing_keys (id, cache_id, name, public_key, sealed_secret, created, \
+             retired) \
              VALUES ($1, $2, $3, $4, $5, $6, NULL)",
         )
         .bind(id)
@@ -176,7 +184,12 @@ pub async fn token_keys(exec: Exec<'_>) -> Result<Vec<SealedTokenKey>, DbError> 
         .fetch_all(conn)
         .await?
     });
-    let key = |(kid, algorithm, sealed_secret, created)| SealedTokenKey { kid, algorithm, sealed_secret, created };
+    let key = |(kid, algorithm, sealed_secret, created)| SealedTokenKey {
+        kid,
+        algorithm,
+        sealed_secret,
+        created,
+    };
     Ok(rows.into_iter().map(key).collect())
 }
 
@@ -187,7 +200,8 @@ pub async fn token_keys(exec: Exec<'_>) -> Result<Vec<SealedTokenKey>, DbError> 
 pub async fn add_token_key(exec: Exec<'_>, key: &SealedTokenKey) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
-            "INSERT INTO token_keys (kid, algorithm, sealed_secret, created, retired) VALUES ($1, $2, $3, $4, NULL)",
+            "INSERT INTO token_keys (kid, algorithm, sealed_secret, created, retired) VALUES ($1, \
+             $2, $3, $4, NULL)",
         )
         .bind(&key.kid)
         .bind(&key.algorithm)

@@ -1,9 +1,11 @@
 //! Work that one server at a time does.
 //!
-//! PostgreSQL: a session-level advisory lock on a connection of its own, which the server lets go of when that connection
-//! ends, however it ends. Such a lock says who should work, and fences nothing: a holder that was paused may go on for a
-//! moment beside the next one, so that what destroys takes [`Db::exclusive_tx`] besides. SQLite: a lock on a file beside the
-//! database for what commands do as well; the rest is always held, since the data folder's lock makes the server the only one.
+//! PostgreSQL: a session-level advisory lock on a connection of its own, which the server lets go
+//! of when that connection ends, however it ends. Such a lock says who should work, and fences
+//! nothing: a holder that was paused may go on for a moment beside the next one, so that what
+//! destroys takes [`Db::exclusive_tx`] besides. SQLite: a lock on a file beside the database for
+//! what commands do as well; the rest is always held, since the data folder's lock makes the server
+//! the only one.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -62,13 +64,16 @@ impl Db {
                     Inner::File { path: path.into(), held: None }
                 }
             },
-            Pools::Postgres { pool, .. } => Inner::Postgres { pool: pool.clone(), key: work.key(), held: None },
+            Pools::Postgres { pool, .. } => {
+                Inner::Postgres { pool: pool.clone(), key: work.key(), held: None }
+            }
         })
     }
 }
 
 impl Leader {
-    /// Whether this server holds the lock, taking it where nobody does. To be asked before each piece of work.
+    /// Whether this server holds the lock, taking it where nobody does. To be asked before each
+    /// piece of work.
     ///
     /// # Errors
     /// When the database does not answer; then the lock is not held.
@@ -85,15 +90,19 @@ impl Leader {
             }
             Inner::Postgres { pool, key, held } => (pool, key, held),
         };
-        // Out of `held` while it is asked, so that a lost or an abandoned connection is never asked again.
+        // Out of `held` while it is asked, so that a lost or an abandoned connection is never asked
+        // again.
         if let Some(mut connection) = held.take() {
-            let alive = tokio::time::timeout(PATIENCE, sqlx::query("SELECT 1").execute(&mut connection)).await;
+            let alive =
+                tokio::time::timeout(PATIENCE, sqlx::query("SELECT 1").execute(&mut connection))
+                    .await;
             if matches!(alive, Ok(Ok(_))) {
                 *held = Some(connection);
                 return Ok(true);
             }
         }
-        let timed_out = |_| DbError::Unavailable(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+        let timed_out =
+            |_| DbError::Unavailable(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
         *held = tokio::time::timeout(PATIENCE, take(pool, *key)).await.map_err(timed_out)??;
         Ok(held.is_some())
     }
@@ -112,7 +121,8 @@ async fn take(pool: &PgPool, key: i64) -> Result<Option<PgConnection>, DbError> 
     // Where the holder's machine is gone without a word, the server finds out within a minute.
     let (taken, ..): (bool, String, String, String) = sqlx::query_as(
         "SELECT pg_try_advisory_lock($1), set_config('tcp_keepalives_idle', '20', false), \
-         set_config('tcp_keepalives_interval', '10', false), set_config('tcp_keepalives_count', '3', false)",
+         set_config('tcp_keepalives_interval', '10', false), set_config('tcp_keepalives_count', \
+         '3', false)",
     )
     .bind(key)
     .fetch_one(&mut connection)

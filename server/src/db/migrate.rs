@@ -1,13 +1,14 @@
 //! Brings the schema up to date, or finds that it is not.
 //!
-//! The steps lie in `migrations/{sqlite,postgres}` at the workspace's top, one number and meaning in both; they are
-//! append-only: a step that has been released is never changed. On PostgreSQL they are taken under an advisory lock, so that
-//! any number of servers can start at once.
+//! The steps lie in `migrations/{sqlite,postgres}` at the workspace's top, one number and meaning
+//! in both; they are append-only: a step that has been released is never changed. On PostgreSQL
+//! they are taken under an advisory lock, so that any number of servers can start at once.
 //!
-//! Servers of two versions share a database while one replaces the other. So a step expands only: new tables, new columns
-//! with a default. What older versions cannot live with (a column gone, a new meaning) comes at least one release later, and
-//! its step raises the setting `oldest-schema`: the lowest schema that a program must know to work with the database.
-//! Without that setting, any will do.
+//! Servers of two versions share a database while one replaces the other. So a step expands only:
+//! new tables, new columns with a default. What older versions cannot live with (a column gone, a
+//! new meaning) comes at least one release later, and its step raises the setting `oldest-schema`:
+//! the lowest schema that a program must know to work with the database. Without that setting, any
+//! will do.
 
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
@@ -99,7 +100,8 @@ pub(super) async fn run(mut exec: Exec<'_>) -> Result<(), DbError> {
     judge(exec, found).await
 }
 
-/// Checks that every step has been applied, and none that this version cannot live with; changes nothing.
+/// Checks that every step has been applied, and none that this version cannot live with; changes
+/// nothing.
 pub(super) async fn check(mut exec: Exec<'_>) -> Result<(), DbError> {
     match applied(exec.again()).await?.unwrap_or_default() {
         found if found < LATEST => Err(DbError::Older(LATEST)),

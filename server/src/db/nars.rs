@@ -1,7 +1,8 @@
-//! NARs: what the server has decoded and found to be what was declared (W3), with the manifest to make it from chunks.
+//! NARs: what the server has decoded and found to be what was declared (W3), with the manifest to
+//! make it from chunks.
 //!
-//! A manifest is kept in segments: the first with the NAR's row, so that small NARs cost one row and one read, the others
-//! in rows of their own, found by position for ranged reads.
+//! A manifest is kept in segments: the first with the NAR's row, so that small NARs cost one row
+//! and one read, the others in rows of their own, found by position for ranged reads.
 
 use std::collections::HashMap;
 
@@ -107,7 +108,8 @@ pub(super) struct NarRow {
 /// What `NarRow` reads, from a table called `n`.
 macro_rules! nar_columns {
     () => {
-        "n.id AS nar_id, n.domain_id AS nar_domain, n.nar_hash, n.nar_size, n.file_hash, n.file_size, \
+        "n.id AS nar_id, n.domain_id AS nar_domain, n.nar_hash, n.nar_size, n.file_hash, \
+         n.file_size, \
          n.content_digest, n.chunk_count, n.segment_count, n.format, n.created AS nar_created"
     };
 }
@@ -124,7 +126,10 @@ impl TryFrom<NarRow> for Nar {
             nar_size: convert::number("nars.nar_size", row.nar_size)?,
             file_hash: FileHash::from_bytes(convert::bytes("nars.file_hash", &row.file_hash)?),
             file_size: convert::number("nars.file_size", row.file_size)?,
-            content_digest: ContentDigest::from_bytes(convert::bytes("nars.content_digest", &row.content_digest)?),
+            content_digest: ContentDigest::from_bytes(convert::bytes(
+                "nars.content_digest",
+                &row.content_digest,
+            )?),
             chunk_count: convert::number("nars.chunk_count", row.chunk_count)?,
             segment_count: convert::number("nars.segment_count", row.segment_count)?,
             format: convert::number("nars.format", row.format)?,
@@ -147,7 +152,9 @@ pub async fn lookup_many(
 ) -> Result<HashMap<NarHash, Nar>, DbError> {
     let select = concat!("SELECT ", nar_columns!(), " FROM nars n WHERE n.id IN");
     let rows: Vec<NarRow> = on_either!(exec, |conn| {
-        rows_by_key!(conn, select, "nars", IN_DOMAIN, domain.0, "nar_hash", nar_hashes, |hash| &hash.as_bytes()[..])
+        rows_by_key!(conn, select, "nars", IN_DOMAIN, domain.0, "nar_hash", nar_hashes, |hash| {
+            &hash.as_bytes()[..]
+        })
     });
     rows.into_iter().map(|row| Nar::try_from(row).map(|nar| (nar.nar_hash, nar))).collect()
 }
@@ -156,16 +163,25 @@ pub async fn lookup_many(
 ///
 /// # Errors
 /// As any read.
-pub async fn ids(exec: Exec<'_>, domain: DomainId, nar_hashes: &[NarHash]) -> Result<HashMap<NarHash, NarId>, DbError> {
+pub async fn ids(
+    exec: Exec<'_>,
+    domain: DomainId,
+    nar_hashes: &[NarHash],
+) -> Result<HashMap<NarHash, NarId>, DbError> {
     let select = "SELECT n.nar_hash, n.id FROM nars n WHERE n.id IN";
     let rows: Vec<(Vec<u8>, i64)> = on_either!(exec, |conn| {
-        rows_by_key!(conn, select, "nars", IN_DOMAIN, domain.0, "nar_hash", nar_hashes, |hash| &hash.as_bytes()[..])
+        rows_by_key!(conn, select, "nars", IN_DOMAIN, domain.0, "nar_hash", nar_hashes, |hash| {
+            &hash.as_bytes()[..]
+        })
     });
-    let id = |(hash, id): (Vec<u8>, i64)| Ok((NarHash::from_bytes(convert::bytes("nars.nar_hash", &hash)?), NarId(id)));
+    let id = |(hash, id): (Vec<u8>, i64)| {
+        Ok((NarHash::from_bytes(convert::bytes("nars.nar_hash", &hash)?), NarId(id)))
+    };
     rows.into_iter().map(id).collect()
 }
 
-/// Adds NARs and their manifests; the caller has looked, in the same transaction, that the domain has none of those hashes.
+/// Adds NARs and their manifests; the caller has looked, in the same transaction, that the domain
+/// has none of those hashes.
 ///
 /// # Errors
 /// [`DbError::Constraint`] when there is one.
@@ -186,20 +202,23 @@ pub async fn add(exec: Exec<'_>, nars: &[NewNar<'_>]) -> Result<(), DbError> {
     let mut later = Vec::new();
     for nar in nars {
         for (segment, seq) in nar.segments.iter().zip(0_i64..).skip(1) {
-            let (raw, stored) = (convert::to_db(segment.first_raw)?, convert::to_db(segment.first_stored)?);
+            let (raw, stored) =
+                (convert::to_db(segment.first_raw)?, convert::to_db(segment.first_stored)?);
             later.push((nar.id.0, seq, raw, stored, &segment.data));
         }
     }
     on_either!(exec, |conn| {
         for batch in batch::exact(&rows) {
             let sql = format!(
-                "INSERT INTO nars (id, domain_id, nar_hash, nar_size, file_hash, file_size, content_digest, chunk_count, \
+                "INSERT INTO nars (id, domain_id, nar_hash, nar_size, file_hash, file_size, \
+                 content_digest, chunk_count, \
                  segment_count, format, created, manifest, cut_id) VALUES {}",
                 batch::rows(13, batch.len())
             );
             let mut query = sqlx::query(conn.text(sql));
             for (nar, [nar_size, file_size, chunk_count, segment_count]) in batch {
-                let first = nar.segments.first().map(|segment| &segment.data[..]).unwrap_or_default();
+                let first =
+                    nar.segments.first().map(|segment| &segment.data[..]).unwrap_or_default();
                 query = query
                     .bind(nar.id.0)
                     .bind(nar.domain.0)
@@ -224,7 +243,12 @@ pub async fn add(exec: Exec<'_>, nars: &[NewNar<'_>]) -> Result<(), DbError> {
             );
             let mut query = sqlx::query(conn.text(sql));
             for (nar, seq, first_raw, first_stored, data) in batch {
-                query = query.bind(*nar).bind(*seq).bind(*first_raw).bind(*first_stored).bind(&data[..]);
+                query = query
+                    .bind(*nar)
+                    .bind(*seq)
+                    .bind(*first_raw)
+                    .bind(*first_stored)
+                    .bind(&data[..]);
             }
             query.execute(&mut *conn).await?;
         }
@@ -232,14 +256,17 @@ pub async fn add(exec: Exec<'_>, nars: &[NewNar<'_>]) -> Result<(), DbError> {
     Ok(())
 }
 
-/// The chunking under which a NAR was cut, 0 where the client did not say. It is no part of [`Nar`], since its column
-/// stands behind the manifest.
+/// The chunking under which a NAR was cut, 0 where the client did not say. It is no part of
+/// [`Nar`], since its column stands behind the manifest.
 ///
 /// # Errors
 /// As any read.
 pub async fn cut_id(exec: Exec<'_>, nar: NarId) -> Result<Option<u32>, DbError> {
     let found: Option<i64> = on_either!(exec, |conn| {
-        sqlx::query_scalar("SELECT cut_id FROM nars WHERE id = $1").bind(nar.0).fetch_optional(conn).await?
+        sqlx::query_scalar("SELECT cut_id FROM nars WHERE id = $1")
+            .bind(nar.0)
+            .fetch_optional(conn)
+            .await?
     });
     found.map(|id| convert::number("nars.cut_id", id)).transpose()
 }
@@ -260,23 +287,31 @@ pub async fn segment(exec: Exec<'_>, nar: NarId, seq: u32) -> Result<Option<Vec<
     }))
 }
 
-/// The segment that holds the byte at `offset` of the compressed stream, and its number. An offset behind the end
-/// gives the last segment.
+/// The segment that holds the byte at `offset` of the compressed stream, and its number. An offset
+/// behind the end gives the last segment.
 ///
 /// # Errors
 /// As any read.
-pub async fn segment_at_stored(exec: Exec<'_>, nar: NarId, offset: u64) -> Result<Option<(u32, Vec<u8>)>, DbError> {
+pub async fn segment_at_stored(
+    exec: Exec<'_>,
+    nar: NarId,
+    offset: u64,
+) -> Result<Option<(u32, Vec<u8>)>, DbError> {
     let sql = "SELECT seq, data FROM nar_segments WHERE nar_id = $1 AND seq = \
                (SELECT max(seq) FROM nar_segments WHERE nar_id = $1 AND first_stored <= $2)";
     segment_at(exec, sql, nar, offset).await
 }
 
-/// The segment that holds the byte at `offset` of the NAR, and its number. An offset behind the end gives the last
-/// segment.
+/// The segment that holds the byte at `offset` of the NAR, and its number. An offset behind the end
+/// gives the last segment.
 ///
 /// # Errors
 /// As any read.
-pub async fn segment_at_raw(exec: Exec<'_>, nar: NarId, offset: u64) -> Result<Option<(u32, Vec<u8>)>, DbError> {
+pub async fn segment_at_raw(
+    exec: Exec<'_>,
+    nar: NarId,
+    offset: u64,
+) -> Result<Option<(u32, Vec<u8>)>, DbError> {
     let sql = "SELECT seq, data FROM nar_segments WHERE nar_id = $1 AND seq = \
                (SELECT max(seq) FROM nar_segments WHERE nar_id = $1 AND first_raw <= $2)";
     segment_at(exec, sql, nar, offset).await
@@ -290,8 +325,9 @@ async fn segment_at(
 ) -> Result<Option<(u32, Vec<u8>)>, DbError> {
     // What lies beyond the database's integers lies behind every end.
     let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-    let row: Option<(i64, Vec<u8>)> =
-        on_either!(exec.again(), |conn| { sqlx::query_as(sql).bind(nar.0).bind(offset).fetch_optional(conn).await? });
+    let row: Option<(i64, Vec<u8>)> = on_either!(exec.again(), |conn| {
+        sqlx::query_as(sql).bind(nar.0).bind(offset).fetch_optional(conn).await?
+    });
     match row {
         Some((seq, data)) => Ok(Some((convert::number("nar_segments.seq", seq)?, data))),
         None => Ok(segment(exec, nar, 0).await?.map(|data| (0, data))),
@@ -304,11 +340,15 @@ async fn segment_at(
 /// As any read.
 pub async fn page(exec: Exec<'_>, after: NarId, limit: u32) -> Result<Vec<Nar>, DbError> {
     let rows: Vec<NarRow> = on_either!(exec, |conn| {
-        sqlx::query_as(concat!("SELECT ", nar_columns!(), " FROM nars n WHERE n.id > $1 ORDER BY n.id LIMIT $2"))
-            .bind(after.0)
-            .bind(i64::from(limit))
-            .fetch_all(conn)
-            .await?
+        sqlx::query_as(concat!(
+            "SELECT ",
+            nar_columns!(),
+            " FROM nars n WHERE n.id > $1 ORDER BY n.id LIMIT $2"
+        ))
+        .bind(after.0)
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?
     });
     rows.into_iter().map(Nar::try_from).collect()
 }

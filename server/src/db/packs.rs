@@ -1,7 +1,8 @@
 //! Packs: the objects that chunks lie in.
 //!
-//! A pack's row is written with its chunks' rows, after the object is durable (W1). Its key is unique, so that a writer
-//! that comes back late cannot bring a pack back that the collector has claimed (C3).
+//! A pack's row is written with its chunks' rows, after the object is durable (W1). Its key is
+//! unique, so that a writer that comes back late cannot bring a pack back that the collector has
+//! claimed (C3).
 
 use snowbank_core::pack::PackKey;
 use sqlx::FromRow;
@@ -130,7 +131,8 @@ pub async fn add(exec: Exec<'_>, pack: &NewPack) -> Result<(), DbError> {
 pub async fn lookup(exec: Exec<'_>, id: PackId) -> Result<Option<Pack>, DbError> {
     let row: Option<PackRow> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT id, domain_id, cache_id, key, state, bytes, chunk_count, created FROM packs WHERE id = $1",
+            "SELECT id, domain_id, cache_id, key, state, bytes, chunk_count, created FROM packs \
+             WHERE id = $1",
         )
         .bind(id.0)
         .fetch_optional(conn)
@@ -148,7 +150,8 @@ pub async fn lookup_many(exec: Exec<'_>, ids: &[PackId]) -> Result<Vec<Pack>, Db
     on_either!(exec, |conn| {
         for batch in batch::padded(ids) {
             let sql = format!(
-                "SELECT id, domain_id, cache_id, key, state, bytes, chunk_count, created FROM packs WHERE id IN ({})",
+                "SELECT id, domain_id, cache_id, key, state, bytes, chunk_count, created FROM \
+                 packs WHERE id IN ({})",
                 batch.placeholders(1)
             );
             let mut query = sqlx::query_as(conn.text(sql));
@@ -202,15 +205,22 @@ pub async fn claim_empty(exec: Exec<'_>, packs: &[PackId], now: i64) -> Result<u
     Ok(claimed)
 }
 
-/// Claims an object that no row names, by a row of its own, which a writer who comes late collides with (C3). Whether there
-/// was none. The row has no chunks, and a byte for as long as the object is there.
+/// Claims an object that no row names, by a row of its own, which a writer who comes late collides
+/// with (C3). Whether there was none. The row has no chunks, and a byte for as long as the object
+/// is there.
 ///
 /// # Errors
 /// As any write.
-pub async fn claim_unnamed(exec: Exec<'_>, id: PackId, key: &PackKey, now: i64) -> Result<bool, DbError> {
+pub async fn claim_unnamed(
+    exec: Exec<'_>,
+    id: PackId,
+    key: &PackKey,
+    now: i64,
+) -> Result<bool, DbError> {
     let rows = on_either!(exec, |conn| {
         sqlx::query(
-            "INSERT INTO packs (id, domain_id, cache_id, key, state, bytes, chunk_count, created, died) \
+            "INSERT INTO packs (id, domain_id, cache_id, key, state, bytes, chunk_count, created, \
+             died) \
              VALUES ($1, $2, 0, $3, 1, 1, 0, $4, $5) ON CONFLICT (key) DO NOTHING",
         )
         .bind(id.0)
@@ -225,16 +235,24 @@ pub async fn claim_unnamed(exec: Exec<'_>, id: PackId, key: &PackKey, now: i64) 
     Ok(rows == 1)
 }
 
-/// Up to `limit` claimed packs with an id above `after` whose objects are to be removed, by id: those that chunks once named
-/// and that died at `until` or before, and those that no row ever named, at once.
+/// Up to `limit` claimed packs with an id above `after` whose objects are to be removed, by id:
+/// those that chunks once named and that died at `until` or before, and those that no row ever
+/// named, at once.
 ///
 /// # Errors
 /// As any read.
-pub async fn dead(exec: Exec<'_>, after: PackId, until: i64, limit: u32) -> Result<Vec<Pack>, DbError> {
+pub async fn dead(
+    exec: Exec<'_>,
+    after: PackId,
+    until: i64,
+    limit: u32,
+) -> Result<Vec<Pack>, DbError> {
     let rows: Vec<PackRow> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT id, domain_id, cache_id, key, state, bytes, chunk_count, created FROM packs WHERE state = 1 AND id > $1 \
-             AND ((chunk_count > 0 AND (died IS NULL OR died <= $2)) OR (chunk_count = 0 AND bytes > 0)) \
+            "SELECT id, domain_id, cache_id, key, state, bytes, chunk_count, created FROM packs \
+             WHERE state = 1 AND id > $1 \
+             AND ((chunk_count > 0 AND (died IS NULL OR died <= $2)) OR (chunk_count = 0 AND bytes \
+             > 0)) \
              ORDER BY id LIMIT $3",
         )
         .bind(after.0)
@@ -246,8 +264,8 @@ pub async fn dead(exec: Exec<'_>, after: PackId, until: i64, limit: u32) -> Resu
     rows.into_iter().map(Pack::try_from).collect()
 }
 
-/// Notes that the objects of these claimed packs are gone: their rows go, but those of objects that no row ever named stay
-/// until [`forget_dead`].
+/// Notes that the objects of these claimed packs are gone: their rows go, but those of objects that
+/// no row ever named stay until [`forget_dead`].
 ///
 /// # Errors
 /// As any write.
@@ -276,10 +294,12 @@ pub async fn remove_dead(exec: Exec<'_>, packs: &[PackId]) -> Result<(), DbError
 /// As any write.
 pub async fn forget_dead(exec: Exec<'_>, until: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
-        sqlx::query("DELETE FROM packs WHERE state = 1 AND chunk_count = 0 AND bytes = 0 AND died <= $1")
-            .bind(until)
-            .execute(conn)
-            .await?;
+        sqlx::query(
+            "DELETE FROM packs WHERE state = 1 AND chunk_count = 0 AND bytes = 0 AND died <= $1",
+        )
+        .bind(until)
+        .execute(conn)
+        .await?;
     });
     Ok(())
 }

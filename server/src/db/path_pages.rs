@@ -1,5 +1,5 @@
-//! Pages of a cache's paths: few columns of many rows, each page a range of an index, and then all of the rows that are
-//! shown.
+//! Pages of a cache's paths: few columns of many rows, each page a range of an index, and then all
+//! of the rows that are shown.
 //!
 //! Every function looks at no more rows than its `limit`, whatever the cache holds.
 
@@ -57,17 +57,23 @@ macro_rules! select_key {
     };
 }
 
-pub(super) const IN_ORDER: &str = select_key!("WHERE p.cache_id = $1 AND p.id > $2 ORDER BY p.id LIMIT $3");
-/// No order but that of the index is this one: PostgreSQL goes through the ids of all caches where one seems to have most.
-pub(super) const IN_ORDER_ON_POSTGRES: &str =
-    select_key!("WHERE (p.cache_id, p.id) > ($1, $2) AND p.cache_id <= $1 ORDER BY p.cache_id, p.id LIMIT $3");
-pub(super) const BY_NAME_ON_POSTGRES: &str =
-    select_key!("WHERE p.cache_id = $1 AND (p.name, p.id) > ($2, $3) AND p.name < $4 ORDER BY p.name, p.id LIMIT $5");
+pub(super) const IN_ORDER: &str =
+    select_key!("WHERE p.cache_id = $1 AND p.id > $2 ORDER BY p.id LIMIT $3");
+/// No order but that of the index is this one: PostgreSQL goes through the ids of all caches where
+/// one seems to have most.
+pub(super) const IN_ORDER_ON_POSTGRES: &str = select_key!(
+    "WHERE (p.cache_id, p.id) > ($1, $2) AND p.cache_id <= $1 ORDER BY p.cache_id, p.id LIMIT $3"
+);
+pub(super) const BY_NAME_ON_POSTGRES: &str = select_key!(
+    "WHERE p.cache_id = $1 AND (p.name, p.id) > ($2, $3) AND p.name < $4 ORDER BY p.name, p.id \
+     LIMIT $5"
+);
 /// In two parts: SQLite goes through all that have the name otherwise.
 pub(super) const OF_NAME: &str =
     select_key!("WHERE p.cache_id = $1 AND p.name = $2 AND p.id > $3 ORDER BY p.id LIMIT $4");
-pub(super) const BEHIND_NAME: &str =
-    select_key!("WHERE p.cache_id = $1 AND p.name > $2 AND p.name < $3 ORDER BY p.name, p.id LIMIT $4");
+pub(super) const BEHIND_NAME: &str = select_key!(
+    "WHERE p.cache_id = $1 AND p.name > $2 AND p.name < $3 ORDER BY p.name, p.id LIMIT $4"
+);
 pub(super) const BY_HASH: &str =
     select_key!("WHERE p.cache_id = $1 AND p.hash > $2 AND p.hash < $3 ORDER BY p.hash LIMIT $4");
 
@@ -75,18 +81,29 @@ pub(super) const BY_HASH: &str =
 ///
 /// # Errors
 /// As any read.
-pub async fn in_order(exec: Exec<'_>, cache: CacheId, after: PathId, limit: u32) -> Result<Vec<PathKey>, DbError> {
+pub async fn in_order(
+    exec: Exec<'_>,
+    cache: CacheId,
+    after: PathId,
+    limit: u32,
+) -> Result<Vec<PathKey>, DbError> {
     let sql = match &exec {
         Exec::Sqlite(_) => IN_ORDER,
         Exec::Postgres(_) => IN_ORDER_ON_POSTGRES,
     };
     let rows: Vec<KeyRow> = on_either!(exec, |conn| {
-        sqlx::query_as(sql).bind(cache.0).bind(after.0).bind(i64::from(limit)).fetch_all(conn).await?
+        sqlx::query_as(sql)
+            .bind(cache.0)
+            .bind(after.0)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?
     });
     rows.into_iter().map(PathKey::try_from).collect()
 }
 
-/// Keys whose name is below `end` and that come after a name and an id, by name and id. Texts compare bytewise.
+/// Keys whose name is below `end` and that come after a name and an id, by name and id. Texts
+/// compare bytewise.
 ///
 /// # Errors
 /// As any read.
@@ -100,17 +117,20 @@ pub async fn by_name(
     let (name, PathId(id)) = after;
     let rows: Vec<KeyRow> = match exec {
         Exec::Sqlite(conn) => {
-            let of_name = sqlx::query_as(OF_NAME).bind(cache.0).bind(name).bind(id).bind(i64::from(limit));
+            let of_name =
+                sqlx::query_as(OF_NAME).bind(cache.0).bind(name).bind(id).bind(i64::from(limit));
             let mut rows: Vec<KeyRow> = of_name.fetch_all(&mut *conn).await?;
             let left = i64::from(limit) - i64::try_from(rows.len()).unwrap_or(i64::MAX);
             if left > 0 {
-                let behind = sqlx::query_as(BEHIND_NAME).bind(cache.0).bind(name).bind(end).bind(left);
+                let behind =
+                    sqlx::query_as(BEHIND_NAME).bind(cache.0).bind(name).bind(end).bind(left);
                 rows.extend(behind.fetch_all(conn).await?);
             }
             rows
         }
         Exec::Postgres(conn) => {
-            let query = sqlx::query_as(BY_NAME_ON_POSTGRES).bind(cache.0).bind(name).bind(id).bind(end);
+            let query =
+                sqlx::query_as(BY_NAME_ON_POSTGRES).bind(cache.0).bind(name).bind(id).bind(end);
             query.bind(i64::from(limit)).fetch_all(conn).await?
         }
     };
@@ -129,7 +149,13 @@ pub async fn by_hash(
     limit: u32,
 ) -> Result<Vec<PathKey>, DbError> {
     let rows: Vec<KeyRow> = on_either!(exec, |conn| {
-        sqlx::query_as(BY_HASH).bind(cache.0).bind(after).bind(end).bind(i64::from(limit)).fetch_all(conn).await?
+        sqlx::query_as(BY_HASH)
+            .bind(cache.0)
+            .bind(after)
+            .bind(end)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?
     });
     rows.into_iter().map(PathKey::try_from).collect()
 }
@@ -138,12 +164,19 @@ pub async fn by_hash(
 ///
 /// # Errors
 /// As any read.
-pub async fn records(exec: Exec<'_>, ids: &[PathId]) -> Result<HashMap<PathId, PathRecord>, DbError> {
+pub async fn records(
+    exec: Exec<'_>,
+    ids: &[PathId],
+) -> Result<HashMap<PathId, PathRecord>, DbError> {
     let mut found = HashMap::with_capacity(ids.len());
     on_either!(exec, |conn| {
         for batch in batch::padded(ids) {
             let sql = format!(
-                concat!("SELECT ", path_columns!(), " FROM paths p JOIN nars n ON n.id = p.nar_id WHERE p.id IN ({})"),
+                concat!(
+                    "SELECT ",
+                    path_columns!(),
+                    " FROM paths p JOIN nars n ON n.id = p.nar_id WHERE p.id IN ({})"
+                ),
                 batch.placeholders(1)
             );
             let mut query = sqlx::query_as(conn.text(sql));

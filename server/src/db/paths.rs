@@ -1,4 +1,5 @@
-//! Paths: what a cache shows. A path's row is what makes it visible, and ties it to a NAR that was decoded (W4).
+//! Paths: what a cache shows. A path's row is what makes it visible, and ties it to a NAR that was
+//! decoded (W4).
 
 use std::collections::HashMap;
 
@@ -40,7 +41,8 @@ pub struct PathRecord {
     pub pushed_by: String,
     /// When it became visible.
     pub created: i64,
-    /// When it was last read or pushed again, within some minutes; `None` where it was not since it became visible.
+    /// When it was last read or pushed again, within some minutes; `None` where it was not since it
+    /// became visible.
     pub last_used: Option<i64>,
     /// Until when it is kept, whoever reads it; `None` where the cache's retention counts.
     pub expires: Option<i64>,
@@ -66,8 +68,9 @@ pub struct PathBrief {
 }
 
 impl PathBrief {
-    /// Whether a push that wants the path kept until `expires` (`None`: as long as the cache keeps paths) has anything to
-    /// write: it was not used since `used_before`, or would end too soon. See [`uses::touch`](super::uses::touch).
+    /// Whether a push that wants the path kept until `expires` (`None`: as long as the cache keeps
+    /// paths) has anything to write: it was not used since `used_before`, or would end too soon.
+    /// See [`uses::touch`](super::uses::touch).
     #[must_use]
     pub fn is_to_touch(&self, used_before: i64, expires: Option<i64>) -> bool {
         let ends_too_soon = match (self.expires, expires) {
@@ -127,7 +130,8 @@ pub(super) struct PathRow {
 macro_rules! path_columns {
     () => {
         concat!(
-            "p.id, p.hash, p.name, p.refs, p.deriver, p.signatures, p.ca, p.pushed_by, p.created, p.last_used, \
+            "p.id, p.hash, p.name, p.refs, p.deriver, p.signatures, p.ca, p.pushed_by, p.created, \
+             p.last_used, \
              p.expires, ",
             nar_columns!()
         )
@@ -151,7 +155,11 @@ impl TryFrom<PathRow> for PathRecord {
             store_path: store_path(&row.hash, &row.name)?,
             nar: row.nar.try_into()?,
             references: convert::words("paths.refs", &row.refs)?,
-            deriver: row.deriver.as_deref().map(|deriver| convert::text("paths.deriver", deriver)).transpose()?,
+            deriver: row
+                .deriver
+                .as_deref()
+                .map(|deriver| convert::text("paths.deriver", deriver))
+                .transpose()?,
             signatures: convert::words("paths.signatures", &row.signatures)?,
             ca: row.ca,
             pushed_by: row.pushed_by,
@@ -180,9 +188,12 @@ pub async fn records(
 ) -> Result<HashMap<StorePathHash, PathRecord>, DbError> {
     let select = select_path!("WHERE p.id IN");
     let rows: Vec<PathRow> = on_either!(exec, |conn| {
-        rows_by_key!(conn, select, "paths", IN_CACHE, cache.0, "hash", hashes, |hash| hash.to_string())
+        rows_by_key!(conn, select, "paths", IN_CACHE, cache.0, "hash", hashes, |hash| hash
+            .to_string())
     });
-    rows.into_iter().map(|row| PathRecord::try_from(row).map(|path| (path.store_path.hash(), path))).collect()
+    rows.into_iter()
+        .map(|row| PathRecord::try_from(row).map(|path| (path.store_path.hash(), path)))
+        .collect()
 }
 
 /// Which of these hash parts the cache has, and what it has there.
@@ -205,10 +216,12 @@ pub async fn lookup_many(
         last_used: Option<i64>,
         expires: Option<i64>,
     }
-    let select = "SELECT p.id, p.hash, p.name, n.nar_hash, n.nar_size, p.created, p.last_used, p.expires FROM paths p \
+    let select = "SELECT p.id, p.hash, p.name, n.nar_hash, n.nar_size, p.created, p.last_used, \
+        p.expires FROM paths p \
                   JOIN nars n ON n.id = p.nar_id WHERE p.id IN";
     let rows: Vec<Row> = on_either!(exec, |conn| {
-        rows_by_key!(conn, select, "paths", IN_CACHE, cache.0, "hash", hashes, |hash| hash.to_string())
+        rows_by_key!(conn, select, "paths", IN_CACHE, cache.0, "hash", hashes, |hash| hash
+            .to_string())
     });
     let brief = |row: Row| {
         let brief = PathBrief {
@@ -237,7 +250,8 @@ pub struct VisibleNar {
 /// A manifest that is read along with its NAR's row is at most this long.
 pub const SHORT_MANIFEST_BYTES: i64 = 4096;
 
-/// Those of these NARs that the cache has a path with; one of which the domain only has the chunks does not exist for it.
+/// Those of these NARs that the cache has a path with; one of which the domain only has the chunks
+/// does not exist for it.
 ///
 /// # Errors
 /// As any read.
@@ -257,12 +271,19 @@ pub async fn visible_nars(
         for batch in batch::padded(nar_hashes) {
             let sql = format!(
                 concat!(
-                    "SELECT CASE WHEN n.segment_count = 1 AND length(n.manifest) <= $1 THEN n.manifest END AS short, ",
+                    "SELECT CASE WHEN n.segment_count = 1 AND length(n.manifest) <= $1 THEN \
+                     n.manifest END AS short, ",
                     nar_columns!(),
-                    " FROM nars n WHERE EXISTS (SELECT 1 FROM paths p WHERE p.nar_id = n.id AND p.cache_id = $2) \
+                    " FROM nars n WHERE EXISTS (SELECT 1 FROM paths p WHERE p.nar_id = n.id AND \
+                     p.cache_id = $2) \
                      AND n.id IN ({})"
                 ),
-                batch.ids("nars", "x.domain_id = (SELECT domain_id FROM caches WHERE id = $3)", "nar_hash", 4)
+                batch.ids(
+                    "nars",
+                    "x.domain_id = (SELECT domain_id FROM caches WHERE id = $3)",
+                    "nar_hash",
+                    4
+                )
             );
             let query = sqlx::query_as(conn.text(sql));
             let mut query = query.bind(SHORT_MANIFEST_BYTES).bind(cache.0).bind(cache.0);
@@ -287,13 +308,15 @@ pub async fn add(exec: Exec<'_>, paths: &[NewPath<'_>]) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         for batch in batch::exact(paths) {
             let sql = format!(
-                "INSERT INTO paths (id, cache_id, hash, name, nar_id, refs, deriver, signatures, ca, pushed_by, created, \
+                "INSERT INTO paths (id, cache_id, hash, name, nar_id, refs, deriver, signatures, \
+                 ca, pushed_by, created, \
                  expires) VALUES {}",
                 batch::rows(12, batch.len())
             );
             let mut query = sqlx::query(conn.text(sql));
             for path in batch {
-                let mut references: Vec<String> = path.references.iter().map(StorePath::base_name).collect();
+                let mut references: Vec<String> =
+                    path.references.iter().map(StorePath::base_name).collect();
                 references.sort_unstable();
                 query = query
                     .bind(path.id.0)
@@ -321,7 +344,10 @@ pub async fn add(exec: Exec<'_>, paths: &[NewPath<'_>]) -> Result<(), DbError> {
 /// As any read.
 pub async fn count(exec: Exec<'_>, cache: CacheId) -> Result<u64, DbError> {
     let count: i64 = on_either!(exec, |conn| {
-        sqlx::query_scalar("SELECT count(*) FROM paths WHERE cache_id = $1").bind(cache.0).fetch_one(conn).await?
+        sqlx::query_scalar("SELECT count(*) FROM paths WHERE cache_id = $1")
+            .bind(cache.0)
+            .fetch_one(conn)
+            .await?
     });
     convert::number("count of paths", count)
 }
@@ -330,7 +356,11 @@ pub async fn count(exec: Exec<'_>, cache: CacheId) -> Result<u64, DbError> {
 ///
 /// # Errors
 /// As any read.
-pub async fn page(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<(CacheId, PathRecord)>, DbError> {
+pub async fn page(
+    exec: Exec<'_>,
+    after: PathId,
+    limit: u32,
+) -> Result<Vec<(CacheId, PathRecord)>, DbError> {
     #[derive(FromRow)]
     struct Row {
         cache_id: i64,
@@ -348,18 +378,27 @@ pub async fn page(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<(Cach
         .fetch_all(conn)
         .await?
     });
-    rows.into_iter().map(|row| Ok((CacheId(row.cache_id), PathRecord::try_from(row.path)?))).collect()
+    rows.into_iter()
+        .map(|row| Ok((CacheId(row.cache_id), PathRecord::try_from(row.path)?)))
+        .collect()
 }
 
 /// Takes paths out of sight. Their NARs stay until they are collected.
 ///
 /// # Errors
 /// As any write.
-pub async fn remove(exec: Exec<'_>, cache: CacheId, hashes: &[StorePathHash]) -> Result<u64, DbError> {
+pub async fn remove(
+    exec: Exec<'_>,
+    cache: CacheId,
+    hashes: &[StorePathHash],
+) -> Result<u64, DbError> {
     let mut removed = 0;
     on_either!(exec, |conn| {
         for batch in batch::padded(hashes) {
-            let sql = format!("DELETE FROM paths WHERE id IN ({})", batch.ids("paths", IN_CACHE, "hash", 2));
+            let sql = format!(
+                "DELETE FROM paths WHERE id IN ({})",
+                batch.ids("paths", IN_CACHE, "hash", 2)
+            );
             let mut query = sqlx::query(conn.text(sql)).bind(cache.0);
             for hash in batch.iter() {
                 query = query.bind(hash.to_string());

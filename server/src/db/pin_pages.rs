@@ -1,7 +1,7 @@
 //! Pages of a cache's pins, and the pins of a page of paths.
 //!
-//! Every function looks at no more rows than its limit says, whatever the cache holds: rows are cut off first, and those whose
-//! time is over are left out of what remains.
+//! Every function looks at no more rows than its limit says, whatever the cache holds: rows are cut
+//! off first, and those whose time is over are left out of what remains.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -27,7 +27,8 @@ pub struct PinPage {
     pub next: Option<PinName>,
 }
 
-/// One part of a pin's generation. Not joined: with few statistics PostgreSQL goes through all generations for each pin.
+/// One part of a pin's generation. Not joined: with few statistics PostgreSQL goes through all
+/// generations for each pin.
 macro_rules! of_generation {
     ($column:literal) => {
         concat!(
@@ -66,30 +67,48 @@ struct Row {
 impl Row {
     fn into_pin(self) -> Result<(PinName, Pin, Generation), DbError> {
         let Self { name, pin, hash, path_name, created, created_by } = self;
-        let (Some(hash), Some(path_name), Some(created), Some(created_by)) = (hash, path_name, created, created_by)
+        let (Some(hash), Some(path_name), Some(created), Some(created_by)) =
+            (hash, path_name, created, created_by)
         else {
-            return Err(DbError::corrupt(format!("pins.generation of {name}: there is no such generation")));
+            return Err(DbError::corrupt(format!(
+                "pins.generation of {name}: there is no such generation"
+            )));
         };
         let pin = Pin::try_from(pin)?;
         let store_path = store_path(&hash, &path_name)?;
-        let generation = Generation { number: pin.generation, store_path, created, created_by, present: false };
+        let generation =
+            Generation { number: pin.generation, store_path, created, created_by, present: false };
         Ok((convert::text("pins.name", &name)?, pin, generation))
     }
 }
 
-/// The pins whose name is above `after`, by name: of at most `limit` rows those whose time is not over.
+/// The pins whose name is above `after`, by name: of at most `limit` rows those whose time is not
+/// over.
 ///
 /// # Errors
 /// As any read.
-pub async fn page(mut exec: Exec<'_>, cache: CacheId, after: &str, now: i64, limit: u32) -> Result<PinPage, DbError> {
+pub async fn page(
+    mut exec: Exec<'_>,
+    cache: CacheId,
+    after: &str,
+    now: i64,
+    limit: u32,
+) -> Result<PinPage, DbError> {
     let rows: Vec<Row> = on_either!(exec.again(), |conn| {
-        sqlx::query_as(PAGE).bind(cache.0).bind(after).bind(i64::from(limit)).fetch_all(conn).await?
+        sqlx::query_as(PAGE)
+            .bind(cache.0)
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?
     });
     let last = rows.last().filter(|_| rows.len() >= limit as usize);
     let next = last.map(|row| convert::text("pins.name", &row.name)).transpose()?;
     let holds = |row: &Row| row.pin.expires.is_none_or(|expires| expires > now);
-    let mut pins = rows.into_iter().filter(holds).map(Row::into_pin).collect::<Result<Vec<_>, _>>()?;
-    let hashes: Vec<StorePathHash> = pins.iter().map(|(_, _, generation)| generation.store_path.hash()).collect();
+    let mut pins =
+        rows.into_iter().filter(holds).map(Row::into_pin).collect::<Result<Vec<_>, _>>()?;
+    let hashes: Vec<StorePathHash> =
+        pins.iter().map(|(_, _, generation)| generation.store_path.hash()).collect();
     let shown = paths::lookup_many(exec, cache, &hashes).await?;
     for (_, _, generation) in &mut pins {
         let found = shown.get(&generation.store_path.hash());
@@ -107,7 +126,8 @@ pub struct PinsOfPath {
     pub has_more: bool,
 }
 
-/// The pins that keep each of these paths, by the first `rows` generations of each; a path that has none is not in the result.
+/// The pins that keep each of these paths, by the first `rows` generations of each; a path that has
+/// none is not in the result.
 ///
 /// # Errors
 /// As any read.
@@ -122,9 +142,11 @@ pub async fn of_paths(
     let mut pins: HashMap<StorePathHash, PinsOfPath> = HashMap::new();
     for some in pinned.chunks(MAX_PARTS).flat_map(batch::exact) {
         let found: Vec<(String, String, Option<i64>)> = on_either!(exec.again(), |conn| {
-            let parts: Vec<String> = (0..some.len()).map(|part| of_path(part * 3 + 1, part)).collect();
+            let parts: Vec<String> =
+                (0..some.len()).map(|part| of_path(part * 3 + 1, part)).collect();
             let sql = format!(
-                "SELECT g.hash, g.name, (SELECT s.expires FROM pins s WHERE s.cache_id = g.cache_id AND s.name = g.name) \
+                "SELECT g.hash, g.name, (SELECT s.expires FROM pins s WHERE s.cache_id = \
+                 g.cache_id AND s.name = g.name) \
                  AS expires FROM ({}) AS g",
                 parts.join(" UNION ALL ")
             );
@@ -137,8 +159,9 @@ pub async fn of_paths(
         let mut counts: HashMap<StorePathHash, u32> = HashMap::new();
         for (hash, name, expires) in found {
             let parsed = StorePathHash::from_chars(hash.as_bytes());
-            let hash =
-                parsed.ok_or_else(|| DbError::corrupt(format!("pin_generations.hash: `{hash}` is no hash part")))?;
+            let hash = parsed.ok_or_else(|| {
+                DbError::corrupt(format!("pin_generations.hash: `{hash}` is no hash part"))
+            })?;
             *counts.entry(hash).or_default() += 1;
             if expires.is_none_or(|expires| expires > now) {
                 pins.entry(hash).or_default().names.insert(name);
@@ -154,7 +177,8 @@ pub async fn of_paths(
 /// The first generations that name a path, by the pin's name; three values from `$first` on.
 pub(super) fn of_path(first: usize, part: usize) -> String {
     format!(
-        "SELECT * FROM (SELECT cache_id, hash, name FROM pin_generations WHERE cache_id = ${first} AND hash = ${} \
+        "SELECT * FROM (SELECT cache_id, hash, name FROM pin_generations WHERE cache_id = ${first} \
+         AND hash = ${} \
          ORDER BY name LIMIT ${}) AS part{part}",
         first + 1,
         first + 2
@@ -162,12 +186,17 @@ pub(super) fn of_path(first: usize, part: usize) -> String {
 }
 
 /// Those of these hash parts that some pin's generation names.
-async fn pinned_among(exec: Exec<'_>, cache: CacheId, hashes: &[StorePathHash]) -> Result<Vec<String>, DbError> {
+async fn pinned_among(
+    exec: Exec<'_>,
+    cache: CacheId,
+    hashes: &[StorePathHash],
+) -> Result<Vec<String>, DbError> {
     let mut pinned = Vec::new();
     on_either!(exec, |conn| {
         for batch in batch::padded(hashes) {
             let sql = format!(
-                "SELECT q.column1 FROM (VALUES {}) AS q WHERE EXISTS (SELECT 1 FROM pin_generations g \
+                "SELECT q.column1 FROM (VALUES {}) AS q WHERE EXISTS (SELECT 1 FROM \
+                 pin_generations g \
                  WHERE g.hash = q.column1 AND g.cache_id = ${})",
                 batch.values(1),
                 batch.len() + 1

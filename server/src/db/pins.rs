@@ -1,9 +1,10 @@
 //! Pins: names for paths that are to stay, and what each name stood for before.
 //!
-//! A pin's row says which generation the name stands for; the generations are rows of their own, and every one that is
-//! there keeps its path. They refer to paths by hash part and name, not by id: one that was withdrawn is pinned again as
-//! soon as it is pushed again. Whoever changes a pin takes its row's lock first ([`lock`]), so that two who do it at once
-//! count on from each other. A pin whose time is over keeps nothing, and is not there for whoever asks.
+//! A pin's row says which generation the name stands for; the generations are rows of their own,
+//! and every one that is there keeps its path. They refer to paths by hash part and name, not by
+//! id: one that was withdrawn is pinned again as soon as it is pushed again. Whoever changes a pin
+//! takes its row's lock first ([`lock`]), so that two who do it at once count on from each other. A
+//! pin whose time is over keeps nothing, and is not there for whoever asks.
 
 use snowbank_core::hash::NarHash;
 use snowbank_core::pin_name::PinName;
@@ -91,7 +92,8 @@ struct GenerationRow {
 macro_rules! generation_columns {
     () => {
         "g.generation AS number, g.hash, g.path_name, g.created, g.created_by, \
-         (SELECT count(*) FROM paths p WHERE p.cache_id = g.cache_id AND p.hash = g.hash AND p.name = g.path_name) \
+         (SELECT count(*) FROM paths p WHERE p.cache_id = g.cache_id AND p.hash = g.hash AND \
+         p.name = g.path_name) \
          AS present"
     };
 }
@@ -118,7 +120,12 @@ pub(super) fn store_path(hash: &str, name: &str) -> Result<StorePath, DbError> {
 ///
 /// # Errors
 /// As any read.
-pub async fn lookup(exec: Exec<'_>, cache: CacheId, name: &PinName, now: i64) -> Result<Option<Pin>, DbError> {
+pub async fn lookup(
+    exec: Exec<'_>,
+    cache: CacheId,
+    name: &PinName,
+    now: i64,
+) -> Result<Option<Pin>, DbError> {
     let row: Option<PinRow> = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT generation, keep, expires FROM pins WHERE cache_id = $1 AND name = $2 \
@@ -184,11 +191,14 @@ pub async fn generation_before(
 pub async fn count(exec: Exec<'_>, cache: CacheId, limit: u64) -> Result<u64, DbError> {
     let limit = convert::to_db(limit)?;
     let count: i64 = on_either!(exec, |conn| {
-        sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 AS one FROM pins WHERE cache_id = $1 LIMIT $2) AS counted")
-            .bind(cache.0)
-            .bind(limit)
-            .fetch_one(conn)
-            .await?
+        sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT 1 AS one FROM pins WHERE cache_id = $1 \
+            LIMIT $2) AS counted",
+        )
+        .bind(cache.0)
+        .bind(limit)
+        .fetch_one(conn)
+        .await?
     });
     convert::number("count of pins", count)
 }
@@ -197,7 +207,12 @@ pub async fn count(exec: Exec<'_>, cache: CacheId, limit: u64) -> Result<u64, Db
 ///
 /// # Errors
 /// As any read.
-pub async fn resolve(exec: Exec<'_>, cache: CacheId, name: &PinName, now: i64) -> Result<Option<Resolved>, DbError> {
+pub async fn resolve(
+    exec: Exec<'_>,
+    cache: CacheId,
+    name: &PinName,
+    now: i64,
+) -> Result<Option<Resolved>, DbError> {
     #[derive(FromRow)]
     struct Row {
         generation: i64,
@@ -210,8 +225,10 @@ pub async fn resolve(exec: Exec<'_>, cache: CacheId, name: &PinName, now: i64) -
     }
     let row: Option<Row> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT g.generation, g.hash, g.path_name, n.nar_hash, n.nar_size, g.created, s.expires FROM pins s \
-             JOIN pin_generations g ON g.cache_id = s.cache_id AND g.name = s.name AND g.generation = s.generation \
+            "SELECT g.generation, g.hash, g.path_name, n.nar_hash, n.nar_size, g.created, \
+             s.expires FROM pins s \
+             JOIN pin_generations g ON g.cache_id = s.cache_id AND g.name = s.name AND \
+             g.generation = s.generation \
              JOIN paths p ON p.cache_id = g.cache_id AND p.hash = g.hash AND p.name = g.path_name \
              JOIN nars n ON n.id = p.nar_id \
              WHERE s.cache_id = $1 AND s.name = $2 AND (s.expires IS NULL OR s.expires > $3)",
@@ -235,16 +252,22 @@ pub async fn resolve(exec: Exec<'_>, cache: CacheId, name: &PinName, now: i64) -
     row.map(resolved).transpose()
 }
 
-/// The hash parts that the cache's pins keep, all generations of those whose time is not over, each with the pin's name.
+/// The hash parts that the cache's pins keep, all generations of those whose time is not over, each
+/// with the pin's name.
 ///
 /// # Errors
 /// As any read.
-pub async fn kept(exec: Exec<'_>, cache: CacheId, now: i64) -> Result<Vec<(StorePathHash, String)>, DbError> {
+pub async fn kept(
+    exec: Exec<'_>,
+    cache: CacheId,
+    now: i64,
+) -> Result<Vec<(StorePathHash, String)>, DbError> {
     let rows: Vec<(String, String)> = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT DISTINCT g.hash, g.name FROM pins s \
              JOIN pin_generations g ON g.cache_id = s.cache_id AND g.name = s.name \
-             WHERE s.cache_id = $1 AND (s.expires IS NULL OR s.expires > $2) ORDER BY g.name, g.hash",
+             WHERE s.cache_id = $1 AND (s.expires IS NULL OR s.expires > $2) ORDER BY g.name, \
+             g.hash",
         )
         .bind(cache.0)
         .bind(now)
@@ -253,12 +276,15 @@ pub async fn kept(exec: Exec<'_>, cache: CacheId, now: i64) -> Result<Vec<(Store
     });
     let hash = |text: &str| {
         let hash = StorePathHash::from_chars(text.as_bytes());
-        hash.ok_or_else(|| DbError::corrupt(format!("pin_generations.hash: `{text}` is no hash part")))
+        hash.ok_or_else(|| {
+            DbError::corrupt(format!("pin_generations.hash: `{text}` is no hash part"))
+        })
     };
     rows.into_iter().map(|(text, name)| Ok((hash(&text)?, name))).collect()
 }
 
-/// Takes a pin's row, if there is one, so that nobody else changes the pin until the transaction ends.
+/// Takes a pin's row, if there is one, so that nobody else changes the pin until the transaction
+/// ends.
 ///
 /// # Errors
 /// As any write.
@@ -276,7 +302,8 @@ pub async fn lock(exec: Exec<'_>, cache: CacheId, name: &PinName) -> Result<Opti
     row.map(Pin::try_from).transpose()
 }
 
-/// Makes a pin or changes the one that is there, which the caller has locked; gives no word of its generations.
+/// Makes a pin or changes the one that is there, which the caller has locked; gives no word of its
+/// generations.
 ///
 /// # Errors
 /// As any write.
@@ -284,7 +311,8 @@ pub async fn set(exec: Exec<'_>, cache: CacheId, name: &PinName, pin: &Pin) -> R
     let generation = convert::to_db(pin.generation)?;
     on_either!(exec, |conn| {
         sqlx::query(
-            "INSERT INTO pins (cache_id, name, generation, keep, expires) VALUES ($1, $2, $3, $4, $5) \
+            "INSERT INTO pins (cache_id, name, generation, keep, expires) VALUES ($1, $2, $3, $4, \
+             $5) \
              ON CONFLICT (cache_id, name) DO UPDATE SET generation = $3, keep = $4, expires = $5",
         )
         .bind(cache.0)
@@ -311,7 +339,8 @@ pub async fn add_generation(
     let number = convert::to_db(generation.number)?;
     on_either!(exec, |conn| {
         sqlx::query(
-            "INSERT INTO pin_generations (cache_id, name, generation, hash, path_name, created, created_by) \
+            "INSERT INTO pin_generations (cache_id, name, generation, hash, path_name, created, \
+             created_by) \
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(cache.0)
@@ -327,15 +356,22 @@ pub async fn add_generation(
     Ok(())
 }
 
-/// Removes the generations of a pin that are neither among its newest, as many as are kept, nor what it stands for.
+/// Removes the generations of a pin that are neither among its newest, as many as are kept, nor
+/// what it stands for.
 ///
 /// # Errors
 /// As any write.
-pub async fn remove_surplus(exec: Exec<'_>, cache: CacheId, name: &PinName, pin: &Pin) -> Result<(), DbError> {
+pub async fn remove_surplus(
+    exec: Exec<'_>,
+    cache: CacheId,
+    name: &PinName,
+    pin: &Pin,
+) -> Result<(), DbError> {
     let generation = convert::to_db(pin.generation)?;
     on_either!(exec, |conn| {
         sqlx::query(
-            "DELETE FROM pin_generations WHERE cache_id = $1 AND name = $2 AND generation <> $3 AND generation NOT IN \
+            "DELETE FROM pin_generations WHERE cache_id = $1 AND name = $2 AND generation <> $3 \
+             AND generation NOT IN \
              (SELECT g.generation FROM pin_generations g WHERE g.cache_id = $1 AND g.name = $2 \
              ORDER BY g.generation DESC LIMIT $4)",
         )
@@ -370,7 +406,9 @@ pub async fn remove(mut exec: Exec<'_>, cache: CacheId, name: &PinName) -> Resul
 /// # Errors
 /// As any write.
 pub async fn remove_all(mut exec: Exec<'_>, cache: CacheId) -> Result<(), DbError> {
-    for sql in ["DELETE FROM pin_generations WHERE cache_id = $1", "DELETE FROM pins WHERE cache_id = $1"] {
+    for sql in
+        ["DELETE FROM pin_generations WHERE cache_id = $1", "DELETE FROM pins WHERE cache_id = $1"]
+    {
         on_either!(exec.again(), |conn| {
             sqlx::query(sql).bind(cache.0).execute(conn).await?;
         });
@@ -384,8 +422,10 @@ pub async fn remove_all(mut exec: Exec<'_>, cache: CacheId) -> Result<(), DbErro
 /// As any write.
 pub async fn remove_expired(mut exec: Exec<'_>, now: i64) -> Result<u64, DbError> {
     let expired: Vec<(i64, String)> = on_either!(exec.again(), |conn| {
-        // Their rows' locks are taken, so that one that is set anew at this moment is not among them.
-        let sql = "UPDATE pins SET generation = generation WHERE expires <= $1 RETURNING cache_id, name";
+        // Their rows' locks are taken, so that one that is set anew at this moment is not among
+        // them.
+        let sql =
+            "UPDATE pins SET generation = generation WHERE expires <= $1 RETURNING cache_id, name";
         sqlx::query_as(sql).bind(now).fetch_all(conn).await?
     });
     remove_these(exec, expired).await
@@ -395,7 +435,11 @@ pub async fn remove_expired(mut exec: Exec<'_>, now: i64) -> Result<u64, DbError
 ///
 /// # Errors
 /// As any write.
-pub async fn remove_expired_of(mut exec: Exec<'_>, cache: CacheId, now: i64) -> Result<u64, DbError> {
+pub async fn remove_expired_of(
+    mut exec: Exec<'_>,
+    cache: CacheId,
+    now: i64,
+) -> Result<u64, DbError> {
     let expired: Vec<(i64, String)> = on_either!(exec.again(), |conn| {
         let sql = "UPDATE pins SET generation = generation WHERE cache_id = $1 AND expires <= $2 \
                    RETURNING cache_id, name";
@@ -407,7 +451,9 @@ pub async fn remove_expired_of(mut exec: Exec<'_>, cache: CacheId, now: i64) -> 
 async fn remove_these(mut exec: Exec<'_>, pins: Vec<(i64, String)>) -> Result<u64, DbError> {
     let mut removed = 0;
     for (cache, name) in pins {
-        removed += u64::from(remove(exec.again(), CacheId(cache), &convert::text("pins.name", &name)?).await?);
+        removed += u64::from(
+            remove(exec.again(), CacheId(cache), &convert::text("pins.name", &name)?).await?,
+        );
     }
     Ok(removed)
 }

@@ -1,4 +1,5 @@
-//! Connecting to PostgreSQL: patiently at the start, with errors that say what to do, and with limits on every session.
+//! Connecting to PostgreSQL: patiently at the start, with errors that say what to do, and with
+//! limits on every session.
 
 use std::io::ErrorKind;
 use std::str::FromStr;
@@ -12,7 +13,8 @@ use super::DbError;
 use super::connect::pool_options;
 use crate::config::{DatabaseConfig, DatabaseUrl, PostgresConfig, SecretString, TlsMode};
 
-/// How long the first connection is tried for: servers and databases are started together, in any order.
+/// How long the first connection is tried for: servers and databases are started together, in any
+/// order.
 const START_PATIENCE: Duration = Duration::from_secs(8);
 /// How long one attempt may take; a host that drops packets would never answer.
 const ATTEMPT: Duration = Duration::from_secs(4);
@@ -21,7 +23,8 @@ const RETRY: Duration = Duration::from_millis(250);
 const ACQUIRE: Duration = Duration::from_secs(10);
 /// Connections on which ids are taken. Each is used for one short statement at a time.
 const COUNTER_CONNECTIONS: u32 = 2;
-/// A connection is made anew after this, so that a name that has moved to another server is followed.
+/// A connection is made anew after this, so that a name that has moved to another server is
+/// followed.
 const LIFETIME: Duration = Duration::from_mins(30);
 const OLDEST_SERVER: i32 = 130_000;
 /// Parameters of an address that the driver knows.
@@ -47,12 +50,16 @@ const PARAMETERS: [&str; 18] = [
 ];
 
 /// What to connect with.
-pub(super) fn options(url: &SecretString, config: &PostgresConfig) -> Result<PgConnectOptions, DbError> {
+pub(super) fn options(
+    url: &SecretString,
+    config: &PostgresConfig,
+) -> Result<PgConnectOptions, DbError> {
     let url = known_parameters(url);
     let options = PgConnectOptions::from_str(url.expose()).map_err(|source| DbError::Connect {
         target: "of the configured address".to_owned(),
         problem:
-            "the address cannot be understood; write postgres://USER:PASSWORD@HOST:PORT/NAME, with characters such \
+            "the address cannot be understood; write postgres://USER:PASSWORD@HOST:PORT/NAME, with \
+             characters such \
                   as / : @ in the password written as %2F %3A %40"
                 .to_owned(),
         source: Some(source),
@@ -73,14 +80,18 @@ pub(super) fn options(url: &SecretString, config: &PostgresConfig) -> Result<PgC
     Ok(options)
 }
 
-/// The address without parameters that the driver does not know, since it would log them with their values.
+/// The address without parameters that the driver does not know, since it would log them with their
+/// values.
 fn known_parameters(url: &SecretString) -> SecretString {
     let Some((address, query)) = url.expose().split_once('?') else { return url.clone() };
     let known = |pair: &&str| {
         let key = pair.split('=').next().unwrap_or_default();
         let known = PARAMETERS.contains(&key) || key.starts_with("options[");
         if !known {
-            tracing::warn!(parameter = key, "a parameter of the database's address is not known and has no effect");
+            tracing::warn!(
+                parameter = key,
+                "a parameter of the database's address is not known and has no effect"
+            );
         }
         known
     };
@@ -117,12 +128,14 @@ pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, 
             version % 10_000
         ),
         (_, true, _) => {
-            "the server only follows another one (a hot standby) and takes no writes. Give the address of the \
+            "the server only follows another one (a hot standby) and takes no writes. Give the \
+             address of the \
                          primary"
                 .to_owned()
         }
         (_, _, true) => {
-            "sessions are read-only there (default_transaction_read_only). Set it to off for this user and \
+            "sessions are read-only there (default_transaction_read_only). Set it to off for this \
+             user and \
                          database"
                 .to_owned()
         }
@@ -145,55 +158,82 @@ pub(super) fn explain(options: &PgConnectOptions, source: sqlx::Error) -> DbErro
     let problem = match &source {
         sqlx::Error::Io(error) => explain_io(error),
         sqlx::Error::Tls(error) => format!(
-            "no encrypted connection: {error}. Check `tls` and `tls-ca-file` in [database]: the server's certificate has \
-             to be of a trusted authority (\"verify-ca\") and for this host's name (\"verify-full\")"
+            "no encrypted connection: {error}. Check `tls` and `tls-ca-file` in [database]: the \
+             server's certificate has \
+             to be of a trusted authority (\"verify-ca\") and for this host's name \
+             (\"verify-full\")"
         ),
         sqlx::Error::Database(error) => {
             let what = match error.code().as_deref() {
                 Some("28P01") => "Check user and password in the database's address".to_owned(),
-                Some("28000") => "Check the user, and that the server's pg_hba.conf lets it in from here".to_owned(),
-                Some("3D000") => "Make it, as a superuser: CREATE DATABASE name OWNER user ENCODING 'UTF8'".to_owned(),
+                Some("28000") => "Check the user, and that the server's pg_hba.conf lets it in \
+                    from here"
+                    .to_owned(),
+                Some("3D000") => "Make it, as a superuser: CREATE DATABASE name OWNER user \
+                    ENCODING 'UTF8'"
+                    .to_owned(),
                 Some("42501") => format!(
-                    "The user `{}` has to be allowed to make tables: GRANT CREATE, USAGE ON SCHEMA public TO that user, or \
+                    "The user `{}` has to be allowed to make tables: GRANT CREATE, USAGE ON SCHEMA \
+                     public TO that user, or \
                      make it the database's owner",
                     options.get_username()
                 ),
-                Some("25006") => "The server takes no writes; give the address of the primary".to_owned(),
+                Some("25006") => "The server takes no writes; give the address of the \
+                    primary"
+                    .to_owned(),
                 Some("53300") => {
-                    "Raise max_connections there, or lower `connections` in [database] on each server".to_owned()
+                    "Raise max_connections there, or lower `connections` in [database] on each \
+                     server"
+                        .to_owned()
                 }
                 _ => "The server's log has more".to_owned(),
             };
             format!("{}. {what}", error.message())
         }
-        error => format!("{error}. Check the database's address, and that a PostgreSQL server is there"),
+        error => {
+            format!("{error}. Check the database's address, and that a PostgreSQL server is there")
+        }
     };
     DbError::Connect { target: target(options), problem, source: Some(source) }
 }
 
 fn explain_io(error: &std::io::Error) -> String {
     let what = match error.kind() {
-        ErrorKind::ConnectionRefused => "Nothing listens there: check that PostgreSQL runs, and host and port",
-        ErrorKind::NotFound => "The socket is not there: check that PostgreSQL runs, and the folder of its socket",
+        ErrorKind::ConnectionRefused => {
+            "Nothing listens there: check that PostgreSQL runs, and host and port"
+        }
+        ErrorKind::NotFound => {
+            "The socket is not there: check that PostgreSQL runs, and the folder of its socket"
+        }
         ErrorKind::TimedOut => "The host does not answer: check the host, and firewalls in between",
         ErrorKind::PermissionDenied => "This user may not use the socket",
         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
             "The connection was closed: check that a PostgreSQL server is at that port, and its log"
         }
-        _ if error.to_string().contains("lookup") => "The host's name cannot be resolved: check the name, and DNS",
+        _ if error.to_string().contains("lookup") => {
+            "The host's name cannot be resolved: check the name, and DNS"
+        }
         _ => "Check host and port, and that PostgreSQL runs",
     };
-    let said = if error.kind() == ErrorKind::TimedOut { "no answer".to_owned() } else { error.to_string() };
+    let said = if error.kind() == ErrorKind::TimedOut {
+        "no answer".to_owned()
+    } else {
+        error.to_string()
+    };
     format!("{said}. {what}")
 }
 
 /// Says what a refused upgrade of the schema means.
 pub(super) fn explain_upgrade(options: &PgConnectOptions, error: DbError) -> DbError {
     let refused = |source: &sqlx::Error| {
-        source.as_database_error().is_some_and(|error| matches!(error.code().as_deref(), Some("42501" | "25006")))
+        source
+            .as_database_error()
+            .is_some_and(|error| matches!(error.code().as_deref(), Some("42501" | "25006")))
     };
     match error {
-        DbError::Other(source) | DbError::Unavailable(source) if refused(&source) => explain(options, source),
+        DbError::Other(source) | DbError::Unavailable(source) if refused(&source) => {
+            explain(options, source)
+        }
         error => error,
     }
 }
@@ -237,19 +277,30 @@ fn target(options: &PgConnectOptions) -> String {
     }
 }
 
-/// The connections that requests share. Each is asked for a sign of life before it is used, so that a restarted server
-/// costs no request.
-pub(super) async fn pool(options: PgConnectOptions, config: &PostgresConfig) -> Result<PgPool, DbError> {
+/// The connections that requests share. Each is asked for a sign of life before it is used, so that
+/// a restarted server costs no request.
+pub(super) async fn pool(
+    options: PgConnectOptions,
+    config: &PostgresConfig,
+) -> Result<PgPool, DbError> {
     let pool = pool_options::<Postgres>(config.connections);
     connect_pool(pool, options, Limits::new(config)).await
 }
 
 /// The connections on which ids are taken apart from the transactions that use them.
-pub(super) async fn counters(options: PgConnectOptions, config: &PostgresConfig) -> Result<PgPool, DbError> {
-    // No commit can use an id and be durable while the taking of it is not: the log is written in order. So that alone need
-    // not wait for the disk. One that is dead is noticed by its use.
+pub(super) async fn counters(
+    options: PgConnectOptions,
+    config: &PostgresConfig,
+) -> Result<PgPool, DbError> {
+    // No commit can use an id and be durable while the taking of it is not: the log is written in
+    // order. So that alone need not wait for the disk. One that is dead is noticed by its use.
     let limits = Limits { synchronous_commit: Some("off"), ..Limits::new(config) };
-    connect_pool(pool_options::<Postgres>(COUNTER_CONNECTIONS).test_before_acquire(false), options, limits).await
+    connect_pool(
+        pool_options::<Postgres>(COUNTER_CONNECTIONS).test_before_acquire(false),
+        options,
+        limits,
+    )
+    .await
 }
 
 async fn connect_pool(
@@ -257,15 +308,16 @@ async fn connect_pool(
     options: PgConnectOptions,
     limits: Limits,
 ) -> Result<PgPool, DbError> {
-    let pool = pool.acquire_timeout(ACQUIRE).max_lifetime(LIFETIME).after_connect(move |conn, _| {
-        let limits = limits.clone();
-        Box::pin(async move { limits.set(conn).await })
-    });
+    let pool =
+        pool.acquire_timeout(ACQUIRE).max_lifetime(LIFETIME).after_connect(move |conn, _| {
+            let limits = limits.clone();
+            Box::pin(async move { limits.set(conn).await })
+        });
     pool.connect_with(options.clone()).await.map_err(|error| explain(&options, error))
 }
 
-/// What a session may do, in milliseconds. They are set by a statement: a connection pooler in between may refuse them as
-/// start parameters.
+/// What a session may do, in milliseconds. They are set by a statement: a connection pooler in
+/// between may refuse them as start parameters.
 #[derive(Clone)]
 struct Limits {
     statement: String,
@@ -278,14 +330,17 @@ struct Limits {
 
 impl Limits {
     fn new(config: &PostgresConfig) -> Self {
-        let (statement, idle) =
-            (config.statement_timeout.duration().as_millis(), config.idle_timeout.duration().as_millis());
+        let (statement, idle) = (
+            config.statement_timeout.duration().as_millis(),
+            config.idle_timeout.duration().as_millis(),
+        );
         Self {
             statement: statement.to_string(),
-            // Whoever waits for a lock for so long has met something that a statement's own work would not explain.
+            // Whoever waits for a lock for so long has met something that a statement's own work
+            // would not explain.
             lock: (statement / 2).to_string(),
-            // A transaction waits for nothing but the database. One that idles belongs to a server that has stopped, and
-            // holds locks that others wait for.
+            // A transaction waits for nothing but the database. One that idles belongs to a server
+            // that has stopped, and holds locks that others wait for.
             idle: idle.to_string(),
             // The same for one that stopped before it read an answer.
             unacknowledged: (2 * idle).to_string(),
@@ -294,18 +349,25 @@ impl Limits {
     }
 
     async fn set(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-        // Stronger durability (remote_apply) stays as the administrator set it. The keepalives let the server find out
-        // about clients that are gone, and free their locks. Every statement reads a few rows by an index: a plan that reads
-        // whole tables comes from statistics that are not there yet, and costs ten times as much.
+        // Stronger durability (remote_apply) stays as the administrator set it. The keepalives let
+        // the server find out about clients that are gone, and free their locks. Every statement
+        // reads a few rows by an index: a plan that reads whole tables comes from statistics that
+        // are not there yet, and costs ten times as much.
         sqlx::query(
-            "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), \
+            "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, \
+             false), \
              set_config('idle_in_transaction_session_timeout', $3, false), \
-             set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false), \
-             set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', $4, false), \
-             set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
+             set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', \
+             '10', false), \
+             set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', $4, \
+             false), \
+             set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', \
+             false), \
              set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false), \
-             set_config('synchronous_commit', CASE WHEN $5 <> '' THEN $5 WHEN current_setting('synchronous_commit') \
-             IN ('off', 'local', 'remote_write') THEN 'on' ELSE current_setting('synchronous_commit') END, false)",
+             set_config('synchronous_commit', CASE WHEN $5 <> '' THEN $5 WHEN \
+             current_setting('synchronous_commit') \
+             IN ('off', 'local', 'remote_write') THEN 'on' ELSE \
+             current_setting('synchronous_commit') END, false)",
         )
         .bind(&self.statement)
         .bind(&self.lock)
@@ -318,7 +380,8 @@ impl Limits {
     }
 }
 
-/// Why no connection came free: asks the server itself, briefly. `None` when it answers, so that they are merely all in use.
+/// Why no connection came free: asks the server itself, briefly. `None` when it answers, so that
+/// they are merely all in use.
 pub(super) async fn outage(pool: &PgPool) -> Option<sqlx::Error> {
     let options = pool.connect_options();
     match tokio::time::timeout(ATTEMPT, PgConnection::connect_with(&options)).await {

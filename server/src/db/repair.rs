@@ -1,7 +1,8 @@
-//! What `repair` reads and writes: rows of chunks as the packs' own tables have them, and the settling of what was retired.
+//! What `repair` reads and writes: rows of chunks as the packs' own tables have them, and the
+//! settling of what was retired.
 //!
-//! Everything that writes is called in an [`exclusive_tx`](super::Db::exclusive_tx), and changes a row only where it is still
-//! as it was found.
+//! Everything that writes is called in an [`exclusive_tx`](super::Db::exclusive_tx), and changes a
+//! row only where it is still as it was found.
 
 use std::collections::HashSet;
 
@@ -64,10 +65,16 @@ const IN_DOMAIN: &str = "x.domain_id = $1";
 ///
 /// # Errors
 /// As any read.
-pub async fn by_names(exec: Exec<'_>, domain: DomainId, names: &[ChunkName]) -> Result<Vec<ChunkRow>, DbError> {
-    let select = "SELECT c.id, c.domain_id, c.name, c.pack_id, c.pack_offset, c.record_len FROM chunks c WHERE c.id IN";
+pub async fn by_names(
+    exec: Exec<'_>,
+    domain: DomainId,
+    names: &[ChunkName],
+) -> Result<Vec<ChunkRow>, DbError> {
+    let select = "SELECT c.id, c.domain_id, c.name, c.pack_id, c.pack_offset, c.record_len FROM \
+        chunks c WHERE c.id IN";
     let rows: Vec<Row> = on_either!(exec, |conn| {
-        rows_by_key!(conn, select, "chunks", IN_DOMAIN, domain.0, "name", names, |name| &name.as_bytes()[..])
+        rows_by_key!(conn, select, "chunks", IN_DOMAIN, domain.0, "name", names, |name| &name
+            .as_bytes()[..])
     });
     rows.into_iter().map(ChunkRow::try_from).collect()
 }
@@ -97,11 +104,16 @@ pub async fn taken(exec: Exec<'_>, ids: &[u64]) -> Result<HashSet<u64>, DbError>
 ///
 /// # Errors
 /// As any read.
-pub async fn without_pack(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<ChunkRow>, DbError> {
+pub async fn without_pack(
+    exec: Exec<'_>,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<ChunkRow>, DbError> {
     let after = convert::to_db(after)?;
     let rows: Vec<Row> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT c.id, c.domain_id, c.name, c.pack_id, c.pack_offset, c.record_len FROM chunks c WHERE c.id > $1 \
+            "SELECT c.id, c.domain_id, c.name, c.pack_id, c.pack_offset, c.record_len FROM chunks \
+             c WHERE c.id > $1 \
              AND NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = c.pack_id) ORDER BY c.id LIMIT $2",
         )
         .bind(after)
@@ -112,15 +124,21 @@ pub async fn without_pack(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<
     rows.into_iter().map(ChunkRow::try_from).collect()
 }
 
-/// Up to `limit` live packs with an id above `after` that have more records than chunks name, by id.
+/// Up to `limit` live packs with an id above `after` that have more records than chunks name, by
+/// id.
 ///
 /// # Errors
 /// As any read.
-pub async fn incomplete_packs(exec: Exec<'_>, after: PackId, limit: u32) -> Result<Vec<PackId>, DbError> {
+pub async fn incomplete_packs(
+    exec: Exec<'_>,
+    after: PackId,
+    limit: u32,
+) -> Result<Vec<PackId>, DbError> {
     let ids: Vec<i64> = on_either!(exec, |conn| {
         sqlx::query_scalar(
             "SELECT p.id FROM packs p WHERE p.id > $1 AND p.state = 0 \
-             AND p.chunk_count > (SELECT count(*) FROM chunks c WHERE c.pack_id = p.id) ORDER BY p.id LIMIT $2",
+             AND p.chunk_count > (SELECT count(*) FROM chunks c WHERE c.pack_id = p.id) ORDER BY \
+             p.id LIMIT $2",
         )
         .bind(after.0)
         .bind(i64::from(limit))
@@ -145,7 +163,8 @@ pub struct RowChange {
     pub len: u32,
 }
 
-/// Changes rows that are still as they were found, and forgets that they were retired; gives how many were changed.
+/// Changes rows that are still as they were found, and forgets that they were retired; gives how
+/// many were changed.
 ///
 /// # Errors
 /// [`DbError::Constraint`] when the domain has a row with the new name.
@@ -170,7 +189,10 @@ pub async fn change_rows(exec: Exec<'_>, changes: &[RowChange]) -> Result<u64, D
             .await?
             .rows_affected();
             if rows > 0 && change.found.name != change.name {
-                sqlx::query("DELETE FROM damaged_chunks WHERE chunk_id = $1").bind(id).execute(&mut *conn).await?;
+                sqlx::query("DELETE FROM damaged_chunks WHERE chunk_id = $1")
+                    .bind(id)
+                    .execute(&mut *conn)
+                    .await?;
             }
             written += rows;
         }
@@ -178,8 +200,8 @@ pub async fn change_rows(exec: Exec<'_>, changes: &[RowChange]) -> Result<u64, D
     Ok(written)
 }
 
-/// Removes the rows of these retired chunks, which nothing names, and what is known of the damage; gives the packs that they
-/// were in.
+/// Removes the rows of these retired chunks, which nothing names, and what is known of the damage;
+/// gives the packs that they were in.
 ///
 /// # Errors
 /// As any write.
@@ -191,7 +213,8 @@ pub async fn remove_retired(exec: Exec<'_>, ids: &[u64]) -> Result<Vec<PackId>, 
             let places = batch.placeholders(1);
             let sql = format!(
                 "DELETE FROM chunks WHERE id IN ({places}) \
-                 AND EXISTS (SELECT 1 FROM damaged_chunks d WHERE d.chunk_id = chunks.id) RETURNING pack_id"
+                 AND EXISTS (SELECT 1 FROM damaged_chunks d WHERE d.chunk_id = chunks.id) \
+                 RETURNING pack_id"
             );
             let mut query = sqlx::query_scalar(conn.text(sql));
             for id in batch.iter() {
@@ -227,7 +250,8 @@ pub async fn raise(exec: Exec<'_>, counter: Counter, next: i64) -> Result<(), Db
 pub async fn raise_named(exec: Exec<'_>, counter: &str, next: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
-            "INSERT INTO counters (name, next) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET next = excluded.next \
+            "INSERT INTO counters (name, next) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET \
+             next = excluded.next \
              WHERE counters.next < excluded.next",
         )
         .bind(counter)
@@ -245,7 +269,8 @@ pub async fn raise_named(exec: Exec<'_>, counter: &str, next: i64) -> Result<(),
 pub async fn domains(exec: Exec<'_>) -> Result<Vec<(DomainId, CacheId)>, DbError> {
     let rows: Vec<(i64, i64)> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT d.id, coalesce((SELECT min(c.id) FROM caches c WHERE c.domain_id = d.id), 0) FROM domains d ORDER BY d.id",
+            "SELECT d.id, coalesce((SELECT min(c.id) FROM caches c WHERE c.domain_id = d.id), 0) \
+             FROM domains d ORDER BY d.id",
         )
         .fetch_all(conn)
         .await?
@@ -253,8 +278,8 @@ pub async fn domains(exec: Exec<'_>) -> Result<Vec<(DomainId, CacheId)>, DbError
     Ok(rows.into_iter().map(|(domain, cache)| (DomainId(domain), CacheId(cache))).collect())
 }
 
-/// What contradicts other rows and tells nothing by itself: damage to chunks that have no row any more, withdrawals of paths
-/// that are visible, segments of manifests that no NAR accounts for.
+/// What contradicts other rows and tells nothing by itself: damage to chunks that have no row any
+/// more, withdrawals of paths that are visible, segments of manifests that no NAR accounts for.
 const STALE: [&str; 3] = [
     "damaged_chunks WHERE NOT EXISTS (SELECT 1 FROM chunks c WHERE c.id = damaged_chunks.chunk_id)",
     "withdrawn_paths WHERE EXISTS (SELECT 1 FROM paths p \
@@ -300,6 +325,10 @@ pub async fn remove_stale(exec: Exec<'_>) -> Result<u64, DbError> {
 /// As any write.
 pub async fn forget_withdrawn(exec: Exec<'_>, until: i64) -> Result<u64, DbError> {
     Ok(on_either!(exec, |conn| {
-        sqlx::query("DELETE FROM withdrawn_paths WHERE since <= $1").bind(until).execute(conn).await?.rows_affected()
+        sqlx::query("DELETE FROM withdrawn_paths WHERE since <= $1")
+            .bind(until)
+            .execute(conn)
+            .await?
+            .rows_affected()
     }))
 }

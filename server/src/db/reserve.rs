@@ -1,8 +1,9 @@
 //! Room on a SQLite database's disk that is kept for the database.
 //!
-//! On a full disk SQLite commits nothing, not even a deletion that would make room: each goes to its log first. So a file of
-//! some mebibytes lies beside the database. Where a transaction begins with less free than that, the file is removed, and
-//! pushes are refused until there is room to make it again (`storage::FreeSpace`).
+//! On a full disk SQLite commits nothing, not even a deletion that would make room: each goes to
+//! its log first. So a file of some mebibytes lies beside the database. Where a transaction begins
+//! with less free than that, the file is removed, and pushes are refused until there is room to
+//! make it again (`storage::FreeSpace`).
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -14,8 +15,8 @@ use rustix::io::Errno;
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::files::open_own;
 
-/// With less free than this many times the file's size, SQLite's log is folded before each transaction, so that it does not
-/// grow.
+/// With less free than this many times the file's size, SQLite's log is folded before each
+/// transaction, so that it does not grow.
 const TIGHT: u64 = 4;
 /// Written at a time where the file system allocates nothing on request.
 const PIECE: usize = 1 << 20;
@@ -36,7 +37,10 @@ impl Reserve {
         let bytes = config.reserve.bytes();
         let mut file = database.clone().into_os_string();
         file.push("-reserve");
-        let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = database
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         (bytes > 0).then(|| Self { file: file.into(), folder: folder.to_owned(), bytes })
     }
 
@@ -82,7 +86,10 @@ impl Reserve {
     /// Removes the file where little is free without it; gives whether little is free even so.
     pub(super) fn give_way(&self) -> bool {
         // A disk about which the system says nothing is not known to be full.
-        let free = || statvfs(&self.folder).map_or(u64::MAX, |said| said.f_bavail.saturating_mul(said.f_frsize));
+        let free = || {
+            statvfs(&self.folder)
+                .map_or(u64::MAX, |said| said.f_bavail.saturating_mul(said.f_frsize))
+        };
         let mut room = free();
         if room < self.bytes
             && let Ok(()) = fs::remove_file(&self.file)
@@ -91,7 +98,8 @@ impl Reserve {
             tracing::warn!(
                 file = %self.file.display(),
                 free = room,
-                "the disk with the database is nearly full: its reserve was released, and pushes are refused until there is \
+                "the disk with the database is nearly full: its reserve was released, and pushes \
+                 are refused until there is \
                  room for it again"
             );
         }

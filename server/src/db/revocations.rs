@@ -44,8 +44,10 @@ pub async fn list(mut exec: Exec<'_>) -> Result<(Vec<RevokedToken>, Vec<RevokedS
 pub async fn add_token(exec: Exec<'_>, jti: &str, from: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
-            "INSERT INTO revoked_tokens (jti, revoked) VALUES ($1, $2) ON CONFLICT (jti) DO UPDATE SET \
-             revoked = CASE WHEN $2 < revoked_tokens.revoked THEN $2 ELSE revoked_tokens.revoked END",
+            "INSERT INTO revoked_tokens (jti, revoked) VALUES ($1, $2) ON CONFLICT (jti) DO UPDATE \
+             SET \
+             revoked = CASE WHEN $2 < revoked_tokens.revoked THEN $2 ELSE revoked_tokens.revoked \
+             END",
         )
         .bind(jti)
         .bind(from)
@@ -59,7 +61,12 @@ pub async fn add_token(exec: Exec<'_>, jti: &str, from: i64) -> Result<(), DbErr
 ///
 /// # Errors
 /// As any write.
-pub async fn add_subject(exec: Exec<'_>, subject: &str, issued_until: i64, now: i64) -> Result<(), DbError> {
+pub async fn add_subject(
+    exec: Exec<'_>,
+    subject: &str,
+    issued_until: i64,
+    now: i64,
+) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
             "INSERT INTO revoked_subjects (subject, issued_until, revoked) VALUES ($1, $2, $3) \
@@ -75,15 +82,18 @@ pub async fn add_subject(exec: Exec<'_>, subject: &str, issued_until: i64, now: 
     Ok(())
 }
 
-/// Until when a subject's tokens are refused by the time of their issue, its own rule and everybody's together.
+/// Until when a subject's tokens are refused by the time of their issue, its own rule and
+/// everybody's together.
 ///
 /// # Errors
 /// As any read.
 pub async fn issued_until(exec: Exec<'_>, subject: &str) -> Result<Option<i64>, DbError> {
     Ok(on_either!(exec, |conn| {
-        sqlx::query_scalar("SELECT max(issued_until) FROM revoked_subjects WHERE subject = $1 OR subject = ''")
-            .bind(subject)
-            .fetch_one(conn)
-            .await?
+        sqlx::query_scalar(
+            "SELECT max(issued_until) FROM revoked_subjects WHERE subject = $1 OR subject = ''",
+        )
+        .bind(subject)
+        .fetch_one(conn)
+        .await?
     }))
 }

@@ -7,8 +7,8 @@ use super::{DbError, Exec};
 
 const CUT: &str = "cut";
 
-/// The setting that keeps collection and compaction from working, and says why: after a backup was restored, objects may be
-/// the only ones that know of chunks. `repair` takes it away.
+/// The setting that keeps collection and compaction from working, and says why: after a backup was
+/// restored, objects may be the only ones that know of chunks. `repair` takes it away.
 pub const COLLECTION_OFF: &str = "collection-off";
 
 /// The value of a setting.
@@ -17,7 +17,10 @@ pub const COLLECTION_OFF: &str = "collection-off";
 /// As any read.
 pub async fn lookup(exec: Exec<'_>, key: &str) -> Result<Option<String>, DbError> {
     Ok(on_either!(exec, |conn| {
-        sqlx::query_scalar("SELECT value FROM settings WHERE key = $1").bind(key).fetch_optional(conn).await?
+        sqlx::query_scalar("SELECT value FROM settings WHERE key = $1")
+            .bind(key)
+            .fetch_optional(conn)
+            .await?
     }))
 }
 
@@ -27,12 +30,14 @@ pub async fn lookup(exec: Exec<'_>, key: &str) -> Result<Option<String>, DbError
 /// As any write.
 pub async fn add_if_absent(exec: Exec<'_>, key: &str, value: &str) -> Result<bool, DbError> {
     let rows = on_either!(exec, |conn| {
-        sqlx::query("INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
-            .bind(key)
-            .bind(value)
-            .execute(conn)
-            .await?
-            .rows_affected()
+        sqlx::query(
+            "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING",
+        )
+        .bind(key)
+        .bind(value)
+        .execute(conn)
+        .await?
+        .rows_affected()
     });
     Ok(rows == 1)
 }
@@ -43,11 +48,14 @@ pub async fn add_if_absent(exec: Exec<'_>, key: &str, value: &str) -> Result<boo
 /// As any write.
 pub async fn set(exec: Exec<'_>, key: &str, value: &str) -> Result<(), DbError> {
     on_either!(exec, |conn| {
-        sqlx::query("INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = $2")
-            .bind(key)
-            .bind(value)
-            .execute(conn)
-            .await?;
+        sqlx::query(
+            "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE \
+            SET value = $2",
+        )
+        .bind(key)
+        .bind(value)
+        .execute(conn)
+        .await?;
     });
     Ok(())
 }
@@ -69,7 +77,8 @@ pub async fn remove(exec: Exec<'_>, key: &str) -> Result<(), DbError> {
 /// As any read; [`DbError::Corrupt`] when the setting makes no sense.
 pub async fn cut_params(exec: Exec<'_>) -> Result<Option<CutParams>, DbError> {
     let parse = |text: String| {
-        serde_json::from_str(&text).map_err(|error| DbError::corrupt(format!("the setting `cut`: {error}")))
+        serde_json::from_str(&text)
+            .map_err(|error| DbError::corrupt(format!("the setting `cut`: {error}")))
     };
     lookup(exec, CUT).await?.map(parse).transpose()
 }
@@ -79,6 +88,7 @@ pub async fn cut_params(exec: Exec<'_>) -> Result<Option<CutParams>, DbError> {
 /// # Errors
 /// As any write.
 pub async fn add_cut_params(exec: Exec<'_>, params: &CutParams) -> Result<(), DbError> {
-    let text = serde_json::to_string(params).map_err(|error| DbError::corrupt(format!("cut parameters: {error}")))?;
+    let text = serde_json::to_string(params)
+        .map_err(|error| DbError::corrupt(format!("cut parameters: {error}")))?;
     add_if_absent(exec, CUT, &text).await.map(|_| ())
 }

@@ -1,5 +1,6 @@
-//! One suite over both engines: each case is a function of a fresh database, run on SQLite as a test of its own and on
-//! PostgreSQL, one database each, by a single test that starts one throw-away server.
+//! One suite over both engines: each case is a function of a fresh database, run on SQLite as a
+//! test of its own and on PostgreSQL, one database each, by a single test that starts one
+//! throw-away server.
 //!
 //! Without PostgreSQL's programs that test fails, and says what to install.
 

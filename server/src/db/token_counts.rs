@@ -3,8 +3,8 @@
 use super::exec::on_either;
 use super::{DbError, Exec, convert};
 
-/// How many tokens that a key has signed are good at the time `now`: not over, and not taken back, by themselves or with all
-/// of their subject.
+/// How many tokens that a key has signed are good at the time `now`: not over, and not taken back,
+/// by themselves or with all of their subject.
 ///
 /// # Errors
 /// As any read.
@@ -12,8 +12,10 @@ pub async fn count_live_by_kid(exec: Exec<'_>, kid: &str, now: i64) -> Result<u6
     let count: i64 = on_either!(exec, |conn| {
         sqlx::query_scalar(
             "SELECT count(*) FROM tokens WHERE kid = $1 AND expires > $2 \
-             AND NOT EXISTS (SELECT 1 FROM revoked_tokens WHERE revoked_tokens.jti = tokens.jti AND revoked <= $2) \
-             AND NOT EXISTS (SELECT 1 FROM revoked_subjects WHERE revoked_subjects.subject IN (tokens.subject, '') \
+             AND NOT EXISTS (SELECT 1 FROM revoked_tokens WHERE revoked_tokens.jti = tokens.jti \
+             AND revoked <= $2) \
+             AND NOT EXISTS (SELECT 1 FROM revoked_subjects WHERE revoked_subjects.subject IN \
+             (tokens.subject, '') \
              AND issued_until >= tokens.created)",
         )
         .bind(kid)

@@ -1,7 +1,7 @@
 //! The life of token keys: which there are, retiring and removing them.
 //!
-//! A key that is retired verifies nothing any more; its row stays until it is removed, so that its id is not given out again by
-//! mistake.
+//! A key that is retired verifies nothing any more; its row stays until it is removed, so that its
+//! id is not given out again by mistake.
 
 use super::exec::on_either;
 use super::keys::SealedTokenKey;
@@ -25,7 +25,8 @@ type Columns = (String, String, Vec<u8>, i64, Option<i64>);
 pub async fn list(exec: Exec<'_>) -> Result<Vec<TokenKeyRow>, DbError> {
     let rows: Vec<Columns> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT kid, algorithm, sealed_secret, created, retired FROM token_keys ORDER BY created DESC, kid",
+            "SELECT kid, algorithm, sealed_secret, created, retired FROM token_keys ORDER BY \
+             created DESC, kid",
         )
         .fetch_all(conn)
         .await?
@@ -59,7 +60,11 @@ pub async fn retire(exec: Exec<'_>, kid: &str, now: i64) -> Result<bool, DbError
 /// As any write.
 pub async fn remove(exec: Exec<'_>, kid: &str) -> Result<bool, DbError> {
     let rows = on_either!(exec, |conn| {
-        sqlx::query("DELETE FROM token_keys WHERE kid = $1").bind(kid).execute(conn).await?.rows_affected()
+        sqlx::query("DELETE FROM token_keys WHERE kid = $1")
+            .bind(kid)
+            .execute(conn)
+            .await?
+            .rows_affected()
     });
     Ok(rows == 1)
 }

@@ -34,9 +34,11 @@ pub struct TokenRow {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT t.jti, t.kid, t.subject, t.label, t.grants, t.created, t.expires, t.created_by, t.last_used, \
+            "SELECT t.jti, t.kid, t.subject, t.label, t.grants, t.created, t.expires, \
+             t.created_by, t.last_used, \
              CASE WHEN r.revoked IS NULL THEN (SELECT min(s.revoked) FROM revoked_subjects s \
-             WHERE (s.subject = t.subject OR s.subject = '') AND t.created <= s.issued_until) ELSE r.revoked END \
+             WHERE (s.subject = t.subject OR s.subject = '') AND t.created <= s.issued_until) ELSE \
+             r.revoked END \
              AS revoked FROM tokens t LEFT JOIN revoked_tokens r ON r.jti = t.jti ",
             $rest
         )
@@ -50,7 +52,8 @@ macro_rules! select {
 pub async fn add(exec: Exec<'_>, token: &TokenRow) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
-            "INSERT INTO tokens (jti, kid, subject, label, grants, created, expires, created_by, last_used) \
+            "INSERT INTO tokens (jti, kid, subject, label, grants, created, expires, created_by, \
+             last_used) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL)",
         )
         .bind(&token.jti)
@@ -72,7 +75,9 @@ pub async fn add(exec: Exec<'_>, token: &TokenRow) -> Result<(), DbError> {
 /// # Errors
 /// As any read.
 pub async fn lookup(exec: Exec<'_>, jti: &str) -> Result<Option<TokenRow>, DbError> {
-    Ok(on_either!(exec, |conn| { sqlx::query_as(select!("WHERE t.jti = $1")).bind(jti).fetch_optional(conn).await? }))
+    Ok(on_either!(exec, |conn| {
+        sqlx::query_as(select!("WHERE t.jti = $1")).bind(jti).fetch_optional(conn).await?
+    }))
 }
 
 /// Whether any token was issued for a subject.
@@ -99,23 +104,40 @@ pub type TokenPlace<'a> = (i64, &'a str);
 ///
 /// # Errors
 /// As any read.
-pub async fn page(exec: Exec<'_>, after: TokenPlace<'_>, limit: u32) -> Result<Vec<TokenRow>, DbError> {
+pub async fn page(
+    exec: Exec<'_>,
+    after: TokenPlace<'_>,
+    limit: u32,
+) -> Result<Vec<TokenRow>, DbError> {
     Ok(on_either!(exec, |conn| {
-        sqlx::query_as(PAGE).bind(after.0).bind(after.1).bind(i64::from(limit)).fetch_all(conn).await?
+        sqlx::query_as(PAGE)
+            .bind(after.0)
+            .bind(after.1)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?
     }))
 }
 
-/// How many tokens are valid at the time `now` among those of a subject (any, where there is none) that were issued until
-/// a time.
+/// How many tokens are valid at the time `now` among those of a subject (any, where there is none)
+/// that were issued until a time.
 ///
 /// # Errors
 /// As any read.
-pub async fn count_valid(exec: Exec<'_>, subject: Option<&str>, issued_until: i64, now: i64) -> Result<u64, DbError> {
+pub async fn count_valid(
+    exec: Exec<'_>,
+    subject: Option<&str>,
+    issued_until: i64,
+    now: i64,
+) -> Result<u64, DbError> {
     let count: i64 = on_either!(exec, |conn| {
         sqlx::query_scalar(
-            "SELECT count(*) FROM tokens t WHERE ($1 = '' OR t.subject = $1) AND t.created <= $2 AND t.expires > $3 \
-             AND NOT EXISTS (SELECT 1 FROM revoked_tokens r WHERE r.jti = t.jti AND r.revoked <= $3) \
-             AND NOT EXISTS (SELECT 1 FROM revoked_subjects s WHERE (s.subject = t.subject OR s.subject = '') \
+            "SELECT count(*) FROM tokens t WHERE ($1 = '' OR t.subject = $1) AND t.created <= $2 \
+             AND t.expires > $3 \
+             AND NOT EXISTS (SELECT 1 FROM revoked_tokens r WHERE r.jti = t.jti AND r.revoked <= \
+             $3) \
+             AND NOT EXISTS (SELECT 1 FROM revoked_subjects s WHERE (s.subject = t.subject OR \
+             s.subject = '') \
              AND t.created <= s.issued_until)",
         )
         .bind(subject.unwrap_or(""))
@@ -134,11 +156,14 @@ pub async fn count_valid(exec: Exec<'_>, subject: Option<&str>, issued_until: i6
 pub async fn used(mut exec: Exec<'_>, uses: &[(String, i64)]) -> Result<(), DbError> {
     for (jti, at) in uses {
         on_either!(exec.again(), |conn| {
-            sqlx::query("UPDATE tokens SET last_used = $2 WHERE jti = $1 AND (last_used IS NULL OR last_used < $2)")
-                .bind(jti)
-                .bind(at)
-                .execute(conn)
-                .await?;
+            sqlx::query(
+                "UPDATE tokens SET last_used = $2 WHERE jti = $1 AND (last_used IS NULL OR \
+                last_used < $2)",
+            )
+            .bind(jti)
+            .bind(at)
+            .execute(conn)
+            .await?;
         });
     }
     Ok(())

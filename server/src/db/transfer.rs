@@ -1,8 +1,8 @@
 //! Whole tables, row by row, from one database to another of either engine.
 //!
-//! Rows go in the order of their keys, and a batch is one transaction: what the target has of a table is always its
-//! beginning, so that a copy that was cut off goes on behind the target's last key. Memory is bounded by the bytes of a
-//! batch and one row.
+//! Rows go in the order of their keys, and a batch is one transaction: what the target has of a
+//! table is always its beginning, so that a copy that was cut off goes on behind the target's last
+//! key. Memory is bounded by the bytes of a batch and one row.
 
 use futures_util::TryStreamExt;
 use sqlx::Row as _;
@@ -48,10 +48,13 @@ const fn table(name: &'static str, key: usize, columns: &'static [(&'static str,
     Table { name, columns, key, seeded: false }
 }
 
-/// Every table of the schema: the identity first, by which a copy that was cut off is known, then those that others refer
-/// to before those that do.
+/// Every table of the schema: the identity first, by which a copy that was cut off is known, then
+/// those that others refer to before those that do.
 pub const TABLES: [Table; 22] = [
-    Table { seeded: true, ..table("instance", 1, &[("id", Text), ("epoch", Int), ("created", Int)]) },
+    Table {
+        seeded: true,
+        ..table("instance", 1, &[("id", Text), ("epoch", Int), ("created", Int)])
+    },
     Table { seeded: true, ..table("settings", 1, &[("key", Text), ("value", Text)]) },
     Table { seeded: true, ..table("counters", 1, &[("name", Text), ("next", Int)]) },
     Table { seeded: true, ..table("domains", 1, &[("id", Int), ("created", Int)]) },
@@ -91,7 +94,13 @@ pub const TABLES: [Table; 22] = [
     table(
         "token_keys",
         1,
-        &[("kid", Text), ("algorithm", Text), ("sealed_secret", Blob), ("created", Int), ("retired", Int)],
+        &[
+            ("kid", Text),
+            ("algorithm", Text),
+            ("sealed_secret", Blob),
+            ("created", Int),
+            ("retired", Int),
+        ],
     ),
     table("revoked_tokens", 1, &[("jti", Text), ("revoked", Int)]),
     table("revoked_subjects", 1, &[("subject", Text), ("issued_until", Int), ("revoked", Int)]),
@@ -143,7 +152,14 @@ pub const TABLES: [Table; 22] = [
     table(
         "chunks",
         1,
-        &[("id", Int), ("domain_id", Int), ("name", Blob), ("pack_id", Int), ("pack_offset", Int), ("record_len", Int)],
+        &[
+            ("id", Int),
+            ("domain_id", Int),
+            ("name", Blob),
+            ("pack_id", Int),
+            ("pack_offset", Int),
+            ("record_len", Int),
+        ],
     ),
     table(
         "nars",
@@ -188,7 +204,11 @@ pub const TABLES: [Table; 22] = [
             ("expires", Int),
         ],
     ),
-    table("pins", 2, &[("cache_id", Int), ("name", Text), ("generation", Int), ("keep", Int), ("expires", Int)]),
+    table(
+        "pins",
+        2,
+        &[("cache_id", Int), ("name", Text), ("generation", Int), ("keep", Int), ("expires", Int)],
+    ),
     table(
         "pin_generations",
         3,
@@ -207,12 +227,26 @@ pub const TABLES: [Table; 22] = [
     table(
         "damaged_chunks",
         1,
-        &[("chunk_id", Int), ("domain_id", Int), ("name", Blob), ("pack_key", Blob), ("reason", Text), ("found", Int)],
+        &[
+            ("chunk_id", Int),
+            ("domain_id", Int),
+            ("name", Blob),
+            ("pack_key", Blob),
+            ("reason", Text),
+            ("found", Int),
+        ],
     ),
     table(
         "withdrawn_paths",
         2,
-        &[("cache_id", Int), ("hash", Text), ("name", Text), ("nar_hash", Blob), ("reason", Text), ("since", Int)],
+        &[
+            ("cache_id", Int),
+            ("hash", Text),
+            ("name", Text),
+            ("nar_hash", Blob),
+            ("reason", Text),
+            ("since", Int),
+        ],
     ),
 ];
 
@@ -312,7 +346,8 @@ impl Table {
     /// What a server's own bookkeeping adds to a table is no part of it.
     fn condition(&self, after: bool) -> String {
         let keys = self.names(self.key);
-        let placeholders = (1..=self.key).map(|key| format!("${key}")).collect::<Vec<_>>().join(", ");
+        let placeholders =
+            (1..=self.key).map(|key| format!("${key}")).collect::<Vec<_>>().join(", ");
         match (self.name, after) {
             ("settings", true) => format!("WHERE key NOT IN ({OWN_SETTINGS}) AND key > $1"),
             ("settings", false) => format!("WHERE key NOT IN ({OWN_SETTINGS})"),
@@ -351,7 +386,13 @@ impl Table {
         Ok(self.fetch(exec, sql, &[], self.key).await?.pop())
     }
 
-    async fn fetch(&self, exec: Exec<'_>, sql: String, bound: &[Value], columns: usize) -> Result<Vec<Row>, DbError> {
+    async fn fetch(
+        &self,
+        exec: Exec<'_>,
+        sql: String,
+        bound: &[Value],
+        columns: usize,
+    ) -> Result<Vec<Row>, DbError> {
         let mut rows = Vec::new();
         let mut bytes = 0;
         on_either!(exec, |conn| {
@@ -364,9 +405,15 @@ impl Table {
                 let mut values = Vec::with_capacity(columns);
                 for (index, (_, kind)) in self.columns.iter().take(columns).enumerate() {
                     values.push(match kind {
-                        Int => row.try_get::<Option<i64>, _>(index)?.map_or(Value::Null, Value::Int),
-                        Text => row.try_get::<Option<String>, _>(index)?.map_or(Value::Null, Value::Text),
-                        Blob => row.try_get::<Option<Vec<u8>>, _>(index)?.map_or(Value::Null, Value::Blob),
+                        Int => {
+                            row.try_get::<Option<i64>, _>(index)?.map_or(Value::Null, Value::Int)
+                        }
+                        Text => row
+                            .try_get::<Option<String>, _>(index)?
+                            .map_or(Value::Null, Value::Text),
+                        Blob => row
+                            .try_get::<Option<Vec<u8>>, _>(index)?
+                            .map_or(Value::Null, Value::Blob),
                     });
                 }
                 bytes += values.iter().map(Value::len).sum::<usize>();
@@ -386,8 +433,12 @@ impl Table {
     pub async fn write(&self, exec: Exec<'_>, rows: &[Row]) -> Result<(), DbError> {
         let count = self.columns.len();
         let over = if self.seeded {
-            let set: Vec<_> =
-                self.columns.iter().skip(self.key).map(|(name, _)| format!("{name} = excluded.{name}")).collect();
+            let set: Vec<_> = self
+                .columns
+                .iter()
+                .skip(self.key)
+                .map(|(name, _)| format!("{name} = excluded.{name}"))
+                .collect();
             format!(" ON CONFLICT ({}) DO UPDATE SET {}", self.names(self.key), set.join(", "))
         } else {
             String::new()
@@ -395,7 +446,11 @@ impl Table {
         on_either!(exec, |conn| {
             for rows in batch::exact(rows) {
                 let values = batch::rows(count, rows.len());
-                let sql = format!("INSERT INTO {} ({}) VALUES {values}{over}", self.name, self.names(count));
+                let sql = format!(
+                    "INSERT INTO {} ({}) VALUES {values}{over}",
+                    self.name,
+                    self.names(count)
+                );
                 let mut query = sqlx::query(conn.text(sql));
                 for row in rows {
                     for (value, (_, kind)) in row.iter().zip(self.columns) {
@@ -424,7 +479,8 @@ pub enum MoveState {
 /// As any read.
 pub async fn state(exec: Exec<'_>) -> Result<Option<MoveState>, DbError> {
     let found = settings::lookup(exec, MOVING).await?;
-    Ok(found.map(|value| if value == ARRIVING { MoveState::Arriving } else { MoveState::Incomplete }))
+    Ok(found
+        .map(|value| if value == ARRIVING { MoveState::Arriving } else { MoveState::Incomplete }))
 }
 
 /// Notes how far the move into this database has come; `None`: it has ended.
@@ -439,7 +495,8 @@ pub async fn set_state(exec: Exec<'_>, state: Option<MoveState>) -> Result<(), D
     }
 }
 
-/// Removes every row of a database that was moved away from, and marks it as one that rows are moved into.
+/// Removes every row of a database that was moved away from, and marks it as one that rows are
+/// moved into.
 ///
 /// # Errors
 /// As any write.
@@ -470,9 +527,12 @@ pub(crate) async fn unknown_columns(exec: Exec<'_>) -> Result<Vec<String>, DbErr
     .fetch_all(conn)
     .await?;
     let known = |table: &str, column: &str| {
-        TABLES.iter().any(|known| known.name == table && known.columns.iter().any(|(name, _)| *name == column))
+        TABLES.iter().any(|known| {
+            known.name == table && known.columns.iter().any(|(name, _)| *name == column)
+        })
     };
     let is_own = |table: &str| OWN_TABLES.contains(&table);
-    let unknown = found.into_iter().filter(|(table, column)| !known(table, column) && !is_own(table));
+    let unknown =
+        found.into_iter().filter(|(table, column)| !known(table, column) && !is_own(table));
     Ok(unknown.map(|(table, column)| format!("{table}.{column}")).collect())
 }

@@ -29,7 +29,8 @@ impl Conn {
     }
 }
 
-/// A transaction. Dropped without [`Tx::commit`], also by a cancelled future, it leaves nothing behind.
+/// A transaction. Dropped without [`Tx::commit`], also by a cancelled future, it leaves nothing
+/// behind.
 #[derive(Debug)]
 pub struct Tx(pub(super) TxInner);
 
@@ -56,8 +57,8 @@ impl Tx {
         }
     }
 
-    /// Takes `count` neighbouring ids and gives the first; of none, any number. On PostgreSQL nobody waits for this
-    /// transaction because of it, and ids that it does not use are lost.
+    /// Takes `count` neighbouring ids and gives the first; of none, any number. On PostgreSQL
+    /// nobody waits for this transaction because of it, and ids that it does not use are lost.
     ///
     /// # Errors
     /// As any write.
@@ -65,7 +66,9 @@ impl Tx {
         match &mut self.0 {
             _ if count == 0 => Ok(0),
             TxInner::Sqlite { tx, .. } => counters::reserve(Exec::Sqlite(tx), counter, count).await,
-            TxInner::Postgres { counters, .. } => counters::reserve_apart(counters, counter, count).await,
+            TxInner::Postgres { counters, .. } => {
+                counters::reserve_apart(counters, counter, count).await
+            }
         }
     }
 
@@ -75,7 +78,9 @@ impl Tx {
     /// As any statement.
     pub async fn allow_idle(&mut self) -> Result<(), DbError> {
         if let TxInner::Postgres { tx, .. } = &mut self.0 {
-            sqlx::query("SET LOCAL idle_in_transaction_session_timeout = '60s'").execute(&mut **tx).await?;
+            sqlx::query("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+                .execute(&mut **tx)
+                .await?;
         }
         Ok(())
     }
@@ -83,7 +88,8 @@ impl Tx {
     /// Makes everything in it visible and durable.
     ///
     /// # Errors
-    /// When the database could not make it so; after [`DbError::Unavailable`] it may have happened nevertheless.
+    /// When the database could not make it so; after [`DbError::Unavailable`] it may have happened
+    /// nevertheless.
     pub async fn commit(self) -> Result<(), DbError> {
         match self.0 {
             TxInner::Sqlite { tx, folding } => {
@@ -91,8 +97,9 @@ impl Tx {
                 folding.notify_one();
             }
             TxInner::Postgres { mut tx, .. } => {
-                // After a failed statement PostgreSQL answers COMMIT with a rollback and no error. A statement before it
-                // does fail then, so that a lost transaction is never taken for a committed one.
+                // After a failed statement PostgreSQL answers COMMIT with a rollback and no error.
+                // A statement before it does fail then, so that a lost transaction is never taken
+                // for a committed one.
                 sqlx::query("SELECT 1").execute(&mut *tx).await?;
                 tx.commit().await?;
             }

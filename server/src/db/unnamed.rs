@@ -1,4 +1,5 @@
-//! Objects that a collection found in the storage without a row, and when: what a crash between W1 and W2 leaves.
+//! Objects that a collection found in the storage without a row, and when: what a crash between W1
+//! and W2 leaves.
 
 use std::collections::HashSet;
 
@@ -60,7 +61,9 @@ pub async fn seen_until(exec: Exec<'_>, until: i64, limit: u32) -> Result<Vec<Pa
             .fetch_all(conn)
             .await?
     });
-    rows.iter().map(|key| Ok(PackKey::from_bytes(convert::bytes("unnamed_objects.key", key)?))).collect()
+    rows.iter()
+        .map(|key| Ok(PackKey::from_bytes(convert::bytes("unnamed_objects.key", key)?)))
+        .collect()
 }
 
 /// Forgets these.
@@ -70,7 +73,8 @@ pub async fn seen_until(exec: Exec<'_>, until: i64, limit: u32) -> Result<Vec<Pa
 pub async fn forget(exec: Exec<'_>, keys: &[PackKey]) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         for batch in batch::padded(keys) {
-            let sql = format!("DELETE FROM unnamed_objects WHERE key IN ({})", batch.placeholders(1));
+            let sql =
+                format!("DELETE FROM unnamed_objects WHERE key IN ({})", batch.placeholders(1));
             let mut query = sqlx::query(conn.text(sql));
             for key in batch.iter() {
                 query = query.bind(&key.as_bytes()[..]);
@@ -88,7 +92,8 @@ pub async fn forget(exec: Exec<'_>, keys: &[PackKey]) -> Result<(), DbError> {
 pub async fn forget_named(exec: Exec<'_>) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
-            "DELETE FROM unnamed_objects WHERE EXISTS (SELECT 1 FROM packs p WHERE p.key = unnamed_objects.key)",
+            "DELETE FROM unnamed_objects WHERE EXISTS (SELECT 1 FROM packs p WHERE p.key = \
+             unnamed_objects.key)",
         )
         .execute(conn)
         .await?;

@@ -59,7 +59,8 @@ async fn count_rows(mut exec: Exec<'_>, now: i64) -> Result<Usage, DbError> {
     let (damaged_chunks, withdrawn_paths) = damage::counts(exec.again()).await?;
     let (packs, bytes, chunks, nars, paths): (i64, i64, i64, i64, i64) = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), CAST(coalesce(sum(chunk_count), 0) AS BIGINT), \
+            "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), \
+             CAST(coalesce(sum(chunk_count), 0) AS BIGINT), \
              (SELECT count(*) FROM nars), (SELECT count(*) FROM paths) FROM packs WHERE state = 0",
         )
         .fetch_one(conn)
@@ -146,14 +147,15 @@ pub async fn lookup_caches(exec: Exec<'_>) -> Result<Option<CacheUsages>, DbErro
 }
 
 async fn store_as<T: Serialize>(exec: Exec<'_>, key: &str, value: &T) -> Result<(), DbError> {
-    let text =
-        serde_json::to_string(value).map_err(|error| DbError::corrupt(format!("the setting `{key}`: {error}")))?;
+    let text = serde_json::to_string(value)
+        .map_err(|error| DbError::corrupt(format!("the setting `{key}`: {error}")))?;
     settings::set(exec, key, &text).await
 }
 
 async fn lookup_as<T: DeserializeOwned>(exec: Exec<'_>, key: &str) -> Result<Option<T>, DbError> {
     let parse = |text: String| {
-        serde_json::from_str(&text).map_err(|error| DbError::corrupt(format!("the setting `{key}`: {error}")))
+        serde_json::from_str(&text)
+            .map_err(|error| DbError::corrupt(format!("the setting `{key}`: {error}")))
     };
     settings::lookup(exec, key).await?.map(parse).transpose()
 }

@@ -11,12 +11,18 @@ use super::{DbError, Exec};
 ///
 /// # Errors
 /// As any read.
-pub async fn unused_since(exec: Exec<'_>, paths: &[PathId], before: i64) -> Result<Vec<PathId>, DbError> {
+pub async fn unused_since(
+    exec: Exec<'_>,
+    paths: &[PathId],
+    before: i64,
+) -> Result<Vec<PathId>, DbError> {
     let mut unused = Vec::new();
     on_either!(exec, |conn| {
         for batch in batch::padded(paths) {
             let ids = batch.placeholders(2);
-            let sql = format!("SELECT id FROM paths WHERE coalesce(last_used, created) < $1 AND id IN ({ids})");
+            let sql = format!(
+                "SELECT id FROM paths WHERE coalesce(last_used, created) < $1 AND id IN ({ids})"
+            );
             let mut query = sqlx::query_scalar(conn.text(sql)).bind(before);
             for path in batch.iter() {
                 query = query.bind(path.0);
@@ -43,7 +49,8 @@ pub async fn unused_with_nars(
         for batch in batch::padded(nars) {
             // One NAR after the other, as with `Padded::ids`.
             let sql = format!(
-                "SELECT p.id FROM (VALUES {}) AS q JOIN paths p ON p.nar_id = q.column1 AND p.cache_id = ${} \
+                "SELECT p.id FROM (VALUES {}) AS q JOIN paths p ON p.nar_id = q.column1 AND \
+                 p.cache_id = ${} \
                  WHERE coalesce(p.last_used, p.created) < ${}",
                 batch.values(1),
                 batch.len() + 1,
@@ -67,7 +74,8 @@ fn sorted(mut ids: Vec<i64>) -> Vec<PathId> {
     ids.into_iter().map(PathId).collect()
 }
 
-/// Notes that paths, sorted, were read at the time `now`; those that were used since `before` stay as they are.
+/// Notes that paths, sorted, were read at the time `now`; those that were used since `before` stay
+/// as they are.
 ///
 /// # Errors
 /// As any write.
@@ -75,8 +83,10 @@ pub async fn used(exec: Exec<'_>, paths: &[PathId], now: i64, before: i64) -> Re
     on_either!(exec, |conn| {
         for batch in batch::padded(paths) {
             let ids = batch.placeholders(3);
-            let sql =
-                format!("UPDATE paths SET last_used = $1 WHERE coalesce(last_used, created) < $2 AND id IN ({ids})");
+            let sql = format!(
+                "UPDATE paths SET last_used = $1 WHERE coalesce(last_used, created) < $2 AND id IN \
+                 ({ids})"
+            );
             let mut query = sqlx::query(conn.text(sql)).bind(now).bind(before);
             for path in batch.iter() {
                 query = query.bind(path.0);
@@ -87,12 +97,18 @@ pub async fn used(exec: Exec<'_>, paths: &[PathId], now: i64, before: i64) -> Re
     Ok(())
 }
 
-/// Notes that paths were pushed again at the time `now`, to be kept until `expires`, or, where that is `None`, as long as the
-/// cache keeps paths. What is kept for longer stays so: a later end goes before a sooner one, and none before any.
+/// Notes that paths were pushed again at the time `now`, to be kept until `expires`, or, where that
+/// is `None`, as long as the cache keeps paths. What is kept for longer stays so: a later end goes
+/// before a sooner one, and none before any.
 ///
 /// # Errors
 /// As any write.
-pub async fn touch(exec: Exec<'_>, paths: &[PathId], now: i64, expires: Option<i64>) -> Result<(), DbError> {
+pub async fn touch(
+    exec: Exec<'_>,
+    paths: &[PathId],
+    now: i64,
+    expires: Option<i64>,
+) -> Result<(), DbError> {
     let paths = sorted(paths.iter().map(|path| path.0).collect());
     on_either!(exec, |conn| {
         for batch in batch::padded(&paths) {
@@ -102,7 +118,8 @@ pub async fn touch(exec: Exec<'_>, paths: &[PathId], now: i64, expires: Option<i
                 None => ("NULL", 2),
             };
             let ids = batch.placeholders(first);
-            let sql = format!("UPDATE paths SET last_used = $1, expires = {end} WHERE id IN ({ids})");
+            let sql =
+                format!("UPDATE paths SET last_used = $1, expires = {end} WHERE id IN ({ids})");
             let mut query = sqlx::query(conn.text(sql)).bind(now);
             if let Some(expires) = expires {
                 query = query.bind(expires).bind(expires);

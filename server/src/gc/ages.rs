@@ -1,8 +1,9 @@
 //! How old things are, for one that removes what is old: the clock is not trusted blindly.
 //!
-//! Servers note the time every minute. Where the clock is further from the last note than `ALLOWANCE`, it has jumped or no
-//! server ran; either way the time between does not count as age, so that a clock that is a year ahead for a while makes
-//! nothing a year old. Reads were not noted before [`Ages::since`], so that nothing counts as unused for longer than that.
+//! Servers note the time every minute. Where the clock is further from the last note than
+//! `ALLOWANCE`, it has jumped or no server ran; either way the time between does not count as age,
+//! so that a clock that is a year ahead for a while makes nothing a year old. Reads were not noted
+//! before [`Ages::since`], so that nothing counts as unused for longer than that.
 
 use serde::{Deserialize, Serialize};
 use snowbank_core::units::Seconds;
@@ -112,7 +113,8 @@ pub async fn note(db: &Db, now: i64, trust: bool) -> Result<Ages, DbError> {
     if trust {
         ages.trust();
     }
-    let text = serde_json::to_string(&ages.clock).map_err(|error| DbError::corrupt(format!("the clock: {error}")))?;
+    let text = serde_json::to_string(&ages.clock)
+        .map_err(|error| DbError::corrupt(format!("the clock: {error}")))?;
     settings::set(tx.exec(), CLOCK, &text).await?;
     tx.commit().await?;
     Ok(ages)
@@ -122,7 +124,8 @@ async fn load(exec: Exec<'_>, now: i64) -> Result<Clock, DbError> {
     let Some(text) = settings::lookup(exec, CLOCK).await? else {
         return Ok(Clock { since: now, noted: now, jumps: Vec::new() });
     };
-    serde_json::from_str(&text).map_err(|error| DbError::corrupt(format!("the setting `{CLOCK}`: {error}")))
+    serde_json::from_str(&text)
+        .map_err(|error| DbError::corrupt(format!("the setting `{CLOCK}`: {error}")))
 }
 
 #[cfg(test)]
@@ -163,8 +166,15 @@ mod tests {
         run(&mut ages, before + YEAR, 2 * DAY);
         // A day of its own time after the jump, 22 h of it before.
         assert_eq!(ages.cutoff(age(DAY)), ages.now - DAY);
-        assert_eq!(ages.cutoff(age(3 * DAY)), ages.now - YEAR - 3 * DAY, "what was there a day before the jump");
-        assert!(ages.cutoff(age(2 * DAY + 3_600)) < before, "what came an hour before the jump stays");
+        assert_eq!(
+            ages.cutoff(age(3 * DAY)),
+            ages.now - YEAR - 3 * DAY,
+            "what was there a day before the jump"
+        );
+        assert!(
+            ages.cutoff(age(2 * DAY + 3_600)) < before,
+            "what came an hour before the jump stays"
+        );
         assert_eq!(ages.jumped_within(age(3 * DAY)), Some((2 * DAY, YEAR)));
         run(&mut ages, before + 2 * DAY, DAY);
         assert!(ages.clock.jumps.iter().all(|jump| jump.to <= ages.now), "{ages:?}");

@@ -1,10 +1,12 @@
 //! `check`: each invariant of the design as a query or a read, and the oracle after every crash.
 //!
-//! It reads in pages, so memory does not grow with the cache, and it changes nothing. It may run beside a live server, where
-//! rows change and objects go while they are looked at: whatever contradicts an invariant is read once more before it counts.
-//! Objects that no row names are not a fault (a crash between W1 and W2 leaves them); they are counted.
+//! It reads in pages, so memory does not grow with the cache, and it changes nothing. It may run
+//! beside a live server, where rows change and objects go while they are looked at: whatever
+//! contradicts an invariant is read once more before it counts. Objects that no row names are not a
+//! fault (a crash between W1 and W2 leaves them); they are counted.
 //!
-//! It goes phase by phase, each in the order of ids, so that one that was cut off goes on where it was.
+//! It goes phase by phase, each in the order of ids, so that one that was cut off goes on where it
+//! was.
 
 mod content;
 mod data;
@@ -61,8 +63,15 @@ pub enum Phase {
 
 impl Phase {
     /// All of them.
-    const ALL: [Self; 7] =
-        [Self::Objects, Self::Chunks, Self::Nars, Self::Paths, Self::Lists, Self::Packs, Self::Content];
+    const ALL: [Self; 7] = [
+        Self::Objects,
+        Self::Chunks,
+        Self::Nars,
+        Self::Paths,
+        Self::Lists,
+        Self::Packs,
+        Self::Content,
+    ];
 
     /// What is looked at, in a word.
     #[must_use]
@@ -153,8 +162,8 @@ impl Run<'_> {
 }
 
 impl Checker<'_> {
-    /// Looks at everything from a place on; `observer` is told what is found, and how far it is. `stats` is what was counted
-    /// up to there.
+    /// Looks at everything from a place on; `observer` is told what is found, and how far it is.
+    /// `stats` is what was counted up to there.
     ///
     /// # Errors
     /// When database or storage cannot be read at all.
@@ -205,8 +214,9 @@ async fn packs_and_objects(run: &mut Run<'_>) -> Result<(), CheckError> {
         run.found("W1", pack_object_key(&pack.key), detail);
     }
     for key in found.strange {
-        run.observer
-            .noted(format!("{key}: this is no pack's object; nothing here made it, and nothing will remove it"));
+        run.observer.noted(format!(
+            "{key}: this is no pack's object; nothing here made it, and nothing will remove it"
+        ));
     }
     Ok(())
 }

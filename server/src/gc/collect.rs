@@ -1,9 +1,12 @@
-//! Collection: a plan of what goes, and then its execution in small transactions. As a dry run, the plan alone.
+//! Collection: a plan of what goes, and then its execution in small transactions. As a dry run, the
+//! plan alone.
 //!
-//! The order is that of the invariants: path rows, NAR rows, chunk rows, packs, objects. Objects go before anything is
-//! written, so that a full disk can be collected; compaction, which writes packs, comes last and stops where there is no room.
-//! Whatever interrupts it, the next collection goes on: nothing is remembered but what the rows say. One collection runs at a time (a lock that ends with its
-//! holder); that is for economy, since each destructive transaction looks at what it relies on by itself.
+//! The order is that of the invariants: path rows, NAR rows, chunk rows, packs, objects. Objects go
+//! before anything is written, so that a full disk can be collected; compaction, which writes
+//! packs, comes last and stops where there is no room. Whatever interrupts it, the next collection
+//! goes on: nothing is remembered but what the rows say. One collection runs at a time (a lock that
+//! ends with its holder); that is for economy, since each destructive transaction looks at what it
+//! relies on by itself.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,7 +43,8 @@ const READERS: Seconds = Seconds::new(3_600);
 const TURN: Duration = Duration::from_mins(1);
 /// The first scheduled collection comes this long after the start at the earliest.
 const FIRST: Duration = Duration::from_mins(10);
-/// A pack of which this part is needed, or less, is worth rewriting; under a size limit that is passed, the other.
+/// A pack of which this part is needed, or less, is worth rewriting; under a size limit that is
+/// passed, the other.
 const WORTH: f64 = 0.5;
 const WORTH_UNDER_PRESSURE: f64 = 0.9;
 
@@ -90,8 +94,11 @@ impl Collector {
     ) -> Result<GcReport, GcError> {
         let started = Instant::now();
         self.chain.confirm().await?;
-        let instance = db::instance::lookup(self.db.reader().await?.exec()).await?.ok_or(GcError::Restored)?;
-        if let Some(why) = settings::lookup(self.db.reader().await?.exec(), settings::COLLECTION_OFF).await? {
+        let instance =
+            db::instance::lookup(self.db.reader().await?.exec()).await?.ok_or(GcError::Restored)?;
+        if let Some(why) =
+            settings::lookup(self.db.reader().await?.exec(), settings::COLLECTION_OFF).await?
+        {
             return Err(GcError::Off(why));
         }
         let at = now();
@@ -110,12 +117,14 @@ impl Collector {
         };
         if let Some((ago, jumped)) = run.ages.jumped_within(grace.max(Seconds::new(86_400))) {
             run.report.notes.push(format!(
-                "{ago} s ago the clock was {jumped} s ahead of when a server noted it last; that time does not count as age. If \
+                "{ago} s ago the clock was {jumped} s ahead of when a server noted it last; that \
+                 time does not count as age. If \
                  nothing of it is wrong, --trust-clock counts it"
             ));
         }
         if !request.dry_run {
-            // What an earlier collection has claimed needs no plan, and may be the room that this one takes.
+            // What an earlier collection has claimed needs no plan, and may be the room that this
+            // one takes.
             run.say("removing objects");
             run.remove_objects(&self.storage).await?;
         }
@@ -139,7 +148,8 @@ impl Collector {
         Ok(report)
     }
 
-    /// What stays and what goes: paths by what keeps them, then by size limits; and all that is marked for it.
+    /// What stays and what goes: paths by what keeps them, then by size limits; and all that is
+    /// marked for it.
     async fn plan(&self, run: &mut Run<'_>) -> Result<Plan, GcError> {
         run.say("reading paths");
         let held = run.begin().await?;
@@ -148,7 +158,8 @@ impl Collector {
         let last = db::edges::last_id(tx.exec()).await?;
         drop(tx);
         let caches = db::caches::list(self.db.reader().await?.exec()).await?;
-        let mut graphs = Graph::load(&self.db, caches, last, run.ages.since(), run.ages.now()).await?;
+        let mut graphs =
+            Graph::load(&self.db, caches, last, run.ages.since(), run.ages.now()).await?;
         for graph in &mut graphs {
             let keeping = self.keeping(&graph.cache, &run.ages);
             let pinned = std::mem::take(&mut graph.pinned);
@@ -172,7 +183,9 @@ impl Collector {
             }
         }
         if marks.damaged > 0 {
-            run.report.notes.push(format!("{} manifests do not parse; run `snowbankd repair`", marks.damaged));
+            run.report
+                .notes
+                .push(format!("{} manifests do not parse; run `snowbankd repair`", marks.damaged));
         }
         run.list_going(&graphs, &marks).await?;
         let is_pressed = bounds.server.is_some_and(|limit| bounds.stored > limit / 10 * 9);
@@ -183,7 +196,12 @@ impl Collector {
         Keeping::of(cache, self.settings.retention, ages)
     }
 
-    async fn execute(&self, run: &mut Run<'_>, plan: Plan, request: &GcRequest) -> Result<(), GcError> {
+    async fn execute(
+        &self,
+        run: &mut Run<'_>,
+        plan: Plan,
+        request: &GcRequest,
+    ) -> Result<(), GcError> {
         let Plan { mut graphs, mut marks, mut packs, is_pressed } = plan;
         if request.dry_run {
             run.report.nars = marks.removable.len() as u64;
@@ -211,12 +229,18 @@ impl Collector {
         if !request.no_compact && !self.settings.compact_budget.is_empty() {
             run.say("compacting");
             let worth = if is_pressed { WORTH_UNDER_PRESSURE } else { WORTH };
-            let effort = Effort { budget: self.settings.compact_budget, rate: self.settings.compact_rate, worth };
-            let rewriting = Rewriting { packs: &self.packs, storage: &self.storage, room: &self.room, effort };
+            let effort = Effort {
+                budget: self.settings.compact_budget,
+                rate: self.settings.compact_rate,
+                worth,
+            };
+            let rewriting =
+                Rewriting { packs: &self.packs, storage: &self.storage, room: &self.room, effort };
             run.compact(&rewriting, &mut packs).await?;
         }
         run.report.stored_bytes += packs.values().map(|pack| pack.bytes).sum::<u64>();
-        run.report.waiting_bytes += packs.values().map(|pack| pack.bytes.saturating_sub(pack.live)).sum::<u64>();
+        run.report.waiting_bytes +=
+            packs.values().map(|pack| pack.bytes.saturating_sub(pack.live)).sum::<u64>();
         if !request.dry_run {
             run.remove_objects(&self.storage).await?;
             run.forget_dead().await?;
@@ -252,14 +276,20 @@ impl Collector {
     /// Whether a scheduled collection is due.
     async fn is_due(&self, now: i64) -> Result<bool, GcError> {
         let mut conn = self.db.reader().await?;
-        let last = settings::lookup(conn.exec(), COLLECTED).await?.and_then(|text| text.parse::<i64>().ok());
+        let last = settings::lookup(conn.exec(), COLLECTED)
+            .await?
+            .and_then(|text| text.parse::<i64>().ok());
         let Some(last) = last else { return Ok(true) };
         let passed = now.saturating_sub(last);
-        let interval = self.settings.interval.map_or(i64::MAX, |time| i64::try_from(time.get()).unwrap_or(i64::MAX));
+        let interval = self
+            .settings
+            .interval
+            .map_or(i64::MAX, |time| i64::try_from(time.get()).unwrap_or(i64::MAX));
         if passed < 0 || passed >= interval {
             return Ok(true);
         }
-        // The server is above its limit by what was counted last; no oftener than every ten minutes.
+        // The server is above its limit by what was counted last; no oftener than every ten
+        // minutes.
         let Some(limit) = self.settings.max_size else { return Ok(false) };
         let usage = usage::lookup(conn.exec()).await?.unwrap_or_default();
         Ok(usage.bytes > limit.bytes() && passed > 600 && usage.counted > last)
@@ -278,7 +308,8 @@ struct Plan {
 pub async fn background(collector: Collector, stop: CancellationToken) {
     let started = Instant::now();
     loop {
-        // Noted from the start on, and whether or not anything is collected, so that ages are known when something is.
+        // Noted from the start on, and whether or not anything is collected, so that ages are known
+        // when something is.
         if let Err(error) = ages::note(&collector.db, unix_now(), false).await {
             tracing::warn!(%error, "the time could not be noted");
         }
@@ -302,7 +333,9 @@ pub async fn background(collector: Collector, stop: CancellationToken) {
             None => return,
             // Another server does it.
             Some(Ok(_) | Err(GcError::Busy)) => {}
-            Some(Err(error)) => tracing::error!(%error, "a collection was not finished; the next one goes on"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "a collection was not finished; the next one goes on");
+            }
         }
     }
 }
@@ -313,7 +346,11 @@ fn first(settings: &GcConfig) -> Duration {
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
 fn show(report: &GcReport) {
-    metrics::counter!("snowbank_collected_paths_total").increment(if report.dry_run { 0 } else { report.paths });
+    metrics::counter!("snowbank_collected_paths_total").increment(if report.dry_run {
+        0
+    } else {
+        report.paths
+    });
     metrics::gauge!("snowbank_collection_seconds").set(report.milliseconds as f64 / 1_000.0);
     metrics::gauge!("snowbank_waiting_bytes").set(report.waiting_bytes as f64);
 }

@@ -1,9 +1,12 @@
-//! Compaction: packs that are mostly dead, or small, are rewritten, frames verbatim, within a budget of bytes and at a rate.
+//! Compaction: packs that are mostly dead, or small, are rewritten, frames verbatim, within a
+//! budget of bytes and at a rate.
 //!
-//! C4: a record is copied to a new pack, which is durable before any row names it, and each chunk row moves by comparing where
-//! it lay. The old pack, in which no chunk is then, is claimed like any other, and its object stays for a while: who is
-//! reading it can end, and who comes late looks the chunk up again. Each record's checksum and name are looked at on the way;
-//! a pack that is damaged stays as it is, for `repair`. Where the disk has no room for another pack, the rest stays as it is.
+//! C4: a record is copied to a new pack, which is durable before any row names it, and each chunk
+//! row moves by comparing where it lay. The old pack, in which no chunk is then, is claimed like
+//! any other, and its object stays for a while: who is reading it can end, and who comes late looks
+//! the chunk up again. Each record's checksum and name are looked at on the way; a pack that is
+//! damaged stays as it is, for `repair`. Where the disk has no room for another pack, the rest
+//! stays as it is.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -100,8 +103,13 @@ struct Pending {
 }
 
 impl Run<'_> {
-    /// Rewrites what is worth it and what there is room for; as a dry run, sums up what that would free.
-    pub(super) async fn compact(&mut self, with: &Rewriting<'_>, uses: &mut PackUses) -> Result<(), GcError> {
+    /// Rewrites what is worth it and what there is room for; as a dry run, sums up what that would
+    /// free.
+    pub(super) async fn compact(
+        &mut self,
+        with: &Rewriting<'_>,
+        uses: &mut PackUses,
+    ) -> Result<(), GcError> {
         let chosen = choose(uses, with.effort);
         if self.report.dry_run {
             for pack in chosen.values().flatten().filter_map(|source| uses.get(source)) {
@@ -114,7 +122,8 @@ impl Run<'_> {
             if let Err(error) = self.compact_domain(with, uses, domain, &sources).await {
                 let Some(why) = want_of_room(&error) else { return Err(error) };
                 self.report.notes.push(format!(
-                    "packs were left as they are for want of room: {why}. Make room, or wait until what this collection has \
+                    "packs were left as they are for want of room: {why}. Make room, or wait until \
+                     what this collection has \
                      claimed is removed; a later one rewrites them"
                 ));
                 break;
@@ -141,7 +150,9 @@ impl Run<'_> {
                 }
             };
             for record in records {
-                let bytes = record.record.frame.len() + 2 * record.record.header.encoded_len() + RECORD_BYTES;
+                let bytes = record.record.frame.len()
+                    + 2 * record.record.header.encoded_len()
+                    + RECORD_BYTES;
                 if pending.bytes + bytes > most {
                     self.write(with, uses, domain, &mut pending).await?;
                     most = with.most().await?;
@@ -202,17 +213,23 @@ impl Run<'_> {
         pending.bytes = 0;
         let written = with.packs.rewrite(domain, CacheId(0), records, self.ages.now()).await?.bytes;
         self.report.stored_bytes += written;
-        // The records of these have all moved; the pack that is being read comes to the list when it has been.
+        // The records of these have all moved; the pack that is being read comes to the list when
+        // it has been.
         let done = std::mem::take(&mut pending.sources);
         self.finish_sources(with, uses, &done).await?;
-        if let Some(milliseconds) = written.saturating_mul(1_000).checked_div(with.effort.rate.bytes()) {
-            tokio::time::sleep(Duration::from_millis(milliseconds).saturating_sub(started.elapsed())).await;
+        if let Some(milliseconds) =
+            written.saturating_mul(1_000).checked_div(with.effort.rate.bytes())
+        {
+            tokio::time::sleep(
+                Duration::from_millis(milliseconds).saturating_sub(started.elapsed()),
+            )
+            .await;
         }
         Ok(())
     }
 
-    /// Claims packs that were rewritten; one in which a chunk still is stays. What may go at once does, so that the next pack
-    /// finds its room.
+    /// Claims packs that were rewritten; one in which a chunk still is stays. What may go at once
+    /// does, so that the next pack finds its room.
     async fn finish_sources(
         &mut self,
         with: &Rewriting<'_>,
@@ -248,9 +265,13 @@ fn want_of_room(error: &GcError) -> Option<String> {
             Bytes(*least)
         )),
         GcError::Storage(error @ StorageError::Full { .. })
-        | GcError::Write(PackWriteError::Storage(error @ StorageError::Full { .. })) => Some(error.to_string()),
+        | GcError::Write(PackWriteError::Storage(error @ StorageError::Full { .. })) => {
+            Some(error.to_string())
+        }
         GcError::Database(error @ DbError::Full(_))
-        | GcError::Write(PackWriteError::Database(error @ DbError::Full(_))) => Some(error.to_string()),
+        | GcError::Write(PackWriteError::Database(error @ DbError::Full(_))) => {
+            Some(error.to_string())
+        }
         _ => None,
     }
 }
@@ -265,13 +286,19 @@ mod tests {
 
     fn chosen(packs: &[PackUse], budget: u64) -> Vec<i64> {
         let uses = (1..).map(PackId).zip(packs.iter().cloned()).collect();
-        let effort = Effort { budget: Size::from_bytes(budget), rate: Size::from_mib(1), worth: 0.5 };
+        let effort =
+            Effort { budget: Size::from_bytes(budget), rate: Size::from_mib(1), worth: 0.5 };
         choose(&uses, effort).into_values().flatten().map(|id| id.0).collect()
     }
 
     #[test]
     fn mostly_dead_packs_are_chosen_within_the_budget_the_deadest_first() {
-        let packs = [pack(10 << 20, 5 << 20), pack(10 << 20, 6 << 20), pack(10 << 20, 1 << 20), pack(10 << 20, 0)];
+        let packs = [
+            pack(10 << 20, 5 << 20),
+            pack(10 << 20, 6 << 20),
+            pack(10 << 20, 1 << 20),
+            pack(10 << 20, 0),
+        ];
         assert_eq!(chosen(&packs, 1 << 30), [1, 3]);
         assert_eq!(chosen(&packs, 2 << 20), [3]);
     }

@@ -1,4 +1,5 @@
-//! The paths of a cache and what they refer to, in memory: about 60 bytes a path and 4 bytes a reference.
+//! The paths of a cache and what they refer to, in memory: about 60 bytes a path and 4 bytes a
+//! reference.
 
 use std::collections::{BTreeMap, BinaryHeap, HashSet};
 
@@ -59,8 +60,9 @@ pub(super) fn used_at(path: &PathUse, since: i64) -> i64 {
 }
 
 impl Graph {
-    /// Reads the paths of all caches up to `last`, which was read under the exclusive lock, and gives the graphs of these.
-    /// `since` is when uses were noted first, `now` decides which pins count.
+    /// Reads the paths of all caches up to `last`, which was read under the exclusive lock, and
+    /// gives the graphs of these. `since` is when uses were noted first, `now` decides which pins
+    /// count.
     pub(super) async fn load(
         db: &Db,
         caches: Vec<Cache>,
@@ -69,9 +71,15 @@ impl Graph {
         now: i64,
     ) -> Result<Vec<Self>, GcError> {
         let mut conn = db.reader().await?;
-        let graph =
-            |cache| Self { cache, nodes: Vec::new(), refs: Vec::new(), seen: PathId(0), pinned: HashSet::new() };
-        let mut graphs: BTreeMap<CacheId, Self> = caches.into_iter().map(|cache| (cache.id, graph(cache))).collect();
+        let graph = |cache| Self {
+            cache,
+            nodes: Vec::new(),
+            refs: Vec::new(),
+            seen: PathId(0),
+            pinned: HashSet::new(),
+        };
+        let mut graphs: BTreeMap<CacheId, Self> =
+            caches.into_iter().map(|cache| (cache.id, graph(cache))).collect();
         let mut after = PathId(0);
         while after < last {
             let page = collection::path_uses(conn.exec(), after, PAGE).await?;
@@ -166,7 +174,8 @@ impl Graph {
         (0..).zip(&self.nodes).filter(|(_, node)| node.fate == Fate::Stays)
     }
 
-    /// The paths that go, each before all that it refers to: whatever is visible has its closure at every moment.
+    /// The paths that go, each before all that it refers to: whatever is visible has its closure at
+    /// every moment.
     pub(super) fn going_in_order(&self) -> Vec<u32> {
         let goes = |index: u32| matches!(self.node(index).fate, Fate::Goes(_));
         let mut referrers: Vec<u32> = vec![0; self.nodes.len()];
@@ -177,8 +186,11 @@ impl Graph {
         }
         // Those that were pushed last come first, which is nearly the order already.
         let ready = |index: u32| (self.node(index).id, index);
-        let mut heap: BinaryHeap<_> =
-            self.indexes().filter(|&index| goes(index) && referrers[index as usize] == 0).map(ready).collect();
+        let mut heap: BinaryHeap<_> = self
+            .indexes()
+            .filter(|&index| goes(index) && referrers[index as usize] == 0)
+            .map(ready)
+            .collect();
         let mut ordered = Vec::new();
         while let Some((_, index)) = heap.pop() {
             ordered.push(index);
@@ -195,7 +207,10 @@ impl Graph {
 }
 
 /// Reads what the paths refer to.
-async fn load_refs(mut exec: Exec<'_>, graphs: &mut BTreeMap<CacheId, Graph>) -> Result<(), GcError> {
+async fn load_refs(
+    mut exec: Exec<'_>,
+    graphs: &mut BTreeMap<CacheId, Graph>,
+) -> Result<(), GcError> {
     // Pairs first, since rows come by id and nodes are sorted by hash.
     let mut pairs: BTreeMap<CacheId, Vec<(u32, u32)>> = BTreeMap::new();
     let mut after = PathId(0);
@@ -206,7 +221,8 @@ async fn load_refs(mut exec: Exec<'_>, graphs: &mut BTreeMap<CacheId, Graph>) ->
         for path in page {
             let Some(graph) = graphs.get(&path.cache) else { continue };
             let Some(from) = graph.find(&path.hash) else { continue };
-            let refs = path.references.iter().filter_map(|hash| graph.find(hash)).filter(|to| *to != from);
+            let refs =
+                path.references.iter().filter_map(|hash| graph.find(hash)).filter(|to| *to != from);
             pairs.entry(path.cache).or_default().extend(refs.map(|to| (from, to)));
         }
     }
@@ -227,7 +243,8 @@ pub(super) mod tests {
         StorePathHash::from_bytes([number; 20])
     }
 
-    /// Paths 0, 1, 2, … with what each refers to; path `n` was used at time `n` and has the NAR `n`.
+    /// Paths 0, 1, 2, … with what each refers to; path `n` was used at time `n` and has the NAR
+    /// `n`.
     pub(in super::super) fn graph(refs: &[&[u32]]) -> Graph {
         let cache = Cache {
             id: CacheId(1),
@@ -245,7 +262,13 @@ pub(super) mod tests {
             max_size: Limit::Default,
             destroyed: None,
         };
-        let mut graph = Graph { cache, nodes: Vec::new(), refs: Vec::new(), seen: PathId(0), pinned: HashSet::new() };
+        let mut graph = Graph {
+            cache,
+            nodes: Vec::new(),
+            refs: Vec::new(),
+            seen: PathId(0),
+            pinned: HashSet::new(),
+        };
         for (number, refs) in (0..).zip(refs) {
             graph.refs.extend_from_slice(refs);
             graph.nodes.push(Node {

@@ -1,8 +1,10 @@
-//! Size limits: above the high-water mark the roots that were used least recently go, until the low-water mark is reached.
+//! Size limits: above the high-water mark the roots that were used least recently go, until the
+//! low-water mark is reached.
 //!
-//! A root is a path that no other path of its cache refers to which stays. What is pinned, or was used within the least
-//! age, stays with all that it needs. What a root frees is counted exactly: the chunks that no other path needs. Memory is
-//! 16 bytes a chunk, and is taken only where a limit is passed.
+//! A root is a path that no other path of its cache refers to which stays. What is pinned, or was
+//! used within the least age, stays with all that it needs. What a root frees is counted exactly:
+//! the chunks that no other path needs. Memory is 16 bytes a chunk, and is taken only where a limit
+//! is passed.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -142,14 +144,22 @@ pub(super) async fn enforce(
             continue;
         }
         let excess = stored - part(limit, LOW);
-        let freed =
-            evict(db, &mut graphs[index..=index], marks, &mut chunks, excess, bounds.least_age, GoingReason::CacheSize)
-                .await?;
+        let freed = evict(
+            db,
+            &mut graphs[index..=index],
+            marks,
+            &mut chunks,
+            excess,
+            bounds.least_age,
+            GoingReason::CacheSize,
+        )
+        .await?;
         changed |= freed > 0;
         if stored - freed > limit {
             let name = &graphs[index].cache.name;
             notes.push(format!(
-                "the cache `{name}` holds {} and may hold {}: what is pinned or was used lately is more than that. Unpin \
+                "the cache `{name}` holds {} and may hold {}: what is pinned or was used lately is \
+                 more than that. Unpin \
                  something, or raise --max-size",
                 Bytes(stored - freed),
                 Bytes(limit)
@@ -166,12 +176,14 @@ pub(super) async fn enforce(
         let freed = if excess == 0 {
             0
         } else {
-            evict(db, graphs, marks, &mut chunks, excess, bounds.least_age, GoingReason::ServerSize).await?
+            evict(db, graphs, marks, &mut chunks, excess, bounds.least_age, GoingReason::ServerSize)
+                .await?
         };
         changed |= freed > 0;
         if stored - freed > limit {
             notes.push(format!(
-                "the server needs {} and may hold {}: what is pinned or was used lately is more than that. Unpin something, \
+                "the server needs {} and may hold {}: what is pinned or was used lately is more \
+                 than that. Unpin something, \
                  or raise `[gc] max-size`",
                 Bytes(stored - freed),
                 Bytes(limit)
@@ -182,10 +194,15 @@ pub(super) async fn enforce(
 }
 
 /// What each cache's paths need that stay now.
-async fn staying_chunks(db: &Db, graphs: &[Graph], marks: &Marks) -> Result<Vec<RoaringTreemap>, GcError> {
+async fn staying_chunks(
+    db: &Db,
+    graphs: &[Graph],
+    marks: &Marks,
+) -> Result<Vec<RoaringTreemap>, GcError> {
     let mut sets = Vec::with_capacity(graphs.len());
     for graph in graphs {
-        let nars: RoaringTreemap = graph.staying().map(|(_, node)| node.nar.0.unsigned_abs()).collect();
+        let nars: RoaringTreemap =
+            graph.staying().map(|(_, node)| node.nar.0.unsigned_abs()).collect();
         let mut set = RoaringTreemap::new();
         each_nar(db, marks, &nars, |_, ids| set.extend(ids.iter().copied())).await?;
         sets.push(set);
@@ -202,18 +219,20 @@ async fn each_nar(
 ) -> Result<(), GcError> {
     let mut after = NarId(0);
     loop {
-        let page = collection::manifests(db.reader().await?.exec(), after, marks.last(), NARS).await?;
+        let page =
+            collection::manifests(db.reader().await?.exec(), after, marks.last(), NARS).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.id;
         for nar in page.iter().filter(|nar| nars.contains(nar.id.0.unsigned_abs())) {
-            let ids = entries(db, nar).await?.unwrap_or_default().iter().map(|entry| entry.id).collect();
+            let ids =
+                entries(db, nar).await?.unwrap_or_default().iter().map(|entry| entry.id).collect();
             visit(nar.id, &ids);
         }
     }
 }
 
-/// Lets roots of `graphs` go, least recently used first, until `excess` bytes are freed or nothing is left that may go; gives the
-/// bytes.
+/// Lets roots of `graphs` go, least recently used first, until `excess` bytes are freed or nothing
+/// is left that may go; gives the bytes.
 async fn evict(
     db: &Db,
     graphs: &mut [Graph],
@@ -234,7 +253,8 @@ async fn evict(
     })
     .await?;
 
-    let mut referrers: Vec<Vec<u32>> = graphs.iter().map(|graph| vec![0; graph.nodes.len()]).collect();
+    let mut referrers: Vec<Vec<u32>> =
+        graphs.iter().map(|graph| vec![0; graph.nodes.len()]).collect();
     for (graph, referrers) in graphs.iter().zip(&mut referrers) {
         for (index, _) in graph.staying() {
             for &to in graph.refs(index) {
@@ -243,7 +263,9 @@ async fn evict(
         }
     }
     let mut roots = BinaryHeap::new();
-    for (number, graph) in graphs.iter().enumerate().filter(|(_, graph)| graph.cache.destroyed.is_none()) {
+    for (number, graph) in
+        graphs.iter().enumerate().filter(|(_, graph)| graph.cache.destroyed.is_none())
+    {
         let free = graph.staying().filter(|(index, _)| referrers[number][*index as usize] == 0);
         roots.extend(free.map(|(index, node)| Reverse((node.used, number, index))));
     }
@@ -268,9 +290,15 @@ async fn evict(
         let paths = paths_of.entry(nar).or_default();
         *paths = paths.saturating_sub(1);
         if *paths == 0 {
-            let page = collection::manifests(db.reader().await?.exec(), NarId(nar.0 - 1), nar, 1).await?;
+            let page =
+                collection::manifests(db.reader().await?.exec(), NarId(nar.0 - 1), nar, 1).await?;
             for nar in &page {
-                let ids = entries(db, nar).await?.unwrap_or_default().iter().map(|entry| entry.id).collect();
+                let ids = entries(db, nar)
+                    .await?
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|entry| entry.id)
+                    .collect();
                 freed += chunks.release(&ids);
             }
         }

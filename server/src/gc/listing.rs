@@ -1,7 +1,8 @@
-//! The storage's listing against the packs' rows: what is gone, what has another length, what no row names.
+//! The storage's listing against the packs' rows: what is gone, what has another length, what no
+//! row names.
 //!
-//! A listing takes a while, and pushes, compaction and collection go on meanwhile. So whatever is odd is looked at once more
-//! before it is believed.
+//! A listing takes a while, and pushes, compaction and collection go on meanwhile. So whatever is
+//! odd is looked at once more before it is believed.
 
 use roaring::RoaringTreemap;
 use snowbank_core::pack::PackKey;
@@ -98,15 +99,25 @@ async fn unlisted(db: &Db, seen: &RoaringTreemap, found: &mut Objects) -> Result
         let page = db::packs::page(db.reader().await?.exec(), after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.id;
-        let live = page.iter().filter(|pack| pack.state == PackState::Live && !seen.contains(number(pack.id)));
+        let live = page
+            .iter()
+            .filter(|pack| pack.state == PackState::Live && !seen.contains(number(pack.id)));
         found.gone.extend(live.map(|pack| (pack.id, pack.key)));
     }
 }
 
 /// Looks once more at all that is odd.
-async fn look_again(db: &Db, storage: &Storage, mut found: Objects) -> Result<Objects, ObjectsError> {
-    let suspects: Vec<PackId> =
-        found.gone.iter().map(|(id, _)| *id).chain(found.odd.iter().map(|(pack, _)| pack.id)).collect();
+async fn look_again(
+    db: &Db,
+    storage: &Storage,
+    mut found: Objects,
+) -> Result<Objects, ObjectsError> {
+    let suspects: Vec<PackId> = found
+        .gone
+        .iter()
+        .map(|(id, _)| *id)
+        .chain(found.odd.iter().map(|(pack, _)| pack.id))
+        .collect();
     (found.gone, found.odd) = (Vec::new(), Vec::new());
     for ids in suspects.chunks(PAGE as usize) {
         for pack in db::packs::lookup_many(db.reader().await?.exec(), ids).await? {

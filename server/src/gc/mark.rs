@@ -1,9 +1,10 @@
 //! Marking: which chunks the manifests name, of each cache and of all.
 //!
-//! C1: [`Marks::begin`] reads the highest NAR id under the exclusive lock; the manifests up to it are read without one. A NAR
-//! row is marked unless it is in `removable`, and those of these that turn out to be needed are marked later
-//! ([`Marks::add`]). What is deleted by these marks is deleted in an exclusive transaction that has called
-//! [`Marks::catch_up`] first, so that the manifests added meanwhile count.
+//! C1: [`Marks::begin`] reads the highest NAR id under the exclusive lock; the manifests up to it
+//! are read without one. A NAR row is marked unless it is in `removable`, and those of these that
+//! turn out to be needed are marked later ([`Marks::add`]). What is deleted by these marks is
+//! deleted in an exclusive transaction that has called [`Marks::catch_up`] first, so that the
+//! manifests added meanwhile count.
 
 use std::collections::HashMap;
 
@@ -50,21 +51,36 @@ impl Marks {
         Ok(Self { last: collection::last_nar(exec).await?, ..Self::default() })
     }
 
-    /// Marks what the paths that stay need, and what NARs name that no path has had since after `cutoff`.
-    pub(super) async fn mark(&mut self, db: &Db, graphs: &[Graph], now: i64, cutoff: i64) -> Result<(), GcError> {
-        let living: Vec<RoaringTreemap> =
-            graphs.iter().map(|graph| graph.staying().map(|(_, node)| number(node.nar)).collect()).collect();
+    /// Marks what the paths that stay need, and what NARs name that no path has had since after
+    /// `cutoff`.
+    pub(super) async fn mark(
+        &mut self,
+        db: &Db,
+        graphs: &[Graph],
+        now: i64,
+        cutoff: i64,
+    ) -> Result<(), GcError> {
+        let living: Vec<RoaringTreemap> = graphs
+            .iter()
+            .map(|graph| graph.staying().map(|(_, node)| number(node.nar)).collect())
+            .collect();
         let known = collection::unreferenced(db.reader().await?.exec()).await?;
-        *self = Self { last: self.last, caches: vec![RoaringTreemap::new(); graphs.len()], ..Self::default() };
+        *self = Self {
+            last: self.last,
+            caches: vec![RoaringTreemap::new(); graphs.len()],
+            ..Self::default()
+        };
         let mut after = NarId(0);
         loop {
-            let page = collection::manifests(db.reader().await?.exec(), after, self.last, PAGE).await?;
+            let page =
+                collection::manifests(db.reader().await?.exec(), after, self.last, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = last.id;
             for nar in page {
                 self.sizes.push((nar.id, nar.nar_size));
-                let of: Vec<usize> =
-                    (0..living.len()).filter(|&cache| living[cache].contains(number(nar.id))).collect();
+                let of: Vec<usize> = (0..living.len())
+                    .filter(|&cache| living[cache].contains(number(nar.id)))
+                    .collect();
                 if of.is_empty() && self.is_removable(nar.id, &known, now, cutoff) {
                     continue;
                 }
@@ -82,7 +98,13 @@ impl Marks {
     }
 
     /// Whether a NAR that no path has is to go.
-    fn is_removable(&mut self, nar: NarId, known: &HashMap<NarId, i64>, now: i64, cutoff: i64) -> bool {
+    fn is_removable(
+        &mut self,
+        nar: NarId,
+        known: &HashMap<NarId, i64>,
+        now: i64,
+        cutoff: i64,
+    ) -> bool {
         let since = known.get(&nar).copied().unwrap_or_else(|| {
             self.unreferenced.push(nar);
             now
@@ -103,7 +125,8 @@ impl Marks {
     /// Marks what these NARs name, as far as they are there.
     pub(super) async fn add(&mut self, db: &Db, nars: &[NarId]) -> Result<(), GcError> {
         for nar in nars {
-            let page = collection::manifests(db.reader().await?.exec(), NarId(nar.0 - 1), *nar, 1).await?;
+            let page =
+                collection::manifests(db.reader().await?.exec(), NarId(nar.0 - 1), *nar, 1).await?;
             for nar in page {
                 let entries = self.entries(db, &nar).await?;
                 self.all.extend(entries.iter().map(|entry| entry.id));
@@ -112,11 +135,12 @@ impl Marks {
         Ok(())
     }
 
-    /// Marks what NARs name that were added since, up to `last`, which was read under the exclusive lock: so that little is
-    /// left for [`Marks::catch_up`].
+    /// Marks what NARs name that were added since, up to `last`, which was read under the exclusive
+    /// lock: so that little is left for [`Marks::catch_up`].
     pub(super) async fn approach(&mut self, db: &Db, last: NarId) -> Result<(), GcError> {
         while self.last < last {
-            let page = collection::manifests(db.reader().await?.exec(), self.last, last, PAGE).await?;
+            let page =
+                collection::manifests(db.reader().await?.exec(), self.last, last, PAGE).await?;
             for nar in &page {
                 let entries = self.entries(db, nar).await?;
                 self.all.extend(entries.iter().map(|entry| entry.id));
@@ -126,16 +150,19 @@ impl Marks {
         Ok(())
     }
 
-    /// Marks what NARs name that were added since. `exec` is the exclusive transaction that is to delete.
+    /// Marks what NARs name that were added since. `exec` is the exclusive transaction that is to
+    /// delete.
     pub(super) async fn catch_up(&mut self, mut exec: Exec<'_>) -> Result<(), GcError> {
         let last = collection::last_nar(exec.again()).await?;
         while self.last < last {
             let page = collection::manifests(exec.again(), self.last, last, PAGE).await?;
             for nar in &page {
-                self.all.extend(first_entries(nar).unwrap_or_default().iter().map(|entry| entry.id));
+                self.all
+                    .extend(first_entries(nar).unwrap_or_default().iter().map(|entry| entry.id));
                 for seq in 1..nar.segment_count {
                     let data = db::nars::segment(exec.again(), nar.id, seq).await?;
-                    let segment = data.and_then(|data| Segment::decode(&data).ok()).unwrap_or_default();
+                    let segment =
+                        data.and_then(|data| Segment::decode(&data).ok()).unwrap_or_default();
                     self.all.extend(segment.entries.iter().map(|entry| entry.id));
                 }
             }
@@ -162,12 +189,18 @@ fn first_entries(nar: &NarManifest) -> Option<Vec<SegmentEntry>> {
     Segment::decode(&nar.first).ok().map(|segment| segment.entries)
 }
 
-/// All chunks of a NAR; `None` when its manifest does not parse. Memory grows with that one NAR: 24 bytes a chunk.
-pub(super) async fn entries(db: &Db, nar: &NarManifest) -> Result<Option<Vec<SegmentEntry>>, GcError> {
+/// All chunks of a NAR; `None` when its manifest does not parse. Memory grows with that one NAR: 24
+/// bytes a chunk.
+pub(super) async fn entries(
+    db: &Db,
+    nar: &NarManifest,
+) -> Result<Option<Vec<SegmentEntry>>, GcError> {
     let Some(mut all) = first_entries(nar) else { return Ok(None) };
     for seq in 1..nar.segment_count {
         let data = db::nars::segment(db.reader().await?.exec(), nar.id, seq).await?;
-        let Some(segment) = data.and_then(|data| Segment::decode(&data).ok()) else { return Ok(None) };
+        let Some(segment) = data.and_then(|data| Segment::decode(&data).ok()) else {
+            return Ok(None);
+        };
         all.extend(segment.entries);
     }
     Ok(Some(all))

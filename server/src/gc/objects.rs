@@ -1,11 +1,13 @@
-//! Objects: those of packs that were claimed go; those that no row names are found, claimed once they have been so for the grace
-//! period, and go then (C3).
+//! Objects: those of packs that were claimed go; those that no row names are found, claimed once
+//! they have been so for the grace period, and go then (C3).
 //!
-//! Before objects go the storage is found to be the database's, by a look of that moment: they may be another one's by now.
+//! Before objects go the storage is found to be the database's, by a look of that moment: they may
+//! be another one's by now.
 //!
-//! An object goes a while after its pack was claimed, so that whoever is reading it can end. The row goes after the object, so
-//! that one which could not be removed is tried again. The row of an object that had none stays for a month: a writer that
-//! slept since it put the object finds the key taken when it comes to commit its rows.
+//! An object goes a while after its pack was claimed, so that whoever is reading it can end. The
+//! row goes after the object, so that one which could not be removed is tried again. The row of an
+//! object that had none stays for a month: a writer that slept since it put the object finds the
+//! key taken when it comes to commit its rows.
 
 use std::collections::HashSet;
 
@@ -69,12 +71,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Removes the objects of claimed packs, and then their rows. One that could not be removed is not tried again in the same
-    /// run.
+    /// Removes the objects of claimed packs, and then their rows. One that could not be removed is
+    /// not tried again in the same run.
     pub(super) async fn remove_objects(&mut self, storage: &Storage) -> Result<(), GcError> {
         let mut after = PackId(0);
         loop {
-            let mut dead = db::packs::dead(self.db.reader().await?.exec(), after, self.objects, BATCH).await?;
+            let mut dead =
+                db::packs::dead(self.db.reader().await?.exec(), after, self.objects, BATCH).await?;
             let Some(last) = dead.last() else { break };
             after = last.id;
             dead.retain(|pack| !self.stuck.contains(&pack.id));
@@ -86,7 +89,8 @@ impl Run<'_> {
                 failed.extend(storage.delete_many(keys).await);
             }
             if let Some((_, error)) = failed.first() {
-                tracing::warn!(%error, objects = failed.len(), "objects could not be removed; the next collection tries again");
+                tracing::warn!(%error, objects = failed.len(), "objects could not be removed; the \
+                    next collection tries again");
             }
             self.report.failed_objects += failed.len() as u64;
             let failed: HashSet<&str> = failed.iter().map(|(key, _)| key.as_str()).collect();
@@ -131,7 +135,12 @@ mod tests {
     fn only_what_is_named_like_a_pack_is_one() {
         let key = PackKey::from_bytes([7; 16]);
         assert_eq!(pack_key(&pack_object_key(&key)), Some(key));
-        for other in ["packs/07/07", "packs/00/07070707070707070707070707070707", "packs/07/readme", "packs/"] {
+        for other in [
+            "packs/07/07",
+            "packs/00/07070707070707070707070707070707",
+            "packs/07/readme",
+            "packs/",
+        ] {
             assert_eq!(pack_key(other), None, "{other}");
         }
     }

@@ -1,10 +1,11 @@
 //! Which paths stay, and how the others go.
 //!
-//! A path stays by itself while it is pinned, or until the time that it was pushed for, or while it was pushed or read within
-//! the cache's retention; and with it all that it refers to. The others go in small exclusive transactions, each path before
-//! all that it refers to, so that whatever is visible has its closure at every moment. Each transaction looks again at what
-//! it removes (C1): at paths that came since and refer to it, at its uses, at the pins, and at the cache's settings. What
-//! turns out to be wanted stays, with all that it refers to, none of which has gone yet.
+//! A path stays by itself while it is pinned, or until the time that it was pushed for, or while it
+//! was pushed or read within the cache's retention; and with it all that it refers to. The others
+//! go in small exclusive transactions, each path before all that it refers to, so that whatever is
+//! visible has its closure at every moment. Each transaction looks again at what it removes (C1):
+//! at paths that came since and refer to it, at its uses, at the pins, and at the cache's settings.
+//! What turns out to be wanted stays, with all that it refers to, none of which has gone yet.
 
 use std::collections::HashSet;
 
@@ -26,8 +27,8 @@ use crate::db::{self, Exec};
 const LISTED: usize = 10_000;
 /// Rows read at a time.
 const PAGE: u32 = 2_000;
-/// Uses are written every few seconds, and those of a path that is used all the time every few minutes; a path goes this much
-/// later than it could, so that none is missed.
+/// Uses are written every few seconds, and those of a path that is used all the time every few
+/// minutes; a path goes this much later than it could, so that none is missed.
 const SLACK: u64 = 360;
 
 /// What keeps a path by itself.
@@ -39,7 +40,8 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    /// By a cache's settings. Nothing goes of a cache that was destroyed, as long as it can be restored.
+    /// By a cache's settings. Nothing goes of a cache that was destroyed, as long as it can be
+    /// restored.
     pub(super) fn of(cache: &Cache, default: Option<Seconds>, ages: &Ages) -> Self {
         let retention = match cache.retention {
             _ if cache.destroyed.is_some() => None,
@@ -47,7 +49,8 @@ impl Keeping {
             Limit::None => None,
             Limit::Some(retention) => Some(retention),
         };
-        let with_slack = |time: Seconds| Seconds::new(time.get().saturating_add(SLACK.min(time.get() / 8)));
+        let with_slack =
+            |time: Seconds| Seconds::new(time.get().saturating_add(SLACK.min(time.get() / 8)));
         let now = if cache.destroyed.is_some() { i64::MIN } else { ages.now() };
         Self { now, cutoff: retention.map(|retention| ages.cutoff(with_slack(retention))) }
     }
@@ -67,7 +70,11 @@ impl Keeping {
 
 impl Run<'_> {
     /// Notes in the report which paths go.
-    pub(super) async fn list_going(&mut self, graphs: &[Graph], marks: &Marks) -> Result<(), GcError> {
+    pub(super) async fn list_going(
+        &mut self,
+        graphs: &[Graph],
+        marks: &Marks,
+    ) -> Result<(), GcError> {
         for graph in graphs {
             let mut listed: Vec<(PathId, GoingReason, i64, u64)> = Vec::new();
             for node in &graph.nodes {
@@ -83,7 +90,13 @@ impl Run<'_> {
             let names = collection::path_names(self.db.reader().await?.exec(), &ids).await?;
             let path = |(id, reason, used, nar_bytes)| {
                 let store_path = names.get(&id)?.clone();
-                Some(GoingPath { cache: graph.cache.name.to_string(), store_path, reason, used, nar_bytes })
+                Some(GoingPath {
+                    cache: graph.cache.name.to_string(),
+                    store_path,
+                    reason,
+                    used,
+                    nar_bytes,
+                })
             };
             self.report.going.extend(listed.into_iter().filter_map(path));
         }
@@ -91,7 +104,11 @@ impl Run<'_> {
     }
 
     /// Removes the paths of a cache that go; what turns out to be wanted stays.
-    pub(super) async fn remove_paths(&mut self, graph: &mut Graph, keeping: Keeping) -> Result<(), GcError> {
+    pub(super) async fn remove_paths(
+        &mut self,
+        graph: &mut Graph,
+        keeping: Keeping,
+    ) -> Result<(), GcError> {
         let order = graph.going_in_order();
         let (mut next, mut pace) = (0, Pace::default());
         while next < order.len() {
@@ -101,14 +118,19 @@ impl Run<'_> {
             crate::fault::pause("gc-before-paths").await;
             let mut held = self.begin().await?;
             if !unchanged(held.tx.exec(), &graph.cache).await? {
-                self.report
-                    .notes
-                    .push(format!("the cache `{}` was reconfigured; the next collection goes on", graph.cache.name));
+                self.report.notes.push(format!(
+                    "the cache `{}` was reconfigured; the next collection goes on",
+                    graph.cache.name
+                ));
                 break;
             }
-            rescue(held.tx.exec(), graph, batch, keeping, self.ages.since(), self.ages.now()).await?;
-            let going: Vec<u32> =
-                batch.iter().copied().filter(|&index| matches!(graph.node(index).fate, Fate::Goes(_))).collect();
+            rescue(held.tx.exec(), graph, batch, keeping, self.ages.since(), self.ages.now())
+                .await?;
+            let going: Vec<u32> = batch
+                .iter()
+                .copied()
+                .filter(|&index| matches!(graph.node(index).fate, Fate::Goes(_)))
+                .collect();
             let ids: Vec<PathId> = going.iter().map(|&index| graph.node(index).id).collect();
             collection::remove_paths(held.tx.exec(), &ids).await?;
             let time = self.end(held).await?;
@@ -130,7 +152,8 @@ async fn unchanged(exec: Exec<'_>, planned: &Cache) -> Result<bool, GcError> {
     }))
 }
 
-/// Keeps what of `batch` is wanted after all, and what paths refer to that came since the plan was made.
+/// Keeps what of `batch` is wanted after all, and what paths refer to that came since the plan was
+/// made.
 async fn rescue(
     mut exec: Exec<'_>,
     graph: &mut Graph,

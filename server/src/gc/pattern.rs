@@ -52,7 +52,9 @@ impl FromStr for PathPattern {
         // No store path has a colon in its name.
         let (cache, pattern) = match text.split_once(':') {
             Some((cache, pattern)) => {
-                let cache = cache.parse().map_err(|source| PatternError::Cache { text: text.to_owned(), source })?;
+                let cache = cache
+                    .parse()
+                    .map_err(|source| PatternError::Cache { text: text.to_owned(), source })?;
                 (Some(cache), pattern)
             }
             None => (None, text),
@@ -90,7 +92,11 @@ mod tests {
             ("2.12", false, false),
         ] {
             let pattern: PathPattern = text.parse().unwrap();
-            assert_eq!((pattern.means(&main, path), pattern.means(&team, path)), (in_main, in_team), "{text}");
+            assert_eq!(
+                (pattern.means(&main, path), pattern.means(&team, path)),
+                (in_main, in_team),
+                "{text}"
+            );
             assert_eq!(pattern.to_string(), text);
         }
         for bad in ["", "main:", "api:x", "a b:x"] {

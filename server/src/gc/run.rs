@@ -1,8 +1,8 @@
 //! One collection under way: its transactions, and what it reports.
 //!
-//! Before every transaction that destroys the storage is known to be the database's (C3). It takes the exclusive lock first and
-//! then looks whether the database is still the one that the run began on: a backup that was restored meanwhile makes what the
-//! run knows untrue.
+//! Before every transaction that destroys the storage is known to be the database's (C3). It takes
+//! the exclusive lock first and then looks whether the database is still the one that the run began
+//! on: a backup that was restored meanwhile makes what the run knows untrue.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use crate::chain::Chain;
 use crate::db::packs::PackId;
 use crate::db::{self, Db, Tx};
 
-/// How long others may be kept from committing, as far as batches can be chosen: a quarter of what is promised, since now and
-/// then a disk takes its time.
+/// How long others may be kept from committing, as far as batches can be chosen: a quarter of what
+/// is promised, since now and then a disk takes its time.
 const HELD: Duration = Duration::from_millis(25);
 /// Rows in a batch.
 const LEAST: usize = 8;
@@ -88,7 +88,8 @@ impl Run<'_> {
         held.tx.commit().await?;
         let time = held.since.elapsed();
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        self.report.longest_lock_milliseconds = self.report.longest_lock_milliseconds.max(milliseconds);
+        self.report.longest_lock_milliseconds =
+            self.report.longest_lock_milliseconds.max(milliseconds);
         Ok(time)
     }
 

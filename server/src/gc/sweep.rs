@@ -1,8 +1,10 @@
-//! Sweeping, in the order of the invariants: NAR rows, chunk rows, and then packs that no chunk is in are claimed.
+//! Sweeping, in the order of the invariants: NAR rows, chunk rows, and then packs that no chunk is
+//! in are claimed.
 //!
-//! C1: NAR rows go once no path has had them for the grace period, chunk rows once no NAR names them and their pack is older
-//! than it. Each batch takes the exclusive lock, looks again (at paths; at manifests added since, [`Marks::catch_up`]; at
-//! chunks in the pack), and only then deletes.
+//! C1: NAR rows go once no path has had them for the grace period, chunk rows once no NAR names
+//! them and their pack is older than it. Each batch takes the exclusive lock, looks again (at
+//! paths; at manifests added since, [`Marks::catch_up`]; at chunks in the pack), and only then
+//! deletes.
 
 use std::collections::HashMap;
 
@@ -29,7 +31,8 @@ pub(super) struct PackUse {
     pub(super) bytes: u64,
     /// Whether it is older than the grace period.
     pub(super) is_old: bool,
-    /// Records that a chunk row names which stays; records that caches of several domains share count for each.
+    /// Records that a chunk row names which stays; records that caches of several domains share
+    /// count for each.
     pub(super) chunks: u64,
     /// Their bytes.
     pub(super) live: u64,
@@ -77,7 +80,10 @@ impl Run<'_> {
             after = last.id;
             for pack in page.into_iter().filter(|pack| pack.state == PackState::Live) {
                 let is_old = pack.created <= self.grace;
-                packs.insert(pack.id, PackUse { domain: pack.domain, bytes: pack.bytes, is_old, chunks: 0, live: 0 });
+                packs.insert(
+                    pack.id,
+                    PackUse { domain: pack.domain, bytes: pack.bytes, is_old, chunks: 0, live: 0 },
+                );
             }
         }
     }
@@ -95,7 +101,8 @@ impl Run<'_> {
         let (mut after, mut tempo) = (0, Pace::default());
         let mut dead: Vec<ChunkPlace> = Vec::new();
         loop {
-            let rows = collection::chunk_places(self.db.reader().await?.exec(), after, PAGE).await?;
+            let rows =
+                collection::chunk_places(self.db.reader().await?.exec(), after, PAGE).await?;
             if let Some(last) = rows.last() {
                 after = last.id;
             }
@@ -137,7 +144,10 @@ impl Run<'_> {
                 logical_bytes: staying().map(|node| marks.nar_size(node.nar)).sum(),
                 stored_bytes: stored,
                 own_bytes: own,
-                restorable_until: graph.cache.destroyed.map(|at| at.saturating_add(RESTORABLE_SECONDS)),
+                restorable_until: graph
+                    .cache
+                    .destroyed
+                    .map(|at| at.saturating_add(RESTORABLE_SECONDS)),
             });
         }
         Ok(())
@@ -187,8 +197,11 @@ impl Run<'_> {
 
     /// Claims the packs that no chunk is in (C3); their objects go later.
     pub(super) async fn claim_packs(&mut self, packs: &mut PackUses) -> Result<(), GcError> {
-        let mut empty: Vec<PackId> =
-            packs.iter().filter(|(_, pack)| pack.is_old && pack.chunks == 0).map(|(id, _)| *id).collect();
+        let mut empty: Vec<PackId> = packs
+            .iter()
+            .filter(|(_, pack)| pack.is_old && pack.chunks == 0)
+            .map(|(id, _)| *id)
+            .collect();
         empty.sort_unstable();
         for batch in empty.chunks(256) {
             if !self.report.dry_run {

@@ -48,7 +48,9 @@ fn content(name: &str) -> Vec<u8> {
 }
 
 fn path(name: &str) -> StorePath {
-    let hash = StorePathHash::from_bytes(blake3::hash(name.as_bytes()).as_bytes()[..20].try_into().unwrap());
+    let hash = StorePathHash::from_bytes(
+        blake3::hash(name.as_bytes()).as_bytes()[..20].try_into().unwrap(),
+    );
     format!("{hash}-{name}").parse().unwrap()
 }
 
@@ -57,8 +59,11 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
         let db = Db::open(&config).await.unwrap();
-        let storage =
-            Arc::new(Storage::open(&StorageConfig::Local { path: folder.path().join("storage") }).await.unwrap());
+        let storage = Arc::new(
+            Storage::open(&StorageConfig::Local { path: folder.path().join("storage") })
+                .await
+                .unwrap(),
+        );
         let packs = Packs::new(db.clone(), Arc::clone(&storage), 0);
         let mut tx = db.exclusive_tx().await.unwrap();
         db::instance::load_or_create(tx.exec(), "test", START).await.unwrap();
@@ -98,9 +103,12 @@ impl World {
 
     /// Pushes a path whose NAR is of these chunks; those that are not there are stored in one pack.
     async fn push(&self, name: &str, references: &[&str], chunks: &[&str]) {
-        let names: Vec<ChunkName> = chunks.iter().map(|chunk| Chunk::closed(content(chunk)).name()).collect();
+        let names: Vec<ChunkName> =
+            chunks.iter().map(|chunk| Chunk::closed(content(chunk)).name()).collect();
         let domain = self.cache.domain;
-        let there = db::chunks::present(self.db.reader().await.unwrap().exec(), domain, &names).await.unwrap();
+        let there = db::chunks::present(self.db.reader().await.unwrap().exec(), domain, &names)
+            .await
+            .unwrap();
         let mut frames = FrameEncoder::new(1);
         let mut record = |chunk: &&str| {
             let chunk = Chunk::closed(content(chunk));
@@ -116,7 +124,12 @@ impl World {
         let places = db::chunks::lookup_by_names(tx.exec(), domain, &names).await.unwrap();
         let mut builder = SegmentBuilder::new();
         for name in &names {
-            let entry = SegmentEntry { id: places[name].id, raw_len: 40_000, frame_len: places[name].len, slots: 0 };
+            let entry = SegmentEntry {
+                id: places[name].id,
+                raw_len: 40_000,
+                frame_len: places[name].len,
+                slots: 0,
+            };
             assert!(builder.push(entry, &[]).is_none());
         }
         let segment = builder.finish().unwrap();
@@ -137,7 +150,8 @@ impl World {
             created: self.now,
         };
         db::nars::add(tx.exec(), &[new]).await.unwrap();
-        let (store_path, references) = (path(name), references.iter().map(|name| path(name)).collect::<Vec<_>>());
+        let (store_path, references) =
+            (path(name), references.iter().map(|name| path(name)).collect::<Vec<_>>());
         let id = PathId(counters::reserve(tx.exec(), Counter::Path, 1).await.unwrap());
         let row = NewPath {
             id,
@@ -157,7 +171,12 @@ impl World {
     }
 
     fn collector(&self) -> Collector {
-        Collector::new(self.chain.clone(), self.packs.clone(), FreeSpace::default(), self.settings.clone())
+        Collector::new(
+            self.chain.clone(),
+            self.packs.clone(),
+            FreeSpace::default(),
+            self.settings.clone(),
+        )
     }
 
     async fn collect(&self, request: GcRequest) -> GcReport {
@@ -170,8 +189,10 @@ impl World {
 
     /// Names of the visible paths.
     async fn paths(&self) -> Vec<String> {
-        let page = db::paths::page(self.db.reader().await.unwrap().exec(), PathId(0), 100).await.unwrap();
-        let mut names: Vec<String> = page.iter().map(|(_, path)| path.store_path.name().to_owned()).collect();
+        let page =
+            db::paths::page(self.db.reader().await.unwrap().exec(), PathId(0), 100).await.unwrap();
+        let mut names: Vec<String> =
+            page.iter().map(|(_, path)| path.store_path.name().to_owned()).collect();
         names.sort();
         names
     }
@@ -221,12 +242,20 @@ async fn what_is_unused_goes_in_the_order_of_the_invariants_and_what_a_living_pa
     assert_eq!(world.paths().await, ["libc", "new", "old"], "a dry run removes nothing");
 
     let report = world.gc().await;
-    assert_eq!((report.paths, report.nars, report.chunks), (1, 0, 0), "NARs wait for the grace period");
+    assert_eq!(
+        (report.paths, report.nars, report.chunks),
+        (1, 0, 0),
+        "NARs wait for the grace period"
+    );
     assert_eq!(world.paths().await, ["libc", "new"]);
     world.pass(DAY + HOUR).await;
     let report = world.gc().await;
     assert_eq!((report.nars, report.chunks, report.packs), (1, 2, 1), "{report:?}");
-    assert_eq!((world.chunk_count().await, world.objects().await.len()), (3, 3), "the object stays for readers");
+    assert_eq!(
+        (world.chunk_count().await, world.objects().await.len()),
+        (3, 3),
+        "the object stays for readers"
+    );
     world.assert_whole().await;
     world.pass(2 * HOUR).await;
     let report = world.gc().await;
@@ -235,7 +264,10 @@ async fn what_is_unused_goes_in_the_order_of_the_invariants_and_what_a_living_pa
     assert_eq!(report.caches[0].paths, 2);
     assert_eq!(report.caches[0].logical_bytes, 160_000);
     assert_eq!(report.caches[0].stored_bytes, report.caches[0].own_bytes);
-    assert!((120_000..121_000).contains(&report.caches[0].stored_bytes), "three chunks: {report:?}");
+    assert!(
+        (120_000..121_000).contains(&report.caches[0].stored_bytes),
+        "three chunks: {report:?}"
+    );
 }
 
 #[tokio::test]
@@ -328,7 +360,11 @@ async fn above_a_size_limit_the_least_recently_used_roots_go() {
     world.configure(Limit::Default, Limit::Some(Size::from_bytes(250_000))).await;
     let report = world.gc().await;
     let gone = reasons(&report);
-    assert_eq!(gone.keys().filter(|name| ["a", "b", "lib-a", "lib-b"].contains(&name.as_str())).count(), 4, "{gone:?}");
+    assert_eq!(
+        gone.keys().filter(|name| ["a", "b", "lib-a", "lib-b"].contains(&name.as_str())).count(),
+        4,
+        "{gone:?}"
+    );
     assert_eq!(world.paths().await, ["c", "d", "lib-c", "lib-d"]);
     assert!(gone.values().all(|reason| *reason == GoingReason::CacheSize));
 
@@ -349,7 +385,9 @@ async fn one_collection_runs_at_a_time_and_none_after_a_restored_backup() {
     other.release().await;
     run().await.unwrap();
     let mut tx = world.db.exclusive_tx().await.unwrap();
-    db::settings::set(tx.exec(), "collection-off", "a backup was restored; run repair").await.unwrap();
+    db::settings::set(tx.exec(), "collection-off", "a backup was restored; run repair")
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     assert!(matches!(run().await, Err(GcError::Off(why)) if why.contains("repair")));
 }

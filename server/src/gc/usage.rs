@@ -39,7 +39,10 @@ async fn turn(db: &Db, leader: &mut Leader) -> Result<Option<Usage>, DbError> {
     usage::lookup(db.reader().await?.exec()).await
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; beyond 2^53 the last digits say nothing")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; beyond 2^53 the last digits say nothing"
+)]
 fn show(usage: &Usage) {
     metrics::gauge!("snowbank_stored_packs").set(usage.packs as f64);
     metrics::gauge!("snowbank_stored_bytes").set(usage.bytes as f64);

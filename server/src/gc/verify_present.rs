@@ -1,8 +1,9 @@
-//! Reading back the paths that a push finds present: each as it would be served, so that a receipt does not rest on rows alone.
+//! Reading back the paths that a push finds present: each as it would be served, so that a receipt
+//! does not rest on rows alone.
 //!
-//! What fails is looked into ([`crate::damage`]), and withdrawn where it is damaged for certain; the push then sends it like any
-//! path that is missing. The storage itself is read, whatever the server has in memory or on its
-//! disk.
+//! What fails is looked into ([`crate::damage`]), and withdrawn where it is damaged for certain;
+//! the push then sends it like any path that is missing. The storage itself is read, whatever the
+//! server has in memory or on its disk.
 
 use std::time::Duration;
 
@@ -47,9 +48,10 @@ enum Outcome {
 }
 
 impl ReadBack<'_> {
-    /// Sends a line for each path of `request` that is present, and the end line: its receipt where all of it could be read,
-    /// [`code::DAMAGED`] where it was not whole and is out of sight now, another code where that could not be found out. Of other
-    /// paths there is no line. `now` gives Unix seconds.
+    /// Sends a line for each path of `request` that is present, and the end line: its receipt where
+    /// all of it could be read, [`code::DAMAGED`] where it was not whole and is out of sight now,
+    /// another code where that could not be found out. Of other paths there is no line. `now` gives
+    /// Unix seconds.
     ///
     /// # Errors
     /// When the database fails before the first line.
@@ -85,7 +87,11 @@ impl ReadBack<'_> {
             let (nar, nar_hash) = (found.nar.id, found.nar.nar_hash);
             let suspect = match self.read(found).await {
                 Ok(true) => return Outcome::Whole,
-                Ok(false) => return Outcome::Unknown(format!("the NAR {nar_hash} is served with another hash")),
+                Ok(false) => {
+                    return Outcome::Unknown(format!(
+                        "the NAR {nar_hash} is served with another hash"
+                    ));
+                }
                 Err(error) => match error.suspect() {
                     Some(suspect) => suspect,
                     None => return Outcome::Unknown(error.to_string()),
@@ -100,7 +106,9 @@ impl ReadBack<'_> {
                     is_again = true;
                     tokio::time::sleep(PAUSE).await;
                 }
-                Ok(None) => return Outcome::Unknown("it is found whole, and cannot be read".to_owned()),
+                Ok(None) => {
+                    return Outcome::Unknown("it is found whole, and cannot be read".to_owned());
+                }
                 Err(error) => return Outcome::Unknown(error.to_string()),
             }
         }
@@ -121,7 +129,11 @@ impl ReadBack<'_> {
 }
 
 fn line(receipt: Receipt, outcome: Outcome) -> CommitLine {
-    let error = |store_path, code: &str, message| CommitLine::Error { store_path, code: code.to_owned(), message };
+    let error = |store_path, code: &str, message| CommitLine::Error {
+        store_path,
+        code: code.to_owned(),
+        message,
+    };
     match outcome {
         Outcome::Whole => CommitLine::Receipt(receipt),
         Outcome::Gone => {
@@ -129,9 +141,14 @@ fn line(receipt: Receipt, outcome: Outcome) -> CommitLine {
             error(receipt.store_path, code::DAMAGED, message)
         }
         Outcome::Unknown(reason) => {
-            tracing::error!(path = receipt.store_path, reason, "a path that is present could not be read back");
+            tracing::error!(
+                path = receipt.store_path,
+                reason,
+                "a path that is present could not be read back"
+            );
             let message =
-                "it could not be read back; the server's log has the reason. Its operator should run `snowbankd check \
+                "it could not be read back; the server's log has the reason. Its operator should \
+                 run `snowbankd check \
                            --read-data`"
                     .to_owned();
             error(receipt.store_path, code::STORAGE_UNAVAILABLE, message)

@@ -1,5 +1,5 @@
-//! From a request's headers and the cache it names to a proof that it may; what is refused, and with which status, is
-//! settled in `auth` and `error`.
+//! From a request's headers and the cache it names to a proof that it may; what is refused, and
+//! with which status, is settled in `auth` and `error`.
 
 use std::sync::Arc;
 
@@ -11,7 +11,9 @@ use snowbank_core::cache_name::CacheName;
 use super::caller::Caller;
 use super::error::ApiError;
 use crate::app::App;
-use crate::auth::{self, AuthError, MayAdmin, MayCreate, MayManage, MayPull, MayPush, Permission, Token};
+use crate::auth::{
+    self, AuthError, MayAdmin, MayCreate, MayManage, MayPull, MayPush, Permission, Token,
+};
 use crate::clock::unix_now;
 use crate::directory::OpenCache;
 use crate::secrets::SecretString;
@@ -19,7 +21,8 @@ use crate::secrets::SecretString;
 /// The header by which an answer says that the request's token was not taken, and why.
 const IGNORED_TOKEN: &str = "x-snowbank-ignored-token";
 
-/// The request's token, if it brings one; a token that is not valid is an error even where none is needed.
+/// The request's token, if it brings one; a token that is not valid is an error even where none is
+/// needed.
 pub(super) async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
     match auth::extract_token(headers) {
         // Boxed: most reads bring none, and should not carry its state along.
@@ -33,22 +36,31 @@ pub(super) async fn require_token(app: &App, headers: &HeaderMap) -> Result<Toke
     Ok(token(app, headers).await?.ok_or(AuthError::Missing)?)
 }
 
-/// The cache of this name, as far as the caller may know of it: any, where the token has one of these permissions on the
-/// name, or else a public one. For whoever has none of them, a private cache takes the same work as one that does not
-/// exist (S1).
+/// The cache of this name, as far as the caller may know of it: any, where the token has one of
+/// these permissions on the name, or else a public one. For whoever has none of them, a private
+/// cache takes the same work as one that does not exist (S1).
 async fn find(
     app: &App,
     token: Option<&Token>,
     name: &CacheName,
     any: &[Permission],
 ) -> Result<Option<Arc<OpenCache>>, ApiError> {
-    let is_granted = any.iter().any(|permission| auth::authorize_name(name, token, *permission).is_ok());
-    let found = if is_granted { app.directory.lookup(name).await } else { app.directory.lookup_public(name).await };
+    let is_granted =
+        any.iter().any(|permission| auth::authorize_name(name, token, *permission).is_ok());
+    let found = if is_granted {
+        app.directory.lookup(name).await
+    } else {
+        app.directory.lookup_public(name).await
+    };
     Ok(found?)
 }
 
 /// A cache to read from: public, or named by the token.
-pub(super) async fn may_pull(app: &App, headers: &HeaderMap, name: &str) -> Result<MayPull, ApiError> {
+pub(super) async fn may_pull(
+    app: &App,
+    headers: &HeaderMap,
+    name: &str,
+) -> Result<MayPull, ApiError> {
     let token = token(app, headers).await?;
     may_read(app, token.as_ref(), name).await
 }
@@ -69,9 +81,14 @@ impl Fetch {
     }
 }
 
-/// A cache for Nix to read from. A public one may be read whatever token comes along: a netrc has one for all caches of a
-/// host, and one that has expired is no reason to keep back what everybody may have.
-pub(super) async fn may_fetch(app: &App, headers: &HeaderMap, name: &str) -> Result<Fetch, ApiError> {
+/// A cache for Nix to read from. A public one may be read whatever token comes along: a netrc has
+/// one for all caches of a host, and one that has expired is no reason to keep back what everybody
+/// may have.
+pub(super) async fn may_fetch(
+    app: &App,
+    headers: &HeaderMap,
+    name: &str,
+) -> Result<Fetch, ApiError> {
     match auth::extract_token(headers) {
         // Boxed: most reads bring none, and should not carry its state along.
         Some(secret) => Box::pin(may_fetch_with(app, &secret, name)).await,
@@ -81,7 +98,9 @@ pub(super) async fn may_fetch(app: &App, headers: &HeaderMap, name: &str) -> Res
 
 async fn may_fetch_with(app: &App, secret: &SecretString, name: &str) -> Result<Fetch, ApiError> {
     let refusal = match app.verifier.verify_at_hand(secret, unix_now()).await {
-        Ok(token) => return Ok(Fetch { allowed: may_read(app, Some(&token), name).await?, ignored: None }),
+        Ok(token) => {
+            return Ok(Fetch { allowed: may_read(app, Some(&token), name).await?, ignored: None });
+        }
         Err(refusal) => refusal,
     };
     // A name that is none is answered as one that nobody has, after the token was looked at.
@@ -99,14 +118,23 @@ async fn may_fetch_with(app: &App, secret: &SecretString, name: &str) -> Result<
 }
 
 /// As [`may_pull`], for a token that was verified.
-pub(super) async fn may_read(app: &App, token: Option<&Token>, name: &str) -> Result<MayPull, ApiError> {
+pub(super) async fn may_read(
+    app: &App,
+    token: Option<&Token>,
+    name: &str,
+) -> Result<MayPull, ApiError> {
     let name = parse_cache(name, token)?;
     let target = find(app, token, &name, &[Permission::Pull]).await?;
     Ok(auth::authorize_pull(&name, target, token)?)
 }
 
-/// A cache to push to: named by the token. A server that another one has taken over from takes no pushes.
-pub(super) async fn may_push(app: &App, headers: &HeaderMap, name: &str) -> Result<MayPush, ApiError> {
+/// A cache to push to: named by the token. A server that another one has taken over from takes no
+/// pushes.
+pub(super) async fn may_push(
+    app: &App,
+    headers: &HeaderMap,
+    name: &str,
+) -> Result<MayPush, ApiError> {
     let token = token(app, headers).await?;
     let name = parse_cache(name, token.as_ref())?;
     // Whoever may not is told so before anything is looked up.
@@ -143,16 +171,29 @@ pub(super) fn parse_cache(name: &str, token: Option<&Token>) -> Result<CacheName
 }
 
 /// A cache to configure: named by the token, or any for an administrator.
-pub(super) async fn may_configure(app: &App, caller: &Caller, name: &str) -> Result<MayManage, ApiError> {
+pub(super) async fn may_configure(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+) -> Result<MayManage, ApiError> {
     may_manage(app, caller, name, Permission::Configure).await
 }
 
 /// A cache to delete paths from: named by the token.
-pub(super) async fn may_delete(app: &App, caller: &Caller, name: &str) -> Result<MayManage, ApiError> {
+pub(super) async fn may_delete(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+) -> Result<MayManage, ApiError> {
     may_manage(app, caller, name, Permission::Delete).await
 }
 
-async fn may_manage(app: &App, caller: &Caller, name: &str, permission: Permission) -> Result<MayManage, ApiError> {
+async fn may_manage(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+    permission: Permission,
+) -> Result<MayManage, ApiError> {
     let name = parse_cache(name, caller.token.as_ref())?;
     // Whoever may not is told so before anything is looked up.
     auth::authorize_name(&name, caller.token.as_ref(), permission)?;
@@ -161,7 +202,11 @@ async fn may_manage(app: &App, caller: &Caller, name: &str, permission: Permissi
 }
 
 /// A cache whose settings the caller may see: to read, to push, to manage. Gives its name.
-pub(super) async fn may_see_settings(app: &App, caller: &Caller, name: &str) -> Result<CacheName, ApiError> {
+pub(super) async fn may_see_settings(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+) -> Result<CacheName, ApiError> {
     let token = caller.token.as_ref();
     let name = parse_cache(name, token)?;
     let any = [Permission::Push, Permission::Configure, Permission::Delete];
@@ -169,8 +214,9 @@ pub(super) async fn may_see_settings(app: &App, caller: &Caller, name: &str) -> 
     match auth::authorize_pull(&name, target.clone(), token) {
         Ok(_) => Ok(name),
         Err(refusal) => {
-            let managed =
-                any.map(|permission| auth::authorize_manage(&name, target.clone(), token, permission).is_ok());
+            let managed = any.map(|permission| {
+                auth::authorize_manage(&name, target.clone(), token, permission).is_ok()
+            });
             if managed.contains(&true) { Ok(name) } else { Err(refusal.into()) }
         }
     }

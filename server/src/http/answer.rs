@@ -1,7 +1,8 @@
-//! Answers that take memory for as long as their client has not read them: counted against a pool of their own.
+//! Answers that take memory for as long as their client has not read them: counted against a pool
+//! of their own.
 //!
-//! An answer's bytes carry their share of the pool with them, through the HTTP library's buffers, until they are written to
-//! the connection or the connection ends.
+//! An answer's bytes carry their share of the pool with them, through the HTTP library's buffers,
+//! until they are written to the connection or the connection ends.
 
 use std::time::Duration;
 
@@ -43,7 +44,11 @@ impl Answers {
 }
 
 /// `value` in JSON, as bytes that hold `room` until nobody has them any more; `end` comes behind.
-pub(super) fn encode(value: &impl Serialize, end: &[u8], mut room: Hold) -> Result<Bytes, serde_json::Error> {
+pub(super) fn encode(
+    value: &impl Serialize,
+    end: &[u8],
+    mut room: Hold,
+) -> Result<Bytes, serde_json::Error> {
     let mut text = serde_json::to_vec(value)?;
     text.extend_from_slice(end);
     text.shrink_to_fit();
@@ -55,7 +60,9 @@ pub(super) fn encode(value: &impl Serialize, end: &[u8], mut room: Hold) -> Resu
 pub(super) fn json(value: &impl Serialize, room: Hold) -> Result<Response, ApiError> {
     let text = encode(value, b"", room).map_err(|_| ApiError::internal())?;
     let mut response = Response::new(text.into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
 

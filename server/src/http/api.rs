@@ -39,22 +39,32 @@ const PATHS_PER_REQUEST: u32 = 256;
 /// The longest store path that is read: the longest store directory, hash and name.
 const STORE_PATH_BYTES: usize = 1_280;
 
-/// Refuses texts for store paths that no store path is as long as: they would come back in the answer.
+/// Refuses texts for store paths that no store path is as long as: they would come back in the
+/// answer.
 fn check_lengths<'a>(mut store_paths: impl Iterator<Item = &'a String>) -> Result<(), ApiError> {
     match store_paths.find(|path| path.len() > STORE_PATH_BYTES) {
         None => Ok(()),
         Some(path) => {
-            let message = format!("a store path of {} bytes; at most {STORE_PATH_BYTES} are taken", path.len());
+            let message = format!(
+                "a store path of {} bytes; at most {STORE_PATH_BYTES} are taken",
+                path.len()
+            );
             Err(ApiError::limit(message))
         }
     }
 }
 
-/// Refuses more paths than one request may have, and texts that are too long for store paths. `what` says what they are for.
-fn check_paths<'a>(what: &str, store_paths: impl ExactSizeIterator<Item = &'a String>) -> Result<(), ApiError> {
+/// Refuses more paths than one request may have, and texts that are too long for store paths.
+/// `what` says what they are for.
+fn check_paths<'a>(
+    what: &str,
+    store_paths: impl ExactSizeIterator<Item = &'a String>,
+) -> Result<(), ApiError> {
     let count = store_paths.len();
     if count > PATHS_PER_REQUEST as usize {
-        return Err(ApiError::limit(format!("{count} paths {what}; at most {PATHS_PER_REQUEST} are taken")));
+        return Err(ApiError::limit(format!(
+            "{count} paths {what}; at most {PATHS_PER_REQUEST} are taken"
+        )));
     }
     check_lengths(store_paths)
 }

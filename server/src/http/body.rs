@@ -1,8 +1,9 @@
 //! Request bodies with limits: bytes, silence, least rate, and time in all.
 //!
-//! A body that stalls or drips gives its memory and its place back; one over the limit is refused before it is read when
-//! its length is declared, and at the first byte too many otherwise. Only the time counts in which the server waits for the
-//! client: a body that the server keeps waiting, for memory or until what came before is verified, is not slow.
+//! A body that stalls or drips gives its memory and its place back; one over the limit is refused
+//! before it is read when its length is declared, and at the first byte too many otherwise. Only
+//! the time counts in which the server waits for the client: a body that the server keeps waiting,
+//! for memory or until what came before is verified, is not slow.
 
 use std::time::Duration;
 
@@ -66,8 +67,12 @@ pub(super) enum BodyError {
 }
 
 /// The length that the client declares, if it does; over the limit is an error at once.
-pub(super) fn declared_length(headers: &HeaderMap, limits: BodyLimits) -> Result<Option<u64>, BodyError> {
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+pub(super) fn declared_length(
+    headers: &HeaderMap,
+    limits: BodyLimits,
+) -> Result<Option<u64>, BodyError> {
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     match declared {
         Some(length) if length > limits.bytes => Err(BodyError::TooLarge { limit: limits.bytes }),
         declared => Ok(declared),
@@ -140,8 +145,8 @@ pub(super) async fn collect(
     hold: &mut Hold,
 ) -> Result<Vec<u8>, BodyError> {
     let mut parts = std::pin::pin!(limited(body, limits, hold.revoked()));
-    // With a declared length these are addresses alone: what has not arrived takes no memory. Without one the buffer
-    // doubles, and is copied when it does.
+    // With a declared length these are addresses alone: what has not arrived takes no memory.
+    // Without one the buffer doubles, and is copied when it does.
     let copies = if declared.is_some() { 1 } else { 3 };
     let capacity = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
     let mut whole = Vec::with_capacity(capacity);
@@ -154,7 +159,8 @@ pub(super) async fn collect(
     Ok(whole)
 }
 
-/// Waits until `hold` has `needed` bytes, and some more unless `most` says that they are not to come.
+/// Waits until `hold` has `needed` bytes, and some more unless `most` says that they are not to
+/// come.
 pub(super) async fn grow(hold: &mut Hold, needed: u64, most: Option<u64>) -> Result<(), Refusal> {
     if needed <= hold.bytes() {
         return Ok(());

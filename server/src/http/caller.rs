@@ -1,4 +1,5 @@
-//! Who calls an endpoint for operators, and from where; and the noting of what was refused and pushed in the audit log.
+//! Who calls an endpoint for operators, and from where; and the noting of what was refused and
+//! pushed in the audit log.
 
 use std::sync::Arc;
 
@@ -60,8 +61,8 @@ fn actor(app: &App, parts: &Parts, token: Option<&Token>) -> Actor {
 #[derive(Debug, Clone)]
 pub(super) struct AuditDetail(pub String);
 
-/// Notes every use of an endpoint that changes something: pushes, and how often what was refused. An operator's change that was
-/// made is in the log already, by the same transaction.
+/// Notes every use of an endpoint that changes something: pushes, and how often what was refused.
+/// An operator's change that was made is in the log already, by the same transaction.
 pub(super) async fn audited(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let Some(action) = route.and_then(|route| action(request.method(), route.as_str())) else {
@@ -77,9 +78,14 @@ pub(super) async fn audited(State(app): State<Arc<App>>, request: Request, next:
     if refused.is_none() && !action.starts_with("push.") {
         return response;
     }
-    let detail = response.extensions().get::<AuditDetail>().map_or_else(String::new, |detail| detail.0.clone());
+    let detail = response
+        .extensions()
+        .get::<AuditDetail>()
+        .map_or_else(String::new, |detail| detail.0.clone());
     match refused {
-        Some(code) => app.audit.note_refusal(actor.entry(action, &cache, &detail, &code, unix_now())),
+        Some(code) => {
+            app.audit.note_refusal(actor.entry(action, &cache, &detail, &code, unix_now()));
+        }
         None => app.audit.note(actor.entry(action, &cache, &detail, "ok", unix_now())),
     }
     response

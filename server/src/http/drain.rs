@@ -1,8 +1,9 @@
 //! A refusal reaches a client that is still sending.
 //!
-//! Whoever answers without having read the body to its end and closes the connection answers with a reset: the client's
-//! system throws the answer away, and the user reads "broken pipe" in place of the reason. So what is left of a refused
-//! request's body is read and thrown away before the answer goes out, within bounds on bytes and time.
+//! Whoever answers without having read the body to its end and closes the connection answers with a
+//! reset: the client's system throws the answer away, and the user reads "broken pipe" in place of
+//! the reason. So what is left of a refused request's body is read and thrown away before the
+//! answer goes out, within bounds on bytes and time.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,7 +41,9 @@ pub(super) async fn drain_refused(request: Request, next: Next) -> Response {
     let response = next.run(Request::from_parts(parts, Body::from_stream(lent.clone()))).await;
     let status = response.status();
     // A body that came in too slowly is not waited for once more.
-    if (status.is_client_error() || status.is_server_error()) && status != StatusCode::REQUEST_TIMEOUT {
+    if (status.is_client_error() || status.is_server_error())
+        && status != StatusCode::REQUEST_TIMEOUT
+    {
         // The answer goes out in any case.
         let _ = tokio::time::timeout(MOST_TIME, drain(lent)).await;
     }

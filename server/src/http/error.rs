@@ -1,8 +1,8 @@
 //! The only mapping from failures to status codes and bodies.
 //!
-//! What a client is told names the thing, the cause and the next step. What went wrong inside the server goes to the log,
-//! once, under the request's id, and is told as no more than "try again" or "ask the operator". A refusal never says what the
-//! server computed.
+//! What a client is told names the thing, the cause and the next step. What went wrong inside the
+//! server goes to the log, once, under the request's id, and is told as no more than "try again" or
+//! "ask the operator". A refusal never says what the server computed.
 
 use std::sync::Arc;
 
@@ -47,7 +47,14 @@ pub(super) struct Inside {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after_seconds: None, challenge: false, inside: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after_seconds: None,
+            challenge: false,
+            inside: None,
+        }
     }
 
     /// With what the log is to say.
@@ -65,12 +72,17 @@ impl ApiError {
 
     /// 401 with a challenge that Nix, curl and browsers answer from a netrc or by asking.
     fn unauthenticated(message: impl Into<String>) -> Self {
-        Self { challenge: true, ..Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message) }
+        Self {
+            challenge: true,
+            ..Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message)
+        }
     }
 
     /// A cache's name that is no name.
     pub(super) fn no_cache(name: &str) -> Self {
-        Self::not_found(format!("there is no cache `{name}` here that this token may use; look for a misspelt name"))
+        Self::not_found(format!(
+            "there is no cache `{name}` here that this token may use; look for a misspelt name"
+        ))
     }
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
@@ -92,7 +104,10 @@ impl ApiError {
     /// Every place is taken; nothing of the request was looked at.
     pub(super) fn overloaded() -> Self {
         let message = "the server has as many requests under way as it may; slow down and repeat";
-        Self { retry_after_seconds: Some(2), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code::BUSY, message) }
+        Self {
+            retry_after_seconds: Some(2),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code::BUSY, message)
+        }
     }
 
     pub(super) fn unavailable(what: &str) -> Self {
@@ -106,14 +121,16 @@ impl ApiError {
     /// What the storage said helps its operator, and whoever pushes has somebody to ask.
     fn refused(failure: &StorageFailure) -> Self {
         let message = format!(
-            "the server's storage refuses its requests: {}. Its operator has to mend that; the server's log has more",
+            "the server's storage refuses its requests: {}. Its operator has to mend that; the \
+             server's log has more",
             failure.told()
         );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code::STORAGE_REFUSED, message)
     }
 
     fn full() -> Self {
-        let message = "the server's storage is full; nothing of this request was kept. Its operator has to make room; \
+        let message = "the server's storage is full; nothing of this request was kept. Its \
+            operator has to make room; \
                        then push again, and only what is missing is sent";
         Self::new(StatusCode::INSUFFICIENT_STORAGE, code::STORAGE_FULL, message)
     }
@@ -163,32 +180,42 @@ impl IntoResponse for ApiError {
 
 /// The answer to a path that is no route.
 pub(super) async fn no_route(method: Method, uri: Uri) -> ApiError {
-    ApiError::not_found(format!("there is nothing at {}{}", uri.path(), upload_advice(&method, uri.path())))
+    ApiError::not_found(format!(
+        "there is nothing at {}{}",
+        uri.path(),
+        upload_advice(&method, uri.path())
+    ))
 }
 
 /// The answer to a method that a route does not have.
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    let message = format!("{method} is not possible at {}{}", uri.path(), upload_advice(&method, uri.path()));
+    let message =
+        format!("{method} is not possible at {}{}", uri.path(), upload_advice(&method, uri.path()));
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_REQUEST, message)
 }
 
-/// What those should do who upload as Nix does (`nix copy --to`, `nix store sign --store`); Nix shows them the answer.
+/// What those should do who upload as Nix does (`nix copy --to`, `nix store sign --store`); Nix
+/// shows them the answer.
 fn upload_advice(method: &Method, path: &str) -> String {
     let cache = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     if method != Method::PUT || matches!(cache, "" | "api") {
         return String::new();
     }
     format!(
-        ". Nix cannot upload to this cache or sign in it (`nix copy --to`, `nix store sign --store`): push with `snowbank push \
-         {cache} PATH...`, which brings the signatures of this machine's store along; from another cache of this server, copy \
+        ". Nix cannot upload to this cache or sign in it (`nix copy --to`, `nix store sign \
+         --store`): push with `snowbank push \
+         {cache} PATH...`, which brings the signatures of this machine's store along; from another \
+         cache of this server, copy \
          with `snowbank cache copy FROM {cache} PATH...`"
     )
 }
 
 impl From<PathRejection> for ApiError {
     fn from(rejection: PathRejection) -> Self {
-        path_fault(&rejection)
-            .map_or_else(|| Self::internal().log("a route and its handler differ", &rejection), Self::bad_request)
+        path_fault(&rejection).map_or_else(
+            || Self::internal().log("a route and its handler differ", &rejection),
+            Self::bad_request,
+        )
     }
 }
 
@@ -264,7 +291,8 @@ impl From<Arc<DirectoryError>> for ApiError {
 
 impl From<NoRoom> for ApiError {
     fn from(error: NoRoom) -> Self {
-        let told = Self::new(StatusCode::INSUFFICIENT_STORAGE, code::STORAGE_FULL, error.to_string());
+        let told =
+            Self::new(StatusCode::INSUFFICIENT_STORAGE, code::STORAGE_FULL, error.to_string());
         told.log("a push was refused", &error)
     }
 }
@@ -273,7 +301,9 @@ impl From<GcError> for ApiError {
     fn from(error: GcError) -> Self {
         let message = error.to_string();
         match error {
-            GcError::Busy | GcError::Off(_) => Self::new(StatusCode::CONFLICT, code::CONFLICT, message),
+            GcError::Busy | GcError::Off(_) => {
+                Self::new(StatusCode::CONFLICT, code::CONFLICT, message)
+            }
             GcError::Database(error) => error.into(),
             GcError::Storage(error) => error.into(),
             GcError::Chain(error) => error.into(),
@@ -290,18 +320,25 @@ impl From<Arc<ChainError>> for ApiError {
         };
         let told = match &*error {
             ChainError::Database(error) => return error.into(),
-            ChainError::Foreign { .. } => {
-                told("the server's storage belongs to another Snowbank; look at what is mounted, and at `[storage]`")
-            }
+            ChainError::Foreign { .. } => told(
+                "the server's storage belongs to another Snowbank; look at what is mounted, and at \
+                 `[storage]`",
+            ),
             error if error.is_lost() => told(
-                "another copy of this server's database has taken over its storage; nothing is written or removed. Its \
+                "another copy of this server's database has taken over its storage; nothing is \
+                 written or removed. Its \
                  operator has to decide which of the two counts",
             ),
-            ChainError::Marker(MarkerError::Missing | MarkerError::Unmarked(_)) => {
-                told("the server's storage is empty or not its own; look whether it is mounted, and at `[storage]`")
+            ChainError::Marker(MarkerError::Missing | MarkerError::Unmarked(_)) => told(
+                "the server's storage is empty or not its own; look whether it is mounted, and at \
+                 `[storage]`",
+            ),
+            ChainError::Marker(MarkerError::Storage(StorageError::Refused { source, .. })) => {
+                Self::refused(source)
             }
-            ChainError::Marker(MarkerError::Storage(StorageError::Refused { source, .. })) => Self::refused(source),
-            ChainError::Marker(MarkerError::Damaged) => told("the marker of the server's storage is damaged"),
+            ChainError::Marker(MarkerError::Damaged) => {
+                told("the marker of the server's storage is damaged")
+            }
             _ => Self::unavailable("storage"),
         };
         told.log("the storage is not known to be this database's", &error)
@@ -324,8 +361,12 @@ impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         let message = error.to_string();
         match error {
-            BodyError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE, message),
-            BodyError::TooSlow { .. } => Self::new(StatusCode::REQUEST_TIMEOUT, code::TOO_SLOW, message),
+            BodyError::TooLarge { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE, message)
+            }
+            BodyError::TooSlow { .. } => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, code::TOO_SLOW, message)
+            }
             BodyError::Busy(refusal) => refusal.into(),
             BodyError::Broken(_) => Self::bad_request(message),
         }
@@ -338,18 +379,30 @@ impl From<ReceiveError<BodyError>> for ApiError {
         match error {
             ReceiveError::Body(error) => error.into(),
             ReceiveError::Busy(refusal) => refusal.into(),
-            ReceiveError::Bundle(error) => refused(code::BUNDLE_INVALID, format!("the bundle: {error}")),
-            // What the bytes are instead is the server's knowledge.
-            ReceiveError::Chunk { name, source: FrameError::Name { .. } } => {
-                refused(code::CHUNK_INVALID, format!("chunk {name}: its bytes and slots give another name"))
+            ReceiveError::Bundle(error) => {
+                refused(code::BUNDLE_INVALID, format!("the bundle: {error}"))
             }
-            ReceiveError::Chunk { name, source } => refused(code::CHUNK_INVALID, format!("chunk {name}: {source}")),
+            // What the bytes are instead is the server's knowledge.
+            ReceiveError::Chunk { name, source: FrameError::Name { .. } } => refused(
+                code::CHUNK_INVALID,
+                format!("chunk {name}: its bytes and slots give another name"),
+            ),
+            ReceiveError::Chunk { name, source } => {
+                refused(code::CHUNK_INVALID, format!("chunk {name}: {source}"))
+            }
             ReceiveError::Store(PackWriteError::Storage(error)) => error.into(),
             ReceiveError::Chain(error) => error.into(),
-            ReceiveError::Store(PackWriteError::Database(error)) | ReceiveError::Database(error) => error.into(),
-            ReceiveError::Store(error) => Self::internal().log("a pack could not be written", &error),
-            ReceiveError::Random(error) => Self::internal().log("a bundle was not verified", &error),
-            ReceiveError::Stopped(error) => Self::internal().log("a bundle was not verified", &error),
+            ReceiveError::Store(PackWriteError::Database(error))
+            | ReceiveError::Database(error) => error.into(),
+            ReceiveError::Store(error) => {
+                Self::internal().log("a pack could not be written", &error)
+            }
+            ReceiveError::Random(error) => {
+                Self::internal().log("a bundle was not verified", &error)
+            }
+            ReceiveError::Stopped(error) => {
+                Self::internal().log("a bundle was not verified", &error)
+            }
         }
     }
 }
@@ -366,16 +419,23 @@ impl From<AdminError> for ApiError {
             | AdminError::GenerationGone { .. }
             | AdminError::Raced => Self::new(StatusCode::CONFLICT, code::CONFLICT, message),
             AdminError::NoCache(_) | AdminError::NotDestroyed(_) => Self::not_found(message),
-            AdminError::NoToken(_) | AdminError::NeverIssued { .. } => Self::absent(code::NO_TOKEN, message),
+            AdminError::NoToken(_) | AdminError::NeverIssued { .. } => {
+                Self::absent(code::NO_TOKEN, message)
+            }
             AdminError::NoPath(_) => Self::absent(code::NO_PATH, message),
-            AdminError::NoPin(_) | AdminError::NoGeneration { .. } => Self::absent(code::NO_PIN, message),
+            AdminError::NoPin(_) | AdminError::NoGeneration { .. } => {
+                Self::absent(code::NO_PIN, message)
+            }
             AdminError::BadSetting(_) | AdminError::BadToken(_) | AdminError::PartOfToken(_) => {
                 Self::bad_request(message)
             }
             AdminError::Pin(_) => Self::limit(message),
             AdminError::Database(error) => error.into(),
             AdminError::Auth(error) => error.into(),
-            AdminError::NoTokenKey | AdminError::OtherServerKey | AdminError::Secret(_) | AdminError::Key(_) => {
+            AdminError::NoTokenKey
+            | AdminError::OtherServerKey
+            | AdminError::Secret(_)
+            | AdminError::Key(_) => {
                 Self::internal().log("what an operator asked for failed", &error)
             }
         }
@@ -387,12 +447,18 @@ impl From<CopyError> for ApiError {
         let message = error.to_string();
         match error {
             CopyError::NoPath { .. } => Self::absent(code::NO_PATH, message),
-            CopyError::StoreDir { .. } => Self::new(StatusCode::BAD_REQUEST, code::STORE_DIR_MISMATCH, message),
-            CopyError::Different { .. } | CopyError::Gone => Self::new(StatusCode::CONFLICT, code::CONFLICT, message),
+            CopyError::StoreDir { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, code::STORE_DIR_MISMATCH, message)
+            }
+            CopyError::Different { .. } | CopyError::Gone => {
+                Self::new(StatusCode::CONFLICT, code::CONFLICT, message)
+            }
             CopyError::TooMany => Self::limit(message),
             CopyError::Database(error) => error.into(),
             CopyError::Chain(error) => error.into(),
-            CopyError::Verify(_) => Self::internal().log("a NAR could not be brought to another domain", &error),
+            CopyError::Verify(_) => {
+                Self::internal().log("a NAR could not be brought to another domain", &error)
+            }
         }
     }
 }
@@ -400,7 +466,9 @@ impl From<CopyError> for ApiError {
 impl From<ServeError> for ApiError {
     fn from(error: ServeError) -> Self {
         match error {
-            ServeError::Database(error) | ServeError::Read(ReadError::Database(error)) => error.into(),
+            ServeError::Database(error) | ServeError::Read(ReadError::Database(error)) => {
+                error.into()
+            }
             ServeError::Shared(error) => error.into(),
             ServeError::Read(ReadError::Storage(error)) => error.into(),
             error => Self::internal().log("a NAR could not be served", &error),

@@ -1,8 +1,9 @@
 //! What hyper calls for each request.
 //!
-//! Reads of narinfos and NARs are nearly all that a cache is asked for. They are recognised by their path and answered here,
-//! by the same functions that the router has for them; everything else, and whatever is written in an unusual way, goes
-//! through the router, which costs several times as much per request.
+//! Reads of narinfos and NARs are nearly all that a cache is asked for. They are recognised by
+//! their path and answered here, by the same functions that the router has for them; everything
+//! else, and whatever is written in an unusual way, goes through the router, which costs several
+//! times as much per request.
 
 use std::convert::Infallible;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
@@ -50,7 +51,9 @@ impl Front {
 
     /// The client that a trusted proxy names, as a number.
     fn client_behind_proxy(&self, request: &Request<Incoming>) -> Option<u64> {
-        let peer = self.peer.filter(|Peer(peer)| self.app.config.trusted_proxies.contain(peer.to_canonical()))?;
+        let peer = self
+            .peer
+            .filter(|Peer(peer)| self.app.config.trusted_proxies.contain(peer.to_canonical()))?;
         let client = remote_of(&self.app.config, peer, request.headers());
         // Connections are numbered from 1; an address has the highest bit.
         Some(BuildHasherDefault::<DefaultHasher>::default().hash_one(client) | 1 << 63)
@@ -61,7 +64,8 @@ impl Front {
         let is_plain = request.method() == Method::GET && request.body().is_end_stream();
         let read = is_plain.then(|| Read::parse(request.uri().path())).flatten();
         let app = State(Arc::clone(&self.app));
-        // What is boxed here is moved as a whole: each kind of read by itself, and the router's by hyper.
+        // What is boxed here is moved as a whole: each kind of read by itself, and the router's by
+        // hyper.
         match read {
             Some(Read::Narinfo { cache, file }) => {
                 let (request::Parts { uri, headers, .. }, _) = request.into_parts();
@@ -97,7 +101,8 @@ impl Service<Request<Incoming>> for Front {
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (front, place) = (self.clone(), self.place.as_ref().map(|place| (place.request(), place.is_reserve())));
+        let (front, place) =
+            (self.clone(), self.place.as_ref().map(|place| (place.request(), place.is_reserve())));
         Box::pin(async move {
             let (place, refused) = match place {
                 Some((None, _)) => (None, true),
@@ -136,7 +141,8 @@ enum Read {
 impl Read {
     fn parse(path: &str) -> Option<Self> {
         let plain = |text: &str| {
-            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte))
+            !text.is_empty()
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte))
         };
         let (cache, rest) = path.strip_prefix('/')?.split_once('/')?;
         let (is_nar, file) = match rest.strip_prefix("nar/") {
@@ -151,8 +157,13 @@ impl Read {
     }
 }
 
-/// Awaits the answer of a handler whose route is called `route`. Nothing is logged of one that succeeds.
-async fn answer(route: &'static str, uri: Uri, handler: impl Future<Output = Result<Response, ApiError>>) -> Response {
+/// Awaits the answer of a handler whose route is called `route`. Nothing is logged of one that
+/// succeeds.
+async fn answer(
+    route: &'static str,
+    uri: Uri,
+    handler: impl Future<Output = Result<Response, ApiError>>,
+) -> Response {
     let (id, timer) = (RequestId::new(), Timer::start());
     let response = handler.await.into_response();
     count(route, "GET", response.status(), timer);
@@ -166,7 +177,10 @@ mod tests {
     #[test]
     fn reads_are_recognised_and_nothing_else_is() {
         let (cache, file) = ("main".to_owned(), "0000.narinfo".to_owned());
-        assert_eq!(Read::parse("/main/0000.narinfo"), Some(Read::Narinfo { cache: cache.clone(), file }));
+        assert_eq!(
+            Read::parse("/main/0000.narinfo"),
+            Some(Read::Narinfo { cache: cache.clone(), file })
+        );
         let file = "0abc.nar.zst".to_owned();
         assert_eq!(Read::parse("/main/nar/0abc.nar.zst"), Some(Read::Nar { cache, file }));
         for other in [

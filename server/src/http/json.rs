@@ -1,22 +1,27 @@
-//! Request bodies in JSON: weighed before they are parsed, so that nothing is made of them that was not asked for.
+//! Request bodies in JSON: weighed before they are parsed, so that nothing is made of them that was
+//! not asked for.
 //!
-//! A list of two bytes an entry becomes one of a hundred. The first pass over the text makes nothing, counts what the second
-//! one will make, and stops at the first value too many.
+//! A list of two bytes an entry becomes one of a hundred. The first pass over the text makes
+//! nothing, counts what the second one will make, and stops at the first value too many.
 
 use std::fmt;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor,
+};
 
 use super::body::{BodyLimits, collect, declared_length, grow};
 use super::error::ApiError;
 use crate::admission::{Client, Hold, count_hit};
 use crate::app::App;
 
-/// What a value takes at most besides its text: a text in a list that doubles as it grows and is copied when it does.
+/// What a value takes at most besides its text: a text in a list that doubles as it grows and is
+/// copied when it does.
 const VALUE_BYTES: u64 = 112;
-/// What an object takes at most besides its keys and values, which are weighed as well, and what a list does.
+/// What an object takes at most besides its keys and values, which are weighed as well, and what a
+/// list does.
 const OBJECT_BYTES: u64 = 384;
 const LIST_BYTES: u64 = 64;
 
@@ -27,7 +32,8 @@ pub(super) enum Told {
     Place,
 }
 
-/// Reads a body of at most `bytes`, which `what` names, as `T`. The memory that it takes is held as long as the second part.
+/// Reads a body of at most `bytes`, which `what` names, as `T`. The memory that it takes is held as
+/// long as the second part.
 pub(super) async fn read<T: DeserializeOwned>(
     app: &App,
     client: &Client,
@@ -45,7 +51,9 @@ pub(super) async fn read<T: DeserializeOwned>(
             Told::All => format!(": {error}"),
             Told::Place => format!(" at line {}, column {}", error.line(), error.column()),
         };
-        ApiError::bad_request(format!("the {what} does not parse{reason}; docs/protocol.md has its form"))
+        ApiError::bad_request(format!(
+            "the {what} does not parse{reason}; docs/protocol.md has its form"
+        ))
     };
     let text_bytes = text.len() as u64;
     // Texts with escapes are put together in a buffer first.
@@ -56,7 +64,8 @@ pub(super) async fn read<T: DeserializeOwned>(
         Err(Weighed::TooHeavy) => {
             count_hit("json-values");
             let message = format!(
-                "the {what} has too many values, or too much text, for the memory of this server (`[limits] memory`); \
+                "the {what} has too many values, or too much text, for the memory of this server \
+                 (`[limits] memory`); \
                  split it"
             );
             return Err(ApiError::limit(message));
@@ -78,7 +87,8 @@ enum Weighed {
     Malformed(serde_json::Error),
 }
 
-/// The most bytes that any message takes that is parsed from `text`, if they are no more than `most`.
+/// The most bytes that any message takes that is parsed from `text`, if they are no more than
+/// `most`.
 fn weigh(text: &[u8], most: u64) -> Result<u64, Weighed> {
     let mut scale = Scale { weight: 0, most };
     let mut deserializer = serde_json::Deserializer::from_slice(text);
@@ -176,14 +186,21 @@ mod tests {
             "references":[],"manifest":{"inline":"AAAA"}}"#;
         let text = format!("{{\"paths\":[{path},{path}]}}");
         let weight = weigh(text.as_bytes(), u64::MAX).unwrap();
-        assert!((text.len() as u64..24 * text.len() as u64).contains(&weight), "{weight} of {}", text.len());
+        assert!(
+            (text.len() as u64..24 * text.len() as u64).contains(&weight),
+            "{weight} of {}",
+            text.len()
+        );
         serde_json::from_str::<CommitRequest>(&text).unwrap();
     }
 
     #[test]
     fn what_is_no_json_is_refused_as_such() {
         for text in ["", "{", "[1,]", "{\"a\":1} x", "\"\\ud800\""] {
-            assert!(matches!(weigh(text.as_bytes(), 1 << 20), Err(Weighed::Malformed(_))), "{text}");
+            assert!(
+                matches!(weigh(text.as_bytes(), 1 << 20), Err(Weighed::Malformed(_))),
+                "{text}"
+            );
         }
         let deep = "[".repeat(100_000);
         assert!(weigh(deep.as_bytes(), 1 << 30).is_err());

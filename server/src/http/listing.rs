@@ -1,5 +1,5 @@
-//! Requests for listings and other questions that cost the database more than a look-up: each has a place before it is
-//! answered, and its answer is made here.
+//! Requests for listings and other questions that cost the database more than a look-up: each has a
+//! place before it is answered, and its answer is made here.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use super::origin;
 use crate::admission::{ClientNetwork, Ending, Lister, ListingPlace, ResponsePlace};
 use crate::app::App;
 
-/// Who asks for a listing, with a place among those that are answered. It is admitted before anything is looked up, so that
-/// a refusal says nothing of what is asked for.
+/// Who asks for a listing, with a place among those that are answered. It is admitted before
+/// anything is looked up, so that a refusal says nothing of what is asked for.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) caller: Caller,
@@ -36,7 +36,8 @@ impl FromRequestParts<Arc<App>> for Listing {
             let address = origin::remote(&app.config, &parts.extensions, &parts.headers);
             Lister::Anonymous(address.map(ClientNetwork::of))
         };
-        // Before there is an answer, so that answers which nobody reads have room; and before the place, which others want.
+        // Before there is an answer, so that answers which nobody reads have room; and before the
+        // place, which others want.
         let room = match parts.extensions.get::<Ending>() {
             Some(ending) => Some(app.answers.enter(ending.clone()).await?),
             None => None,
@@ -47,7 +48,8 @@ impl FromRequestParts<Arc<App>> for Listing {
 }
 
 impl Listing {
-    /// The answer as a whole, of at most about a MiB; the place is given back once it is made, and its room once it has left.
+    /// The answer as a whole, of at most about a MiB; the place is given back once it is made, and
+    /// its room once it has left.
     pub(super) fn answer(self, page: &impl Serialize) -> Result<Response, ApiError> {
         let body = serde_json::to_vec(page).map_err(|error| ApiError::unserializable(&error))?;
         drop(self.place);

@@ -20,9 +20,14 @@ const FOLD_EVERY: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When the listener breaks.
-pub async fn serve_metrics(metrics: Metrics, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve_metrics(
+    metrics: Metrics,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let router = Router::new().route("/metrics", get(render)).with_state(metrics.clone());
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serving =
+        axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let folding = async {
         loop {
             tokio::time::sleep(FOLD_EVERY).await;

@@ -1,13 +1,16 @@
-//! A response of JSON lines that is written while the work goes on, with a heartbeat line when there is nothing to say.
+//! A response of JSON lines that is written while the work goes on, with a heartbeat line when
+//! there is nothing to say.
 //!
-//! The work is a task of its own, which waits for the client only where it hands over a line, and then holds no transaction
-//! and no connection: a client that does not read would otherwise keep what others need. It waits for so long only: lines that
-//! were not taken within `[limits] answer-timeout` end the work at its next line, and the answer without its last one. So
-//! what was done stays done, although its client was not told, and what was not yet begun is not done; a client that finds
-//! no last line asks again, and is told. Lines that wait are counted against the memory for answers.
+//! The work is a task of its own, which waits for the client only where it hands over a line, and
+//! then holds no transaction and no connection: a client that does not read would otherwise keep
+//! what others need. It waits for so long only: lines that were not taken within `[limits]
+//! answer-timeout` end the work at its next line, and the answer without its last one. So what was
+//! done stays done, although its client was not told, and what was not yet begun is not done; a
+//! client that finds no last line asks again, and is told. Lines that wait are counted against the
+//! memory for answers.
 //!
-//! When the client goes away the body is dropped, and the work with it, at its next await. Transactions that were not committed
-//! roll back.
+//! When the client goes away the body is dropped, and the work with it, at its next await.
+//! Transactions that were not committed roll back.
 
 use std::task::Poll;
 use std::time::Duration;
@@ -47,8 +50,8 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Begins `work`, which sends its lines; `note` is told of each. They wait for the client for `patience` at most, counted
-    /// against `answers`.
+    /// Begins `work`, which sends its lines; `note` is told of each. They wait for the client for
+    /// `patience` at most, counted against `answers`.
     pub(super) fn begin<L, N, F, W>(answers: Answers, patience: Duration, note: N, work: F) -> Self
     where
         L: Line,
@@ -67,7 +70,8 @@ impl Lines {
     pub(super) fn response(self, heartbeat: &impl Line) -> Response {
         let Self { mut lines, tasks } = self;
         let heartbeat = line(heartbeat).map(Bytes::from);
-        let mut clock = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
+        let mut clock =
+            tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
         let lines = stream::poll_fn(move |context| {
             let _end_with_the_body = &tasks;
             match lines.poll_recv(context) {
@@ -89,7 +93,8 @@ impl Lines {
     }
 }
 
-/// Takes each line once there is memory for it and room in the line; that the client does not read is seen here.
+/// Takes each line once there is memory for it and room in the line; that the client does not read
+/// is seen here.
 async fn hand_over<L: Line>(
     mut made: mpsc::Receiver<L>,
     handed: mpsc::Sender<Bytes>,
@@ -130,11 +135,17 @@ impl Line for CommitLine {
     fn most_bytes(&self) -> u64 {
         256 + match self {
             Self::Receipt(receipt) => {
-                512 + escaped(&receipt.store_path) + escaped(&receipt.cache) + 512 * receipt.signatures.len() as u64
+                512 + escaped(&receipt.store_path)
+                    + escaped(&receipt.cache)
+                    + 512 * receipt.signatures.len() as u64
             }
-            Self::ChunksMissing { store_path, missing } => escaped(store_path) + 68 * missing.len() as u64,
+            Self::ChunksMissing { store_path, missing } => {
+                escaped(store_path) + 68 * missing.len() as u64
+            }
             Self::Different { store_path, .. } => escaped(store_path),
-            Self::Error { store_path, code, message } => escaped(store_path) + escaped(code) + escaped(message),
+            Self::Error { store_path, code, message } => {
+                escaped(store_path) + escaped(code) + escaped(message)
+            }
             Self::Heartbeat | Self::End { .. } => 256,
         }
     }

@@ -1,5 +1,5 @@
-//! What any Nix asks of a substituter, and what a deployment asks before: which path a pin stands for. Nothing of it writes
-//! anything.
+//! What any Nix asks of a substituter, and what a deployment asks before: which path a pin stands
+//! for. Nothing of it writes anything.
 
 pub(super) mod cache_info;
 pub(super) mod nar;

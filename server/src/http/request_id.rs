@@ -1,5 +1,6 @@
-//! A request's id: in its log lines, in the response's `x-request-id`, and in error bodies, so that a user's report and the
-//! operator's log meet. A client's own id is not taken over, since it would let one request pass for another in the log.
+//! A request's id: in its log lines, in the response's `x-request-id`, and in error bodies, so that
+//! a user's report and the operator's log meet. A client's own id is not taken over, since it would
+//! let one request pass for another in the log.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,9 +42,13 @@ impl RequestId {
         tracing::info_span!("request", id = self.id, %method, path = %hide_tokens(uri.path()))
     }
 
-    /// Writes the id into the response, and renders the error that a handler has left in it. `span` is asked for where there
-    /// is something to log.
-    pub(super) fn put_into(self, mut response: Response, span: impl FnOnce(&Self) -> Span) -> Response {
+    /// Writes the id into the response, and renders the error that a handler has left in it. `span`
+    /// is asked for where there is something to log.
+    pub(super) fn put_into(
+        self,
+        mut response: Response,
+        span: impl FnOnce(&Self) -> Span,
+    ) -> Response {
         let inside = response.extensions_mut().remove::<Inside>();
         if let Some(mut error) = response.extensions_mut().remove::<ErrorBody>() {
             error.error.request_id = Some(self.id.clone());
@@ -57,7 +62,8 @@ impl RequestId {
                 if let Some(Inside { what, error }) = inside {
                     tracing::error!(error, "{what}");
                 }
-                let (status, micros) = (response.status().as_u16(), self.came.elapsed().as_micros());
+                let (status, micros) =
+                    (response.status().as_u16(), self.came.elapsed().as_micros());
                 tracing::debug!(status, micros, "answered");
             });
         }
@@ -68,19 +74,22 @@ impl RequestId {
     }
 }
 
-/// Numbers that differ from request to request and from server to server: a counter, mixed with what this process drew at
-/// its start. A system without randomness still gets ids that differ within one process.
+/// Numbers that differ from request to request and from server to server: a counter, mixed with
+/// what this process drew at its start. A system without randomness still gets ids that differ
+/// within one process.
 fn next_number() -> u64 {
     static DRAWN: OnceLock<u64> = OnceLock::new();
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let drawn = *DRAWN.get_or_init(|| {
         let mut bytes = [0; 8];
-        // Without an id that is unlike other servers' the log is poorer; that is no reason to fail a request.
+        // Without an id that is unlike other servers' the log is poorer; that is no reason to fail
+        // a request.
         let _ = getrandom::fill(&mut bytes);
         u64::from_le_bytes(bytes)
     });
     // One-to-one, and neighbours look unlike each other (SplitMix64's finaliser).
-    let mut number = drawn.wrapping_add(COUNTER.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut number = drawn
+        .wrapping_add(COUNTER.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)

@@ -1,5 +1,6 @@
-//! The body of every response, as it leaves: it holds the request's place, and notes on HTTP/2 whether its client takes what
-//! it is handed. There a response may stand still while its connection does not, so that the socket tells nothing of it.
+//! The body of every response, as it leaves: it holds the request's place, and notes on HTTP/2
+//! whether its client takes what it is handed. There a response may stand still while its
+//! connection does not, so that the socket tells nothing of it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::admission::{Ending, OpenResponse, RequestPlace};
 
-/// Bytes that are handed over at once. What a stream has been handed stays in memory until its client makes room for it.
+/// Bytes that are handed over at once. What a stream has been handed stays in memory until its
+/// client makes room for it.
 pub(super) const MAX_PIECE_BYTES: usize = 64 * 1024;
 
 /// A response's body and what is known of the response.

@@ -1,6 +1,8 @@
-//! The accept loop, and what ends a connection: its client, its deadlines, another that needs its place, or the server's end.
+//! The accept loop, and what ends a connection: its client, its deadlines, another that needs its
+//! place, or the server's end.
 //!
-//! A new connection is taken at once, and `admission` finds it a place. Nothing here waits for a client.
+//! A new connection is taken at once, and `admission` finds it a place. Nothing here waits for a
+//! client.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -41,7 +43,11 @@ const WINDOW_BYTES: u32 = 64 * 1024;
 ///
 /// # Errors
 /// None today; the signature leaves room for a listener that breaks.
-pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let front = Front::new(Arc::clone(&app));
     let mut connections = JoinSet::new();
     let mut sweeps = tokio::time::interval(SWEEP_EVERY);
@@ -61,7 +67,13 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationT
                 let address = peer.ip().to_canonical();
                 let is_many = address.is_loopback() || app.config.trusted_proxies.contain(address);
                 if let Some(place) = app.connections.admit((!is_many).then_some(address)) {
-                    connections.spawn(connection(front.clone(), stream, peer, place, shutdown.clone()));
+                    connections.spawn(connection(
+                        front.clone(),
+                        stream,
+                        peer,
+                        place,
+                        shutdown.clone(),
+                    ));
                 }
             }
             Err(error) => {
@@ -82,7 +94,10 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationT
         }
     };
     if tokio::time::timeout(patience, finish).await.is_err() {
-        tracing::warn!(seconds = patience.as_secs(), "requests were still running and were cut off");
+        tracing::warn!(
+            seconds = patience.as_secs(),
+            "requests were still running and were cut off"
+        );
     }
     connections.shutdown().await;
     Ok(())

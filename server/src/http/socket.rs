@@ -1,4 +1,5 @@
-//! A connection's socket, which tells when a write has to wait for the client, and when it waits no more.
+//! A connection's socket, which tells when a write has to wait for the client, and when it waits no
+//! more.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,8 +12,9 @@ use tokio::net::TcpStream;
 
 use crate::admission::ConnectionPlace;
 
-/// Bytes that the system takes ahead of what the client has room for. With more, a slow client would seem to stand still
-/// until a third of the system's buffer has left, and the buffers of many clients would take memory.
+/// Bytes that the system takes ahead of what the client has room for. With more, a slow client
+/// would seem to stand still until a third of the system's buffer has left, and the buffers of many
+/// clients would take memory.
 const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
 #[derive(Debug)]
@@ -46,13 +48,21 @@ impl Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, into)
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.note(written)
     }

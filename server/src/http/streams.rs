@@ -1,5 +1,6 @@
-//! The tasks that hyper runs HTTP/2 streams in, each of which can be ended by itself: dropping its task resets the stream.
-//! An HTTP/1 connection has one response at a time, which ends with the connection.
+//! The tasks that hyper runs HTTP/2 streams in, each of which can be ended by itself: dropping its
+//! task resets the stream. An HTTP/1 connection has one response at a time, which ends with the
+//! connection.
 
 use hyper::rt::Executor;
 use tokio_util::sync::CancellationToken;

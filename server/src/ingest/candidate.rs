@@ -16,7 +16,8 @@ use crate::db::nars::Nar;
 
 /// Names that one path may refer to. Nixpkgs' largest closures have references in the hundreds.
 const MOST_REFERENCES: usize = 10_000;
-/// What a name takes once it is parsed, which the references are twice: all of them, and those that are needed.
+/// What a name takes once it is parsed, which the references are twice: all of them, and those that
+/// are needed.
 const NAME_BYTES: u64 = 320;
 /// What a path takes besides its names and its manifest, while it is verified and committed.
 const PATH_BYTES: u64 = 2_048;
@@ -79,23 +80,39 @@ impl Candidate {
         references.sort_unstable();
         references.dedup();
         let upstream = base_names("upstream reference", &commit.upstream)?;
-        let needed =
-            references.iter().filter(|name| **name != path && !upstream.contains(name)).cloned().collect::<Vec<_>>();
-        let deriver = commit.deriver.as_deref().map(|name| base_name("deriver", name)).transpose()?;
+        let needed = references
+            .iter()
+            .filter(|name| **name != path && !upstream.contains(name))
+            .cloned()
+            .collect::<Vec<_>>();
+        let deriver =
+            commit.deriver.as_deref().map(|name| base_name("deriver", name)).transpose()?;
         if commit.signatures.len() > MOST_SIGNATURES {
-            let message = format!("{} signatures; at most {MOST_SIGNATURES} are taken", commit.signatures.len());
+            let message = format!(
+                "{} signatures; at most {MOST_SIGNATURES} are taken",
+                commit.signatures.len()
+            );
             return Err(Refusal::new(code::LIMIT_EXCEEDED, message).into());
         }
-        let signatures = commit.signatures.iter().map(|text| signature(text)).collect::<Result<_, _>>()?;
+        let signatures =
+            commit.signatures.iter().map(|text| signature(text)).collect::<Result<_, _>>()?;
         if let Some(ca) = &commit.ca
             && (ca.len() > LONGEST_CA || !is_content_address(ca))
         {
-            return Err(Refusal::new(code::NARINFO_INVALID, "its content address is none that Nix knows").into());
+            return Err(Refusal::new(
+                code::NARINFO_INVALID,
+                "its content address is none that Nix knows",
+            )
+            .into());
         }
         let manifest = manifest(&commit)?;
         Ok(Self {
             path,
-            claim: Claim { manifest: Arc::new(manifest), nar_hash: commit.nar_hash, nar_size: commit.nar_size },
+            claim: Claim {
+                manifest: Arc::new(manifest),
+                nar_hash: commit.nar_hash,
+                nar_size: commit.nar_size,
+            },
             references,
             needed,
             deriver,
@@ -108,12 +125,15 @@ impl Candidate {
     /// Whether this very manifest is that of one of `nars`: then it has been decoded before.
     pub(super) fn is_known(&self, nars: &HashMap<NarHash, Nar>) -> bool {
         let Claim { manifest, nar_hash, nar_size } = &self.claim;
-        let is_same = |nar: &Nar| nar.nar_size == *nar_size && nar.content_digest == manifest.content_digest();
+        let is_same = |nar: &Nar| {
+            nar.nar_size == *nar_size && nar.content_digest == manifest.content_digest()
+        };
         nars.get(nar_hash).is_some_and(is_same)
     }
 }
 
-/// What the fields of a path take in memory while it is verified and committed, all but its manifest.
+/// What the fields of a path take in memory while it is verified and committed, all but its
+/// manifest.
 pub(super) fn fields_weight(commit: &PathCommit) -> u64 {
     PATH_BYTES + NAME_BYTES * (commit.references.len() + commit.upstream.len()) as u64
 }
@@ -121,11 +141,20 @@ pub(super) fn fields_weight(commit: &PathCommit) -> u64 {
 fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, Refusal> {
     StorePath::parse(dir, text).map_err(|error| {
         if text.starts_with(&format!("{dir}/")) {
-            Refusal::new(code::NARINFO_INVALID, format!("`{}` is not a store path: {error}", start(text)))
+            Refusal::new(
+                code::NARINFO_INVALID,
+                format!(
+                    "`{}` is not a store path: \
+                {error}",
+                    start(text)
+                ),
+            )
         } else {
             let text = start(text);
-            let message =
-                format!("`{text}` is not in this cache's store directory, {dir}; push it to a cache of its own");
+            let message = format!(
+                "`{text}` is not in this cache's store directory, {dir}; push it to a \
+                    cache of its own"
+            );
             Refusal::new(code::STORE_DIR_MISMATCH, message)
         }
     })
@@ -133,7 +162,8 @@ fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, Refusal> {
 
 fn base_names(what: &str, names: &[String]) -> Result<Vec<StorePath>, Refusal> {
     if names.len() > MOST_REFERENCES {
-        let message = format!("{} entries in its {what}s; at most {MOST_REFERENCES} are taken", names.len());
+        let message =
+            format!("{} entries in its {what}s; at most {MOST_REFERENCES} are taken", names.len());
         return Err(Refusal::new(code::LIMIT_EXCEEDED, message));
     }
     names.iter().map(|name| base_name(what, name)).collect()
@@ -141,14 +171,20 @@ fn base_names(what: &str, names: &[String]) -> Result<Vec<StorePath>, Refusal> {
 
 fn base_name(what: &str, name: &str) -> Result<StorePath, Refusal> {
     StorePath::from_base_name(name).map_err(|error| {
-        Refusal::new(code::NARINFO_INVALID, format!("its {what} `{}` is not a store path: {error}", start(name)))
+        Refusal::new(
+            code::NARINFO_INVALID,
+            format!("its {what} `{}` is not a store path: {error}", start(name)),
+        )
     })
 }
 
 fn signature(text: &str) -> Result<Signature, Refusal> {
     text.parse().map_err(|error| {
         let text = start(text);
-        Refusal::new(code::NARINFO_INVALID, format!("its signature `{text}` is not of the form name:base64: {error}"))
+        Refusal::new(
+            code::NARINFO_INVALID,
+            format!("its signature `{text}` is not of the form name:base64: {error}"),
+        )
     })
 }
 

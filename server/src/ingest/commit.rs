@@ -1,11 +1,13 @@
-//! W4: verified paths become visible, many in one short transaction, each answered by one line as soon as it is.
+//! W4: verified paths become visible, many in one short transaction, each answered by one line as
+//! soon as it is.
 //!
-//! Paths are taken in groups, of many small ones or a few large ones, so that a transaction is shared by as many as can be
-//! without one waiting long for another. While a group is committed the next one is verified (W3); the order of the request
-//! is kept, so that a path may refer to one before it. The transaction takes the lock of C1 first, then looks once more at everything that it
-//! relies on: chunks under the ids that were read, references, what another push has made visible meanwhile. A pin that comes
-//! with a path is made in the path's own transaction.
-//! A path that had been withdrawn is not any more.
+//! Paths are taken in groups, of many small ones or a few large ones, so that a transaction is
+//! shared by as many as can be without one waiting long for another. While a group is committed the
+//! next one is verified (W3); the order of the request is kept, so that a path may refer to one
+//! before it. The transaction takes the lock of C1 first, then looks once more at everything that
+//! it relies on: chunks under the ids that were read, references, what another push has made
+//! visible meanwhile. A pin that comes with a path is made in the path's own transaction. A path
+//! that had been withdrawn is not any more.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -76,12 +78,13 @@ struct Asked<'a> {
     pinned: OnceLock<Pinned>,
 }
 
-/// Verifies and commits the paths of `request` in their order, and sends one line for each, then the end line.
+/// Verifies and commits the paths of `request` in their order, and sends one line for each, then
+/// the end line.
 ///
 /// What concerns one path becomes its line. `now` gives unix seconds.
 ///
-/// Memory: a group waits for what its paths and manifests take before anything is made of them. It waits while the group before
-/// it is committed, which needs no more memory and ends by itself.
+/// Memory: a group waits for what its paths and manifests take before anything is made of them. It
+/// waits while the group before it is committed, which needs no more memory and ends by itself.
 pub async fn commit(
     ingest: &Ingest,
     committer: Committer<'_>,
@@ -116,7 +119,8 @@ pub async fn commit(
         let (visible, checked) = tokio::join!(commit, check);
         let (own, checked) = checked.unzip();
         room = own;
-        let (ready, refused): (Vec<_>, Vec<_>) = checked.into_iter().flatten().partition(Result::is_ok);
+        let (ready, refused): (Vec<_>, Vec<_>) =
+            checked.into_iter().flatten().partition(Result::is_ok);
         let refused = refused.into_iter().filter_map(Result::err).map(|line| *line);
         verified = ready.into_iter().filter_map(Result::ok).collect();
         for line in visible.into_iter().chain(refused) {
@@ -133,7 +137,8 @@ pub async fn commit(
     let _ = lines.send(CommitLine::End { paths: answered, pin: asked.pinned.into_inner() }).await;
 }
 
-/// W3 for the paths of a group, in their order; the error is a path's line. The memory is for all of it.
+/// W3 for the paths of a group, in their order; the error is a path's line. The memory is for all
+/// of it.
 async fn check_group(
     ingest: &Ingest,
     push: &MayPush,
@@ -152,7 +157,8 @@ async fn check_group(
             return (room, parsed.into_iter().map(|parsed| parsed.and_then(line)).collect());
         }
     };
-    let unknown: Vec<&Candidate> = candidates().filter(|candidate| !candidate.is_known(&known)).collect();
+    let unknown: Vec<&Candidate> =
+        candidates().filter(|candidate| !candidate.is_known(&known)).collect();
     let claims = unknown.iter().map(|candidate| candidate.claim.clone()).collect();
     let ingest = match reader_of(ingest, cache.id, &unknown).await {
         Ok(ingest) => ingest,
@@ -177,29 +183,44 @@ async fn check_group(
     (room, parsed.into_iter().map(check).collect())
 }
 
-/// What these paths are verified with. A path that was withdrawn had chunks that the storage had lost: of such a path all is
-/// read from the storage itself, whatever this machine's disk has.
-async fn reader_of(ingest: &Ingest, cache: CacheId, candidates: &[&Candidate]) -> Result<Ingest, DbError> {
+/// What these paths are verified with. A path that was withdrawn had chunks that the storage had
+/// lost: of such a path all is read from the storage itself, whatever this machine's disk has.
+async fn reader_of(
+    ingest: &Ingest,
+    cache: CacheId,
+    candidates: &[&Candidate],
+) -> Result<Ingest, DbError> {
     if candidates.is_empty() || !ingest.packs.is_far() {
         return Ok(ingest.clone());
     }
-    let hashes: Vec<StorePathHash> = candidates.iter().map(|candidate| candidate.path.hash()).collect();
-    let withdrawn = db::damage::withdrawn_among(ingest.db.reader().await?.exec(), cache, &hashes).await?;
+    let hashes: Vec<StorePathHash> =
+        candidates.iter().map(|candidate| candidate.path.hash()).collect();
+    let withdrawn =
+        db::damage::withdrawn_among(ingest.db.reader().await?.exec(), cache, &hashes).await?;
     let packs = if withdrawn.is_empty() { ingest.packs.clone() } else { ingest.packs.direct() };
     Ok(Ingest { packs, ..ingest.clone() })
 }
 
-async fn known_nars(ingest: &Ingest, domain: DomainId, hashes: &[NarHash]) -> Result<HashMap<NarHash, Nar>, DbError> {
+async fn known_nars(
+    ingest: &Ingest,
+    domain: DomainId,
+    hashes: &[NarHash],
+) -> Result<HashMap<NarHash, Nar>, DbError> {
     db::nars::lookup_many(ingest.db.reader().await?.exec(), domain, hashes).await
 }
 
 /// Commits `ready` in one transaction, or, where that has to be given up, path by path.
-async fn commit_group(ingest: &Ingest, asked: &Asked<'_>, mut ready: Vec<Ready>, now: i64) -> Vec<CommitLine> {
+async fn commit_group(
+    ingest: &Ingest,
+    asked: &Asked<'_>,
+    mut ready: Vec<Ready>,
+    now: i64,
+) -> Vec<CommitLine> {
     if ready.is_empty() {
         return Vec::new();
     }
-    // A NAR row that was known when it was looked at may have been collected since; then its chunks are decoded after
-    // all. Each path is decoded at most once, so this ends.
+    // A NAR row that was known when it was looked at may have been collected since; then its chunks
+    // are decoded after all. Each path is decoded at most once, so this ends.
     let mut races = 0;
     loop {
         match transact(ingest, asked, &ready, now).await {
@@ -210,7 +231,9 @@ async fn commit_group(ingest: &Ingest, asked: &Asked<'_>, mut ready: Vec<Ready>,
                     let claim = ready[index].candidate.claim.clone();
                     match verify(ingest, asked.push.target.cache.domain, claim, now).await {
                         Ok(nar) => ready[index].proof = Proof::Decoded(Box::new(nar)),
-                        Err(error) => failed.push(verify_line(ready.remove(index).store_path, error)),
+                        Err(error) => {
+                            failed.push(verify_line(ready.remove(index).store_path, error));
+                        }
                     }
                 }
                 if !failed.is_empty() {
@@ -218,10 +241,16 @@ async fn commit_group(ingest: &Ingest, asked: &Asked<'_>, mut ready: Vec<Ready>,
                     return failed;
                 }
             }
-            // Another replica has added the same row since this transaction looked; the next one finds it.
-            Err(TransactError::Database(DbError::Constraint(_))) if races < MOST_RACES => races += 1,
+            // Another replica has added the same row since this transaction looked; the next one
+            // finds it.
+            Err(TransactError::Database(DbError::Constraint(_))) if races < MOST_RACES => {
+                races += 1;
+            }
             Err(TransactError::Database(error)) => {
-                return ready.into_iter().map(|path| database_line(path.store_path, &error)).collect();
+                return ready
+                    .into_iter()
+                    .map(|path| database_line(path.store_path, &error))
+                    .collect();
             }
             Err(TransactError::Chain(error)) => {
                 return ready.into_iter().map(|path| chain_line(path.store_path, &error)).collect();
@@ -251,7 +280,12 @@ async fn begin(ingest: &Ingest) -> Result<Tx, TransactError> {
     Ok(ingest.db.commit_tx().await?)
 }
 
-async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64) -> Result<Outcome, TransactError> {
+async fn transact(
+    ingest: &Ingest,
+    asked: &Asked<'_>,
+    ready: &[Ready],
+    now: i64,
+) -> Result<Outcome, TransactError> {
     let push = asked.push;
     let cache = &push.target.cache;
     let (used_before, expires) = (used_before(ingest, cache, now), end(asked.expires, now));
@@ -260,12 +294,14 @@ async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64)
     let gone = gone_chunks(&mut tx, ready).await?;
     let nar_hashes: Vec<NarHash> = ready.iter().map(|path| path.candidate.claim.nar_hash).collect();
     let mut nars = db::nars::ids(tx.exec(), cache.domain, &nar_hashes).await?;
-    let new_nars = ready.iter().filter(|path| !nars.contains_key(&path.candidate.claim.nar_hash)).count();
+    let new_nars =
+        ready.iter().filter(|path| !nars.contains_key(&path.candidate.claim.nar_hash)).count();
     let mut next_nar = tx.reserve(Counter::Nar, count(new_nars)).await?;
     let (mut visible_now, mut visible_bytes) = (0, 0);
     let mut lines = Vec::with_capacity(ready.len());
     let mut decode = Vec::new();
-    let (mut nar_rows, mut path_rows, mut touched) = (Vec::new(), Vec::with_capacity(ready.len()), Vec::new());
+    let (mut nar_rows, mut path_rows, mut touched) =
+        (Vec::new(), Vec::with_capacity(ready.len()), Vec::new());
     let mut next_path = tx.reserve(Counter::Path, count(ready.len())).await?;
 
     for (index, path) in ready.iter().enumerate() {
@@ -278,18 +314,17 @@ async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64)
             lines.push(line);
             continue;
         }
-        let missing: Vec<&StorePath> = candidate
-            .needed
-            .iter()
-            .filter(|name| visible.get(&name.hash()).is_none_or(|found| found.store_path != **name))
-            .collect();
+        let missing = invisible_references(candidate, &visible);
         if !missing.is_empty() {
             lines.push(refused(path.store_path.clone(), references_missing(&missing)));
             continue;
         }
         let lost = path.lost(&gone);
         if !lost.is_empty() {
-            lines.push(CommitLine::ChunksMissing { store_path: path.store_path.clone(), missing: lost });
+            lines.push(CommitLine::ChunksMissing {
+                store_path: path.store_path.clone(),
+                missing: lost,
+            });
             continue;
         }
         let nar = match (nars.get(&candidate.claim.nar_hash), &path.proof) {
@@ -307,15 +342,7 @@ async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64)
                 continue;
             }
         };
-        let brief = PathBrief {
-            id: PathId(next_path),
-            store_path: candidate.path.clone(),
-            nar_hash: candidate.claim.nar_hash,
-            nar_size: candidate.claim.nar_size,
-            created: now,
-            last_used: None,
-            expires,
-        };
+        let brief = new_brief(PathId(next_path), candidate, now, expires);
         path_rows.push(NewPath {
             id: brief.id,
             cache: cache.id,
@@ -332,7 +359,13 @@ async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64)
         next_path += 1;
         visible_now += 1;
         visible_bytes += brief.nar_size;
-        lines.push(CommitLine::Receipt(receipt(&push.target, ReceiptStatus::Uploaded, &path.store_path, &brief, now)));
+        lines.push(CommitLine::Receipt(receipt(
+            &push.target,
+            ReceiptStatus::Uploaded,
+            &path.store_path,
+            &brief,
+            now,
+        )));
         visible.insert(candidate.path.hash(), brief);
     }
     if !decode.is_empty() {
@@ -354,8 +387,33 @@ async fn transact(ingest: &Ingest, asked: &Asked<'_>, ready: &[Ready], now: i64)
     Ok(Outcome::Done(lines))
 }
 
-/// Makes the pin of the request, if its path is among those that have a receipt in `lines`. Where the cache has too many, it
-/// is not made: a client that does not find it in the answer asks for it by itself, and is told why.
+/// The references of a candidate that the cache does not show, and that must be there first.
+fn invisible_references<'c>(
+    candidate: &'c Candidate,
+    visible: &HashMap<StorePathHash, PathBrief>,
+) -> Vec<&'c StorePath> {
+    let is_visible = |name: &StorePath| {
+        visible.get(&name.hash()).is_some_and(|found| found.store_path == *name)
+    };
+    candidate.needed.iter().filter(|name| !is_visible(name)).collect()
+}
+
+/// What the receipt and later paths of the same commit need to know of a path that becomes visible.
+fn new_brief(id: PathId, candidate: &Candidate, now: i64, expires: Option<i64>) -> PathBrief {
+    PathBrief {
+        id,
+        store_path: candidate.path.clone(),
+        nar_hash: candidate.claim.nar_hash,
+        nar_size: candidate.claim.nar_size,
+        created: now,
+        last_used: None,
+        expires,
+    }
+}
+
+/// Makes the pin of the request, if its path is among those that have a receipt in `lines`. Where
+/// the cache has too many, it is not made: a client that does not find it in the answer asks for it
+/// by itself, and is told why.
 async fn pin(
     tx: &mut Tx,
     asked: &Asked<'_>,
@@ -365,13 +423,16 @@ async fn pin(
     now: i64,
 ) -> Result<Option<Pinned>, DbError> {
     let Some(PushPin { name, store_path, keep }) = &asked.pin else { return Ok(None) };
-    let is_there =
-        |line: &CommitLine| matches!(line, CommitLine::Receipt(receipt) if receipt.store_path == *store_path);
-    let Some(path) = ready.iter().find(|path| path.store_path == *store_path).filter(|_| lines.iter().any(is_there))
+    let is_there = |line: &CommitLine| matches!(line, CommitLine::Receipt(receipt) if receipt.store_path == *store_path);
+    let Some(path) = ready
+        .iter()
+        .find(|path| path.store_path == *store_path)
+        .filter(|_| lines.iter().any(is_there))
     else {
         return Ok(None);
     };
-    let new = NewPin { name, store_path: &path.candidate.path, keep: *keep, expires: None, max_pins };
+    let new =
+        NewPin { name, store_path: &path.candidate.path, keep: *keep, expires: None, max_pins };
     match pin_in(tx, asked.actor, &asked.push.target.cache, &new, now).await {
         Ok(pinned) => Ok(Some(pinned)),
         Err(PinError::TooMany(_)) => Ok(None),
@@ -429,7 +490,10 @@ pub(super) async fn lost_chunks(
 }
 
 /// The names of `batch` that are not there any more under their ids; empties it.
-async fn no_longer_there(tx: &mut Tx, batch: &mut Vec<(u64, ChunkName)>) -> Result<Vec<ChunkName>, DbError> {
+async fn no_longer_there(
+    tx: &mut Tx,
+    batch: &mut Vec<(u64, ChunkName)>,
+) -> Result<Vec<ChunkName>, DbError> {
     let mut read = std::mem::take(batch);
     read.sort_unstable();
     read.dedup();
@@ -439,15 +503,27 @@ async fn no_longer_there(tx: &mut Tx, batch: &mut Vec<(u64, ChunkName)>) -> Resu
 impl Ready {
     fn lost(&self, gone: &HashSet<ChunkName>) -> Vec<ChunkName> {
         match &self.proof {
-            Proof::Decoded(_) if !gone.is_empty() => {
-                self.candidate.claim.manifest.names.iter().copied().filter(|name| gone.contains(name)).collect()
-            }
+            Proof::Decoded(_) if !gone.is_empty() => self
+                .candidate
+                .claim
+                .manifest
+                .names
+                .iter()
+                .copied()
+                .filter(|name| gone.contains(name))
+                .collect(),
             _ => Vec::new(),
         }
     }
 }
 
-pub(super) fn nar_row(domain: DomainId, id: NarId, nar: &VerifiedNar, cut: Option<u32>, now: i64) -> NewNar<'_> {
+pub(super) fn nar_row(
+    domain: DomainId,
+    id: NarId,
+    nar: &VerifiedNar,
+    cut: Option<u32>,
+    now: i64,
+) -> NewNar<'_> {
     NewNar {
         id,
         domain,
@@ -467,13 +543,20 @@ fn present_line(push: &MayPush, path: &Ready, found: &PathBrief, now: i64) -> Co
     let store_path = path.store_path.clone();
     if found.store_path != path.candidate.path {
         let message = format!(
-            "the cache has another path with the same hash part, `{}`; a cache holds one path per hash part",
+            "the cache has another path with the same hash part, `{}`; a cache holds one path per \
+             hash part",
             if push.may_pull { found.store_path.base_name() } else { "(not shown)".to_owned() }
         );
         return refused(store_path, Refusal::new(code::NARINFO_INVALID, message));
     }
     if found.nar_hash == path.candidate.claim.nar_hash {
-        return CommitLine::Receipt(receipt(&push.target, ReceiptStatus::Present, &store_path, found, now));
+        return CommitLine::Receipt(receipt(
+            &push.target,
+            ReceiptStatus::Present,
+            &store_path,
+            found,
+            now,
+        ));
     }
     CommitLine::Different { store_path, nar_hash: push.may_pull.then_some(found.nar_hash) }
 }

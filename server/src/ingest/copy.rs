@@ -1,9 +1,10 @@
 //! Copying closures from one cache to another ("promote") without moving a byte.
 //!
-//! Within a dedup domain a copied path is a new path row on the same NAR row. Across domains the chunks first get rows of
-//! the target's domain, on the same packs (W2), and then each NAR is verified there like one that was pushed (W3): the
-//! target's domain may have a chunk of that name in another frame, which is then the one that is served. Either way all
-//! paths become visible in one transaction (W4), which looks once more that their NARs are there. They stay as if they had
+//! Within a dedup domain a copied path is a new path row on the same NAR row. Across domains the
+//! chunks first get rows of the target's domain, on the same packs (W2), and then each NAR is
+//! verified there like one that was pushed (W3): the target's domain may have a chunk of that name
+//! in another frame, which is then the one that is served. Either way all paths become visible in
+//! one transaction (W4), which looks once more that their NARs are there. They stay as if they had
 //! been pushed: when they would end in the source says nothing about the target.
 
 use std::collections::{HashMap, HashSet};
@@ -29,7 +30,8 @@ use crate::db::nars::{Nar, NarId};
 use crate::db::paths::{NewPath, PathId, PathRecord};
 use crate::db::{self, DbError};
 
-/// Paths in one copy, and what they may take in memory: about so much for each path, and for each of its references.
+/// Paths in one copy, and what they may take in memory: about so much for each path, and for each
+/// of its references.
 const MOST_PATHS: usize = 100_000;
 const MOST_BYTES: usize = 64 << 20;
 const PATH_BYTES: usize = 640;
@@ -49,7 +51,10 @@ pub enum CopyError {
         hash: StorePathHash,
     },
     /// The two caches are for different stores.
-    #[error("`{from}` has paths of another store directory than `{to}`; paths are copied only within one")]
+    #[error(
+        "`{from}` has paths of another store directory than `{to}`; paths are copied only within \
+         one"
+    )]
     StoreDir {
         /// The source.
         from: String,
@@ -57,7 +62,8 @@ pub enum CopyError {
         to: String,
     },
     /// The target has the path with other content.
-    #[error("`{cache}` has {} with other contents, which stays; delete it there first, or leave it out", path.base_name())]
+    #[error("`{cache}` has {} with other contents, which stays; delete it there first, or leave it \
+        out", path.base_name())]
     Different {
         /// The target.
         cache: String,
@@ -65,7 +71,10 @@ pub enum CopyError {
         path: StorePath,
     },
     /// The closure is too large for one transaction.
-    #[error("the closure has more than {MOST_PATHS} paths, or too many references; copy parts of it first")]
+    #[error(
+        "the closure has more than {MOST_PATHS} paths, or too many references; copy parts of it \
+         first"
+    )]
     TooMany,
     /// Something of it was deleted meanwhile.
     #[error("a part of it was deleted while it was copied; nothing was copied, try again")]
@@ -81,8 +90,9 @@ pub enum CopyError {
     Database(#[from] DbError),
 }
 
-/// Makes `roots` and everything that they refer to part of the target too. References that the source does not have are
-/// upstream's, there as here. `entry` gives what the audit log says of it, in the transaction that makes them visible.
+/// Makes `roots` and everything that they refer to part of the target too. References that the
+/// source does not have are upstream's, there as here. `entry` gives what the audit log says of it,
+/// in the transaction that makes them visible.
 ///
 /// # Errors
 /// See [`CopyError`]; nothing became visible then.
@@ -96,13 +106,21 @@ pub async fn copy(
 ) -> Result<CopiedPaths, CopyError> {
     let (source, target) = (&from.target.cache, &to.target.cache);
     if source.store_dir != target.store_dir {
-        return Err(CopyError::StoreDir { from: source.name.to_string(), to: target.name.to_string() });
+        return Err(CopyError::StoreDir {
+            from: source.name.to_string(),
+            to: target.name.to_string(),
+        });
     }
     let mut races = 0;
     loop {
         match attempt(ingest, from, to, roots, entry, now).await {
-            // Another server has added the same row meanwhile, or collected what was brought over before it was tied to a path.
-            Err(CopyError::Database(DbError::Constraint(_)) | CopyError::Gone) if races < MOST_RACES => races += 1,
+            // Another server has added the same row meanwhile, or collected what was brought over
+            // before it was tied to a path.
+            Err(CopyError::Database(DbError::Constraint(_)) | CopyError::Gone)
+                if races < MOST_RACES =>
+            {
+                races += 1;
+            }
             result => return result,
         }
     }
@@ -127,7 +145,11 @@ async fn attempt(
 }
 
 /// The closure of `roots` in the source, references before referrers.
-async fn closure(ingest: &Ingest, from: &MayPull, roots: &[StorePathHash]) -> Result<Vec<PathRecord>, CopyError> {
+async fn closure(
+    ingest: &Ingest,
+    from: &MayPull,
+    roots: &[StorePathHash],
+) -> Result<Vec<PathRecord>, CopyError> {
     let cache = &from.target.cache;
     let mut found: HashMap<StorePathHash, PathRecord> = HashMap::new();
     let mut bytes = 0;
@@ -138,7 +160,9 @@ async fn closure(ingest: &Ingest, from: &MayPull, roots: &[StorePathHash]) -> Re
         next.clear();
         for record in records.into_values() {
             bytes += PATH_BYTES + REFERENCE_BYTES * record.references.len();
-            next.extend(record.references.iter().map(StorePath::hash).filter(|hash| asked.insert(*hash)));
+            next.extend(
+                record.references.iter().map(StorePath::hash).filter(|hash| asked.insert(*hash)),
+            );
             found.insert(record.store_path.hash(), record);
         }
         if found.len() > MOST_PATHS || bytes > MOST_BYTES {
@@ -158,7 +182,8 @@ fn in_order(mut paths: HashMap<StorePathHash, PathRecord>) -> Vec<PathRecord> {
     let mut hashes: Vec<StorePathHash> = paths.keys().copied().collect();
     hashes.sort_unstable();
     // Each path is met twice: before its references are placed, and after.
-    let mut stack: Vec<(StorePathHash, bool)> = hashes.into_iter().map(|hash| (hash, false)).collect();
+    let mut stack: Vec<(StorePathHash, bool)> =
+        hashes.into_iter().map(|hash| (hash, false)).collect();
     while let Some((hash, is_ready)) = stack.pop() {
         if is_ready {
             ordered.extend(paths.remove(&hash));
@@ -182,13 +207,16 @@ async fn bring_over(ingest: &Ingest, to: &MayPush, nar: &Nar, now: i64) -> Resul
     for seq in 0..nar.segment_count {
         let mut conn = ingest.db.reader().await?;
         let data = db::nars::segment(conn.exec(), nar.id, seq).await?.ok_or(CopyError::Gone)?;
-        let segment = Segment::decode(&data)
-            .map_err(|error| DbError::corrupt(format!("segment {seq} of NAR {}: {error}", nar.nar_hash)))?;
+        let segment = Segment::decode(&data).map_err(|error| {
+            DbError::corrupt(format!("segment {seq} of NAR {}: {error}", nar.nar_hash))
+        })?;
         let ids: Vec<u64> = segment.entries.iter().map(|entry| entry.id).collect();
         let chunks = db::chunks::lookup_by_ids(conn.exec(), &ids).await?;
         drop(conn);
-        let places: Vec<ChunkLocation> =
-            ids.iter().map(|id| chunks.get(id).cloned().ok_or(CopyError::Gone)).collect::<Result<_, _>>()?;
+        let places: Vec<ChunkLocation> = ids
+            .iter()
+            .map(|id| chunks.get(id).cloned().ok_or(CopyError::Gone))
+            .collect::<Result<_, _>>()?;
         // Such a NAR is about to be withdrawn.
         if places.iter().any(is_retired) {
             return Err(CopyError::Gone);
@@ -198,7 +226,8 @@ async fn bring_over(ingest: &Ingest, to: &MayPush, nar: &Nar, now: i64) -> Resul
         share(ingest, to, places).await?;
     }
     let manifest = Arc::new(manifest);
-    let claim = Claim { manifest: Arc::clone(&manifest), nar_hash: nar.nar_hash, nar_size: nar.nar_size };
+    let claim =
+        Claim { manifest: Arc::clone(&manifest), nar_hash: nar.nar_hash, nar_size: nar.nar_size };
     let verified = verify(ingest, domain, claim, now).await?;
 
     let cut = db::nars::cut_id(ingest.db.reader().await?.exec(), nar.id).await?;
@@ -215,7 +244,11 @@ async fn bring_over(ingest: &Ingest, to: &MayPush, nar: &Nar, now: i64) -> Resul
 }
 
 /// W2 for chunks of another domain: rows of the target's domain on the same packs.
-async fn share(ingest: &Ingest, to: &MayPush, mut places: Vec<ChunkLocation>) -> Result<(), CopyError> {
+async fn share(
+    ingest: &Ingest,
+    to: &MayPush,
+    mut places: Vec<ChunkLocation>,
+) -> Result<(), CopyError> {
     let domain = to.target.cache.domain;
     let names: Vec<ChunkName> = places.iter().map(|chunk| chunk.name).collect();
     let there = db::chunks::present(ingest.db.reader().await?.exec(), domain, &names).await?;
@@ -243,14 +276,19 @@ async fn show(
     let used_before = used_before(ingest, target, now);
     for path in closure {
         match there.get(&path.store_path.hash()) {
-            Some(found) if found.store_path == path.store_path && found.nar_hash == path.nar.nar_hash => {
+            Some(found)
+                if found.store_path == path.store_path && found.nar_hash == path.nar.nar_hash =>
+            {
                 answer.present += 1;
                 if found.is_to_touch(used_before, None) {
                     touched.push(found.id);
                 }
             }
             Some(_) => {
-                return Err(CopyError::Different { cache: target.name.to_string(), path: path.store_path.clone() });
+                return Err(CopyError::Different {
+                    cache: target.name.to_string(),
+                    path: path.store_path.clone(),
+                });
             }
             None => missing.push(path),
         }

@@ -1,7 +1,9 @@
-//! Groups of paths: what is verified and committed together, and the memory that it takes until then.
+//! Groups of paths: what is verified and committed together, and the memory that it takes until
+//! then.
 //!
-//! A group waits for its memory before anything is made of it, and holds none of that pool while it waits. How much it is shows
-//! in the request, except for a manifest that was sent as chunks: such a path is alone in its group, and `manifest` reads it.
+//! A group waits for its memory before anything is made of it, and holds none of that pool while it
+//! waits. How much it is shows in the request, except for a manifest that was sent as chunks: such
+//! a path is alone in its group, and `manifest` reads it.
 
 use snowbank_core::manifest::WireManifest;
 use snowbank_core::wire::{CommitLine, ManifestSource, PathCommit};
@@ -13,7 +15,8 @@ use super::{Ingest, Stopped, VerifyError};
 use crate::admission::{Client, ManifestRoom};
 use crate::auth::MayPush;
 
-/// Paths that become visible in one transaction at most, and bytes of their NARs: a larger path is alone in its group.
+/// Paths that become visible in one transaction at most, and bytes of their NARs: a larger path is
+/// alone in its group.
 const MOST_IN_GROUP: usize = 64;
 const MOST_BYTES_IN_GROUP: u64 = 16 << 20;
 
@@ -41,7 +44,8 @@ impl Group {
     }
 }
 
-/// Cuts a request into groups, in its order. A path whose manifest has to be read first is alone in its group.
+/// Cuts a request into groups, in its order. A path whose manifest has to be read first is alone in
+/// its group.
 pub(super) fn groups(paths: Vec<PathCommit>, most_weight: u64) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut may_follow = false;
@@ -55,7 +59,9 @@ pub(super) fn groups(paths: Vec<PathCommit>, most_weight: u64) -> Vec<Group> {
         let weight = Weight { decoding: own + decoding, decoded: own + decoded };
         let next = Group { bytes: path.nar_size, weight, paths: vec![path] };
         match groups.last_mut() {
-            Some(group) if may_follow && inline.is_some() && group.has_room_for(&next, most_weight) => {
+            Some(group)
+                if may_follow && inline.is_some() && group.has_room_for(&next, most_weight) =>
+            {
                 group.append(next);
             }
             _ => groups.push(next),
@@ -77,14 +83,15 @@ pub(super) async fn parse_group(
     now: i64,
 ) -> (ManifestRoom, Vec<Parsed>) {
     let cache = &push.target.cache;
-    let parse = |path: PathCommit, manifest: &mut dyn FnMut(&PathCommit) -> Result<WireManifest, Unfit>| {
-        let store_path = path.store_path.clone();
-        match Candidate::parse(cache, path, manifest) {
-            Ok(candidate) => Ok((store_path, candidate)),
-            Err(Unfit::Refused(refusal)) => Err(Box::new(refused(store_path, refusal))),
-            Err(Unfit::Failed(error)) => Err(Box::new(verify_line(store_path, error))),
-        }
-    };
+    let parse =
+        |path: PathCommit, manifest: &mut dyn FnMut(&PathCommit) -> Result<WireManifest, Unfit>| {
+            let store_path = path.store_path.clone();
+            match Candidate::parse(cache, path, manifest) {
+                Ok(candidate) => Ok((store_path, candidate)),
+                Err(Unfit::Refused(refusal)) => Err(Box::new(refused(store_path, refusal))),
+                Err(Unfit::Failed(error)) => Err(Box::new(verify_line(store_path, error))),
+            }
+        };
     let limit = ingest.limits.max_nar_size;
     let too_large = |path: &PathCommit| {
         let error = || Unfit::Failed(VerifyError::TooLarge { declared: path.nar_size, limit });
@@ -94,9 +101,12 @@ pub(super) async fn parse_group(
         && matches!(path.manifest, ManifestSource::Chunks(_))
         && too_large(path).is_none()
     {
-        let (room, manifest) = manifest::read_in_chunks(ingest, cache.domain, client, path, now).await;
+        let (room, manifest) =
+            manifest::read_in_chunks(ingest, cache.domain, client, path, now).await;
         let mut manifest = Some(manifest);
-        let mut give = |_: &PathCommit| manifest.take().unwrap_or(Err(Unfit::Failed(VerifyError::Stopped(Stopped))));
+        let mut give = |_: &PathCommit| {
+            manifest.take().unwrap_or(Err(Unfit::Failed(VerifyError::Stopped(Stopped))))
+        };
         return (room, group.paths.into_iter().map(|path| parse(path, &mut give)).collect());
     }
     let room = ingest.budgets.manifest(client, group.weight.decoding).await;

@@ -1,9 +1,9 @@
-//! Which chunks this process is storing right now, so that two clients that push the same thing at the same moment
-//! store it once.
+//! Which chunks this process is storing right now, so that two clients that push the same thing at
+//! the same moment store it once.
 //!
-//! Rule: whoever waits holds nothing. A request claims what is free, stores it, releases it, and only then waits for
-//! what others had claimed; so no two requests can wait for each other. Between replicas the race stays, and costs a
-//! dead copy in a pack that compaction removes.
+//! Rule: whoever waits holds nothing. A request claims what is free, stores it, releases it, and
+//! only then waits for what others had claimed; so no two requests can wait for each other. Between
+//! replicas the race stays, and costs a dead copy in a pack that compaction removes.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -30,7 +30,11 @@ pub(super) struct Claim<'a> {
 
 impl InFlight {
     /// Claims those of `names` that nobody has.
-    pub(super) fn claim(&self, domain: DomainId, names: impl IntoIterator<Item = ChunkName>) -> Claim<'_> {
+    pub(super) fn claim(
+        &self,
+        domain: DomainId,
+        names: impl IntoIterator<Item = ChunkName>,
+    ) -> Claim<'_> {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         let names = names.into_iter().filter(|name| claimed.insert((domain, *name))).collect();
         Claim { owner: self, domain, names }

@@ -1,4 +1,5 @@
-//! The lines that say why a path was not committed. What went wrong inside the server goes to the log.
+//! The lines that say why a path was not committed. What went wrong inside the server goes to the
+//! log.
 
 use snowbank_core::store_path::StorePath;
 use snowbank_core::wire::{CommitLine, code};
@@ -45,19 +46,27 @@ pub(super) fn verify_line(store_path: String, error: VerifyError) -> CommitLine 
         VerifyError::Missing(missing) => CommitLine::ChunksMissing { store_path, missing },
         VerifyError::Read(error) => {
             tracing::error!(%store_path, %error, "a chunk could not be read back");
-            refused(store_path, Refusal::new(code, "the storage did not give back a chunk; try again"))
+            refused(
+                store_path,
+                Refusal::new(code, "the storage did not give back a chunk; try again"),
+            )
         }
         error @ VerifyError::Frame { .. } => {
             tracing::error!(%store_path, %error, "a stored frame does not decode");
-            refused(store_path, Refusal::new(code, "a stored chunk is damaged; the operator should run a check"))
+            refused(
+                store_path,
+                Refusal::new(code, "a stored chunk is damaged; the operator should run a check"),
+            )
         }
         error => refused(store_path, Refusal::new(code, error.to_string())),
     }
 }
 
 fn refused_by_storage(failure: &StorageFailure) -> Refusal {
-    let message =
-        format!("the server's storage refuses its requests: {}; its operator has to mend that", failure.told());
+    let message = format!(
+        "the server's storage refuses its requests: {}; its operator has to mend that",
+        failure.told()
+    );
     Refusal::new(code::STORAGE_REFUSED, message)
 }
 
@@ -67,7 +76,8 @@ pub(super) fn chain_line(store_path: String, error: &ChainError) -> CommitLine {
         return refused(store_path, refused_by_storage(source));
     }
     let message = if error.is_lost() {
-        "another copy of the server's database has taken over its storage; nothing was stored, and its operator has to \
+        "another copy of the server's database has taken over its storage; nothing was stored, and \
+         its operator has to \
          decide which of the two counts"
     } else {
         "the server's storage did not answer; try again"
@@ -78,10 +88,14 @@ pub(super) fn chain_line(store_path: String, error: &ChainError) -> CommitLine {
 pub(super) fn database_line(store_path: String, error: &DbError) -> CommitLine {
     tracing::error!(%store_path, %error, "the database failed during a commit");
     let refusal = match error {
-        DbError::Full(_) => {
-            Refusal::new(code::STORAGE_FULL, "the server's disk is full; nothing was stored; make room and push again")
-        }
-        _ => Refusal::new(code::STORAGE_UNAVAILABLE, "the server's database did not answer; try again"),
+        DbError::Full(_) => Refusal::new(
+            code::STORAGE_FULL,
+            "the server's disk is full; nothing was stored; make room and push again",
+        ),
+        _ => Refusal::new(
+            code::STORAGE_UNAVAILABLE,
+            "the server's database did not answer; try again",
+        ),
     };
     refused(store_path, refusal)
 }

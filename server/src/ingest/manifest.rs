@@ -1,8 +1,10 @@
-//! Fetches the manifest that a commit names: in the request itself, or, when it is large, from chunks sent before.
+//! Fetches the manifest that a commit names: in the request itself, or, when it is large, from
+//! chunks sent before.
 //!
-//! Memory: what a manifest takes is known from its first bytes, and is held before it is decoded ([`weight`]). How long one is
-//! that was sent as chunks shows only when they have been read. So they are read within a first guess; where it does not
-//! cover what they turn out to be, all is given back before more is waited for, and they are read again.
+//! Memory: what a manifest takes is known from its first bytes, and is held before it is decoded
+//! ([`weight`]). How long one is that was sent as chunks shows only when they have been read. So
+//! they are read within a first guess; where it does not cover what they turn out to be, all is
+//! given back before more is waited for, and they are read again.
 
 use snowbank_core::frame::FrameDecoder;
 use snowbank_core::manifest::{MAX_MANIFEST_BYTES, ManifestCounts, ManifestError, WireManifest};
@@ -16,8 +18,9 @@ use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;
 use crate::pack::read_chunks;
 
-/// What a chunk of a manifest takes while its NAR is verified and committed: its name, its id, and its place in the stored
-/// manifest. The same for a slot: its value, and as much in the stored manifest.
+/// What a chunk of a manifest takes while its NAR is verified and committed: its name, its id, and
+/// its place in the stored manifest. The same for a slot: its value, and as much in the stored
+/// manifest.
 const CHUNK_BYTES: u64 = 32 + 8 + 24;
 const SLOT_BYTES: u64 = 20 + 24;
 
@@ -33,7 +36,8 @@ pub(super) struct Weight {
     pub(super) decoded: u64,
 }
 
-/// The weight of a manifest that is sent with its path. One that does not decode takes its own length.
+/// The weight of a manifest that is sent with its path. One that does not decode takes its own
+/// length.
 pub(super) fn weight(text: &str, nar_size: u64) -> Weight {
     let encoded = text.len() as u64;
     match ManifestSource::inline_counts(text, nar_size) {
@@ -50,7 +54,8 @@ pub(super) fn decode_inline(text: &str, nar_size: u64) -> Result<WireManifest, M
     WireManifest::decode_for(&ManifestSource::inline_bytes(text)?, nar_size)
 }
 
-/// Reads and decodes the manifest of `path` from the chunks `names`, and gives the memory that the path takes.
+/// Reads and decodes the manifest of `path` from the chunks `names`, and gives the memory that the
+/// path takes.
 pub(super) async fn read_in_chunks(
     ingest: &Ingest,
     domain: DomainId,
@@ -81,13 +86,19 @@ pub(super) async fn read_in_chunks(
     }
 }
 
-async fn read_pieces(ingest: &Ingest, domain: DomainId, source: &ManifestSource, now: i64) -> Result<Vec<u8>, Unfit> {
+async fn read_pieces(
+    ingest: &Ingest,
+    domain: DomainId,
+    source: &ManifestSource,
+    now: i64,
+) -> Result<Vec<u8>, Unfit> {
     let names = match source {
         ManifestSource::Inline(text) => return Ok(ManifestSource::inline_bytes(text)?),
         ManifestSource::Chunks(names) => names,
     };
     if names.len() > MAX_MANIFEST_BYTES / ManifestSource::PIECE_BYTES {
-        let message = format!("its manifest is named as {} pieces; at most 16 are taken", names.len());
+        let message =
+            format!("its manifest is named as {} pieces; at most 16 are taken", names.len());
         return Err(Refusal::new(code::LIMIT_EXCEEDED, message).into());
     }
     let failed = |error: VerifyError| Unfit::Failed(error);
@@ -98,7 +109,9 @@ async fn read_pieces(ingest: &Ingest, domain: DomainId, source: &ManifestSource,
     let mut encoded = Vec::new();
     for location in locations {
         match read_piece(ingest, location, &mut encoded).await {
-            Err(Unfit::Failed(error)) => return Err(failed(look_into(ingest, domain, names, error, now).await)),
+            Err(Unfit::Failed(error)) => {
+                return Err(failed(look_into(ingest, domain, names, error, now).await));
+            }
             read => read?,
         }
     }
@@ -106,7 +119,11 @@ async fn read_pieces(ingest: &Ingest, domain: DomainId, source: &ManifestSource,
 }
 
 /// Appends one piece of a manifest.
-async fn read_piece(ingest: &Ingest, location: ChunkLocation, encoded: &mut Vec<u8>) -> Result<(), Unfit> {
+async fn read_piece(
+    ingest: &Ingest,
+    location: ChunkLocation,
+    encoded: &mut Vec<u8>,
+) -> Result<(), Unfit> {
     let id = location.id;
     let read = read_chunks(&ingest.packs, &[location]).await;
     for chunk in read.map_err(|error| Unfit::Failed(error.into()))? {

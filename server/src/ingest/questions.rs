@@ -1,8 +1,9 @@
 //! What a client asks before it sends anything: which paths, and then which chunks, are missing.
 //!
-//! To be told that a path is present is to rely on it: such a path counts as pushed again. Where its last use lies so far
-//! back that it might go, or it would end before the push wants it to, that is written, by one transaction, before the answer
-//! goes out; that transaction looks once more which of these paths are there.
+//! To be told that a path is present is to rely on it: such a path counts as pushed again. Where
+//! its last use lies so far back that it might go, or it would end before the push wants it to,
+//! that is written, by one transaction, before the answer goes out; that transaction looks once
+//! more which of these paths are there.
 
 use std::collections::HashMap;
 
@@ -19,8 +20,8 @@ use crate::db::paths::{PathBrief, PathId};
 use crate::db::{self, DbError};
 use crate::directory::OpenCache;
 
-/// Sorts the paths asked about into missing, present and different. A text that is no store path of this cache counts
-/// as missing: the commit refuses it with the reason.
+/// Sorts the paths asked about into missing, present and different. A text that is no store path of
+/// this cache counts as missing: the commit refuses it with the reason.
 ///
 /// # Errors
 /// When the database fails.
@@ -31,11 +32,15 @@ pub async fn missing_paths(
     now: i64,
 ) -> Result<MissingPathsResponse, DbError> {
     let cache = &push.target.cache;
-    let parsed: Vec<Option<StorePath>> =
-        request.paths.iter().map(|query| StorePath::parse(&cache.store_dir, &query.store_path).ok()).collect();
+    let parsed: Vec<Option<StorePath>> = request
+        .paths
+        .iter()
+        .map(|query| StorePath::parse(&cache.store_dir, &query.store_path).ok())
+        .collect();
     let hashes: Vec<StorePathHash> = parsed.iter().flatten().map(StorePath::hash).collect();
     let mut conn = ingest.db.reader().await?;
-    let mut known: HashMap<StorePathHash, PathBrief> = db::paths::lookup_many(conn.exec(), cache.id, &hashes).await?;
+    let mut known: HashMap<StorePathHash, PathBrief> =
+        db::paths::lookup_many(conn.exec(), cache.id, &hashes).await?;
     drop(conn);
     if !request.dry_run {
         touch_present(ingest, cache, request, &parsed, &mut known, now).await?;
@@ -43,11 +48,19 @@ pub async fn missing_paths(
 
     let mut answer = MissingPathsResponse::default();
     for (query, path) in request.paths.iter().zip(&parsed) {
-        let found = path.as_ref().and_then(|path| known.get(&path.hash()).filter(|found| found.store_path == *path));
+        let found = path
+            .as_ref()
+            .and_then(|path| known.get(&path.hash()).filter(|found| found.store_path == *path));
         match found {
             None => answer.missing.push(query.store_path.clone()),
             Some(found) if found.nar_hash == query.nar_hash => {
-                answer.present.push(receipt(&push.target, ReceiptStatus::Present, &query.store_path, found, now));
+                answer.present.push(receipt(
+                    &push.target,
+                    ReceiptStatus::Present,
+                    &query.store_path,
+                    found,
+                    now,
+                ));
             }
             Some(found) => answer.different.push(DifferentPath {
                 store_path: query.store_path.clone(),
@@ -61,10 +74,12 @@ pub async fn missing_paths(
 /// A path may have been used so many seconds ago, and a push that finds it present writes nothing.
 const LONGEST_GRAIN: i64 = 3_600;
 
-/// The time since which a path has to have been used for a push that finds it present to write nothing.
+/// The time since which a path has to have been used for a push that finds it present to write
+/// nothing.
 pub(super) fn used_before(ingest: &Ingest, cache: &Cache, now: i64) -> i64 {
-    let grain =
-        cache.keeps_unused(ingest.limits.retention).map_or(LONGEST_GRAIN, |keeps| (keeps / 16).min(LONGEST_GRAIN));
+    let grain = cache
+        .keeps_unused(ingest.limits.retention)
+        .map_or(LONGEST_GRAIN, |keeps| (keeps / 16).min(LONGEST_GRAIN));
     now.saturating_sub(grain)
 }
 
@@ -73,8 +88,8 @@ pub(super) fn end(expires: Option<Seconds>, now: i64) -> Option<i64> {
     expires.map(|time| now.saturating_add(i64::try_from(time.get()).unwrap_or(i64::MAX)))
 }
 
-/// Notes that the paths that are present were pushed again, where there is anything to note; what has gone meanwhile is not
-/// in `known` any more.
+/// Notes that the paths that are present were pushed again, where there is anything to note; what
+/// has gone meanwhile is not in `known` any more.
 async fn touch_present(
     ingest: &Ingest,
     cache: &Cache,
@@ -87,14 +102,19 @@ async fn touch_present(
     let is_present = |found: &PathBrief, query: &PathQuery, path: &StorePath| {
         found.store_path == *path && found.nar_hash == query.nar_hash
     };
-    let asked: Vec<(&PathQuery, &StorePath)> =
-        request.paths.iter().zip(parsed).filter_map(|(query, path)| Some((query, path.as_ref()?))).collect();
+    let asked: Vec<(&PathQuery, &StorePath)> = request
+        .paths
+        .iter()
+        .zip(parsed)
+        .filter_map(|(query, path)| Some((query, path.as_ref()?)))
+        .collect();
     let is_due = |(query, path): &&(&PathQuery, &StorePath)| {
-        known
-            .get(&path.hash())
-            .is_some_and(|found| is_present(found, query, path) && found.is_to_touch(used_before, expires))
+        known.get(&path.hash()).is_some_and(|found| {
+            is_present(found, query, path) && found.is_to_touch(used_before, expires)
+        })
     };
-    let due: Vec<StorePathHash> = asked.iter().filter(is_due).map(|(_, path)| path.hash()).collect();
+    let due: Vec<StorePathHash> =
+        asked.iter().filter(is_due).map(|(_, path)| path.hash()).collect();
     if due.is_empty() {
         return Ok(());
     }
@@ -114,10 +134,18 @@ async fn touch_present(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn missing_chunks(ingest: &Ingest, push: &MayPush, names: &[ChunkName]) -> Result<Vec<u32>, DbError> {
+pub async fn missing_chunks(
+    ingest: &Ingest,
+    push: &MayPush,
+    names: &[ChunkName],
+) -> Result<Vec<u32>, DbError> {
     let mut conn = ingest.db.reader().await?;
     let present = db::chunks::present(conn.exec(), push.target.cache.domain, names).await?;
-    Ok((0..).zip(names).filter(|(_, name)| !present.contains(name)).map(|(index, _)| index).collect())
+    Ok((0..)
+        .zip(names)
+        .filter(|(_, name)| !present.contains(name))
+        .map(|(index, _)| index)
+        .collect())
 }
 
 /// A signed receipt for a path that is visible at this moment.

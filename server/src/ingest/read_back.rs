@@ -1,12 +1,15 @@
-//! The chunks of a manifest as they are stored, in order: large reads, several of them ahead of decoding.
+//! The chunks of a manifest as they are stored, in order: large reads, several of them ahead of
+//! decoding.
 //!
-//! Memory, over all requests: a verification waits for its share of one budget before it reads anything, and keeps it to its
-//! end: what it decodes, and one read that may always be under way. Reads beyond that one are made when the budget has
-//! room for them at that moment. So many verifications at once wait for each other rather than add up, each that has
-//! begun can end, and none of them depends on its client (`verify` is a task of its own).
+//! Memory, over all requests: a verification waits for its share of one budget before it reads
+//! anything, and keeps it to its end: what it decodes, and one read that may always be under way.
+//! Reads beyond that one are made when the budget has room for them at that moment. So many
+//! verifications at once wait for each other rather than add up, each that has begun can end, and
+//! none of them depends on its client (`verify` is a task of its own).
 //!
-//! A chunk that is in a bucket is fetched once, as far as the cache on disk reaches: packs that were just stored are in it, and
-//! of others a read fetches all that the manifest names next, one read at a time over all requests.
+//! A chunk that is in a bucket is fetched once, as far as the cache on disk reaches: packs that
+//! were just stored are in it, and of others a read fetches all that the manifest names next, one
+//! read at a time over all requests.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,7 +31,8 @@ const GROUP_RAW_BYTES: u64 = 512 * 1024;
 pub(super) const GROUPS_AHEAD: usize = 2;
 /// Reads of one NAR at the same time.
 const READS_AHEAD: usize = 4;
-/// A read that has as many bytes as this takes no longer than the decoding of what was read before it.
+/// A read that has as many bytes as this takes no longer than the decoding of what was read before
+/// it.
 const MOST_READ_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Chunks for one thread to decode.
@@ -42,7 +46,8 @@ pub(super) struct Group {
 pub(super) enum Next {
     /// Chunks to decode.
     Group(Group),
-    /// Nothing before memory comes free that groups handed out earlier hold; so there are such groups.
+    /// Nothing before memory comes free that groups handed out earlier hold; so there are such
+    /// groups.
     Busy,
     /// Nothing any more.
     End,
@@ -71,8 +76,14 @@ pub(super) struct ReadBack {
 
 impl ReadBack {
     /// Waits for memory; `nar_size` is what the NAR is said to have.
-    pub(super) async fn start(ingest: &Ingest, domain: DomainId, manifest: Arc<WireManifest>, nar_size: u64) -> Self {
-        // A small NAR takes little. One that turns out larger than it was said to be ends where that shows.
+    pub(super) async fn start(
+        ingest: &Ingest,
+        domain: DomainId,
+        manifest: Arc<WireManifest>,
+        nar_size: u64,
+    ) -> Self {
+        // A small NAR takes little. One that turns out larger than it was said to be ends where
+        // that shows.
         let decoding = (GROUPS_AHEAD as u64 + 1) * GROUP_RAW_BYTES;
         let read_bytes = ingest.packs.read_window().min(MOST_READ_BYTES);
         let own = ingest.read_back.wait(decoding.min(nar_size) + read_bytes.min(nar_size)).await;
@@ -149,7 +160,9 @@ impl ReadBack {
         let locations = match lookup(&self.ingest, self.domain, names).await? {
             Ok(locations) => locations,
             Err(missing) => {
-                return Err(VerifyError::Missing(all_missing(&self.ingest, self.domain, missing, rest).await?));
+                return Err(VerifyError::Missing(
+                    all_missing(&self.ingest, self.domain, missing, rest).await?,
+                ));
             }
         };
         self.next_name += names.len();

@@ -1,9 +1,10 @@
-//! One bundle: verified frame by frame as it arrives, stripped of what is known, stored as one pack (W1, W2).
+//! One bundle: verified frame by frame as it arrives, stripped of what is known, stored as one pack
+//! (W1, W2).
 //!
-//! Memory: frames are kept as they came, and their hold grows with them before the next piece of the body is taken. Raw bytes
-//! exist for one frame per thread, and count as what is read back. A pack waits for memory of its own before it is made;
-//! while it is, the frames go and give theirs back. A bundle is refused as a whole at the first bad record, and nothing of it
-//! is stored.
+//! Memory: frames are kept as they came, and their hold grows with them before the next piece of
+//! the body is taken. Raw bytes exist for one frame per thread, and count as what is read back. A
+//! pack waits for memory of its own before it is made; while it is, the frames go and give theirs
+//! back. A bundle is refused as a whole at the first bad record, and nothing of it is stored.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -36,7 +37,8 @@ const STORED_RECORD_BYTES: u64 = 512;
 /// Memory is asked for in steps of so many bytes, and waited for so long.
 const STEP: u64 = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Chunks that take more memory than this to be verified are verified one at a time: of those that a chunker makes, none.
+/// Chunks that take more memory than this to be verified are verified one at a time: of those that
+/// a chunker makes, none.
 const MOST_VERIFIED_BYTES: u64 = 3 << 20;
 /// Lots of one bundle that may be verified at the same time.
 const LOTS_AHEAD: usize = 2;
@@ -78,7 +80,8 @@ pub enum ReceiveError<B: std::error::Error + 'static> {
     Stopped(#[from] Stopped),
 }
 
-/// Reads a bundle from `body` and stores the chunks that `cache`'s domain does not have yet. `now` is in unix seconds.
+/// Reads a bundle from `body` and stores the chunks that `cache`'s domain does not have yet. `now`
+/// is in unix seconds.
 ///
 /// # Errors
 /// See [`ReceiveError`]; in every case the domain is as it was.
@@ -96,7 +99,8 @@ where
     let records = read_and_verify(ingest, body, &mut hold).await?;
     hold.settle();
     let total = count(records.len());
-    let (stored, stored_bytes) = store_unknown(ingest, cache, Received { client, records, hold }, now).await?;
+    let (stored, stored_bytes) =
+        store_unknown(ingest, cache, Received { client, records, hold }, now).await?;
     Ok(StoredChunks { stored, known: total - stored, stored_bytes })
 }
 
@@ -118,7 +122,11 @@ struct Received {
     hold: Hold,
 }
 
-async fn read_and_verify<B, S>(ingest: &Ingest, body: S, hold: &mut Hold) -> Result<Vec<NewRecord>, ReceiveError<B>>
+async fn read_and_verify<B, S>(
+    ingest: &Ingest,
+    body: S,
+    hold: &mut Hold,
+) -> Result<Vec<NewRecord>, ReceiveError<B>>
 where
     B: std::error::Error + Send + 'static,
     S: Stream<Item = Result<Bytes, B>> + Send,
@@ -160,7 +168,10 @@ where
 }
 
 /// The records that `bytes` complete.
-fn take_records(reader: &mut Option<BundleReader>, bytes: &[u8]) -> Result<Vec<NewRecord>, BundleError> {
+fn take_records(
+    reader: &mut Option<BundleReader>,
+    bytes: &[u8],
+) -> Result<Vec<NewRecord>, BundleError> {
     let mut records = Vec::new();
     if let Some(reader) = reader {
         reader.feed(bytes);
@@ -176,15 +187,19 @@ async fn verify_lot<B: std::error::Error + Send + 'static>(
     lot: Vec<NewRecord>,
     is_wasteful: Arc<AtomicBool>,
 ) -> Result<Vec<NewRecord>, ReceiveError<B>> {
-    // The slots are filled with bytes that the sender cannot foresee: a frame that copies from a slot shows itself.
+    // The slots are filled with bytes that the sender cannot foresee: a frame that copies from a
+    // slot shows itself.
     let mut entropy = [0; 32];
     getrandom::fill(&mut entropy).map_err(ReceiveError::Random)?;
-    // A task of its own: it goes on while the caller waits for memory, which others have that wait for what this one has.
+    // A task of its own: it goes on while the caller waits for memory, which others have that wait
+    // for what this one has.
     let ingest = ingest.clone();
     let task = tokio::spawn(async move {
         match verify_frames(&ingest, lot, entropy, is_wasteful.load(Ordering::Relaxed)).await? {
             Ok(Verified { lot, suspects }) if suspects.is_empty() => Ok(Ok(lot)),
-            Ok(Verified { lot, suspects }) => recode(&ingest, lot, suspects, entropy, &is_wasteful).await.map(Ok),
+            Ok(Verified { lot, suspects }) => {
+                recode(&ingest, lot, suspects, entropy, &is_wasteful).await.map(Ok)
+            }
             Err(refused) => Ok(Err(refused)),
         }
     });
@@ -227,7 +242,8 @@ async fn verify_frames(
     ingest.on_cpu(verify).await
 }
 
-/// What verifying a chunk takes: its bytes, and for an open one those of a second decode, and a frame to fill.
+/// What verifying a chunk takes: its bytes, and for an open one those of a second decode, and a
+/// frame to fill.
 fn verifying_bytes(NewRecord { header, .. }: &NewRecord) -> u64 {
     let raw_bytes = u64::from(header.raw_len);
     if header.is_open() { 2 * raw_bytes + u64::from(header.frame_len) } else { raw_bytes }
@@ -252,7 +268,8 @@ async fn store_unknown<B: std::error::Error + 'static>(
     }
     let (mut stored, mut stored_bytes) = (0, 0);
     while !order.is_empty() {
-        // Before anything is claimed: whoever waits for a claim must not keep the memory that its owner waits for.
+        // Before anything is claimed: whoever waits for a claim must not keep the memory that its
+        // owner waits for.
         let mut room = ingest.budgets.packs.open(&client);
         room.grow(packed_bytes(pending.values())).await;
         room.settle();
@@ -260,7 +277,8 @@ async fn store_unknown<B: std::error::Error + 'static>(
         let known = known_chunks(ingest, domain, &order).await?;
         order.retain(|name| !known.contains(name));
         let mine: HashSet<&ChunkName> = claim.names().iter().collect();
-        let (claimed, others): (Vec<ChunkName>, Vec<ChunkName>) = order.iter().partition(|name| mine.contains(name));
+        let (claimed, others): (Vec<ChunkName>, Vec<ChunkName>) =
+            order.iter().partition(|name| mine.contains(name));
         let new: Vec<NewRecord> = claimed.iter().filter_map(|name| pending.remove(name)).collect();
         if !new.is_empty() {
             let new_bytes: u64 = new.iter().map(|record| u64::from(record.header.frame_len)).sum();
@@ -283,18 +301,25 @@ async fn store_unknown<B: std::error::Error + 'static>(
 
 /// What records take as they were received.
 fn memory_bytes<'a>(records: impl IntoIterator<Item = &'a NewRecord>) -> u64 {
-    let bytes = |record: &NewRecord| RECORD_BYTES + (record.frame.len() + record.header.encoded_len()) as u64;
+    let bytes = |record: &NewRecord| {
+        RECORD_BYTES + (record.frame.len() + record.header.encoded_len()) as u64
+    };
     records.into_iter().map(bytes).sum()
 }
 
 /// What the pack that is made of them takes, and what is looked up and added for them.
 fn packed_bytes<'a>(records: impl IntoIterator<Item = &'a NewRecord>) -> u64 {
-    let bytes =
-        |record: &NewRecord| STORED_RECORD_BYTES + (record.frame.len() + 2 * record.header.encoded_len()) as u64;
+    let bytes = |record: &NewRecord| {
+        STORED_RECORD_BYTES + (record.frame.len() + 2 * record.header.encoded_len()) as u64
+    };
     records.into_iter().map(bytes).sum()
 }
 
-async fn known_chunks(ingest: &Ingest, domain: DomainId, names: &[ChunkName]) -> Result<HashSet<ChunkName>, DbError> {
+async fn known_chunks(
+    ingest: &Ingest,
+    domain: DomainId,
+    names: &[ChunkName],
+) -> Result<HashSet<ChunkName>, DbError> {
     let mut conn = ingest.db.reader().await?;
     db::chunks::present(conn.exec(), domain, names).await
 }

@@ -1,24 +1,27 @@
 //! Frames that waste room are encoded anew.
 //!
-//! Whoever stores a chunk first settles for the whole dedup domain which frame of it is served. A frame that takes a quarter
-//! more than the server's own at zstd's level 1 is replaced by that; so nobody can make a chunk larger for all others than
-//! a client in a hurry does. Slots stay open: the encoder proves it, and a chunk whose slots do not stay open in its hands keeps the
-//! frame that came.
+//! Whoever stores a chunk first settles for the whole dedup domain which frame of it is served. A
+//! frame that takes a quarter more than the server's own at zstd's level 1 is replaced by that; so
+//! nobody can make a chunk larger for all others than a client in a hurry does. Slots stay open:
+//! the encoder proves it, and a chunk whose slots do not stay open in its hands keeps the frame
+//! that came.
 //!
-//! Which frames are looked at is for `FrameSampler` to say. Memory: one lot at a time, in the place of chunks that take much to
-//! be verified.
+//! Which frames are looked at is for `FrameSampler` to say. Memory: one lot at a time, in the place
+//! of chunks that take much to be verified.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use snowbank_core::chunk::Chunk;
-use snowbank_core::frame::{ChunkHeader, Encoded, FrameEncoder, FrameVerifier, LEAST_LEVEL, is_wasteful};
+use snowbank_core::frame::{
+    ChunkHeader, Encoded, FrameEncoder, FrameVerifier, LEAST_LEVEL, is_wasteful,
+};
 
 use super::{Ingest, Stopped};
 use crate::pack::NewRecord;
 
-/// Gives `lot`, which has been verified, with frames of the server's own in place of those of `suspects` that waste room; `found`
-/// is set if there was one.
+/// Gives `lot`, which has been verified, with frames of the server's own in place of those of
+/// `suspects` that waste room; `found` is set if there was one.
 pub(super) async fn recode(
     ingest: &Ingest,
     mut lot: Vec<NewRecord>,
@@ -32,7 +35,9 @@ pub(super) async fn recode(
         let mut replaced = 0;
         for index in suspects {
             let record = &mut lot[index];
-            if let Some(Encoded { header, frame }) = smaller(&mut verifier, &mut encoder, record, &entropy) {
+            if let Some(Encoded { header, frame }) =
+                smaller(&mut verifier, &mut encoder, record, &entropy)
+            {
                 *record = NewRecord { header, frame };
                 replaced += 1;
             }

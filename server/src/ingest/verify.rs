@@ -1,8 +1,9 @@
 //! W3: the server decodes the very stream that it will serve, and believes nothing else.
 //!
-//! Chunks are looked up by name, read from their packs, their slots filled from the manifest, decoded in parallel and
-//! hashed in order: SHA-256 of the raw stream must be the declared NAR hash, its length the declared size, and it must
-//! parse as a NAR. On the way fall out what serving needs: the stored manifest, FileHash and FileSize.
+//! Chunks are looked up by name, read from their packs, their slots filled from the manifest,
+//! decoded in parallel and hashed in order: SHA-256 of the raw stream must be the declared NAR
+//! hash, its length the declared size, and it must parse as a NAR. On the way fall out what serving
+//! needs: the stored manifest, FileHash and FileSize.
 //!
 //! Memory: `read_back` bounds what is read and decoded. Work stops at the declared size.
 
@@ -48,7 +49,8 @@ pub struct VerifiedNar {
     pub chunk_count: u64,
     /// The stored manifest.
     pub segments: Vec<EncodedSegment>,
-    /// The manifest's chunks, in order, under the ids that were read: the commit looks once more that each still is.
+    /// The manifest's chunks, in order, under the ids that were read: the commit looks once more
+    /// that each still is.
     pub ids: Vec<u64>,
 }
 
@@ -84,7 +86,9 @@ pub enum VerifyError {
         slots: usize,
     },
     /// The declared size is beyond what a commit may make the server decode.
-    #[error("the NAR is {declared} bytes; this server takes at most {limit} (`[limits] max-nar-size`)")]
+    #[error(
+        "the NAR is {declared} bytes; this server takes at most {limit} (`[limits] max-nar-size`)"
+    )]
     TooLarge {
         /// As declared.
         declared: u64,
@@ -121,8 +125,8 @@ impl VerifyError {
     }
 }
 
-/// What a failure to read some of the chunks `names` comes to. What is damaged for certain is retired, and so the client has to
-/// send it again: then the push succeeds.
+/// What a failure to read some of the chunks `names` comes to. What is damaged for certain is
+/// retired, and so the client has to send it again: then the push succeeds.
 pub(super) async fn look_into(
     ingest: &Ingest,
     domain: DomainId,
@@ -137,7 +141,8 @@ pub(super) async fn look_into(
     match AbortOnDropHandle::new(looking).await {
         Ok(Ok(())) => {}
         Ok(Err(reason)) => {
-            tracing::warn!(%error, %reason, "a chunk that could not be read back was not looked into");
+            tracing::warn!(%error, %reason, "a chunk that could not be read back was not looked \
+                into");
             return error;
         }
         Err(_) => return error,
@@ -148,16 +153,23 @@ pub(super) async fn look_into(
     }
 }
 
-/// Decodes the NAR that a manifest describes and compares it with what was declared. `now` is in unix seconds.
+/// Decodes the NAR that a manifest describes and compares it with what was declared. `now` is in
+/// unix seconds.
 ///
 /// # Errors
 /// See [`VerifyError`].
-pub async fn verify(ingest: &Ingest, domain: DomainId, claim: Claim, now: i64) -> Result<VerifiedNar, VerifyError> {
+pub async fn verify(
+    ingest: &Ingest,
+    domain: DomainId,
+    claim: Claim,
+    now: i64,
+) -> Result<VerifiedNar, VerifyError> {
     let (declared, limit) = (claim.nar_size, ingest.limits.max_nar_size);
     if declared > limit {
         return Err(VerifyError::TooLarge { declared, limit });
     }
-    // A task of its own: it has memory that others wait for, and its caller may be waiting for a client.
+    // A task of its own: it has memory that others wait for, and its caller may be waiting for a
+    // client.
     let (ingest, manifest) = (ingest.clone(), Arc::clone(&claim.manifest));
     let task = tokio::spawn(async move {
         match decode_all(ingest.clone(), domain, claim).await {
@@ -168,13 +180,18 @@ pub async fn verify(ingest: &Ingest, domain: DomainId, claim: Claim, now: i64) -
     AbortOnDropHandle::new(task).await.map_err(|_| Stopped)?
 }
 
-async fn decode_all(ingest: Ingest, domain: DomainId, claim: Claim) -> Result<VerifiedNar, VerifyError> {
+async fn decode_all(
+    ingest: Ingest,
+    domain: DomainId,
+    claim: Claim,
+) -> Result<VerifiedNar, VerifyError> {
     let Claim { manifest, nar_hash, nar_size } = claim;
     let mut reads = ReadBack::start(&ingest, domain, Arc::clone(&manifest), nar_size).await;
     let mut decoding = FuturesOrdered::new();
     let mut state = Some(HashState::new(nar_size));
     let mut next_value = 0;
-    // Whether there is nothing to ask `reads` for: for now, until something has been decoded, or for good.
+    // Whether there is nothing to ask `reads` for: for now, until something has been decoded, or
+    // for good.
     let (mut busy, mut all_read) = (false, false);
     loop {
         let decoded = tokio::select! {
@@ -231,7 +248,8 @@ pub(super) async fn lookup(
 ) -> Result<Result<Vec<ChunkLocation>, Vec<ChunkName>>, DbError> {
     let mut conn = ingest.db.reader().await?;
     let found = db::chunks::lookup_by_names(conn.exec(), domain, names).await?;
-    let locations: Vec<ChunkLocation> = names.iter().filter_map(|name| found.get(name).cloned()).collect();
+    let locations: Vec<ChunkLocation> =
+        names.iter().filter_map(|name| found.get(name).cloned()).collect();
     if locations.len() == names.len() {
         return Ok(Ok(locations));
     }
@@ -280,7 +298,8 @@ pub(super) fn verify_whole(
     state.finish(claim.nar_hash, &claim.manifest, ids)
 }
 
-/// Chunks after decoding: their frames filled as they will be served, and the raw bytes that they decode to.
+/// Chunks after decoding: their frames filled as they will be served, and the raw bytes that they
+/// decode to.
 struct Decoded {
     chunks: Vec<(u64, StoredChunk)>,
     raw: Vec<u8>,
@@ -294,7 +313,8 @@ fn decode(
     manifest: &WireManifest,
     first_value: usize,
 ) -> Result<Decoded, VerifyError> {
-    let mut raw = Vec::with_capacity(chunks.iter().map(|(_, chunk)| chunk.header.raw_len as usize).sum());
+    let mut raw =
+        Vec::with_capacity(chunks.iter().map(|(_, chunk)| chunk.header.raw_len as usize).sum());
     let mut entries = Vec::with_capacity(chunks.len());
     let mut values = &manifest.values[first_value..];
     for (id, chunk) in &mut chunks {
@@ -302,10 +322,16 @@ fn decode(
         let (own, later) = values.split_at(header.slots.len().min(values.len()));
         values = later;
         let filled = fill(&mut chunk.frame, &header.slots, own);
-        let outcome = filled.and_then(|()| decoder.decode_into(&chunk.frame, header.raw_len, &mut raw));
+        let outcome =
+            filled.and_then(|()| decoder.decode_into(&chunk.frame, header.raw_len, &mut raw));
         outcome.map_err(|source| VerifyError::Frame { chunk: *id, source })?;
         let slots = u32::try_from(header.slots.len()).unwrap_or(u32::MAX);
-        entries.push(SegmentEntry { id: *id, raw_len: header.raw_len, frame_len: header.frame_len, slots });
+        entries.push(SegmentEntry {
+            id: *id,
+            raw_len: header.raw_len,
+            frame_len: header.frame_len,
+            slots,
+        });
     }
     Ok(Decoded { chunks, raw, entries, first_value })
 }
@@ -361,7 +387,12 @@ impl HashState {
         Ok(())
     }
 
-    fn finish(mut self, declared: NarHash, manifest: &WireManifest, ids: Vec<u64>) -> Result<VerifiedNar, VerifyError> {
+    fn finish(
+        mut self,
+        declared: NarHash,
+        manifest: &WireManifest,
+        ids: Vec<u64>,
+    ) -> Result<VerifiedNar, VerifyError> {
         if self.raw_bytes != self.declared_size {
             return Err(VerifyError::Mismatch("its size"));
         }
@@ -387,5 +418,9 @@ impl HashState {
 }
 
 fn encode(segment: &snowbank_core::manifest::Segment) -> EncodedSegment {
-    EncodedSegment { first_raw: segment.first_raw, first_stored: segment.first_stored, data: segment.encode() }
+    EncodedSegment {
+        first_raw: segment.first_raw,
+        first_stored: segment.first_stored,
+        data: segment.encode(),
+    }
 }

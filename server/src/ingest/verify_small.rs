@@ -1,8 +1,9 @@
-//! W3 for many small NARs: the same as `verify`, but what it asks of database, storage and threads is asked for all of them
-//! together.
+//! W3 for many small NARs: the same as `verify`, but what it asks of database, storage and threads
+//! is asked for all of them together.
 //!
-//! Memory: a batch waits for its share of the read-back budget before it reads anything, and keeps it to its end. What turns
-//! out not to be small, and what concerns a batch as a whole, is left to `verify`, NAR by NAR.
+//! Memory: a batch waits for its share of the read-back budget before it reads anything, and keeps
+//! it to its end. What turns out not to be small, and what concerns a batch as a whole, is left to
+//! `verify`, NAR by NAR.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -37,8 +38,10 @@ pub(super) async fn verify_all(
 ) -> Vec<Result<VerifiedNar, VerifyError>> {
     let mut results: BTreeMap<usize, Result<VerifiedNar, VerifyError>> = BTreeMap::new();
     let most = SMALL_BYTES.min(ingest.limits.max_nar_size);
-    let is_small = |claim: &Claim| claim.nar_size <= most && claim.manifest.names.len() <= FEW_CHUNKS;
-    let (small, mut rest): (Vec<_>, Vec<_>) = claims.into_iter().enumerate().partition(|(_, claim)| is_small(claim));
+    let is_small =
+        |claim: &Claim| claim.nar_size <= most && claim.manifest.names.len() <= FEW_CHUNKS;
+    let (small, mut rest): (Vec<_>, Vec<_>) =
+        claims.into_iter().enumerate().partition(|(_, claim)| is_small(claim));
     let ahead = ingest.limits.verify_threads.max(1) * 2;
     let batches = stream::iter(batches(small)).map(|batch| async move {
         // A task of its own, for the same reasons as `verify`'s.
@@ -59,8 +62,8 @@ pub(super) async fn verify_all(
             Ok(Err(_)) | Err(_) => rest.extend(batch),
         }
     }
-    let rest =
-        stream::iter(rest).map(|(index, claim)| async move { (index, verify(ingest, domain, claim, now).await) });
+    let rest = stream::iter(rest)
+        .map(|(index, claim)| async move { (index, verify(ingest, domain, claim, now).await) });
     results.extend(rest.buffer_unordered(ahead).collect::<Vec<_>>().await);
     results.into_values().collect()
 }
@@ -90,19 +93,26 @@ async fn verify_batch(
     let bytes: u64 = claims.iter().map(|(_, claim)| claim.nar_size).sum();
     let chunks: usize = claims.iter().map(|(_, claim)| claim.manifest.names.len()).sum();
     // What is read, and what it decodes to.
-    let permit = ingest.read_back.wait(2 * bytes + (RECORD_OVERHEAD + GAP_BYTES) * chunks as u64).await;
-    let mut names: Vec<ChunkName> = claims.iter().flat_map(|(_, claim)| &claim.manifest.names).copied().collect();
+    let permit =
+        ingest.read_back.wait(2 * bytes + (RECORD_OVERHEAD + GAP_BYTES) * chunks as u64).await;
+    let mut names: Vec<ChunkName> =
+        claims.iter().flat_map(|(_, claim)| &claim.manifest.names).copied().collect();
     names.sort_unstable();
     names.dedup();
-    let places = db::chunks::lookup_by_names(ingest.db.reader().await?.exec(), domain, &names).await?;
+    let places =
+        db::chunks::lookup_by_names(ingest.db.reader().await?.exec(), domain, &names).await?;
     let readable: Vec<bool> = claims.iter().map(|(_, claim)| is_readable(claim, &places)).collect();
     let wanted = claims.iter().zip(&readable).filter(|(_, readable)| **readable);
-    let wanted = wanted.flat_map(|((_, claim), _)| &claim.manifest.names).filter_map(|name| places.get(name));
+    let wanted = wanted
+        .flat_map(|((_, claim), _)| &claim.manifest.names)
+        .filter_map(|name| places.get(name));
     // As they lie in the packs, so that neighbours are read together.
-    let by_place: BTreeMap<_, _> = wanted.map(|place| ((place.pack, place.offset), place.clone())).collect();
+    let by_place: BTreeMap<_, _> =
+        wanted.map(|place| ((place.pack, place.offset), place.clone())).collect();
     let wanted: Vec<ChunkLocation> = by_place.into_values().collect();
     let chunks = read_chunks_over(&ingest.packs, &wanted, GAP_BYTES).await?;
-    let chunks: HashMap<u64, StoredChunk> = wanted.iter().map(|place| place.id).zip(chunks).collect();
+    let chunks: HashMap<u64, StoredChunk> =
+        wanted.iter().map(|place| place.id).zip(chunks).collect();
     ingest
         .on_cpu(move || {
             let mut decoder = FrameDecoder::new();
@@ -125,9 +135,11 @@ async fn verify_batch(
         .map_err(VerifyError::from)
 }
 
-/// Whether all chunks are there, and no longer than a NAR of that size explains: `verify` takes others a piece at a time.
+/// Whether all chunks are there, and no longer than a NAR of that size explains: `verify` takes
+/// others a piece at a time.
 fn is_readable(claim: &Claim, places: &HashMap<ChunkName, ChunkLocation>) -> bool {
-    let lens = claim.manifest.names.iter().map(|name| places.get(name).map(|place| u64::from(place.len)));
+    let lens =
+        claim.manifest.names.iter().map(|name| places.get(name).map(|place| u64::from(place.len)));
     let most = claim.nar_size + RECORD_OVERHEAD * claim.manifest.names.len() as u64;
     lens.sum::<Option<u64>>().is_some_and(|bytes| bytes <= most)
 }

@@ -1,7 +1,9 @@
-//! What to fetch of packs in a bucket before it is read: a request for each pack, and not one for each run of chunks.
+//! What to fetch of packs in a bucket before it is read: a request for each pack, and not one for
+//! each run of chunks.
 //!
-//! The chunks of a deduplicated NAR lie in several packs, and the NAR goes back and forth between them. A reader that has
-//! come to a pack fetches all that it will need of it soon into the cache on this machine's disk.
+//! The chunks of a deduplicated NAR lie in several packs, and the NAR goes back and forth between
+//! them. A reader that has come to a pack fetches all that it will need of it soon into the cache
+//! on this machine's disk.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -36,7 +38,8 @@ impl Ahead {
 }
 
 impl Packs {
-    /// What to fetch before `next` is read, when `later` is read after that, in parts of at most `most_bytes`.
+    /// What to fetch before `next` is read, when `later` is read after that, in parts of at most
+    /// `most_bytes`.
     #[must_use]
     pub fn plan_ahead<'a>(
         &self,
@@ -48,13 +51,14 @@ impl Packs {
             return Ahead::default();
         }
         let mut ahead = plan(next, later, most_bytes.min(self.read_window()));
-        ahead
-            .packs
-            .retain(|(pack, _)| next.iter().any(|chunk| chunk.pack_key == *pack && self.recent(chunk.pack).is_none()));
+        ahead.packs.retain(|(pack, _)| {
+            next.iter().any(|chunk| chunk.pack_key == *pack && self.recent(chunk.pack).is_none())
+        });
         ahead
     }
 
-    /// Fetches what was planned, part by part, each of which takes memory. What fails is read again by whoever needs it.
+    /// Fetches what was planned, part by part, each of which takes memory. What fails is read again
+    /// by whoever needs it.
     pub async fn fetch_ahead(&self, ahead: &Ahead) {
         for (pack, parts) in &ahead.packs {
             self.storage().fetch_ahead(&pack_object_key(pack), parts).await;
@@ -62,10 +66,18 @@ impl Packs {
     }
 }
 
-fn plan<'a>(next: &[ChunkLocation], later: impl Iterator<Item = &'a ChunkLocation>, most_bytes: u64) -> Ahead {
+fn plan<'a>(
+    next: &[ChunkLocation],
+    later: impl Iterator<Item = &'a ChunkLocation>,
+    most_bytes: u64,
+) -> Ahead {
     let mut packs: BTreeMap<i64, (PackKey, Vec<Range<u64>>)> = BTreeMap::new();
     for chunk in next {
-        packs.entry(chunk.pack.0).or_insert_with(|| (chunk.pack_key, Vec::new())).1.push(place(chunk));
+        packs
+            .entry(chunk.pack.0)
+            .or_insert_with(|| (chunk.pack_key, Vec::new()))
+            .1
+            .push(place(chunk));
     }
     let mut is_needed_later = false;
     for chunk in later {
@@ -74,10 +86,12 @@ fn plan<'a>(next: &[ChunkLocation], later: impl Iterator<Item = &'a ChunkLocatio
             is_needed_later = true;
         }
     }
-    let is_in_order = next.is_sorted_by(|one, other| one.pack != other.pack || one.offset <= other.offset);
+    let is_in_order =
+        next.is_sorted_by(|one, other| one.pack != other.pack || one.offset <= other.offset);
     let turns = next.windows(2).filter(|two| two[0].pack != two[1].pack).count();
     let is_needed = is_needed_later || !is_in_order || turns >= packs.len();
-    let parts = packs.into_values().map(|(pack, places)| (pack, merge(places, most_bytes))).collect();
+    let parts =
+        packs.into_values().map(|(pack, places)| (pack, merge(places, most_bytes))).collect();
     Ahead { packs: parts, is_needed }
 }
 
@@ -112,7 +126,9 @@ mod tests {
 
     #[test]
     fn a_nar_that_lies_in_one_run_needs_nothing() {
-        assert!(!plan(&[at(2, 0, 50), at(2, 50, 50), at(1, 10, 5)], [].iter(), 8 << 20).is_needed());
+        assert!(
+            !plan(&[at(2, 0, 50), at(2, 50, 50), at(1, 10, 5)], [].iter(), 8 << 20).is_needed()
+        );
         assert!(!plan(&[at(1, 0, 50)], [at(2, 0, 50)].iter(), 8 << 20).is_needed());
         assert!(plan(&[at(1, 50, 50), at(1, 0, 50)], [].iter(), 8 << 20).is_needed());
         assert!(plan(&[at(1, 0, 50)], [at(1, 70, 50)].iter(), 8 << 20).is_needed());

@@ -1,7 +1,8 @@
-//! Memory for what is read from packs: a fixed number of permits, one for each 64 KiB, shared by all requests.
+//! Memory for what is read from packs: a fixed number of permits, one for each 64 KiB, shared by
+//! all requests.
 //!
-//! A request waits for permits only while it holds none, and takes more only when they are free at that moment; so no
-//! two requests can wait for each other.
+//! A request waits for permits only while it holds none, and takes more only when they are free at
+//! that moment; so no two requests can wait for each other.
 
 use std::sync::Arc;
 
@@ -23,21 +24,23 @@ pub struct ReadBudget {
 pub struct ReadPermit(OwnedSemaphorePermit);
 
 impl ReadBudget {
-    /// Permits for `bytes` in all. No single taking gets more than three eighths of them, so that one read may be under
-    /// way while another is used up, and something is left for others.
+    /// Permits for `bytes` in all. No single taking gets more than three eighths of them, so that
+    /// one read may be under way while another is used up, and something is left for others.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         let all = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).clamp(1, 1 << 24);
         Self { permits: Arc::new(Semaphore::new(all as usize)), most: (all * 3 / 8).max(1) }
     }
 
-    /// All of `bytes`, or else half of what is free, so that a few requests that do not go on cannot leave nothing to all
-    /// others, but `least` in any case; `None` when that much is not free.
+    /// All of `bytes`, or else half of what is free, so that a few requests that do not go on
+    /// cannot leave nothing to all others, but `least` in any case; `None` when that much is not
+    /// free.
     #[must_use]
     pub fn try_some(&self, bytes: u64, least: u64) -> Option<ReadPermit> {
         let least = u32::try_from(least.div_ceil(UNIT)).unwrap_or(u32::MAX).max(1);
         let half = || u32::try_from(self.permits.available_permits() / 2).unwrap_or(u32::MAX);
-        self.take(self.units(bytes).max(least)).or_else(|| self.take(self.units(bytes).min(half()).max(least)))
+        self.take(self.units(bytes).max(least))
+            .or_else(|| self.take(self.units(bytes).min(half()).max(least)))
     }
 
     /// All of `bytes`, or `None`.
@@ -46,7 +49,8 @@ impl ReadBudget {
         self.take(self.units(bytes))
     }
 
-    /// Waits for `bytes`. Only for a caller that holds nothing, and that goes on by itself when it is given them.
+    /// Waits for `bytes`. Only for a caller that holds nothing, and that goes on by itself when it
+    /// is given them.
     ///
     /// # Panics
     /// Never: the permits are not closed.
@@ -73,7 +77,10 @@ impl ReadPermit {
 
     /// Gives back what is beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: u64) {
-        let unused = self.0.num_permits().saturating_sub(usize::try_from(bytes.div_ceil(UNIT)).unwrap_or(usize::MAX));
+        let unused = self
+            .0
+            .num_permits()
+            .saturating_sub(usize::try_from(bytes.div_ceil(UNIT)).unwrap_or(usize::MAX));
         drop(self.0.split(unused));
     }
 }
@@ -101,7 +108,10 @@ mod tests {
         assert_eq!(budget.try_some(UNIT, 20 * UNIT).map(|permit| permit.bytes()), Some(20 * UNIT));
         let held = budget.try_all(12 * UNIT).unwrap();
         assert!(budget.try_some(UNIT, 21 * UNIT).is_none());
-        assert_eq!(budget.try_some(100 * UNIT, 11 * UNIT).map(|permit| permit.bytes()), Some(12 * UNIT));
+        assert_eq!(
+            budget.try_some(100 * UNIT, 11 * UNIT).map(|permit| permit.bytes()),
+            Some(12 * UNIT)
+        );
         drop(held);
     }
 

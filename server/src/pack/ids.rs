@@ -1,7 +1,8 @@
 //! Chunk ids, reserved from the database in blocks and handed out in runs.
 //!
-//! Invariant (C2): an id is given out at most once, ever. A block that a stopped server had not used up is lost, which
-//! is harmless: there are 2⁶³ of them. The chunks of one pack get neighbouring ids, so that manifests are short runs.
+//! Invariant (C2): an id is given out at most once, ever. A block that a stopped server had not
+//! used up is lost, which is harmless: there are 2⁶³ of them. The chunks of one pack get
+//! neighbouring ids, so that manifests are short runs.
 
 use std::ops::Range;
 
@@ -29,7 +30,8 @@ impl ChunkIds {
         if free.end - free.start < u64::from(count) {
             let block = BLOCK.max(count);
             let first = db.reserve(Counter::Chunk, block).await?;
-            let first = u64::try_from(first).map_err(|_| DbError::corrupt("the chunk counter is negative"))?;
+            let first = u64::try_from(first)
+                .map_err(|_| DbError::corrupt("the chunk counter is negative"))?;
             *free = first..first + u64::from(block);
         }
         let run = free.start..free.start + u64::from(count);
@@ -37,7 +39,8 @@ impl ChunkIds {
         Ok(run)
     }
 
-    /// Forgets what is reserved: an id of it turned out to be taken, by rows that were rebuilt from packs.
+    /// Forgets what is reserved: an id of it turned out to be taken, by rows that were rebuilt from
+    /// packs.
     pub async fn forget(&self) {
         *self.free.lock().await = 0..0;
     }

@@ -1,11 +1,13 @@
-//! Reading chunks: locations become few large ranged reads, and each record is checked before its frame is used.
+//! Reading chunks: locations become few large ranged reads, and each record is checked before its
+//! frame is used.
 //!
-//! Records of one push lie side by side, so the chunks of a NAR are usually one range. What is read between them (the
-//! record heads, a chunk that is not wanted) costs less than another round trip as long as the gap is small. Ranges that
-//! one read cannot serve are read at the same time.
+//! Records of one push lie side by side, so the chunks of a NAR are usually one range. What is read
+//! between them (the record heads, a chunk that is not wanted) costs less than another round trip
+//! as long as the gap is small. Ranges that one read cannot serve are read at the same time.
 //!
-//! Invariant: a frame leaves here only when its record's checksum, id and name are those that the caller asked for.
-//! C4: an object that is gone has been compacted; its chunks are looked up again by id, once.
+//! Invariant: a frame leaves here only when its record's checksum, id and name are those that the
+//! caller asked for. C4: an object that is gone has been compacted; its chunks are looked up again
+//! by id, once.
 
 use std::ops::Range;
 
@@ -21,11 +23,11 @@ use crate::db::chunks::ChunkLocation;
 use crate::db::{self, DbError};
 use crate::storage::StorageError;
 
-/// A gap up to this many bytes is read rather than asked around. On a storage with latency more would be faster, and would
-/// take memory that another read has better use for.
+/// A gap up to this many bytes is read rather than asked around. On a storage with latency more
+/// would be faster, and would take memory that another read has better use for.
 const MAX_GAP_BYTES: u64 = 64 * 1024;
-/// No single ranged read is longer than this, unless one record alone is: a little more than a full pack of a default
-/// bundle. How much is asked for at once is the caller's business.
+/// No single ranged read is longer than this, unless one record alone is: a little more than a full
+/// pack of a default bundle. How much is asked for at once is the caller's business.
 const MAX_READ_BYTES: u64 = 9 * 1024 * 1024;
 /// Ranged reads of one call at the same time.
 const READS_AT_ONCE: usize = 8;
@@ -40,7 +42,10 @@ pub enum ReadError {
     #[error(transparent)]
     Database(#[from] DbError),
     /// The bytes are not the chunk that the index says they are.
-    #[error("pack {object} is damaged at byte {offset} (chunk {chunk}): {reason}; run `snowbankd check --read-data`")]
+    #[error(
+        "pack {object} is damaged at byte {offset} (chunk {chunk}): {reason}; run `snowbankd check \
+         --read-data`"
+    )]
     Damaged {
         /// Storage key of the pack.
         object: String,
@@ -70,22 +75,26 @@ impl ReadError {
 pub struct StoredChunk {
     /// What the pack says about the chunk.
     pub header: ChunkHeader,
-    /// The frame, to be filled in place. It is a part of what was read together, all of which is freed with the last part;
-    /// a record that was asked for twice is there twice.
+    /// The frame, to be filled in place. It is a part of what was read together, all of which is
+    /// freed with the last part; a record that was asked for twice is there twice.
     pub frame: BytesMut,
 }
 
-/// Reads the records at `locations`, in that order, with as few storage reads as their places allow. Takes about as much
-/// memory as [`read_cost`] says.
+/// Reads the records at `locations`, in that order, with as few storage reads as their places
+/// allow. Takes about as much memory as [`read_cost`] says.
 ///
 /// # Errors
-/// [`ReadError::Damaged`] when a record is not what the index says; otherwise what storage or database said.
-pub async fn read_chunks(packs: &Packs, locations: &[ChunkLocation]) -> Result<Vec<StoredChunk>, ReadError> {
+/// [`ReadError::Damaged`] when a record is not what the index says; otherwise what storage or
+/// database said.
+pub async fn read_chunks(
+    packs: &Packs,
+    locations: &[ChunkLocation],
+) -> Result<Vec<StoredChunk>, ReadError> {
     read_chunks_over(packs, locations, MAX_GAP_BYTES).await
 }
 
-/// As [`read_chunks`], but what lies between two records is read only up to `gap` bytes: for records that are small
-/// themselves. Takes as much more memory for each.
+/// As [`read_chunks`], but what lies between two records is read only up to `gap` bytes: for
+/// records that are small themselves. Takes as much more memory for each.
 ///
 /// # Errors
 /// As [`read_chunks`].
@@ -108,13 +117,18 @@ pub async fn read_chunks_over(
     }
 }
 
-/// Bytes that reading `next` after `last` takes: its record, and the gap before it that is read as well.
+/// Bytes that reading `next` after `last` takes: its record, and the gap before it that is read as
+/// well.
 #[must_use]
 pub fn read_cost(last: Option<&ChunkLocation>, next: &ChunkLocation) -> u64 {
     u64::from(next.len) + last.and_then(|last| gap(last, next)).unwrap_or(0)
 }
 
-async fn read_once(packs: &Packs, locations: &[ChunkLocation], gap: u64) -> Result<Vec<StoredChunk>, ReadError> {
+async fn read_once(
+    packs: &Packs,
+    locations: &[ChunkLocation],
+    gap: u64,
+) -> Result<Vec<StoredChunk>, ReadError> {
     let groups: Vec<Vec<ChunkLocation>> =
         coalesce(locations, gap).into_iter().map(|group| locations[group].to_vec()).collect();
     if let [group] = &groups[..] {
@@ -155,7 +169,8 @@ fn parse(mut bytes: BytesMut, group: &[ChunkLocation]) -> Result<Vec<StoredChunk
         let mut frame = bytes.split_to(len);
         position = end_of(location);
         let record = Record::parse(&frame).map_err(|error| damaged(error.to_string()))?;
-        // The name binds the content. The id is another one where caches of several domains share the record.
+        // The name binds the content. The id is another one where caches of several domains share
+        // the record.
         if record.header.name != location.name {
             return Err(damaged("another chunk lies there".to_owned()));
         }
@@ -167,12 +182,14 @@ fn parse(mut bytes: BytesMut, group: &[ChunkLocation]) -> Result<Vec<StoredChunk
     Ok(chunks)
 }
 
-/// Index ranges of `locations` that one read serves: same pack, ascending, small gaps, bounded length.
+/// Index ranges of `locations` that one read serves: same pack, ascending, small gaps, bounded
+/// length.
 fn coalesce(locations: &[ChunkLocation], most_between: u64) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     for (index, next) in locations.iter().enumerate() {
         if let Some(group) = groups.last_mut() {
-            let joins = gap(&locations[group.end - 1], next).is_some_and(|between| between <= most_between)
+            let joins = gap(&locations[group.end - 1], next)
+                .is_some_and(|between| between <= most_between)
                 && end_of(next) - u64::from(locations[group.start].offset) <= MAX_READ_BYTES;
             if joins {
                 group.end = index + 1;
@@ -239,7 +256,10 @@ mod tests {
     #[test]
     fn other_packs_large_gaps_and_backward_steps_start_a_read_of_their_own() {
         assert_eq!(coalesce(&[at(1, 100, 50), at(2, 150, 50)], MAX_GAP_BYTES), vec![0..1, 1..2]);
-        assert_eq!(coalesce(&[at(1, 100, 50), at(1, 100_000, 50)], MAX_GAP_BYTES), vec![0..1, 1..2]);
+        assert_eq!(
+            coalesce(&[at(1, 100, 50), at(1, 100_000, 50)], MAX_GAP_BYTES),
+            vec![0..1, 1..2]
+        );
         assert_eq!(coalesce(&[at(1, 100, 50), at(1, 100, 50)], MAX_GAP_BYTES), vec![0..1, 1..2]);
     }
 

@@ -1,7 +1,9 @@
-//! Writing packs. The order is the invariant: W1 the object is durable, then W2 its rows are committed.
+//! Writing packs. The order is the invariant: W1 the object is durable, then W2 its rows are
+//! committed.
 //!
-//! A crash between the two leaves an object without rows, which the collector claims later (C3); a crash before W1
-//! leaves nothing. Rows are inserted sorted by name, so that two writers cannot deadlock on PostgreSQL.
+//! A crash between the two leaves an object without rows, which the collector claims later (C3); a
+//! crash before W1 leaves nothing. Rows are inserted sorted by name, so that two writers cannot
+//! deadlock on PostgreSQL.
 
 use std::sync::Arc;
 
@@ -65,7 +67,8 @@ impl Packs {
     pub fn new(db: Db, storage: Arc<Storage>, recent_bytes: u64) -> Self {
         let recent = moka::sync::Cache::builder()
             .max_capacity(recent_bytes)
-            // What was written last is read back next; how often older packs were asked for says nothing.
+            // What was written last is read back next; how often older packs were asked for says
+            // nothing.
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
             .build();
@@ -106,9 +109,10 @@ impl Packs {
         if self.is_direct { None } else { self.recent.get(&pack) }
     }
 
-    /// Stores `records` as packs, one unless they do not fit, and commits their rows in one transaction. Chunks whose name
-    /// the domain has meanwhile keep the row that they have; the copy in this pack is dead weight until compaction.
-    /// `packed` is called once the records are in the packs and take no memory of their own any more.
+    /// Stores `records` as packs, one unless they do not fit, and commits their rows in one
+    /// transaction. Chunks whose name the domain has meanwhile keep the row that they have; the
+    /// copy in this pack is dead weight until compaction. `packed` is called once the records are
+    /// in the packs and take no memory of their own any more.
     ///
     /// # Errors
     /// Nothing is visible when this fails; objects may be left for the collector.
@@ -134,8 +138,9 @@ impl Packs {
                 result => break result?,
             }
             if attempts == 1 {
-                // `repair` may have rebuilt rows under ids that this server had reserved from a restored database. What the
-                // records say of their ids does not matter then: they are known by their names.
+                // `repair` may have rebuilt rows under ids that this server had reserved from a
+                // restored database. What the records say of their ids does not matter then: they
+                // are known by their names.
                 self.ids.forget().await;
                 let rows = packs.iter().map(|pack| count(pack.rows.len())).sum();
                 let ids = self.ids.take(&self.db, rows).await?;
@@ -143,7 +148,8 @@ impl Packs {
                     row.0 = id;
                 }
             } else {
-                // The server slept since it put the objects, for so long that a collector has claimed them (C3).
+                // The server slept since it put the objects, for so long that a collector has
+                // claimed them (C3).
                 for pack in &mut packs {
                     pack.rekey();
                     self.put(pack).await?;
@@ -153,14 +159,21 @@ impl Packs {
 
         for (id, pack) in (first_pack..).map(PackId).zip(packs) {
             self.recent.insert(id, pack.object);
-            // By itself the cache makes room only now and then, and may hold any number of packs until it does.
+            // By itself the cache makes room only now and then, and may hold any number of packs
+            // until it does.
             self.recent.run_pending_tasks();
         }
         Ok(())
     }
 
     /// W2; gives the id of the first pack.
-    async fn add_rows(&self, domain: DomainId, cache: CacheId, packs: &[FilledPack], now: i64) -> Result<i64, DbError> {
+    async fn add_rows(
+        &self,
+        domain: DomainId,
+        cache: CacheId,
+        packs: &[FilledPack],
+        now: i64,
+    ) -> Result<i64, DbError> {
         let mut tx = self.db.commit_tx().await?;
         let first_pack = tx.reserve(Counter::Pack, count(packs.len())).await?;
         for (id, pack) in (first_pack..).map(PackId).zip(packs) {
@@ -202,8 +215,9 @@ impl Packs {
         self.storage.forget(&pack_object_key(key), all.end).await;
     }
 
-    /// Gives `domain` chunk rows of its own on records that are stored for another one. `places` are sorted by name; names
-    /// that the domain has meanwhile keep the row that they have. Whether all of the records were still there.
+    /// Gives `domain` chunk rows of its own on records that are stored for another one. `places`
+    /// are sorted by name; names that the domain has meanwhile keep the row that they have. Whether
+    /// all of the records were still there.
     ///
     /// # Errors
     /// As any write.
@@ -216,7 +230,9 @@ impl Packs {
         // Where they are now: a compaction may have moved them since the caller looked.
         let ids: Vec<u64> = places.iter().map(|chunk| chunk.id).collect();
         let there = db::chunks::lookup_by_ids(tx.exec(), &ids).await?;
-        let same = |chunk: &ChunkLocation| there.get(&chunk.id).filter(|found| found.name == chunk.name).cloned();
+        let same = |chunk: &ChunkLocation| {
+            there.get(&chunk.id).filter(|found| found.name == chunk.name).cloned()
+        };
         let Some(places) = places.iter().map(same).collect::<Option<Vec<ChunkLocation>>>() else {
             return Ok(false);
         };
@@ -245,7 +261,8 @@ pub struct MovedRecord {
     pub id: u64,
     /// The chunk, as it is stored.
     pub record: NewRecord,
-    /// The ids of the chunk rows that name it, caches of several domains have one each, and the pack that they name.
+    /// The ids of the chunk rows that name it, caches of several domains have one each, and the
+    /// pack that they name.
     pub rows: Vec<(u64, PackId)>,
 }
 
@@ -262,8 +279,8 @@ pub struct Rewritten {
 const MOVES: usize = 512;
 
 impl Packs {
-    /// Copies records that fit one pack into a new one: W1 the object is durable, then C4 each chunk row that still names its old
-    /// place gets the new one.
+    /// Copies records that fit one pack into a new one: W1 the object is durable, then C4 each
+    /// chunk row that still names its old place gets the new one.
     ///
     /// # Errors
     /// Chunks lie where they lay, or in the new pack already, when this fails.
@@ -277,7 +294,10 @@ impl Packs {
         let key = random_key()?;
         let mut writer = PackWriter::new(domain.0.unsigned_abs(), key);
         writer.reserve(
-            records.iter().map(|moved| moved.record.frame.len() + 2 * moved.record.header.encoded_len() + 64).sum(),
+            records
+                .iter()
+                .map(|moved| moved.record.frame.len() + 2 * moved.record.header.encoded_len() + 64)
+                .sum(),
         );
         let mut moves = Vec::new();
         for MovedRecord { id, record, rows } in records {
@@ -298,7 +318,8 @@ impl Packs {
             } else {
                 let id = PackId(tx.reserve(Counter::Pack, 1).await?);
                 let bytes = pack.object.len() as u64;
-                let row = NewPack { id, domain, cache, key: pack.key, bytes, chunk_count, created: now };
+                let row =
+                    NewPack { id, domain, cache, key: pack.key, bytes, chunk_count, created: now };
                 db::packs::add(tx.exec(), &row).await?;
                 *new.insert(id)
             };
@@ -346,9 +367,11 @@ impl FilledPack {
             return;
         }
         let key = PackKey::from_bytes(key);
-        // Whoever held the object for the attempt before is gone, so that nothing is copied as a rule.
-        let mut object =
-            std::mem::take(&mut self.object).try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        // Whoever held the object for the attempt before is gone, so that nothing is copied as a
+        // rule.
+        let mut object = std::mem::take(&mut self.object)
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         if rekey(&mut object, key).is_ok() {
             self.key = key;
         }
@@ -357,9 +380,14 @@ impl FilledPack {
 }
 
 /// Lays `records` out in packs, in order.
-fn fill_packs(domain: DomainId, first_id: u64, records: Vec<NewRecord>) -> Result<Vec<FilledPack>, PackWriteError> {
+fn fill_packs(
+    domain: DomainId,
+    first_id: u64,
+    records: Vec<NewRecord>,
+) -> Result<Vec<FilledPack>, PackWriteError> {
     let mut packs = Vec::new();
-    // Each header stands in its record and in the table; ids, checksums and lengths are a few words beside it.
+    // Each header stands in its record and in the table; ids, checksums and lengths are a few words
+    // beside it.
     let room = records.iter().map(|new| new.frame.len() + 2 * new.header.encoded_len() + 64).sum();
     let mut records = (first_id..).zip(records).peekable();
     while records.peek().is_some() {

@@ -13,15 +13,16 @@ use crate::files;
 #[derive(Debug, Clone)]
 pub struct DataDir(PathBuf);
 
-/// Held by a server for as long as it serves; the system lets go of it when the process ends, however it ends.
+/// Held by a server for as long as it serves; the system lets go of it when the process ends,
+/// however it ends.
 #[derive(Debug)]
 pub struct DataDirLock {
     _file: File,
 }
 
 impl DataDir {
-    /// Makes the folder (mode 0700) where it is not there, and makes sure that it can be written to, by this user and not by
-    /// everybody.
+    /// Makes the folder (mode 0700) where it is not there, and makes sure that it can be written
+    /// to, by this user and not by everybody.
     ///
     /// # Errors
     /// When it cannot be made or written to, or it or the root token is open to others.
@@ -34,16 +35,19 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             result => {
                 result.map_err(failed)?;
-                // A power cut takes what is in a folder along with its entry. A parent that this user may not read
-                // cannot be synced, and then the system does it within seconds.
-                let _ = path.parent().map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
+                // A power cut takes what is in a folder along with its entry. A parent that this
+                // user may not read cannot be synced, and then the system does it within seconds.
+                let _ = path
+                    .parent()
+                    .map(|parent| File::open(parent).and_then(|parent| parent.sync_all()));
             }
         }
         if !path.is_dir() {
             return Err(SecretError::NotADir(path.to_owned()));
         }
         files::check_private("the data folder", path)?;
-        tempfile::tempfile_in(path).map_err(|source| SecretError::NotWritable { path: path.to_owned(), source })?;
+        tempfile::tempfile_in(path)
+            .map_err(|source| SecretError::NotWritable { path: path.to_owned(), source })?;
         let dir = Self(path.to_owned());
         check_secret_file(&dir.root_token())?;
         Ok(dir)
@@ -52,7 +56,8 @@ impl DataDir {
     /// A folder that a server has set up, for a command beside it.
     ///
     /// # Errors
-    /// [`SecretError::NoDataDir`] when there is none, [`SecretError::Open`] when everybody may change it.
+    /// [`SecretError::NoDataDir`] when there is none, [`SecretError::Open`] when everybody may
+    /// change it.
     pub fn existing(path: &Path) -> Result<Self, SecretError> {
         let dir = Self(path.to_owned());
         if !dir.server_key().exists() {
@@ -67,7 +72,8 @@ impl DataDir {
     /// # Errors
     /// [`SecretError::InUse`] when another server has it.
     pub fn lock(&self) -> Result<DataDirLock, SecretError> {
-        let file = files::open_lock(&self.lock_file()).map_err(|source| self.not_writable(source))?;
+        let file =
+            files::open_lock(&self.lock_file()).map_err(|source| self.not_writable(source))?;
         self.lock_with(file)
     }
 
@@ -90,7 +96,9 @@ impl DataDir {
 
     fn lock_with(&self, file: File) -> Result<DataDirLock, SecretError> {
         let locked = files::try_lock(file).map_err(|source| self.not_writable(source))?;
-        locked.map(|file| DataDirLock { _file: file }).ok_or_else(|| SecretError::InUse(self.0.clone()))
+        locked
+            .map(|file| DataDirLock { _file: file })
+            .ok_or_else(|| SecretError::InUse(self.0.clone()))
     }
 
     fn not_writable(&self, source: io::Error) -> SecretError {

@@ -10,7 +10,8 @@ use crate::files::OpenToAll;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The data folder cannot be made.
-    #[error("cannot create the data folder {}: {source}. Choose another with --data-dir DIR", path.display())]
+    #[error("cannot create the data folder {}: {source}. Choose another with --data-dir \
+        DIR", path.display())]
     CreateDir {
         /// The folder.
         path: PathBuf,
@@ -22,7 +23,8 @@ pub enum SecretError {
     NotADir(PathBuf),
     /// The data folder cannot be written to.
     #[error(
-        "cannot write to the data folder {}: {source}. Make it writable for the user that runs snowbankd, or choose \
+        "cannot write to the data folder {}: {source}. Make it writable for the user that runs \
+         snowbankd, or choose \
          another with --data-dir DIR", path.display()
     )]
     NotWritable {
@@ -32,10 +34,12 @@ pub enum SecretError {
         source: io::Error,
     },
     /// A command was started before the server ever was.
-    #[error("there is no Snowbank data in {}. Start `snowbankd` once, or say where it is with --data-dir DIR", .0.display())]
+    #[error("there is no Snowbank data in {}. Start `snowbankd` once, or say where it is with \
+        --data-dir DIR", .0.display())]
     NoDataDir(PathBuf),
     /// Another server uses the data folder.
-    #[error("another snowbankd is serving from {}. Stop it, or choose another data folder with --data-dir DIR", .0.display())]
+    #[error("another snowbankd is serving from {}. Stop it, or choose another data folder with \
+        --data-dir DIR", .0.display())]
     InUse(PathBuf),
     /// Everybody may change the data folder.
     #[error(transparent)]
@@ -53,8 +57,10 @@ pub enum SecretError {
     },
     /// The server key that the settings name is not there.
     #[error(
-        "there is no server key at {}, which `server-key-file` names. Servers that share a database share this file; for a \
-         new database make it: head -c 32 /dev/urandom | base64 > {} && chmod 600 {}", .0.display(), .0.display(), .0.display()
+        "there is no server key at {}, which `server-key-file` names. Servers that share a \
+         database share this file; for a \
+         new database make it: head -c 32 /dev/urandom | base64 > {} && chmod 600 \
+         {}", .0.display(), .0.display(), .0.display()
     )]
     NoServerKey(PathBuf),
     /// The server key is no key.
@@ -62,7 +68,8 @@ pub enum SecretError {
     BadServerKey(PathBuf),
     /// A sealed secret was sealed with another server key, or for something else, or is damaged.
     #[error(
-        "cannot open the sealed {0}: it was sealed with another server key. Restore the `server-key` file that belongs to \
+        "cannot open the sealed {0}: it was sealed with another server key. Restore the \
+         `server-key` file that belongs to \
          this database into the data folder"
     )]
     Sealed(String),

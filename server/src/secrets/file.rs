@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 use super::{SecretError, SecretString};
 
-/// Writes a secret and a line end to a file of mode 0600: whole or not at all, and durably. What was there is replaced.
+/// Writes a secret and a line end to a file of mode 0600: whole or not at all, and durably. What
+/// was there is replaced.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -20,8 +21,8 @@ pub fn write_secret_file(path: &Path, secret: &SecretString) -> Result<(), Secre
     sync_parent(path).map_err(failed)
 }
 
-/// As [`write_secret_file`], for a file that is put back as it was, with the mode that it had; nobody but its owner and group
-/// gets to it.
+/// As [`write_secret_file`], for a file that is put back as it was, with the mode that it had;
+/// nobody but its owner and group gets to it.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -34,7 +35,10 @@ pub fn restore_secret_file(path: &Path, contents: &[u8], mode: u32) -> Result<()
 }
 
 /// As [`write_secret_file`], but what was there stays; gives whether this call wrote the file.
-pub(super) fn write_secret_file_if_absent(path: &Path, secret: &SecretString) -> Result<bool, SecretError> {
+pub(super) fn write_secret_file_if_absent(
+    path: &Path,
+    secret: &SecretString,
+) -> Result<bool, SecretError> {
     let failed = |source| SecretError::Write { path: path.to_owned(), source };
     let file = prepare(path, &line(secret)).map_err(failed)?;
     let written = match file.persist_noclobber(path) {
@@ -54,7 +58,8 @@ fn line(secret: &SecretString) -> Zeroizing<Vec<u8>> {
 /// A synced file beside `path`, of mode 0600 from its first moment.
 fn prepare(path: &Path, contents: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     let mode = fs::Permissions::from_mode(0o600);
-    let mut file = tempfile::Builder::new().prefix(".secret-").permissions(mode).tempfile_in(parent(path))?;
+    let mut file =
+        tempfile::Builder::new().prefix(".secret-").permissions(mode).tempfile_in(parent(path))?;
     file.write_all(contents)?;
     file.as_file().sync_all()?;
     Ok(file)

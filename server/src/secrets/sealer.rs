@@ -1,7 +1,9 @@
-//! Sealing: XChaCha20-Poly1305 under the server key, with what the secret is for as associated data.
+//! Sealing: XChaCha20-Poly1305 under the server key, with what the secret is for as associated
+//! data.
 //!
-//! A sealed secret is the version byte 1, a random nonce of 24 bytes, and the ciphertext with its tag of 16. A nonce of
-//! that length can be drawn at random for ever. Bound to its purpose and name, a sealed key cannot be passed off as another.
+//! A sealed secret is the version byte 1, a random nonce of 24 bytes, and the ciphertext with its
+//! tag of 16. A nonce of that length can be drawn at random for ever. Bound to its purpose and
+//! name, a sealed key cannot be passed off as another.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -55,25 +57,32 @@ impl Sealer {
         &self.0.id
     }
 
-    /// A server's key: the configured file, or the data folder's, which is made where it is not there.
+    /// A server's key: the configured file, or the data folder's, which is made where it is not
+    /// there.
     ///
     /// # Errors
-    /// As [`Sealer::load_or_create`]; [`SecretError::NoServerKey`] when the configured file is not there.
+    /// As [`Sealer::load_or_create`]; [`SecretError::NoServerKey`] when the configured file is not
+    /// there.
     pub fn for_server(configured: Option<&Path>, data_dir: &DataDir) -> Result<Self, SecretError> {
         configured.map_or_else(|| Self::load_or_create(data_dir), Self::load_configured)
     }
 
-    /// The key for a command beside a server: the configured file, or that of the data folder. With a configured file
-    /// the data folder may be anything.
+    /// The key for a command beside a server: the configured file, or that of the data folder. With
+    /// a configured file the data folder may be anything.
     ///
     /// # Errors
-    /// As [`Sealer::load`]; [`SecretError::NoDataDir`] when there is no data folder and no configured file.
+    /// As [`Sealer::load`]; [`SecretError::NoDataDir`] when there is no data folder and no
+    /// configured file.
     pub fn for_command(configured: Option<&Path>, data_dir: &Path) -> Result<Self, SecretError> {
         configured.map_or_else(|| Self::load(&DataDir::existing(data_dir)?), Self::load_configured)
     }
 
     fn load_configured(path: &Path) -> Result<Self, SecretError> {
-        if path.exists() { Self::read(path.to_owned()) } else { Err(SecretError::NoServerKey(path.to_owned())) }
+        if path.exists() {
+            Self::read(path.to_owned())
+        } else {
+            Err(SecretError::NoServerKey(path.to_owned()))
+        }
     }
 
     /// Reads the server key; draws and writes it first where there is none.
@@ -128,7 +137,8 @@ impl Sealer {
     /// Opens what was sealed for this very purpose.
     ///
     /// # Errors
-    /// [`SecretError::Sealed`] when it was sealed with another key or for something else, or is damaged.
+    /// [`SecretError::Sealed`] when it was sealed with another key or for something else, or is
+    /// damaged.
     pub fn open(&self, purpose: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
         let failed = || SecretError::Sealed(purpose.to_owned());
         let (version, rest) = sealed.split_first().ok_or_else(failed)?;
@@ -137,7 +147,11 @@ impl Sealer {
             return Err(failed());
         }
         let payload = Payload { msg: ciphertext, aad: purpose.as_bytes() };
-        self.0.cipher.decrypt(&XNonce::from(*nonce), payload).map(Zeroizing::new).map_err(|_| failed())
+        self.0
+            .cipher
+            .decrypt(&XNonce::from(*nonce), payload)
+            .map(Zeroizing::new)
+            .map_err(|_| failed())
     }
 
     /// Seals a cache's signing key, as the database keeps it.
@@ -146,7 +160,11 @@ impl Sealer {
     /// As [`Sealer::seal`].
     pub fn seal_signing_key(&self, key: &SecretKey) -> Result<SealedSigningKey, SecretError> {
         let sealed_secret = self.seal(&signing_key_purpose(key.name()), key.to_nix().as_bytes())?;
-        Ok(SealedSigningKey { name: key.name().to_owned(), public_key: key.public().to_string(), sealed_secret })
+        Ok(SealedSigningKey {
+            name: key.name().to_owned(),
+            public_key: key.public().to_string(),
+            sealed_secret,
+        })
     }
 
     /// Opens a cache's signing key.

@@ -20,7 +20,10 @@ fn a_data_folder_is_private_and_made_with_its_parents() {
     let data_dir = DataDir::create(&path).unwrap();
     assert_eq!(mode(&path), 0o700);
     DataDir::create(&path).unwrap();
-    assert!(matches!(DataDir::existing(&path), Err(SecretError::NoDataDir(_))), "a command does not set up");
+    assert!(
+        matches!(DataDir::existing(&path), Err(SecretError::NoDataDir(_))),
+        "a command does not set up"
+    );
     Sealer::load_or_create(&data_dir).unwrap();
     DataDir::existing(&path).unwrap();
     assert_eq!(mode(&data_dir.server_key()), 0o600);
@@ -33,7 +36,10 @@ fn a_place_that_cannot_be_a_data_folder_is_named() {
     fs::write(&file, "x").unwrap();
     for path in [file.clone(), file.join("below"), "/proc/snowbank".into()] {
         let message = DataDir::create(&path).unwrap_err().to_string();
-        assert!(message.contains(path.to_str().unwrap()) && message.contains("--data-dir"), "{message}");
+        assert!(
+            message.contains(path.to_str().unwrap()) && message.contains("--data-dir"),
+            "{message}"
+        );
     }
 }
 
@@ -113,17 +119,24 @@ fn a_configured_server_key_has_to_be_there_and_needs_no_data_folder() {
     let file = folder.path().join("key");
     let data_dir = DataDir::create(&folder.path().join("data")).unwrap();
     let message = Sealer::for_server(Some(&file), &data_dir).unwrap_err().to_string();
-    assert!(message.contains("head -c 32 /dev/urandom | base64 >") && message.contains("chmod 600"), "{message}");
+    assert!(
+        message.contains("head -c 32 /dev/urandom | base64 >") && message.contains("chmod 600"),
+        "{message}"
+    );
     assert!(!data_dir.server_key().exists() && !file.exists(), "nothing is made");
 
     // 32 bytes as `base64` writes them.
-    write_secret_file(&file, &SecretString::new("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")).unwrap();
+    write_secret_file(&file, &SecretString::new("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="))
+        .unwrap();
     let server = Sealer::for_server(Some(&file), &data_dir).unwrap();
     let command = Sealer::for_command(Some(&file), Path::new("/nonexistent")).unwrap();
     assert_eq!(server.key_id(), command.key_id());
     let sealed = server.seal("token key a", b"secret").unwrap();
     assert_eq!(command.open("token key a", &sealed).unwrap().as_slice(), b"secret");
-    assert!(matches!(Sealer::for_command(None, Path::new("/nonexistent")), Err(SecretError::NoDataDir(_))));
+    assert!(matches!(
+        Sealer::for_command(None, Path::new("/nonexistent")),
+        Err(SecretError::NoDataDir(_))
+    ));
 }
 
 #[test]
@@ -166,6 +179,7 @@ fn a_signing_key_survives_sealing_and_cannot_take_another_name() {
 fn no_debug_text_shows_a_secret() {
     let key = SecretKey::from_seed("cache-1", [3; 32]).unwrap();
     let sealed = Sealer::new(&[1; 32]).seal_signing_key(&key).unwrap();
-    let texts = format!("{:?} {:?} {sealed:?}", SecretString::new("hunter2"), Sealer::new(&[1; 32]));
+    let texts =
+        format!("{:?} {:?} {sealed:?}", SecretString::new("hunter2"), Sealer::new(&[1; 32]));
     assert!(!texts.contains("hunter2") && !texts.contains("sealed_secret"), "{texts}");
 }

@@ -1,7 +1,7 @@
 //! The bench: memory for a chunk that is loaded for a moment, to copy a piece of it.
 //!
-//! Nobody keeps a place on it while a client is waited for, so that everybody who waits for one gets it soon. It takes 12
-//! MiB at most, besides `[limits] memory`.
+//! Nobody keeps a place on it while a client is waited for, so that everybody who waits for one
+//! gets it soon. It takes 12 MiB at most, besides `[limits] memory`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! From a batch of chunks to the bytes that a client gets, which keep what they are charged to until they have left.
+//! From a batch of chunks to the bytes that a client gets, which keep what they are charged to
+//! until they have left.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -63,8 +64,13 @@ pub(super) fn held_bytes<T: AsRef<[u8]> + Send + 'static>(bytes: T, held: Arc<He
     Bytes::from_owner(Piece { bytes, _held: held })
 }
 
-/// The frames with their slots filled: what the client gets, without decompressing or copying anything.
-fn filled_frames(chunks: Vec<StoredChunk>, batch: &Batch, held: &Arc<Held>) -> Result<VecDeque<Bytes>, ServeError> {
+/// The frames with their slots filled: what the client gets, without decompressing or copying
+/// anything.
+fn filled_frames(
+    chunks: Vec<StoredChunk>,
+    batch: &Batch,
+    held: &Arc<Held>,
+) -> Result<VecDeque<Bytes>, ServeError> {
     let mut pieces = VecDeque::with_capacity(chunks.len());
     each_filled(chunks, batch, |_, chunk| {
         pieces.push_back(held_bytes(chunk.frame, Arc::clone(held)));
@@ -74,7 +80,8 @@ fn filled_frames(chunks: Vec<StoredChunk>, batch: &Batch, held: &Arc<Held>) -> R
 }
 
 fn raw_bytes(chunks: Vec<StoredChunk>, batch: &Batch) -> Result<Vec<u8>, ServeError> {
-    let mut out = Vec::with_capacity(batch.entries.iter().map(|entry| entry.raw_len as usize).sum());
+    let mut out =
+        Vec::with_capacity(batch.entries.iter().map(|entry| entry.raw_len as usize).sum());
     let mut decoder = FrameDecoder::new();
     each_filled(chunks, batch, |entry, chunk| {
         let outcome = decoder.decode_into(&chunk.frame, entry.raw_len, &mut out);

@@ -1,4 +1,5 @@
-//! What readers ask the database, gathered: narinfos, and NARs, small ones with the places of their chunks.
+//! What readers ask the database, gathered: narinfos, and NARs, small ones with the places of their
+//! chunks.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -60,7 +61,11 @@ impl Lookups {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn path(&self, cache: CacheId, hash: StorePathHash) -> Result<Option<Arc<PathRecord>>, Arc<DbError>> {
+    pub async fn path(
+        &self,
+        cache: CacheId,
+        hash: StorePathHash,
+    ) -> Result<Option<Arc<PathRecord>>, Arc<DbError>> {
         self.paths.get((cache, hash)).await
     }
 
@@ -68,12 +73,19 @@ impl Lookups {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn nar(&self, cache: CacheId, hash: NarHash) -> Result<Option<FoundNar>, Arc<DbError>> {
+    pub async fn nar(
+        &self,
+        cache: CacheId,
+        hash: NarHash,
+    ) -> Result<Option<FoundNar>, Arc<DbError>> {
         self.nars.get((cache, hash)).await
     }
 }
 
-fn ask_paths(db: Db, keys: Vec<(CacheId, StorePathHash)>) -> Answers<(CacheId, StorePathHash), Arc<PathRecord>> {
+fn ask_paths(
+    db: Db,
+    keys: Vec<(CacheId, StorePathHash)>,
+) -> Answers<(CacheId, StorePathHash), Arc<PathRecord>> {
     Box::pin(async move {
         let mut conn = db.reader().await?;
         let mut answers = HashMap::with_capacity(keys.len());
@@ -92,7 +104,9 @@ fn ask_nars(db: Db, keys: Vec<(CacheId, NarHash)>) -> Answers<(CacheId, NarHash)
         let mut found = Vec::with_capacity(keys.len());
         let mut few = Vec::new();
         for (cache, hashes) in by_cache(keys) {
-            for (hash, VisibleNar { nar, manifest }) in db::paths::visible_nars(conn.exec(), cache, &hashes).await? {
+            for (hash, VisibleNar { nar, manifest }) in
+                db::paths::visible_nars(conn.exec(), cache, &hashes).await?
+            {
                 // One that is damaged is read once more, and told of, by whoever wants that NAR.
                 let manifest = manifest.and_then(|manifest| Segment::decode(&manifest).ok());
                 if let Some(Segment { entries, .. }) =
@@ -106,7 +120,12 @@ fn ask_nars(db: Db, keys: Vec<(CacheId, NarHash)>) -> Answers<(CacheId, NarHash)
         let places = db::chunks::lookup_by_ids(conn.exec(), &few).await?;
         let known = |manifest: Segment| {
             let place = |id: u64| places.get(&id).map(|place| (id, place.clone()));
-            let places = manifest.entries.iter().take(FEW_CHUNKS).filter_map(|entry| place(entry.id)).collect();
+            let places = manifest
+                .entries
+                .iter()
+                .take(FEW_CHUNKS)
+                .filter_map(|entry| place(entry.id))
+                .collect();
             Arc::new(Known { manifest, places })
         };
         Ok(found

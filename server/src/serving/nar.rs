@@ -1,12 +1,14 @@
 //! A NAR as a stream of filled frames, or of the raw bytes that they decode to, with read-ahead.
 //!
-//! A batch is read by one storage request where its chunks lie together, and is as large as the storage likes and memory
-//! allows. Every batch has permits of the shared budget until its last byte has left: no byte is loaded without.
+//! A batch is read by one storage request where its chunks lie together, and is as large as the
+//! storage likes and memory allows. Every batch has permits of the shared budget until its last
+//! byte has left: no byte is loaded without.
 //!
-//! Invariant: a client that does not read holds up nobody, and holds no more than it has permits for. So a response that
-//! finds no permit free goes over the [`Bench`]: one chunk is loaded there, a piece of it is copied, and the chunk is
-//! dropped before the client is waited for. That costs the loading of a chunk per piece, and is how everybody goes on
-//! while a few keep the budget; `admission` ends those who keep it, once it is lacking.
+//! Invariant: a client that does not read holds up nobody, and holds no more than it has permits
+//! for. So a response that finds no permit free goes over the [`Bench`]: one chunk is loaded there,
+//! a piece of it is copied, and the chunk is dropped before the client is waited for. That costs
+//! the loading of a chunk per piece, and is how everybody goes on while a few keep the budget;
+//! `admission` ends those who keep it, once it is lacking.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -81,7 +83,8 @@ impl Representation {
     }
 }
 
-/// Why a NAR could not be served to its end. The connection is broken off, so that no client takes it for complete.
+/// Why a NAR could not be served to its end. The connection is broken off, so that no client takes
+/// it for complete.
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// The database failed or contradicts itself.
@@ -156,7 +159,8 @@ struct State {
     exhausted: bool,
 }
 
-/// The bytes `range` of a NAR, in pieces of at most 64 KiB. `place` is told what its client is handed and takes.
+/// The bytes `range` of a NAR, in pieces of at most 64 KiB. `place` is told what its client is
+/// handed and takes.
 pub fn nar_stream(
     body: NarBody,
     place: Option<ResponsePlace>,
@@ -167,7 +171,8 @@ pub fn nar_stream(
     let source = BatchSource::new(&body.db, found, representation, range.clone());
     let (in_flight, pieces, wanted) = (FuturesOrdered::new(), VecDeque::new(), range);
     let (chunk, exhausted) = (None, false);
-    let state = State { body, place, source, representation, wanted, in_flight, pieces, chunk, exhausted };
+    let state =
+        State { body, place, source, representation, wanted, in_flight, pieces, chunk, exhausted };
     stream::try_unfold(state, |mut state| async move {
         if let Some(place) = &state.place {
             place.note_taken();
@@ -214,8 +219,9 @@ impl State {
         }
     }
 
-    /// Starts as many batches as may be in flight: one where the budget has room for a chunk, more while it has room for
-    /// whole ones. Where there is no room at all and nothing to send, the next chunk is to go over the bench.
+    /// Starts as many batches as may be in flight: one where the budget has room for a chunk, more
+    /// while it has room for whole ones. Where there is no room at all and nothing to send, the
+    /// next chunk is to go over the bench.
     async fn top_up(&mut self) -> Result<(), ServeError> {
         let window = self.body.packs.read_window() * self.representation.windows();
         while !self.exhausted && self.in_flight.len() < MAX_AHEAD {
@@ -248,9 +254,10 @@ impl State {
             // In the memory that the batch takes afterwards.
             let ahead = self.source.ahead(&self.body.packs, &batch, permit.bytes());
             let held = Held { permit: Some(permit), _place: self.place.clone() };
-            let (packs, representation, wanted) = (self.body.packs.clone(), self.representation, self.wanted.clone());
-            // A task of its own: when the client stops reading, a batch half loaded goes on, and gives back its permit
-            // or its database connection.
+            let (packs, representation, wanted) =
+                (self.body.packs.clone(), self.representation, self.wanted.clone());
+            // A task of its own: when the client stops reading, a batch half loaded goes on, and
+            // gives back its permit or its database connection.
             let loading = tokio::spawn(async move {
                 if ahead.is_needed() {
                     packs.fetch_ahead(&ahead).await;
@@ -258,12 +265,15 @@ impl State {
                 load(packs, batch, held, representation, wanted).await
             });
             let loading = AbortOnDropHandle::new(loading);
-            self.in_flight.push_back(Box::pin(async move { loading.await.map_err(|_| ServeError::Stopped)? }));
+            self.in_flight.push_back(Box::pin(async move {
+                loading.await.map_err(|_| ServeError::Stopped)?
+            }));
         }
         Ok(())
     }
 
-    /// The next piece of a chunk of which `sent` bytes have been handed over. All the rest, where there is memory for it now.
+    /// The next piece of a chunk of which `sent` bytes have been handed over. All the rest, where
+    /// there is memory for it now.
     async fn piece_of(&mut self, chunk: Batch, sent: usize) -> Result<Bytes, ServeError> {
         let permit = self.body.read_ahead.try_some(chunk.cost, chunk.cost);
         let place = self.place.clone();
@@ -277,14 +287,17 @@ impl State {
         let (packs, wanted) = (self.body.packs.clone(), self.wanted.clone());
         let mut pieces = load(packs, chunk.clone(), held, self.representation, wanted).await?;
         // One chunk of which something is wanted is one piece, and as long each time.
-        let Some(rest) = pieces.pop_front().filter(|bytes| bytes.len() > sent).map(|bytes| bytes.slice(sent..)) else {
+        let Some(rest) =
+            pieces.pop_front().filter(|bytes| bytes.len() > sent).map(|bytes| bytes.slice(sent..))
+        else {
             return Err(ServeError::Manifest("a chunk is shorter than it was".to_owned()));
         };
         if is_held {
             return Ok(self.first_of(rest));
         }
         let length = rest.len().min(BENCH_PIECE_BYTES);
-        let copy = held_bytes(rest[..length].to_vec(), Arc::new(Held { permit: None, _place: place }));
+        let copy =
+            held_bytes(rest[..length].to_vec(), Arc::new(Held { permit: None, _place: place }));
         if length < rest.len() {
             self.chunk = Some((chunk, sent + length));
         }

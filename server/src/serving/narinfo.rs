@@ -1,7 +1,8 @@
-//! Narinfos: looked up, signed with every active key of the cache, and kept rendered for a few seconds.
+//! Narinfos: looked up, signed with every active key of the cache, and kept rendered for a few
+//! seconds.
 //!
-//! A path that was added is there at once, since what is missing is never kept; one that was deleted or whose cache was
-//! reconfigured is gone within [`STALENESS`].
+//! A path that was added is there at once, since what is missing is never kept; one that was
+//! deleted or whose cache was reconfigured is gone within [`STALENESS`].
 
 use std::sync::Arc;
 
@@ -41,7 +42,9 @@ impl Narinfos {
     pub fn new(lookups: Lookups) -> Self {
         let rendered = moka::sync::Cache::builder()
             .max_capacity(MOST_BYTES)
-            .weigher(|_, narinfo: &RenderedNarinfo| u32::try_from(narinfo.body.len() + 128).unwrap_or(u32::MAX))
+            .weigher(|_, narinfo: &RenderedNarinfo| {
+                u32::try_from(narinfo.body.len() + 128).unwrap_or(u32::MAX)
+            })
             .time_to_live(STALENESS)
             .build();
         Self { lookups, rendered }
@@ -78,7 +81,8 @@ impl Narinfos {
 fn render(cache: &OpenCache, path: &PathRecord) -> RenderedNarinfo {
     let store_dir = &cache.cache.store_dir;
     let nar = &path.nar;
-    let signed = fingerprint(store_dir, &path.store_path, &nar.nar_hash, nar.nar_size, &path.references);
+    let signed =
+        fingerprint(store_dir, &path.store_path, &nar.nar_hash, nar.nar_size, &path.references);
     let mut signatures: Vec<_> = cache.keys.iter().map(|key| key.sign(signed.as_bytes())).collect();
     // A pusher's signature in a name of ours would be the cache's own word from another mouth.
     let own = |name: &str| cache.keys.iter().any(|key| key.name() == name);

@@ -78,7 +78,15 @@ mod tests {
 
     #[test]
     fn what_is_not_one_range_gives_the_whole_body() {
-        for header in ["bytes=", "bytes=-", "bytes=a-b", "bytes=5-2", "bytes=0-1,3-4", "lines=1-2", "bytes=+1-2"] {
+        for header in [
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=5-2",
+            "bytes=0-1,3-4",
+            "lines=1-2",
+            "bytes=+1-2",
+        ] {
             assert_eq!(parse_range(Some(header), 10), Whole, "{header}");
         }
         assert_eq!(parse_range(None, 10), Whole);

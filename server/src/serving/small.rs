@@ -1,5 +1,5 @@
-//! Small NARs, which go out in one piece, and are kept for some seconds: what one machine of many has just fetched, the others
-//! are about to.
+//! Small NARs, which go out in one piece, and are kept for some seconds: what one machine of many
+//! has just fetched, the others are about to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,8 @@ pub const SMALL_NAR_BYTES: u64 = 64 * 1024;
 const MAX_FREE_BYTES: usize = 4 * 1024;
 /// What is kept of them, a few thousand.
 const MOST_BYTES: u64 = 12 * 1024 * 1024;
-/// How long after it was looked for it may be kept; with [`STALENESS`] less than the 5 s that R2 allows.
+/// How long after it was looked for it may be kept; with [`STALENESS`] less than the 5 s that R2
+/// allows.
 const SOON: Duration = Duration::from_secs(1);
 /// What keeping one takes beside its bytes.
 const OVERHEAD: u64 = 512;
@@ -54,7 +55,9 @@ impl SmallNars {
         let kept = moka::sync::Cache::builder()
             .max_capacity(MOST_BYTES)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
-            .weigher(|_, small: &Arc<SmallNar>| u32::try_from(small.bytes.len() as u64 + OVERHEAD).unwrap_or(u32::MAX))
+            .weigher(|_, small: &Arc<SmallNar>| {
+                u32::try_from(small.bytes.len() as u64 + OVERHEAD).unwrap_or(u32::MAX)
+            })
             .time_to_live(STALENESS)
             .build();
         Self(kept)
@@ -62,7 +65,12 @@ impl SmallNars {
 
     /// The NAR, if the cache has shown it a moment ago.
     #[must_use]
-    pub fn get(&self, cache: CacheId, hash: NarHash, representation: Representation) -> Option<Arc<SmallNar>> {
+    pub fn get(
+        &self,
+        cache: CacheId,
+        hash: NarHash,
+        representation: Representation,
+    ) -> Option<Arc<SmallNar>> {
         self.0.get(&(cache, hash, representation))
     }
 
@@ -105,7 +113,11 @@ pub fn charged(body: &NarBody, bytes: Bytes) -> Option<Bytes> {
     Some(held_bytes(bytes, Arc::new(Held { permit: Some(permit), _place: None })))
 }
 
-async fn whole(body: &NarBody, found: FoundNar, representation: Representation) -> Result<Bytes, ServeError> {
+async fn whole(
+    body: &NarBody,
+    found: FoundNar,
+    representation: Representation,
+) -> Result<Bytes, ServeError> {
     let length = representation.len(&found.nar);
     let mut source = BatchSource::new(&body.db, found, representation, 0..length);
     // A copy: what was read together with a piece would stay in memory as long as the piece does.

@@ -1,7 +1,9 @@
-//! The stored manifest as a stream of batches: some chunks each, where they lie, and the slot values that belong to them.
+//! The stored manifest as a stream of batches: some chunks each, where they lie, and the slot
+//! values that belong to them.
 //!
-//! One segment of the manifest is in memory at a time, whatever the NAR's size, and where its chunks lie is looked up at
-//! once. A range begins at the segment that holds its first byte, without reading those before it.
+//! One segment of the manifest is in memory at a time, whatever the NAR's size, and where its
+//! chunks lie is looked up at once. A range begins at the segment that holds its first byte,
+//! without reading those before it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,8 +19,8 @@ use crate::db::nars::Nar;
 use crate::db::{self, Db, DbError};
 use crate::pack::{Ahead, Packs, read_cost};
 
-/// A batch of at least this many bytes ends where the next chunk lies in another pack: the rest of that pack and the
-/// beginning of the next one would be two reads in any case.
+/// A batch of at least this many bytes ends where the next chunk lies in another pack: the rest of
+/// that pack and the beginning of the next one would be two reads in any case.
 const ENOUGH_OF_A_PACK: u64 = 512 * 1024;
 
 /// Some chunks of a NAR, one after the other.
@@ -36,7 +38,11 @@ pub(super) struct Batch {
 impl BatchSource {
     /// What to fetch of packs before `batch` is read, in parts of at most `most_bytes`.
     pub(super) fn ahead(&self, packs: &Packs, batch: &Batch, most_bytes: u64) -> Ahead {
-        packs.plan_ahead(&batch.locations, self.chunks.iter().map(|(_, location)| location), most_bytes)
+        packs.plan_ahead(
+            &batch.locations,
+            self.chunks.iter().map(|(_, location)| location),
+            most_bytes,
+        )
     }
 }
 
@@ -59,7 +65,12 @@ pub(super) struct BatchSource {
 
 impl BatchSource {
     /// Batches that cover the bytes `from..to` of the representation.
-    pub(super) fn new(db: &Db, found: FoundNar, representation: Representation, wanted: Range<u64>) -> Self {
+    pub(super) fn new(
+        db: &Db,
+        found: FoundNar,
+        representation: Representation,
+        wanted: Range<u64>,
+    ) -> Self {
         let FoundNar { nar, known, .. } = found;
         let Range { start: from, end: to } = wanted;
         let next_segment = (from < to).then_some(0);
@@ -82,7 +93,8 @@ impl BatchSource {
         }
     }
 
-    /// The next batch, of one chunk or of as many as cost at most `most_bytes`; `None` after the last one that is wanted.
+    /// The next batch, of one chunk or of as many as cost at most `most_bytes`; `None` after the
+    /// last one that is wanted.
     pub(super) async fn next(&mut self, most_bytes: u64) -> Result<Option<Batch>, ServeError> {
         if self.next_cost().await?.is_none() {
             return Ok(None);
@@ -92,7 +104,8 @@ impl BatchSource {
         while let Some((entry, location)) = self.chunks.front() {
             let last = batch.locations.last();
             let cost = self.representation.cost_of(entry) + read_cost(last, location);
-            let turns = last.is_some_and(|last| last.pack != location.pack) && batch.cost >= ENOUGH_OF_A_PACK;
+            let turns = last.is_some_and(|last| last.pack != location.pack)
+                && batch.cost >= ENOUGH_OF_A_PACK;
             let full = turns || batch.cost + cost > most_bytes;
             if self.position >= self.to || (full && !batch.entries.is_empty()) {
                 break;
@@ -128,7 +141,8 @@ impl BatchSource {
         Ok(true)
     }
 
-    /// The segment `seq` and its number, or, at the beginning, the one that holds the first byte that is wanted.
+    /// The segment `seq` and its number, or, at the beginning, the one that holds the first byte
+    /// that is wanted.
     async fn read_segment(&self, seq: u32) -> Result<(u32, Segment), ServeError> {
         let (seq, data) = self.read_segment_bytes(seq).await?;
         Ok((seq, Segment::decode(&data).map_err(|error| ServeError::Manifest(error.to_string()))?))
@@ -138,8 +152,12 @@ impl BatchSource {
         let mut conn = self.db.reader().await?;
         if seq == 0 && self.from > 0 && self.nar.segment_count > 1 {
             let found = match self.representation {
-                Representation::Zstd => db::nars::segment_at_stored(conn.exec(), self.nar.id, self.from).await?,
-                Representation::Raw => db::nars::segment_at_raw(conn.exec(), self.nar.id, self.from).await?,
+                Representation::Zstd => {
+                    db::nars::segment_at_stored(conn.exec(), self.nar.id, self.from).await?
+                }
+                Representation::Raw => {
+                    db::nars::segment_at_raw(conn.exec(), self.nar.id, self.from).await?
+                }
             };
             return found.ok_or_else(|| gone(seq));
         }
@@ -147,7 +165,8 @@ impl BatchSource {
         Ok((seq, data.ok_or_else(|| gone(seq))?))
     }
 
-    /// Drops the chunks that lie before the first byte that is wanted, and those after the last one.
+    /// Drops the chunks that lie before the first byte that is wanted, and those after the last
+    /// one.
     fn wanted_of(&mut self, entries: Vec<SegmentEntry>) -> Vec<SegmentEntry> {
         let mut wanted = Vec::with_capacity(entries.len());
         let mut end = self.position;
@@ -165,9 +184,13 @@ impl BatchSource {
     }
 
     /// Where `entries` lie, by one question to the database, unless that is known.
-    async fn locate(&self, entries: Vec<SegmentEntry>) -> Result<VecDeque<(SegmentEntry, ChunkLocation)>, ServeError> {
+    async fn locate(
+        &self,
+        entries: Vec<SegmentEntry>,
+    ) -> Result<VecDeque<(SegmentEntry, ChunkLocation)>, ServeError> {
         let known = self.known.as_ref().map(|known| &known.places);
-        let is_known = known.is_some_and(|places| entries.iter().all(|entry| places.contains_key(&entry.id)));
+        let is_known =
+            known.is_some_and(|places| entries.iter().all(|entry| places.contains_key(&entry.id)));
         let looked_up;
         let places = if let Some(places) = known.filter(|_| is_known) {
             places

@@ -1,7 +1,8 @@
-//! Which paths were read: noted in memory, and written by whoever takes it, so that no request writes (R2).
+//! Which paths were read: noted in memory, and written by whoever takes it, so that no request
+//! writes (R2).
 //!
-//! A narinfo is its path's; a NAR may be that of several paths of a cache, all of which count as read. When a path was read
-//! is not noted: what is noted is written within seconds.
+//! A narinfo is its path's; a NAR may be that of several paths of a cache, all of which count as
+//! read. When a path was read is not noted: what is noted is written within seconds.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,7 +81,8 @@ impl PathUses {
     #[must_use]
     pub fn take(&self) -> TakenUses {
         let Noted { paths, nars } = std::mem::take(&mut *self.noted());
-        let mut taken = TakenUses { paths: paths.into_iter().collect(), nars: nars.into_iter().collect() };
+        let mut taken =
+            TakenUses { paths: paths.into_iter().collect(), nars: nars.into_iter().collect() };
         // Always in the same order, so that two servers that write do not wait for each other.
         taken.paths.sort_unstable();
         taken.nars.sort_unstable();
@@ -116,7 +118,8 @@ mod tests {
         }
         uses.note_path(CacheId(0), PathId(9));
         let taken = uses.take();
-        let paths = [(CacheId(0), PathId(9)), (CACHE, PathId(1)), (CACHE, PathId(2)), (CACHE, PathId(3))];
+        let paths =
+            [(CacheId(0), PathId(9)), (CACHE, PathId(1)), (CACHE, PathId(2)), (CACHE, PathId(3))];
         assert_eq!((&taken.paths[..], taken.nars.len()), (&paths[..], 3));
         assert_eq!(uses.take(), TakenUses::default());
         uses.note_path(CACHE, PathId(4));
@@ -140,7 +143,10 @@ mod tests {
         let taken = uses.take();
         assert_eq!((taken.paths.len(), taken.nars.len()), (MOST, 0));
         uses.give_back(taken);
-        uses.give_back(TakenUses { paths: vec![(CACHE, PathId(0))], nars: vec![(CACHE, NarId(1))] });
+        uses.give_back(TakenUses {
+            paths: vec![(CACHE, PathId(0))],
+            nars: vec![(CACHE, NarId(1))],
+        });
         assert_eq!(uses.take().paths.len(), MOST);
     }
 }

@@ -1,15 +1,17 @@
 //! Blocks of immutable objects on this machine's disk, before a storage that is far away.
 //!
-//! Objects are cached in blocks of half a megabyte, each a file with a checksum. Blocks that are missing side by side
-//! are fetched by one request; two readers of one block fetch it once. An object that was just stored is put here as
-//! well, so that verifying a push reads nothing back. The block whose last use is the longest ago goes first, before the
-//! limit would be exceeded, and before the disk is nearly full. Nothing here is needed: a block that was deleted or damaged
-//! is fetched again, and a disk that is full or broken turns the cache off for a while.
+//! Objects are cached in blocks of half a megabyte, each a file with a checksum. Blocks that are
+//! missing side by side are fetched by one request; two readers of one block fetch it once. An
+//! object that was just stored is put here as well, so that verifying a push reads nothing back.
+//! The block whose last use is the longest ago goes first, before the limit would be exceeded, and
+//! before the disk is nearly full. Nothing here is needed: a block that was deleted or damaged is
+//! fetched again, and a disk that is full or broken turns the cache off for a while.
 //!
 //! Only for objects that never change and whose keys are never used again.
 //!
-//! Rule: whoever waits holds nothing. A reader claims the blocks that are neither there nor claimed, fetches and writes
-//! them, releases them, and only then waits for what others had claimed.
+//! Rule: whoever waits holds nothing. A reader claims the blocks that are neither there nor
+//! claimed, fetches and writes them, releases them, and only then waits for what others had
+//! claimed.
 
 mod block;
 mod files;
@@ -34,7 +36,8 @@ use crate::config::CacheConfig;
 
 /// How long nothing is cached after the disk has failed.
 const OFF: Duration = Duration::from_mins(1);
-/// After so many turns of waiting for others, or of finding damage, what is missing is fetched without the cache.
+/// After so many turns of waiting for others, or of finding damage, what is missing is fetched
+/// without the cache.
 const MOST_TURNS: usize = 4;
 
 /// A read cache. Cheap to clone.
@@ -82,21 +85,30 @@ impl DiskCache {
             }
             Ok((files, index))
         });
-        let (files, index) = opened
-            .await?
-            .map_err(|error| StorageError::Unavailable { key: shown.clone(), source: StorageFailure::Io(error) })?;
+        let (files, index) = opened.await?.map_err(|error| StorageError::Unavailable {
+            key: shown.clone(),
+            source: StorageFailure::Io(error),
+        })?;
         let state = State { index, claimed: HashSet::new(), off_until: None, warned: false };
         state.show_size();
         let shared = Shared { files, state: Mutex::new(state), released: Notify::new() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Reads `len` bytes of `key` from `offset` on, exactly. `fetch` reads from the storage itself: up to so many bytes
-    /// (its second argument) from a place on (its first), fewer only where the object ends, none beyond.
+    /// Reads `len` bytes of `key` from `offset` on, exactly. `fetch` reads from the storage itself:
+    /// up to so many bytes (its second argument) from a place on (its first), fewer only where the
+    /// object ends, none beyond.
     ///
     /// # Errors
-    /// What `fetch` says, and [`StorageError::Short`] when the object ends before. The cache adds none of its own.
-    pub async fn get_range<F, R>(&self, fetch: F, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError>
+    /// What `fetch` says, and [`StorageError::Short`] when the object ends before. The cache adds
+    /// none of its own.
+    pub async fn get_range<F, R>(
+        &self,
+        fetch: F,
+        key: &str,
+        offset: u64,
+        len: u64,
+    ) -> Result<Vec<u8>, StorageError>
     where
         F: Fn(u64, u64) -> R,
         R: Future<Output = Result<Vec<u8>, StorageError>>,
@@ -110,13 +122,15 @@ impl DiskCache {
         let mut missing: Vec<u64> = numbers.collect();
         for _ in 0..MOST_TURNS {
             let (there, claim, others) = self.shared.sort(key, &missing);
-            let others_ids: Vec<BlockId> = others.iter().map(|number| BlockId::of(key, *number)).collect();
+            let others_ids: Vec<BlockId> =
+                others.iter().map(|number| BlockId::of(key, *number)).collect();
             let shared = Arc::clone(&self.shared);
             let read = blocking(key, move || {
                 there.into_iter().map(|(number, id)| (number, shared.read(id))).collect::<Vec<_>>()
             });
             let claim = Arc::new(claim);
-            let fetched = try_join_all(runs(&claim.numbers).map(|run| fetch_and_store(&fetch, &claim, run)));
+            let fetched =
+                try_join_all(runs(&claim.numbers).map(|run| fetch_and_store(&fetch, &claim, run)));
             let (read, fetched) = try_join(read, fetched).await?;
             drop(claim);
 
@@ -125,7 +139,8 @@ impl DiskCache {
                 wanted.put(places(&run), bytes)?;
             }
             for (number, bytes) in read {
-                // A block that ends too early is not believed: perhaps the storage's answer was cut off then.
+                // A block that ends too early is not believed: perhaps the storage's answer was cut
+                // off then.
                 if let Some(bytes) = bytes.filter(|bytes| wanted.is_covered(number, bytes.len())) {
                     wanted.put(places(&(number..number + 1)), bytes)?;
                 } else {
@@ -168,11 +183,17 @@ impl DiskCache {
         let _ = stored.await;
     }
 
-    /// Fetches the blocks of `range` that are missing, together with what lies between them, by one request.
+    /// Fetches the blocks of `range` that are missing, together with what lies between them, by one
+    /// request.
     ///
     /// # Errors
     /// What `fetch` says (see [`Self::get_range`]).
-    pub async fn fetch_ahead<F, R>(&self, fetch: F, key: &str, range: Range<u64>) -> Result<(), StorageError>
+    pub async fn fetch_ahead<F, R>(
+        &self,
+        fetch: F,
+        key: &str,
+        range: Range<u64>,
+    ) -> Result<(), StorageError>
     where
         F: Fn(u64, u64) -> R,
         R: Future<Output = Result<Vec<u8>, StorageError>>,
@@ -182,7 +203,9 @@ impl DiskCache {
         }
         let numbers: Vec<u64> = (range.start / BLOCK_LEN..range.end.div_ceil(BLOCK_LEN)).collect();
         let (_, claim, _) = self.shared.sort(key, &numbers);
-        let Some(run) = claim.numbers.first().zip(claim.numbers.last()).map(|(first, last)| *first..last + 1) else {
+        let Some(run) =
+            claim.numbers.first().zip(claim.numbers.last()).map(|(first, last)| *first..last + 1)
+        else {
             return Ok(());
         };
         fetch_and_store(&fetch, &Arc::new(claim), run).await?;
@@ -191,12 +214,14 @@ impl DiskCache {
 
     /// Drops what is there of the first `len` bytes of an object.
     pub async fn forget(&self, key: &str, len: u64) {
-        let ids: Vec<BlockId> = (0..len.div_ceil(BLOCK_LEN)).map(|number| BlockId::of(key, number)).collect();
+        let ids: Vec<BlockId> =
+            (0..len.div_ceil(BLOCK_LEN)).map(|number| BlockId::of(key, number)).collect();
         let shared = Arc::clone(&self.shared);
         let forgotten = blocking(key, move || {
             let there: Vec<BlockId> = {
                 let mut state = shared.lock();
-                let there: Vec<BlockId> = ids.into_iter().filter(|id| state.index.touch(*id)).collect();
+                let there: Vec<BlockId> =
+                    ids.into_iter().filter(|id| state.index.touch(*id)).collect();
                 for id in &there {
                     state.index.remove(*id);
                 }
@@ -225,7 +250,9 @@ where
     let bytes = fetch(places.start, places.end - places.start).await?;
     let held = Arc::clone(claim);
     blocking(&claim.key, move || {
-        for (number, block) in run.clone().zip(bytes.chunks(usize::try_from(BLOCK_LEN).unwrap_or(usize::MAX))) {
+        for (number, block) in
+            run.clone().zip(bytes.chunks(usize::try_from(BLOCK_LEN).unwrap_or(usize::MAX)))
+        {
             if !held.shared.store(BlockId::of(&held.key, number), block) {
                 break;
             }
@@ -246,9 +273,19 @@ impl Shared {
         state.off_until.is_some()
     }
 
-    /// Which of the blocks are on disk, which are now this reader's to fetch, and which are another's.
-    fn sort(self: &Arc<Self>, key: &str, numbers: &[u64]) -> (Vec<(u64, BlockId)>, Claim, Vec<u64>) {
-        let mut claim = Claim { shared: Arc::clone(self), key: key.to_owned(), numbers: Vec::new(), ids: Vec::new() };
+    /// Which of the blocks are on disk, which are now this reader's to fetch, and which are
+    /// another's.
+    fn sort(
+        self: &Arc<Self>,
+        key: &str,
+        numbers: &[u64],
+    ) -> (Vec<(u64, BlockId)>, Claim, Vec<u64>) {
+        let mut claim = Claim {
+            shared: Arc::clone(self),
+            key: key.to_owned(),
+            numbers: Vec::new(),
+            ids: Vec::new(),
+        };
         let (mut there, mut others) = (Vec::new(), Vec::new());
         let mut state = self.lock();
         for &number in numbers {
@@ -312,7 +349,8 @@ impl Shared {
         };
         let removed = room.evicted.into_iter().try_for_each(|id| self.files.remove(id));
         if !room.is_reserved {
-            // All that is left is being written at this moment, or the disk is full of other things.
+            // All that is left is being written at this moment, or the disk is full of other
+            // things.
             let _ = removed.inspect_err(|error| self.turn_off(error));
             if is_disk_nearly_full {
                 // Else what is fetched ahead would be fetched once more.
@@ -340,7 +378,8 @@ impl Shared {
         if !std::mem::replace(&mut state.warned, true) {
             tracing::warn!(
                 %error,
-                "the read cache's disk failed; reading goes on without it, and it is tried again every minute"
+                "the read cache's disk failed; reading goes on without it, and it is tried again \
+                 every minute"
             );
         }
     }
@@ -395,7 +434,8 @@ impl<'a> Wanted<'a> {
         start + len as u64 >= self.range.end.min(start + BLOCK_LEN)
     }
 
-    /// Takes what is wanted of `bytes`, which were to be those at `places` and are fewer only where the object ends.
+    /// Takes what is wanted of `bytes`, which were to be those at `places` and are fewer only where
+    /// the object ends.
     fn put(&mut self, places: Range<u64>, mut bytes: Vec<u8>) -> Result<(), StorageError> {
         let (from, to) = (places.start.max(self.range.start), places.end.min(self.range.end));
         if places.start + (bytes.len() as u64) < to {
@@ -411,7 +451,8 @@ impl<'a> Wanted<'a> {
         }
         self.bytes.resize(within(self.range.end, self.range.start), 0);
         let (from_here, to_here) = (within(from, self.range.start), within(to, self.range.start));
-        self.bytes[from_here..to_here].copy_from_slice(&bytes[within(from, places.start)..within(to, places.start)]);
+        self.bytes[from_here..to_here]
+            .copy_from_slice(&bytes[within(from, places.start)..within(to, places.start)]);
         Ok(())
     }
 }
@@ -424,10 +465,16 @@ fn places(run: &Range<u64>) -> Range<u64> {
 /// Runs of neighbours in ascending `numbers`.
 fn runs(numbers: &[u64]) -> impl Iterator<Item = Range<u64>> {
     let first_and_last = |run: &[u64]| run.first().copied().zip(run.last().map(|last| last + 1));
-    numbers.chunk_by(|one, next| one + 1 == *next).filter_map(first_and_last).map(|(first, end)| first..end)
+    numbers
+        .chunk_by(|one, next| one + 1 == *next)
+        .filter_map(first_and_last)
+        .map(|(first, end)| first..end)
 }
 
-async fn blocking<T: Send + 'static>(key: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, StorageError> {
+async fn blocking<T: Send + 'static>(
+    key: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StorageError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|panic| StorageError::from_io(key, io::Error::other(panic)))
 }

@@ -14,7 +14,10 @@ pub enum StorageError {
         key: String,
     },
     /// The object ends before the range that was asked for.
-    #[error("the object `{key}` is shorter than the {wanted} bytes that the database knows of; run `snowbankd check`")]
+    #[error(
+        "the object `{key}` is shorter than the {wanted} bytes that the database knows of; run \
+         `snowbankd check`"
+    )]
     Short {
         /// The object.
         key: String,
@@ -22,7 +25,9 @@ pub enum StorageError {
         wanted: u64,
     },
     /// No room is left.
-    #[error("the storage is full: `{key}` could not be written ({source}). Make room, then push again")]
+    #[error(
+        "the storage is full: `{key}` could not be written ({source}). Make room, then push again"
+    )]
     Full {
         /// What was to be written.
         key: String,
@@ -37,7 +42,8 @@ pub enum StorageError {
         /// What the storage said.
         source: StorageFailure,
     },
-    /// A bucket's service answers, and refuses what it is asked: its operator has to mend a key, a bucket or a clock.
+    /// A bucket's service answers, and refuses what it is asked: its operator has to mend a key, a
+    /// bucket or a clock.
     #[error("the storage refuses its requests: {key}: {source}. {}", source.advice())]
     Refused {
         /// What it was about.
@@ -132,7 +138,8 @@ impl FailureKind {
         matches!(self, Self::Name | Self::Connection | Self::Tls | Self::Timeout | Self::Busy)
     }
 
-    /// Whether somebody has to change something before such a request can succeed, here or at the service.
+    /// Whether somebody has to change something before such a request can succeed, here or at the
+    /// service.
     #[must_use]
     pub fn is_refusal(self) -> bool {
         matches!(self, Self::Denied | Self::NoBucket | Self::ClockSkew | Self::WrongRegion)
@@ -142,20 +149,25 @@ impl FailureKind {
     pub(super) fn advice(self) -> &'static str {
         match self {
             Self::Name => "Check `endpoint` and `region`, and that this host can resolve names",
-            Self::Connection => "Check that the service runs, and `endpoint`: its scheme, host and port",
+            Self::Connection => {
+                "Check that the service runs, and `endpoint`: its scheme, host and port"
+            }
             Self::Tls => {
-                "Check that `endpoint` speaks https, and that its certificate is valid for that name; an authority of your \
+                "Check that `endpoint` speaks https, and that its certificate is valid for that \
+                 name; an authority of your \
                  own goes into `ca-file`"
             }
             Self::Timeout => "Check the network, firewalls between, and `request-timeout`",
             Self::Denied => {
-                "Check the access key, its secret, and that it may get, put, delete and list in this bucket under this \
+                "Check the access key, its secret, and that it may get, put, delete and list in \
+                 this bucket under this \
                  `prefix`"
             }
             Self::ClockSkew => "Set this machine's clock, with NTP for instance",
             Self::WrongRegion => "Set `region` to the bucket's",
             Self::NoBucket => {
-                "Create the bucket, or correct `bucket`; `path-style` decides how it is named to the service"
+                "Create the bucket, or correct `bucket`; `path-style` decides how it is named to \
+                 the service"
             }
             Self::Full => "Make room, or raise the quota",
             Self::NotFound | Self::BeyondEnd => "Run `snowbankd check`",
@@ -174,16 +186,22 @@ impl StorageFailure {
         }
     }
 
-    /// A refusal as a client is told of it: which permission is missing, or what is wrong. Nothing of the service's own words.
+    /// A refusal as a client is told of it: which permission is missing, or what is wrong. Nothing
+    /// of the service's own words.
     #[must_use]
     pub fn told(&self) -> String {
         let Self::Service(failure) = self else { return "it does not say why".to_owned() };
         match (failure.kind, failure.code.as_deref()) {
             (FailureKind::NoBucket, _) => "its bucket is not there".to_owned(),
-            (FailureKind::ClockSkew, _) => "the clocks of server and storage differ too much".to_owned(),
-            (FailureKind::WrongRegion, _) => "the server has the wrong region for its bucket".to_owned(),
+            (FailureKind::ClockSkew, _) => {
+                "the clocks of server and storage differ too much".to_owned()
+            }
+            (FailureKind::WrongRegion, _) => {
+                "the server has the wrong region for its bucket".to_owned()
+            }
             (_, Some("SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken")) => {
-                "it does not know the server's access key, or the secret that goes with it".to_owned()
+                "it does not know the server's access key, or the secret that goes with it"
+                    .to_owned()
             }
             _ => format!("the server's access key lacks the permission for {}", failure.operation),
         }
@@ -195,7 +213,9 @@ impl fmt::Display for StorageFailure {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Service(failure) => failure.fmt(f),
-            Self::Paused(latest) => write!(f, "it has not answered for a while, at last like this: {latest}"),
+            Self::Paused(latest) => {
+                write!(f, "it has not answered for a while, at last like this: {latest}")
+            }
         }
     }
 }
@@ -301,7 +321,8 @@ mod tests {
             retry_after: None,
         };
         let text = StorageError::from_service("packs/aa", failure).to_string();
-        for part in ["packs/aa", "PutObject", "403", "AccessDenied", "4711", "Check the access key"] {
+        for part in ["packs/aa", "PutObject", "403", "AccessDenied", "4711", "Check the access key"]
+        {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
     }

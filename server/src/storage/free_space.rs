@@ -1,9 +1,11 @@
-//! How much room there is on the disks that packs and a SQLite database lie on, and how much of it has to stay.
+//! How much room there is on the disks that packs and a SQLite database lie on, and how much of it
+//! has to stay.
 //!
-//! A disk that is full fails commits and what the database writes for itself, and mends slowly; so whoever is about to write
-//! asks here first. The system is asked at most once a second, and what was let in since counts as written; where that leaves no
-//! room, the system is asked again: less may have been written, and room may have been made. What is still on its way then can
-//! go below the limit, never by more than requests may hold in memory.
+//! A disk that is full fails commits and what the database writes for itself, and mends slowly; so
+//! whoever is about to write asks here first. The system is asked at most once a second, and what
+//! was let in since counts as written; where that leaves no room, the system is asked again: less
+//! may have been written, and room may have been made. What is still on its way then can go below
+//! the limit, never by more than requests may hold in memory.
 
 use std::fmt;
 use std::io;
@@ -77,7 +79,13 @@ pub struct NoRoom {
 impl fmt::Display for NoRoom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { of, folder, free, least, wanted } = self;
-        write!(f, "the disk with the {of}, {}, has {} free, and {} ", folder.display(), Bytes(*free), Bytes(*least))?;
+        write!(
+            f,
+            "the disk with the {of}, {}, has {} free, and {} ",
+            folder.display(),
+            Bytes(*free),
+            Bytes(*least)
+        )?;
         if free >= least {
             write!(f, "have to stay beside the {} that this may take", Bytes(*wanted))?;
         } else {
@@ -85,14 +93,17 @@ impl fmt::Display for NoRoom {
         }
         write!(
             f,
-            " (`[storage] min-free`); nothing of this request was kept. The operator has to make room: `snowbankd gc` takes \
-             away what is kept no longer, and works on a full disk. Then push again, and only what is missing is sent"
+            " (`[storage] min-free`); nothing of this request was kept. The operator has to make \
+             room: `snowbankd gc` takes \
+             away what is kept no longer, and works on a full disk. Then push again, and only what \
+             is missing is sent"
         )
     }
 }
 
 impl FreeSpace {
-    /// The disks of a local storage and of a SQLite database. `least` is what has to stay free on each; 0 for any.
+    /// The disks of a local storage and of a SQLite database. `least` is what has to stay free on
+    /// each; 0 for any.
     #[must_use]
     pub fn new(storage: &StorageConfig, database: &DatabaseConfig, least: Option<Size>) -> Self {
         let disk = |of, folder: &Path, takes_packs| Disk {
@@ -133,7 +144,8 @@ impl FreeSpace {
         Ok(())
     }
 
-    /// How large a pack may be rewritten now. That frees room in the end, so it may use half of what pushes leave.
+    /// How large a pack may be rewritten now. That frees room in the end, so it may use half of
+    /// what pushes leave.
     ///
     /// # Errors
     /// [`NoRoom`] names a disk that has no room for a pack of a size that is worth it.
@@ -150,7 +162,8 @@ impl FreeSpace {
         Ok(most)
     }
 
-    /// Keeps the metrics up to date, and makes the database's reserve where there is room for it. Never ends.
+    /// Keeps the metrics up to date, and makes the database's reserve where there is room for it.
+    /// Never ends.
     pub async fn watch(self) {
         loop {
             for disk in self.0.iter() {
@@ -172,7 +185,9 @@ impl Disk {
     /// Lets `bytes` in where what is known leaves room for them.
     fn admit(&self, bytes: u64) -> bool {
         let mut known = self.known();
-        let Some(known) = known.as_mut().filter(|known| known.asked.elapsed() < BELIEVED) else { return false };
+        let Some(known) = known.as_mut().filter(|known| known.asked.elapsed() < BELIEVED) else {
+            return false;
+        };
         let left = Room { free: known.room.free.saturating_sub(known.admitted), ..known.room };
         let fits = self.judge(left, bytes).is_ok();
         if fits && self.takes_packs {
@@ -184,8 +199,9 @@ impl Disk {
     /// What the system says now.
     async fn ask(&self) -> Option<Room> {
         let (folder, asked) = (self.folder.clone(), Instant::now());
-        let answer =
-            tokio::task::spawn_blocking(move || ask(&folder)).await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        let answer = tokio::task::spawn_blocking(move || ask(&folder))
+            .await
+            .unwrap_or_else(|e| Err(io::Error::other(e)));
         match answer {
             Ok(room) => {
                 *self.known() = Some(Known { asked, room, admitted: 0 });
@@ -193,15 +209,18 @@ impl Disk {
                 Some(room)
             }
             Err(error) => {
-                tracing::debug!(%error, folder = %self.folder.display(), "the system does not say how much room there is");
+                tracing::debug!(%error, folder = %self.folder.display(), "the system does not say \
+                    how much room there is");
                 None
             }
         }
     }
 
-    /// What pushes have to leave: beside what is configured, the room for a reserve that is to be made again.
+    /// What pushes have to leave: beside what is configured, the room for a reserve that is to be
+    /// made again.
     fn judge(&self, room: Room, bytes: u64) -> Result<(), NoRoom> {
-        let reserve = self.reserve.as_ref().filter(|reserve| reserve.is_missing()).map_or(0, Reserve::bytes);
+        let reserve =
+            self.reserve.as_ref().filter(|reserve| reserve.is_missing()).map_or(0, Reserve::bytes);
         self.judge_by(self.least(room).saturating_add(reserve), room, bytes)
     }
 
@@ -211,13 +230,17 @@ impl Disk {
 
     /// Makes the reserve where so much is left then that it is not given away at once.
     async fn make_reserve(&self, room: Room) {
-        let Some(reserve) = self.reserve.as_ref().filter(|reserve| reserve.is_missing()).cloned() else { return };
+        let Some(reserve) = self.reserve.as_ref().filter(|reserve| reserve.is_missing()).cloned()
+        else {
+            return;
+        };
         if room.free < self.least(room).saturating_add(2 * reserve.bytes()) {
             return;
         }
         let made = tokio::task::spawn_blocking(move || reserve.make()).await;
         if let Err(error) = made.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            tracing::warn!(%error, folder = %self.folder.display(), "the database's reserve could not be made");
+            tracing::warn!(%error, folder = %self.folder.display(), "the database's reserve could \
+                not be made");
         }
     }
 
@@ -230,7 +253,10 @@ impl Disk {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; beyond 2^53 the last digits say nothing")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; beyond 2^53 the last digits say nothing"
+)]
 fn show(of: &'static str, room: Room) {
     metrics::gauge!("snowbank_disk_free_bytes", "of" => of).set(room.free as f64);
 }
@@ -247,7 +273,14 @@ mod tests {
     use super::*;
 
     fn disk(least: Option<Size>, takes_packs: bool) -> Disk {
-        Disk { of: "storage", folder: "/srv".into(), takes_packs, least, reserve: None, known: Mutex::default() }
+        Disk {
+            of: "storage",
+            folder: "/srv".into(),
+            takes_packs,
+            least,
+            reserve: None,
+            known: Mutex::default(),
+        }
     }
 
     #[test]
@@ -280,7 +313,13 @@ mod tests {
         let database = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
         let all = FreeSpace::new(&storage, &database, Some(Size::from_bytes(1 << 62)));
         let text = all.check(0).await.unwrap_err().to_string();
-        for part in [folder.path().to_str().unwrap(), "free", "4.00 EiB", "`[storage] min-free`", "`snowbankd gc`"] {
+        for part in [
+            folder.path().to_str().unwrap(),
+            "free",
+            "4.00 EiB",
+            "`[storage] min-free`",
+            "`snowbankd gc`",
+        ] {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
         FreeSpace::new(&storage, &database, None).check(0).await.unwrap();

@@ -1,13 +1,14 @@
 //! Objects as files of one folder.
 //!
-//! A file is written under another name in `.incoming`, synced, renamed to its key, and its folder synced; so it is there
-//! whole or not at all, and still there after a power cut. A folder that is new is synced into its parent first: an entry
-//! in a folder that vanishes would vanish with it. `.incoming` is on the same file system, since rename needs that; what
-//! is in it when a server has claimed the storage is what a killed one left, and is removed.
+//! A file is written under another name in `.incoming`, synced, renamed to its key, and its folder
+//! synced; so it is there whole or not at all, and still there after a power cut. A folder that is
+//! new is synced into its parent first: an entry in a folder that vanishes would vanish with it.
+//! `.incoming` is on the same file system, since rename needs that; what is in it when a server has
+//! claimed the storage is what a killed one left, and is removed.
 //!
-//! Work runs on blocking threads. A call that is given up goes on to its end there, which is harmless: an object that
-//! nobody names is garbage for the collector. Only what the system has in memory already is read without one: handing it over
-//! and back would cost more than the copy.
+//! Work runs on blocking threads. A call that is given up goes on to its end there, which is
+//! harmless: an object that nobody names is garbage for the collector. Only what the system has in
+//! memory already is read without one: handing it over and back would cost more than the copy.
 
 mod cached;
 
@@ -27,7 +28,8 @@ use crate::files;
 const INCOMING: &str = ".incoming";
 /// How names of files in it end.
 const UNFINISHED: &str = ".tmp";
-/// More than this is not copied without a thread of its own, however warm it is: others wait meanwhile.
+/// More than this is not copied without a thread of its own, however warm it is: others wait
+/// meanwhile.
 const MOST_AT_ONCE: u64 = 1024 * 1024;
 
 /// A folder of objects.
@@ -42,7 +44,8 @@ struct Shared {
     incoming: PathBuf,
     /// What is in memory is read at once.
     reads_cached: bool,
-    /// Folders known to be synced into their parents. Keys spread over a few hundred of them at most.
+    /// Folders known to be synced into their parents. Keys spread over a few hundred of them at
+    /// most.
     durable_dirs: Mutex<HashSet<PathBuf>>,
 }
 
@@ -82,7 +85,9 @@ impl Local {
         };
         blocking(INCOMING, move || {
             let folder = &shared.incoming;
-            files::remove_leftovers(folder, |name| name.ends_with(UNFINISHED) && is_old(&folder.join(name)))
+            files::remove_leftovers(folder, |name| {
+                name.ends_with(UNFINISHED) && is_old(&folder.join(name))
+            })
         })
         .await
     }
@@ -117,7 +122,12 @@ impl Local {
         }
     }
 
-    pub(super) async fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
+    pub(super) async fn get_range(
+        &self,
+        key: &str,
+        offset: u64,
+        len: u64,
+    ) -> Result<Vec<u8>, StorageError> {
         let bytes = self.get_up_to(key, offset, len).await?;
         if bytes.len() as u64 == len {
             return Ok(bytes);
@@ -126,7 +136,12 @@ impl Local {
     }
 
     /// As [`Self::get_range`], but gives fewer bytes where the object ends before.
-    pub(super) async fn get_up_to(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>, StorageError> {
+    pub(super) async fn get_up_to(
+        &self,
+        key: &str,
+        offset: u64,
+        len: u64,
+    ) -> Result<Vec<u8>, StorageError> {
         let (shared, path) = self.locate(key)?;
         if shared.reads_cached
             && len <= MOST_AT_ONCE
@@ -255,7 +270,8 @@ impl Shared {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             result => result?,
         }
-        // Another call may have made it a moment ago and not have synced it yet, so this one syncs in either case.
+        // Another call may have made it a moment ago and not have synced it yet, so this one syncs
+        // in either case.
         sync_dir(parent)?;
         self.durable_dirs.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.to_owned());
         Ok(())
@@ -278,7 +294,9 @@ async fn blocking<T: Send + 'static>(
     key: &str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, StorageError> {
-    let result = tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+    let result = tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|panic| Err(io::Error::other(panic)));
     result.map_err(|error| StorageError::from_io(key, error))
 }
 
@@ -290,7 +308,8 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// Collects the keys below a folder whose own key is `base` (empty, or with a slash at its end).
+    /// Collects the keys below a folder whose own key is `base` (empty, or with a slash at its
+    /// end).
     fn walk(&self, dir: &Path, base: &str, found: &mut Vec<String>) -> io::Result<()> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir)? {
@@ -309,13 +328,16 @@ impl Page<'_> {
                 break;
             }
             if !key.ends_with('/') {
-                if key.starts_with(self.prefix) && self.after.is_none_or(|after| key.as_str() > after) {
+                if key.starts_with(self.prefix)
+                    && self.after.is_none_or(|after| key.as_str() > after)
+                {
                     found.push(key);
                 }
                 continue;
             }
             let within_prefix = key.starts_with(self.prefix) || self.prefix.starts_with(&key);
-            let all_before = self.after.is_some_and(|after| key.as_str() <= after && !after.starts_with(&key));
+            let all_before =
+                self.after.is_some_and(|after| key.as_str() <= after && !after.starts_with(&key));
             if within_prefix && !all_before {
                 let name = key[base.len()..].trim_end_matches('/');
                 self.walk(&dir.join(name), &key, found)?;

@@ -1,4 +1,5 @@
-//! The object that says whose storage this is (C3). What follows from it is [`crate::chain`]'s business.
+//! The object that says whose storage this is (C3). What follows from it is [`crate::chain`]'s
+//! business.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,8 @@ pub struct Marker {
     /// The link.
     #[serde(default)]
     pub link: String,
-    /// Drawn by a server that asks whether another one is at work; the one that is answers with its next link.
+    /// Drawn by a server that asks whether another one is at work; the one that is answers with its
+    /// next link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
 }
@@ -35,17 +37,21 @@ pub struct Marker {
 pub enum MarkerError {
     /// It has objects, but no marker.
     #[error(
-        "the storage is not empty (it has `{0}`) and is not marked as a Snowbank's. Give it an empty folder or prefix of its own"
+        "the storage is not empty (it has `{0}`) and is not marked as a Snowbank's. Give it an \
+         empty folder or prefix of its own"
     )]
     Unmarked(String),
     /// It has no marker.
     #[error(
-        "the storage has no marker object `{KEY}`, so it is not the one of this database, or a part of it was deleted. Check \
+        "the storage has no marker object `{KEY}`, so it is not the one of this database, or a \
+         part of it was deleted. Check \
          `[storage]`; a server that starts marks an empty storage as its own"
     )]
     Missing,
     /// The marker is not readable as one.
-    #[error("the storage's marker object `{KEY}` is damaged; restore it from a backup of the storage")]
+    #[error(
+        "the storage's marker object `{KEY}` is damaged; restore it from a backup of the storage"
+    )]
     Damaged,
     /// The storage failed.
     #[error(transparent)]
@@ -73,7 +79,8 @@ pub(super) async fn write(storage: &Storage, marker: &Marker) -> Result<u32, Mar
     Ok(attempts)
 }
 
-/// Finds that there is nothing in the storage but a marker, perhaps, and what starting servers try it with.
+/// Finds that there is nothing in the storage but a marker, perhaps, and what starting servers try
+/// it with.
 pub(super) async fn find_empty(storage: &Storage) -> Result<(), MarkerError> {
     let found = storage.list("", None, MOST_TRIALS).await?;
     match found.into_iter().find(|key| !key.starts_with(PROBE_PREFIX) && key != KEY) {
@@ -88,7 +95,9 @@ mod tests {
 
     #[test]
     fn messages_are_sentences_with_single_spaces() {
-        for error in [MarkerError::Missing, MarkerError::Damaged, MarkerError::Unmarked("x".to_owned())] {
+        for error in
+            [MarkerError::Missing, MarkerError::Damaged, MarkerError::Unmarked("x".to_owned())]
+        {
             assert!(!error.to_string().contains("  "), "{error}");
         }
     }
@@ -97,7 +106,8 @@ mod tests {
     fn markers_of_versions_before_the_chain_are_understood() {
         let old: Marker = serde_json::from_str(r#"{"instance":"a","epoch":2}"#).unwrap();
         assert_eq!(old, Marker { instance: "a".to_owned(), epoch: 2, ..Marker::default() });
-        let text = serde_json::to_string(&Marker { number: 3, link: "x".to_owned(), ..old }).unwrap();
+        let text =
+            serde_json::to_string(&Marker { number: 3, link: "x".to_owned(), ..old }).unwrap();
         assert_eq!(text, r#"{"instance":"a","epoch":2,"number":3,"link":"x"}"#);
     }
 }

@@ -1,4 +1,5 @@
-//! Logs: to standard error, as text or JSON, so that standard output stays free for what commands print.
+//! Logs: to standard error, as text or JSON, so that standard output stays free for what commands
+//! print.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -15,14 +16,24 @@ use crate::config::{LogConfig, LogFormat};
 /// When `RUST_LOG` is no filter, or logging was started before.
 pub fn init(config: &LogConfig) -> anyhow::Result<()> {
     let filter: Targets = match std::env::var("RUST_LOG") {
-        Ok(directives) if !directives.trim().is_empty() => directives.trim().parse().map_err(|error| {
-            anyhow::anyhow!("RUST_LOG is not a filter such as `info,snowbank_server=debug`: {error}")
-        })?,
+        Ok(directives) if !directives.trim().is_empty() => {
+            directives.trim().parse().map_err(|error| {
+                anyhow::anyhow!(
+                    "RUST_LOG is not a filter such as `info,snowbank_server=debug`: {error}"
+                )
+            })?
+        }
         _ => default_directives(config).parse()?,
     };
     // What cannot be wanted by any of the directives is not even asked about.
-    let most = filter.iter().map(|(_, level)| level).chain(filter.default_level()).max().unwrap_or(LevelFilter::OFF);
-    let builder = tracing_subscriber::fmt().with_max_level(most).with_writer(|| WithoutTokens(io::stderr()));
+    let most = filter
+        .iter()
+        .map(|(_, level)| level)
+        .chain(filter.default_level())
+        .max()
+        .unwrap_or(LevelFilter::OFF);
+    let builder =
+        tracing_subscriber::fmt().with_max_level(most).with_writer(|| WithoutTokens(io::stderr()));
     match config.format {
         LogFormat::Text => {
             let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

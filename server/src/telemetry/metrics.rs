@@ -1,9 +1,10 @@
-//! Numbers for Prometheus. Whatever counts something says so with the macros of the crate `metrics`, which cost next to
-//! nothing as long as no recorder is installed.
+//! Numbers for Prometheus. Whatever counts something says so with the macros of the crate
+//! `metrics`, which cost next to nothing as long as no recorder is installed.
 //!
-//! [`table`] names every number. Those whose labels are known beforehand are there from the start, as 0, so that a rate over them
-//! has a beginning. What is measured now and then (room on disks, what is stored) is absent until it was measured.
-//! `docs/metrics.md` is for operators, and a test compares it with what a server says.
+//! [`table`] names every number. Those whose labels are known beforehand are there from the start,
+//! as 0, so that a rate over them has a beginning. What is measured now and then (room on disks,
+//! what is stored) is absent until it was measured. `docs/metrics.md` is for operators, and a test
+//! compares it with what a server says.
 
 mod process;
 mod table;
@@ -18,7 +19,8 @@ use process::Process;
 use table::{Kind, METRICS};
 
 /// Seconds, from a look-up in memory to a large body over a slow line.
-const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const BUCKETS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// The installed recorder.
 #[derive(Clone)]
@@ -78,15 +80,19 @@ impl Metrics {
         self.recorder.run_upkeep();
         let mut page = self.recorder.render();
         // What has no value yet is described all the same.
-        for metric in METRICS.iter().filter(|metric| !page.contains(&metric.type_line())).collect::<Vec<_>>() {
+        for metric in
+            METRICS.iter().filter(|metric| !page.contains(&metric.type_line())).collect::<Vec<_>>()
+        {
             // Writing to a String cannot fail.
-            let _ = writeln!(page, "# HELP {} {}\n{}\n", metric.name, metric.help, metric.type_line());
+            let _ =
+                writeln!(page, "# HELP {} {}\n{}\n", metric.name, metric.help, metric.type_line());
         }
         self.process.render(&mut page);
         page
     }
 
-    /// Folds what was measured since into buckets; without it, and with nobody who asks, measurements would pile up.
+    /// Folds what was measured since into buckets; without it, and with nobody who asks,
+    /// measurements would pile up.
     pub fn fold(&self) {
         self.recorder.run_upkeep();
     }

@@ -1,4 +1,5 @@
-//! One path of several GiB through a server and back: what it takes in time and in memory on both ends.
+//! One path of several GiB through a server and back: what it takes in time and in memory on both
+//! ends.
 
 use std::{fs::File, io::Write as _, time::Duration};
 
@@ -33,13 +34,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     println!("  stored: {} MiB", server.stored_bytes() / MIB);
 
     let other = NixStore::new();
-    let fetch =
-        other.substitute(&format!("{}/main", server.url()), &Oracle::main(&server).public_key(), &[&path]).success();
+    let fetch = other
+        .substitute(
+            &format!("{}/main", server.url()),
+            &Oracle::main(&server).public_key(),
+            &[&path],
+        )
+        .success();
     report("substitution by Nix", args.mebibytes, fetch.elapsed);
     let peak = server.peak_rss_bytes();
     println!("  server's peak memory: {} MiB", peak / MIB);
 
-    ensure!(other.hashes(&[&path]) == store.hashes(&[&path]), "the path came back with another hash");
+    ensure!(
+        other.hashes(&[&path]) == store.hashes(&[&path]),
+        "the path came back with another hash"
+    );
     ensure!(client_peak < MOST_MEMORY, "the client held {} MiB", client_peak / MIB);
     ensure!(peak < MOST_MEMORY, "the server held {} MiB", peak / MIB);
     Ok(())

@@ -1,4 +1,5 @@
-//! The classic design, for comparison: plain `FastCDC` over the NAR, with no masking, and one zstd frame per chunk.
+//! The classic design, for comparison: plain `FastCDC` over the NAR, with no masking, and one zstd
+//! frame per chunk.
 
 use std::collections::HashSet;
 
@@ -24,7 +25,8 @@ impl BlindStore {
         Ok(Self { zstd: Compressor::new(LEVEL)?, seen: HashSet::new() })
     }
 
-    /// Adds a NAR, and gives the bytes of the frames that are new: frames alone, without any header.
+    /// Adds a NAR, and gives the bytes of the frames that are new: frames alone, without any
+    /// header.
     ///
     /// # Errors
     /// When zstd fails.

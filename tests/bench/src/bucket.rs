@@ -1,9 +1,12 @@
-//! What a bucket is asked for: bytes and requests of pushes and downloads, beside those of one object per chunk.
+//! What a bucket is asked for: bytes and requests of pushes and downloads, beside those of one
+//! object per chunk.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use snowbank_harness::{Api, Client, NixStore, Random, Server, Site, oracle::Oracle, storage_faults::Faults, trees};
+use snowbank_harness::{
+    Api, Client, NixStore, Random, Server, Site, oracle::Oracle, storage_faults::Faults, trees,
+};
 
 const LIMIT: Duration = Duration::from_mins(30);
 const REQUESTS: &str = "snowbank_storage_requests_total";
@@ -65,7 +68,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (site, store) = (Site::with_faults(Random::fixed(1)), NixStore::new());
     let mut server = Server::options().on(&site).replicas(1).start();
     let jobs = args.jobs.to_string();
-    println!("{:44} {:>9} {:>12} {:>6} {:>6} {:>16}", "", "MB sent", "MB received", "PUTs", "GETs", "chunks stored");
+    println!(
+        "{:44} {:>9} {:>12} {:>6} {:>6} {:>16}",
+        "", "MB sent", "MB received", "PUTs", "GETs", "chunks stored"
+    );
     let mut random = Random::fixed(229);
     let mut contents: Vec<Vec<u8>> = Vec::new();
     for _ in 0..3 {
@@ -73,9 +79,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let bytes = args.megabytes * 1_000_000 / 3;
         contents.push([random.bytes(bytes * 2 / 3), random.text(bytes / 3)].concat());
     }
-    let first = push(&server, &store, "a first push of three paths", &add(&store, "first", &contents), &jobs)?;
-    ensure!(first.received <= first.sent / 50.0, "a first push reads back {:.1} MB", first.received / 1e6);
-    let _ = push(&server, &store, "a rebuild of the three", &add(&store, "rebuild", &contents), &jobs)?;
+    let first = push(
+        &server,
+        &store,
+        "a first push of three paths",
+        &add(&store, "first", &contents),
+        &jobs,
+    )?;
+    ensure!(
+        first.received <= first.sent / 50.0,
+        "a first push reads back {:.1} MB",
+        first.received / 1e6
+    );
+    let _ =
+        push(&server, &store, "a rebuild of the three", &add(&store, "rebuild", &contents), &jobs)?;
     server.restart_without_packs();
     let cold = add(&store, "another rebuild", &contents);
     let _ = push(&server, &store, "a rebuild on another server", &cold, &jobs)?;
@@ -109,13 +126,15 @@ fn slow_links(server: &Server, site: &Site, store: &NixStore) -> anyhow::Result<
         let noise = Random::fixed(mbit).bytes(megabytes * 1_000_000);
         let path = trees::add_files(store, &format!("over-{mbit}"), &[("noise", noise)]);
         let (before, started) = (Moved::since_start(server), Instant::now());
-        let _ = Client::of(server, store).start_push("main", &[&path], &[]).wait_for(LIMIT).success();
+        let _ =
+            Client::of(server, store).start_push("main", &[&path], &[]).wait_for(LIMIT).success();
         let (elapsed, moved) = (started.elapsed().as_secs_f64(), before.since(server));
         #[expect(clippy::cast_precision_loss, reason = "a rate is far below 2^52")]
         let alone = moved.sent / rate as f64;
         let ratio = elapsed / alone;
         println!(
-            "a push of {megabytes} MB over {mbit} Mbit/s: {elapsed:.1} s, its upload alone {alone:.1} s, ratio {ratio:.2}"
+            "a push of {megabytes} MB over {mbit} Mbit/s: {elapsed:.1} s, its upload alone \
+             {alone:.1} s, ratio {ratio:.2}"
         );
         ensure!(ratio <= 1.1, "a push over {mbit} Mbit/s takes {ratio:.2} times its upload");
     }
@@ -124,14 +143,27 @@ fn slow_links(server: &Server, site: &Site, store: &NixStore) -> anyhow::Result<
 
 fn add(store: &NixStore, version: &str, contents: &[Vec<u8>]) -> Vec<String> {
     let path = |(at, bytes): (usize, &Vec<u8>)| {
-        trees::add_files(store, &format!("app-{at}"), &[("data", bytes.clone()), ("version", version.into())])
+        trees::add_files(
+            store,
+            &format!("app-{at}"),
+            &[("data", bytes.clone()), ("version", version.into())],
+        )
     };
     contents.iter().enumerate().map(path).collect()
 }
 
-fn push(server: &Server, store: &NixStore, what: &str, paths: &[String], jobs: &str) -> anyhow::Result<Moved> {
+fn push(
+    server: &Server,
+    store: &NixStore,
+    what: &str,
+    paths: &[String],
+    jobs: &str,
+) -> anyhow::Result<Moved> {
     let before = Moved::since_start(server);
-    let _ = Client::of(server, store).start_push("main", paths, &["--jobs", jobs]).wait_for(LIMIT).success();
+    let _ = Client::of(server, store)
+        .start_push("main", paths, &["--jobs", jobs])
+        .wait_for(LIMIT)
+        .success();
     let moved = before.since(server);
     show(what, moved);
     // One object per chunk would be a PUT for each, and read back to verify.
@@ -143,7 +175,8 @@ fn push(server: &Server, store: &NixStore, what: &str, paths: &[String], jobs: &
 fn download(server: &mut Server, what: &str, paths: &[String]) -> anyhow::Result<()> {
     server.restart_without_packs();
     let oracle = Oracle::main(server);
-    let urls = paths.iter().map(|path| Ok(oracle.narinfo(path).context("a path is not there")?.url));
+    let urls =
+        paths.iter().map(|path| Ok(oracle.narinfo(path).context("a path is not there")?.url));
     let urls = urls.collect::<anyhow::Result<Vec<String>>>()?;
     let (before, mut total) = (Moved::since_start(server), 0);
     for url in urls {
@@ -158,5 +191,9 @@ fn download(server: &mut Server, what: &str, paths: &[String]) -> anyhow::Result
 
 fn show(what: &str, moved: Moved) {
     let Moved { sent, received, puts, gets, chunks } = moved;
-    println!("{what:44} {:>9.1} {:>12.1} {puts:>6} {gets:>6} {chunks:>16}", sent / 1e6, received / 1e6);
+    println!(
+        "{what:44} {:>9.1} {:>12.1} {puts:>6} {gets:>6} {chunks:>16}",
+        sent / 1e6,
+        received / 1e6
+    );
 }

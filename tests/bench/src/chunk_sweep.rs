@@ -1,7 +1,9 @@
-//! `chunk-sweep`: chunk sizes, normalisation and zstd levels over neighbouring releases of real software and their rebuilds.
+//! `chunk-sweep`: chunk sizes, normalisation and zstd levels over neighbouring releases of real
+//! software and their rebuilds.
 //!
-//! Its tables are the ground for `CutParams::DEFAULT` and the default compression level; `docs/chunking.md` holds them with
-//! the decision. It measures formats, not the system: nothing is pushed, and times are CPU times of the encoder alone.
+//! Its tables are the ground for `CutParams::DEFAULT` and the default compression level;
+//! `docs/chunking.md` holds them with the decision. It measures formats, not the system: nothing is
+//! pushed, and times are CPU times of the encoder alone.
 
 mod measure;
 mod report;
@@ -31,7 +33,8 @@ pub struct Args {
     /// Average chunk sizes in KiB; the least is a quarter and the most four times that.
     #[arg(long, value_delimiter = ',', default_value = "32,64,128,256,512")]
     avg: Vec<u32>,
-    /// Levels of `FastCDC`'s normalisation; those behind the first are measured at the first zstd level only.
+    /// Levels of `FastCDC`'s normalisation; those behind the first are measured at the first zstd
+    /// level only.
     #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
     normalization: Vec<u16>,
     /// Levels of zstd.
@@ -40,7 +43,8 @@ pub struct Args {
     /// Pairs measured at a time; each takes several times its NARs' size in memory.
     #[arg(long)]
     jobs: Option<NonZero<usize>>,
-    /// Where the corpus is, or will be after it was fetched [default: snowbank/corpus in the XDG cache home].
+    /// Where the corpus is, or will be after it was fetched [default: snowbank/corpus in the XDG
+    /// cache home].
     #[arg(long)]
     corpus: Option<PathBuf>,
 }
@@ -78,7 +82,8 @@ pub fn run(args: &Args) -> Result<()> {
         for _ in 0..jobs {
             scope.spawn(|| {
                 while let Some(pair) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = measure_pair(pair, &choices).with_context(|| format!("cannot measure {}", pair.name));
+                    let result = measure_pair(pair, &choices)
+                        .with_context(|| format!("cannot measure {}", pair.name));
                     eprintln!("measured {}", pair.name);
                     done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
                 }
@@ -111,7 +116,16 @@ fn measure_pair(pair: &Pair, choices: &[(CutParams, Vec<i32>)]) -> Result<PairRe
     let mut masked = Vec::new();
     for (params, levels) in choices {
         let (cuts, frames) = measure::masked(&streams, *params, levels)?;
-        masked.push(Masked { params: *params, cuts, frames: levels.iter().copied().zip(frames).collect() });
+        masked.push(Masked {
+            params: *params,
+            cuts,
+            frames: levels.iter().copied().zip(frames).collect(),
+        });
     }
-    Ok(PairResult { pair: pair.clone(), nar_bytes: streams.nar_bytes(), blind: measure::blind(&streams)?, masked })
+    Ok(PairResult {
+        pair: pair.clone(),
+        nar_bytes: streams.nar_bytes(),
+        blind: measure::blind(&streams)?,
+        masked,
+    })
 }

@@ -36,7 +36,8 @@ impl Far {
         let proxy = StorageFaults::before(s3.address(), Random::fixed(1));
         proxy.set(Faults { latency, ..Faults::default() });
         let config = format!(
-            "[storage]\ntype = \"s3\"\nbucket = \"{BUCKET}\"\nendpoint = \"http://{}\"\naccess-key-id = \
+            "[storage]\ntype = \"s3\"\nbucket = \"{BUCKET}\"\nendpoint \
+             = \"http://{}\"\naccess-key-id = \
              \"{ACCESS_KEY_ID}\"\nsecret-access-key = \"{SECRET_ACCESS_KEY}\"\n{settings}",
             proxy.address()
         );
@@ -53,10 +54,12 @@ impl Far {
         self.proxy.done().requests
     }
 
-    /// Reads `url`, relative to the cache `main`, to its end, and gives its bytes and how long that took.
+    /// Reads `url`, relative to the cache `main`, to its end, and gives its bytes and how long that
+    /// took.
     pub(crate) fn download(&self, url: &str) -> anyhow::Result<(u64, Duration)> {
         let started = Instant::now();
-        let mut stream = TcpStream::connect(self.server.address()).context("the server does not listen")?;
+        let mut stream =
+            TcpStream::connect(self.server.address()).context("the server does not listen")?;
         write!(stream, "GET /main/{url} HTTP/1.1\r\nHost: snowbank\r\nConnection: close\r\n\r\n")?;
         let mut buffer = vec![0; BUFFER];
         let mut head = Vec::new();

@@ -1,8 +1,9 @@
-//! A collection on a database of a million paths and ten million chunks, of which a third goes: how long it takes, for how
-//! long others wait for the database at most, and how much memory it needs.
+//! A collection on a database of a million paths and ten million chunks, of which a third goes: how
+//! long it takes, for how long others wait for the database at most, and how much memory it needs.
 //!
-//! The rows are made with SQL (see `suite::prefill`), and the packs' objects are not there, so that nothing is compacted. A
-//! server runs beside it, and a prober that begins a write transaction every few milliseconds, as a push would.
+//! The rows are made with SQL (see `suite::prefill`), and the packs' objects are not there, so that
+//! nothing is compacted. A server runs beside it, and a prober that begins a write transaction
+//! every few milliseconds, as a push would.
 
 use std::{
     sync::{
@@ -55,12 +56,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     );
 
     let mut missed = Vec::new();
-    for (what, gc) in [("dry run", Gc::new().dry_run()), ("collection", Gc::without_grace().without_compaction())] {
+    for (what, gc) in
+        [("dry run", Gc::new().dry_run()), ("collection", Gc::without_grace().without_compaction())]
+    {
         let prober = Prober::start(&database)?;
         let (output, phases) = watch(gc.start(&server.replicas()[0], ""))?;
         let waits = prober.end()?;
         ensure!(output.status.success(), "{what}: {output}");
-        let report = Collected::parse(&output.stdout).with_context(|| format!("{what}: no report: {output}"))?;
+        let report = Collected::parse(&output.stdout)
+            .with_context(|| format!("{what}: no report: {output}"))?;
         println!(
             "\n{what}: {:.1} s, {} paths, {} NARs, {} chunks, {} packs, {} objects",
             output.elapsed.as_secs_f64(),
@@ -79,30 +83,44 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             );
         }
         println!("  {waits}; by its own word {} ms", report.longest_lock_milliseconds());
-        println!("  peak memory {} MiB, processor time {:.1} s", output.peak_rss / MIB, output.cpu.as_secs_f64());
+        println!(
+            "  peak memory {} MiB, processor time {:.1} s",
+            output.peak_rss / MIB,
+            output.cpu.as_secs_f64()
+        );
         ensure!(report.paths() > args.paths / 4, "a third of the paths was to go: {report}");
         if waits.longest > LONGEST_WAIT {
-            missed.push(format!("{what}: others waited for {:?}; {LONGEST_WAIT:?} are allowed", waits.longest));
+            missed.push(format!(
+                "{what}: others waited for {:?}; {LONGEST_WAIT:?} are allowed",
+                waits.longest
+            ));
         }
         if output.peak_rss > MOST_MEMORY {
-            missed.push(format!("{what}: {} MiB; {} are allowed", output.peak_rss / MIB, MOST_MEMORY / MIB));
+            missed.push(format!(
+                "{what}: {} MiB; {} are allowed",
+                output.peak_rss / MIB,
+                MOST_MEMORY / MIB
+            ));
         }
     }
     ensure!(missed.is_empty(), "{}", missed.join("\n"));
     Ok(())
 }
 
-/// Makes the last third of the paths old, to which none of the others refers, and all others a day young.
+/// Makes the last third of the paths old, to which none of the others refers, and all others a day
+/// young.
 async fn make_a_third_old(database: &std::path::Path, paths: u64) -> Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
     let now = i64::try_from(now)?;
-    let mut db = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(database)).await?;
+    let mut db =
+        SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(database)).await?;
     let young = sqlx::query("UPDATE paths SET created = $1 WHERE id <= $2");
     young.bind(now - DAY).bind(i64::try_from(paths / 3 * 2)?).execute(&mut db).await?;
     // As though servers had noted the time, and uses, since the beginning.
     let clock = format!("{{\"since\":0,\"noted\":{now},\"jumps\":[]}}");
     let note = sqlx::query(
-        "INSERT INTO settings (key, value) VALUES ('clock', $1) ON CONFLICT (key) DO UPDATE SET value = $1",
+        "INSERT INTO settings (key, value) VALUES ('clock', $1) ON CONFLICT (key) DO UPDATE SET \
+         value = $1",
     );
     note.bind(clock).execute(&mut db).await?;
     db.close().await?;
@@ -162,7 +180,8 @@ impl std::fmt::Display for Waits {
         let of_100 = sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default();
         write!(
             f,
-            "a writer beside it waited {:.0} ms at most, {:.1} ms in 99 of 100 of {} times, longer than {} ms {} times",
+            "a writer beside it waited {:.0} ms at most, {:.1} ms in 99 of 100 of {} times, longer \
+             than {} ms {} times",
             self.longest.as_secs_f64() * 1e3,
             of_100.as_secs_f64() * 1e3,
             self.count,
@@ -201,8 +220,12 @@ async fn probe(options: &SqliteConnectOptions, stop: &AtomicBool) -> Result<Wait
         let began = Instant::now();
         // SQLite itself would look again after up to 100 ms.
         while let Err(error) = sqlx::query("BEGIN IMMEDIATE").execute(&mut db).await {
-            let is_busy = error.as_database_error().is_some_and(|error| error.message().contains("locked"));
-            ensure!(is_busy && began.elapsed() < Duration::from_mins(5), "the prober's transaction: {error}");
+            let is_busy =
+                error.as_database_error().is_some_and(|error| error.message().contains("locked"));
+            ensure!(
+                is_busy && began.elapsed() < Duration::from_mins(5),
+                "the prober's transaction: {error}"
+            );
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
         let waited = began.elapsed();

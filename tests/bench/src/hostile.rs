@@ -69,15 +69,18 @@ pub(crate) struct Args {
 
 impl Args {
     fn chosen(&self) -> Result<Vec<&'static Load>> {
-        if let Some(unknown) = self.only.iter().find(|name| !ALL.iter().any(|load| load.id == **name)) {
+        if let Some(unknown) =
+            self.only.iter().find(|name| !ALL.iter().any(|load| load.id == **name))
+        {
             bail!("there is no load `{unknown}`; --list shows them");
         }
-        let is_wanted = |load: &&Load| self.only.is_empty() || self.only.iter().any(|name| name == load.id);
+        let is_wanted =
+            |load: &&Load| self.only.is_empty() || self.only.iter().any(|name| name == load.id);
         Ok(ALL.iter().filter(is_wanted).collect())
     }
 
-    /// Keeps up an attack until `is_over`, given the time since its beginning, says so; says why if the
-    /// server has ended or holds too much before.
+    /// Keeps up an attack until `is_over`, given the time since its beginning, says so; says why if
+    /// the server has ended or holds too much before.
     fn keep_up(&self, server: &mut Server, is_over: impl Fn(Duration) -> bool) -> Option<String> {
         let began = Instant::now();
         while !is_over(began.elapsed()) {
@@ -89,7 +92,9 @@ impl Args {
             let held = server.rss_bytes() >> 20;
             if held > self.stop_at {
                 let seconds = began.elapsed().as_secs_f64();
-                return Some(format!("stopped after {seconds:.1} s, when the server held {held} MiB"));
+                return Some(format!(
+                    "stopped after {seconds:.1} s, when the server held {held} MiB"
+                ));
             }
             sleep(LOOK_EVERY);
         }
@@ -174,7 +179,8 @@ fn measure(args: &Args, load: &Load, prepared: &Prepared, report: &Report) {
     report.measured(&format!("{}: peak memory of the server", load.id), &peak, "MiB", MOST_MEMORY);
     judge(load, &calm, &experience, report);
     let began = Instant::now();
-    while is_alive(&server) && !server.replicas()[0].is_ready() && began.elapsed() < RECOVERY_LIMIT {
+    while is_alive(&server) && !server.replicas()[0].is_ready() && began.elapsed() < RECOVERY_LIMIT
+    {
         sleep(LOOK_EVERY);
     }
     report.detail(format!("ready again {:.1} s after the attack", began.elapsed().as_secs_f64()));
@@ -184,9 +190,20 @@ fn measure(args: &Args, load: &Load, prepared: &Prepared, report: &Report) {
 fn judge(load: &Load, calm: &Experience, experience: &Experience, report: &Report) {
     let id = load.id;
     let p99 = |of: &Experience| Series::once(of.narinfo.percentile(99).as_secs_f64() * 1000.0);
-    report.compared(&format!("{id}: narinfo p99"), &p99(experience), &p99(calm), "ms", MOST_SLOWDOWN);
+    report.compared(
+        &format!("{id}: narinfo p99"),
+        &p99(experience),
+        &p99(calm),
+        "ms",
+        MOST_SLOWDOWN,
+    );
     let failed = |what: &str, count: usize| {
-        report.measured(&format!("{id}: {what} that failed"), &Series::once(float(count as u64)), "", NONE_FAILS);
+        report.measured(
+            &format!("{id}: {what} that failed"),
+            &Series::once(float(count as u64)),
+            "",
+            NONE_FAILS,
+        );
     };
     failed("narinfos", experience.narinfo.failed);
     failed("health checks", experience.readyz.failed);

@@ -1,5 +1,6 @@
-//! Pages of listings of a cache of a million paths: how long each takes, and how many rows the server looks at; and what an
-//! honest client's narinfo takes beside strangers who list all the time.
+//! Pages of listings of a cache of a million paths: how long each takes, and how many rows the
+//! server looks at; and what an honest client's narinfo takes beside strangers who list all the
+//! time.
 //!
 //! The rows are made with SQL (see `suite::prefill`).
 
@@ -91,7 +92,10 @@ fn pages(args: &Args, hashes: &[String]) -> Vec<(&'static str, String)> {
         ("paths: nothing begins so", "paths?pattern=nosuch*".to_owned()),
         ("paths: few begin so", format!("paths?pattern=stored-{}*", paths / 1_000)),
         ("paths: all begin so", "paths?pattern=stored-*".to_owned()),
-        ("paths: all begin so, deep", format!("paths?pattern=stored-*&after=n.{deep}.stored-{deep}")),
+        (
+            "paths: all begin so, deep",
+            format!("paths?pattern=stored-*&after=n.{deep}.stored-{deep}"),
+        ),
         ("paths: begins so, nothing fits", "paths?pattern=stored-*nosuch".to_owned()),
         ("paths: by a part of the hash", format!("paths?pattern={}*", &hashes[0][..4])),
         ("pins: first", "pins".to_owned()),
@@ -108,11 +112,13 @@ async fn add_pins(prefilled: &Prefilled, pins: u64) -> Result<()> {
     sqlx::query("BEGIN").execute(&mut db).await?;
     for number in 0..pins {
         let name = format!("pin-{number:08}");
-        let pin =
-            "INSERT INTO pins (cache_id, name, generation, keep) SELECT id, $1, 1, 5 FROM caches WHERE name = 'main'";
+        let pin = "INSERT INTO pins (cache_id, name, generation, keep) SELECT id, $1, 1, 5 FROM \
+            caches WHERE name = 'main'";
         sqlx::query(pin).bind(&name).execute(&mut db).await?;
-        let generation = "INSERT INTO pin_generations (cache_id, name, generation, hash, path_name, created, created_by) \
-                          SELECT cache_id, $1, 1, hash, name, created, 'bench' FROM paths WHERE id = 1";
+        let generation = "INSERT INTO pin_generations (cache_id, name, generation, hash, \
+            path_name, created, created_by) \
+                          SELECT cache_id, $1, 1, hash, name, created, 'bench' FROM paths WHERE id \
+                          = 1";
         sqlx::query(generation).bind(&name).execute(&mut db).await?;
     }
     sqlx::query("COMMIT").execute(&mut db).await?;
@@ -120,7 +126,12 @@ async fn add_pins(prefilled: &Prefilled, pins: u64) -> Result<()> {
     Ok(())
 }
 
-fn beside_strangers(args: &Args, server: &Server, hashes: &[String], missed: &mut Vec<String>) -> Result<()> {
+fn beside_strangers(
+    args: &Args,
+    server: &Server,
+    hashes: &[String],
+    missed: &mut Vec<String>,
+) -> Result<()> {
     let honest = |until: Instant| -> Result<(Vec<Duration>, Duration)> {
         let (api, mut times, mut ready) = (Api::anonymous(server), Vec::new(), Duration::ZERO);
         for hash in hashes.iter().cycle().step_by(7_919) {
@@ -141,7 +152,8 @@ fn beside_strangers(args: &Args, server: &Server, hashes: &[String], missed: &mu
     let (mut alone, _) = honest(Instant::now() + seconds)?;
     let until = Instant::now() + seconds;
     let (answered, refused, beside) = thread::scope(|scope| {
-        let strangers: Vec<_> = (0..args.strangers).map(|_| scope.spawn(move || list(server, until))).collect();
+        let strangers: Vec<_> =
+            (0..args.strangers).map(|_| scope.spawn(move || list(server, until))).collect();
         let beside = honest(until);
         let counts = strangers.into_iter().map(|one| one.join().unwrap_or_default());
         let (answered, refused) = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
@@ -150,7 +162,8 @@ fn beside_strangers(args: &Args, server: &Server, hashes: &[String], missed: &mu
     let (mut times, ready) = beside?;
     let (before, during) = (quantile(&mut alone, 99), quantile(&mut times, 99));
     println!(
-        "beside {} strangers who list for {} s ({answered} answered, {refused} refused): a narinfo takes {:.2} ms, 99 of 100 \
+        "beside {} strangers who list for {} s ({answered} answered, {refused} refused): a narinfo \
+         takes {:.2} ms, 99 of 100 \
          {:.2} ms ({:.2} and {:.2} ms without them); /readyz {:.0} ms at most",
         args.strangers,
         args.seconds,
@@ -161,7 +174,9 @@ fn beside_strangers(args: &Args, server: &Server, hashes: &[String], missed: &mu
         ready.as_secs_f64() * 1e3
     );
     if during > before * MOST_TIMES {
-        missed.push(format!("a narinfo takes {during:?} beside strangers who list, {before:?} without them"));
+        missed.push(format!(
+            "a narinfo takes {during:?} beside strangers who list, {before:?} without them"
+        ));
     }
     Ok(())
 }

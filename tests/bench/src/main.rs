@@ -1,5 +1,5 @@
-//! Benchmarks of Snowbank. Without a subcommand it measures the whole system beside its peers (see `suite`); each
-//! subcommand looks into one thing. Build with `--release`:
+//! Benchmarks of Snowbank. Without a subcommand it measures the whole system beside its peers (see
+//! `suite`); each subcommand looks into one thing. Build with `--release`:
 //!
 //! `cargo build --workspace --release --bins && cargo run --release -p snowbank-bench`
 //!
@@ -53,7 +53,8 @@ enum Benchmark {
     ChunkSweep(chunk_sweep::Args),
     /// A collection on a database of millions of rows: time, the longest lock, memory
     GcScale(gc_scale::Args),
-    /// Pages of a cache of a million paths: time and rows looked at, and narinfos beside strangers who list
+    /// Pages of a cache of a million paths: time and rows looked at, and narinfos beside strangers
+    /// who list
     Listings(listings::Args),
     /// Hostile clients beside honest ones: memory, narinfos, the health check, pushes of others
     Hostile(hostile::Args),

@@ -1,4 +1,5 @@
-//! Several clients push large paths to a server whose storage is far: what the server holds in memory.
+//! Several clients push large paths to a server whose storage is far: what the server holds in
+//! memory.
 
 use std::{
     fs::File,
@@ -34,13 +35,17 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut far = Far::start(Duration::from_millis(args.milliseconds));
     let store = NixStore::new();
-    let paths =
-        (0..args.clients).map(|number| add(&store, number, args.mebibytes)).collect::<anyhow::Result<Vec<_>>>()?;
+    let paths = (0..args.clients)
+        .map(|number| add(&store, number, args.mebibytes))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let clients: Vec<Client> = paths.iter().map(|_| Client::of(&far.server, &store)).collect();
 
     let started = Instant::now();
-    let pushes: Vec<_> =
-        clients.iter().zip(&paths).map(|(client, path)| client.start_push("main", &[path], &[])).collect();
+    let pushes: Vec<_> = clients
+        .iter()
+        .zip(&paths)
+        .map(|(client, path)| client.start_push("main", &[path], &[]))
+        .collect();
     for push in pushes {
         let _ = push.wait_for(LIMIT).success();
     }
@@ -49,7 +54,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     #[expect(clippy::cast_precision_loss, reason = "sizes in MiB are far below 2^52")]
     let rate = (args.clients * args.mebibytes) as f64 / seconds;
     println!(
-        "{} clients, {} MiB each, {} ms added to every request to the storage: {seconds:.1} s, {rate:.0} MiB/s together, \
+        "{} clients, {} MiB each, {} ms added to every request to the storage: {seconds:.1} s, \
+         {rate:.0} MiB/s together, \
          {} requests to the storage",
         args.clients,
         args.mebibytes,
@@ -57,7 +63,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         far.requests()
     );
     println!("  server's peak memory: {} MiB", peak / MIB);
-    ensure!(peak < MOST_MEMORY, "the server held {} MiB; less than {} are wanted", peak / MIB, MOST_MEMORY / MIB);
+    ensure!(
+        peak < MOST_MEMORY,
+        "the server held {} MiB; less than {} are wanted",
+        peak / MIB,
+        MOST_MEMORY / MIB
+    );
     Ok(())
 }
 

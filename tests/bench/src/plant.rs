@@ -1,11 +1,14 @@
 //! NAR streams of the corpus with store paths in them, as Nix's builders leave them.
 //!
-//! What comes from a registry names no store path, so each file is rewritten on its way into the stream: shebangs, absolute
-//! paths in text, baked-in paths and RUNPATHs in ELF files (`.pyc` files have theirs from the compiler). A path that
-//! the tree itself holds becomes one of the release's own store path, any other one of a dependency's. [`rehash`] then gives
-//! every hash its value for one build. All of it is a function of the tree and the build alone.
+//! What comes from a registry names no store path, so each file is rewritten on its way into the
+//! stream: shebangs, absolute paths in text, baked-in paths and RUNPATHs in ELF files (`.pyc` files
+//! have theirs from the compiler). A path that the tree itself holds becomes one of the release's
+//! own store path, any other one of a dependency's. [`rehash`] then gives every hash its value for
+//! one build. All of it is a function of the tree and the build alone.
 
-use std::{collections::HashMap, fs, os::unix::ffi::OsStrExt, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    collections::HashMap, fs, os::unix::ffi::OsStrExt, os::unix::fs::PermissionsExt, path::Path,
+};
 
 use anyhow::{Context, Result};
 use memchr::memmem;
@@ -130,7 +133,9 @@ fn plant_text(release: &Release, bytes: &[u8]) -> Vec<u8> {
         let line = String::from_utf8_lossy(line);
         let mut words = line.split_whitespace().skip_while(|word| word.ends_with("/env"));
         if let Some(interpreter) = words.next().and_then(|word| word.rsplit('/').next()) {
-            out.extend_from_slice(format!("#!{}/bin/{interpreter}", dependency_path(interpreter)).as_bytes());
+            out.extend_from_slice(
+                format!("#!{}/bin/{interpreter}", dependency_path(interpreter)).as_bytes(),
+            );
             for word in words {
                 out.push(b' ');
                 out.extend_from_slice(word.as_bytes());
@@ -154,8 +159,8 @@ fn plant_text(release: &Release, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// ELF files keep their layout: a longer string takes the place of what stands behind it, and interpreter and RUNPATH come
-/// in a page at the end, where patchelf puts them.
+/// ELF files keep their layout: a longer string takes the place of what stands behind it, and
+/// interpreter and RUNPATH come in a page at the end, where patchelf puts them.
 fn plant_elf(release: &Release, mut bytes: Vec<u8>) -> Vec<u8> {
     let found: Vec<usize> = memmem::find_iter(&bytes, b"\0/usr/").map(|at| at + 1).collect();
     let mut done = 0;
@@ -201,7 +206,8 @@ fn store_path_of(release: &Release, path: &[u8]) -> Option<String> {
     let inside = path.strip_prefix("/usr/")?;
     let (kind, rest) = inside.split_once('/')?;
     let package = rest.split('/').next().filter(|name| !name.is_empty())?;
-    if !["bin", "sbin", "lib", "libexec", "share", "include"].contains(&kind) || !package.is_ascii() {
+    if !["bin", "sbin", "lib", "libexec", "share", "include"].contains(&kind) || !package.is_ascii()
+    {
         return None;
     }
     let store_path = if release.root.join("usr").join(inside).exists() {

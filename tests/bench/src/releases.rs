@@ -1,9 +1,11 @@
-//! The corpus: two neighbouring releases each of some `PyPI` wheels and Debian packages, as unpacked trees.
+//! The corpus: two neighbouring releases each of some `PyPI` wheels and Debian packages, as
+//! unpacked trees.
 //!
-//! Fetched once with pip and apt-get, then used from the cache folder without a network. A pair appears there whole or not
-//! at all. Python files are compiled as Nix's builders do it: each `.pyc` holds the path where it will be installed, with
-//! [`plant::OWN`] as its hash. `PyPI` releases are fixed; of a Debian package it is the two newest that the
-//! configured archives offer, and the file `versions` beside the trees says which.
+//! Fetched once with pip and apt-get, then used from the cache folder without a network. A pair
+//! appears there whole or not at all. Python files are compiled as Nix's builders do it: each
+//! `.pyc` holds the path where it will be installed, with [`plant::OWN`] as its hash. `PyPI`
+//! releases are fixed; of a Debian package it is the two newest that the configured archives offer,
+//! and the file `versions` beside the trees says which.
 
 use std::{
     fs,
@@ -104,7 +106,8 @@ fn pair(
         for (side, version) in ["old", "new"].iter().zip(&versions) {
             let root = partial.join(side);
             fs::create_dir_all(&root)?;
-            fetch(name, version, &root).with_context(|| format!("cannot fetch {name} {version}"))?;
+            fetch(name, version, &root)
+                .with_context(|| format!("cannot fetch {name} {version}"))?;
             compile_python(&root, &store_name(name, version))?;
         }
         fs::write(partial.join("versions"), versions.join("\n"))?;
@@ -134,17 +137,27 @@ fn store_name(name: &str, version: &str) -> String {
 
 fn install_wheel(name: &str, version: &str, root: &Path) -> Result<()> {
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--only-binary", ":all:"])
-        .arg("--target")
-        .arg(root)
-        .arg(format!("{name}=={version}"));
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-compile",
+        "--only-binary",
+        ":all:",
+    ])
+    .arg("--target")
+    .arg(root)
+    .arg(format!("{name}=={version}"));
     run(&mut pip).map(drop)
 }
 
 /// The two newest versions, older first.
 fn debian_versions(name: &str) -> Result<[String; 2]> {
     let listing = run(Command::new("apt-cache").args(["madison", name]))?;
-    let mut versions: Vec<&str> = listing.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim).collect();
+    let mut versions: Vec<&str> =
+        listing.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim).collect();
     versions.dedup();
     let [new, old, ..] = versions[..] else {
         bail!("the configured archives offer no two versions of {name} (run `apt-get update`?)");
@@ -154,7 +167,9 @@ fn debian_versions(name: &str) -> Result<[String; 2]> {
 
 fn unpack_deb(name: &str, version: &str, root: &Path) -> Result<()> {
     let download = tempfile::tempdir()?;
-    run(Command::new("apt-get").args(["download", "-qq", &format!("{name}={version}")]).current_dir(download.path()))?;
+    run(Command::new("apt-get")
+        .args(["download", "-qq", &format!("{name}={version}")])
+        .current_dir(download.path()))?;
     let deb = fs::read_dir(download.path())?.next().context("apt-get download left no file")??;
     run(Command::new("dpkg-deb").arg("-x").arg(deb.path()).arg(root)).map(drop)
 }
@@ -169,14 +184,20 @@ fn compile_python(root: &Path, store_name: &str) -> Result<()> {
         .arg(root)
         // Otherwise constants that are sets come in another order each time.
         .env("PYTHONHASHSEED", "0");
-    // It fails for each file in another dialect of Python, which stays uncompiled in a real build too.
+    // It fails for each file in another dialect of Python, which stays uncompiled in a real build
+    // too.
     compile.output().context("cannot run python3")?;
     Ok(())
 }
 
 fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("cannot run {program}: is it installed?"))?;
-    ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    let output =
+        command.output().with_context(|| format!("cannot run {program}: is it installed?"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    );
     Ok(String::from_utf8(output.stdout)?)
 }

@@ -1,4 +1,5 @@
-//! Reading from a storage that takes its time: how fast one large NAR streams, and what a closure costs in requests.
+//! Reading from a storage that takes its time: how fast one large NAR streams, and what a closure
+//! costs in requests.
 
 use std::time::Duration;
 
@@ -33,11 +34,14 @@ pub(crate) struct Args {
 
 impl Args {
     fn settings(&self) -> String {
-        self.memory.as_ref().map_or_else(String::new, |memory| format!("[limits]\nmemory = \"{memory}\"\n"))
+        self.memory
+            .as_ref()
+            .map_or_else(String::new, |memory| format!("[limits]\nmemory = \"{memory}\"\n"))
     }
 }
 
-/// Runs the benchmark; fails when the NAR streams too slowly or the closure takes too many requests.
+/// Runs the benchmark; fails when the NAR streams too slowly or the closure takes too many
+/// requests.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let latency = Duration::from_millis(args.milliseconds);
     println!("{} ms added to every request to the storage", args.milliseconds);
@@ -48,7 +52,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 fn large_nar(args: &Args, latency: Duration) -> anyhow::Result<()> {
     let (mut far, store) = (Far::start_with(latency, &args.settings()), NixStore::new());
     let path = add(&store, args.megabytes);
-    let _ = Client::of(&far.server, &store).start_push("main", &[&path], &[]).wait_for(LIMIT).success();
+    let _ =
+        Client::of(&far.server, &store).start_push("main", &[&path], &[]).wait_for(LIMIT).success();
 
     let info = Oracle::main(&far.server).narinfo(&path).context("the path is not there")?;
     let mut best = f64::MIN;
@@ -60,7 +65,8 @@ fn large_nar(args: &Args, latency: Duration) -> anyhow::Result<()> {
         let rate = info.nar_size as f64 / 1e6 / elapsed.as_secs_f64();
         best = best.max(rate);
         println!(
-            "one NAR of {} MB ({} MB served), cold server, run {run}: {:.2} s, {rate:.0} MB/s of NAR, {} GETs, server's \
+            "one NAR of {} MB ({} MB served), cold server, run {run}: {:.2} s, {rate:.0} MB/s of \
+             NAR, {} GETs, server's \
              peak memory {} MiB",
             info.nar_size / 1_000_000,
             served / 1_000_000,
@@ -84,7 +90,8 @@ pub(crate) fn add(store: &NixStore, megabytes: usize) -> String {
 fn closure(args: &Args, latency: Duration) -> anyhow::Result<()> {
     let (mut far, store) = (Far::start_with(latency, &args.settings()), NixStore::new());
     let paths = trees::build_graph(&store, args.paths, 48, "latency");
-    let push = Client::of(&far.server, &store).start_push("main", &paths, &[]).wait_for(LIMIT).success();
+    let push =
+        Client::of(&far.server, &store).start_push("main", &paths, &[]).wait_for(LIMIT).success();
     println!(
         "closure of {} paths: pushed in {:.1} s, {} requests",
         paths.len(),
@@ -96,13 +103,16 @@ fn closure(args: &Args, latency: Duration) -> anyhow::Result<()> {
     let oracle = Oracle::main(&far.server);
     let (mut allowed, mut served) = (0, 0);
     for path in &paths {
-        let size = oracle.narinfo(path).and_then(|info| info.file_size).context("a path is not there")?;
+        let size =
+            oracle.narinfo(path).and_then(|info| info.file_size).context("a path is not there")?;
         allowed += if size < SMALL_NAR { 1 } else { 2 * size.div_ceil(SMALL_NAR) };
         served += size;
     }
     let before = far.gets();
     let other = NixStore::new();
-    let fetch = other.substitute(&format!("{}/main", far.server.url()), &oracle.public_key(), &paths).success();
+    let fetch = other
+        .substitute(&format!("{}/main", far.server.url()), &oracle.public_key(), &paths)
+        .success();
     let gets = far.gets() - before;
     println!(
         "fetched by Nix in {:.1} s: {} MB served, {gets} GETs; at most {allowed} are wanted",

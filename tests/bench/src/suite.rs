@@ -1,11 +1,13 @@
-//! The whole suite: every figure of the system as users meet it, beside what they would otherwise use, in one run.
+//! The whole suite: every figure of the system as users meet it, beside what they would otherwise
+//! use, in one run.
 //!
-//! `cargo run --release -p snowbank-bench` measures what stands beside its own binary: build all of it first, with
-//! `cargo build --workspace --release --bins`. `docs/benchmarks.md` is made with `--write docs/benchmarks.md`.
+//! `cargo run --release -p snowbank-bench` measures what stands beside its own binary: build all of
+//! it first, with `cargo build --workspace --release --bins`. `docs/benchmarks.md` is made with
+//! `--write docs/benchmarks.md`.
 //!
-//! Figures are ratios within one run: ours and the peer's take turns, each on a fresh server, store or folder as the
-//! figure demands, and the median over the runs is what counts. Everything runs on loopback of one machine, the clients
-//! and the loads on the same processors as the servers.
+//! Figures are ratios within one run: ours and the peer's take turns, each on a fresh server, store
+//! or folder as the figure demands, and the median over the runs is what counts. Everything runs on
+//! loopback of one machine, the clients and the loads on the same processors as the servers.
 
 mod corpus;
 mod figures;
@@ -49,7 +51,8 @@ pub(crate) struct Args {
     /// Measure these figures only
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Runs of each figure, ours and the peer's in turn; medians count [default: 5, and 1 with --quick]
+    /// Runs of each figure, ours and the peer's in turn; medians count [default: 5, and 1 with
+    /// --quick]
     #[arg(long, value_name = "N")]
     runs: Option<NonZero<usize>>,
     /// Try the suite itself out: a small corpus, low counts; no measurement
@@ -117,9 +120,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (met, all) = suite.report.met();
     println!("\n{}\n{}\n{met} of {all} targets met", heading(&suite), suite.report.table());
     if let Some(file) = &args.write {
-        fs::write(file, markdown(&suite)).with_context(|| format!("cannot write {}", file.display()))?;
+        fs::write(file, markdown(&suite))
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
-    ensure!(failed == 0, "{failed} figures could not be measured; what is said above of each is why");
+    ensure!(
+        failed == 0,
+        "{failed} figures could not be measured; what is said above of each is why"
+    );
     Ok(())
 }
 
@@ -127,13 +134,17 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Figure>> {
     if let Some(unknown) = only.iter().find(|name| !ALL.iter().any(|figure| figure.id == **name)) {
         bail!("there is no figure `{unknown}`; --list shows them");
     }
-    Ok(ALL.iter().filter(|figure| only.is_empty() || only.iter().any(|name| name == figure.id)).collect())
+    Ok(ALL
+        .iter()
+        .filter(|figure| only.is_empty() || only.iter().any(|name| name == figure.id))
+        .collect())
 }
 
 /// Measures one figure; one that panics or fails says so in the report, and the others go on.
 fn measure(suite: &Suite, figure: &Figure) -> bool {
     suite.report.begin(figure.id, figure.about);
-    let missing: Vec<&str> = figure.tools.iter().copied().filter(|tool| !machine::has(tool)).collect();
+    let missing: Vec<&str> =
+        figure.tools.iter().copied().filter(|tool| !machine::has(tool)).collect();
     if !missing.is_empty() {
         suite.report.not_measured(figure.about, &format!("not installed: {}", missing.join(", ")));
         return false;
@@ -153,13 +164,19 @@ fn measure(suite: &Suite, figure: &Figure) -> bool {
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without a message").lines().next().unwrap_or_default().to_owned()
 }
 
 fn ensure_release_binaries() -> Result<()> {
     let build = "cargo build --workspace --release --bins";
-    ensure!(!cfg!(debug_assertions), "this is a debug build, which says nothing: run it with --release");
+    ensure!(
+        !cfg!(debug_assertions),
+        "this is a debug build, which says nothing: run it with --release"
+    );
     let own = std::env::current_exe().context("cannot tell where this binary is")?;
     let folder = std::env::var_os("SNOWBANK_TEST_BIN")
         .map_or_else(|| own.parent().map(PathBuf::from).unwrap_or_default(), PathBuf::from);
@@ -167,12 +184,19 @@ fn ensure_release_binaries() -> Result<()> {
         let binary = folder.join(name);
         ensure!(binary.is_file(), "{} is not there; build it first: {build}", binary.display());
         let is_debug = fs::canonicalize(&folder)?.ends_with("debug");
-        ensure!(!is_debug, "{} is a debug build, which says nothing; build a release: {build}", binary.display());
+        ensure!(
+            !is_debug,
+            "{} is a debug build, which says nothing; build a release: {build}",
+            binary.display()
+        );
         // The harness finds the same one.
         ensure!(process::binary(name) == binary, "the harness would measure another {name}");
     }
     let site = std::env::var_os("SNOWBANK_TEST_SITE");
-    ensure!(site.is_none(), "SNOWBANK_TEST_SITE is set; the suite starts the servers that each figure is about");
+    ensure!(
+        site.is_none(),
+        "SNOWBANK_TEST_SITE is set; the suite starts the servers that each figure is about"
+    );
     Ok(())
 }
 
@@ -187,7 +211,8 @@ fn heading(suite: &Suite) -> String {
 fn markdown(suite: &Suite) -> String {
     let (met, all) = suite.report.met();
     format!(
-        "# Benchmarks\n\n{}\n{}\n\n## Machine\n\n{}\n## Figures\n\n{met} of {all} targets met.\n\n{}\n## Details\n{}",
+        "# Benchmarks\n\n{}\n{}\n\n## Machine\n\n{}\n## Figures\n\n{met} of {all} targets \
+         met.\n\n{}\n## Details\n{}",
         include_str!("suite/head.md"),
         heading(suite),
         machine::describe(),

@@ -17,7 +17,10 @@ pub(crate) struct Args {
 /// Runs the benchmark.
 #[expect(clippy::unnecessary_wraps, reason = "every benchmark has the same shape")]
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    println!("{:>8} {:>9} {:>12} {:>9} {:>8} {:>8}", "paths", "seconds", "ms per path", "requests", "server", "client");
+    println!(
+        "{:>8} {:>9} {:>12} {:>9} {:>8} {:>8}",
+        "paths", "seconds", "ms per path", "requests", "server", "client"
+    );
     for share in [8, 4, 2, 1] {
         let count = args.paths / share;
         let (mut server, store) = (Server::start(), NixStore::new());

@@ -1,10 +1,11 @@
-//! A year of CI in fast forward: pushes of a closure that changes by versions and by rebuilds, thirty days of retention, and a
-//! collection every night. Stored size, rows, packs and the time that a collection takes should stay flat after the first
-//! month.
+//! A year of CI in fast forward: pushes of a closure that changes by versions and by rebuilds,
+//! thirty days of retention, and a collection every night. Stored size, rows, packs and the time
+//! that a collection takes should stay flat after the first month.
 //!
-//! A day passes by making everything in the database a day older. The closure is a scaled one of 1 GB: layers of packages,
-//! each of which refers to some of those below it. A change is a new version of one package, whose dependents are all rebuilt: the
-//! same contents but for the hashes inside.
+//! A day passes by making everything in the database a day older. The closure is a scaled one of 1
+//! GB: layers of packages, each of which refers to some of those below it. A change is a new
+//! version of one package, whose dependents are all rebuilt: the same contents but for the hashes
+//! inside.
 
 mod world;
 
@@ -23,8 +24,8 @@ const MB: f64 = 1e6;
 /// How far the last month may be above the third.
 const MOST_GROWTH: f64 = 1.25;
 
-const HEAD: &str =
-    "  day stored MB database    paths     NARs    chunks  packs    mean gc   longest   push ms   sent MB";
+const HEAD: &str = "  day stored MB database    paths     NARs    chunks  packs    mean \
+    gc   longest   push ms   sent MB";
 
 /// Options of `year-of-ci`.
 #[derive(Debug, clap::Args)]
@@ -66,7 +67,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let server = Server::options().config(&config).start();
     let api = Api::root(&server);
     let pusher = Pusher::new(&api, "main");
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size of less than a terabyte")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a size of less than a terabyte"
+    )]
     let bytes = (1e9 * args.scale) as usize;
     let mut random = Random::fixed(2_026);
     let mut world = World::new(&mut random, args.packages, bytes);
@@ -115,14 +120,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (what, ratio) in growth {
         println!("{what}: the last month is {ratio:.2} times the third");
     }
-    let grown: Vec<&str> = growth.iter().filter(|(_, ratio)| *ratio > MOST_GROWTH).map(|(what, _)| *what).collect();
+    let grown: Vec<&str> =
+        growth.iter().filter(|(_, ratio)| *ratio > MOST_GROWTH).map(|(what, _)| *what).collect();
     ensure!(grown.is_empty(), "not flat: {}", grown.join(", "));
     Ok(())
 }
 
 /// The month's figures at its end; times become means.
 fn close(server: &Server, month: Month, days: f64, pushes: f64) -> Month {
-    let file = |name: &str| std::fs::metadata(server.data_dir().join(name)).map_or(0, |meta| meta.len());
+    let file =
+        |name: &str| std::fs::metadata(server.data_dir().join(name)).map_or(0, |meta| meta.len());
     Month {
         stored: float(server.stored_bytes()) / MB,
         database: float(file("snowbank.db")) / MB,
@@ -135,9 +142,19 @@ fn close(server: &Server, month: Month, days: f64, pushes: f64) -> Month {
 }
 
 fn print(day: u64, month: &Month) {
-    let Month { stored, database, rows: [paths, nars, chunks], packs, collecting, longest, pushing, sent } = month;
+    let Month {
+        stored,
+        database,
+        rows: [paths, nars, chunks],
+        packs,
+        collecting,
+        longest,
+        pushing,
+        sent,
+    } = month;
     println!(
-        "{day:>5} {stored:>9.1} {database:>9.1} {paths:>8} {nars:>8} {chunks:>9} {packs:>6} {collecting:>9.3} {longest:>9.3} \
+        "{day:>5} {stored:>9.1} {database:>9.1} {paths:>8} {nars:>8} {chunks:>9} {packs:>6} \
+         {collecting:>9.3} {longest:>9.3} \
          {pushing:>9.1} {sent:>9.1}"
     );
 }

@@ -60,9 +60,15 @@ fn over_http_it_takes_an_administrator() {
     let token = server.token("ci", &["*"], &["*"]);
     for grace in [Gc::new().dry_run(), Gc::without_grace()] {
         let answer = grace.ask(&Api::new(&server.url(), Some(&token))).unwrap();
-        assert!(matches!(&answer, Answered::Failed(why) if why.contains("forbidden")), "{answer:?}");
+        assert!(
+            matches!(&answer, Answered::Failed(why) if why.contains("forbidden")),
+            "{answer:?}"
+        );
         let answer = grace.ask(&Api::anonymous(&server)).unwrap();
-        assert!(matches!(&answer, Answered::Failed(why) if why.contains("unauthenticated")), "{answer:?}");
+        assert!(
+            matches!(&answer, Answered::Failed(why) if why.contains("unauthenticated")),
+            "{answer:?}"
+        );
     }
     let client = Client::of(&server, &store);
     let report = client.run(&["gc", "--dry-run", "--json"]).success().stdout;

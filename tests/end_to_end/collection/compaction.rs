@@ -1,4 +1,5 @@
-//! Compaction: packs that are mostly dead are rewritten, and who reads from them meanwhile notices nothing.
+//! Compaction: packs that are mostly dead are rewritten, and who reads from them meanwhile notices
+//! nothing.
 
 use std::{
     io::{Read as _, Write as _},
@@ -14,12 +15,14 @@ use snowbank_harness::{
 
 use super::{assert_served, path};
 
-/// Sends the chunks of both in turns, so that each pack has some of either: 3.5 MiB of 48 + 64, which every server takes.
+/// Sends the chunks of both in turns, so that each pack has some of either: 3.5 MiB of 48 + 64,
+/// which every server takes.
 fn send_mixed(api: &Api, one: &Deposit, other: &Deposit) {
     let (parts, mut at) = (32, (0, 0));
     for part in 1..=parts {
         let to = (one.encoded.len() * part / parts, other.encoded.len() * part / parts);
-        let bundle = craft::bundle(one.encoded[at.0..to.0].iter().chain(&other.encoded[at.1..to.1]));
+        let bundle =
+            craft::bundle(one.encoded[at.0..to.0].iter().chain(&other.encoded[at.1..to.1]));
         let answer = api.send_bundle(bundle);
         assert!(answer.status.is_success(), "{}", answer.text());
         at = to;
@@ -33,7 +36,8 @@ impl Download {
     fn begin(server: &Server, target: &str) -> (Self, Vec<u8>) {
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-        write!(stream, "GET {target} HTTP/1.1\r\nHost: snowbank\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: snowbank\r\nConnection: close\r\n\r\n")
+            .unwrap();
         let mut read = Vec::new();
         let mut buffer = [0; 16_384];
         let body_at = loop {
@@ -71,7 +75,10 @@ fn compaction_frees_what_is_dead_and_disturbs_no_reader() {
     let needed = kept.encoded.iter().map(|chunk| chunk.frame.len() as u64).sum::<u64>();
     assert!(after < before * 6 / 10, "{before} bytes before, {after} after");
     // A pack of which more than half is needed stays as it is.
-    assert!((needed..needed * 112 / 100).contains(&after), "{after} bytes for {needed} that are needed");
+    assert!(
+        (needed..needed * 112 / 100).contains(&after),
+        "{after} bytes for {needed} that are needed"
+    );
     collection::assert_no_pack_is_left_over(&server);
 
     download.0.read_to_end(&mut body).unwrap();
@@ -87,7 +94,8 @@ fn small_packs_become_few() {
     let (server, mut random) = (Server::start(), Random::fixed(719));
     let api = Api::root(&server);
     let pusher = Pusher::new(&api, "main");
-    let paths: Vec<Deposit> = (0..60).map(|number| path(&mut random, &format!("p{number}"), 20)).collect();
+    let paths: Vec<Deposit> =
+        (0..60).map(|number| path(&mut random, &format!("p{number}"), 20)).collect();
     for path in &paths {
         let _ = pusher.push(&[path]);
     }
@@ -98,5 +106,8 @@ fn small_packs_become_few() {
     collection::assert_no_pack_is_left_over(&server);
     assert_served(&server, &paths.iter().collect::<Vec<_>>());
     oracle::assert_check_is_clean(&server);
-    assert!(!Gc::without_grace().run(&api).did_something(), "packs are not rewritten without a reason");
+    assert!(
+        !Gc::without_grace().run(&api).did_something(),
+        "packs are not rewritten without a reason"
+    );
 }

@@ -88,8 +88,9 @@ fn pins_keep_what_they_stand_for_and_what_they_stood_for() {
     let api = Api::root(&server);
     configure(&server, &["--retention", "2d"]);
     let base = path(&mut random, "base", 100);
-    let versions: Vec<_> =
-        (1..=4).map(|number| path(&mut random, &format!("v{number}"), 20).referring_to(&[&base])).collect();
+    let versions: Vec<_> = (1..=4)
+        .map(|number| path(&mut random, &format!("v{number}"), 20).referring_to(&[&base]))
+        .collect();
     let timed = path(&mut random, "timed", 20);
     let (pusher, pins) = (Pusher::new(&api, "main"), Pins::of(&api, "main"));
     let _ = pusher.push(&[&base, &timed]);
@@ -102,7 +103,11 @@ fn pins_keep_what_they_stand_for_and_what_they_stood_for() {
     assert!(answer.status.is_success(), "{}", answer.text());
 
     age_everything(&server, 5 * DAY);
-    assert_eq!(Gc::new().run(&api).names(), names(&versions[..2]), "two generations are kept, with what they need");
+    assert_eq!(
+        Gc::new().run(&api).names(),
+        names(&versions[..2]),
+        "two generations are kept, with what they need"
+    );
     assert_served(&server, &[&base, &versions[2], &versions[3]]);
     // What a server remembers of reads is written when it ends, before the time goes on.
     server.restart();
@@ -112,7 +117,11 @@ fn pins_keep_what_they_stand_for_and_what_they_stood_for() {
     assert_eq!(pins.resolve("latest").text().trim(), versions[2].store_path);
     let delete = json!({ "paths": [versions[3].store_path] });
     let refused = api.post_json("/api/v1/caches/main/delete", &delete);
-    assert!(refused.status.is_client_error() && refused.text().contains("latest"), "{}", refused.text());
+    assert!(
+        refused.status.is_client_error() && refused.text().contains("latest"),
+        "{}",
+        refused.text()
+    );
 
     age_everything(&server, 2 * DAY);
     assert_eq!(Gc::new().run(&api).names(), names([&timed]), "its pin is over");
@@ -145,7 +154,8 @@ fn what_is_pushed_for_a_time_goes_after_it_whoever_reads_it() {
     let [short, needed, renewed, longer] =
         ["short", "needed", "renewed", "longer"].map(|name| path(&mut random, name, 20));
     let root = path(&mut random, "root", 20).referring_to(&[&needed]);
-    let (for_ever, two_days) = (Pusher::new(&api, "main"), Pusher::new(&api, "main").expiring(2 * 86_400));
+    let (for_ever, two_days) =
+        (Pusher::new(&api, "main"), Pusher::new(&api, "main").expiring(2 * 86_400));
     let _ = two_days.push(&[&short, &needed, &renewed, &longer]);
     let _ = for_ever.push(&[&root]);
     let _ = for_ever.push(&[&renewed]);

@@ -1,4 +1,5 @@
-//! Size limits, of a cache and of the server: what was used least recently goes, and no more of it than has to.
+//! Size limits, of a cache and of the server: what was used least recently goes, and no more of it
+//! than has to.
 
 use snowbank_harness::{
     Api, Gc, Pusher, Random, Server,
@@ -33,7 +34,10 @@ fn days_apart(server: &Server, cache: &str, random: &mut Random, count: usize) -
 #[track_caller]
 fn assert_at_low_water(stored: u64) {
     let low_water = LIMIT * 85 / 100;
-    assert!((low_water - PATH - MIB..=low_water).contains(&stored), "{stored} bytes, the mark is at {low_water}");
+    assert!(
+        (low_water - PATH - MIB..=low_water).contains(&stored),
+        "{stored} bytes, the mark is at {low_water}"
+    );
 }
 
 #[test]
@@ -89,7 +93,8 @@ fn nothing_young_goes_for_a_limit_and_pins_above_it_are_told() {
     let (server, mut random) = (Server::start(), Random::fixed(647));
     let api = Api::root(&server);
     configure(&server, &["--max-size", "20MiB"]);
-    let paths: Vec<Deposit> = (0..12).map(|number| path(&mut random, &format!("p{number}"), 2 << 10)).collect();
+    let paths: Vec<Deposit> =
+        (0..12).map(|number| path(&mut random, &format!("p{number}"), 2 << 10)).collect();
     let _ = Pusher::new(&api, "main").push(&paths.iter().collect::<Vec<_>>());
     age_everything(&server, 20 * HOUR);
     assert_eq!(Gc::new().run(&api).paths(), 0, "all of it is younger than a day");
@@ -103,7 +108,11 @@ fn nothing_young_goes_for_a_limit_and_pins_above_it_are_told() {
     assert_eq!(done.paths(), 0);
     assert!(done.notes().contains("pin") && done.notes().contains("main"), "{}", done.notes());
     assert!(pins.remove("pin-3").status.is_success());
-    assert_eq!(Gc::new().run(&api).names(), names([&paths[3]]), "no further than what is not pinned");
+    assert_eq!(
+        Gc::new().run(&api).names(),
+        names([&paths[3]]),
+        "no further than what is not pinned"
+    );
     oracle::assert_check_is_clean(&server);
 }
 

@@ -55,7 +55,11 @@ fn what_a_deleted_path_leaves_is_taken_up_again_for_a_day() {
     age_everything(&server, 10 * DAY);
     delete(&server, &[&path]);
     let first = Gc::new().run(&api);
-    assert_eq!((first.nars(), first.chunks()), (0, 0), "its NAR has been without a path for no time");
+    assert_eq!(
+        (first.nars(), first.chunks()),
+        (0, 0),
+        "its NAR has been without a path for no time"
+    );
     age_everything(&server, 23 * HOUR);
     assert_eq!(Gc::new().run(&api).nars(), 0);
     let pushed = pusher.push(&[&path]);
@@ -107,7 +111,8 @@ fn objects_that_cannot_be_removed_are_tried_again_and_never_forgotten() {
     let server = Server::options().on(&site).storage("retry-for", "\"3s\"").start();
     let api = Api::root(&server);
     let pusher = Pusher::new(&api, "main");
-    let paths: Vec<Deposit> = (0..5).map(|number| path(&mut random, &format!("p{number}"), 300)).collect();
+    let paths: Vec<Deposit> =
+        (0..5).map(|number| path(&mut random, &format!("p{number}"), 300)).collect();
     for path in &paths {
         let _ = pusher.push(&[path]);
     }
@@ -135,7 +140,8 @@ fn many_objects_are_removed_by_few_requests() {
     let server = Server::options().on(&site).replicas(1).start();
     let api = Api::root(&server);
     let pusher = Pusher::new(&api, "main");
-    let paths: Vec<Deposit> = (0..40).map(|number| path(&mut random, &format!("p{number}"), 64)).collect();
+    let paths: Vec<Deposit> =
+        (0..40).map(|number| path(&mut random, &format!("p{number}"), 64)).collect();
     for path in &paths {
         let _ = pusher.push(&[path]);
     }

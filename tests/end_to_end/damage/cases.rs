@@ -34,7 +34,8 @@ struct Case {
     /// What it says then, beside the name of the pack, the chunk or the path.
     says: &'static str,
     comes: Comes,
-    /// What comes of it when somebody fetches the path before anything is repaired; `None` where serving does not meet it.
+    /// What comes of it when somebody fetches the path before anything is repaired; `None` where
+    /// serving does not meet it.
     met: Option<Missing>,
 }
 
@@ -158,7 +159,10 @@ const CASES: &[Case] = &[
         what: "chunk row, another place",
         hurt: |stage, path, _| {
             let id = stage.chunks(path)[1].id;
-            stage.edit(&format!("UPDATE chunks SET pack_offset = pack_offset + 1 WHERE id = {id}"), None);
+            stage.edit(
+                &format!("UPDATE chunks SET pack_offset = pack_offset + 1 WHERE id = {id}"),
+                None,
+            );
         },
         asked: DATA,
         says: "chunk",
@@ -188,7 +192,12 @@ const CASES: &[Case] = &[
         what: "pack row, deleted",
         hurt: |stage, path, _| {
             let id = stage.chunks(path)[1].id;
-            stage.edit(&format!("DELETE FROM packs WHERE id = (SELECT pack_id FROM chunks WHERE id = {id})"), None);
+            stage.edit(
+                &format!(
+                    "DELETE FROM packs WHERE id = (SELECT pack_id FROM chunks WHERE id = {id})"
+                ),
+                None,
+            );
         },
         asked: ROWS,
         says: "has no row",
@@ -232,7 +241,10 @@ const CASES: &[Case] = &[
         what: "manifest, a byte flipped",
         hurt: |stage, path, _| {
             let nar = nar_of(path);
-            let mut manifest = database::blob(&stage.server, &format!("SELECT manifest FROM nars WHERE id = {nar}"));
+            let mut manifest = database::blob(
+                &stage.server,
+                &format!("SELECT manifest FROM nars WHERE id = {nar}"),
+            );
             let middle = manifest.len() / 2;
             manifest[middle] ^= 1;
             stage.edit(&format!("UPDATE nars SET manifest = $1 WHERE id = {nar}"), Some(&manifest));
@@ -246,7 +258,10 @@ const CASES: &[Case] = &[
         what: "manifest, truncated",
         hurt: |stage, path, _| {
             let nar = nar_of(path);
-            let mut manifest = database::blob(&stage.server, &format!("SELECT manifest FROM nars WHERE id = {nar}"));
+            let mut manifest = database::blob(
+                &stage.server,
+                &format!("SELECT manifest FROM nars WHERE id = {nar}"),
+            );
             manifest.pop();
             stage.edit(&format!("UPDATE nars SET manifest = $1 WHERE id = {nar}"), Some(&manifest));
         },
@@ -258,7 +273,10 @@ const CASES: &[Case] = &[
     Case {
         what: "path row, references that are none",
         hurt: |stage, path, _| {
-            stage.edit(&format!("UPDATE paths SET refs = 'nonsense' WHERE hash = '{}'", hash_part(path)), None);
+            stage.edit(
+                &format!("UPDATE paths SET refs = 'nonsense' WHERE hash = '{}'", hash_part(path)),
+                None,
+            );
         },
         asked: ROWS,
         says: "paths.refs",
@@ -297,7 +315,8 @@ impl Missing {
 fn prepared(seed: u64) -> (Stage, Vec<[Deposit; 2]>, Deposit) {
     let mut stage = Stage::new(seed);
     let mut name = |what, number| stage.deposit(&format!("{what}-{number}"));
-    let paths = (0..CASES.len()).map(|number| [name("damaged", number), name("other", number)]).collect();
+    let paths =
+        (0..CASES.len()).map(|number| [name("damaged", number), name("other", number)]).collect();
     let bystander = stage.deposit("bystander");
     stage.server.restart_without_packs();
     stage.api = snowbank_harness::Api::root(&stage.server);
@@ -315,19 +334,31 @@ fn assert_found(stage: &Stage, case: &Case, path: &Deposit, object: &str) {
     assert_eq!(output.code(), Some(1), "{}: {output}", case.what);
     assert!(output.stdout.contains(case.says), "{}: {output}", case.what);
     let hash = hash_part(path);
-    assert!(output.stdout.contains(object) || output.stdout.contains(hash), "{}: where it is: {output}", case.what);
+    assert!(
+        output.stdout.contains(object) || output.stdout.contains(hash),
+        "{}: where it is: {output}",
+        case.what
+    );
     let advised = advised(&output.stdout);
     if stage.server.shared().is_some() {
         // What it finds is the same on every storage, and takes long here.
         return;
     }
-    let plan = stage.server.command(&advised.iter().map(String::as_str).collect::<Vec<_>>()).success();
-    assert!(!plan.stdout.contains("nothing to repair"), "{}: {advised:?} finds it too: {plan}", case.what);
+    let plan =
+        stage.server.command(&advised.iter().map(String::as_str).collect::<Vec<_>>()).success();
+    assert!(
+        !plan.stdout.contains("nothing to repair"),
+        "{}: {advised:?} finds it too: {plan}",
+        case.what
+    );
 }
 
 /// The arguments of the command that `check` says to run.
 fn advised(said: &str) -> Vec<String> {
-    let line = said.lines().find(|line| line.starts_with("`snowbankd repair")).unwrap_or_else(|| panic!("{said}"));
+    let line = said
+        .lines()
+        .find(|line| line.starts_with("`snowbankd repair"))
+        .unwrap_or_else(|| panic!("{said}"));
     let command = line.split('`').nth(1).unwrap();
     command.split(' ').skip(1).map(|word| word.trim_matches('\'').to_owned()).collect()
 }
@@ -354,11 +385,22 @@ fn damage_is_found_named_and_repaired_or_withdrawn() {
         (case.hurt)(&stage, path, other);
         assert_found(&stage, case, path, &object);
 
-        let plan = stage.server.command(&["repair", "--dry-run", "--read-data", "--paths", own]).success();
+        let plan =
+            stage.server.command(&["repair", "--dry-run", "--read-data", "--paths", own]).success();
         let named = plan.stdout.contains(&path.store_path["/nix/store/".len()..]);
-        assert_eq!(named, matches!(case.comes, Comes::Withdrawn(_)), "{}: the plan lists the path: {plan}", case.what);
+        assert_eq!(
+            named,
+            matches!(case.comes, Comes::Withdrawn(_)),
+            "{}: the plan lists the path: {plan}",
+            case.what
+        );
         if case.comes != Comes::Deleted {
-            assert_eq!(stage.check(case.asked).code(), Some(1), "{}: a dry run changes nothing", case.what);
+            assert_eq!(
+                stage.check(case.asked).code(),
+                Some(1),
+                "{}: a dry run changes nothing",
+                case.what
+            );
         }
         let done = stage.repair(own);
         let travelled = match case.comes {
@@ -375,13 +417,18 @@ fn damage_is_found_named_and_repaired_or_withdrawn() {
                 0
             }
         };
-        let again = stage.server.command(&["repair", "--dry-run", "--read-data", "--paths", own]).success();
+        let again =
+            stage.server.command(&["repair", "--dry-run", "--read-data", "--paths", own]).success();
         assert!(again.stdout.contains("nothing to repair"), "{}: {again}", case.what);
         if stage.fetch(path) == Fetched::Absent {
             let output = stage.check(&["--read-data", "--paths", own]);
             let withdrawn = matches!(case.comes, Comes::Withdrawn(_));
             assert_eq!(output.status.success(), !withdrawn, "{}: {output}", case.what);
-            let only = output.stdout.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase())).count();
+            let only = output
+                .stdout
+                .lines()
+                .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()))
+                .count();
             assert_eq!(only, 0, "{}: what is left is withdrawn: {output}", case.what);
             assert_eq!(stage.push_again(path), travelled, "{}", case.what);
         }
@@ -409,13 +456,19 @@ fn a_repair_that_has_not_read_the_damage_says_what_it_has_read() {
     assert_eq!(report["repair"], "snowbankd repair --read-data --dry-run");
     let unread = stage.server.command(&["repair", "--dry-run"]).success();
     assert!(unread.stdout.contains("nothing to repair in what was read"), "{unread}");
-    assert!(unread.stdout.contains("0 packs that seemed damaged") && unread.stdout.contains("--read-data"), "{unread}");
+    assert!(
+        unread.stdout.contains("0 packs that seemed damaged")
+            && unread.stdout.contains("--read-data"),
+        "{unread}"
+    );
     let read = stage.server.command(&["repair", "--dry-run", "--read-data"]).success();
     assert!(!read.stdout.contains("nothing to repair"), "{read}");
 
     // A share that is drawn again is the same share.
     let mut seeds = (0..200_u32).map(|seed| seed.to_string());
-    let drawn = seeds.find(|seed| stage.check(&["--read-data=10%", "--seed", seed]).code() == Some(1)).unwrap();
+    let drawn = seeds
+        .find(|seed| stage.check(&["--read-data=10%", "--seed", seed]).code() == Some(1))
+        .unwrap();
     let share = ["repair", "--dry-run", "--read-data=10%", "--seed", &drawn];
     let plan = stage.server.command(&share).success();
     assert!(!plan.stdout.contains("nothing to repair"), "{plan}");
@@ -425,8 +478,12 @@ fn a_repair_that_has_not_read_the_damage_says_what_it_has_read() {
 
     stage.server.command(&["repair", "--yes", "--read-data"]).succeeds();
     assert_eq!(stage.fetch(&path), Fetched::Absent);
-    let whole = stage.server.command(&["repair", "--dry-run", "--read-data", "--paths", "*"]).success();
-    assert!(whole.stdout.contains("and all ") && whole.stdout.contains("the NARs of `*`"), "{whole}");
+    let whole =
+        stage.server.command(&["repair", "--dry-run", "--read-data", "--paths", "*"]).success();
+    assert!(
+        whole.stdout.contains("and all ") && whole.stdout.contains("the NARs of `*`"),
+        "{whole}"
+    );
 }
 
 #[test]

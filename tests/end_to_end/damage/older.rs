@@ -1,5 +1,6 @@
-//! A database that is older than the storage: yesterday's backup. Rows are rebuilt from the packs' own tables, and everything
-//! that was pushed since is whole again once it is pushed again, for which no chunk has to travel.
+//! A database that is older than the storage: yesterday's backup. Rows are rebuilt from the packs'
+//! own tables, and everything that was pushed since is whole again once it is pushed again, for
+//! which no chunk has to travel.
 
 use std::{fs, path::PathBuf};
 
@@ -19,7 +20,8 @@ fn backup(stage: &Stage) -> Vec<u8> {
 
 fn restore(stage: &Stage, backup: &[u8]) {
     for suffix in ["-wal", "-shm"] {
-        let _ = fs::remove_file(database(&stage.server).with_file_name(format!("snowbank.db{suffix}")));
+        let _ =
+            fs::remove_file(database(&stage.server).with_file_name(format!("snowbank.db{suffix}")));
     }
     fs::write(database(&stage.server), backup).unwrap();
 }

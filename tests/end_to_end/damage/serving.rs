@@ -61,7 +61,8 @@ fn a_push_that_meets_a_damaged_chunk_sends_it_again_and_succeeds() {
     let mut random = Random::fixed(619);
     let noise = random.bytes(3 << 20);
     let first = trees::add_files(&store, "first", &[("noise", noise.clone())]);
-    let second = trees::add_files(&store, "second", &[("noise", noise), ("text", b"and more".to_vec())]);
+    let second =
+        trees::add_files(&store, "second", &[("noise", noise), ("text", b"and more".to_vec())]);
     let _ = client.push(&[&first]).success();
     server.restart_without_packs();
     for file in files(&server.objects().join("packs")) {
@@ -115,11 +116,18 @@ fn withdrawn_paths_are_listed_until_they_are_pushed_again_or_forgotten() {
     let report = stage.check(&["--json"]);
     assert_eq!(report.code(), Some(1), "{report}");
     let report: Value = serde_json::from_str(&report.stdout).unwrap();
-    assert_eq!((&report["finished"], &report["found"]), (&Value::from(true), &Value::from(1)), "{report}");
+    assert_eq!(
+        (&report["finished"], &report["found"]),
+        (&Value::from(true), &Value::from(1)),
+        "{report}"
+    );
     assert_eq!(report["stats"]["withdrawn_paths"], 1, "{report}");
     assert_eq!(report["findings"][0]["invariant"], "damage", "{report}");
     let notes = report["notes"].to_string();
-    assert!(notes.contains("referrer") && notes.contains("withdrawn"), "what refers to it is told of: {notes}");
+    assert!(
+        notes.contains("referrer") && notes.contains("withdrawn"),
+        "what refers to it is told of: {notes}"
+    );
 
     assert_eq!(stage.push_again(&lost), 1, "the chunk that was damaged travels, and no other");
     let listed = stage.server.command(&["path", "withdrawn", "main"]).success().stdout;
@@ -144,7 +152,11 @@ fn a_check_reads_a_sample_keeps_to_a_rate_and_goes_on_where_it_was() {
     assert!(drawn.stdout.contains("--seed "), "the seed that was drawn is said: {drawn}");
     let began = Instant::now();
     let _ = stage.check(&["--read-data", "--rate", "500kB"]).success();
-    assert!(began.elapsed() > Duration::from_secs(2), "1.6 MB at 500 kB a second took {:?}", began.elapsed());
+    assert!(
+        began.elapsed() > Duration::from_secs(2),
+        "1.6 MB at 500 kB a second took {:?}",
+        began.elapsed()
+    );
     let place = stage.server.data_dir().join("place.json");
     let place = place.to_str().unwrap();
     let _ = stage.check(&["--read-data", "--resume", place]).success();

@@ -28,8 +28,8 @@ pub enum Fetched {
     Whole,
     /// 404.
     Absent,
-    /// Something that no client takes for the path: an error, a body that breaks off, or bytes that are not what the
-    /// narinfo says.
+    /// Something that no client takes for the path: an error, a body that breaks off, or bytes that
+    /// are not what the narinfo says.
     Refused,
 }
 
@@ -66,7 +66,8 @@ impl Stage {
     /// Which of its chunks the server asks for.
     #[track_caller]
     pub fn missing(&self, deposit: &Deposit) -> Vec<usize> {
-        let names: Vec<u8> = deposit.manifest.names.iter().flat_map(|name| *name.as_bytes()).collect();
+        let names: Vec<u8> =
+            deposit.manifest.names.iter().flat_map(|name| *name.as_bytes()).collect();
         let answer = self.api.post_bytes("/api/v1/caches/main/missing-chunks", names);
         let missing: MissingChunksResponse = answer.json();
         missing.missing.into_iter().map(|index| usize::try_from(index).unwrap()).collect()
@@ -117,8 +118,12 @@ impl Stage {
     #[track_caller]
     pub fn wait_absent(&self, deposit: &Deposit) {
         let limit = Instant::now() + Duration::from_secs(20);
-        let apis: Vec<Api> =
-            self.server.replicas().iter().map(|one| Api::new(&one.url(), Some(&self.server.root_token()))).collect();
+        let apis: Vec<Api> = self
+            .server
+            .replicas()
+            .iter()
+            .map(|one| Api::new(&one.url(), Some(&self.server.root_token())))
+            .collect();
         while apis.iter().any(|api| api.get(&deposit.narinfo()).status.as_u16() != 404) {
             assert!(Instant::now() < limit, "{} is still visible", deposit.store_path);
             std::thread::sleep(Duration::from_millis(50));
@@ -128,7 +133,8 @@ impl Stage {
     /// Where its chunks are.
     #[track_caller]
     pub fn chunks(&self, deposit: &Deposit) -> Vec<StoredChunk> {
-        let names: Vec<[u8; 32]> = deposit.manifest.names.iter().map(|name| *name.as_bytes()).collect();
+        let names: Vec<[u8; 32]> =
+            deposit.manifest.names.iter().map(|name| *name.as_bytes()).collect();
         database::stored_chunks(&self.server, &names)
     }
 

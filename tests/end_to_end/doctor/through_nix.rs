@@ -47,25 +47,35 @@ fn a_netrc_for_root_alone_is_no_problem_where_a_daemon_fetches() {
         command
     };
     if as_nobody(&["--version"]).output().is_err() {
-        eprintln!("SKIPPED: {} is in a folder that others may not enter", process::binary("snowbank").display());
+        eprintln!(
+            "SKIPPED: {} is in a folder that others may not enter",
+            process::binary("snowbank").display()
+        );
         return;
     }
     let mut command = as_nobody(&["doctor", "team", "--json", "--path", &path]);
     command.env("SNOWBANK_TOKEN", server.token("reader", &["team"], &[]));
     let (code, checks) = doctor(command);
-    let found = ["netrc", "daemon", "signature", "fetch", "misses"].map(|check| status(&checks, check));
+    let found =
+        ["netrc", "daemon", "signature", "fetch", "misses"].map(|check| status(&checks, check));
     assert_eq!((code, found), (0, ["skipped", "ok", "ok", "skipped", "skipped"]), "{checks:#?}");
-    let fetch = checks.iter().find(|check| check["check"] == "fetch").unwrap()["message"].as_str().unwrap();
+    let fetch =
+        checks.iter().find(|check| check["check"] == "fetch").unwrap()["message"].as_str().unwrap();
     assert!(fetch.contains("daemon fetches") && fetch.contains("sudo snowbank doctor"), "{fetch}");
 
     // An address that differs from the one the daemon allows is ignored, and that is said.
     let text = fs::read_to_string(conf.join("nix.conf")).unwrap();
     let main = format!("{}/main", server.url());
     let key = snowbank_harness::Api::anonymous(&server).cache_info("main").public_keys.remove(0);
-    let allowed = format!("{text}trusted-substituters = {main}/\nextra-trusted-public-keys = {key}\n");
+    let allowed =
+        format!("{text}trusted-substituters = {main}/\nextra-trusted-public-keys = {key}\n");
     fs::write(conf.join("nix.conf"), &allowed).unwrap();
     let _ = process::run(as_nobody(&["use", "main"])).success();
-    fs::write(conf.join("nix.conf"), allowed.replace(&format!("{main}/\n"), &format!("{main}?priority=30\n"))).unwrap();
+    fs::write(
+        conf.join("nix.conf"),
+        allowed.replace(&format!("{main}/\n"), &format!("{main}?priority=30\n")),
+    )
+    .unwrap();
     let refused = process::run(as_nobody(&["use", "main"])).ended_with(3);
     for word in ["trusted-users", "compares whole addresses", "?priority=30"] {
         assert!(refused.stderr.contains(word), "`{word}` in {refused}");
@@ -96,7 +106,11 @@ fn a_narinfo_that_nix_remembers_with_another_hash_is_found() {
         })
     });
     let (code, checks) = examined(&client, &["main", "--path", &path]);
-    assert_eq!((code, status(&checks, "fetch"), status(&checks, "misses")), (0, "ok", "warn"), "{checks:#?}");
+    assert_eq!(
+        (code, status(&checks, "fetch"), status(&checks, "misses")),
+        (0, "ok", "warn"),
+        "{checks:#?}"
+    );
     let check = checks.iter().find(|check| check["check"] == "misses").unwrap().to_string();
     assert!(check.contains("another NAR hash"), "{check}");
     let (_, checks) = examined(&client, &["main", "--path", &path]);

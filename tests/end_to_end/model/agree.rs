@@ -1,8 +1,8 @@
-//! Where the model and the server are compared: what a cache lists after every step, what it serves by samples and at the
-//! end as a whole.
+//! Where the model and the server are compared: what a cache lists after every step, what it serves
+//! by samples and at the end as a whole.
 //!
-//! Listing is no use of a path, while reading is one. So the lists are compared whole each time, and reads are few, and known
-//! to the model.
+//! Listing is no use of a path, while reading is one. So the lists are compared whole each time,
+//! and reads are few, and known to the model.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,8 @@ use super::{
     universe::{Member, pick},
 };
 
-/// How far a time that the server tells may be from that of the model: what happens between the two.
+/// How far a time that the server tells may be from that of the model: what happens between the
+/// two.
 const CLOSE: Time = 900;
 /// A use may be written with so much of a delay, or not be written again.
 const GRAIN: Time = 4_500;
@@ -45,7 +46,11 @@ impl Walk {
         let cache = self.any_cache();
         // Of what is there, one narinfo in two steps and one NAR in four.
         if let Some(member) = self.any_held(cache).filter(|_| self.chance(50)) {
-            if self.chance(50) { self.read_whole(cache, member) } else { self.read_narinfo(cache, member) }
+            if self.chance(50) {
+                self.read_whole(cache, member);
+            } else {
+                self.read_narinfo(cache, member);
+            }
         }
         for _ in 0..3 {
             if let Some(member) = pick(&mut self.random, self.universe.len()) {
@@ -55,7 +60,8 @@ impl Walk {
         self.agree_on_pins(cache);
     }
 
-    /// The paths that a cache lists; what it says of each is compared with the model, where that has it.
+    /// The paths that a cache lists; what it says of each is compared with the model, where that
+    /// has it.
     pub(super) fn listed(&self, cache: usize) -> BTreeSet<Member> {
         let model = &self.caches[cache];
         let page: Value = self.api.get(&format!("/api/v1/caches/{}/paths", model.name)).json();
@@ -64,12 +70,14 @@ impl Walk {
         let listed = page["paths"].as_array().unwrap_or_else(|| panic!("no list of paths: {page}"));
         let check = |path: &Value| {
             let store_path = path["store_path"].as_str().unwrap_or_default();
-            let member = self.universe.find(store_path).unwrap_or_else(|| panic!("nobody pushed {path}"));
+            let member =
+                self.universe.find(store_path).unwrap_or_else(|| panic!("nobody pushed {path}"));
             // As the walk counts.
             let time = |field: &str| path[field].as_i64().map(|time| time - unix + now);
             if let Some(held) = model.held.get(&member) {
                 let used = time("last_used").max(time("created")).unwrap_or_default();
-                // Reads of NARs count for every path that has that NAR when they are written, which the model does not follow.
+                // Reads of NARs count for every path that has that NAR when they are written, which
+                // the model does not follow.
                 if !self.universe.is_twin(member) {
                     let range = held.used - GRAIN..=held.perhaps + CLOSE;
                     assert!(
@@ -80,11 +88,22 @@ impl Walk {
                     );
                 }
                 let off = time("expires").unwrap_or(-1) - held.expires.unwrap_or(-1);
-                assert!(off.abs() < CLOSE, "{store_path}: {:?} and {:?}", time("expires"), held.expires);
+                assert!(
+                    off.abs() < CLOSE,
+                    "{store_path}: {:?} and {:?}",
+                    time("expires"),
+                    held.expires
+                );
             }
             let pins = path["pins"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let pins: BTreeSet<String> = pins.iter().filter_map(|pin| pin.as_str().map(str::to_owned)).collect();
-            assert_eq!(pins, model.names_of(member, now), "the pins of {store_path} in {}", model.name);
+            let pins: BTreeSet<String> =
+                pins.iter().filter_map(|pin| pin.as_str().map(str::to_owned)).collect();
+            assert_eq!(
+                pins,
+                model.names_of(member, now),
+                "the pins of {store_path} in {}",
+                model.name
+            );
             member
         };
         listed.iter().map(check).collect()
@@ -95,7 +114,9 @@ impl Walk {
         let path = self.universe.path(member);
         let oracle = &self.oracles[&self.caches[cache].name];
         let info = oracle.narinfo(&path.deposit.store_path);
-        let info = info.unwrap_or_else(|| panic!("{} has no {}", self.caches[cache].name, path.deposit.store_path));
+        let info = info.unwrap_or_else(|| {
+            panic!("{} has no {}", self.caches[cache].name, path.deposit.store_path)
+        });
         let references: BTreeSet<String> =
             info.references.iter().map(snowbank_core::store_path::StorePath::base_name).collect();
         assert_eq!(info.nar_hash, path.nar_hash);
@@ -121,12 +142,17 @@ impl Walk {
 
     /// A path that is not there is not served, unless it was seconds ago.
     fn agree_on_absence(&mut self, cache: usize, member: Member) {
-        let is_kept = self.seen.get(&(cache, member)).is_some_and(|seen| seen.elapsed() < KEPT_ANSWER);
+        let is_kept =
+            self.seen.get(&(cache, member)).is_some_and(|seen| seen.elapsed() < KEPT_ANSWER);
         if self.caches[cache].held.contains_key(&member) || is_kept {
             return;
         }
         let address = craft::narinfo(&self.caches[cache].name, self.universe.store_path(member));
-        assert_eq!(self.api.get(&address).status, StatusCode::NOT_FOUND, "{address} is served and has gone");
+        assert_eq!(
+            self.api.get(&address).status,
+            StatusCode::NOT_FOUND,
+            "{address} is served and has gone"
+        );
     }
 
     fn agree_on_pins(&self, cache: usize) {
@@ -134,16 +160,27 @@ impl Walk {
         for (name, pin) in &model.pins {
             let answer = Pins::of(&self.api, &model.name).resolve(name);
             if pin.is_over(now) {
-                assert_eq!(answer.status, StatusCode::NOT_FOUND, "{name} is over: {}", answer.text());
+                assert_eq!(
+                    answer.status,
+                    StatusCode::NOT_FOUND,
+                    "{name} is over: {}",
+                    answer.text()
+                );
             } else {
                 let path = self.universe.store_path(pin.stands_for());
-                assert_eq!((answer.status, answer.text().trim()), (StatusCode::OK, path), "{name} of {}", model.name);
+                assert_eq!(
+                    (answer.status, answer.text().trim()),
+                    (StatusCode::OK, path),
+                    "{name} of {}",
+                    model.name
+                );
                 assert!(model.held.contains_key(&pin.stands_for()), "{path} is pinned");
             }
         }
     }
 
-    /// Every path ever pushed, in every cache: served whole, or not at all. No time passes after this.
+    /// Every path ever pushed, in every cache: served whole, or not at all. No time passes after
+    /// this.
     pub(super) fn agree_on_everything(&mut self) {
         std::thread::sleep(KEPT_ANSWER + Duration::from_secs(1));
         self.seen.clear();

@@ -1,5 +1,5 @@
-//! Steps in which the server is killed in the middle of something: what was promised holds, and the model takes in what of the
-//! rest has happened.
+//! Steps in which the server is killed in the middle of something: what was promised holds, and the
+//! model takes in what of the rest has happened.
 
 use std::{collections::BTreeSet, thread, time::Duration};
 
@@ -16,10 +16,12 @@ use super::{Walk, universe::Member};
 const MOST_MICROSECONDS: u64 = 120_000;
 
 impl Walk {
-    /// Kills the server a moment after `action` has begun, and starts it again; gives what `action` came to.
+    /// Kills the server a moment after `action` has begun, and starts it again; gives what `action`
+    /// came to.
     fn kill_during<T: Send>(&mut self, action: impl FnOnce(&Self) -> T + Send) -> T {
         let moment = Duration::from_micros(self.random.below(MOST_MICROSECONDS));
-        let ids: Vec<u32> = self.server.replicas().iter().filter_map(snowbank_harness::Replica::id).collect();
+        let ids: Vec<u32> =
+            self.server.replicas().iter().filter_map(snowbank_harness::Replica::id).collect();
         let this = &*self;
         let came_to = thread::scope(|scope| {
             let running = scope.spawn(move || action(this));
@@ -40,14 +42,17 @@ impl Walk {
     pub(super) fn kill_in_a_push(&mut self) {
         let (cache, root) = (self.any_cache(), self.any_path());
         let closure = self.universe.closure([root]);
-        let ends = |member: &Member| self.caches[cache].held.get(member).is_some_and(|held| held.expires.is_some());
+        let ends = |member: &Member| {
+            self.caches[cache].held.get(member).is_some_and(|held| held.expires.is_some())
+        };
         if closure.iter().any(ends) {
             // Whether it has become permanent could not be told.
             return eprintln!("nothing to push");
         }
         eprintln!("kill the server during a push of {closure:?} to {}", self.caches[cache].name);
-        let came_to = self
-            .kill_during(|walk| Pusher::new(&walk.api, &walk.caches[cache].name).try_push(&walk.deposits(&closure)));
+        let came_to = self.kill_during(|walk| {
+            Pusher::new(&walk.api, &walk.caches[cache].name).try_push(&walk.deposits(&closure))
+        });
         let pushed = match came_to {
             Ok(pushed) | Err(PushFailed::Unavailable(_, pushed)) => pushed,
             Err(PushFailed::Refused(why)) => panic!("the push was refused: {why}"),
@@ -56,7 +61,8 @@ impl Walk {
         self.note("killed in a push");
     }
 
-    /// What has a receipt is there; of the rest some may be, each with all that it refers to, and nothing else.
+    /// What has a receipt is there; of the rest some may be, each with all that it refers to, and
+    /// nothing else.
     fn take_in_part(&mut self, cache: usize, closure: &BTreeSet<Member>, pushed: &Pushed) {
         let now = self.now();
         // Those that were there may have been found, and count as used then.
@@ -76,7 +82,10 @@ impl Walk {
             listed.iter().all(|member| before.contains(member) || closure.contains(member)),
             "nobody pushed others"
         );
-        assert!(self.universe.closure(listed.iter().copied()).is_subset(&listed), "references come before referrers");
+        assert!(
+            self.universe.closure(listed.iter().copied()).is_subset(&listed),
+            "references come before referrers"
+        );
         for member in closure {
             if !before.contains(member) && listed.contains(member) {
                 model.push(*member, (now, wall), None);

@@ -1,9 +1,10 @@
-//! What the server has to have at a moment, and what may have gone: the rules of retention, pins and expiry, with nothing of
-//! how the server goes about it.
+//! What the server has to have at a moment, and what may have gone: the rules of retention, pins
+//! and expiry, with nothing of how the server goes about it.
 //!
-//! Times are the walk's own seconds. Only of reads is something unsure for a while: the server writes them seconds later,
-//! and forgets those that it had not written when it is killed. Everything else is known exactly; retention periods and ages
-//! are chosen so that no age is near a boundary.
+//! Times are the walk's own seconds. Only of reads is something unsure for a while: the server
+//! writes them seconds later, and forgets those that it had not written when it is killed.
+//! Everything else is known exactly; retention periods and ages are chosen so that no age is near a
+//! boundary.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,8 @@ use super::{
 /// Seconds of the walk.
 pub(super) type Time = i64;
 
-/// So near to a boundary nothing is certain: uses are written with a grain, and paths go with some slack.
+/// So near to a boundary nothing is certain: uses are written with a grain, and paths go with some
+/// slack.
 const NEAR: Time = 2 * 3_600;
 const LONG_BEFORE: Time = -NEAR;
 /// A push that finds a path present writes nothing when it was used so lately.
@@ -51,8 +53,8 @@ struct Read {
     at: Time,
     /// When that was by the wall clock.
     wall: Duration,
-    /// Whether it counts for this path. The answer may have been kept from before the path went and came again; then its use
-    /// is that of the one that went.
+    /// Whether it counts for this path. The answer may have been kept from before the path went and
+    /// came again; then its use is that of the one that went.
     counts: bool,
 }
 
@@ -76,10 +78,12 @@ impl Held {
         match (self.expires, retention) {
             (Some(end), _) => ends(now, end),
             (None, None) => Fate::Stays,
-            (None, Some(retention)) => match (ends(now, self.used + retention), ends(now, self.perhaps + retention)) {
-                (certain, perhaps) if certain == perhaps => certain,
-                _ => Fate::Unsure,
-            },
+            (None, Some(retention)) => {
+                match (ends(now, self.used + retention), ends(now, self.perhaps + retention)) {
+                    (certain, perhaps) if certain == perhaps => certain,
+                    _ => Fate::Unsure,
+                }
+            }
         }
     }
 }
@@ -119,21 +123,36 @@ pub(super) struct Cache {
     pub(super) retention: Option<Time>,
     pub(super) held: BTreeMap<Member, Held>,
     pub(super) pins: BTreeMap<String, Pin>,
-    /// NARs whose reads may not be written yet, and when they were read last. Such a read becomes one of all paths with the
-    /// NAR that are there when it is written, those among them that came after it.
+    /// NARs whose reads may not be written yet, and when they were read last. Such a read becomes
+    /// one of all paths with the NAR that are there when it is written, those among them that came
+    /// after it.
     nar_reads: BTreeMap<NarHash, Duration>,
 }
 
 impl Cache {
     pub(super) fn new(name: &str, domain: i64, retention: Option<Time>) -> Self {
         let name = name.to_owned();
-        Self { name, domain, retention, held: BTreeMap::new(), pins: BTreeMap::new(), nar_reads: BTreeMap::new() }
+        Self {
+            name,
+            domain,
+            retention,
+            held: BTreeMap::new(),
+            pins: BTreeMap::new(),
+            nar_reads: BTreeMap::new(),
+        }
     }
 
-    /// A path is pushed, or found present by a push, to be kept for `time`, or as long as the cache keeps paths.
-    pub(super) fn push(&mut self, member: Member, (now, wall): (Time, Duration), time: Option<Time>) {
+    /// A path is pushed, or found present by a push, to be kept for `time`, or as long as the cache
+    /// keeps paths.
+    pub(super) fn push(
+        &mut self,
+        member: Member,
+        (now, wall): (Time, Duration),
+        time: Option<Time>,
+    ) {
         let end = time.map(|time| now + time);
-        let new = || Held { used: now, perhaps: now, expires: end, came: wall, unwritten: Vec::new() };
+        let new =
+            || Held { used: now, perhaps: now, expires: end, came: wall, unwritten: Vec::new() };
         let held = self.held.entry(member).or_insert_with(new);
         held.used = held.used.max(now - GRAIN);
         held.perhaps = now;
@@ -150,10 +169,20 @@ impl Cache {
     }
 
     /// The NAR of a path is read.
-    pub(super) fn read_nar(&mut self, universe: &Universe, member: Member, now: Time, wall: Duration) {
+    pub(super) fn read_nar(
+        &mut self,
+        universe: &Universe,
+        member: Member,
+        now: Time,
+        wall: Duration,
+    ) {
         let hash = universe.path(member).nar_hash;
-        let twins: Vec<Member> =
-            self.held.keys().copied().filter(|other| universe.path(*other).nar_hash == hash).collect();
+        let twins: Vec<Member> = self
+            .held
+            .keys()
+            .copied()
+            .filter(|other| universe.path(*other).nar_hash == hash)
+            .collect();
         for twin in twins {
             self.read(twin, now, wall);
         }
@@ -163,7 +192,9 @@ impl Cache {
     /// Time has passed, whether or not reads were written before.
     pub(super) fn pass_to(&mut self, universe: &Universe, now: Time) {
         for (member, held) in &mut self.held {
-            if !held.unwritten.is_empty() || self.nar_reads.contains_key(&universe.path(*member).nar_hash) {
+            if !held.unwritten.is_empty()
+                || self.nar_reads.contains_key(&universe.path(*member).nar_hash)
+            {
                 held.perhaps = now;
             }
         }
@@ -173,8 +204,12 @@ impl Cache {
     pub(super) fn write_reads(&mut self, wall: Duration) {
         for held in self.held.values_mut() {
             let is_written = |read: &Read| wall.saturating_sub(read.wall) > WRITTEN_AFTER;
-            let written =
-                held.unwritten.iter().filter(|read| is_written(read) && read.counts).map(|read| read.at).max();
+            let written = held
+                .unwritten
+                .iter()
+                .filter(|read| is_written(read) && read.counts)
+                .map(|read| read.at)
+                .max();
             held.used = held.used.max(written.unwrap_or(held.used));
             held.unwritten.retain(|read| !is_written(read));
         }
@@ -200,7 +235,14 @@ impl Cache {
     }
 
     /// Pins a path.
-    pub(super) fn set_pin(&mut self, name: &str, member: Member, keep: Option<usize>, end: Option<Time>, now: Time) {
+    pub(super) fn set_pin(
+        &mut self,
+        name: &str,
+        member: Member,
+        keep: Option<usize>,
+        end: Option<Time>,
+        now: Time,
+    ) {
         // A name whose time is over starts anew.
         self.pins.retain(|_, pin| !pin.is_over(now));
         let new = || Pin { current: 0, keep: 5, expires: None, history: BTreeMap::new() };
@@ -224,7 +266,8 @@ impl Cache {
 
     /// The names by which a path is kept.
     pub(super) fn names_of(&self, member: Member, now: Time) -> BTreeSet<String> {
-        let keeps = |pin: &Pin| !pin.is_over(now) && pin.history.values().any(|kept| *kept == member);
+        let keeps =
+            |pin: &Pin| !pin.is_over(now) && pin.history.values().any(|kept| *kept == member);
         self.pins.iter().filter(|(_, pin)| keeps(pin)).map(|(name, _)| name.clone()).collect()
     }
 
@@ -255,13 +298,22 @@ impl Cache {
         let pin_fate = |pin: &Pin| pin.expires.map_or(Fate::Stays, |end| ends(now, end));
         // When a path was used that shares its NAR is not followed.
         let fate = |member: Member, held: &Held| match held.fate(now, self.retention) {
-            _ if held.expires.is_none() && self.retention.is_some() && universe.is_twin(member) => Fate::Unsure,
+            _ if held.expires.is_none() && self.retention.is_some() && universe.is_twin(member) => {
+                Fate::Unsure
+            }
             fate => fate,
         };
         let closure = |wanted: fn(Fate) -> bool| {
-            let pinned =
-                self.pins.values().filter(|pin| wanted(pin_fate(pin))).flat_map(|pin| pin.history.values().copied());
-            let own = self.held.iter().filter(|(member, held)| wanted(fate(**member, held))).map(|(member, _)| *member);
+            let pinned = self
+                .pins
+                .values()
+                .filter(|pin| wanted(pin_fate(pin)))
+                .flat_map(|pin| pin.history.values().copied());
+            let own = self
+                .held
+                .iter()
+                .filter(|(member, held)| wanted(fate(**member, held)))
+                .map(|(member, _)| *member);
             universe.closure(pinned.chain(own))
         };
         let mut staying = [closure(|fate| fate == Fate::Stays), closure(|fate| fate != Fate::Goes)];
@@ -273,10 +325,16 @@ impl Cache {
     }
 
     /// Takes in what a collection has left; says what is wrong with it.
-    pub(super) fn collected(&mut self, universe: &Universe, left: &BTreeSet<Member>, now: Time) -> Result<(), String> {
+    pub(super) fn collected(
+        &mut self,
+        universe: &Universe,
+        left: &BTreeSet<Member>,
+        now: Time,
+    ) -> Result<(), String> {
         let [must, may] = self.staying(universe, now);
-        let name =
-            |members: Vec<&Member>| members.iter().map(|one| universe.store_path(**one)).collect::<Vec<_>>().join(" ");
+        let name = |members: Vec<&Member>| {
+            members.iter().map(|one| universe.store_path(**one)).collect::<Vec<_>>().join(" ")
+        };
         let lost: Vec<&Member> = must.difference(left).collect();
         if !lost.is_empty() {
             return Err(format!("{} lost what it needs: {}", self.name, name(lost)));
@@ -288,7 +346,11 @@ impl Cache {
         let broken = universe.closure(left.iter().copied());
         let broken: Vec<&Member> = broken.difference(left).collect();
         if !broken.is_empty() {
-            return Err(format!("{} has paths whose references are gone: {}", self.name, name(broken)));
+            return Err(format!(
+                "{} has paths whose references are gone: {}",
+                self.name,
+                name(broken)
+            ));
         }
         self.held.retain(|member, _| left.contains(member));
         self.pins.retain(|_, pin| !pin.is_over(now));
@@ -306,7 +368,10 @@ impl Cache {
         let before: BTreeSet<Member> = self.held.keys().copied().collect();
         let whole = universe.closure(left.iter().copied()).is_subset(left);
         if !must.is_subset(left) || !left.is_subset(&before) || !whole {
-            return Err(format!("{}: {left:?} is left of {before:?}, {must:?} has to be", self.name));
+            return Err(format!(
+                "{}: {left:?} is left of {before:?}, {must:?} has to be",
+                self.name
+            ));
         }
         self.held.retain(|member, _| left.contains(member));
         Ok(())

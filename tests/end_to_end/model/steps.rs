@@ -74,8 +74,11 @@ impl Walk {
     fn push(&mut self) {
         let (cache, root) = (self.any_cache(), self.any_path());
         let time = if self.chance(15) { Some(self.any_time()) } else { None };
-        let pin =
-            if self.chance(10) { pick(&mut self.random, PIN_NAMES.len()).map(|name| PIN_NAMES[name]) } else { None };
+        let pin = if self.chance(10) {
+            pick(&mut self.random, PIN_NAMES.len()).map(|name| PIN_NAMES[name])
+        } else {
+            None
+        };
         let closure = self.universe.closure([root]);
         let name = self.caches[cache].name.clone();
         eprintln!(
@@ -91,7 +94,8 @@ impl Walk {
             pusher = pusher.pinning(pin);
         }
         let pushed = pusher.push(&self.deposits(&closure));
-        let new = closure.iter().filter(|member| !self.caches[cache].held.contains_key(member)).count();
+        let new =
+            closure.iter().filter(|member| !self.caches[cache].held.contains_key(member)).count();
         // One pin more may mean that the last path is committed again, as present.
         assert_eq!(pushed.uploaded(), new, "of {closure:?}, {new} were not there");
         let now = self.now();
@@ -108,7 +112,11 @@ impl Walk {
         let cache = self.any_cache();
         let Some(member) = self.any_held(cache) else { return eprintln!("nothing to read") };
         let whole = self.chance(35);
-        eprintln!("read {} of {}, the NAR: {whole}", self.universe.store_path(member), self.caches[cache].name);
+        eprintln!(
+            "read {} of {}, the NAR: {whole}",
+            self.universe.store_path(member),
+            self.caches[cache].name
+        );
         if whole {
             self.read_whole(cache, member);
         } else {
@@ -131,7 +139,10 @@ impl Walk {
         let keep = pick(&mut self.random, 6).filter(|keep| (1..4).contains(keep));
         let time = if self.chance(35) { Some(self.any_time()) } else { None };
         let path = self.universe.store_path(member).to_owned();
-        eprintln!("pin {path} of {} as {name}, keep {keep:?}, for {time:?}", self.caches[cache].name);
+        eprintln!(
+            "pin {path} of {} as {name}, keep {keep:?}, for {time:?}",
+            self.caches[cache].name
+        );
         let kept = keep.and_then(|keep| u32::try_from(keep).ok());
         let answer = self.pins(cache).set(name, &path, kept, time.map(Time::unsigned_abs));
         assert!(answer.status.is_success(), "{}", answer.text());
@@ -182,7 +193,11 @@ impl Walk {
             }
             Err(why) => {
                 assert!(answer.status.is_client_error(), "{why:?}: {}", answer.text());
-                assert!(why != Kept::Pinned || answer.text().contains("pinned"), "{}", answer.text());
+                assert!(
+                    why != Kept::Pinned || answer.text().contains("pinned"),
+                    "{}",
+                    answer.text()
+                );
             }
         }
     }
@@ -206,7 +221,8 @@ impl Walk {
     }
 
     fn pass_days(&mut self) {
-        let days = if self.chance(75) { 1 + self.random.below(3) } else { 4 + self.random.below(9) };
+        let days =
+            if self.chance(75) { 1 + self.random.below(3) } else { 4 + self.random.below(9) };
         eprintln!("{days} days pass");
         let seconds = i64::try_from(days).unwrap_or(1) * DAY;
         age_everything(&self.server, seconds);
@@ -220,7 +236,9 @@ impl Walk {
 
     fn copy(&mut self) {
         let (from, to) = (self.any_cache(), self.any_cache());
-        let Some(root) = self.any_held(from).filter(|_| from != to) else { return eprintln!("nothing to copy") };
+        let Some(root) = self.any_held(from).filter(|_| from != to) else {
+            return eprintln!("nothing to copy");
+        };
         let [source, target] = [from, to].map(|cache| self.caches[cache].name.clone());
         eprintln!("copy {} from {source} to {target}", self.universe.store_path(root));
         let closure = self.universe.closure([root]);
@@ -228,7 +246,8 @@ impl Walk {
         let answer = self.api.post_json(&format!("/api/v1/caches/{target}/copy"), &body);
         assert!(answer.status.is_success(), "{}", answer.text());
         let copied = answer.json::<serde_json::Value>()["copied"].as_array().map_or(0, Vec::len);
-        let new = closure.iter().filter(|member| !self.caches[to].held.contains_key(member)).count();
+        let new =
+            closure.iter().filter(|member| !self.caches[to].held.contains_key(member)).count();
         assert_eq!(copied, new, "{}", answer.text());
         let now = self.now();
         for member in closure {
@@ -255,7 +274,8 @@ impl Walk {
         self.take_in(&[report]);
     }
 
-    /// Compares what collections have left and what they say with the model, which has it so from then on.
+    /// Compares what collections have left and what they say with the model, which has it so from
+    /// then on.
     pub(super) fn take_in(&mut self, reports: &[Collected]) {
         let now = self.now();
         let mut gone = BTreeSet::new();
@@ -267,7 +287,8 @@ impl Walk {
             let taken_in = self.caches[cache].collected(&self.universe, &left, now);
             taken_in.unwrap_or_else(|why| panic!("{why}; the reports: {reports:?}"));
         }
-        let said: BTreeSet<_> = reports.iter().flat_map(|report| report.going().into_keys()).collect();
+        let said: BTreeSet<_> =
+            reports.iter().flat_map(|report| report.going().into_keys()).collect();
         assert_eq!(said, gone, "the reports name what has gone");
         for _ in gone {
             self.note("gone paths");
@@ -282,7 +303,8 @@ impl Walk {
     fn plan_only(&mut self) {
         eprintln!("a dry run");
         let state = |walk: &Self| {
-            let rows = [database::paths, database::nars, database::chunks].map(|count| count(&walk.server));
+            let rows = [database::paths, database::nars, database::chunks]
+                .map(|count| count(&walk.server));
             (rows, collection::packs(&walk.server), collection::objects(&walk.server))
         };
         let before = state(self);
@@ -296,16 +318,23 @@ impl Walk {
                 let key = (cache.name.clone(), self.base_name(*member));
                 match going.get(&key) {
                     Some(reason) => {
-                        let expected = if cache.held[member].expires.is_some() { "expired" } else { "unused" };
-                        assert!(!must.contains(member) && reason == expected, "{key:?} goes: {reason}");
+                        let expected =
+                            if cache.held[member].expires.is_some() { "expired" } else { "unused" };
+                        assert!(
+                            !must.contains(member) && reason == expected,
+                            "{key:?} goes: {reason}"
+                        );
                     }
-                    None => assert!(may.contains(member), "{key:?} is not among what goes: {report}"),
+                    None => {
+                        assert!(may.contains(member), "{key:?} is not among what goes: {report}");
+                    }
                 }
             }
         }
     }
 
-    /// Collects until there is an end of it, and compares all rows and objects that are left with what the model needs.
+    /// Collects until there is an end of it, and compares all rows and objects that are left with
+    /// what the model needs.
     pub(super) fn nothing_is_left_over(&mut self) {
         eprintln!("collect all that is to be collected");
         let reports = collection::collect_all(&self.api);

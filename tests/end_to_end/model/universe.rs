@@ -1,8 +1,8 @@
 //! The paths that a walk pushes: closures that overlap in every way that matters to a collector.
 //!
-//! Contents are made of blocks that others have as well. There are paths of their own, next versions (some blocks are
-//! others), rebuilds (the same but for the store hashes inside: the same chunks with other slot values) and twins (the very
-//! same NAR under another name).
+//! Contents are made of blocks that others have as well. There are paths of their own, next
+//! versions (some blocks are others), rebuilds (the same but for the store hashes inside: the same
+//! chunks with other slot values) and twins (the very same NAR under another name).
 
 use std::collections::BTreeSet;
 
@@ -90,14 +90,19 @@ impl Universe {
         let (recipe, what) = match (random.below(8), model) {
             (0 | 1, Some(model)) => (self.next_version(random, model), "version"),
             (2 | 3, Some(model)) => (self.rebuild(random, model), "rebuild"),
-            (4, Some(model)) => (Recipe { refers_to_itself: false, ..self.paths[model].recipe.clone() }, "twin"),
+            (4, Some(model)) => {
+                (Recipe { refers_to_itself: false, ..self.paths[model].recipe.clone() }, "twin")
+            }
             _ => (self.fresh(random), "fresh"),
         };
         let store_path = format!("/nix/store/{}-{what}-{}", random.hash_chars(), self.paths.len());
         let nar = self.contents(&recipe, &store_path).nar();
         let mut deposit = Deposit::at(store_path, nar);
-        deposit.references =
-            recipe.references.iter().map(|member| self.paths[*member].deposit.base_name().to_owned()).collect();
+        deposit.references = recipe
+            .references
+            .iter()
+            .map(|member| self.paths[*member].deposit.base_name().to_owned())
+            .collect();
         if recipe.refers_to_itself {
             deposit.references.push(deposit.base_name().to_owned());
         }
@@ -125,7 +130,11 @@ impl Universe {
         let recipe = &self.paths[model].recipe;
         let others = self.some(random, recipe.references.len());
         // As many as before, so that they stand at the same places.
-        let references = if others.len() == recipe.references.len() { others } else { recipe.references.clone() };
+        let references = if others.len() == recipe.references.len() {
+            others
+        } else {
+            recipe.references.clone()
+        };
         Recipe { references, ..recipe.clone() }
     }
 
@@ -159,7 +168,8 @@ impl Universe {
         self.blocks.len() - 1
     }
 
-    /// A file for each block, and in it the store paths that it refers to, always in the same places.
+    /// A file for each block, and in it the store paths that it refers to, always in the same
+    /// places.
     fn contents(&self, recipe: &Recipe, own: &str) -> Node {
         let referred: Vec<&str> = recipe
             .references

@@ -1,4 +1,5 @@
-//! `config.example.toml` and `nix/options.nix`, each as a list of keys, and what differs between them.
+//! `config.example.toml` and `nix/options.nix`, each as a list of keys, and what differs between
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,8 @@ pub struct Shown {
     comment: String,
 }
 
-/// The example's keys by their dotted paths. A section of free keys, such as claims, is there by its head.
+/// The example's keys by their dotted paths. A section of free keys, such as claims, is there by
+/// its head.
 pub fn example(text: &str) -> (BTreeMap<String, Shown>, BTreeSet<String>) {
     let (mut keys, mut heads) = (BTreeMap::new(), BTreeSet::new());
     let (mut section, mut comment, mut after_key) = (String::new(), String::new(), false);
@@ -56,10 +58,13 @@ pub fn example(text: &str) -> (BTreeMap<String, Shown>, BTreeSet<String>) {
 fn head(line: &str) -> Option<&str> {
     let name = line.strip_prefix('[')?.strip_suffix(']')?;
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte)).then_some(name)
+    name.bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte))
+        .then_some(name)
 }
 
-/// The options by their dotted paths, those within tables too; arrays of tables themselves are left out.
+/// The options by their dotted paths, those within tables too; arrays of tables themselves are left
+/// out.
 pub fn options(tree: &Value) -> BTreeMap<String, Value> {
     fn add(prefix: &str, tree: &Value, found: &mut BTreeMap<String, Value>) {
         for (name, node) in tree.as_object().unwrap() {
@@ -84,7 +89,9 @@ pub fn differences(text: &str, tree: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let is_free = |option: &Value| option["type"]["attrsOf"] != Value::Null;
     for path in keys.keys() {
-        let within = |section: &String| path.strip_prefix(section.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        let within = |section: &String| {
+            path.strip_prefix(section.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        };
         let free = options.iter().any(|(section, option)| is_free(option) && within(section));
         if !options.contains_key(path) && !free {
             found.push(format!("`{path}` is in the example and has no option"));
@@ -92,7 +99,9 @@ pub fn differences(text: &str, tree: &Value) -> Vec<String> {
     }
     for (path, option) in &options {
         match keys.get(path) {
-            Some(shown) => found.extend(difference(option, shown).map(|what| format!("`{path}`: {what}"))),
+            Some(shown) => {
+                found.extend(difference(option, shown).map(|what| format!("`{path}`: {what}")));
+            }
             None if is_free(option) && heads.contains(path) => {}
             None => found.push(format!("`{path}` is an option and is not in the example")),
         }
@@ -103,10 +112,13 @@ pub fn differences(text: &str, tree: &Value) -> Vec<String> {
 fn difference(option: &Value, shown: &Shown) -> Option<String> {
     let (kind, default) = (&option["type"], &option["default"]);
     if shown.is_default && *default != shown.value {
-        return Some(format!("the default is {default} as an option and {} in the example", shown.value));
+        return Some(format!(
+            "the default is {default} as an option and {} in the example",
+            shown.value
+        ));
     }
-    let is_empty =
-        default.as_array().is_some_and(Vec::is_empty) || default.as_object().is_some_and(serde_json::Map::is_empty);
+    let is_empty = default.as_array().is_some_and(Vec::is_empty)
+        || default.as_object().is_some_and(serde_json::Map::is_empty);
     if !shown.is_default && !default.is_null() && !is_empty {
         return Some(format!("the default is {default} as an option, and the example has none"));
     }
@@ -117,13 +129,20 @@ fn difference(option: &Value, shown: &Shown) -> Option<String> {
     match (kind["enum"].as_array(), allowed) {
         (Some(values), Some(allowed)) => {
             let values: BTreeSet<&str> = values.iter().filter_map(Value::as_str).collect();
-            (values != allowed).then(|| format!("allowed are {values:?} as an option and {allowed:?} in the example"))
+            (values != allowed).then(|| {
+                format!("allowed are {values:?} as an option and {allowed:?} in the example")
+            })
         }
         (Some(values), None) => {
-            let absent = values.iter().filter_map(Value::as_str).find(|value| !shown.comment.contains(value));
+            let absent = values
+                .iter()
+                .filter_map(Value::as_str)
+                .find(|value| !shown.comment.contains(value));
             absent.map(|value| format!("the example's comment does not name the value `{value}`"))
         }
-        (None, Some(allowed)) => Some(format!("the example allows {allowed:?}, and the option anything")),
+        (None, Some(allowed)) => {
+            Some(format!("the example allows {allowed:?}, and the option anything"))
+        }
         (None, None) => None,
     }
 }
@@ -137,13 +156,19 @@ fn fits(kind: &Value, value: &Value) -> bool {
     if kind == "bool" {
         value.is_boolean()
     } else if let Some(bounds) = kind["between"].as_array() {
-        value.as_i64().is_some_and(|value| bounds[0].as_i64() <= Some(value) && Some(value) <= bounds[1].as_i64())
+        value.as_i64().is_some_and(|value| {
+            bounds[0].as_i64() <= Some(value) && Some(value) <= bounds[1].as_i64()
+        })
     } else if let Some(values) = kind["enum"].as_array() {
         values.contains(value)
     } else if kind["listOf"] != Value::Null {
-        value.as_array().is_some_and(|values| values.iter().all(|value| fits(&kind["listOf"], value)))
+        value
+            .as_array()
+            .is_some_and(|values| values.iter().all(|value| fits(&kind["listOf"], value)))
     } else if kind["attrsOf"] != Value::Null {
-        value.as_object().is_some_and(|values| values.values().all(|value| fits(&kind["attrsOf"], value)))
+        value
+            .as_object()
+            .is_some_and(|values| values.values().all(|value| fits(&kind["attrsOf"], value)))
     } else if let Some(kinds) = kind["either"].as_array() {
         kinds.iter().any(|kind| fits(kind, value))
     } else {

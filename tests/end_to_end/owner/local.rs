@@ -3,7 +3,8 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use snowbank_harness::{
-    Api, Client, Gc, NixStore, Pusher, Random, Scratch, Server, oracle, oracle::Oracle, process, trees,
+    Api, Client, Gc, NixStore, Pusher, Random, Scratch, Server, oracle, oracle::Oracle, process,
+    trees,
 };
 
 use super::{ADVICE, LIMIT, deposit, freeze_and_wake, objects, pauses, wait_red_because};
@@ -25,7 +26,8 @@ fn storage_of(server: &Server) -> String {
 fn a_copied_data_folder_takes_nothing_from_the_server_that_is_at_work() {
     let (mut server, scratch) = (Server::start(), Scratch::new("copy"));
     let (api, mut random) = (Api::root(&server), Random::fixed(901));
-    let [before, since, after] = ["before", "since", "after"].map(|name| deposit(&mut random, name));
+    let [before, since, after] =
+        ["before", "since", "after"].map(|name| deposit(&mut random, name));
     let pusher = Pusher::new(&api, "main");
     let _ = pusher.push(&[&before]);
     let copy = scratch.join("copy");
@@ -42,7 +44,8 @@ fn a_copied_data_folder_takes_nothing_from_the_server_that_is_at_work() {
     let _ = pusher.push(&[&after]);
     assert!(server.replicas()[0].is_ready());
 
-    // The same once the original has been started anew, and after both stood still: the first to start has it.
+    // The same once the original has been started anew, and after both stood still: the first to
+    // start has it.
     server.restart();
     let options = || Server::options().data_dir(&copy).config(&storage_of(&server));
     let refused = options().start_in_vain(LIMIT);
@@ -102,14 +105,21 @@ fn an_older_database_is_refused_until_it_is_told_that_it_counts() {
     assert!(!refused.status.success() && refused.stderr.contains(ADVICE), "{refused}");
     for args in [&["gc", "--grace", "0s", "--yes"][..], &["repair", "--yes"], &["check"]] {
         let refused = server.command(args);
-        assert!(!refused.status.success() && refused.stderr.contains(ADVICE), "{args:?}: {refused}");
+        assert!(
+            !refused.status.success() && refused.stderr.contains(ADVICE),
+            "{args:?}: {refused}"
+        );
     }
     let told = server.command(&["restore", "--in-place"]).success();
     assert!(told.stdout.contains("epoch 2") && told.stdout.contains("snowbankd repair"), "{told}");
     server.command(&["repair", "--yes"]).succeeds();
     server.start_again();
     let push = client.push(&[&before, &since]).success();
-    assert_eq!((push.uploaded(), push.stats().chunks_sent), (1, 0), "what the older one did not know is in the packs");
+    assert_eq!(
+        (push.uploaded(), push.stats().chunks_sent),
+        (1, 0),
+        "what the older one did not know is in the packs"
+    );
     server.command(&["gc", "--grace", "0s", "--yes"]).succeeds();
     Oracle::main(&server).assert_mirrors(&store, &[before, since]);
     oracle::assert_check_is_clean(&server);

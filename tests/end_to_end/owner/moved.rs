@@ -1,4 +1,5 @@
-//! `migrate-database`: one database starts at every moment, also after a crash, and the other one says where to.
+//! `migrate-database`: one database starts at every moment, also after a crash, and the other one
+//! says where to.
 
 use std::fs;
 
@@ -16,8 +17,13 @@ const DATABASE: &str = "SNOWBANKD_DATABASE_URL";
 
 /// Runs `migrate-database` up to a step, and kills it there.
 fn kill_at(replica: &Replica, args: &[&str], step: &str) {
-    let mut running = replica.start_command(args, &[(collection::PAUSE, &format!("{step}:60000:1"))]);
-    assert!(collection::comes_to(step, &mut running), "it did not come to {step}: {}", running.wait());
+    let mut running =
+        replica.start_command(args, &[(collection::PAUSE, &format!("{step}:60000:1"))]);
+    assert!(
+        collection::comes_to(step, &mut running),
+        "it did not come to {step}: {}",
+        running.wait()
+    );
     running.kill();
     let _ = running.wait();
 }
@@ -45,7 +51,10 @@ fn a_move_that_is_cut_off_anywhere_leaves_one_database_that_starts() {
     };
     let assert_new_refuses = || {
         let refused = new().start_in_vain(LIMIT);
-        assert!(!refused.status.success() && refused.stderr.contains("migrate-database"), "{refused}");
+        assert!(
+            !refused.status.success() && refused.stderr.contains("migrate-database"),
+            "{refused}"
+        );
     };
     let assert_new_starts = || {
         let mut server = new().start();
@@ -68,7 +77,10 @@ fn a_move_that_is_cut_off_anywhere_leaves_one_database_that_starts() {
     server.command(&there).succeeds();
     assert_old_refuses(&server, "was moved to the PostgreSQL database `moved`");
     let gc = server.command(&["gc", "--grace", "0s", "--yes"]);
-    assert!(!gc.status.success() && gc.stderr.contains("was moved to") && !gc.said().contains(PASSWORD), "{gc}");
+    assert!(
+        !gc.status.success() && gc.stderr.contains("was moved to") && !gc.said().contains(PASSWORD),
+        "{gc}"
+    );
     assert_new_starts();
 
     // And back, cut off at the last step.
@@ -91,7 +103,9 @@ fn the_old_database_counts_again_when_that_is_said_by_force() {
     let _ = Client::of(&server, &store).push(&paths).success();
     assert!(server.terminate().success());
     let from = format!("sqlite:{}", server.data_dir().join("snowbank.db").display());
-    server.command(&["migrate-database", "--from", &from, "--to", &postgres.create_database("lost")]).succeeds();
+    server
+        .command(&["migrate-database", "--from", &from, "--to", &postgres.create_database("lost")])
+        .succeeds();
     drop(postgres);
     let refused = server.command(&["restore", "--in-place"]);
     assert!(!refused.status.success() && refused.stderr.contains("--force"), "{refused}");

@@ -13,13 +13,17 @@ fn a_storage_that_is_not_there_or_another_ones_is_seen_within_seconds() {
     let marker = storage.join("snowbank-instance");
     let assert_red = |because: &str| {
         let limit = Duration::from_secs(15);
-        process::wait_until(&format!("/readyz says {because}"), limit, || wait_red(&server, limit).contains(because));
+        process::wait_until(&format!("/readyz says {because}"), limit, || {
+            wait_red(&server, limit).contains(because)
+        });
         let why = wait_red(&server, limit);
         assert!(!why.contains(&storage.display().to_string()), "{why}");
         assert_eq!(Api::anonymous(&server).get("/healthz").status.as_u16(), 200);
     };
     let assert_green = || {
-        process::wait_until("/readyz is green again", Duration::from_secs(8), || server.replicas()[0].is_ready());
+        process::wait_until("/readyz is green again", Duration::from_secs(8), || {
+            server.replicas()[0].is_ready()
+        });
     };
     assert_green();
 

@@ -1,9 +1,11 @@
-//! PostgreSQL and a bucket: copies of the database, a frozen replica, and replicas that are killed at every step.
+//! PostgreSQL and a bucket: copies of the database, a frozen replica, and replicas that are killed
+//! at every step.
 
 use std::{process::Command, time::Duration};
 
 use snowbank_harness::{
-    Api, Pusher, Random, Scratch, Server, Site, collection, oracle, oracle::Oracle, postgres::PASSWORD, process,
+    Api, Pusher, Random, Scratch, Server, Site, collection, oracle, oracle::Oracle,
+    postgres::PASSWORD, process,
 };
 
 use super::{ADVICE, LIMIT, deposit, freeze_and_wake, objects, pauses, wait_red_because};
@@ -13,7 +15,11 @@ fn copy_database(site: &Site, scratch: &Scratch, name: &str) {
     let _ = site.postgres().create_database(name);
     let [from, to] = ["snowbank", name].map(|database| site.database_url(database));
     let mut shell: Command = process::command("sh", scratch.path());
-    shell.args(["-ec", "pg_dump --format=custom --file=copy \"$FROM\"; pg_restore --no-owner --dbname=\"$TO\" copy"]);
+    shell.args([
+        "-ec",
+        "pg_dump --format=custom --file=copy \"$FROM\"; pg_restore --no-owner \
+        --dbname=\"$TO\" copy",
+    ]);
     shell.env("FROM", from).env("TO", to);
     process::run(shell).succeeds();
 }
@@ -73,6 +79,7 @@ fn replicas_that_are_killed_between_the_steps_of_a_link_start_again() {
     }
     server.kill9();
     server.start_again();
-    let _ = Pusher::new(&Api::root(&server), "main").push(&[&deposit(&mut Random::fixed(937), "after")]);
+    let _ = Pusher::new(&Api::root(&server), "main")
+        .push(&[&deposit(&mut Random::fixed(937), "after")]);
     oracle::assert_check_is_clean(&server);
 }

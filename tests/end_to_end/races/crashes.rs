@@ -1,4 +1,5 @@
-//! SIGKILL at every step of a collection, and at random moments: nothing is lost, and the next collection finishes.
+//! SIGKILL at every step of a collection, and at random moments: nothing is lost, and the next
+//! collection finishes.
 
 use std::{
     thread,
@@ -20,11 +21,13 @@ use snowbank_harness::{
 
 use super::{STEPS, all, assert_only_these_are_left, assert_served, delete, path, push};
 
-/// Leaves a bit of everything that a collection removes, and gives the path that needs a part of a pack that is mostly dead.
+/// Leaves a bit of everything that a collection removes, and gives the path that needs a part of a
+/// pack that is mostly dead.
 fn leave_garbage(server: &Server, random: &mut Random, name: &str) -> Deposit {
     let api = Api::root(server);
-    let [kept, dead, alone, short] = [("kept", 400), ("dead", 1_200), ("alone", 300), ("short", 50)]
-        .map(|(what, kibibytes)| path(random, &format!("{name}-{what}"), kibibytes));
+    let [kept, dead, alone, short] =
+        [("kept", 400), ("dead", 1_200), ("alone", 300), ("short", 50)]
+            .map(|(what, kibibytes)| path(random, &format!("{name}-{what}"), kibibytes));
     let mixed = api.send_bundle(craft::bundle(kept.encoded.iter().chain(&dead.encoded)));
     assert!(mixed.status.is_success(), "{}", mixed.text());
     let _ = Pusher::new(&api, "main").push(&[&kept, &dead]);
@@ -46,7 +49,8 @@ fn a_collector_killed_at_any_step_leaves_work_for_the_next_one_and_nothing_else(
     let mut kept = Vec::new();
     for step in STEPS {
         kept.push(leave_garbage(&server, &mut random, step));
-        let mut running = Gc::without_grace().start(&server.replicas()[0], &format!("{step}:60000"));
+        let mut running =
+            Gc::without_grace().start(&server.replicas()[0], &format!("{step}:60000"));
         // What one collection prepares, another may finish: some steps come with the second.
         for _ in 0..2 {
             if collection::comes_to(step, &mut running) {
@@ -54,7 +58,11 @@ fn a_collector_killed_at_any_step_leaves_work_for_the_next_one_and_nothing_else(
             }
             running = Gc::without_grace().start(&server.replicas()[0], &format!("{step}:60000"));
         }
-        assert!(collection::comes_to(step, &mut running), "no collection came to {step}: {}", running.wait());
+        assert!(
+            collection::comes_to(step, &mut running),
+            "no collection came to {step}: {}",
+            running.wait()
+        );
         running.kill();
         let ended = running.wait();
         assert!(!ended.status.success(), "it was killed: {ended}");
@@ -87,7 +95,9 @@ fn a_server_killed_while_it_collects_and_takes_pushes() {
         let api = Api::root(&server);
         kept.push(leave_garbage(&server, &mut random, &format!("round-{round}")));
         let pushed_now = [path(&mut random, &format!("pushed-{round}"), 700)];
-        let moment = Duration::from_micros(random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX)));
+        let moment = Duration::from_micros(
+            random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX)),
+        );
         let (collected, pushed) = thread::scope(|scope| {
             let collector = scope.spawn(|| Gc::without_grace().ask(&api));
             let pusher = scope.spawn(|| Pusher::new(&api, "main").try_push(&all(&pushed_now)));
@@ -131,7 +141,9 @@ fn a_collecting_command_killed_at_random_moments() {
     let mut killed = 0;
     for round in 0..count(12, 100) {
         kept.push(leave_garbage(&server, &mut random, &format!("round-{round}")));
-        let moment = Duration::from_micros(random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX)));
+        let moment = Duration::from_micros(
+            random.below(u64::try_from(whole.as_micros()).unwrap_or(u64::MAX)),
+        );
         let mut running = Gc::without_grace().start(&server.replicas()[0], "");
         thread::sleep(moment);
         running.kill();

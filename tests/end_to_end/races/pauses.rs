@@ -1,4 +1,5 @@
-//! Writers and collectors that sleep at the worst moment, for as long as another one needs to finish.
+//! Writers and collectors that sleep at the worst moment, for as long as another one needs to
+//! finish.
 
 use std::{thread, time::Duration};
 
@@ -28,10 +29,15 @@ fn push_while(server: &Server, step: &str, paths: &[&Deposit], meanwhile: impl F
     let (api, before) = (Api::root(server), slept(server, step));
     thread::scope(|scope| {
         let pusher = scope.spawn(|| Pusher::new(&api, "main").push(paths));
-        process::wait_until(&format!("the server sleeps at {step}"), Duration::from_secs(30), || {
-            slept(server, step) > before || pusher.is_finished()
-        });
-        assert!(slept(server, step) > before, "the push did not come to {step}; is snowbankd a debug build?");
+        process::wait_until(
+            &format!("the server sleeps at {step}"),
+            Duration::from_secs(30),
+            || slept(server, step) > before || pusher.is_finished(),
+        );
+        assert!(
+            slept(server, step) > before,
+            "the push did not come to {step}; is snowbankd a debug build?"
+        );
         meanwhile();
         pusher.join().unwrap()
     })
@@ -39,11 +45,16 @@ fn push_while(server: &Server, step: &str, paths: &[&Deposit], meanwhile: impl F
 
 #[test]
 fn a_writer_that_sleeps_past_the_grace_period_finds_its_object_claimed() {
-    let server = Server::options().env(collection::PAUSE, &format!("pack-after-put:{SLEEP}:1")).start();
+    let server =
+        Server::options().env(collection::PAUSE, &format!("pack-after-put:{SLEEP}:1")).start();
     let (api, mut random) = (Api::root(&server), Random::fixed(751));
     let path = path(&mut random, "slept", 700);
     let pushed = push_while(&server, "pack-after-put", &[&path], || {
-        assert_eq!((collection::objects(&server), collection::packs(&server)), (1, [0, 0]), "W1 without W2");
+        assert_eq!(
+            (collection::objects(&server), collection::packs(&server)),
+            (1, [0, 0]),
+            "W1 without W2"
+        );
         let done = collection::collect_all(&api);
         assert_eq!(collection::objects(&server), 0, "the object is gone: {done:?}");
     });
@@ -56,7 +67,8 @@ fn a_writer_that_sleeps_past_the_grace_period_finds_its_object_claimed() {
 
 #[test]
 fn a_commit_that_sleeps_past_the_grace_period_is_told_to_send_again() {
-    let server = Server::options().env(collection::PAUSE, &format!("commit-before-tx:{SLEEP}")).start();
+    let server =
+        Server::options().env(collection::PAUSE, &format!("commit-before-tx:{SLEEP}")).start();
     let (api, mut random) = (Api::root(&server), Random::fixed(757));
     let first = path(&mut random, "first", 700);
     let chunks = first.encoded.len();
@@ -65,7 +77,11 @@ fn a_commit_that_sleeps_past_the_grace_period_is_told_to_send_again() {
         let _ = collection::collect_all(&api);
         assert_eq!(database::chunks(&server), 0, "nothing names them");
     });
-    assert_eq!((pushed.uploaded(), pushed.chunks_gone, pushed.chunks_sent), (1, chunks, 2 * chunks), "{pushed:?}");
+    assert_eq!(
+        (pushed.uploaded(), pushed.chunks_gone, pushed.chunks_sent),
+        (1, chunks, 2 * chunks),
+        "{pushed:?}"
+    );
     assert_served(&server, std::slice::from_ref(&first));
 
     // The same with a NAR that was known, and that no path has any more.
@@ -75,7 +91,11 @@ fn a_commit_that_sleeps_past_the_grace_period_is_told_to_send_again() {
         let _ = collection::collect_all(&api);
         assert_eq!((database::nars(&server), database::chunks(&server)), (0, 0));
     });
-    assert_eq!((pushed.uploaded(), pushed.chunks_gone, pushed.chunks_sent), (1, chunks, chunks), "{pushed:?}");
+    assert_eq!(
+        (pushed.uploaded(), pushed.chunks_gone, pushed.chunks_sent),
+        (1, chunks, chunks),
+        "{pushed:?}"
+    );
     assert_served(&server, std::slice::from_ref(&twin));
     oracle::assert_check_is_clean(&server);
     assert_only_these_are_left(&server, &[twin]);
@@ -89,7 +109,9 @@ fn a_collector_that_sleeps_takes_nothing_that_was_pushed_meanwhile() {
     let taken_up = path(&mut random, "taken-up", 1_200);
     let alone = path(&mut random, "alone", 300);
     // It comes to the other steps for other reasons.
-    for step in STEPS.into_iter().filter(|step| !["gc-before-paths", "gc-before-claim"].contains(step)) {
+    for step in
+        STEPS.into_iter().filter(|step| !["gc-before-paths", "gc-before-claim"].contains(step))
+    {
         let mixed = api.send_bundle(craft::bundle(kept.encoded.iter().chain(&taken_up.encoded)));
         assert!(mixed.status.is_success(), "{}", mixed.text());
         let all = [kept.clone(), taken_up.clone(), alone.clone()];
@@ -101,7 +123,11 @@ fn a_collector_that_sleeps_takes_nothing_that_was_pushed_meanwhile() {
         if !collection::comes_to(step, &mut running) {
             running = start();
         }
-        assert!(collection::comes_to(step, &mut running), "no collection came to {step}: {}", running.wait());
+        assert!(
+            collection::comes_to(step, &mut running),
+            "no collection came to {step}: {}",
+            running.wait()
+        );
         // Its plan is that these go, or they have gone already.
         push(&api, &all[1..]);
         assert!(!running.is_done(), "{step}: the push waited for the collector's sleep to end");
@@ -121,14 +147,20 @@ fn a_path_that_is_wanted_while_the_collector_sleeps_stays() {
     let api = Api::root(&server);
     for step in ["gc-after-mark", "gc-before-paths"] {
         let [again, pinned, referred, longer, unwanted] =
-            ["again", "pinned", "referred", "longer", "unwanted"].map(|name| path(&mut random, name, 100));
+            ["again", "pinned", "referred", "longer", "unwanted"]
+                .map(|name| path(&mut random, name, 100));
         let going = [&again, &pinned, &referred, &longer, &unwanted];
         let _ = Pusher::new(&api, "main").expiring(3_600).push(&going);
         age_everything(&server, 2 * HOUR);
         let plan = Gc::without_grace().dry_run().run(&api);
         assert_eq!(plan.paths(), 5, "all of them are to go: {plan}");
-        let mut running = Gc::without_grace().start(&server.replicas()[0], &format!("{step}:3000:1"));
-        assert!(collection::comes_to(step, &mut running), "it did not come to {step}: {}", running.wait());
+        let mut running =
+            Gc::without_grace().start(&server.replicas()[0], &format!("{step}:3000:1"));
+        assert!(
+            collection::comes_to(step, &mut running),
+            "it did not come to {step}: {}",
+            running.wait()
+        );
         push(&api, std::slice::from_ref(&again));
         let answer = Pins::of(&api, "main").set("wanted", &pinned.store_path, None, None);
         assert!(answer.status.is_success(), "{}", answer.text());
@@ -137,7 +169,11 @@ fn a_path_that_is_wanted_while_the_collector_sleeps_stays() {
         let _ = Pusher::new(&api, "main").expiring(7_200).push(&[&longer]);
         assert!(!running.is_done(), "{step}: what wants the paths came too late for this test");
         running.wait().succeeds();
-        assert_eq!(api.get(&unwanted.narinfo()).status.as_u16(), 404, "{step}: nobody wanted this one");
+        assert_eq!(
+            api.get(&unwanted.narinfo()).status.as_u16(),
+            404,
+            "{step}: nobody wanted this one"
+        );
         let kept = [again, pinned, referred, longer, root];
         assert_served(&server, &kept);
         oracle::assert_check_is_clean(&server);

@@ -7,11 +7,13 @@ use std::{
 };
 
 use snowbank_harness::{
-    Api, Client, NixStore, Pusher, Random, Server, collection::Collected, count, full, oracle, oracle::Oracle, trees,
+    Api, Client, NixStore, Pusher, Random, Server, collection::Collected, count, full, oracle,
+    oracle::Oracle, trees,
 };
 
 use super::{
-    all, assert_only_these_are_left, assert_served, closure, collect_every, collect_until, contents, delete, push,
+    all, assert_only_these_are_left, assert_served, closure, collect_every, collect_until,
+    contents, delete, push,
 };
 
 #[test]
@@ -51,8 +53,15 @@ fn collection_takes_nothing_that_a_push_relies_on() {
     });
     let removed: u64 = collected.iter().map(Collected::chunks).sum();
     let met = pushed.each_ref().map(|(rounds, gone, _)| (*rounds, *gone));
-    eprintln!("{} collections removed {removed} chunks; rounds, and chunks gone: {met:?}", collected.len());
-    assert!(collected.len() > 3 && removed > 0, "the two have met: {} collections", collected.len());
+    eprintln!(
+        "{} collections removed {removed} chunks; rounds, and chunks gone: {met:?}",
+        collected.len()
+    );
+    assert!(
+        collected.len() > 3 && removed > 0,
+        "the two have met: {} collections",
+        collected.len()
+    );
 
     let last = closure(&mut random, &contents, "last");
     push(&api, &last);
@@ -70,11 +79,13 @@ fn collection_takes_nothing_that_a_push_relies_on() {
 #[test]
 fn the_real_client_pushes_what_is_being_collected() {
     let (server, store) = (Server::start(), NixStore::new());
-    let (api, stop, client) = (Api::root(&server), AtomicBool::new(false), Client::of(&server, &store));
+    let (api, stop, client) =
+        (Api::root(&server), AtomicBool::new(false), Client::of(&server, &store));
     let mut paths = trees::build_graph(&store, 6, 64, "collected");
     paths.push(trees::add_noise(&store, &mut Random::fixed(739), "noise", 6 << 20));
-    // A client that is told a dozen times that its chunks are gone takes the storage for broken: between two collections
-    // there is time for a push, however slow the machine and the storage are.
+    // A client that is told a dozen times that its chunks are gone takes the storage for broken:
+    // between two collections there is time for a push, however slow the machine and the storage
+    // are.
     let began = Instant::now();
     let _ = client.push(&paths).success();
     let pause = began.elapsed().max(Duration::from_millis(300));

@@ -11,7 +11,10 @@ use snowbank_harness::{
     Api, Gc, Pusher, Random, Scratch, Server, Site, collection, collection::Collected, full, oracle,
 };
 
-use super::{all, assert_only_these_are_left, assert_served, closure, collect_until, contents, delete, path, push};
+use super::{
+    all, assert_only_these_are_left, assert_served, closure, collect_until, contents, delete, path,
+    push,
+};
 
 #[test]
 fn replicas_that_all_collect_take_nothing_from_pushes() {
@@ -25,7 +28,10 @@ fn replicas_that_all_collect_take_nothing_from_pushes() {
     let (collected, rounds) = thread::scope(|scope| {
         let stop = &stop;
         let collect = |api: Api| scope.spawn(move || collect_until(&api, stop));
-        let apis = server.replicas().iter().map(|replica| Api::new(&replica.url(), Some(&server.root_token())));
+        let apis = server
+            .replicas()
+            .iter()
+            .map(|replica| Api::new(&replica.url(), Some(&server.root_token())));
         let collectors: Vec<_> = apis.map(collect).collect();
         let mut rounds = 0;
         while Instant::now() < until || rounds < 4 {
@@ -47,12 +53,14 @@ fn replicas_that_all_collect_take_nothing_from_pushes() {
     assert_served(&server, &paths);
 }
 
-/// Takes away the lock that says who collects, as a network that fails would: its holder notices nothing.
+/// Takes away the lock that says who collects, as a network that fails would: its holder notices
+/// nothing.
 fn take_the_lock_away(server: &Server) {
     if let Some(site) = server.shared() {
         // The key is "snwork" and 2, in two halves.
         site.postgres().execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1936619375 \
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND \
+             classid = 1936619375 \
              AND objid = 1919614978",
         );
     } else {
@@ -64,13 +72,24 @@ fn take_the_lock_away(server: &Server) {
 fn a_collector_that_wakes_after_another_took_over_harms_nothing() {
     let (server, mut random) = (Server::start(), Random::fixed(769));
     let api = Api::root(&server);
-    for step in ["gc-after-mark", "gc-before-nars", "gc-before-chunks", "gc-before-dead", "gc-before-object-delete"] {
+    for step in [
+        "gc-after-mark",
+        "gc-before-nars",
+        "gc-before-chunks",
+        "gc-before-dead",
+        "gc-before-object-delete",
+    ] {
         let paths = [path(&mut random, "one", 500), path(&mut random, "other", 500)];
         push(&api, &paths[..1]);
         push(&api, &paths[1..]);
         delete(&api, &paths);
-        let mut sleeper = Gc::without_grace().start(&server.replicas()[0], &format!("{step}:6000:1"));
-        assert!(collection::comes_to(step, &mut sleeper), "it did not come to {step}: {}", sleeper.wait());
+        let mut sleeper =
+            Gc::without_grace().start(&server.replicas()[0], &format!("{step}:6000:1"));
+        assert!(
+            collection::comes_to(step, &mut sleeper),
+            "it did not come to {step}: {}",
+            sleeper.wait()
+        );
         take_the_lock_away(&server);
         // Another one does all of the work, and what it took away is pushed again.
         let _ = collection::collect_all(&api);
@@ -97,14 +116,21 @@ fn another_instance_on_the_same_bucket_collects_nothing() {
     push(&api, &paths);
     // One that was set up well, and is then given the other's address.
     let data = Scratch::new("staging");
-    let staging = || Server::options().on(&site).database("staging").data_dir(data.path()).replicas(1);
+    let staging =
+        || Server::options().on(&site).database("staging").data_dir(data.path()).replicas(1);
     let mut second = staging().storage("prefix", "\"staging\"").start();
     assert!(second.terminate().success());
     let output = staging().start_in_vain(Duration::from_secs(30));
-    assert!(!output.status.success() && output.said().contains("belongs to Snowbank instance"), "{output}");
+    assert!(
+        !output.status.success() && output.said().contains("belongs to Snowbank instance"),
+        "{output}"
+    );
     for args in [&["gc", "--grace", "0s", "--yes"][..], &["gc", "--dry-run"][..]] {
         let output = staging().command(args);
-        assert!(!output.status.success() && output.said().contains("belongs to"), "{args:?}: {output}");
+        assert!(
+            !output.status.success() && output.said().contains("belongs to"),
+            "{args:?}: {output}"
+        );
     }
     assert_eq!((collection::objects(&server), collection::packs(&server)), (1, [1, 0]));
     assert_served(&server, &paths);

@@ -1,4 +1,5 @@
-//! `snowbank use` says that Nix fetches from a cache only where Nix itself says so, and else what prevents it.
+//! `snowbank use` says that Nix fetches from a cache only where Nix itself says so, and else what
+//! prevents it.
 
 use std::process::Command;
 
@@ -54,7 +55,10 @@ fn what_prevents_a_cache_from_being_used_is_named() {
     let text = read(&nix_conf);
     process::write(&nix_conf, format!("{text}substituters = https://cache.example.org\n"));
     let line = text.lines().count() + 1;
-    assert_prevented(command(), &[&format!("{shown}:{line} sets `substituters` anew"), "above the block"]);
+    assert_prevented(
+        command(),
+        &[&format!("{shown}:{line} sets `substituters` anew"), "above the block"],
+    );
 
     process::write(&nix_conf, format!("{text}include more.conf\n"));
     let more = nix_conf.with_file_name("more.conf");
@@ -99,13 +103,18 @@ fn a_netrc_file_that_an_included_file_names_is_the_one() {
     let nix_conf = place.nix_conf();
     let netrc = nix_conf.with_file_name("tokens.netrc");
     process::write(&nix_conf, "!include more.conf\n");
-    process::write(&nix_conf.with_file_name("more.conf"), format!("netrc-file = {}\n", netrc.display()));
+    process::write(
+        &nix_conf.with_file_name("more.conf"),
+        format!("netrc-file = {}\n", netrc.display()),
+    );
     let _ = place.client.run(&["use", "team"]).success();
     assert!(read(&netrc).contains("password ey") && !nix_conf.with_file_name("netrc").exists());
 
     let other = NixStore::new();
     let mut command = other.command("nix-store");
-    command.env("XDG_CONFIG_HOME", place.client.home().join(".config")).env_remove("NIX_USER_CONF_FILES");
+    command
+        .env("XDG_CONFIG_HOME", place.client.home().join(".config"))
+        .env_remove("NIX_USER_CONF_FILES");
     let _ = process::run({
         command.args(["--realise", &path]);
         command
@@ -123,11 +132,15 @@ fn a_nix_conf_that_a_program_replaces_is_left_alone() {
     let conf = place.store.root().with_file_name("conf");
     let (main, custom) = (conf.join("nix.conf"), conf.join("nix.custom.conf"));
     let before = format!("# this file will be replaced\n!include nix.custom.conf\n{}", read(&main));
-    // The rest of the file sets the substituters anew, as the one that Determinate Nix makes does not.
+    // The rest of the file sets the substituters anew, as the one that Determinate Nix makes does
+    // not.
     let before = before.replace("substituters =\n", "").replace("trusted-public-keys =\n", "");
     process::write(&main, &before);
     let output = place.client.run(&["use", "main", "--system"]).success();
-    assert!(output.stderr.contains(custom.to_str().unwrap()) && output.stderr.contains("includes"), "{output}");
+    assert!(
+        output.stderr.contains(custom.to_str().unwrap()) && output.stderr.contains("includes"),
+        "{output}"
+    );
     assert_eq!(read(&main), before);
     assert!(read(&custom).contains("extra-substituters = "), "{}", read(&custom));
     let _ = place.client.run(&["use", "main", "--system", "--remove"]).success();

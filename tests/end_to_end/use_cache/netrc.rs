@@ -20,7 +20,9 @@ fn nix_fetches_whatever_else_is_in_the_file() {
         "default login somebody password else\n".to_owned(),
         "machine a login b password \"c d\"\nmacdef init\ncd /pub\n".to_owned(),
         format!("# machine {host} login old password old\nMACHINE a LOGIN b PASSWORD default\n"),
-        format!("macdef x\nmachine {host} login snowbank password old\n\nmachine b login c password d"),
+        format!(
+            "macdef x\nmachine {host} login snowbank password old\n\nmachine b login c password d"
+        ),
         format!("machine a login \"machine {host}\" password x\n"),
         format!("machine {host}\n"),
     ] {
@@ -28,7 +30,9 @@ fn nix_fetches_whatever_else_is_in_the_file() {
         let _ = client.run(&["use", "team"]).success();
         let other = NixStore::new();
         let mut command = other.command("nix-store");
-        command.env("XDG_CONFIG_HOME", client.home().join(".config")).env_remove("NIX_USER_CONF_FILES");
+        command
+            .env("XDG_CONFIG_HOME", client.home().join(".config"))
+            .env_remove("NIX_USER_CONF_FILES");
         command.args(["--realise", &path]);
         let _ = process::run(command).success();
         assert_eq!(other.hashes(&[&path]), store.hashes(&[&path]));
@@ -44,7 +48,8 @@ fn an_entry_of_somebody_else_has_to_be_good() {
     let wrong = format!("Machine {host}\n  login me\n  password wrong.t0ken.x\n");
     process::write(&netrc, &wrong);
     let output = client.run(&["use", "team"]).ended_with(3);
-    for word in [netrc.to_str().unwrap(), &host.to_string(), "`snowbank use` did not make", "/team"] {
+    for word in [netrc.to_str().unwrap(), &host.to_string(), "`snowbank use` did not make", "/team"]
+    {
         assert!(output.stderr.contains(word), "`{word}` in {output}");
     }
     assert!(!output.said().contains("t0ken"), "no secret: {output}");

@@ -1,4 +1,5 @@
-//! A token that may administrate the server stays out of netrc: Nix gets one of its own, which may only pull.
+//! A token that may administrate the server stays out of netrc: Nix gets one of its own, which may
+//! only pull.
 
 use serde_json::Value;
 
@@ -12,7 +13,8 @@ fn own(client: &Client) -> Value {
 
 /// The tokens that the server knows.
 fn tokens(client: &Client) -> Vec<Value> {
-    let list: Value = serde_json::from_str(&client.run(&["token", "list", "--json"]).success().stdout).unwrap();
+    let list: Value =
+        serde_json::from_str(&client.run(&["token", "list", "--json"]).success().stdout).unwrap();
     list["tokens"].as_array().unwrap().clone()
 }
 
@@ -38,7 +40,10 @@ fn nix_gets_a_token_of_its_own_that_may_only_pull() {
     let newest = own(&client);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert_eq!(newest["subject"], format!("nix-{}", host.trim()));
-    assert_eq!((&newest["admin"], &newest["caches"]), (&false.into(), &serde_json::json!({ "one": ["pull"] })));
+    assert_eq!(
+        (&newest["admin"], &newest["caches"]),
+        (&false.into(), &serde_json::json!({ "one": ["pull"] }))
+    );
     let id = newest["id"].as_str().unwrap();
     assert!(output.stderr.contains(&format!("snowbank token revoke {id}")), "{output}");
 

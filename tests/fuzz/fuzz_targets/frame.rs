@@ -1,6 +1,7 @@
 //! A frame that is accepted decodes to the chunk of its name, whatever its slots are filled with.
 //!
-//! The name cannot be guessed, so it is computed from one decode of the frame as it came: what a forger would do.
+//! The name cannot be guessed, so it is computed from one decode of the frame as it came: what a
+//! forger would do.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -30,15 +30,25 @@ pub(super) struct Line {
 impl Line {
     /// Connects from the address of client `number`, with little room for what the server sends.
     pub(super) async fn connect(&self, number: usize) -> Result<TcpStream> {
-        let [high, low] = u16::try_from(number % usize::from(self.addresses.max(1))).unwrap_or(0).to_be_bytes();
-        let connected = connect(Ipv4Addr::new(127, 200, high, low), self.server, Some(LITTLE)).await;
-        Counters::add(if connected.is_ok() { &self.counters.opened } else { &self.counters.unconnected });
+        let [high, low] =
+            u16::try_from(number % usize::from(self.addresses.max(1))).unwrap_or(0).to_be_bytes();
+        let connected =
+            connect(Ipv4Addr::new(127, 200, high, low), self.server, Some(LITTLE)).await;
+        Counters::add(if connected.is_ok() {
+            &self.counters.opened
+        } else {
+            &self.counters.unconnected
+        });
         connected
     }
 }
 
 /// Connects from `from` to `server`, giving up after a while.
-pub(crate) async fn connect(from: Ipv4Addr, server: SocketAddr, buffer: Option<u32>) -> Result<TcpStream> {
+pub(crate) async fn connect(
+    from: Ipv4Addr,
+    server: SocketAddr,
+    buffer: Option<u32>,
+) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if let Some(bytes) = buffer {
         socket.set_recv_buffer_size(bytes)?;
@@ -58,7 +68,8 @@ pub fn get(target: &str) -> Vec<u8> {
 /// The head of a `POST` of `length` bytes.
 pub(super) fn post_head(target: &str, token: &str, content_type: &str, length: usize) -> Vec<u8> {
     format!(
-        "POST {target} HTTP/1.1\r\nHost: snowbank\r\nAuthorization: Bearer {token}\r\nContent-Type: {content_type}\r\n\
+        "POST {target} HTTP/1.1\r\nHost: snowbank\r\nAuthorization: Bearer \
+         {token}\r\nContent-Type: {content_type}\r\n\
          Content-Length: {length}\r\n\r\n"
     )
     .into_bytes()
@@ -77,7 +88,11 @@ pub(crate) struct Read {
 }
 
 /// Sends `request` and reads the whole answer, which must say its length.
-pub(crate) async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> Result<Read> {
+pub(crate) async fn exchange(
+    stream: &mut TcpStream,
+    request: &[u8],
+    buffer: &mut [u8],
+) -> Result<Read> {
     let bad = |what| Error::new(ErrorKind::InvalidData, what);
     stream.write_all(request).await?;
     let mut filled = 0;
@@ -93,7 +108,9 @@ pub(crate) async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mu
     };
     let status = status(&buffer[..end]).ok_or_else(|| bad("an answer without a status"))?;
     let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<u64>().ok());
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<u64>().ok());
     let body = length.ok_or_else(|| bad("an answer without a length"))?;
     let mut done = (filled - end) as u64;
     while done < body {

@@ -30,7 +30,12 @@ fn store_path(random: &mut Random, name: &str) -> String {
     format!("/nix/store/{}-{name}", random.hash_chars())
 }
 
-fn path_commit(random: &mut Random, store_path: String, nar_size: u64, manifest: ManifestSource) -> PathCommit {
+fn path_commit(
+    random: &mut Random,
+    store_path: String,
+    nar_size: u64,
+    manifest: ManifestSource,
+) -> PathCommit {
     let hash = random.bytes(32).try_into().unwrap_or_else(|_| panic!("32 bytes are 32 bytes"));
     PathCommit {
         store_path,
@@ -53,7 +58,12 @@ fn commit(paths: Vec<PathCommit>) -> Vec<u8> {
 
 /// A whole request that sends `body` to `endpoint` of `main`.
 pub(super) fn post(endpoint: &str, token: &str, body: &[u8]) -> Vec<u8> {
-    let mut request = post_head(&format!("/api/v1/caches/main/{endpoint}"), token, "application/json", body.len());
+    let mut request = post_head(
+        &format!("/api/v1/caches/main/{endpoint}"),
+        token,
+        "application/json",
+        body.len(),
+    );
     request.extend_from_slice(body);
     request
 }
@@ -81,9 +91,15 @@ pub(super) fn long_question(random: &mut Random) -> Vec<u8> {
 /// A commit of one path with as many empty references as 16 MiB have room for.
 pub(super) fn empty_references(random: &mut Random) -> Vec<u8> {
     let name = store_path(random, "references");
-    let body = commit(vec![path_commit(random, name, 100, ManifestSource::inline(&WireManifest::default().encode()))]);
+    let body = commit(vec![path_commit(
+        random,
+        name,
+        100,
+        ManifestSource::inline(&WireManifest::default().encode()),
+    )]);
     let body = String::from_utf8(body).unwrap_or_else(|e| panic!("JSON is text: {e}"));
-    let (head, tail) = body.split_once("\"references\":[]").unwrap_or_else(|| panic!("no references: {body}"));
+    let (head, tail) =
+        body.split_once("\"references\":[]").unwrap_or_else(|| panic!("no references: {body}"));
     let count = (JSON_BYTES - body.len()) / 3;
     let references = vec!["\"\""; count].join(",");
     format!("{head}\"references\":[{references}]{tail}").into_bytes()
@@ -91,8 +107,11 @@ pub(super) fn empty_references(random: &mut Random) -> Vec<u8> {
 
 /// A chunk that holds a manifest of chunks that nobody has.
 pub(super) fn manifest_of_missing(random: &mut Random) -> Encoded {
-    let name = |_| ChunkName::from_bytes(random.bytes(32).try_into().unwrap_or_else(|_| panic!("32 bytes")));
-    let manifest = WireManifest { names: (0..MISSING_NAMED).map(name).collect(), values: Vec::new() };
+    let name = |_| {
+        ChunkName::from_bytes(random.bytes(32).try_into().unwrap_or_else(|_| panic!("32 bytes")))
+    };
+    let manifest =
+        WireManifest { names: (0..MISSING_NAMED).map(name).collect(), values: Vec::new() };
     craft::encode(Chunk::closed(manifest.encode()), 1).1
 }
 
@@ -113,11 +132,19 @@ pub(super) fn large_chunks(random: &mut Random, bytes: usize) -> Deposit {
     encode::regular_start(&mut nar, false, bytes as u64);
     nar.extend_from_slice(&contents);
     encode::regular_end(&mut nar, bytes as u64);
-    let encoded: Vec<Encoded> =
-        nar.chunks(CHUNK_BYTES).map(|piece| craft::encode(Chunk::closed(piece.to_vec()), 1).1).collect();
+    let encoded: Vec<Encoded> = nar
+        .chunks(CHUNK_BYTES)
+        .map(|piece| craft::encode(Chunk::closed(piece.to_vec()), 1).1)
+        .collect();
     let names = encoded.iter().map(|one| one.header.name).collect();
     let manifest = WireManifest { names, values: Vec::new() };
-    Deposit { store_path: store_path(random, "large-chunks"), nar, encoded, manifest, references: Vec::new() }
+    Deposit {
+        store_path: store_path(random, "large-chunks"),
+        nar,
+        encoded,
+        manifest,
+        references: Vec::new(),
+    }
 }
 
 /// A commit that claims a great deal with few chunks: files of zeros, each a chunk of zeros many
@@ -143,7 +170,8 @@ impl Claim {
         encode::regular_start(&mut head, false, contents);
         encode::regular_end(&mut tail, contents);
         let nar_size = head.len() as u64 + contents + tail.len() as u64;
-        let chunks = [head, vec![0; CHUNK_BYTES], tail].map(|bytes| craft::encode(Chunk::closed(bytes), 1).1);
+        let chunks = [head, vec![0; CHUNK_BYTES], tail]
+            .map(|bytes| craft::encode(Chunk::closed(bytes), 1).1);
         let [head, zero, tail] = [0, 1, 2].map(|index: usize| chunks[index].header.name);
         let names = [vec![head], vec![zero; zeros], vec![tail]].concat();
         let manifest = ManifestSource::inline(&WireManifest { names, values: Vec::new() }.encode());
@@ -164,7 +192,11 @@ mod tests {
     fn bodies_are_as_large_as_they_are_said_to_be() {
         let mut random = Random::fixed(1);
         let within = |body: Vec<u8>| {
-            assert!(body.len() <= JSON_BYTES && body.len() > JSON_BYTES - (JSON_BYTES >> 5), "{}", body.len());
+            assert!(
+                body.len() <= JSON_BYTES && body.len() > JSON_BYTES - (JSON_BYTES >> 5),
+                "{}",
+                body.len()
+            );
         };
         within(long_names(&mut random));
         within(empty_references(&mut random));
@@ -173,6 +205,11 @@ mod tests {
         let chunks = manifests_as_chunks(&mut random, ChunkName::from_bytes([0; 32])).len();
         assert!((70_000..100_000).contains(&chunks), "{chunks}");
         let claim = Claim::of(&mut random, PATHS_PER_COMMIT, 1280);
-        assert!(claim.body.len() <= JSON_BYTES && claim.bytes >= 5 << 38, "{} {}", claim.body.len(), claim.bytes);
+        assert!(
+            claim.body.len() <= JSON_BYTES && claim.bytes >= 5 << 38,
+            "{} {}",
+            claim.body.len(),
+            claim.bytes
+        );
     }
 }

@@ -48,7 +48,9 @@ async fn come_again(number: usize, line: Arc<Line>, drips: Arc<Vec<Drip>>) {
 }
 
 async fn send(mut stream: TcpStream, drip: &Drip, line: &Line) -> std::io::Result<()> {
-    stream.write_all(&post_head(&drip.target, &drip.token, "application/json", drip.length)).await?;
+    stream
+        .write_all(&post_head(&drip.target, &drip.token, "application/json", drip.length))
+        .await?;
     let (mut reading, mut writing) = stream.split();
     let (mut answer, piece) = ([0; 64], vec![b' '; drip.rate]);
     let mut clock = interval(Duration::from_secs(1));

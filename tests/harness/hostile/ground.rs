@@ -29,10 +29,15 @@ pub struct GroundSize {
 
 impl GroundSize {
     /// For loads at their real size.
-    pub const REAL: Self =
-        Self { paths: 4_200, large_bytes: 64 << 20, download_bytes: 20_000_000, claimed_chunks: 1_280 };
+    pub const REAL: Self = Self {
+        paths: 4_200,
+        large_bytes: 64 << 20,
+        download_bytes: 20_000_000,
+        claimed_chunks: 1_280,
+    };
     /// For tests.
-    pub const SMALL: Self = Self { paths: 300, large_bytes: 12 << 20, download_bytes: 2_000_000, claimed_chunks: 64 };
+    pub const SMALL: Self =
+        Self { paths: 300, large_bytes: 12 << 20, download_bytes: 2_000_000, claimed_chunks: 64 };
 }
 
 /// What is there, and who may do what.
@@ -80,7 +85,9 @@ impl Ground {
 
         let oracle = Oracle::main(server);
         let nar = |one: &Deposit| {
-            let info = oracle.narinfo(&one.store_path).unwrap_or_else(|| panic!("{} is not there", one.store_path));
+            let info = oracle
+                .narinfo(&one.store_path)
+                .unwrap_or_else(|| panic!("{} is not there", one.store_path));
             format!("/main/{}", info.url)
         };
         let compressed = nar(&large);
@@ -90,7 +97,9 @@ impl Ground {
             download: nar(&download),
             large: Arc::new(vec![compressed, raw]),
             honest_token: server.token("alice", &["*"], &["*"]),
-            hostile_tokens: (0..MALLORIES).map(|n| server.token(&format!("mallory-{n}"), &["*"], &["*"])).collect(),
+            hostile_tokens: (0..MALLORIES)
+                .map(|n| server.token(&format!("mallory-{n}"), &["*"], &["*"]))
+                .collect(),
             manifest: manifest.header.name,
             claim,
         }
@@ -98,7 +107,13 @@ impl Ground {
 
     /// Requests with one body and the tokens of `subjects` subjects.
     fn posts(&self, subjects: usize, endpoint: &str, body: &[u8]) -> Arc<Vec<Vec<u8>>> {
-        Arc::new(self.hostile_tokens.iter().take(subjects).map(|token| crafted::post(endpoint, token, body)).collect())
+        Arc::new(
+            self.hostile_tokens
+                .iter()
+                .take(subjects)
+                .map(|token| crafted::post(endpoint, token, body))
+                .collect(),
+        )
     }
 
     /// Commits of 16 MiB with answers that are longer still; one token.
@@ -122,7 +137,11 @@ impl Ground {
     /// Commits of 89 KB that name manifests sent as chunks, of all tokens.
     #[must_use]
     pub fn manifests_as_chunks(&self) -> Arc<Vec<Vec<u8>>> {
-        self.posts(MALLORIES, "paths", &crafted::manifests_as_chunks(&mut Random::fixed(4), self.manifest))
+        self.posts(
+            MALLORIES,
+            "paths",
+            &crafted::manifests_as_chunks(&mut Random::fixed(4), self.manifest),
+        )
     }
 
     /// A commit that claims 1.25 TiB, at the real size; one token.

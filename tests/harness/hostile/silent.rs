@@ -55,7 +55,9 @@ async fn stay(number: usize, line: Arc<Line>, silence: Silence) {
 async fn hold(mut stream: TcpStream, silence: Silence) -> std::io::Result<()> {
     let opening = match silence {
         Silence::Nothing => Vec::new(),
-        Silence::DrippedHead => b"GET /main/nix-cache-info HTTP/1.1\r\nHost: snowbank\r\nX-Drip: ".to_vec(),
+        Silence::DrippedHead => {
+            b"GET /main/nix-cache-info HTTP/1.1\r\nHost: snowbank\r\nX-Drip: ".to_vec()
+        }
         Silence::PartOfPreface => PREFACE[..12].to_vec(),
         Silence::AfterOneRequest => get("/main/nix-cache-info"),
         Silence::NoStream => PREFACE.to_vec(),

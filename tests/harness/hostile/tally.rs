@@ -57,7 +57,8 @@ impl fmt::Display for Tally {
         let Self { opened, unconnected, closed, answered, refused } = self;
         write!(
             f,
-            "{opened} connections made, {unconnected} not made in time, {closed} connections or streams ended by the server, \
+            "{opened} connections made, {unconnected} not made in time, {closed} connections or \
+             streams ended by the server, \
              {answered} answers, {refused} refusals"
         )
     }

@@ -12,18 +12,35 @@ use super::{Attack, PAUSE, connection::Line, tally::Counters};
 impl Attack {
     /// Sends in `connections` clients, each of which keeps `streams` requests for `targets` open,
     /// or as many as the server allows. `window` bytes of each answer may be sent, and never more.
-    pub fn unread_streams(&self, connections: usize, streams: usize, window: u32, targets: &Arc<Vec<String>>) {
-        self.send_in(connections, |number, line| come_again(number, line, streams, window, Arc::clone(targets)));
+    pub fn unread_streams(
+        &self,
+        connections: usize,
+        streams: usize,
+        window: u32,
+        targets: &Arc<Vec<String>>,
+    ) {
+        self.send_in(connections, |number, line| {
+            come_again(number, line, streams, window, Arc::clone(targets))
+        });
     }
 }
 
-async fn come_again(number: usize, line: Arc<Line>, streams: usize, window: u32, targets: Arc<Vec<String>>) {
+async fn come_again(
+    number: usize,
+    line: Arc<Line>,
+    streams: usize,
+    window: u32,
+    targets: Arc<Vec<String>>,
+) {
     loop {
         if let Ok(stream) = line.connect(number).await {
-            if let Ok((client, connection)) = Builder::new().initial_window_size(window).handshake(stream).await {
+            if let Ok((client, connection)) =
+                Builder::new().initial_window_size(window).handshake(stream).await
+            {
                 let mut asking = JoinSet::new();
                 for stream in 0..streams {
-                    let uri = format!("http://snowbank{}", targets[(number + stream) % targets.len()]);
+                    let uri =
+                        format!("http://snowbank{}", targets[(number + stream) % targets.len()]);
                     asking.spawn(keep_asking(client.clone(), uri, Arc::clone(&line)));
                 }
                 // Ends when the server ends it.

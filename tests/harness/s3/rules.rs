@@ -32,7 +32,9 @@ impl Refusal {
     pub(super) fn response(self) -> Response<AnyBody> {
         let mut response = Response::new(full(error_xml(self.code, self.message)));
         *response.status_mut() = self.status;
-        response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/xml"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/xml"));
         response
     }
 }
@@ -40,12 +42,14 @@ impl Refusal {
 /// The body of an error.
 pub(crate) fn error_xml(code: &str, message: &str) -> String {
     format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>\
+        "<?xml version=\"1.0\" \
+         encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>\
          <RequestId>HARNESS-REQUEST-ID</RequestId></Error>"
     )
 }
 
-/// Notes a request, and says whether it breaks a rule. `buckets` is the folder that has a folder for each.
+/// Notes a request, and says whether it breaks a rule. `buckets` is the folder that has a folder
+/// for each.
 pub(super) fn check(head: &Parts, seen: &mut Seen, buckets: &Path) -> Option<Refusal> {
     let query = Query(head.uri.query().unwrap_or_default());
     let operation = operation(&head.method, head.uri.path(), query);
@@ -60,7 +64,10 @@ pub(super) fn check(head: &Parts, seen: &mut Seen, buckets: &Path) -> Option<Ref
     seen.requests.push(S3Request {
         operation,
         path: head.uri.path().to_owned(),
-        range: head.headers.get(RANGE).map(|range| String::from_utf8_lossy(range.as_bytes()).into_owned()),
+        range: head
+            .headers
+            .get(RANGE)
+            .map(|range| String::from_utf8_lossy(range.as_bytes()).into_owned()),
         refused: refusal.map(|refusal| refusal.code),
     });
     refusal
@@ -92,9 +99,15 @@ fn operation(method: &Method, path: &str, query: Query<'_>) -> &'static str {
     }
 }
 
-fn broken_rule(head: &Parts, operation: &str, query: Query<'_>, seen: &mut Seen) -> Option<Refusal> {
+fn broken_rule(
+    head: &Parts,
+    operation: &str,
+    query: Query<'_>,
+    seen: &mut Seen,
+) -> Option<Refusal> {
     let headers = &head.headers;
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let refuse = |status, code, message| Some(Refusal { status, code, message });
     // R2 takes no signed streaming payload; others store its framing as data.
     let streaming = text("x-amz-content-sha256").starts_with("STREAMING-")
@@ -102,15 +115,27 @@ fn broken_rule(head: &Parts, operation: &str, query: Query<'_>, seen: &mut Seen)
         || headers.contains_key("x-amz-trailer")
         || headers.contains_key("x-amz-decoded-content-length");
     if streaming {
-        return refuse(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "streaming payloads are not implemented");
+        return refuse(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            "streaming payloads are not implemented",
+        );
     }
     // All services.
     if [Method::PUT, Method::POST].contains(&head.method) && !headers.contains_key(CONTENT_LENGTH) {
-        return refuse(StatusCode::LENGTH_REQUIRED, "MissingContentLength", "a body says how long it is");
+        return refuse(
+            StatusCode::LENGTH_REQUIRED,
+            "MissingContentLength",
+            "a body says how long it is",
+        );
     }
     // One provider; others ignore it, which is worse.
     if head.method == Method::PUT && headers.contains_key(IF_NONE_MATCH) {
-        return refuse(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "conditional writes are not implemented");
+        return refuse(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            "conditional writes are not implemented",
+        );
     }
     if let Some(refusal) = checksum_rule(headers, operation) {
         return Some(refusal);
@@ -131,39 +156,59 @@ fn broken_rule(head: &Parts, operation: &str, query: Query<'_>, seen: &mut Seen)
     None
 }
 
-/// `DeleteObjects` needs a checksum or an MD5 (all services); elsewhere some know no checksum extension.
+/// `DeleteObjects` needs a checksum or an MD5 (all services); elsewhere some know no checksum
+/// extension.
 fn checksum_rule(headers: &HeaderMap, operation: &str) -> Option<Refusal> {
     let is_checksum = |name: &str| {
-        (name.starts_with("x-amz-checksum-") && name != "x-amz-checksum-mode") || name == "x-amz-sdk-checksum-algorithm"
+        (name.starts_with("x-amz-checksum-") && name != "x-amz-checksum-mode")
+            || name == "x-amz-sdk-checksum-algorithm"
     };
     let has_checksum = headers.keys().any(|name| is_checksum(name.as_str()));
     if operation == "delete-many" {
         let (status, code) = (StatusCode::BAD_REQUEST, "InvalidRequest");
         let missing = !has_checksum && !headers.contains_key("content-md5");
-        return missing.then_some(Refusal { status, code, message: "Missing required header for this request" });
+        return missing.then_some(Refusal {
+            status,
+            code,
+            message: "Missing required header for this request",
+        });
     }
     let (status, code) = (StatusCode::NOT_IMPLEMENTED, "NotImplemented");
-    has_checksum.then_some(Refusal { status, code, message: "checksum extensions are not implemented" })
+    has_checksum.then_some(Refusal {
+        status,
+        code,
+        message: "checksum extensions are not implemented",
+    })
 }
 
 /// R2: all parts but the last are equally long; all services: and not short.
 fn part_rule(head: &Parts, query: Query<'_>, seen: &mut Seen) -> Option<Refusal> {
     let upload = query.get("uploadId")?.to_owned();
     if let Some(number) = query.get("partNumber").and_then(|number| number.parse().ok()) {
-        let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let length =
+            head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         seen.parts.entry(upload).or_default().insert(number, length.unwrap_or(0));
         return None;
     }
     if head.method != Method::POST {
         return None;
     }
-    let mut lengths: Vec<u64> = seen.parts.remove(&upload).unwrap_or_default().into_values().collect();
+    let mut lengths: Vec<u64> =
+        seen.parts.remove(&upload).unwrap_or_default().into_values().collect();
     let last = lengths.pop().unwrap_or(0);
     let first = lengths.first().copied().unwrap_or(last);
     let (status, code) = (StatusCode::BAD_REQUEST, "InvalidPart");
     if lengths.iter().any(|length| *length != first) || last > first {
-        return Some(Refusal { status, code, message: "All non-trailing parts must have the same length." });
+        return Some(Refusal {
+            status,
+            code,
+            message: "All non-trailing parts must have the same length.",
+        });
     }
     let short = lengths.iter().any(|length| *length < MIN_PART_BYTES);
-    short.then_some(Refusal { status, code: "EntityTooSmall", message: "a part is shorter than 5 MiB" })
+    short.then_some(Refusal {
+        status,
+        code: "EntityTooSmall",
+        message: "a part is shorter than 5 MiB",
+    })
 }

@@ -1,4 +1,5 @@
-//! The client's own configuration: which files there are, which server they mean, where its token comes from.
+//! The client's own configuration: which files there are, which server they mean, where its token
+//! comes from.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -75,7 +76,10 @@ mod tests {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
             let finding = token(&server);
             assert_eq!(finding.status, status, "{mode:o}");
-            assert_eq!(finding.advice.is_some_and(|advice| advice.contains(&path)), status == Status::Warn);
+            assert_eq!(
+                finding.advice.is_some_and(|advice| advice.contains(&path)),
+                status == Status::Warn
+            );
         }
     }
 }

@@ -21,13 +21,20 @@ pub(super) async fn advice(url: &Url) -> Option<String> {
     }
     let port = url.port_or_known_default().unwrap_or(80);
     let gateway = fs::read_to_string("/proc/net/route").ok().and_then(|table| gateway(&table));
-    let mut lines = vec![format!("this is a container, where {} is the container itself; try:", host(url))];
-    for name in HOST_NAMES.map(str::to_owned).into_iter().chain(gateway.map(|address| address.to_string())) {
-        let answers = matches!(timeout(LIMIT, TcpStream::connect((name.as_str(), port))).await, Ok(Ok(_)));
+    let mut lines =
+        vec![format!("this is a container, where {} is the container itself; try:", host(url))];
+    for name in
+        HOST_NAMES.map(str::to_owned).into_iter().chain(gateway.map(|address| address.to_string()))
+    {
+        let answers =
+            matches!(timeout(LIMIT, TcpStream::connect((name.as_str(), port))).await, Ok(Ok(_)));
         let word = if answers { "something listens there" } else { "does not answer" };
         lines.push(format!("  {}://{name}:{port} ({word})", url.scheme()));
     }
-    lines.push("the server must listen on more than loopback for that: snowbankd --listen 0.0.0.0:PORT".to_owned());
+    lines.push(
+        "the server must listen on more than loopback for that: snowbankd --listen 0.0.0.0:PORT"
+            .to_owned(),
+    );
     Some(lines.join("\n"))
 }
 
@@ -44,12 +51,17 @@ fn is_loopback(url: &Url) -> bool {
 
 /// Whether the system whose root is `root` runs in a container.
 fn is_container(root: &Path) -> bool {
-    let marked = ["/.dockerenv", "/run/.containerenv"].iter().any(|file| root.join(&file[1..]).exists());
+    let marked =
+        ["/.dockerenv", "/run/.containerenv"].iter().any(|file| root.join(&file[1..]).exists());
     let groups = fs::read_to_string(root.join("proc/1/cgroup")).unwrap_or_default();
-    marked || ["docker", "containerd", "kubepods", "libpod", "lxc"].iter().any(|engine| groups.contains(engine))
+    marked
+        || ["docker", "containerd", "kubepods", "libpod", "lxc"]
+            .iter()
+            .any(|engine| groups.contains(engine))
 }
 
-/// The default route's gateway, from the text of `/proc/net/route`: addresses in hex, the first byte last.
+/// The default route's gateway, from the text of `/proc/net/route`: addresses in hex, the first
+/// byte last.
 fn gateway(table: &str) -> Option<Ipv4Addr> {
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -79,8 +91,7 @@ mod tests {
 
     #[test]
     fn the_gateway_is_the_default_routes() {
-        let table =
-            "Iface\tDestination\tGateway \tFlags\neth0\t0011AC0A\t00000000\t0001\neth0\t00000000\t010011AC\t0003\n";
+        let table = "Iface\tDestination\tGateway \tFlags\neth0\t0011AC0A\t00000000\t0001\neth0\t00000000\t010011AC\t0003\n";
         assert_eq!(gateway(table), Some(Ipv4Addr::new(172, 17, 0, 1)));
         assert_eq!(gateway("Iface\tDestination\tGateway\n"), None);
     }

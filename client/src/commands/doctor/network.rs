@@ -29,13 +29,20 @@ pub(super) async fn name(url: &Url, proxy: Option<&Proxy>) -> Finding {
     }
     match timeout(LOOK_UP, lookup_host((host, url.port_or_known_default().unwrap_or(443)))).await {
         Ok(Ok(addresses)) => {
-            let addresses: Vec<String> = addresses.map(|address| address.ip().to_string()).collect();
+            let addresses: Vec<String> =
+                addresses.map(|address| address.ip().to_string()).collect();
             Finding::ok(NAME, format!("{host} is {}", addresses.join(", ")))
         }
-        Ok(Err(error)) => Finding::problem(NAME, Exit::Unreachable, format!("{host} has no address ({error})"))
-            .advice("is the name right, and does this machine's DNS know it?"),
-        Err(_) => Finding::problem(NAME, Exit::Unreachable, format!("the look-up of {host} takes too long"))
-            .advice("is the network up, and do the name servers in /etc/resolv.conf answer?"),
+        Ok(Err(error)) => {
+            Finding::problem(NAME, Exit::Unreachable, format!("{host} has no address ({error})"))
+                .advice("is the name right, and does this machine's DNS know it?")
+        }
+        Err(_) => Finding::problem(
+            NAME,
+            Exit::Unreachable,
+            format!("the look-up of {host} takes too long"),
+        )
+        .advice("is the network up, and do the name servers in /etc/resolv.conf answer?"),
     }
 }
 
@@ -58,13 +65,20 @@ pub(super) async fn connection(api: &Api, url: &Url) -> (Finding, Option<Probe>)
                     CONNECTION,
                     Exit::Server,
                     format!(
-                        "{server} answers with status {}: the server, or a proxy before it, has trouble",
+                        "{server} answers with status {}: the server, or a proxy before it, has \
+                         trouble",
                         probe.status
                     ),
                 )
                 .advice("ask the operator; /readyz says whether its database and storage answer"),
-                status => Finding::warn(CONNECTION, format!("{server} answers, but with status {status} at /healthz"))
-                    .advice("is it the address of a Snowbank server, without a cache?"),
+                status => Finding::warn(
+                    CONNECTION,
+                    format!(
+                        "{server} answers, but with status \
+                    {status} at /healthz"
+                    ),
+                )
+                .advice("is it the address of a Snowbank server, without a cache?"),
             };
             (finding, Some(probe))
         }
@@ -74,16 +88,20 @@ pub(super) async fn connection(api: &Api, url: &Url) -> (Finding, Option<Probe>)
 /// Whether the server's clock and this machine's agree.
 pub(super) fn clock(probe: &Probe, now: SystemTime) -> Finding {
     const CLOCK: &str = "clock";
-    let Some(theirs) = probe.date else { return Finding::skipped(CLOCK, "the server does not tell its time") };
+    let Some(theirs) = probe.date else {
+        return Finding::skipped(CLOCK, "the server does not tell its time");
+    };
     let (theirs, ours) = (date::seconds(theirs), date::seconds(now));
     let skew = ours.abs_diff(theirs);
     if skew <= MOST_SKEW.as_secs() {
         return Finding::ok(CLOCK, format!("within {skew} s of the server's"));
     }
     let relation = if ours > theirs { "ahead of" } else { "behind" };
-    let text = format!("this machine's is {skew} s {relation} the server's ({} there)", date::utc(theirs));
+    let text =
+        format!("this machine's is {skew} s {relation} the server's ({} there)", date::utc(theirs));
     Finding::problem(CLOCK, Exit::Config, text).advice(
-        "set the clock that is wrong (timedatectl shows this machine's): tokens and certificates are judged by it",
+        "set the clock that is wrong (timedatectl shows this machine's): tokens and certificates \
+         are judged by it",
     )
 }
 
@@ -100,7 +118,10 @@ mod tests {
         let probe = Probe { status: 200, date: Some(at(0)) };
         assert_eq!(clock(&probe, at(60)).status, Status::Ok);
         let ahead = clock(&probe, at(61));
-        assert!(ahead.status == Status::Problem && ahead.message.contains("61 s ahead of"), "{ahead:?}");
+        assert!(
+            ahead.status == Status::Problem && ahead.message.contains("61 s ahead of"),
+            "{ahead:?}"
+        );
         let probe = Probe { status: 200, date: Some(at(500)) };
         assert!(clock(&probe, at(0)).message.contains("500 s behind"));
         assert_eq!(clock(&Probe { status: 200, date: None }, at(0)).status, Status::Skipped);

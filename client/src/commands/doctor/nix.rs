@@ -1,8 +1,9 @@
-//! Nix itself, asked for a path of the cache: certificates, netrc and proxies are then those that Nix goes by.
+//! Nix itself, asked for a path of the cache: certificates, netrc and proxies are then those that
+//! Nix goes by.
 //!
-//! Nix remembers for an hour (`narinfo-cache-negative-ttl`) that a cache did not have a path, also when it has it by now, and
-//! for a month (`narinfo-cache-positive-ttl`) what it said of one. Either shows when Nix gives another answer if told to
-//! disregard what it remembers.
+//! Nix remembers for an hour (`narinfo-cache-negative-ttl`) that a cache did not have a path, also
+//! when it has it by now, and for a month (`narinfo-cache-positive-ttl`) what it said of one.
+//! Either shows when Nix gives another answer if told to disregard what it remembers.
 
 use std::fs::File;
 use std::io;
@@ -28,14 +29,17 @@ const HAS_JSON_FORMATS: (u32, u32) = (2, 34);
 /// The most of what Nix says that is repeated, in characters.
 const QUOTED: usize = 300;
 
-/// Has Nix ask the cache for `path`, which is there: as it would by itself, then disregarding what it remembers.
+/// Has Nix ask the cache for `path`, which is there: as it would by itself, then disregarding what
+/// it remembers.
 pub(super) async fn check(subject: &Subject, info: &CacheInfo, path: &str) -> Vec<Finding> {
-    if subject.nix.settings().is_ok_and(|settings| !settings.has_substituter(&subject.substituter)) {
+    if subject.nix.settings().is_ok_and(|settings| !settings.has_substituter(&subject.substituter))
+    {
         return skipped("nix.conf does not name the cache");
     }
     if let Some(netrc) = netrc_of_daemon(subject).filter(|_| !info.public) {
         let text = format!(
-            "Nix's daemon fetches for this user with the token in {}, which this user may not read; `sudo snowbank doctor` can",
+            "Nix's daemon fetches for this user with the token in {}, which this user may not \
+             read; `sudo snowbank doctor` can",
             netrc.display()
         );
         return skipped(&text);
@@ -50,9 +54,14 @@ pub(super) async fn check(subject: &Subject, info: &CacheInfo, path: &str) -> Ve
         Err(trouble) => return skipped(&trouble.to_string()),
     };
     let Some(hash) = nar_hash(&asked) else {
-        let said = if asked.status.success() { "it says that there is no such path".to_owned() } else { said(&asked) };
+        let said = if asked.status.success() {
+            "it says that there is no such path".to_owned()
+        } else {
+            said(&asked)
+        };
         let text = format!("Nix does not find {path} in the cache: {said}");
-        let advice = "what Nix goes by and this program does not: netrc-file, ssl-cert-file, http_proxy in lower case";
+        let advice = "what Nix goes by and this program does not: netrc-file, ssl-cert-file, \
+            http_proxy in lower case";
         return vec![
             Finding::problem(FETCH, Exit::Config, text).advice(advice),
             Finding::skipped(MISS, "Nix did not get as far as that"),
@@ -70,25 +79,28 @@ fn skipped(why: &str) -> Vec<Finding> {
 fn netrc_of_daemon(subject: &Subject) -> Option<PathBuf> {
     let named = subject.nix.settings().ok()?.text("netrc-file").map(PathBuf::from);
     let netrc = named.unwrap_or_else(|| subject.nix.system_netrc());
-    let is_denied = File::open(&netrc).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    let is_denied =
+        File::open(&netrc).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
     (is_denied && is_served_by_daemon()).then_some(netrc)
 }
 
 fn miss(subject: &Subject, path: &str, remembered: Option<&Value>, hash: &Value) -> Finding {
     let text = match remembered {
         Some(remembered) if remembered == hash => {
-            let text =
-                "Nix remembers none for this path, as this user (a daemon remembers its own: `sudo snowbank doctor`)";
+            let text = "Nix remembers none for this path, as this user (a daemon remembers its \
+                own: `sudo snowbank doctor`)";
             return Finding::ok(MISS, text);
         }
         Some(_) => format!(
-            "Nix remembered {path} with another NAR hash than the cache has for it by now, and would have refused its NAR"
+            "Nix remembered {path} with another NAR hash than the cache has for it by now, and \
+             would have refused its NAR"
         ),
         None => format!("Nix remembered that the cache does not have {path}, which it has by now"),
     };
     let kept = if remembered.is_some() { "a month" } else { "an hour" };
     Finding::warn(MISS, text).advice(format!(
-        "for this path that is mended by this check; others are asked for again after {kept}.\nSet the time for paths that are \
+        "for this path that is mended by this check; others are asked for again after {kept}.\nSet \
+         the time for paths that are \
          not there to a minute: snowbank use {} --negative-ttl 60\nForget all at once: rm \
          ~/.cache/nix/binary-cache-v*.sqlite* (root's too, for a daemon)",
         subject.reference
@@ -96,31 +108,44 @@ fn miss(subject: &Subject, path: &str, remembered: Option<&Value>, hash: &Value)
 }
 
 async fn path_info(subject: &Subject, path: &str, options: &[&str]) -> Result<Output, Trouble> {
-    let format: &[&str] = if version() >= Some(HAS_JSON_FORMATS) { &["--json-format", "1"] } else { &[] };
+    let format: &[&str] =
+        if version() >= Some(HAS_JSON_FORMATS) { &["--json-format", "1"] } else { &[] };
     run(|command| {
-        command.args(["path-info", "--json", "--store", &subject.substituter]).args(format).args(options).arg(path);
+        command
+            .args(["path-info", "--json", "--store", &subject.substituter])
+            .args(format)
+            .args(options)
+            .arg(path);
     })
     .await
 }
 
-/// The path's NAR hash in what Nix answered, in whichever form; `None` where it does not know the path.
+/// The path's NAR hash in what Nix answered, in whichever form; `None` where it does not know the
+/// path.
 fn nar_hash(output: &Output) -> Option<Value> {
     fn find(value: &Value) -> Option<&Value> {
         match value {
-            Value::Object(fields) => fields.get("narHash").or_else(|| fields.values().find_map(find)),
+            Value::Object(fields) => {
+                fields.get("narHash").or_else(|| fields.values().find_map(find))
+            }
             Value::Array(values) => values.iter().find_map(find),
             _ => None,
         }
     }
-    let answer: Value = serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())?;
+    let answer: Value =
+        serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())?;
     find(&answer).cloned()
 }
 
-/// What Nix said went wrong, in a line and without colors: its last error. The body of an answer may stand behind it.
+/// What Nix said went wrong, in a line and without colors: its last error. The body of an answer
+/// may stand behind it.
 fn said(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<String> = text.lines().map(plain).filter(|line| !line.is_empty()).collect();
-    let error = lines.iter().rev().find(|line| line.strip_prefix("error:").is_some_and(|rest| !rest.is_empty()));
+    let error = lines
+        .iter()
+        .rev()
+        .find(|line| line.strip_prefix("error:").is_some_and(|rest| !rest.is_empty()));
     let line = error.or(lines.last()).map_or("it says nothing", String::as_str);
     line.chars().take(QUOTED).collect()
 }
@@ -156,8 +181,10 @@ mod tests {
         let error = "error: path '/nix/store/y' is not valid";
         let text = "warning: x\n\x1b[31;1merror:\x1b[0m path '/nix/store/y' is not valid\n\n";
         assert_eq!(said(&output(1, "", text)), error);
-        let with_body =
-            format!("error:\n       … while x\n\n       {error}\n\n       response body:\n\n       {{\"a\": 1}}\n");
+        let with_body = format!(
+            "error:\n       … while x\n\n       {error}\n\n       response \
+             body:\n\n       {{\"a\": 1}}\n"
+        );
         assert_eq!(said(&output(1, "", &with_body)), error);
         assert_eq!(said(&output(1, "", "killed\n")), "killed");
     }
@@ -171,7 +198,9 @@ mod tests {
         ] {
             assert_eq!(nar_hash(&output(0, text, "")), Some("sha256:1".into()), "{text}");
         }
-        for text in [r#"[{"path": "/nix/store/y", "valid": false}]"#, r#"{"/nix/store/y": null}"#, ""] {
+        for text in
+            [r#"[{"path": "/nix/store/y", "valid": false}]"#, r#"{"/nix/store/y": null}"#, ""]
+        {
             assert_eq!(nar_hash(&output(0, text, "")), None, "{text}");
         }
         assert_eq!(nar_hash(&output(1, r#"{"y": {"narHash": "1"}}"#, "")), None);

@@ -36,13 +36,15 @@ fn look(url: &Url, variable: &dyn Fn(&str) -> Option<String>) -> (Finding, Optio
     let exceptions = variable("no_proxy").or_else(|| variable("NO_PROXY")).unwrap_or_default();
     let host = url.host_str().unwrap_or_default();
     if is_exception(host, &exceptions) {
-        let text = format!("{} is set, but NO_PROXY ({exceptions}) leaves {host} out", proxy.variable);
+        let text =
+            format!("{} is set, but NO_PROXY ({exceptions}) leaves {host} out", proxy.variable);
         return (Finding::ok(PROXY, text), None);
     }
     let text = format!("requests go through {} ({})", proxy.address, proxy.variable);
     if proxy.variable == "HTTP_PROXY" {
-        let finding = Finding::warn(PROXY, format!("{text}, but Nix reads http_proxy in lower case only"))
-            .advice("set http_proxy as well");
+        let finding =
+            Finding::warn(PROXY, format!("{text}, but Nix reads http_proxy in lower case only"))
+                .advice("set http_proxy as well");
         return (finding, Some(proxy));
     }
     (Finding::ok(PROXY, text), Some(proxy))
@@ -61,17 +63,26 @@ mod tests {
     use super::*;
 
     fn found(url: &str, variables: &[(&str, &str)]) -> (Finding, Option<Proxy>) {
-        let get = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let get = |name: &str| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
         look(&url.parse().unwrap(), &get)
     }
 
     #[test]
     fn the_proxy_in_effect_is_shown_without_its_password() {
-        let (finding, proxy) = found("https://h.example/", &[("HTTPS_PROXY", "http://me:s3cret@proxy:3128")]);
+        let (finding, proxy) =
+            found("https://h.example/", &[("HTTPS_PROXY", "http://me:s3cret@proxy:3128")]);
         assert_eq!(proxy.unwrap().address, "http://proxy:3128");
-        assert!(finding.message.contains("HTTPS_PROXY") && !finding.message.contains("s3cret"), "{finding:?}");
+        assert!(
+            finding.message.contains("HTTPS_PROXY") && !finding.message.contains("s3cret"),
+            "{finding:?}"
+        );
         assert!(found("http://h.example/", &[("https_proxy", "http://proxy")]).1.is_none());
-        assert_eq!(found("http://h.example/", &[("HTTP_PROXY", "http://proxy")]).0.status, Status::Warn);
+        assert_eq!(
+            found("http://h.example/", &[("HTTP_PROXY", "http://proxy")]).0.status,
+            Status::Warn
+        );
     }
 
     #[test]
@@ -80,7 +91,15 @@ mod tests {
             let set = [("all_proxy", "socks5://p"), ("NO_PROXY", exceptions)];
             assert!(found("https://h.example/", &set).1.is_none(), "{exceptions}");
         }
-        assert!(found("https://h.example/", &[("all_proxy", "socks5://p"), ("NO_PROXY", "ample")]).1.is_some());
-        assert!(found("https://10.0.0.1/", &[("all_proxy", "socks5://p"), ("NO_PROXY", "*")]).1.is_none());
+        assert!(
+            found("https://h.example/", &[("all_proxy", "socks5://p"), ("NO_PROXY", "ample")])
+                .1
+                .is_some()
+        );
+        assert!(
+            found("https://10.0.0.1/", &[("all_proxy", "socks5://p"), ("NO_PROXY", "*")])
+                .1
+                .is_none()
+        );
     }
 }

@@ -127,14 +127,20 @@ impl Report {
     /// Shows the end.
     pub(super) fn finish(self) -> io::Result<Exit> {
         let exit = self.exit();
-        let count = |status| self.findings.iter().filter(|finding| finding.status == status).count();
+        let count =
+            |status| self.findings.iter().filter(|finding| finding.status == status).count();
         let text = match self.style {
             Style::Lines => {
-                format!("Problems: {}, warnings: {}.\n", count(Status::Problem), count(Status::Warn))
+                format!(
+                    "Problems: {}, warnings: {}.\n",
+                    count(Status::Problem),
+                    count(Status::Warn)
+                )
             }
             Style::Quiet => String::new(),
             Style::Json => {
-                let value = serde_json::json!({ "checks": self.findings, "exit_code": exit.code() });
+                let value =
+                    serde_json::json!({ "checks": self.findings, "exit_code": exit.code() });
                 format!("{value:#}\n")
             }
         };
@@ -150,9 +156,16 @@ mod tests {
     #[test]
     fn the_first_problem_gives_the_exit_code() {
         let mut report = Report::new(Style::Json);
-        report.add([Finding::ok("a", "x"), Finding::warn("b", "y"), Finding::skipped("c", "z")]).unwrap();
+        report
+            .add([Finding::ok("a", "x"), Finding::warn("b", "y"), Finding::skipped("c", "z")])
+            .unwrap();
         assert_eq!(report.exit(), Exit::Success);
-        report.add([Finding::problem("d", Exit::NotFound, "n"), Finding::problem("e", Exit::Config, "m")]).unwrap();
+        report
+            .add([
+                Finding::problem("d", Exit::NotFound, "n"),
+                Finding::problem("e", Exit::Config, "m"),
+            ])
+            .unwrap();
         assert_eq!(report.exit(), Exit::NotFound);
     }
 
@@ -160,7 +173,10 @@ mod tests {
     fn a_line_has_the_status_first_and_the_advice_below() {
         let finding = Finding::warn("token", "it expires").advice("ask for one\nsoon");
         let lines: Vec<String> = finding.line().lines().map(str::to_owned).collect();
-        assert!(lines[0].starts_with("warn     token") && lines[0].ends_with("it expires"), "{lines:?}");
+        assert!(
+            lines[0].starts_with("warn     token") && lines[0].ends_with("it expires"),
+            "{lines:?}"
+        );
         assert!(lines[1].ends_with(" ask for one") && lines[2].ends_with(" soon"), "{lines:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! Whether root and the user who called sudo see the same: builds that run as root have files of their own.
+//! Whether root and the user who called sudo see the same: builds that run as root have files of
+//! their own.
 
 use std::env;
 use std::fs;
@@ -13,10 +14,16 @@ const ROOT: &str = "root and user";
 /// Compares this user's Nix with root's, or root's with that of the user who called sudo.
 pub(super) fn check(subject: &Subject) -> Finding {
     let is_root = rustix::process::geteuid().is_root();
-    let other =
-        if is_root { env::var("SUDO_USER").ok().filter(|name| name != "root") } else { Some("root".to_owned()) };
+    let other = if is_root {
+        env::var("SUDO_USER").ok().filter(|name| name != "root")
+    } else {
+        Some("root".to_owned())
+    };
     let Some(other) = other else {
-        return Finding::skipped(ROOT, "run as root, and not by sudo: there is nobody to compare with");
+        return Finding::skipped(
+            ROOT,
+            "run as root, and not by sudo: there is nobody to compare with",
+        );
     };
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let Some(home) = home(&passwd, &other) else {
@@ -28,19 +35,23 @@ pub(super) fn check(subject: &Subject) -> Finding {
             return Finding::skipped(ROOT, format!("{error}; `sudo snowbank doctor` may"));
         }
     };
-    let (own, theirs) = (own.has_substituter(&subject.substituter), theirs.has_substituter(&subject.substituter));
+    let (own, theirs) =
+        (own.has_substituter(&subject.substituter), theirs.has_substituter(&subject.substituter));
     let us = if is_root { "root" } else { "this user" };
     match (own, theirs) {
         (true, true) => Finding::ok(ROOT, format!("{us} and {other} both fetch from the cache")),
-        (false, false) => Finding::ok(ROOT, format!("neither {us} nor {other} fetches from the cache")),
+        (false, false) => {
+            Finding::ok(ROOT, format!("neither {us} nor {other} fetches from the cache"))
+        }
         (true, false) => differ(subject, us, &other),
         (false, true) => differ(subject, &other, us),
     }
 }
 
 fn differ(subject: &Subject, one: &str, other: &str) -> Finding {
-    Finding::warn(ROOT, format!("{one} fetches from the cache and {other} does not"))
-        .advice(format!("for everybody on this machine: sudo snowbank use --system {}", subject.reference))
+    Finding::warn(ROOT, format!("{one} fetches from the cache and {other} does not")).advice(
+        format!("for everybody on this machine: sudo snowbank use --system {}", subject.reference),
+    )
 }
 
 /// What holds for the user with this home folder.

@@ -1,4 +1,5 @@
-//! What the server says: its version, the token's owner and end, the cache and what the token may do there.
+//! What the server says: its version, the token's owner and end, the cache and what the token may
+//! do there.
 
 use snowbank_core::wire::{CacheInfo, WhoAmI};
 
@@ -13,7 +14,9 @@ pub(super) const SOON: i64 = 7 * 24 * 3600;
 /// The server's version and the token's state, by one question.
 pub(super) async fn whoami(api: &Api) -> Vec<Finding> {
     match api.whoami().await {
-        Ok(whoami) => vec![version(&whoami.server_version), owner(&whoami), expiry(&whoami, date::now())],
+        Ok(whoami) => {
+            vec![version(&whoami.server_version), owner(&whoami), expiry(&whoami, date::now())]
+        }
         Err(error) => vec![Finding::of_failure(RIGHTS, error)],
     }
 }
@@ -22,18 +25,22 @@ pub(super) async fn whoami(api: &Api) -> Vec<Finding> {
 pub(super) fn version(server: &str) -> Finding {
     let own = env!("CARGO_PKG_VERSION");
     let text = format!("Snowbank {server}, this client is {own}");
-    let major_minor = |version: &str| version.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    let major_minor =
+        |version: &str| version.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
     if major_minor(server) == major_minor(own) {
         Finding::ok("version", text)
     } else {
-        Finding::warn("version", text).advice("where something does not work, try the same version on both sides")
+        Finding::warn("version", text)
+            .advice("where something does not work, try the same version on both sides")
     }
 }
 
 fn owner(whoami: &WhoAmI) -> Finding {
     let WhoAmI { subject, token_id, admin, caches, .. } = whoami;
-    let mut rights: Vec<String> =
-        caches.iter().map(|(pattern, permissions)| format!("{pattern} ({})", permissions.join(", "))).collect();
+    let mut rights: Vec<String> = caches
+        .iter()
+        .map(|(pattern, permissions)| format!("{pattern} ({})", permissions.join(", ")))
+        .collect();
     if *admin {
         rights.push("all administration".to_owned());
     }
@@ -48,7 +55,8 @@ fn expiry(whoami: &WhoAmI, now: i64) -> Finding {
     if expires.saturating_sub(now) >= SOON {
         Finding::ok(EXPIRY, text)
     } else {
-        Finding::warn(EXPIRY, text).advice("ask the operator for a new one, and log in again with it")
+        Finding::warn(EXPIRY, text)
+            .advice("ask the operator for a new one, and log in again with it")
     }
 }
 
@@ -63,7 +71,8 @@ pub(super) async fn cache(api: &Api, has_token: bool) -> (Finding, Option<CacheI
         Err(error) => {
             let advice = match error.kind() {
                 ApiErrorKind::NotFound if has_token => {
-                    "is the name right? A cache that the token may neither read nor push to looks as if it were not there"
+                    "is the name right? A cache that the token may neither read nor push to looks \
+                     as if it were not there"
                 }
                 ApiErrorKind::Unauthenticated if !has_token => {
                     "without a token, a private cache and one that does not exist look the same"
@@ -84,7 +93,8 @@ fn may(check: &'static str, info: &CacheInfo, has_token: bool) -> Finding {
     };
     let text = format!("{} is {kind}; {permissions}", info.name);
     if !info.public && !info.permissions.iter().any(|one| one == "pull") {
-        return Finding::warn(check, text).advice("Nix cannot fetch with this token: ask for one with `pull`");
+        return Finding::warn(check, text)
+            .advice("Nix cannot fetch with this token: ask for one with `pull`");
     }
     Finding::ok(check, text)
 }

@@ -19,13 +19,19 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// The arguments, and standard input where it is asked for: by `--stdin`, or by an argument `-`.
+    /// The arguments, and standard input where it is asked for: by `--stdin`, or by an argument
+    /// `-`.
     ///
     /// # Errors
     /// [`PushError::NothingNamed`] when there are neither; standard input cannot be read.
-    pub(super) async fn read(arguments: &[String], stdin: bool, quiet: bool) -> Result<Self, PushError> {
+    pub(super) async fn read(
+        arguments: &[String],
+        stdin: bool,
+        quiet: bool,
+    ) -> Result<Self, PushError> {
         let reads = stdin || arguments.iter().any(|argument| argument == STDIN);
-        let arguments: Vec<String> = arguments.iter().filter(|argument| *argument != STDIN).cloned().collect();
+        let arguments: Vec<String> =
+            arguments.iter().filter(|argument| *argument != STDIN).cloned().collect();
         if !reads {
             let is_piped = is_piped();
             return if arguments.is_empty() {
@@ -35,15 +41,22 @@ impl Input {
             };
         }
         if io::stdin().is_terminal() && !quiet {
-            writeln!(io::stderr(), "Reading store paths from the terminal, one per line; Ctrl-D ends the list.")
-                .map_err(PushError::Output)?;
+            writeln!(
+                io::stderr(),
+                "Reading store paths from the terminal, one per line; Ctrl-D ends the list."
+            )
+            .map_err(PushError::Output)?;
         }
-        // A thread may wait for input while signals are answered; it starts with nothing that must be undone.
+        // A thread may wait for input while signals are answered; it starts with nothing that must
+        // be undone.
         let read = tokio::task::spawn_blocking(|| {
             let mut text = String::new();
             io::stdin().lock().read_to_string(&mut text).map(|_bytes| text)
         });
-        let text = read.await.map_err(|error| PushError::Internal(error.to_string()))?.map_err(PushError::Input)?;
+        let text = read
+            .await
+            .map_err(|error| PushError::Internal(error.to_string()))?
+            .map_err(PushError::Input)?;
         Ok(Self { arguments, text: Some(text) })
     }
 
@@ -52,12 +65,14 @@ impl Input {
         self.arguments.is_empty() && self.text.as_ref().is_none_or(|text| text.trim().is_empty())
     }
 
-    /// All installables: the arguments, then those of standard input. That has one on each line. A line whose words are all
-    /// store paths, as Nix's `OUT_PATHS` is, has one in each word.
+    /// All installables: the arguments, then those of standard input. That has one on each line. A
+    /// line whose words are all store paths, as Nix's `OUT_PATHS` is, has one in each word.
     pub(super) fn installables(self, store_dir: &StoreDir) -> Vec<String> {
         let prefix = format!("{store_dir}/");
         let mut installables = self.arguments;
-        for line in self.text.unwrap_or_default().lines().map(str::trim).filter(|line| !line.is_empty()) {
+        for line in
+            self.text.unwrap_or_default().lines().map(str::trim).filter(|line| !line.is_empty())
+        {
             if line.split_whitespace().all(|word| word.starts_with(&prefix)) {
                 installables.extend(line.split_whitespace().map(str::to_owned));
             } else {
@@ -80,8 +95,8 @@ mod tests {
 
     #[test]
     fn lines_of_store_paths_are_split_and_others_are_not() {
-        let text =
-            "/nix/store/a /nix/store/b\t/nix/store/c^out\n\n  ./my result \r\n/nix/store/a file\n/nix/store/d\r\n";
+        let text = "/nix/store/a /nix/store/b\t/nix/store/c^out\n\n  ./my result \r\n/nix/store/a \
+            file\n/nix/store/d\r\n";
         let input = Input { arguments: vec!["./result".to_owned()], text: Some(text.to_owned()) };
         let expected = [
             "./result",

@@ -1,14 +1,17 @@
-//! What is said after `snowbank use`: whether Nix goes by what was written, and which settings make a cache's trouble smaller.
+//! What is said after `snowbank use`: whether Nix goes by what was written, and which settings make
+//! a cache's trouble smaller.
 //!
-//! Nix itself is asked for the settings in effect. Where they are others than those written, the files and variables that Nix
-//! reads are looked through for the line that is to blame.
+//! Nix itself is asked for the settings in effect. Where they are others than those written, the
+//! files and variables that Nix reads are looked through for the line that is to blame.
 
 use std::path::Path;
 
 use super::files::{Files, NetrcFile};
 use super::nix_conf::Block;
 use crate::cli::UseArgs;
-use crate::nix::{Effective, NixFiles, NixSettings, Scope, User, is_served_by_daemon, same_substituter};
+use crate::nix::{
+    Effective, NixFiles, NixSettings, Scope, User, is_served_by_daemon, same_substituter,
+};
 
 /// Whether Nix goes by what was written.
 #[derive(Debug, Default)]
@@ -19,13 +22,16 @@ pub(super) struct Verdict {
     pub unknown: Option<String>,
 }
 
-/// Asks Nix whether it fetches from the blocks' caches, with the tokens of `netrc` for private ones.
+/// Asks Nix whether it fetches from the blocks' caches, with the tokens of `netrc` for private
+/// ones.
 pub(super) async fn verdict(files: &Files, blocks: &[Block], netrc: Option<&NetrcFile>) -> Verdict {
     let mut verdict = Verdict::default();
     let scope = if files.is_system { Scope::System } else { Scope::User };
     match Effective::ask(scope).await {
         Ok(Ok(effective)) => verdict.obstacles = in_settings(files, blocks, netrc, &effective),
-        Ok(Err(said)) => verdict.obstacles.push(format!("Nix does not accept its own settings: {said}")),
+        Ok(Err(said)) => {
+            verdict.obstacles.push(format!("Nix does not accept its own settings: {said}"));
+        }
         Err(trouble) => verdict.unknown = Some(trouble.to_string()),
     }
     if let Some(netrc) = netrc {
@@ -38,7 +44,12 @@ pub(super) async fn verdict(files: &Files, blocks: &[Block], netrc: Option<&Netr
 }
 
 /// What is not in effect, by the settings that Nix shows.
-fn in_settings(files: &Files, blocks: &[Block], netrc: Option<&NetrcFile>, effective: &Effective) -> Vec<String> {
+fn in_settings(
+    files: &Files,
+    blocks: &[Block],
+    netrc: Option<&NetrcFile>,
+    effective: &Effective,
+) -> Vec<String> {
     let all = if files.is_system { files.nix().system_settings() } else { files.nix().settings() };
     // Nix was asked, so a file that this program cannot read only costs the reason.
     let all = all.unwrap_or_default();
@@ -49,7 +60,10 @@ fn in_settings(files: &Files, blocks: &[Block], netrc: Option<&NetrcFile>, effec
             obstacles.push(format!("{} is not among the substituters: {cause}", block.substituter));
         } else if !effective.trusts_one_of(&block.public_keys) {
             let cause = cause(files, &all, "trusted-public-keys");
-            obstacles.push(format!("no key of {} is among the trusted-public-keys: {cause}", block.substituter));
+            obstacles.push(format!(
+                "no key of {} is among the trusted-public-keys: {cause}",
+                block.substituter
+            ));
         }
     }
     if let Some(netrc) = netrc.filter(|netrc| files.netrc_is_not_a_source(&netrc.path).is_none())
@@ -57,10 +71,15 @@ fn in_settings(files: &Files, blocks: &[Block], netrc: Option<&NetrcFile>, effec
         && !used.starts_with(super::files::DETERMINATE_FOLDER)
     {
         let cause = match all.origin("netrc-file") {
-            Some(origin) => format!("{origin} sets netrc-file; take that line out, or move it above the block"),
+            Some(origin) => {
+                format!("{origin} sets netrc-file; take that line out, or move it above the block")
+            }
             None => cause(files, &all, "netrc-file"),
         };
-        obstacles.push(format!("Nix reads tokens from {used}, and not from {}: {cause}", netrc.path.display()));
+        obstacles.push(format!(
+            "Nix reads tokens from {used}, and not from {}: {cause}",
+            netrc.path.display()
+        ));
     }
     obstacles
 }
@@ -69,19 +88,24 @@ fn in_settings(files: &Files, blocks: &[Block], netrc: Option<&NetrcFile>, effec
 fn cause(files: &Files, all: &NixSettings, name: &str) -> String {
     let file = files.nix_conf.display();
     if !all.has_lines_of(&files.nix_conf) {
-        let variable = ["NIX_USER_CONF_FILES", "NIX_CONFIG_HOME", "NIX_CONF_DIR", "XDG_CONFIG_HOME"]
-            .into_iter()
-            .find(|variable| std::env::var_os(variable).is_some());
+        let variable =
+            ["NIX_USER_CONF_FILES", "NIX_CONFIG_HOME", "NIX_CONF_DIR", "XDG_CONFIG_HOME"]
+                .into_iter()
+                .find(|variable| std::env::var_os(variable).is_some());
         return match variable {
             Some(variable) => {
-                format!("Nix does not read {file} here, because the variable {variable} names other files")
+                format!(
+                    "Nix does not read {file} here, because the variable {variable} names other \
+                     files"
+                )
             }
             None => format!("Nix does not read {file} here"),
         };
     }
     match all.origin(name) {
         Some(origin) => format!(
-            "{origin} sets `{name}` anew, after what {file} adds; write `extra-{name}` there, or move that line above the block"
+            "{origin} sets `{name}` anew, after what {file} adds; write `extra-{name}` there, or \
+             move that line above the block"
         ),
         None => format!("`nix config show {name}` shows what is; {file} alone does not explain it"),
     }
@@ -92,7 +116,8 @@ fn with_daemon(nix: &NixFiles, blocks: &[Block]) -> Option<String> {
     if !is_served_by_daemon() {
         return None;
     }
-    // A file that cannot be read is as good as one that says nothing: the advice is then for the careful case.
+    // A file that cannot be read is as good as one that says nothing: the advice is then for the
+    // careful case.
     let daemon = nix.system_settings().unwrap_or_default();
     let user = User::current()?;
     if user.is_trusted(&daemon) {
@@ -103,14 +128,19 @@ fn with_daemon(nix: &NixFiles, blocks: &[Block]) -> Option<String> {
         return None;
     }
     let urls: Vec<&str> = unknown.iter().map(|block| block.substituter.as_str()).collect();
-    let mut keys: Vec<&str> = unknown.iter().flat_map(|block| &block.public_keys).map(String::as_str).collect();
+    let mut keys: Vec<&str> =
+        unknown.iter().flat_map(|block| &block.public_keys).map(String::as_str).collect();
     keys.dedup();
     let conf = nix.system_conf();
-    let near: Vec<String> = unknown.iter().filter_map(|block| nearly_allowed(&daemon, block)).collect();
+    let near: Vec<String> =
+        unknown.iter().filter_map(|block| nearly_allowed(&daemon, block)).collect();
     Some(format!(
-        "the Nix daemon ignores this: {} is not among its trusted-users. {}An administrator makes the caches known to \
-         everyone here with `sudo snowbank use --system`, or with these lines in {}:\n  extra-substituters = {}\n  \
-         extra-trusted-public-keys = {}\nor trusts this user in everything with\n  extra-trusted-users = {}",
+        "the Nix daemon ignores this: {} is not among its trusted-users. {}An administrator makes \
+         the caches known to \
+         everyone here with `sudo snowbank use --system`, or with these lines in \
+         {}:\n  extra-substituters = {}\n  \
+         extra-trusted-public-keys = {}\nor trusts this user in everything \
+         with\n  extra-trusted-users = {}",
         user.name,
         near.concat(),
         conf.display(),
@@ -133,7 +163,8 @@ fn nearly_allowed(daemon: &NixSettings, block: &Block) -> Option<String> {
     let near = allowed.iter().find(|url| same_substituter(url, &block.substituter))?;
     (!crate::nix::is_allowed_to_untrusted(daemon, &block.address())).then(|| {
         format!(
-            "Its trusted-substituters have {near}, and the daemon compares whole addresses: {} is another. ",
+            "Its trusted-substituters have {near}, and the daemon compares whole addresses: {} is \
+             another. ",
             block.address()
         )
     })
@@ -148,7 +179,8 @@ pub(super) fn settings(nix_conf: &str, args: &UseArgs) -> Option<String> {
     let mut hints = Vec::new();
     if !is_set("narinfo-cache-negative-ttl") {
         hints.push(
-            "  --negative-ttl 60      a path that a cache did not have is asked for again after a minute, not an hour",
+            "  --negative-ttl 60      a path that a cache did not have is asked for again after a \
+             minute, not an hour",
         );
     }
     if !is_set("connect-timeout") {
@@ -156,12 +188,14 @@ pub(super) fn settings(nix_conf: &str, args: &UseArgs) -> Option<String> {
     }
     if !is_set("fallback") {
         hints.push(
-            "  --fallback             what cannot be fetched is built; without it an outage of a cache fails builds",
+            "  --fallback             what cannot be fetched is built; without it an outage of a \
+             cache fails builds",
         );
     }
     (!hints.is_empty()).then(|| {
         format!(
-            "Nix has defaults that make a cache's trouble worse. `snowbank use {}{} --recommended` sets:\n{}",
+            "Nix has defaults that make a cache's trouble worse. `snowbank use {}{} --recommended` \
+             sets:\n{}",
             args.caches.join(" "),
             if args.system { " --system" } else { "" },
             hints.join("\n")

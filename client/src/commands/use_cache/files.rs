@@ -1,7 +1,9 @@
-//! The files that `snowbank use` edits: the user's or the machine's nix.conf, and the netrc file that Nix reads with it.
+//! The files that `snowbank use` edits: the user's or the machine's nix.conf, and the netrc file
+//! that Nix reads with it.
 //!
-//! Determinate Nix replaces the machine's nix.conf and its netrc file whenever it starts. It leaves `nix.custom.conf`, which
-//! its nix.conf includes, to the administrator, and takes netrc entries from the files that its own configuration lists.
+//! Determinate Nix replaces the machine's nix.conf and its netrc file whenever it starts. It leaves
+//! `nix.custom.conf`, which its nix.conf includes, to the administrator, and takes netrc entries
+//! from the files that its own configuration lists.
 
 use std::env;
 use std::fs;
@@ -20,7 +22,8 @@ use crate::nix::{self, NixFiles, NixSettings};
 
 /// The file for an administrator's settings beside a nix.conf that a program replaces.
 const CUSTOM_CONF: &str = "nix.custom.conf";
-/// Where Determinate Nix keeps the netrc file that it replaces, and what names the files that go into it.
+/// Where Determinate Nix keeps the netrc file that it replaces, and what names the files that go
+/// into it.
 pub(super) const DETERMINATE_FOLDER: &str = "/nix/var/determinate/";
 const DETERMINATE_CONFIG: &str = "/etc/determinate/config.json";
 
@@ -36,14 +39,15 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// The machine's, or the user's as Nix finds them: the first of `NIX_USER_CONF_FILES`, else in the user's configuration
-    /// folder.
+    /// The machine's, or the user's as Nix finds them: the first of `NIX_USER_CONF_FILES`, else in
+    /// the user's configuration folder.
     pub(super) fn find(is_system: bool) -> Result<Self, ConfigError> {
         let nix = NixFiles::of_environment();
         if is_system {
             let nix_conf = nix.system_conf();
             let custom = nix_conf.with_file_name(CUSTOM_CONF);
-            let nix_conf = if includes(&read(&nix_conf)?, &nix_conf, &custom) { custom } else { nix_conf };
+            let nix_conf =
+                if includes(&read(&nix_conf)?, &nix_conf, &custom) { custom } else { nix_conf };
             return Ok(Self { nix_conf, is_system, own_netrc: nix.system_netrc(), nix });
         }
         let folder = NixFiles::user_folder()?;
@@ -72,14 +76,17 @@ impl Files {
     pub(super) fn netrc_file(&self) -> Result<NetrcFile, ConfigError> {
         let others = nix_conf::outside_blocks(&self.nix_conf_text()?);
         let files = NixSettings::with_file(&self.nix_conf, &others);
-        let files = if self.is_system { self.nix.add_system(files)? } else { self.nix.add_files(files)? };
-        let named =
-            |settings: &NixSettings| settings.text("netrc-file").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let files =
+            if self.is_system { self.nix.add_system(files)? } else { self.nix.add_files(files)? };
+        let named = |settings: &NixSettings| {
+            settings.text("netrc-file").filter(|path| !path.is_empty()).map(PathBuf::from)
+        };
         let path = named(&files);
         if self.is_system {
             // Where Nix looks for it unless told otherwise.
             let own = || self.own_netrc.clone();
-            let path = path.filter(|path| !path.starts_with(DETERMINATE_FOLDER)).unwrap_or_else(own);
+            let path =
+                path.filter(|path| !path.starts_with(DETERMINATE_FOLDER)).unwrap_or_else(own);
             return Ok(NetrcFile { path, is_set: true, replaces: None });
         }
         let system = named(&self.nix.system_settings()?);
@@ -96,18 +103,23 @@ impl Files {
         }
     }
 
-    /// What must be done before Nix reads the netrc file, where a program makes the one that Nix reads from others.
+    /// What must be done before Nix reads the netrc file, where a program makes the one that Nix
+    /// reads from others.
     pub(super) fn netrc_is_not_a_source(&self, netrc: &Path) -> Option<String> {
         let used = self.nix.system_settings().ok()?.text("netrc-file").map(PathBuf::from)?;
-        let config = fs::read(DETERMINATE_CONFIG).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let config =
+            fs::read(DETERMINATE_CONFIG).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let config: serde_json::Value = config.unwrap_or_default();
         let sources = config["authentication"]["additionalNetrcSources"].as_array();
-        let is_source = sources.is_some_and(|sources| sources.iter().any(|source| netrc.to_str() == source.as_str()));
+        let is_source = sources
+            .is_some_and(|sources| sources.iter().any(|source| netrc.to_str() == source.as_str()));
         let is_missing = self.is_system && used.starts_with(DETERMINATE_FOLDER) && !is_source;
         is_missing.then(|| {
             format!(
-                "Determinate Nix makes {} from other files, and {} is not one of them: add it to {DETERMINATE_CONFIG}, as in \
-                 {{\"authentication\": {{\"additionalNetrcSources\": [\"{}\"]}}}}, and restart the Nix daemon",
+                "Determinate Nix makes {} from other files, and {} is not one of them: add it to \
+                 {DETERMINATE_CONFIG}, as in \
+                 {{\"authentication\": {{\"additionalNetrcSources\": [\"{}\"]}}}}, and restart the \
+                 Nix daemon",
                 used.display(),
                 netrc.display(),
                 netrc.display()
@@ -132,15 +144,18 @@ impl Files {
         write_atomically(&self.nix_conf, new.as_bytes())
     }
 
-    /// Takes the host's entry out of the netrc file, unless another cache of the host is still in `nix_conf`. The id of the
-    /// token that stood there.
+    /// Takes the host's entry out of the netrc file, unless another cache of the host is still in
+    /// `nix_conf`. The id of the token that stood there.
     pub(super) async fn remove_netrc_entry(
         &self,
         host_name: &str,
         nix_conf: &str,
         lock: &FolderLock,
     ) -> Result<Option<String>, ConfigError> {
-        if nix_conf::substituters(nix_conf).iter().any(|other| host(other).as_deref() == Some(host_name)) {
+        if nix_conf::substituters(nix_conf)
+            .iter()
+            .any(|other| host(other).as_deref() == Some(host_name))
+        {
             return Ok(None);
         }
         let file = self.netrc_file()?;
@@ -159,13 +174,15 @@ impl Files {
         ConfigError::Invalid { path: self.nix_conf.clone(), message: error.to_string() }
     }
 
-    /// Refuses a nix.conf that NixOS or home-manager built: it is a link into the Nix store, where nothing may be changed.
+    /// Refuses a nix.conf that NixOS or home-manager built: it is a link into the Nix store, where
+    /// nothing may be changed.
     pub(super) fn check_editable(&self) -> Result<(), ConfigError> {
         match fs::canonicalize(&self.nix_conf) {
             Ok(target) if target.starts_with("/nix/store") => Err(ConfigError::Invalid {
                 path: self.nix_conf.clone(),
                 message: format!(
-                    "it is made by NixOS or home-manager ({}); put what `snowbank use --print` shows into \
+                    "it is made by NixOS or home-manager ({}); put what `snowbank use --print` \
+                     shows into \
                      `nix.settings` there",
                     target.display()
                 ),
@@ -197,8 +214,15 @@ pub(super) struct NetrcFile {
 
 impl NetrcFile {
     /// Keeps other processes from changing it, where the lock of nix.conf does not.
-    pub(super) async fn lock(&self, of_nix_conf: &FolderLock) -> Result<Option<FolderLock>, ConfigError> {
-        if of_nix_conf.is_of(&self.path) { Ok(None) } else { FolderLock::of(&self.path).await.map(Some) }
+    pub(super) async fn lock(
+        &self,
+        of_nix_conf: &FolderLock,
+    ) -> Result<Option<FolderLock>, ConfigError> {
+        if of_nix_conf.is_of(&self.path) {
+            Ok(None)
+        } else {
+            FolderLock::of(&self.path).await.map(Some)
+        }
     }
 
     /// Its text: a secret.
@@ -206,7 +230,8 @@ impl NetrcFile {
         read(&self.path)
     }
 
-    /// Gives `host` an entry with `token`. An entry of somebody else's stays; whether its token is good is known by then.
+    /// Gives `host` an entry with `token`. An entry of somebody else's stays; whether its token is
+    /// good is known by then.
     pub(super) fn add(&self, host: &str, token: &Secret) -> Result<(), ConfigError> {
         if let Some(system) = &self.replaces {
             tracing::warn!(
@@ -216,7 +241,9 @@ impl NetrcFile {
         }
         match netrc::with_entry(&self.text()?, host, token).map_err(|error| self.invalid(error))? {
             // A file that somebody else made keeps its mode: others may be meant to read it.
-            Edited::Text(text) if self.is_set && self.path.exists() => write_atomically(&self.path, text.as_bytes()),
+            Edited::Text(text) if self.is_set && self.path.exists() => {
+                write_atomically(&self.path, text.as_bytes())
+            }
             Edited::Text(text) => write_secret(&self.path, text.as_bytes()),
             Edited::Same | Edited::Foreign => Ok(()),
         }
@@ -232,7 +259,8 @@ impl NetrcFile {
 fn includes(text: &str, nix_conf: &Path, other: &Path) -> bool {
     let folder = nix_conf.parent().unwrap_or(Path::new("/"));
     text.lines().any(|line| {
-        let words: Vec<&str> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
+        let words: Vec<&str> =
+            line.split('#').next().unwrap_or_default().split_whitespace().collect();
         matches!(words[..], ["include" | "!include", file] if folder.join(file) == other)
     })
 }

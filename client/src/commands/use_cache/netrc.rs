@@ -1,8 +1,10 @@
-//! Editing a netrc file, from which Nix takes the token for a private cache: one line per host is ours.
+//! Editing a netrc file, from which Nix takes the token for a private cache: one line per host is
+//! ours.
 //!
-//! Ours is known by its form, `machine HOST login snowbank password TOKEN`, on one line outside of macros. An entry for the
-//! host in any other form is somebody else's and stays. After an edit, curl's rules ([`nix::netrc`](crate::nix::netrc)) say
-//! whether the token is the one that counts; where another entry hides it at the end of the file, it goes to the top.
+//! Ours is known by its form, `machine HOST login snowbank password TOKEN`, on one line outside of
+//! macros. An entry for the host in any other form is somebody else's and stays. After an edit,
+//! curl's rules ([`nix::netrc`](crate::nix::netrc)) say whether the token is the one that counts;
+//! where another entry hides it at the end of the file, it goes to the top.
 
 use zeroize::Zeroizing;
 
@@ -85,7 +87,9 @@ fn edited(text: &str, host: &str, line: Option<&str>) -> Zeroizing<String> {
 fn is_ours(line: &str, host: &str) -> bool {
     let mut words = line.split_whitespace();
     let start = ["machine", host, "login", "snowbank", "password"];
-    start.iter().all(|word| words.next() == Some(word)) && words.next().is_some() && words.next().is_none()
+    start.iter().all(|word| words.next() == Some(word))
+        && words.next().is_some()
+        && words.next().is_none()
 }
 
 #[cfg(test)]
@@ -110,13 +114,19 @@ mod tests {
     fn an_entry_comes_changes_and_goes() {
         let others = "machine a\n  login me\n  password x\n# note\n";
         let one = with(others, "t1");
-        assert_eq!(text(&one), format!("{others}machine cache.example.org login snowbank password t1\n"));
+        assert_eq!(
+            text(&one),
+            format!("{others}machine cache.example.org login snowbank password t1\n")
+        );
         assert_eq!(text(&with(text(&one), "t1")), "same");
         let two = with(text(&one), "t2");
         assert_eq!(text(&two), text(&one).replace("t1", "t2"));
         assert_eq!(text(&without_entry(text(&two), HOST)), others);
         assert_eq!(text(&without_entry(others, HOST)), "same");
-        assert_eq!(text(&with("# x", "t")), "# x\nmachine cache.example.org login snowbank password t\n");
+        assert_eq!(
+            text(&with("# x", "t")),
+            "# x\nmachine cache.example.org login snowbank password t\n"
+        );
     }
 
     #[test]
@@ -129,8 +139,13 @@ mod tests {
             assert_eq!(text(&with(others, "t1")), "foreign", "{others}");
             assert_eq!(text(&without_entry(others, HOST)), "same");
         }
-        let behind = "machine cache.example.org login snowbank password t1\nmachine cache.example.org password x\n";
-        assert_eq!(text(&with(behind, "t2")), behind.replace("t1", "t2"), "ours stands first, and counts");
+        let behind = "machine cache.example.org login snowbank password t1\nmachine \
+            cache.example.org password x\n";
+        assert_eq!(
+            text(&with(behind, "t2")),
+            behind.replace("t1", "t2"),
+            "ours stands first, and counts"
+        );
     }
 
     #[test]
@@ -155,7 +170,9 @@ mod tests {
             let gap = if others.ends_with('\n') { "" } else { "\n" };
             assert_eq!(text(&with(others, "t1")), format!("{others}{gap}{line}"));
         }
-        assert!(with_entry("machine a login \"b\n", HOST, &Secret::from_text("t").unwrap()).is_err());
+        assert!(
+            with_entry("machine a login \"b\n", HOST, &Secret::from_text("t").unwrap()).is_err()
+        );
     }
 
     #[test]
@@ -187,15 +204,24 @@ mod tests {
         };
         let mut edited = 0;
         for _ in 0..20_000 {
-            let words: Vec<&str> = (0..below(24)).flat_map(|_| [pieces[below(pieces.len())], " "]).collect();
+            let words: Vec<&str> =
+                (0..below(24)).flat_map(|_| [pieces[below(pieces.len())], " "]).collect();
             let old = words.concat();
             match with_entry(&old, HOST, &token).unwrap() {
                 Edited::Text(new) => {
                     edited += 1;
-                    assert_eq!(entry(&new, HOST).unwrap().unwrap().password.as_str(), "t1", "{old:?}");
+                    assert_eq!(
+                        entry(&new, HOST).unwrap().unwrap().password.as_str(),
+                        "t1",
+                        "{old:?}"
+                    );
                     assert!(with_entry(&new, HOST, &token).unwrap() == Edited::Same, "{old:?}");
                     let left = without_entry(&new, HOST);
-                    assert_eq!(text(&left).trim_end_matches('\n'), old.trim_end_matches('\n'), "{old:?}");
+                    assert_eq!(
+                        text(&left).trim_end_matches('\n'),
+                        old.trim_end_matches('\n'),
+                        "{old:?}"
+                    );
                 }
                 Edited::Foreign => assert!(entry(&old, HOST).unwrap().unwrap().is_own, "{old:?}"),
                 Edited::Same => panic!("{old:?}"),

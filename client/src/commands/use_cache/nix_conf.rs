@@ -1,4 +1,5 @@
-//! Editing `nix.conf`: a block per cache and one of settings, each between two comments; everything else is left as it is.
+//! Editing `nix.conf`: a block per cache and one of settings, each between two comments; everything
+//! else is left as it is.
 //!
 //! ```text
 //! # snowbank: https://cache.example.org/main (`snowbank use --remove` takes this out)
@@ -7,10 +8,12 @@
 //! # snowbank: end
 //! ```
 //!
-//! The block of settings is called `settings` and has plain `name = value` lines; it goes with the last cache's block.
+//! The block of settings is called `settings` and has plain `name = value` lines; it goes with the
+//! last cache's block.
 //!
-//! Nix (since 2.4) adds every `extra-` line to what was there before it, so a block at the end of the file works
-//! whatever stands above. Writing a block that is there replaces it; taking it out leaves the text that was there before.
+//! Nix (since 2.4) adds every `extra-` line to what was there before it, so a block at the end of
+//! the file works whatever stands above. Writing a block that is there replaces it; taking it out
+//! leaves the text that was there before.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -37,15 +40,20 @@ pub(super) struct Block {
 impl Block {
     /// The cache's address as Nix has it.
     pub(super) fn address(&self) -> String {
-        let priority = self.priority.map_or_else(String::new, |priority| format!("?priority={priority}"));
+        let priority =
+            self.priority.map_or_else(String::new, |priority| format!("?priority={priority}"));
         format!("{}{priority}", self.substituter)
     }
 
     /// The block as text, comments included.
     pub(super) fn text(&self) -> String {
-        let netrc = self.netrc_file.as_ref().map_or_else(String::new, |file| format!("netrc-file = {file}\n"));
+        let netrc = self
+            .netrc_file
+            .as_ref()
+            .map_or_else(String::new, |file| format!("netrc-file = {file}\n"));
         format!(
-            "{BEGIN}{}{BEGIN_NOTE}\nextra-substituters = {}\nextra-trusted-public-keys = {}\n{netrc}{END}\n",
+            "{BEGIN}{}{BEGIN_NOTE}\nextra-substituters = {}\nextra-trusted-public-keys = \
+             {}\n{netrc}{END}\n",
             self.substituter,
             self.address(),
             self.public_keys.join(" ")
@@ -68,7 +76,9 @@ pub(super) fn settings_text(settings: &Settings) -> String {
 
 /// A block whose end is missing: where it begins, counted from 1. A person has to look at it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("line {line} begins a block of `snowbank use` that does not end; mend or delete it by hand")]
+#[error(
+    "line {line} begins a block of `snowbank use` that does not end; mend or delete it by hand"
+)]
 pub(super) struct Unfinished {
     line: usize,
 }
@@ -79,14 +89,16 @@ pub(super) fn with_block(text: &str, block: &Block) -> Result<String, Unfinished
     put(text, &block.substituter, &Block { priority, ..block.clone() }.text())
 }
 
-/// `text` with `settings` in its block of settings; those that it has already and that are not among them stay.
+/// `text` with `settings` in its block of settings; those that it has already and that are not
+/// among them stay.
 pub(super) fn with_settings(text: &str, settings: &Settings) -> Result<String, Unfinished> {
     if settings.is_empty() {
         return Ok(text.to_owned());
     }
     let old = find(text, SETTINGS)?.map_or("", |range| &text[range]);
     let old = old.lines().filter_map(|line| line.split_once(" = "));
-    let mut all: Settings = old.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect();
+    let mut all: Settings =
+        old.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect();
     all.extend(settings.clone());
     put(text, SETTINGS, &settings_text(&all))
 }
@@ -108,8 +120,8 @@ fn priority(text: &str, substituter: &str) -> Result<Option<u32>, Unfinished> {
     Ok(line.and_then(|url| url.split_once("?priority=")?.1.trim_end().parse().ok()))
 }
 
-/// `text` without the block of `substituter`, and without the block of settings if that was the last one; `None` when
-/// there is none.
+/// `text` without the block of `substituter`, and without the block of settings if that was the
+/// last one; `None` when there is none.
 pub(super) fn without_block(text: &str, substituter: &str) -> Result<Option<String>, Unfinished> {
     let Some(left) = cut(text, substituter)? else { return Ok(None) };
     if !substituters(&left).is_empty() {
@@ -180,10 +192,21 @@ mod tests {
 
     #[test]
     fn a_block_comes_and_goes_without_a_trace() {
-        for text in ["", "# mine\nsubstituters = https://cache.nixos.org  # the usual\n\n", "sandbox = false\r\n"] {
+        for text in [
+            "",
+            "# mine\nsubstituters = https://cache.nixos.org  # the usual\n\n",
+            "sandbox = false\r\n",
+        ] {
             let with = with_block(text, &block("main", "k:1")).unwrap();
-            assert!(with.starts_with(text) && with.contains("\nextra-substituters = http://h/main\n"), "{with}");
-            assert_eq!(with_block(&with, &block("main", "k:1")).unwrap(), with, "again changes nothing");
+            assert!(
+                with.starts_with(text) && with.contains("\nextra-substituters = http://h/main\n"),
+                "{with}"
+            );
+            assert_eq!(
+                with_block(&with, &block("main", "k:1")).unwrap(),
+                with,
+                "again changes nothing"
+            );
             assert_eq!(without_block(&with, "http://h/main").unwrap().unwrap(), text);
             assert_eq!(without_block(text, "http://h/main").unwrap(), None);
         }
@@ -203,7 +226,10 @@ mod tests {
         let new = with_block(&two, &block("one", "k:3")).unwrap();
         assert_eq!(new, two.replace("k:1", "k:3"));
         assert_eq!(substituters(&new), ["http://h/one", "http://h/two"]);
-        assert_eq!(without_block(&new, "http://h/two").unwrap().unwrap(), one.replace("k:1", "k:3"));
+        assert_eq!(
+            without_block(&new, "http://h/two").unwrap().unwrap(),
+            one.replace("k:1", "k:3")
+        );
     }
 
     #[test]
@@ -221,17 +247,25 @@ mod tests {
     #[test]
     fn settings_are_merged_and_go_with_the_last_cache() {
         let set = |text: &str, settings: &[(&str, &str)]| {
-            let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let settings = settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
             with_settings(text, &settings).unwrap()
         };
         let before = "fallback = false\n";
         let one = with_block(before, &block("one", "k:1")).unwrap();
         assert_eq!(set(&one, &[]), one);
         let first = set(&one, &[("fallback", "true"), ("connect-timeout", "5")]);
-        assert!(first.contains("\nconnect-timeout = 5\nfallback = true\n# snowbank: end\n"), "{first}");
+        assert!(
+            first.contains("\nconnect-timeout = 5\nfallback = true\n# snowbank: end\n"),
+            "{first}"
+        );
         let second = set(&first, &[("connect-timeout", "9"), ("narinfo-cache-negative-ttl", "60")]);
         assert!(
-            second.contains("\nconnect-timeout = 9\nfallback = true\nnarinfo-cache-negative-ttl = 60\n"),
+            second.contains(
+                "\nconnect-timeout = 9\nfallback = true\nnarinfo-cache-negative-ttl = 60\n"
+            ),
             "{second}"
         );
         assert_eq!(second.matches("connect-timeout").count(), 1);

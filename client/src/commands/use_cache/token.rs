@@ -1,9 +1,10 @@
-//! Which token goes into netrc. It has one entry per host, so that one token must do for all private caches of that host,
-//! those of this run and those that nix.conf has already.
+//! Which token goes into netrc. It has one entry per host, so that one token must do for all
+//! private caches of that host, those of this run and those that nix.conf has already.
 //!
-//! The server is asked with each token at hand, that of netrc first: the first that may fetch from all of them is taken, and
-//! none is an error, before anything is written. A token that may administrate the server is not put into a file that Nix
-//! and its daemon read: with it a new one is made, which may pull from these caches and do nothing else.
+//! The server is asked with each token at hand, that of netrc first: the first that may fetch from
+//! all of them is taken, and none is an error, before anything is written. A token that may
+//! administrate the server is not put into a file that Nix and its daemon read: with it a new one
+//! is made, which may pull from these caches and do nothing else.
 
 mod issue;
 mod rights;
@@ -42,7 +43,8 @@ pub(super) struct Rules {
     pub is_dry_run: bool,
 }
 
-/// The tokens for the hosts of the private caches among `chosen`; `used` are the substituters that nix.conf has already.
+/// The tokens for the hosts of the private caches among `chosen`; `used` are the substituters that
+/// nix.conf has already.
 pub(super) async fn choose(
     chosen: &[Chosen],
     used: &[&str],
@@ -161,12 +163,15 @@ async fn foreign(
 ) -> Result<HostToken, Failure> {
     let wrong = |why: String| {
         let text = format!(
-            "{file} has an entry for {host_name} that `snowbank use` did not make, and {why}; correct that entry, or take it \
+            "{file} has an entry for {host_name} that `snowbank use` did not make, and {why}; \
+             correct that entry, or take it \
              out and run this again"
         );
         Failure::new(Exit::Config, anyhow::anyhow!(text))
     };
-    let Some(candidate) = candidate else { return Err(wrong("it has no password that can be a token".to_owned())) };
+    let Some(candidate) = candidate else {
+        return Err(wrong("it has no password that can be a token".to_owned()));
+    };
     let uncovered = access(caches, &candidate).await?.uncovered;
     if !uncovered.is_empty() {
         return Err(wrong(format!("its password may not fetch from {}", uncovered.join(", "))));
@@ -174,14 +179,21 @@ async fn foreign(
     Ok(HostToken { host: host_name, token: candidate.token, source: candidate.source, note: None })
 }
 
-fn none_fits(host_name: &str, caches: &[CacheAddress], source: &str, uncovered: &[String]) -> Failure {
+fn none_fits(
+    host_name: &str,
+    caches: &[CacheAddress],
+    source: &str,
+    uncovered: &[String],
+) -> Failure {
     let pulls: Vec<String> = caches.iter().map(|(_, cache)| format!("--pull {cache}")).collect();
     let one_entry = if caches.len() > 1 { "netrc has one entry per host, and " } else { "" };
     Failure::new(
         Exit::Forbidden,
         anyhow::anyhow!(
-            "{one_entry}the token from {source} may not fetch from {}; ask the operator of {host_name} for one that may \
-             fetch from all (`snowbankd token create --sub NAME {}`), log in with it and run this again",
+            "{one_entry}the token from {source} may not fetch from {}; ask the operator of \
+             {host_name} for one that may \
+             fetch from all (`snowbankd token create --sub NAME {}`), log in with it and run this \
+             again",
             uncovered.join(", "),
             pulls.join(" ")
         ),

@@ -43,11 +43,19 @@ impl fmt::Display for Verdict {
         match self {
             Self::Holds { key } => write!(f, "holds, signed by {key}"),
             Self::NoSuchCache => f.write_str("the receipt names no cache"),
-            Self::NotSigned { claimed } if claimed.is_empty() => f.write_str("the receipt is not signed"),
-            Self::NotSigned { claimed } => {
-                write!(f, "no valid signature by a key of the cache (signed in the name of {})", claimed.join(", "))
+            Self::NotSigned { claimed } if claimed.is_empty() => {
+                f.write_str("the receipt is not signed")
             }
-            Self::BadPath => f.write_str("the receipt names no path of the cache's store directory"),
+            Self::NotSigned { claimed } => {
+                write!(
+                    f,
+                    "no valid signature by a key of the cache (signed in the name of {})",
+                    claimed.join(", ")
+                )
+            }
+            Self::BadPath => {
+                f.write_str("the receipt names no path of the cache's store directory")
+            }
             Self::Gone => f.write_str("the cache no longer serves it; push it again"),
             Self::Differs { served: (hash, size) } => {
                 write!(f, "the cache serves other contents: {hash}, {size} bytes")
@@ -65,27 +73,41 @@ pub(super) struct CacheChecker {
 
 impl CacheChecker {
     /// Asks `server` about `cache`; keys that are `pinned` replace those that it names.
-    pub(super) async fn open(server: &TargetServer, cache: &str, pinned: &[PublicKey]) -> Result<Self, Failure> {
-        let cache = CacheName::new(cache)
-            .map_err(|error| Failure::new(Exit::Receipt, error).context("a receipt names no cache"))?;
+    pub(super) async fn open(
+        server: &TargetServer,
+        cache: &str,
+        pinned: &[PublicKey],
+    ) -> Result<Self, Failure> {
+        let cache = CacheName::new(cache).map_err(|error| {
+            Failure::new(Exit::Receipt, error).context("a receipt names no cache")
+        })?;
         let api = Api::new(&server.cache(cache))?;
         let info = api.cache_info().await?;
-        let unexpected = |what: String| Failure::new(Exit::Server, anyhow::anyhow!("the server says {what}"));
+        let unexpected =
+            |what: String| Failure::new(Exit::Server, anyhow::anyhow!("the server says {what}"));
         let keys = if pinned.is_empty() {
-            let parse = |key: &String| key.parse().map_err(|error| unexpected(format!("its key is {key:?}: {error}")));
-            info.public_keys.iter().chain(&info.retired_keys).map(parse).collect::<Result<_, _>>()?
+            let parse = |key: &String| {
+                key.parse().map_err(|error| unexpected(format!("its key is {key:?}: {error}")))
+            };
+            info.public_keys
+                .iter()
+                .chain(&info.retired_keys)
+                .map(parse)
+                .collect::<Result<_, _>>()?
         } else {
             pinned.to_vec()
         };
-        let store_dir = StoreDir::new(&info.store_dir)
-            .map_err(|error| unexpected(format!("its store directory is {:?}: {error}", info.store_dir)))?;
+        let store_dir = StoreDir::new(&info.store_dir).map_err(|error| {
+            unexpected(format!("its store directory is {:?}: {error}", info.store_dir))
+        })?;
         Ok(Self { api, keys, store_dir })
     }
 
     /// Checks one receipt.
     pub(super) async fn check(&self, receipt: &Receipt) -> Result<Verdict, Failure> {
         let Some(key) = receipt.signed_by(&self.keys) else {
-            let claimed = receipt.signatures.iter().map(|signature| signature.name().to_owned()).collect();
+            let claimed =
+                receipt.signatures.iter().map(|signature| signature.name().to_owned()).collect();
             return Ok(Verdict::NotSigned { claimed });
         };
         let Ok(path) = StorePath::parse(&self.store_dir, &receipt.store_path) else {
@@ -93,7 +115,9 @@ impl CacheChecker {
         };
         Ok(match self.served(&path).await? {
             None => Verdict::Gone,
-            Some(served) if served != (receipt.nar_hash, receipt.nar_size) => Verdict::Differs { served },
+            Some(served) if served != (receipt.nar_hash, receipt.nar_size) => {
+                Verdict::Differs { served }
+            }
             Some(_) => Verdict::Holds { key: key.name().to_owned() },
         })
     }

@@ -39,7 +39,8 @@ impl Pipeline<'_> {
     pub(super) fn ask(&mut self) {
         while self.questions.out() < QUESTIONS && !self.window.is_empty() {
             let Tuning { first_window_bytes, window_bytes, window_names, .. } = self.tuning;
-            let bytes = if self.questions.has_started() { window_bytes } else { first_window_bytes };
+            let bytes =
+                if self.questions.has_started() { window_bytes } else { first_window_bytes };
             let full = self.window.len() >= window_names || self.window_bytes >= bytes;
             if !full && self.readers > 0 {
                 return;
@@ -87,7 +88,10 @@ impl Pipeline<'_> {
             let chunks: Vec<Pending> = self.to_encode.drain(..count).collect();
             let turn = self.encodings.start();
             let encoders = self.encoders.clone();
-            self.spawn_blocking(move |_| Event::Encoded { turn, outcomes: encoders.encode_all(chunks) });
+            self.spawn_blocking(move |_| Event::Encoded {
+                turn,
+                outcomes: encoders.encode_all(chunks),
+            });
         }
     }
 
@@ -109,7 +113,8 @@ impl Pipeline<'_> {
                 self.has_filled |= !full.is_empty();
                 self.to_send.extend(full);
             }
-            // Each path has values of its own in such a chunk. They are read again, and then the chunk is closed.
+            // Each path has values of its own in such a chunk. They are read again, and then the
+            // chunk is closed.
             Outcome::Close(name) => {
                 self.book.close_from_now_on(name);
                 for path in self.book.abandon(&name) {
@@ -163,7 +168,11 @@ impl Pipeline<'_> {
         }
     }
 
-    pub(super) fn on_sent(&mut self, bundle: Bundle, answer: Result<StoredChunks, ApiError>) -> Result<(), PushError> {
+    pub(super) fn on_sent(
+        &mut self,
+        bundle: Bundle,
+        answer: Result<StoredChunks, ApiError>,
+    ) -> Result<(), PushError> {
         self.sending -= 1;
         let Err(error) = answer else {
             self.probing = false;
@@ -180,7 +189,11 @@ impl Pipeline<'_> {
             (ApiErrorKind::TooLarge | ApiErrorKind::Rejected, _) => {
                 for entry in &bundle.entries {
                     for path in self.book.abandon(&entry.name) {
-                        self.fail(path, format!("its chunks were refused: {error}"), Exit::Refused)?;
+                        self.fail(
+                            path,
+                            format!("its chunks were refused: {error}"),
+                            Exit::Refused,
+                        )?;
                     }
                 }
                 Ok(())
@@ -193,7 +206,8 @@ impl Pipeline<'_> {
         let summary = &mut self.push.ledger.summary;
         summary.chunks_sent += bundle.entries.len() as u64;
         summary.sent_bytes += bundle.body.len() as u64;
-        summary.new_bytes += bundle.entries.iter().map(|entry| u64::from(entry.raw_len)).sum::<u64>();
+        summary.new_bytes +=
+            bundle.entries.iter().map(|entry| u64::from(entry.raw_len)).sum::<u64>();
         for entry in &bundle.entries {
             let stats = &mut self.paths[entry.path as usize].stats;
             stats.chunks_sent += 1;

@@ -22,7 +22,8 @@ use crate::store::dump::DumpError;
 
 /// How often a path is read before it is given up.
 const ATTEMPTS: u8 = 12;
-/// Manifests up to this long travel in the commit, so that it passes any proxy; larger ones as chunks of this size,
+/// Manifests up to this long travel in the commit, so that it passes any proxy; larger ones as
+/// chunks of this size,
 const INLINE_BYTES: usize = 256 << 10;
 /// or of more when they would be more than so many.
 const MOST_PIECES: usize = 16;
@@ -56,7 +57,8 @@ pub(super) struct PathState {
     /// Its manifest so far.
     names: Vec<ChunkName>,
     values: Vec<StorePathHash>,
-    /// The chunks that its manifest was cut into, when it is a large one and they have been offered.
+    /// The chunks that its manifest was cut into, when it is a large one and they have been
+    /// offered.
     pieces: Option<Vec<ChunkName>>,
     /// Chunks of it that are on their way, counted as often as they occur.
     pub(super) waiting: u32,
@@ -65,8 +67,8 @@ pub(super) struct PathState {
     pub(super) stats: ReceiptStats,
 }
 
-/// What a path's manifest may come to, about: a name for each chunk, and a value for each slot, of which there are rarely
-/// more than one in some kilobytes.
+/// What a path's manifest may come to, about: a name for each chunk, and a value for each slot, of
+/// which there are rarely more than one in some kilobytes.
 const fn weight(nar_size: u64) -> u64 {
     (2 << 10) + nar_size / 512
 }
@@ -91,7 +93,8 @@ impl Pipeline<'_> {
             state.stage = Stage::Reading;
             state.attempts += 1;
             // When this path is the last, and readers are left over, so are cores.
-            let is_last = self.next_path as usize >= self.paths.len() && self.to_read_again.is_empty();
+            let is_last =
+                self.next_path as usize >= self.paths.len() && self.to_read_again.is_empty();
             let to_read = self.push.plan.to_read(path, is_last && self.readers < self.orders.jobs);
             let reading = self.reading.clone();
             self.spawn_blocking(move |events| {
@@ -151,8 +154,8 @@ impl Pipeline<'_> {
         self.offer(Pending { path, name, chunk, held });
     }
 
-    /// A path was read. Where its files are not those that Nix recorded, Nix is asked whether it still knows the path: while
-    /// that is so, they are damaged.
+    /// A path was read. Where its files are not those that Nix recorded, Nix is asked whether it
+    /// still knows the path: while that is so, they are damaged.
     pub(super) fn on_read(&mut self, path: u32, end: ReadEnd) -> Result<(), PushError> {
         let store = match end {
             ReadEnd::Damaged { .. } | ReadEnd::Unreadable(_) => self.push.store.cloned(),
@@ -184,11 +187,14 @@ impl Pipeline<'_> {
                 self.complete_if_stored(path)
             }
             ReadEnd::Collected => self.fail(path, format!("not pushed: {end}"), Exit::Store),
-            ReadEnd::Damaged { .. } | ReadEnd::Unreadable(DumpError::Missing { .. } | DumpError::Special { .. }) => {
+            ReadEnd::Damaged { .. }
+            | ReadEnd::Unreadable(DumpError::Missing { .. } | DumpError::Special { .. }) => {
                 self.fail(path, format!("not pushed: {end}; {repair}"), Exit::Damaged)
             }
             ReadEnd::Unreadable(_) => self.fail(path, format!("not pushed: {end}"), Exit::Damaged),
-            ReadEnd::Cut(_) | ReadEnd::Stopped => self.fail(path, end.to_string(), Exit::Unexpected),
+            ReadEnd::Cut(_) | ReadEnd::Stopped => {
+                self.fail(path, end.to_string(), Exit::Unexpected)
+            }
         }
     }
 
@@ -216,7 +222,10 @@ impl Pipeline<'_> {
         let encoded = WireManifest { names, values }.encode();
         let most = self.push.target.cache.limits.manifest_bytes;
         if encoded.len() as u64 > most {
-            let reason = format!("its manifest has {} bytes, and the cache takes {most} at most", encoded.len());
+            let reason = format!(
+                "its manifest has {} bytes, and the cache takes {most} at most",
+                encoded.len()
+            );
             return self.fail(path, reason, Exit::Refused);
         }
         if encoded.len() > INLINE_BYTES {
@@ -241,7 +250,8 @@ impl Pipeline<'_> {
             let chunk = Chunk::closed(piece.to_vec());
             let name = chunk.name();
             pieces.push(name);
-            // Not on the budget, which this task must never wait for: a path's weight covers its manifest.
+            // Not on the budget, which this task must never wait for: a path's weight covers its
+            // manifest.
             self.offer(Pending { path, name, chunk, held: Held::default() });
         }
         self.paths[path as usize].pieces = Some(pieces);
@@ -256,7 +266,8 @@ impl Pipeline<'_> {
             ManifestSource::Inline(text) => text.len(),
             ManifestSource::Chunks(names) => names.len() * 68,
         };
-        let names_bytes: usize = references.iter().chain(&planned.upstream).map(|name| name.len() + 3).sum();
+        let names_bytes: usize =
+            references.iter().chain(&planned.upstream).map(|name| name.len() + 3).sum();
         let signature_bytes = info.signatures.len() * 160;
         let cost = Cost {
             request_bytes: COMMIT_BYTES + manifest_bytes + names_bytes + signature_bytes,
@@ -282,14 +293,20 @@ impl Pipeline<'_> {
         while self.committing < COMMITS {
             let Some(numbers) = self.schedule.next_batch(self.tuning.batch) else { return };
             let commits = &mut self.commits;
-            let paths = numbers.into_iter().filter_map(|path| Some((path, commits.remove(&path)?))).collect();
+            let paths = numbers
+                .into_iter()
+                .filter_map(|path| Some((path, commits.remove(&path)?)))
+                .collect();
             let batch = Batch { paths, expires: self.orders.expires, pin: self.orders.pin.clone() };
             self.committing += 1;
-            let (api, events, keys) = (self.push.api.clone(), self.events.clone(), self.push.target.keys());
+            let (api, events, keys) =
+                (self.push.api.clone(), self.events.clone(), self.push.target.keys());
             self.spawn(async move {
                 let on_line = |path, line| {
-                    // Here, since it takes time, and the one task that sees all lines has other things to do.
-                    let is_signed = matches!(&line, CommitLine::Receipt(receipt) if receipt.verify(&keys));
+                    // Here, since it takes time, and the one task that sees all lines has other
+                    // things to do.
+                    let is_signed =
+                        matches!(&line, CommitLine::Receipt(receipt) if receipt.verify(&keys));
                     drop(events.send(Event::Line { path, line, is_signed }));
                 };
                 Event::Committed(commit::commit(&api, batch, on_line).await)
@@ -298,7 +315,12 @@ impl Pipeline<'_> {
     }
 
     /// An answer; `is_signed` is whether it is a receipt with a signature of the cache's.
-    pub(super) fn on_line(&mut self, path: u32, line: CommitLine, is_signed: bool) -> Result<(), PushError> {
+    pub(super) fn on_line(
+        &mut self,
+        path: u32,
+        line: CommitLine,
+        is_signed: bool,
+    ) -> Result<(), PushError> {
         if self.paths[path as usize].stage != Stage::Committing {
             return Ok(());
         }
@@ -317,22 +339,29 @@ impl Pipeline<'_> {
                 }
                 self.read_again(path)
             }
-            // A reference in the same batch has to be committed again, and so has this path after it.
+            // A reference in the same batch has to be committed again, and so has this path after
+            // it.
             CommitLine::Error { code, .. }
-                if code == code::REFERENCES_MISSING && !self.schedule.references_are_visible(path) =>
+                if code == code::REFERENCES_MISSING
+                    && !self.schedule.references_are_visible(path) =>
             {
                 self.paths[path as usize].attempts -= 1;
                 self.read_again(path)
             }
             // A reference that was there when the cache was asked is gone.
-            CommitLine::Error { code, .. } if code == code::REFERENCES_MISSING && self.orders.put_off => {
+            CommitLine::Error { code, .. }
+                if code == code::REFERENCES_MISSING && self.orders.put_off =>
+            {
                 self.put_off(path);
                 Ok(())
             }
             CommitLine::Error { code, message, .. } => {
                 let exit = match code.as_str() {
                     code::STORAGE_FULL => Exit::StorageFull,
-                    code::BUSY | code::STORAGE_UNAVAILABLE | code::STORAGE_REFUSED | code::INTERNAL => Exit::Server,
+                    code::BUSY
+                    | code::STORAGE_UNAVAILABLE
+                    | code::STORAGE_REFUSED
+                    | code::INTERNAL => Exit::Server,
                     _ => Exit::Refused,
                 };
                 self.fail(path, format!("the server did not take it: {message}"), exit)
@@ -341,7 +370,12 @@ impl Pipeline<'_> {
         }
     }
 
-    fn on_receipt(&mut self, path: u32, mut receipt: Receipt, is_signed: bool) -> Result<(), PushError> {
+    fn on_receipt(
+        &mut self,
+        path: u32,
+        mut receipt: Receipt,
+        is_signed: bool,
+    ) -> Result<(), PushError> {
         let info = &self.push.plan.paths[path as usize].info;
         if let Err(reason) = self.push.target.check_signed(&receipt, info, is_signed) {
             return self.fail(path, reason.to_owned(), Exit::Receipt);
@@ -353,7 +387,10 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    pub(super) fn on_committed(&mut self, result: Result<Option<Pinned>, (ApiError, Batch)>) -> Result<(), PushError> {
+    pub(super) fn on_committed(
+        &mut self,
+        result: Result<Option<Pinned>, (ApiError, Batch)>,
+    ) -> Result<(), PushError> {
         self.committing -= 1;
         let (error, batch) = match result {
             Ok(pinned) => {
@@ -369,7 +406,8 @@ impl Pipeline<'_> {
         if let [(path, _)] = batch.paths.as_slice() {
             return self.fail(*path, format!("the server did not take it: {error}"), Exit::Refused);
         }
-        self.tuning.batch = BatchLimits { paths: (batch.paths.len() / 2).max(1), ..self.tuning.batch };
+        self.tuning.batch =
+            BatchLimits { paths: (batch.paths.len() / 2).max(1), ..self.tuning.batch };
         for (path, commit) in batch.paths {
             if self.paths[path as usize].stage == Stage::Committing {
                 self.commits.insert(path, commit);
@@ -383,7 +421,8 @@ impl Pipeline<'_> {
     fn read_again(&mut self, path: u32) -> Result<(), PushError> {
         let state = &mut self.paths[path as usize];
         if state.attempts >= ATTEMPTS {
-            let reason = "the server lost its chunks again and again; its operator should look at the storage";
+            let reason = "the server lost its chunks again and again; its operator should look at \
+                the storage";
             return self.fail(path, reason.to_owned(), Exit::Server);
         }
         state.stage = Stage::Waiting;

@@ -84,7 +84,8 @@ async fn push_pinned(
     let progress = Arc::new(Progress::new(Style::Silent));
     let file = tempfile::NamedTempFile::new().unwrap();
     let receipts = Some(file.path().to_owned());
-    let mut ledger = Ledger::open(LedgerOptions { receipts, ..LedgerOptions::default() }, &progress).unwrap();
+    let mut ledger =
+        Ledger::open(LedgerOptions { receipts, ..LedgerOptions::default() }, &progress).unwrap();
     let target = Target::new(api.cache_info().await.unwrap(), &StoreDir::default()).unwrap();
     let options = PushOptions {
         jobs: 3,
@@ -103,8 +104,14 @@ async fn push_pinned(
         let answers = plan::ask(&api, wanted, &options, &target, &mut ledger).await.unwrap();
         let plan = Plan::new(answers.missing, |path| tree.root(path));
         let (events, mut reports) = unbounded_channel();
-        let parts =
-            Push { api: &api, store: None, target: &target, plan: &plan, ledger: &mut ledger, progress: &progress };
+        let parts = Push {
+            api: &api,
+            store: None,
+            target: &target,
+            plan: &plan,
+            ledger: &mut ledger,
+            progress: &progress,
+        };
         let orders = Orders { jobs: 3, expires: None, pin: pin.clone(), put_off: round < ROUNDS };
         let mut pipeline = Pipeline::new(parts, orders, tuning, events);
         result = pipeline.run(&mut reports).await;
@@ -127,11 +134,15 @@ async fn push_pinned(
     }
     let (exit, summary) = (ledger.exit(), ledger.summary());
     let text = std::fs::read_to_string(file.path()).unwrap();
-    let lines: Vec<ReceiptLine> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<ReceiptLine> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let mut seen: HashSet<&str> = HashSet::new();
     for line in lines.iter().rev() {
         let is_present = matches!(line, ReceiptLine::Receipt(receipt) if receipt.status == ReceiptStatus::Present);
-        assert!(seen.insert(line.store_path()) || is_present, "each path has one line, or was there before: {line:?}");
+        assert!(
+            seen.insert(line.store_path()) || is_present,
+            "each path has one line, or was there before: {line:?}"
+        );
     }
     Outcome { result, lines, exit, summary, held, pinned }
 }
@@ -151,7 +162,12 @@ async fn what_was_pushed_is_there_byte_for_byte_references_first() {
     let requests = server.requests().len();
     let again = push(&server, infos, &tree).await.success();
     assert_eq!((again.summary.present, again.summary.uploaded), (3, 0));
-    assert_eq!(server.requests().len() - requests, 2, "the cache, and one question: {:?}", server.requests());
+    assert_eq!(
+        server.requests().len() - requests,
+        2,
+        "the cache, and one question: {:?}",
+        server.requests()
+    );
 }
 
 #[tokio::test]
@@ -174,7 +190,8 @@ async fn bundles_shrink_until_they_pass_and_stay_small() {
     let infos = vec![tree.add("noise", &[], 30_000_000)];
     push(&server, infos.clone(), &tree).await.success();
     server.assert_holds(&infos, &tree);
-    let bundles: Vec<_> = server.requests().into_iter().filter(|request| request.endpoint == "chunks").collect();
+    let bundles: Vec<_> =
+        server.requests().into_iter().filter(|request| request.endpoint == "chunks").collect();
     let refused = bundles.iter().filter(|request| request.status == 413).count();
     assert!((3..=8).contains(&refused), "{refused} of {}", bundles.len());
     let last_refused = bundles.iter().rposition(|request| request.status == 413).unwrap();
@@ -215,14 +232,17 @@ async fn a_damaged_path_and_what_refers_to_it_fail_and_the_rest_is_pushed() {
     let good = tree.add("good", &[], 500_000);
     tree.damage(&bad);
     tree.lose(&lost);
-    let outcome = push(&server, vec![bad.clone(), referrer, above, lost, good.clone()], &tree).await;
+    let outcome =
+        push(&server, vec![bad.clone(), referrer, above, lost, good.clone()], &tree).await;
     assert!(outcome.result.is_ok());
     assert_eq!(outcome.exit, Exit::Damaged);
     assert_eq!(outcome.uploaded(), [tree::full(&good.path)]);
     let failed = outcome.failed();
     assert_eq!(failed.len(), 4, "{failed:?}");
     let (_, reason) = failed.iter().find(|(path, _)| *path == tree::full(&bad.path)).unwrap();
-    for word in [bad.nar_hash.to_string(), format!("nix-store --repair-path {}", tree::full(&bad.path))] {
+    for word in
+        [bad.nar_hash.to_string(), format!("nix-store --repair-path {}", tree::full(&bad.path))]
+    {
         assert!(reason.contains(&word), "{reason}");
     }
     assert_eq!(failed.iter().filter(|(_, reason)| reason.contains("refers to")).count(), 2);
@@ -232,8 +252,11 @@ async fn a_damaged_path_and_what_refers_to_it_fail_and_the_rest_is_pushed() {
 #[tokio::test]
 async fn a_refused_path_takes_its_referrers_with_it_and_a_different_one_does_not() {
     let (refused, different) = (Tree::name("refused"), Tree::name("different"));
-    let faults =
-        Faults { refuse: vec![(refused, code::NARINFO_INVALID)], different: vec![different], ..Faults::default() };
+    let faults = Faults {
+        refuse: vec![(refused, code::NARINFO_INVALID)],
+        different: vec![different],
+        ..Faults::default()
+    };
     let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
     let refused = tree.add("refused", &[], 10);
     let above_refused = tree.add("above-refused", &[&refused], 10);
@@ -278,7 +301,9 @@ async fn chunks_that_do_not_stay_open_are_closed() {
     let built = tree.add("built", &[&old], 1_000_000);
     let rebuilt = tree.rebuild(&built, &old, &new);
     let infos = vec![old, new, built, rebuilt];
-    let outcome = push_tuned(&server, infos.clone(), &tree, |tuning| Tuning { never_open: true, ..tuning }).await;
+    let outcome =
+        push_tuned(&server, infos.clone(), &tree, |tuning| Tuning { never_open: true, ..tuning })
+            .await;
     outcome.success();
     server.assert_holds(&infos, &tree);
 }
@@ -319,7 +344,8 @@ async fn a_push_with_hardly_any_memory_still_comes_to_its_end() {
 
 #[tokio::test]
 async fn failures_that_pass_are_waited_for() {
-    let faults = Faults { fail_requests: 4, cut_off_commits: 2, busy_paths: 2, ..Faults::default() };
+    let faults =
+        Faults { fail_requests: 4, cut_off_commits: 2, busy_paths: 2, ..Faults::default() };
     let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
     let a = tree.add("a", &[], 1_000_000);
     let infos = vec![a.clone(), tree.add("b", &[&a], 10), tree.add("c", &[], 10)];
@@ -342,7 +368,8 @@ async fn a_commit_waits_for_the_storage_as_a_bundle_does() {
 async fn a_full_disk_stops_the_push_and_every_path_has_its_line() {
     let faults = Faults { full: true, ..Faults::default() };
     let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
-    let infos: Vec<PathInfo> = (0..5).map(|number| tree.add(&format!("p-{number}"), &[], 1_000_000)).collect();
+    let infos: Vec<PathInfo> =
+        (0..5).map(|number| tree.add(&format!("p-{number}"), &[], 1_000_000)).collect();
     let outcome = push(&server, infos, &tree).await;
     let error = outcome.result.as_ref().unwrap_err();
     assert_eq!(error.exit(), Exit::StorageFull);
@@ -356,7 +383,10 @@ async fn a_receipt_that_does_not_hold_is_no_receipt() {
     let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
     let infos = vec![tree.add("a", &[], 10)];
     let outcome = push(&server, infos.clone(), &tree).await;
-    assert_eq!((outcome.exit, outcome.summary.uploaded, outcome.failed().len()), (Exit::Receipt, 0, 1));
+    assert_eq!(
+        (outcome.exit, outcome.summary.uploaded, outcome.failed().len()),
+        (Exit::Receipt, 0, 1)
+    );
     let again = push(&server, infos, &tree).await;
     assert_eq!((again.exit, again.summary.present), (Exit::Receipt, 0));
 }
@@ -368,7 +398,10 @@ async fn paths_signed_by_upstream_are_left_out_and_named_to_the_server() {
     theirs.signatures = vec![tree::signature("cache.nixos.org-1")];
     let ours = tree.add("ours", &[&theirs], 10);
     let outcome = push(&server, vec![theirs.clone(), ours.clone()], &tree).await.success();
-    assert_eq!((outcome.summary.skipped, outcome.uploaded()), (1, vec![tree::full(&ours.path).as_str()]));
+    assert_eq!(
+        (outcome.summary.skipped, outcome.uploaded()),
+        (1, vec![tree::full(&ours.path).as_str()])
+    );
     assert_eq!(server.upstream_named(), [theirs.path.base_name()]);
 }
 
@@ -384,19 +417,26 @@ async fn what_has_gone_from_the_cache_meanwhile_is_pushed_again() {
     let infos = vec![library.clone(), other, tool, above];
     let outcome = push(&server, infos.clone(), &tree).await.success();
     assert_eq!(outcome.uploaded().len(), 3, "{:?}", outcome.lines);
-    assert_eq!((outcome.summary.uploaded, outcome.summary.present, outcome.summary.chunks_sent), (3, 1, 2));
+    assert_eq!(
+        (outcome.summary.uploaded, outcome.summary.present, outcome.summary.chunks_sent),
+        (3, 1, 2)
+    );
     server.assert_holds(&infos, &tree);
 }
 
 #[tokio::test]
 async fn references_that_never_come_are_given_up() {
-    let faults = Faults { refuse: vec![(Tree::name("tool"), code::REFERENCES_MISSING)], ..Faults::default() };
+    let faults = Faults {
+        refuse: vec![(Tree::name("tool"), code::REFERENCES_MISSING)],
+        ..Faults::default()
+    };
     let (server, mut tree) = (FakeServer::start(faults).await, Tree::new());
     let tool = tree.add("tool", &[], 10);
     let above = tree.add("above", &[&tool], 10);
     let outcome = push(&server, vec![tool, above], &tree).await;
     assert_eq!((outcome.failed().len(), outcome.exit), (2, Exit::Refused), "{:?}", outcome.lines);
-    let questions = server.requests().iter().filter(|request| request.endpoint == "missing-paths").count();
+    let questions =
+        server.requests().iter().filter(|request| request.endpoint == "missing-paths").count();
     assert_eq!(questions, ROUNDS as usize);
 }
 
@@ -408,7 +448,8 @@ async fn a_pin_travels_with_the_commit_of_its_path() {
         let root = tree.add("root", &[], 10);
         let name = "latest".parse().unwrap();
         let pin = PushPin { name, store_path: tree::full(&root.path), keep: Some(3) };
-        let outcome = push_pinned(&server, vec![root], &tree, |tuning| tuning, Some(pin.clone())).await;
+        let outcome =
+            push_pinned(&server, vec![root], &tree, |tuning| tuning, Some(pin.clone())).await;
         assert_eq!(server.pins(), std::slice::from_ref(&pin), "asked for once, where its path is");
         assert_eq!(outcome.pinned.is_some(), is_known, "an answer that was lost is not made up");
     }

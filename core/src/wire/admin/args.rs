@@ -32,7 +32,8 @@ impl CacheChanges {
     #[must_use]
     pub fn into_settings(self) -> CacheSettings {
         let public = (self.public || self.private).then_some(self.public);
-        let upstream_keys = if self.no_upstream_keys { Some(Vec::new()) } else { self.settings.upstream_keys };
+        let upstream_keys =
+            if self.no_upstream_keys { Some(Vec::new()) } else { self.settings.upstream_keys };
         CacheSettings { public, upstream_keys, ..self.settings }
     }
 }
@@ -40,7 +41,8 @@ impl CacheChanges {
 /// What can be said of a cache only when it is made.
 #[derive(Debug, Clone, Default, Args)]
 pub struct NewCacheArgs {
-    /// Share no chunks with other caches, so that nobody who pushes elsewhere can learn what is in it
+    /// Share no chunks with other caches, so that nobody who pushes elsewhere can learn what is in
+    /// it
     #[arg(long)]
     pub isolated: bool,
     /// The store that its paths belong to [default: /nix/store]
@@ -107,7 +109,8 @@ impl From<TokenCreateArgs> for CreateToken {
 /// What can be said of a pin besides its name and its path.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct PinKeepArgs {
-    /// Keep the paths of so many generations of the name [default: as many as before, 5 for a new name]
+    /// Keep the paths of so many generations of the name [default: as many as before, 5 for a new
+    /// name]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_KEPT)))]
     pub keep: Option<u32>,
     /// For how long the pin holds, such as 90d [default: until it is removed]
@@ -121,7 +124,9 @@ pub struct PinKeepArgs {
 /// What is wrong with it.
 pub fn some_time(text: &str) -> Result<Seconds, String> {
     match text.parse::<Seconds>() {
-        Ok(time) if time.get() == 0 => Err("it would be over at once; give a time such as 24h".to_owned()),
+        Ok(time) if time.get() == 0 => {
+            Err("it would be over at once; give a time such as 24h".to_owned())
+        }
         Ok(time) => Ok(time),
         Err(error) => Err(error.to_string()),
     }
@@ -137,11 +142,12 @@ pub struct TokenRevokeArgs {
     /// All tokens of this subject that were issued until now
     #[arg(long, value_name = "SUBJECT", conflicts_with = "ids")]
     pub subject: Option<String>,
-    /// All tokens that were issued longer ago than this, such as 30d (with --subject: all of that subject)
+    /// All tokens that were issued longer ago than this, such as 30d (with --subject: all of that
+    /// subject)
     #[arg(long, value_name = "TIME", conflicts_with = "ids")]
     pub before: Option<Seconds>,
-    /// Also ids and a subject that this server never issued a token for. Tokens of identity providers (OIDC) and of
-    /// other systems' keys are not recorded here, and need this
+    /// Also ids and a subject that this server never issued a token for. Tokens of identity
+    /// providers (OIDC) and of other systems' keys are not recorded here, and need this
     #[arg(long)]
     pub force: bool,
 }
@@ -150,7 +156,8 @@ impl TokenRevokeArgs {
     /// As a message, at the time `now`.
     #[must_use]
     pub fn into_request(self, now: i64) -> RevokeTokens {
-        let before = self.before.map(|ago| now.saturating_sub(i64::try_from(ago.get()).unwrap_or(i64::MAX)));
+        let before =
+            self.before.map(|ago| now.saturating_sub(i64::try_from(ago.get()).unwrap_or(i64::MAX)));
         RevokeTokens { ids: self.ids, subject: self.subject, before, force: self.force }
     }
 }
@@ -196,7 +203,10 @@ pub enum RotatedToken {
 
 /// What goes with paths that are deleted.
 #[derive(Debug, Clone, Copy, Default, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line, independent of the others"
+)]
 pub struct DeleteFlags {
     /// Delete what they refer to as well, as far as nothing else in the cache needs it
     #[arg(long)]
@@ -229,7 +239,10 @@ impl DeleteFlags {
 
 /// A collection that is to be run.
 #[derive(Debug, Clone, Copy, Default, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line, independent of the others"
+)]
 pub struct GcArgs {
     /// Say what would go, why, and how much that would free; remove nothing
     #[arg(short = 'n', long)]
@@ -254,7 +267,8 @@ impl GcArgs {
     pub fn question(self) -> Option<&'static str> {
         let asks = self.grace == Some(Seconds::new(0)) && !self.dry_run && !self.yes;
         asks.then_some(
-            "Without a grace period, what pushes under way have sent so far goes as well, and they send it again.",
+            "Without a grace period, what pushes under way have sent so far goes as well, and they \
+             send it again.",
         )
     }
 
@@ -281,7 +295,9 @@ mod tests {
     fn only_a_collection_without_a_grace_period_asks() {
         let zero = GcArgs { grace: Some(Seconds::new(0)), ..GcArgs::default() };
         assert!(zero.question().is_some() && zero.warning().is_none());
-        for calm in [GcArgs { dry_run: true, ..zero }, GcArgs { yes: true, ..zero }, GcArgs::default()] {
+        for calm in
+            [GcArgs { dry_run: true, ..zero }, GcArgs { yes: true, ..zero }, GcArgs::default()]
+        {
             assert!(calm.question().is_none(), "{calm:?}");
         }
         let short = GcArgs { grace: Some(Seconds::new(60)), ..GcArgs::default() };

@@ -1,4 +1,5 @@
-//! What is asked of a collection, and what it did: which paths go and why, and what storage that frees.
+//! What is asked of a collection, and what it did: which paths go and why, and what storage that
+//! frees.
 
 use std::fmt;
 
@@ -95,7 +96,8 @@ pub struct GcCache {
     pub stored_bytes: u64,
     /// Those of them that no other cache needs.
     pub own_bytes: u64,
-    /// Until when it can be restored, in seconds since 1970, if it was destroyed: its room comes back after that.
+    /// Until when it can be restored, in seconds since 1970, if it was destroyed: its room comes
+    /// back after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restorable_until: Option<i64>,
 }
@@ -134,7 +136,8 @@ pub struct GcReport {
     pub compacted_packs: u64,
     /// Bytes that rewriting them freed.
     pub compacted_bytes: u64,
-    /// Bytes that nothing needs and that are still there: within the grace period, or in packs not worth rewriting yet.
+    /// Bytes that nothing needs and that are still there: within the grace period, or in packs not
+    /// worth rewriting yet.
     pub waiting_bytes: u64,
     /// Objects that were removed from the storage.
     pub objects: u64,
@@ -180,29 +183,42 @@ impl fmt::Display for GcReport {
             }
             writeln!(f)?;
         }
-        let (would, goes) = if self.dry_run { ("would go", "would free") } else { ("gone", "freed") };
+        let (would, goes) =
+            if self.dry_run { ("would go", "would free") } else { ("gone", "freed") };
         writeln!(f, "paths      {} {would}, {} of NARs", self.paths, Bytes(self.nar_bytes))?;
         writeln!(f, "NARs       {} {would}", self.nars)?;
         writeln!(f, "chunks     {} {would}, {} at rest", self.chunks, Bytes(self.chunk_bytes))?;
         writeln!(f, "packs      {} {would}: {goes} {}", self.packs, Bytes(self.freed_bytes))?;
-        writeln!(f, "compacted  {} packs: {goes} {}", self.compacted_packs, Bytes(self.compacted_bytes))?;
+        writeln!(
+            f,
+            "compacted  {} packs: {goes} {}",
+            self.compacted_packs,
+            Bytes(self.compacted_bytes)
+        )?;
         writeln!(
             f,
             "waiting    {} that nothing needs, for the grace period or to be worth rewriting",
             Bytes(self.waiting_bytes)
         )?;
         if !self.dry_run {
-            writeln!(f, "objects    {} removed from the storage, {} failed", self.objects, self.failed_objects)?;
+            writeln!(
+                f,
+                "objects    {} removed from the storage, {} failed",
+                self.objects, self.failed_objects
+            )?;
         }
         if self.unnamed_objects > 0 {
             writeln!(f, "unnamed    {} objects that no row names", self.unnamed_objects)?;
         }
         write!(f, "stored     {} in packs", Bytes(self.stored_bytes))?;
         for cache in &self.caches {
-            let Some(until) = cache.restorable_until.filter(|until| *until > self.started) else { continue };
+            let Some(until) = cache.restorable_until.filter(|until| *until > self.started) else {
+                continue;
+            };
             write!(
                 f,
-                "\nnote: `{0}` was destroyed, and {1} that it alone needs stay until {2}; `cache purge {0}` gives them back sooner",
+                "\nnote: `{0}` was destroyed, and {1} that it alone needs stay until {2}; `cache \
+                 purge {0}` gives them back sooner",
                 cache.name,
                 Bytes(cache.own_bytes),
                 date(until)

@@ -10,7 +10,8 @@ pub enum NotOneToken {
     None(String),
     /// It has several.
     #[error(
-        "the subject `{subject}` has {} valid tokens ({}); name the one that is meant by its id, `token show ID` shows each",
+        "the subject `{subject}` has {} valid tokens ({}); name the one that is meant by its id, \
+         `token show ID` shows each",
         .ids.len(), .ids.join(", ")
     )]
     Several {
@@ -22,13 +23,15 @@ pub enum NotOneToken {
 }
 
 impl TokenList {
-    /// The only token of `subject` that is valid at the time `now`. One that is to be refused from a later time on, such as one
-    /// that was rotated, does not count.
+    /// The only token of `subject` that is valid at the time `now`. One that is to be refused from
+    /// a later time on, such as one that was rotated, does not count.
     ///
     /// # Errors
     /// [`NotOneToken`].
     pub fn only_valid_of(&self, subject: &str, now: i64) -> Result<&TokenInfo, NotOneToken> {
-        let is_valid = |token: &&TokenInfo| token.subject == subject && token.revoked.is_none() && token.expires > now;
+        let is_valid = |token: &&TokenInfo| {
+            token.subject == subject && token.revoked.is_none() && token.expires > now
+        };
         let valid: Vec<&TokenInfo> = self.tokens.iter().filter(is_valid).collect();
         match valid[..] {
             [only] => Ok(only),

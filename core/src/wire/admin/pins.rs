@@ -14,8 +14,8 @@ pub const DEFAULT_KEPT: u32 = 5;
 /// How many generations of a name are kept at most.
 pub const MOST_KEPT: u32 = 1_000;
 
-/// Body of `PUT /api/v1/caches/{cache}/pins/{name}`. A name that stands for that path already stays as it is, but for the two
-/// numbers: to ask twice is to ask once.
+/// Body of `PUT /api/v1/caches/{cache}/pins/{name}`. A name that stands for that path already stays
+/// as it is, but for the two numbers: to ask twice is to ask once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetPin {
     /// The full store path, its base name or its hash part; the cache has it.
@@ -31,7 +31,8 @@ pub struct SetPin {
 /// Body of `POST /api/v1/caches/{cache}/pins/{name}/rollback`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollbackPin {
-    /// The generation that the name is to stand for; the one before the current one where it is absent.
+    /// The generation that the name is to stand for; the one before the current one where it is
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
 }
@@ -43,7 +44,8 @@ pub struct PinInfo {
     pub name: PinName,
     /// The full store path.
     pub store_path: String,
-    /// Whether the cache shows that path; one that was damaged is out of sight until it is pushed again.
+    /// Whether the cache shows that path; one that was damaged is out of sight until it is pushed
+    /// again.
     pub present: bool,
     /// Which of the name's generations it is.
     pub generation: u64,
@@ -133,7 +135,8 @@ fn presence(present: bool) -> &'static str {
 
 impl fmt::Display for PinList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(&["NAME", "GENERATION", "KEEPS", "PINNED", "BY", "EXPIRES", "PATH"]);
+        let mut table =
+            Table::new(&["NAME", "GENERATION", "KEEPS", "PINNED", "BY", "EXPIRES", "PATH"]);
         for pin in &self.pins {
             table.row([
                 pin.name.to_string(),
@@ -161,7 +164,9 @@ impl fmt::Display for PinDetails {
             let mark = if one.generation == pin.generation { '*' } else { ' ' };
             let PinGeneration { generation, store_path, present, created, created_by } = one;
             let (when, there) = (date(*created), presence(*present));
-            let who = created_by.as_deref().map_or_else(String::new, |who| format!("  by {}", plain(who)));
+            let who = created_by
+                .as_deref()
+                .map_or_else(String::new, |who| format!("  by {}", plain(who)));
             write!(f, "\n{mark} {generation:>8}  {when}  {store_path}{who}{there}")?;
         }
         Ok(())
@@ -191,7 +196,11 @@ mod tests {
             created: 0,
             created_by: Some("ci".to_owned()),
         };
-        let details = PinDetails { pin, history: vec![one(3, true), one(2, true), one(1, false)], next: None };
+        let details = PinDetails {
+            pin,
+            history: vec![one(3, true), one(2, true), one(1, false)],
+            next: None,
+        };
         let shown = details.to_string();
         let marked: Vec<&str> = shown.lines().filter(|line| line.starts_with('*')).collect();
         assert!(matches!(marked[..], [line] if line.contains("-v2")), "{shown}");

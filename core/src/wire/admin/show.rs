@@ -4,12 +4,13 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{
-    AuditEntry, AuditPage, CacheDetails, CacheList, CacheUsage, CopiedPaths, DeletedPaths, PathDetails, PathPage,
-    PurgedCache, RevokedTokens, TokenGrants, TokenInfo, TokenList,
+    AuditEntry, AuditPage, CacheDetails, CacheList, CacheUsage, CopiedPaths, DeletedPaths,
+    PathDetails, PathPage, PurgedCache, RevokedTokens, TokenGrants, TokenInfo, TokenList,
 };
 use crate::units::{Bytes, Limit, date};
 
-/// Columns as wide as their widest entry; the last one as it comes. Control characters of what others wrote are not shown.
+/// Columns as wide as their widest entry; the last one as it comes. Control characters of what
+/// others wrote are not shown.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -28,11 +29,17 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for (number, row) in self.rows.iter().enumerate() {
-            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let cells: Vec<String> =
+                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             let line = cells.join("  ");
             write!(f, "{}{}", if number == 0 { "" } else { "\n" }, line.trim_end())?;
         }
@@ -60,8 +67,11 @@ fn yes(value: bool) -> &'static str {
 
 impl fmt::Display for TokenGrants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut words: Vec<String> =
-            self.caches.iter().map(|(pattern, permissions)| format!("{pattern}:{}", permissions.join("+"))).collect();
+        let mut words: Vec<String> = self
+            .caches
+            .iter()
+            .map(|(pattern, permissions)| format!("{pattern}:{}", permissions.join("+")))
+            .collect();
         if self.admin {
             words.push("admin".to_owned());
         }
@@ -71,7 +81,15 @@ impl fmt::Display for TokenGrants {
 
 impl fmt::Display for CacheList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(&["NAME", "ACCESS", "PRIORITY", "RETENTION", "MAX SIZE", "CREATED", "DESCRIPTION"]);
+        let mut table = Table::new(&[
+            "NAME",
+            "ACCESS",
+            "PRIORITY",
+            "RETENTION",
+            "MAX SIZE",
+            "CREATED",
+            "DESCRIPTION",
+        ]);
         for cache in &self.caches {
             let access = match (cache.destroyed, cache.public) {
                 (Some(_), _) => "destroyed",
@@ -100,13 +118,17 @@ impl fmt::Display for PurgedCache {
         } else {
             writeln!(
                 f,
-                "`{name}` is going for good: {paths} path(s) are gone, and the servers remove the rest within the hour."
+                "`{name}` is going for good: {paths} path(s) are gone, and the servers remove the \
+                 rest within the hour."
             )?;
         }
-        let own = self.own_bytes.map_or_else(String::new, |bytes| format!(" ({} by the last one)", Bytes(bytes)));
+        let own = self
+            .own_bytes
+            .map_or_else(String::new, |bytes| format!(" ({} by the last one)", Bytes(bytes)));
         write!(
             f,
-            "Collections give back what it alone needed{own}, once that has been so for {}; `gc --grace 0s` does it at once.",
+            "Collections give back what it alone needed{own}, once that has been so for {}; `gc \
+             --grace 0s` does it at once.",
             self.grace
         )
     }
@@ -137,7 +159,8 @@ impl fmt::Display for CacheDetails {
             write!(f, "\ndestroyed          {}", date(destroyed))?;
         }
         for key in &self.keys {
-            let until = key.retired.map_or_else(String::new, |at| format!("  (signs until {})", date(at)));
+            let until =
+                key.retired.map_or_else(String::new, |at| format!("  (signs until {})", date(at)));
             write!(f, "\nkey                {}{until}", key.public_key)?;
         }
         match &self.usage {
@@ -185,7 +208,13 @@ impl fmt::Display for TokenList {
         write!(f, "{:<32}  {:<18}  {:<10}  SUBJECT", "ID", "STATE", "LAST USED")?;
         for token in &self.tokens {
             let used = token.last_used.map_or_else(|| "never".to_owned(), day);
-            write!(f, "\n{:<32}  {:<18}  {used:<10}  {}", token.id, state(token, now), plain(&token.subject))?;
+            write!(
+                f,
+                "\n{:<32}  {:<18}  {used:<10}  {}",
+                token.id,
+                state(token, now),
+                plain(&token.subject)
+            )?;
             write!(f, "\n    {}", token.grants)?;
             if !token.label.is_empty() {
                 write!(f, "  ({})", plain(&token.label))?;
@@ -216,13 +245,15 @@ impl fmt::Display for RevokedTokens {
         if self.tokens == 0 {
             return write!(
                 f,
-                "Noted, but no valid token of this server's is concerned: what was named is over, revoked already, or \
+                "Noted, but no valid token of this server's is concerned: what was named is over, \
+                 revoked already, or \
                  another issuer's. Every server refuses it within {seconds} s."
             );
         }
         write!(
             f,
-            "Revoked; {} valid token(s) of this server's are concerned. Every server refuses them within {seconds} s.",
+            "Revoked; {} valid token(s) of this server's are concerned. Every server refuses them \
+             within {seconds} s.",
             self.tokens
         )
     }
@@ -246,7 +277,8 @@ impl fmt::Display for AuditPage {
         let mut lines = table.lines();
         f.write_str(lines.next().unwrap_or_default())?;
         for (line, AuditEntry { remote, detail, .. }) in lines.zip(&self.entries) {
-            let detail = if detail.is_empty() { String::new() } else { format!(": {}", plain(detail)) };
+            let detail =
+                if detail.is_empty() { String::new() } else { format!(": {}", plain(detail)) };
             write!(f, "\n{line}\n    from {}{detail}", plain(remote))?;
         }
         Ok(())
@@ -258,7 +290,12 @@ impl fmt::Display for PathPage {
         let mut table = Table::new(&["NAR SIZE", "PUSHED", "BY", "PATH"]);
         for path in &self.paths {
             let by = path.pushed_by.clone().unwrap_or_default();
-            table.row([Bytes(path.nar_size).to_string(), date(path.created), by, path.store_path.clone()]);
+            table.row([
+                Bytes(path.nar_size).to_string(),
+                date(path.created),
+                by,
+                path.store_path.clone(),
+            ]);
         }
         table.fmt(f)
     }
@@ -352,7 +389,11 @@ mod tests {
         assert_eq!(state(&token(NOW + DAY, None), NOW), "until 2027-01-16");
         assert_eq!(state(&token(NOW, None), NOW), "expired 2027-01-15");
         assert_eq!(state(&token(NOW + DAY, Some(NOW - DAY)), NOW), "revoked 2027-01-14");
-        assert_eq!(state(&token(NOW + 9 * DAY, Some(NOW + DAY)), NOW), "until 2027-01-16", "a grace period");
+        assert_eq!(
+            state(&token(NOW + 9 * DAY, Some(NOW + DAY)), NOW),
+            "until 2027-01-16",
+            "a grace period"
+        );
         assert!(token(1, None).to_string().ends_with("(expired)"));
     }
 

@@ -22,7 +22,8 @@ fn sqlite(folder: &Path, name: &str) -> DatabaseConfig {
     DatabaseConfig::new(DatabaseUrl::Sqlite(folder.join(name)))
 }
 
-/// A database after its first start, with rows in every large table and more bytes of manifests than a batch holds.
+/// A database after its first start, with rows in every large table and more bytes of manifests
+/// than a batch holds.
 async fn filled(folder: &Path) -> Db {
     let db = Db::open(&sqlite(folder, "source.db")).await.unwrap();
     let data_dir = DataDir::create(folder).unwrap();
@@ -36,10 +37,20 @@ async fn filled(folder: &Path) -> Db {
     first_start(&admin, &data_dir, 1_000).await.unwrap();
     let mut tx = db.commit_tx().await.unwrap();
     let (domain, key) = (DomainId::SHARED, PackKey::from_bytes([1; 16]));
-    let pack = NewPack { id: PackId(1), domain, cache: CacheId(1), key, bytes: 9, chunk_count: 3, created: 1 };
+    let pack = NewPack {
+        id: PackId(1),
+        domain,
+        cache: CacheId(1),
+        key,
+        bytes: 9,
+        chunk_count: 3,
+        created: 1,
+    };
     packs::add(tx.exec(), &pack).await.unwrap();
     let chunk = |id: u64| {
-        let name = snowbank_core::chunk::ChunkName::from_bytes(*blake3::hash(&id.to_le_bytes()).as_bytes());
+        let name = snowbank_core::chunk::ChunkName::from_bytes(
+            *blake3::hash(&id.to_le_bytes()).as_bytes(),
+        );
         NewChunk { id, name, pack: PackId(1), offset: 1, len: 1 }
     };
     chunks::add(tx.exec(), domain, &(1..=CHUNKS).map(chunk).collect::<Vec<_>>()).await.unwrap();
@@ -70,7 +81,8 @@ async fn filled(folder: &Path) -> Db {
 
 /// The source's storage, marked by its first start.
 async fn storage(source: &Db, folder: &Path) -> Arc<Storage> {
-    let storage = Storage::open(&StorageConfig::Local { path: folder.join("storage") }).await.unwrap();
+    let storage =
+        Storage::open(&StorageConfig::Local { path: folder.join("storage") }).await.unwrap();
     let storage = Arc::new(storage);
     starts(source, &storage).await.unwrap();
     storage
@@ -93,7 +105,10 @@ fn different(compared: &[Compared]) -> Vec<&'static str> {
 async fn tamper(db: &Db) {
     let mut tx = db.exclusive_tx().await.unwrap();
     let chunks = TABLES.iter().find(|table| table.name == "revoked_tokens").unwrap();
-    chunks.write(tx.exec(), &[vec![transfer::Value::Text("jti".to_owned()), transfer::Value::Int(1)]]).await.unwrap();
+    chunks
+        .write(tx.exec(), &[vec![transfer::Value::Text("jti".to_owned()), transfer::Value::Int(1)]])
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -140,15 +155,22 @@ async fn a_snowbank_moves_to_postgresql_and_back() {
     starts(&Db::open(&config).await.unwrap(), &storage).await.unwrap();
 }
 
-/// Whether a server starts over a database, which is asked of a copy of all, so that asking changes nothing.
+/// Whether a server starts over a database, which is asked of a copy of all, so that asking changes
+/// nothing.
 async fn startable(folder: &Path, name: &str) -> bool {
     let copy = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+    for entry in std::fs::read_dir(folder)
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|entry| entry.path().is_file())
+    {
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
     let place = copy.path().join("storage");
-    let storage = Arc::new(Storage::open(&StorageConfig::Local { path: place.clone() }).await.unwrap());
-    std::fs::copy(folder.join("storage/snowbank-instance"), place.join("snowbank-instance")).unwrap();
+    let storage =
+        Arc::new(Storage::open(&StorageConfig::Local { path: place.clone() }).await.unwrap());
+    std::fs::copy(folder.join("storage/snowbank-instance"), place.join("snowbank-instance"))
+        .unwrap();
     let Ok(db) = Db::open(&sqlite(copy.path(), name)).await else { return false };
     starts(&db, &storage).await.is_ok()
 }
@@ -160,7 +182,9 @@ async fn at_every_step_of_handing_over_one_database_starts() {
     let storage = storage(&source, folder.path()).await;
     let target = Db::open_target(&sqlite(folder.path(), "target.db")).await.unwrap();
     assert_eq!(different(&moved(&source, &target).await), [""; 0]);
-    let both = async || (startable(folder.path(), "source.db").await, startable(folder.path(), "target.db").await);
+    let both = async || {
+        (startable(folder.path(), "source.db").await, startable(folder.path(), "target.db").await)
+    };
     assert_eq!(both().await, (true, false));
 
     // Step 1, and a crash.
@@ -235,10 +259,16 @@ async fn a_move_that_was_cut_off_goes_on_where_it_stopped() {
             _ = stopped.recv() => {}
             result = copy(&source, &target, &mut told) => result.unwrap(),
         }
-        assert!(matches!(Db::open(&config).await, Err(DbError::Moving)), "no server takes half of it");
+        assert!(
+            matches!(Db::open(&config).await, Err(DbError::Moving)),
+            "no server takes half of it"
+        );
         assert_eq!(plan(&source, &target, &storage).await.unwrap(), Plan::Resume);
         assert_eq!(different(&moved(&source, &target).await), [""; 0]);
-        assert!(matches!(Db::open(&config).await, Err(DbError::Moving)), "it has not taken over yet");
+        assert!(
+            matches!(Db::open(&config).await, Err(DbError::Moving)),
+            "it has not taken over yet"
+        );
     }
 }
 
@@ -254,7 +284,10 @@ async fn a_target_that_is_somebody_elses_is_refused() {
     let empty = Db::open_target(&sqlite(folder.path(), "empty.db")).await.unwrap();
     assert!(matches!(plan(&empty, &source, &storage).await, Err(MoveError::NothingToMove)));
     tamper(&empty).await;
-    assert!(matches!(plan(&source, &empty, &storage).await, Err(MoveError::NotEmpty("revoked_tokens"))));
+    assert!(matches!(
+        plan(&source, &empty, &storage).await,
+        Err(MoveError::NotEmpty("revoked_tokens"))
+    ));
 }
 
 #[tokio::test]

@@ -31,10 +31,16 @@ async fn place(references: impl Fn(i64) -> i64) -> Place {
     let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
     let db = Db::open(&config).await.unwrap();
     let sealer = Sealer::new(&[1; 32]);
-    let admin = Admin { db: db.clone(), sealer, compression_level: 3, host: None, key_files: Vec::new() };
+    let admin =
+        Admin { db: db.clone(), sealer, compression_level: 3, host: None, key_files: Vec::new() };
     let settings = CacheSettings::default();
-    let request =
-        CreateCache { name: "main".to_owned(), isolated: false, store_dir: None, signing_key: None, settings };
+    let request = CreateCache {
+        name: "main".to_owned(),
+        isolated: false,
+        store_dir: None,
+        signing_key: None,
+        settings,
+    };
     create_cache(&admin, &Actor::host(), &request, 1).await.unwrap();
     let mut tx = db.commit_tx().await.unwrap();
     let cache = db::caches::lookup(tx.exec(), &"main".parse().unwrap()).await.unwrap().unwrap();
@@ -52,8 +58,9 @@ async fn place(references: impl Fn(i64) -> i64) -> Place {
         created: 1,
     };
     db::nars::add(tx.exec(), &[nar]).await.unwrap();
-    let all: Vec<(StorePath, Vec<StorePath>)> =
-        (1..=PATHS).map(|number| (path(number), (0..references(number)).map(path).collect())).collect();
+    let all: Vec<(StorePath, Vec<StorePath>)> = (1..=PATHS)
+        .map(|number| (path(number), (0..references(number)).map(path).collect()))
+        .collect();
     let new = |(id, (store_path, references))| NewPath {
         id: PathId(id),
         cache: cache.id,
@@ -67,8 +74,10 @@ async fn place(references: impl Fn(i64) -> i64) -> Place {
         created: 1,
         expires: None,
     };
-    let rows: Vec<NewPath<'_>> =
-        (1..).zip(&all).map(|(id, (path, references))| new((id, (path, references.as_slice())))).collect();
+    let rows: Vec<NewPath<'_>> = (1..)
+        .zip(&all)
+        .map(|(id, (path, references))| new((id, (path, references.as_slice()))))
+        .collect();
     db::paths::add(tx.exec(), &rows).await.unwrap();
     tx.commit().await.unwrap();
     Place { _folder: folder, db, cache }
@@ -87,7 +96,9 @@ impl Place {
             let page = self.page(pattern, after).await;
             assert!(serde_json::to_vec(&page).unwrap().len() <= 1 << 20);
             pages.push(page.paths.len());
-            numbers.extend(page.paths.iter().map(|path| path.store_path[11..43].parse::<i64>().unwrap()));
+            numbers.extend(
+                page.paths.iter().map(|path| path.store_path[11..43].parse::<i64>().unwrap()),
+            );
             after = page.next;
             if after.is_none() {
                 return (numbers, pages);
@@ -118,7 +129,10 @@ async fn a_pattern_with_a_beginning_looks_at_what_begins_so() {
     let (docs, pages) = place.all(Some("docs-*")).await;
     assert_eq!((docs.len(), pages), (450, vec![450]), "one page, whatever else the cache holds");
     // By name: 7, and 70 to 79 hundred if there were so many.
-    assert_eq!(place.all(Some("docs-7*")).await.0, (70..80).map(|number| number * 10).collect::<Vec<_>>());
+    assert_eq!(
+        place.all(Some("docs-7*")).await.0,
+        (70..80).map(|number| number * 10).collect::<Vec<_>>()
+    );
     assert_eq!(place.all(Some("docs-7")).await.0.len(), 10);
     assert_eq!(place.all(Some("docs-*4")).await.0.len(), 50, "4, 14, 24, 34 and 44");
     // A hash part, a part of one, and a base name.
@@ -127,7 +141,11 @@ async fn a_pattern_with_a_beginning_looks_at_what_begins_so() {
     assert_eq!(place.all(Some(&path(77).base_name())).await.0, [77]);
     assert_eq!(place.all(Some(&format!("{}-t*", path(77).hash()))).await.0, [77]);
     assert_eq!(place.all(Some(&format!("{}-x*", path(77).hash()))).await.0.len(), 0);
-    assert_eq!(place.all(Some("0*")).await.0.len(), usize::try_from(PATHS).unwrap(), "every hash part begins so");
+    assert_eq!(
+        place.all(Some("0*")).await.0.len(),
+        usize::try_from(PATHS).unwrap(),
+        "every hash part begins so"
+    );
 
     let strange = PathQueryText { pattern: None, after: Some("x.1".to_owned()) };
     let refused = list_paths(&place.db, &place.cache, &strange, false, 1).await.unwrap_err();
@@ -137,7 +155,8 @@ async fn a_pattern_with_a_beginning_looks_at_what_begins_so() {
 #[tokio::test]
 async fn long_rows_make_short_pages() {
     // The first twenty refer to 1,500 paths, 60 KB in JSON; the 21st to more than are shown.
-    let place = place(|number| if number <= 20 { 1_500 } else { i64::from(number == 21) * 3_000 }).await;
+    let place =
+        place(|number| if number <= 20 { 1_500 } else { i64::from(number == 21) * 3_000 }).await;
     let first = place.page(None, None).await;
     assert!((5..20).contains(&first.paths.len()), "{}", first.paths.len());
     let (numbers, pages) = place.all(None).await;
@@ -149,7 +168,8 @@ async fn long_rows_make_short_pages() {
     assert!(long.to_string().ends_with("and 1000 more"));
     let brief = show_path(&place.db, &place.cache, &path(30).base_name(), false, 1).await.unwrap();
     assert!(
-        brief.pushed_by.is_none() && brief.to_string().contains("pushed      1970-01-01 00:00:01 UTC\n"),
+        brief.pushed_by.is_none()
+            && brief.to_string().contains("pushed      1970-01-01 00:00:01 UTC\n"),
         "{brief}"
     );
 }

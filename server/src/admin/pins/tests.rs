@@ -27,10 +27,16 @@ async fn place() -> Place {
     let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
     let db = Db::open(&config).await.unwrap();
     let sealer = Sealer::new(&[1; 32]);
-    let admin = Admin { db: db.clone(), sealer, compression_level: 3, host: None, key_files: Vec::new() };
+    let admin =
+        Admin { db: db.clone(), sealer, compression_level: 3, host: None, key_files: Vec::new() };
     let settings = CacheSettings::default();
-    let request =
-        CreateCache { name: "main".to_owned(), isolated: false, store_dir: None, signing_key: None, settings };
+    let request = CreateCache {
+        name: "main".to_owned(),
+        isolated: false,
+        store_dir: None,
+        signing_key: None,
+        settings,
+    };
     create_cache(&admin, &Actor::host(), &request, NOW).await.unwrap();
     let mut tx = db.commit_tx().await.unwrap();
     let cache = db::caches::lookup(tx.exec(), &"main".parse().unwrap()).await.unwrap().unwrap();
@@ -81,15 +87,35 @@ fn request(letter: &str) -> SetPin {
 
 impl Place {
     async fn set(&self, request: &SetPin, now: i64) -> PinDetails {
-        set_pin(&self.admin.db, &Actor::host(), &self.cache, &self.name, request, 10, now).await.unwrap()
+        set_pin(&self.admin.db, &Actor::host(), &self.cache, &self.name, request, 10, now)
+            .await
+            .unwrap()
     }
 
     async fn roll_back(&self, to: Option<u64>) -> Result<PinDetails, AdminError> {
-        rollback_pin(&self.admin.db, &Actor::host(), &self.cache, &self.name, &RollbackPin { to }, NOW).await
+        rollback_pin(
+            &self.admin.db,
+            &Actor::host(),
+            &self.cache,
+            &self.name,
+            &RollbackPin { to },
+            NOW,
+        )
+        .await
     }
 
-    async fn delete(&self, letter: &str, closure: bool, referrers: bool) -> Result<Vec<String>, AdminError> {
-        let request = DeletePaths { paths: vec![path(letter).base_name()], closure, referrers, dry_run: true };
+    async fn delete(
+        &self,
+        letter: &str,
+        closure: bool,
+        referrers: bool,
+    ) -> Result<Vec<String>, AdminError> {
+        let request = DeletePaths {
+            paths: vec![path(letter).base_name()],
+            closure,
+            referrers,
+            dry_run: true,
+        };
         let deleted = delete_paths(&self.admin, &Actor::host(), &self.cache, &request, NOW).await?;
         let letter = |base: &String| base[33..].to_owned();
         Ok(deleted.deleted.iter().map(letter).collect())
@@ -98,7 +124,11 @@ impl Place {
 
 fn history(details: &PinDetails) -> Vec<(u64, &str)> {
     let letter = |path: &str| path.rfind('-').unwrap() + 1;
-    details.history.iter().map(|one| (one.generation, &one.store_path[letter(&one.store_path)..])).collect()
+    details
+        .history
+        .iter()
+        .map(|one| (one.generation, &one.store_path[letter(&one.store_path)..]))
+        .collect()
 }
 
 #[tokio::test]
@@ -116,7 +146,10 @@ async fn a_name_counts_up_goes_back_and_keeps_the_newest() {
     assert!(back.pin.store_path.ends_with("-b"));
     assert_eq!(place.roll_back(None).await.unwrap().pin.generation, 1);
     let none = place.roll_back(None).await.unwrap_err();
-    assert!(matches!(none, AdminError::NoGeneration { .. }) && none.to_string().contains("before 1"), "{none}");
+    assert!(
+        matches!(none, AdminError::NoGeneration { .. }) && none.to_string().contains("before 1"),
+        "{none}"
+    );
     assert_eq!(place.roll_back(Some(3)).await.unwrap().pin.generation, 3);
     assert!(place.roll_back(Some(9)).await.is_err());
     place.roll_back(Some(2)).await.unwrap();
@@ -124,12 +157,19 @@ async fn a_name_counts_up_goes_back_and_keeps_the_newest() {
     // The next one is new, whatever the name stood for; as many are kept as was said before.
     let next = place.set(&request("d"), NOW + 5).await;
     assert_eq!((next.pin.generation, history(&next)), (4, vec![(4, "d"), (3, "c"), (2, "b")]));
-    assert_eq!((next.pin.keep, next.pin.created, next.pin.created_by.as_deref()), (3, NOW + 5, Some("host")));
+    assert_eq!(
+        (next.pin.keep, next.pin.created, next.pin.created_by.as_deref()),
+        (3, NOW + 5, Some("host"))
+    );
     let query = AuditQuery { action: Some("pin.*".to_owned()), ..AuditQuery::default() };
     let log = list_audit(&place.admin.db, &query).await.unwrap();
     let actions: Vec<&str> = log.entries.iter().map(|entry| entry.action.as_str()).collect();
     assert_eq!(actions.iter().filter(|action| **action == "pin.set").count(), 4, "{actions:?}");
-    assert_eq!(actions.iter().filter(|action| **action == "pin.rollback").count(), 4, "{actions:?}");
+    assert_eq!(
+        actions.iter().filter(|action| **action == "pin.rollback").count(),
+        4,
+        "{actions:?}"
+    );
 }
 
 #[tokio::test]
@@ -139,7 +179,10 @@ async fn a_pin_whose_time_is_over_is_none() {
     place.set(&request("a"), NOW).await;
     let until = SetPin { expires: Some(Seconds::new(100)), ..request("b") };
     assert_eq!(place.set(&until, NOW).await.pin.expires, Some(NOW + 100));
-    assert_eq!(pinned_path(db, cache, name, NOW + 99).await.unwrap().store_path, path("b").full(&cache.store_dir));
+    assert_eq!(
+        pinned_path(db, cache, name, NOW + 99).await.unwrap().store_path,
+        path("b").full(&cache.store_dir)
+    );
     for gone in [
         pinned_path(db, cache, name, NOW + 100).await.map(|_| ()),
         show_pin(db, cache, name, &ALL, NOW + 100).await.map(|_| ()),
@@ -162,12 +205,20 @@ async fn a_pin_whose_time_is_over_is_none() {
 async fn only_what_is_there_is_pinned() {
     let place = place().await;
     let set = async |request: &SetPin| {
-        set_pin(&place.admin.db, &Actor::host(), &place.cache, &place.name, request, 10, NOW).await.unwrap_err()
+        set_pin(&place.admin.db, &Actor::host(), &place.cache, &place.name, request, 10, NOW)
+            .await
+            .unwrap_err()
     };
     assert!(matches!(set(&request("z")).await, AdminError::NoPath(_)));
-    assert!(matches!(set(&SetPin { path: "hello".to_owned(), ..request("a") }).await, AdminError::BadSetting(_)));
+    assert!(matches!(
+        set(&SetPin { path: "hello".to_owned(), ..request("a") }).await,
+        AdminError::BadSetting(_)
+    ));
     for keep in [0, 1_001] {
-        assert!(matches!(set(&SetPin { keep: Some(keep), ..request("a") }).await, AdminError::BadSetting(_)));
+        assert!(matches!(
+            set(&SetPin { keep: Some(keep), ..request("a") }).await,
+            AdminError::BadSetting(_)
+        ));
     }
     let at_once = SetPin { expires: Some(Seconds::new(0)), ..request("a") };
     assert!(matches!(set(&at_once).await, AdminError::BadSetting(_)));
@@ -179,7 +230,8 @@ async fn what_is_pinned_is_not_deleted_nor_what_it_needs() {
     let place = place().await;
     place.set(&request("d"), NOW).await;
     place.set(&request("b"), NOW).await;
-    for (letter, closure, referrers) in [("b", false, true), ("a", false, true), ("d", false, true)] {
+    for (letter, closure, referrers) in [("b", false, true), ("a", false, true), ("d", false, true)]
+    {
         let refused = place.delete(letter, closure, referrers).await.unwrap_err();
         assert!(matches!(refused, AdminError::Pinned(_)), "{letter}: {refused}");
         assert!(refused.to_string().contains("is pinned as `latest`"), "{refused}");
@@ -199,7 +251,10 @@ async fn what_was_withdrawn_is_not_stood_for() {
     db::paths::remove(tx.exec(), place.cache.id, &[path("a").hash()]).await.unwrap();
     tx.commit().await.unwrap();
     let refused = place.roll_back(None).await.unwrap_err();
-    assert!(matches!(refused, AdminError::GenerationGone { .. }) && refused.to_string().contains("-a"), "{refused}");
+    assert!(
+        matches!(refused, AdminError::GenerationGone { .. }) && refused.to_string().contains("-a"),
+        "{refused}"
+    );
     let shown = show_pin(&place.admin.db, &place.cache, &place.name, &ALL, NOW).await.unwrap();
     assert_eq!(shown.history.iter().map(|one| one.present).collect::<Vec<_>>(), [true, false]);
 }
@@ -234,7 +289,9 @@ async fn a_cache_has_so_many_pins_and_no_more() {
     let message = refused.to_string();
     assert!(matches!(refused, AdminError::Pin(PinError::TooMany(3))), "{message}");
     assert!(
-        message.contains("3 pins") && message.contains("pins-per-cache") && message.contains("pin rm"),
+        message.contains("3 pins")
+            && message.contains("pins-per-cache")
+            && message.contains("pin rm"),
         "{message}"
     );
     set("one", &request("c"), NOW).await.unwrap();
@@ -245,8 +302,13 @@ async fn a_cache_has_so_many_pins_and_no_more() {
     set("six", &request("a"), NOW + 10).await.unwrap_err();
     remove_pin(db, &actor, cache, &"four".parse().unwrap(), NOW + 10).await.unwrap();
     set("six", &request("a"), NOW + 10).await.unwrap();
-    let names: Vec<String> =
-        list_pins(db, cache, None, NOW + 10).await.unwrap().pins.iter().map(|pin| pin.name.to_string()).collect();
+    let names: Vec<String> = list_pins(db, cache, None, NOW + 10)
+        .await
+        .unwrap()
+        .pins
+        .iter()
+        .map(|pin| pin.name.to_string())
+        .collect();
     assert_eq!(names, ["five", "one", "six"]);
 }
 
@@ -270,11 +332,18 @@ async fn pins_and_histories_come_in_pages() {
     }
     // A thousand generations by somebody with a long name.
     let long = "x".repeat(2_000);
-    db::pins::set(tx.exec(), cache.id, &place.name, &Pin { generation: 1_000, keep: 1_000, expires: None })
-        .await
-        .unwrap();
+    db::pins::set(
+        tx.exec(),
+        cache.id,
+        &place.name,
+        &Pin { generation: 1_000, keep: 1_000, expires: None },
+    )
+    .await
+    .unwrap();
     for number in 1..=1_000 {
-        db::pins::add_generation(tx.exec(), cache.id, &place.name, &generation(number, &long)).await.unwrap();
+        db::pins::add_generation(tx.exec(), cache.id, &place.name, &generation(number, &long))
+            .await
+            .unwrap();
     }
     tx.commit().await.unwrap();
 
@@ -288,8 +357,10 @@ async fn pins_and_histories_come_in_pages() {
             break;
         }
     }
-    let expected: Vec<String> =
-        ["latest".to_owned()].into_iter().chain((600..1_200).map(|number| format!("pin-{number:04}"))).collect();
+    let expected: Vec<String> = ["latest".to_owned()]
+        .into_iter()
+        .chain((600..1_200).map(|number| format!("pin-{number:04}")))
+        .collect();
     assert_eq!(names, expected);
     assert_eq!(pages, [1, 399, 201], "those whose time is over are looked at, and not shown");
 

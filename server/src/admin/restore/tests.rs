@@ -37,7 +37,13 @@ impl Host {
         let data_dir = DataDir::create(self.folder.path()).unwrap();
         let sealer = Sealer::load_or_create(&data_dir).unwrap();
         let db = Db::open(&self.database()).await.unwrap();
-        let admin = Admin { db: db.clone(), sealer, compression_level: 3, host: None, key_files: Vec::new() };
+        let admin = Admin {
+            db: db.clone(),
+            sealer,
+            compression_level: 3,
+            host: None,
+            key_files: Vec::new(),
+        };
         first_start(&admin, &data_dir, NOW).await.unwrap();
         let storage = self.storage().await;
         let instance = settle_epoch(&db, &storage, NOW).await?;
@@ -69,10 +75,16 @@ async fn a_backup_holds_the_database_and_the_files_and_is_never_written_over_una
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     let backup = open_backup(&file).await.unwrap();
-    assert_eq!((&backup.info.instance, backup.info.epoch, backup.info.time), (&instance.id, 1, NOW));
+    assert_eq!(
+        (&backup.info.instance, backup.info.epoch, backup.info.time),
+        (&instance.id, 1, NOW)
+    );
     assert_eq!(*backup.files[0].bytes, fs::read(host.at("server-key")).unwrap());
     assert!(!format!("{backup:?}").contains("bytes"));
-    let again = back_up(&db, &host.at("snowbank.db"), Vec::new(), &file, false, NOW).await.unwrap_err().to_string();
+    let again = back_up(&db, &host.at("snowbank.db"), Vec::new(), &file, false, NOW)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(again.contains("--force"), "{again}");
     back_up(&db, &host.at("snowbank.db"), Vec::new(), &file, true, NOW + 1).await.unwrap();
     assert_eq!(open_backup(&file).await.unwrap().info.time, NOW + 1);
@@ -110,7 +122,10 @@ async fn a_restored_database_has_a_higher_epoch_other_ids_and_no_collection() {
     db.close().await;
     let bytes = fs::read(host.at("snowbank.db")).unwrap();
     let key = fs::read(host.at("server-key")).unwrap();
-    assert!(!bytes.windows(key.len()).any(|part| part == key), "the key is in no page of the database");
+    assert!(
+        !bytes.windows(key.len()).any(|part| part == key),
+        "the key is in no page of the database"
+    );
     let (_, again) = host.start().await.unwrap();
     assert_eq!(again.epoch, 2);
 }
@@ -133,7 +148,10 @@ async fn what_is_there_is_moved_aside_only_when_that_is_said() {
     fs::write(&database, "what was there").unwrap();
     let done = restore(&backup, &database, &places, true, NOW).await.unwrap();
     assert_eq!(done.written, [host.at("server-key")]);
-    assert_eq!(fs::read(host.at(&format!("snowbank.db.replaced-{NOW}"))).unwrap(), b"what was there");
+    assert_eq!(
+        fs::read(host.at(&format!("snowbank.db.replaced-{NOW}"))).unwrap(),
+        b"what was there"
+    );
     assert_eq!(fs::read(host.at(&format!("server-key.replaced-{NOW}"))).unwrap(), b"another");
     host.start().await.unwrap();
     let left = fs::read_dir(host.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());

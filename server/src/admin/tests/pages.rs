@@ -11,8 +11,11 @@ async fn tokens_come_newest_first_page_by_page() {
     let mut tx = place.db.commit_tx().await.unwrap();
     for number in 0..1_100 {
         // Ten are issued in one second; every hundredth allows a great many caches.
-        let many =
-            if number % 100 == 0 { "a-long-name-of-a-cache-that-is-allowed".repeat(2_000) } else { String::new() };
+        let many = if number % 100 == 0 {
+            "a-long-name-of-a-cache-that-is-allowed".repeat(2_000)
+        } else {
+            String::new()
+        };
         let row = TokenRow {
             jti: format!("token-{number:04}"),
             kid: "k".to_owned(),
@@ -38,7 +41,10 @@ async fn tokens_come_newest_first_page_by_page() {
             break;
         }
     }
-    assert_eq!(ids, (0..1_100).rev().map(|number| format!("token-{number:04}")).collect::<Vec<_>>());
+    assert_eq!(
+        ids,
+        (0..1_100).rev().map(|number| format!("token-{number:04}")).collect::<Vec<_>>()
+    );
     assert!(list_tokens(&place.admin(), Some("nobody's")).await.unwrap().tokens.is_empty());
 }
 
@@ -60,9 +66,14 @@ async fn the_audit_log_is_looked_at_a_part_at_a_time() {
     add(&mut tx, &entries).await.unwrap();
     tx.commit().await.unwrap();
 
-    let mut query = AuditQuery { subject: Some("rare".to_owned()), limit: 10, ..AuditQuery::default() };
+    let mut query =
+        AuditQuery { subject: Some("rare".to_owned()), limit: 10, ..AuditQuery::default() };
     let first = list_audit(&place.db, &query).await.unwrap();
-    assert_eq!((first.entries.len(), first.next), (0, Some(7_001)), "5,000 of 12,000 were looked at");
+    assert_eq!(
+        (first.entries.len(), first.next),
+        (0, Some(7_001)),
+        "5,000 of 12,000 were looked at"
+    );
     let (mut all, mut pages) = (AuditPage::default(), 1);
     while all.take(list_audit(&place.db, &query).await.unwrap(), &mut query) {
         pages += 1;
@@ -98,7 +109,10 @@ async fn caches_come_by_name_page_by_page() {
     let first = list_caches(&place.admin(), None, last).await.unwrap();
     assert_eq!((first.caches.len(), first.next.as_deref()), (0, Some("cache-199")));
     let second = list_caches(&place.admin(), Some("cache-199"), |_| true).await.unwrap();
-    assert_eq!((second.caches[0].name.as_str(), second.next.as_deref()), ("cache-200", Some("cache-399")));
+    assert_eq!(
+        (second.caches[0].name.as_str(), second.next.as_deref()),
+        ("cache-200", Some("cache-399"))
+    );
     let third = list_caches(&place.admin(), Some("cache-399"), last).await.unwrap();
     assert_eq!((third.caches.len(), third.next), (1, None));
 }

@@ -15,7 +15,11 @@ impl Place {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
-        Self { db: Db::open(&config).await.unwrap(), sealer: Sealer::new(&[1; 32]), _folder: folder }
+        Self {
+            db: Db::open(&config).await.unwrap(),
+            sealer: Sealer::new(&[1; 32]),
+            _folder: folder,
+        }
     }
 
     async fn add(&self, kid: &str, now: i64) -> Result<(), TokenKeyError> {
@@ -47,10 +51,17 @@ async fn the_key_that_was_added_last_signs_whatever_the_clock_says() {
     assert!(matches!(place.add("z", NOW).await, Err(TokenKeyError::Taken(_))));
     place.end("a", End::Retire).await.unwrap();
     assert_eq!(place.signer(&[key("file")]).await.as_deref(), Some("m"));
-    assert!(matches!(place.add("a", NOW).await, Err(TokenKeyError::Taken(_))), "its id is not used again");
+    assert!(
+        matches!(place.add("a", NOW).await, Err(TokenKeyError::Taken(_))),
+        "its id is not used again"
+    );
     let all = list(&place.db, &place.sealer, &[key("file")], NOW).await.unwrap();
-    let shown: Vec<_> = all.iter().map(|key| (key.kid.as_str(), key.retired.is_some(), key.signs_new)).collect();
-    assert_eq!(shown, [("a", true, false), ("m", false, true), ("z", false, false), ("file", false, false)]);
+    let shown: Vec<_> =
+        all.iter().map(|key| (key.kid.as_str(), key.retired.is_some(), key.signs_new)).collect();
+    assert_eq!(
+        shown,
+        [("a", true, false), ("m", false, true), ("z", false, false), ("file", false, false)]
+    );
 }
 
 #[tokio::test]

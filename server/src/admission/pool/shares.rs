@@ -1,19 +1,23 @@
 //! Who holds how much of a pool, and who may have more of it: the rules, without waiting.
 //!
-//! A hold *grows* while its client sends, or until it was given all that it wants, and is *settled* from then on: what is
-//! settled ends by itself. `largest` is the most that one hold may have, and that much is kept back as a *lane*: a hold that
-//! finds no room besides takes the lane, if nobody has it, and keeps it until it settles or ends. The eldest that waits takes it
-//! first. The holds of one subject have a lane of their own within what that subject may have, and so have those of one address.
+//! A hold *grows* while its client sends, or until it was given all that it wants, and is *settled*
+//! from then on: what is settled ends by itself. `largest` is the most that one hold may have, and
+//! that much is kept back as a *lane*: a hold that finds no room besides takes the lane, if nobody
+//! has it, and keeps it until it settles or ends. The eldest that waits takes it first. The holds
+//! of one subject have a lane of their own within what that subject may have, and so have those of
+//! one address.
 //!
-//! **Nobody waits for ever.** All but the lane's holder have `total - largest` together when they last grew. So its holder waits
-//! only for what has settled since, which ends by itself. When it waits for its client, that client's deadlines end it. If
-//! nobody has the lane, the eldest that waits takes it. Within a subject or an address the argument is the same, and the
-//! pool's lane is stronger: its holder minds no other rule.
+//! **Nobody waits for ever.** All but the lane's holder have `total - largest` together when they
+//! last grew. So its holder waits only for what has settled since, which ends by itself. When it
+//! waits for its client, that client's deadlines end it. If nobody has the lane, the eldest that
+//! waits takes it. Within a subject or an address the argument is the same, and the pool's lane is
+//! stronger: its holder minds no other rule.
 //!
-//! **Nobody shuts the others out.** While somebody else holds or wants something, a subject may have `largest` or its share,
-//! whichever is more, and an address may have `largest` beside that, since others may share it. Whoever is above that takes no
-//! lane for which others wait. The pool has room for three times `largest`: so one subject, or one address, leaves the
-//! lane or as much beside it to others. What somebody had before company came is taken back, youngest first.
+//! **Nobody shuts the others out.** While somebody else holds or wants something, a subject may
+//! have `largest` or its share, whichever is more, and an address may have `largest` beside that,
+//! since others may share it. Whoever is above that takes no lane for which others wait. The pool
+//! has room for three times `largest`: so one subject, or one address, leaves the lane or as much
+//! beside it to others. What somebody had before company came is taken back, youngest first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -34,7 +38,8 @@ pub(super) struct Bounds {
     pub(super) largest: u64,
     /// What one subject, or one address, has at most while it has company; no less than `largest`.
     pub(super) share: u64,
-    /// What others of its holds may have beyond that: a small request goes on beside a large one of the same client.
+    /// What others of its holds may have beyond that: a small request goes on beside a large one of
+    /// the same client.
     pub(super) slack: u64,
 }
 
@@ -98,13 +103,15 @@ impl Shares {
         let age = self.next_age;
         self.next_age += 1;
         let revoked = CancellationToken::new();
-        let entry = Entry { client: client.clone(), bytes: 0, is_growing: true, revoked: revoked.clone() };
+        let entry =
+            Entry { client: client.clone(), bytes: 0, is_growing: true, revoked: revoked.clone() };
         self.for_accounts(client, |account| account.holds += 1);
         self.holds.insert(age, entry);
         (age, revoked)
     }
 
-    /// Asks for `target` bytes in all. Gives nothing when they are granted at once, else what tells that they are.
+    /// Asks for `target` bytes in all. Gives nothing when they are granted at once, else what tells
+    /// that they are.
     pub(super) fn ask(&mut self, age: Age, target: u64) -> Option<oneshot::Receiver<()>> {
         let target = target.min(self.bounds.largest);
         if let Some(lanes) = self.may_have(age, target) {
@@ -158,7 +165,9 @@ impl Shares {
                 account.settled_bytes -= bytes;
             }
         });
-        for (accounts, key) in [(&mut self.subjects, &client.subject), (&mut self.addresses, &client.address)] {
+        for (accounts, key) in
+            [(&mut self.subjects, &client.subject), (&mut self.addresses, &client.address)]
+        {
             if accounts.get(key).is_some_and(|account| account.holds == 0) {
                 accounts.remove(key);
             }
@@ -166,17 +175,22 @@ impl Shares {
         self.grant();
     }
 
-    /// Takes the youngest hold back of somebody who has more than they may, since a hold of somebody else waits. Whether there
-    /// was one.
+    /// Takes the youngest hold back of somebody who has more than they may, since a hold of
+    /// somebody else waits. Whether there was one.
     pub(super) fn revoke_for(&mut self, age: Age) -> bool {
-        let Some(Client { subject, address }) = self.holds.get(&age).map(|entry| entry.client.clone()) else {
+        let Some(Client { subject, address }) =
+            self.holds.get(&age).map(|entry| entry.client.clone())
+        else {
             return false;
         };
         let over = |accounts: &HashMap<Arc<str>, Account>, own: &Arc<str>, most: u64| {
             let over = accounts.iter().filter(|(key, account)| *key != own && account.bytes > most);
-            over.max_by_key(|(_, account)| account.bytes).map(|(key, account)| (Arc::clone(key), account.lane))
+            over.max_by_key(|(_, account)| account.bytes)
+                .map(|(key, account)| (Arc::clone(key), account.lane))
         };
-        let found = if let Some((key, lane)) = over(&self.subjects, &subject, self.most_of_subject()) {
+        let found = if let Some((key, lane)) =
+            over(&self.subjects, &subject, self.most_of_subject())
+        {
             self.youngest(lane, |client| client.subject == key)
         } else if let Some((key, lane)) = over(&self.addresses, &address, self.most_of_address()) {
             self.youngest(lane, |client| client.address == key)
@@ -192,8 +206,9 @@ impl Shares {
     fn youngest(&self, own_lane: Option<Age>, is_theirs: impl Fn(&Client) -> bool) -> Option<Age> {
         let mut holds = self.holds.iter().rev();
         let is_in_lane = |age: &Age| self.lane == Some(*age) || own_lane == Some(*age);
-        let (age, _) = holds
-            .find(|(age, entry)| entry.is_growing && entry.bytes > 0 && is_theirs(&entry.client) && !is_in_lane(age))?;
+        let (age, _) = holds.find(|(age, entry)| {
+            entry.is_growing && entry.bytes > 0 && is_theirs(&entry.client) && !is_in_lane(age)
+        })?;
         Some(*age)
     }
 
@@ -209,7 +224,8 @@ impl Shares {
 
     /// Grants what can be granted, elder ones first.
     fn grant(&mut self) {
-        let asked: Vec<(Age, u64)> = self.waiting.iter().map(|(age, request)| (*age, request.target)).collect();
+        let asked: Vec<(Age, u64)> =
+            self.waiting.iter().map(|(age, request)| (*age, request.target)).collect();
         for (age, target) in asked {
             let Some(lanes) = self.may_have(age, target) else { continue };
             self.give(age, target, lanes);
@@ -225,7 +241,9 @@ impl Shares {
     fn may_have(&self, age: Age, target: u64) -> Option<Lanes> {
         let entry = self.holds.get(&age)?;
         let mut lanes = Lanes::default();
-        let Some(more) = target.checked_sub(entry.bytes).filter(|more| *more > 0) else { return Some(lanes) };
+        let Some(more) = target.checked_sub(entry.bytes).filter(|more| *more > 0) else {
+            return Some(lanes);
+        };
         let Bounds { total, largest, .. } = self.bounds;
         if self.bytes + more > total {
             return None;
@@ -260,7 +278,8 @@ impl Shares {
         Some(lanes)
     }
 
-    /// Whether a hold that is in no lane may have `more`, of `most` for all of these, who have `bytes`.
+    /// Whether a hold that is in no lane may have `more`, of `most` for all of these, who have
+    /// `bytes`.
     fn fits(&self, bytes: u64, lane: Option<Age>, more: u64, most: u64) -> bool {
         let in_lane = lane.and_then(|age| self.holds.get(&age)).map_or(0, |entry| entry.bytes);
         bytes - in_lane + more <= most.saturating_sub(self.bounds.largest)
@@ -268,18 +287,25 @@ impl Shares {
 
     fn nobody_else_waits(&self, client: &Client) -> bool {
         let mut waiting = self.waiting.keys().filter_map(|age| self.holds.get(age));
-        waiting.all(|entry| entry.client.subject == client.subject || entry.client.address == client.address)
+        waiting.all(|entry| {
+            entry.client.subject == client.subject || entry.client.address == client.address
+        })
     }
 
     fn give(&mut self, age: Age, bytes: u64, lanes: Lanes) {
         self.set(age, bytes);
-        let Some(Client { subject, address }) = self.holds.get(&age).map(|entry| entry.client.clone()) else { return };
+        let Some(Client { subject, address }) =
+            self.holds.get(&age).map(|entry| entry.client.clone())
+        else {
+            return;
+        };
         if lanes.of_all {
             self.lane = Some(age);
         }
-        for (accounts, key, takes_lane) in
-            [(&mut self.subjects, subject, lanes.of_subject), (&mut self.addresses, address, lanes.of_address)]
-        {
+        for (accounts, key, takes_lane) in [
+            (&mut self.subjects, subject, lanes.of_subject),
+            (&mut self.addresses, address, lanes.of_address),
+        ] {
             if let Some(account) = accounts.get_mut(&key).filter(|_| takes_lane) {
                 account.lane = Some(age);
             }
@@ -288,7 +314,9 @@ impl Shares {
 
     fn leave_lanes(&mut self, age: Age, client: &Client) {
         self.lane = self.lane.filter(|lane| *lane != age);
-        self.for_accounts(client, |account| account.lane = account.lane.filter(|lane| *lane != age));
+        self.for_accounts(client, |account| {
+            account.lane = account.lane.filter(|lane| *lane != age);
+        });
     }
 
     fn set(&mut self, age: Age, bytes: u64) {
@@ -306,7 +334,9 @@ impl Shares {
 
     fn count_waiting(&mut self, age: Age, change: isize) {
         if let Some(client) = self.holds.get(&age).map(|entry| entry.client.clone()) {
-            self.for_accounts(&client, |account| account.waiting = account.waiting.saturating_add_signed(change));
+            self.for_accounts(&client, |account| {
+                account.waiting = account.waiting.saturating_add_signed(change);
+            });
         }
     }
 

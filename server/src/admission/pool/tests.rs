@@ -18,14 +18,17 @@ fn client(subject: &str, address: &str) -> Client {
 
 async fn held(pool: &Pool, client: &Client, mib: u64) -> Hold {
     let mut hold = pool.open(client);
-    tokio::time::timeout(Duration::from_millis(20), hold.grow(mib * MIB)).await.expect("there is room");
+    tokio::time::timeout(Duration::from_millis(20), hold.grow(mib * MIB))
+        .await
+        .expect("there is room");
     hold
 }
 
 #[tokio::test]
 async fn one_without_company_has_the_whole_pool() {
     let (pool, alone) = (pool(), client("alone", "10.0.0.1"));
-    let _three = [held(&pool, &alone, 8).await, held(&pool, &alone, 8).await, held(&pool, &alone, 8).await];
+    let _three =
+        [held(&pool, &alone, 8).await, held(&pool, &alone, 8).await, held(&pool, &alone, 8).await];
     assert!(pool.try_take(&alone, 2 * MIB).is_none());
 }
 
@@ -72,8 +75,13 @@ async fn whoever_holds_and_does_not_go_on_leaves_room_for_a_body_of_others() {
 
 #[tokio::test]
 async fn what_was_taken_before_company_came_is_taken_back() {
-    let (pool, hostile, honest) = (pool(), client("hostile", "10.0.0.1"), client("honest", "10.0.0.2"));
-    let holds = [held(&pool, &hostile, 8).await, held(&pool, &hostile, 8).await, held(&pool, &hostile, 8).await];
+    let (pool, hostile, honest) =
+        (pool(), client("hostile", "10.0.0.1"), client("honest", "10.0.0.2"));
+    let holds = [
+        held(&pool, &hostile, 8).await,
+        held(&pool, &hostile, 8).await,
+        held(&pool, &hostile, 8).await,
+    ];
     let revoked = holds.each_ref().map(Hold::revoked);
     let mut mine = pool.open(&honest);
     let mut growing = Box::pin(mine.grow(8 * MIB));
@@ -102,7 +110,8 @@ async fn one_address_with_many_tokens_has_one_share() {
 
 #[tokio::test]
 async fn what_is_settled_counts_against_the_share() {
-    let (pool, hostile, honest) = (pool(), client("hostile", "10.0.0.1"), client("honest", "10.0.0.2"));
+    let (pool, hostile, honest) =
+        (pool(), client("hostile", "10.0.0.1"), client("honest", "10.0.0.2"));
     let _company = company(&pool).await;
     let _commits = [pool.take(&hostile, 4 * MIB).await, pool.take(&hostile, 4 * MIB).await];
     assert!(poll!(Box::pin(pool.take(&hostile, MIB))).is_pending());
@@ -113,7 +122,8 @@ async fn what_is_settled_counts_against_the_share() {
 #[tokio::test]
 async fn a_hold_that_stops_waiting_or_ends_gives_all_back() {
     let (pool, one) = (pool(), client("one", "10.0.0.1"));
-    let mut full = [held(&pool, &one, 8).await, held(&pool, &one, 8).await, held(&pool, &one, 8).await];
+    let mut full =
+        [held(&pool, &one, 8).await, held(&pool, &one, 8).await, held(&pool, &one, 8).await];
     let mut waiting = pool.open(&one);
     let refused = waiting.grow_within(8 * MIB, Duration::from_millis(50)).await;
     assert!(matches!(refused, Err(Refusal { reason, .. }) if reason.contains("memory")));
@@ -166,13 +176,16 @@ fn in_no_order_of_events_do_all_of_them_wait() {
     for seed in 1..400_u64 {
         let mut state = seed;
         let mut random = move |below: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             usize::try_from(state >> 33).unwrap() % below
         };
         let bounds = Bounds { total: 25, largest: 8, share: 8, slack: 0 };
         let mut shares = Shares::new(bounds);
-        let clients: Vec<Client> =
-            (0..4).map(|number| client(&format!("s{number}"), &format!("10.0.0.{}", number / 2))).collect();
+        let clients: Vec<Client> = (0..4)
+            .map(|number| client(&format!("s{number}"), &format!("10.0.0.{}", number / 2)))
+            .collect();
         let mut bodies: Vec<Body> = Vec::new();
         for _ in 0..300 {
             if bodies.is_empty() || (bodies.len() < 12 && random(3) == 0) {
@@ -197,7 +210,10 @@ fn in_no_order_of_events_do_all_of_them_wait() {
             if waiting > 0 && waiting == bodies.len() {
                 let ages: Vec<Age> = bodies.iter().map(|body| body.age).collect();
                 assert!(ages.iter().any(|age| shares.revoke_for(*age)), "seed {seed}: {shares:?}");
-                bodies.iter().filter(|body| body.revoked.is_cancelled()).for_each(|body| shares.close(body.age));
+                bodies
+                    .iter()
+                    .filter(|body| body.revoked.is_cancelled())
+                    .for_each(|body| shares.close(body.age));
                 bodies.retain(|body| !body.revoked.is_cancelled());
             }
         }

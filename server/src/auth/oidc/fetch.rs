@@ -1,7 +1,9 @@
-//! Asking an issuer for its keys: its discovery document (OpenID Connect Discovery 1.0), then the key set that it names.
+//! Asking an issuer for its keys: its discovery document (OpenID Connect Discovery 1.0), then the
+//! key set that it names.
 //!
-//! The client is the one that the S3 client brings along, hyper and rustls with the system's certificates and proxy variables: a
-//! second HTTP client would be a mebibyte of binary for two small requests every ten minutes. It follows no redirect.
+//! The client is the one that the S3 client brings along, hyper and rustls with the system's
+//! certificates and proxy variables: a second HTTP client would be a mebibyte of binary for two
+//! small requests every ten minutes. It follows no redirect.
 
 use std::error::Error;
 use std::time::Duration;
@@ -41,7 +43,10 @@ pub(super) enum FetchError {
     TooLong(String),
     #[error("{url}: {source}")]
     Json { url: String, source: serde_json::Error },
-    #[error("{url}: the document is about the issuer `{found}`; `issuer` in the settings must be exactly that text")]
+    #[error(
+        "{url}: the document is about the issuer `{found}`; `issuer` in the settings must be \
+         exactly that text"
+    )]
     OtherIssuer { url: String, found: String },
     #[error("`jwks_uri` is {0}, which is not https")]
     KeysAddress(String),
@@ -74,19 +79,26 @@ impl Http {
     pub fn new() -> Self {
         let builder = Connector::builder().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
         // Asked too rarely for a connection to be worth keeping.
-        Self(builder.proxy_config(ProxyConfig::from_env()).pool_idle_timeout(Duration::from_secs(1)).build())
+        Self(
+            builder
+                .proxy_config(ProxyConfig::from_env())
+                .pool_idle_timeout(Duration::from_secs(1))
+                .build(),
+        )
     }
 
     /// Asks for an issuer's keys.
     pub async fn fetch(&self, issuer: &str) -> Result<Fetched, FetchError> {
-        tokio::time::timeout(PATIENCE, self.fetch_both(issuer)).await.unwrap_or(Err(FetchError::Timeout))
+        tokio::time::timeout(PATIENCE, self.fetch_both(issuer))
+            .await
+            .unwrap_or(Err(FetchError::Timeout))
     }
 
     async fn fetch_both(&self, issuer: &str) -> Result<Fetched, FetchError> {
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let page = self.get(&url).await?;
-        let about: Discovery =
-            serde_json::from_slice(&page.body).map_err(|source| FetchError::Json { url: url.clone(), source })?;
+        let about: Discovery = serde_json::from_slice(&page.body)
+            .map_err(|source| FetchError::Json { url: url.clone(), source })?;
         if about.issuer != issuer {
             return Err(FetchError::OtherIssuer { url, found: about.issuer });
         }
@@ -97,8 +109,8 @@ impl Http {
             _ => return Err(FetchError::KeysAddress(about.jwks_uri)),
         }
         let page = self.get(&about.jwks_uri).await?;
-        let keys =
-            KeySet::parse(&page.body).map_err(|source| FetchError::Json { url: about.jwks_uri.clone(), source })?;
+        let keys = KeySet::parse(&page.body)
+            .map_err(|source| FetchError::Json { url: about.jwks_uri.clone(), source })?;
         if keys.is_empty() {
             return Err(FetchError::NoKeys(about.jwks_uri));
         }
@@ -106,10 +118,13 @@ impl Http {
     }
 
     async fn get(&self, url: &str) -> Result<Page, FetchError> {
-        let failed = |error: &dyn Error| FetchError::Http { url: url.to_owned(), problem: chain(error) };
+        let failed =
+            |error: &dyn Error| FetchError::Http { url: url.to_owned(), problem: chain(error) };
         let mut request = HttpRequest::get(url).map_err(|error| failed(&error))?;
         request.headers_mut().insert("accept", "application/json");
-        request.headers_mut().insert("user-agent", concat!("snowbankd/", env!("CARGO_PKG_VERSION")));
+        request
+            .headers_mut()
+            .insert("user-agent", concat!("snowbankd/", env!("CARGO_PKG_VERSION")));
         let answer = self.0.call(request).await.map_err(|error| failed(&error))?;
         let status = answer.status().as_u16();
         if status != 200 {
@@ -130,10 +145,13 @@ impl Http {
 /// What `Cache-Control` says, within bounds.
 fn age(cache_control: Option<&str>) -> Duration {
     let directives = || cache_control.unwrap_or_default().split(',').map(str::trim);
-    if directives().any(|one| one.eq_ignore_ascii_case("no-store") || one.eq_ignore_ascii_case("no-cache")) {
+    if directives()
+        .any(|one| one.eq_ignore_ascii_case("no-store") || one.eq_ignore_ascii_case("no-cache"))
+    {
         return MIN_AGE;
     }
-    let seconds = directives().find_map(|one| one.to_ascii_lowercase().strip_prefix("max-age=")?.parse().ok());
+    let seconds = directives()
+        .find_map(|one| one.to_ascii_lowercase().strip_prefix("max-age=")?.parse().ok());
     seconds.map_or(DEFAULT_AGE, |seconds| Duration::from_secs(seconds).clamp(MIN_AGE, MAX_AGE))
 }
 

@@ -1,4 +1,5 @@
-//! The keys that an issuer publishes (RFC 7517): those that sign, each with the algorithms that it is for.
+//! The keys that an issuer publishes (RFC 7517): those that sign, each with the algorithms that it
+//! is for.
 
 use std::collections::HashMap;
 
@@ -26,7 +27,8 @@ pub(super) fn is_asymmetric(algorithm: Algorithm) -> bool {
 }
 
 impl KeySet {
-    /// Reads a key set. Keys that are for something else, of an unknown kind or without an id are left out.
+    /// Reads a key set. Keys that are for something else, of an unknown kind or without an id are
+    /// left out.
     pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct Set {
@@ -55,8 +57,14 @@ impl KeySet {
 impl IssuerKey {
     fn of(jwk: &Jwk) -> Option<Self> {
         let common = &jwk.common;
-        let signs = common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature)
-            && common.key_operations.as_ref().is_none_or(|list| list.contains(&KeyOperations::Verify));
+        let signs = common
+            .public_key_use
+            .as_ref()
+            .is_none_or(|purpose| *purpose == PublicKeyUse::Signature)
+            && common
+                .key_operations
+                .as_ref()
+                .is_none_or(|list| list.contains(&KeyOperations::Verify));
         let possible: &[Algorithm] = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => &[
                 Algorithm::RS256,
@@ -66,9 +74,15 @@ impl IssuerKey {
                 Algorithm::PS384,
                 Algorithm::PS512,
             ],
-            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => &[Algorithm::ES256],
-            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => &[Algorithm::ES384],
-            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &[Algorithm::EdDSA],
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+                &[Algorithm::ES256]
+            }
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => {
+                &[Algorithm::ES384]
+            }
+            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+                &[Algorithm::EdDSA]
+            }
             _ => &[],
         };
         let algorithms = match common.key_algorithm {
@@ -103,12 +117,16 @@ mod tests {
             key.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             key
         };
-        assert_eq!(algorithms(&rsa(json!({"alg": "RS256", "use": "sig"}))).unwrap(), [Algorithm::RS256]);
+        assert_eq!(
+            algorithms(&rsa(json!({"alg": "RS256", "use": "sig"}))).unwrap(),
+            [Algorithm::RS256]
+        );
         assert_eq!(algorithms(&rsa(json!({"alg": "PS256"}))).unwrap(), [Algorithm::PS256]);
         assert_eq!(algorithms(&rsa(json!({}))).unwrap().len(), 6);
         let p256 = json!({"kid": "k", "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"});
         assert_eq!(algorithms(&p256).unwrap(), [Algorithm::ES256]);
-        let ed25519 = json!({"kid": "k", "kty": "OKP", "crv": "Ed25519", "x": "AA", "alg": "EdDSA"});
+        let ed25519 =
+            json!({"kid": "k", "kty": "OKP", "crv": "Ed25519", "x": "AA", "alg": "EdDSA"});
         assert_eq!(algorithms(&ed25519).unwrap(), [Algorithm::EdDSA]);
         for unfit in [
             json!({"kid": "k", "kty": "oct", "k": "c2VjcmV0", "alg": "HS256"}),
@@ -130,7 +148,8 @@ mod tests {
 
     #[test]
     fn an_unreadable_key_does_not_take_the_others_with_it() {
-        let set = json!({"keys": [{"kid": 7}, {"kid": "k", "kty": "RSA", "n": "AQAB", "e": "AQAB"}]});
+        let set =
+            json!({"keys": [{"kid": 7}, {"kid": "k", "kty": "RSA", "n": "AQAB", "e": "AQAB"}]});
         assert!(KeySet::parse(set.to_string().as_bytes()).unwrap().get("k").is_some());
         for bad in ["", "[]", "{}", "{\"keys\": 1}"] {
             assert!(KeySet::parse(bad.as_bytes()).is_err(), "{bad}");

@@ -1,9 +1,10 @@
-//! An issuer's keys as they are known here: asked for when the first token needs them, kept, and asked for again when they are
-//! old or lack the one that a token names.
+//! An issuer's keys as they are known here: asked for when the first token needs them, kept, and
+//! asked for again when they are old or lack the one that a token names.
 //!
-//! Whoever needs a key that is not there waits for the one request under way; whoever has one does not wait but for the first
-//! who finds the keys old. An issuer is asked at most once every ten seconds, so that neither its silence nor tokens with
-//! invented key ids make work. While it does not answer, keys of up to a day ago are good.
+//! Whoever needs a key that is not there waits for the one request under way; whoever has one does
+//! not wait but for the first who finds the keys old. An issuer is asked at most once every ten
+//! seconds, so that neither its silence nor tokens with invented key ids make work. While it does
+//! not answer, keys of up to a day ago are good.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,7 +53,8 @@ struct Attempt {
     has_failed: bool,
 }
 
-/// A request under way, which goes on whoever waits for it; `None` when it failed, which has been logged.
+/// A request under way, which goes on whoever waits for it; `None` when it failed, which has been
+/// logged.
 type Asking = Shared<BoxFuture<'static, Option<Known>>>;
 
 /// What to do about a token's key.
@@ -118,7 +120,10 @@ impl IssuerKeys {
 impl State {
     fn next(&mut self, kid: &str, now: Instant) -> Next {
         self.settle();
-        let may_ask = self.last.as_ref().is_none_or(|last| now.saturating_duration_since(last.began) >= PAUSE);
+        let may_ask = self
+            .last
+            .as_ref()
+            .is_none_or(|last| now.saturating_duration_since(last.began) >= PAUSE);
         let known = self.usable(now);
         if let Some(known) = known.filter(|known| known.keys.get(kid).is_some()) {
             let is_fresh = now.saturating_duration_since(known.at) < known.fresh_for;
@@ -141,8 +146,8 @@ impl State {
         self.known.as_ref().filter(|known| now.saturating_duration_since(known.at) < MAX_STALENESS)
     }
 
-    /// Begins a request. It is a task of its own, so that it does not end with a client that goes away, and ends with the
-    /// server.
+    /// Begins a request. It is a task of its own, so that it does not end with a client that goes
+    /// away, and ends with the server.
     fn ask(&mut self, source: Arc<Source>) -> Asking {
         let task = AbortOnDropHandle::new(tokio::spawn(async move { source.ask().await }));
         let asking = async move { task.await.ok().flatten() }.boxed().shared();
@@ -153,7 +158,10 @@ impl State {
 
     /// Takes over the answer to the request under way, if it has come.
     fn settle(&mut self) {
-        let Some(answer) = self.asking.as_ref().and_then(|asking| asking.clone().now_or_never()) else { return };
+        let Some(answer) = self.asking.as_ref().and_then(|asking| asking.clone().now_or_never())
+        else {
+            return;
+        };
         self.asking = None;
         if let Some(last) = &mut self.last {
             last.has_failed = answer.is_none();
@@ -171,7 +179,8 @@ impl Source {
         match self.http.fetch(&self.issuer).await {
             Ok(Fetched { keys, fresh_for }) => Some(Known { keys: Arc::new(keys), at, fresh_for }),
             Err(error) => {
-                tracing::warn!(issuer = self.name, %error, "the keys of an issuer cannot be fetched");
+                tracing::warn!(issuer = self.name, %error, "the keys of an issuer cannot be \
+                    fetched");
                 None
             }
         }
@@ -184,7 +193,11 @@ mod tests {
 
     fn known(at: Instant) -> Known {
         let set = r#"{"keys": [{"kid": "k", "kty": "RSA", "n": "AQAB", "e": "AQAB"}]}"#;
-        Known { keys: Arc::new(KeySet::parse(set.as_bytes()).unwrap()), at, fresh_for: Duration::from_mins(10) }
+        Known {
+            keys: Arc::new(KeySet::parse(set.as_bytes()).unwrap()),
+            at,
+            fresh_for: Duration::from_mins(10),
+        }
     }
 
     fn state(at: Instant, last: Option<(Instant, bool)>) -> State {
@@ -208,7 +221,10 @@ mod tests {
 
         let mut fresh = state(start, Some((start, false)));
         assert!(matches!(fresh.next("k", later(599)), Next::Use(_)));
-        assert!(matches!(fresh.next("other", later(9)), Next::Use(_)), "it has just said that there is no other");
+        assert!(
+            matches!(fresh.next("other", later(9)), Next::Use(_)),
+            "it has just said that there is no other"
+        );
         assert!(matches!(fresh.next("other", later(11)), Next::Ask), "there may be a new key");
         assert!(matches!(fresh.next("k", later(600)), Next::Ask), "they are old");
     }
@@ -222,7 +238,10 @@ mod tests {
         assert!(matches!(failed.next("other", later(3_605)), Next::Refuse), "nobody knows");
         assert!(matches!(failed.next("k", later(3_610)), Next::Ask));
         failed.asking = Some(silent());
-        assert!(matches!(failed.next("k", later(3_611)), Next::Use(_)), "nobody waits who need not");
+        assert!(
+            matches!(failed.next("k", later(3_611)), Next::Use(_)),
+            "nobody waits who need not"
+        );
         assert!(matches!(failed.next("other", later(3_611)), Next::Wait(_)));
         assert!(matches!(failed.next("k", later(86_400)), Next::Wait(_)), "too old");
     }

@@ -34,11 +34,18 @@ impl Rule {
                     source,
                 })
             };
-            Ok((grant.caches.clone(), grant.permissions.iter().map(permission).collect::<Result<_, _>>()?))
+            Ok((
+                grant.caches.clone(),
+                grant.permissions.iter().map(permission).collect::<Result<_, _>>()?,
+            ))
         };
         Ok(Self {
             audience: entry.audience.clone(),
-            claims: entry.claims.iter().map(|(name, patterns)| (name.clone(), patterns.clone())).collect(),
+            claims: entry
+                .claims
+                .iter()
+                .map(|(name, patterns)| (name.clone(), patterns.clone()))
+                .collect(),
             grants: entry.permissions.iter().map(grant).collect::<Result<_, TrustError>>()?,
         })
     }
@@ -47,14 +54,17 @@ impl Rule {
     pub fn check<'a>(&'a self, token: &Map<String, Value>) -> Result<(), Misfit<'a>> {
         let meant_for_us = match token.get("aud") {
             Some(Value::String(audience)) => *audience == self.audience,
-            Some(Value::Array(several)) => several.iter().any(|one| one.as_str() == Some(&self.audience)),
+            Some(Value::Array(several)) => {
+                several.iter().any(|one| one.as_str() == Some(&self.audience))
+            }
             _ => false,
         };
         if !meant_for_us {
             return Err(Misfit::Audience);
         }
         let fits = |(name, patterns): &&(String, Vec<String>)| {
-            lookup(token, name).is_some_and(|value| patterns.iter().any(|pattern| value_matches(pattern, value)))
+            lookup(token, name)
+                .is_some_and(|value| patterns.iter().any(|pattern| value_matches(pattern, value)))
         };
         match self.claims.iter().find(|claim| !fits(claim)) {
             Some((name, _)) => Err(Misfit::Claim(name)),
@@ -63,11 +73,13 @@ impl Rule {
     }
 }
 
-/// A claim by its name, or by names with dots between them, of which each is a claim in the one before.
+/// A claim by its name, or by names with dots between them, of which each is a claim in the one
+/// before.
 fn lookup<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     // A name may have dots of its own, as those that are addresses do.
     claims.get(name).or_else(|| {
-        name.match_indices('.').find_map(|(at, _)| lookup(claims.get(&name[..at])?.as_object()?, &name[at + 1..]))
+        name.match_indices('.')
+            .find_map(|(at, _)| lookup(claims.get(&name[..at])?.as_object()?, &name[at + 1..]))
     })
 }
 
@@ -84,9 +96,12 @@ fn value_matches(pattern: &str, value: &Value) -> bool {
 
 /// Whether a text is the pattern, in which each `*` stands for any characters, also none.
 fn matches(pattern: &str, text: &str) -> bool {
-    // Each literal part is sought as early as possible; that leaves the most room for those behind it.
+    // Each literal part is sought as early as possible; that leaves the most room for those behind
+    // it.
     let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
+        return false;
+    };
     let Some(last) = parts.next_back() else { return rest.is_empty() };
     for part in parts {
         let Some(at) = rest.find(part) else { return false };
@@ -134,7 +149,9 @@ mod tests {
             "deep": {"er": {"x": "y"}}, "https://x.example/claim": "v", "a.b": "flat", "a": {"b": "nested"},
         });
         let Value::Object(claims) = claims else { panic!() };
-        let fits = |name: &str, pattern: &str| lookup(&claims, name).is_some_and(|value| value_matches(pattern, value));
+        let fits = |name: &str, pattern: &str| {
+            lookup(&claims, name).is_some_and(|value| value_matches(pattern, value))
+        };
         for (name, pattern) in [
             ("ref", "refs/*"),
             ("run", "17"),

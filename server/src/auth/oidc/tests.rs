@@ -1,4 +1,5 @@
-//! Tokens of an issuer that the test itself is: which are believed, which are not, and what an issuer that does not answer costs.
+//! Tokens of an issuer that the test itself is: which are believed, which are not, and what an
+//! issuer that does not answer costs.
 
 mod issuer;
 
@@ -24,7 +25,10 @@ fn entry(issuer: &str, claims: &[(&str, &str)], caches: &str, permissions: &[&st
         issuer: issuer.to_owned(),
         audience: AUDIENCE.to_owned(),
         name: "forge".to_owned(),
-        claims: claims.iter().map(|(name, pattern)| ((*name).to_owned(), vec![(*pattern).to_owned()])).collect(),
+        claims: claims
+            .iter()
+            .map(|(name, pattern)| ((*name).to_owned(), vec![(*pattern).to_owned()]))
+            .collect(),
         permissions: vec![OidcGrant {
             caches: caches.parse().unwrap(),
             permissions: permissions.iter().map(|word| (*word).to_owned()).collect(),
@@ -63,7 +67,8 @@ async fn verifier(entries: &[OidcConfig]) -> (tempfile::TempDir, Db, Verifier) {
     let folder = tempfile::tempdir().unwrap();
     let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("db")));
     let db = Db::open(&config).await.unwrap();
-    let verifier = Verifier::open_with(db.clone(), Sealer::new(&[1; 32]), trust(entries)).await.unwrap();
+    let verifier =
+        Verifier::open_with(db.clone(), Sealer::new(&[1; 32]), trust(entries)).await.unwrap();
     (folder, db, verifier)
 }
 
@@ -77,16 +82,27 @@ async fn every_asymmetric_algorithm_is_believed_and_rules_add_up() {
     let issuer = TestIssuer::start(&signers).await;
     let entries = [
         entry(&issuer.url, &[("repository", "team/*")], "app-*", &["pull"]),
-        entry(&issuer.url, &[("repository", "team/app"), ("ref", "refs/heads/main")], "app-*", &["push", "pull"]),
+        entry(
+            &issuer.url,
+            &[("repository", "team/app"), ("ref", "refs/heads/main")],
+            "app-*",
+            &["push", "pull"],
+        ),
         entry(&issuer.url, &[("run_id", "42")], "main", &["pull"]),
         entry(&issuer.url, &[("repository", "other/*")], "*", &["push"]),
     ];
     let (_folder, _db, verifier) = verifier(&entries).await;
     for signer in &signers {
         let token = verify(&verifier, &signer.sign(&job(&issuer.url))).await.unwrap();
-        assert_eq!((token.sub.as_str(), token.jti.as_str()), ("forge:repo:team/app:ref:refs/heads/main", "job-1"));
+        assert_eq!(
+            (token.sub.as_str(), token.jti.as_str()),
+            ("forge:repo:team/app:ref:refs/heads/main", "job-1")
+        );
         assert_eq!(token.exp, NOW + 300);
-        assert_eq!(token.permissions(&"app-x".parse().unwrap()), [Permission::Pull, Permission::Push]);
+        assert_eq!(
+            token.permissions(&"app-x".parse().unwrap()),
+            [Permission::Pull, Permission::Push]
+        );
         assert_eq!(token.permissions(&"main".parse().unwrap()), [Permission::Pull]);
         assert_eq!(token.permissions(&"other".parse().unwrap()), []);
         assert!(!token.grants.admin);
@@ -117,7 +133,8 @@ async fn every_other_token_is_refused() {
     let hmac = |secret: &[u8]| {
         let mut header = jsonwebtoken::Header::new(Algorithm::HS256);
         header.kid = Some(rsa.kid.clone());
-        jsonwebtoken::encode(&header, &good, &jsonwebtoken::EncodingKey::from_secret(secret)).unwrap()
+        jsonwebtoken::encode(&header, &good, &jsonwebtoken::EncodingKey::from_secret(secret))
+            .unwrap()
     };
     let (message, signature) = {
         let token = ed25519.sign(&good);
@@ -128,13 +145,19 @@ async fn every_other_token_is_refused() {
         ("another issuer", ed25519.sign(&with(&issuer, "iss", json!("https://x.example"))), |e| {
             matches!(e, AuthError::UnknownKey)
         }),
-        ("nearly this issuer", ed25519.sign(&with(&issuer, "iss", json!(format!("{}/", issuer.url)))), |e| {
-            matches!(e, AuthError::UnknownKey)
-        }),
-        ("another audience", ed25519.sign(&with(&issuer, "aud", json!("https://cache.example.org/"))), |e| {
+        (
+            "nearly this issuer",
+            ed25519.sign(&with(&issuer, "iss", json!(format!("{}/", issuer.url)))),
+            |e| matches!(e, AuthError::UnknownKey),
+        ),
+        (
+            "another audience",
+            ed25519.sign(&with(&issuer, "aud", json!("https://cache.example.org/"))),
+            |e| matches!(e, AuthError::WrongAudience { .. }),
+        ),
+        ("no audience", ed25519.sign(&without(&issuer, "aud")), |e| {
             matches!(e, AuthError::WrongAudience { .. })
         }),
-        ("no audience", ed25519.sign(&without(&issuer, "aud")), |e| matches!(e, AuthError::WrongAudience { .. })),
         (
             "another repository",
             ed25519.sign(&with(&issuer, "repository", json!("evil/team/app"))),
@@ -145,7 +168,9 @@ async fn every_other_token_is_refused() {
             ed25519.sign(&without(&issuer, "ref")),
             |e| matches!(e, AuthError::ClaimMismatch { claims, .. } if claims == &["ref"]),
         ),
-        ("expired", ed25519.sign(&with(&issuer, "exp", json!(NOW))), |e| matches!(e, AuthError::Expired)),
+        ("expired", ed25519.sign(&with(&issuer, "exp", json!(NOW))), |e| {
+            matches!(e, AuthError::Expired)
+        }),
         ("no end", ed25519.sign(&without(&issuer, "exp")), |e| {
             matches!(e, AuthError::IssuerClaim { claim: "exp", .. })
         }),
@@ -167,26 +192,36 @@ async fn every_other_token_is_refused() {
         ("too long a life", ed25519.sign(&with(&issuer, "exp", json!(NOW + 86_400))), |e| {
             matches!(e, AuthError::TooLongLived { .. })
         }),
-        ("a key of somebody else's", stranger.sign(&good), |e| matches!(e, AuthError::BadSignature)),
+        ("a key of somebody else's", stranger.sign(&good), |e| {
+            matches!(e, AuthError::BadSignature)
+        }),
         ("another signature", format!("{message}.{}", "A".repeat(signature.len())), |e| {
             matches!(e, AuthError::BadSignature | AuthError::Malformed)
         }),
         ("no signature", format!("{message}."), |e| matches!(e, AuthError::BadSignature)),
-        ("no kid", changed(&|header| header.kid = None), |e| matches!(e, AuthError::UnknownIssuerKey { .. })),
+        ("no kid", changed(&|header| header.kid = None), |e| {
+            matches!(e, AuthError::UnknownIssuerKey { .. })
+        }),
         ("an unknown kid", changed(&|header| header.kid = Some("new".into())), |e| {
             matches!(e, AuthError::UnknownIssuerKey { .. })
         }),
         ("another key's kid", changed(&|header| header.kid = Some(rsa.kid.clone())), |e| {
             matches!(e, AuthError::WrongAlgorithm)
         }),
-        ("crit", changed(&|header| header.crit = Some(vec!["exp".into()])), |e| matches!(e, AuthError::Malformed)),
-        ("alg none", unsigned(json!({"alg": "none", "kid": ed25519.kid})), |e| matches!(e, AuthError::Malformed)),
+        ("crit", changed(&|header| header.crit = Some(vec!["exp".into()])), |e| {
+            matches!(e, AuthError::Malformed)
+        }),
+        ("alg none", unsigned(json!({"alg": "none", "kid": ed25519.kid})), |e| {
+            matches!(e, AuthError::Malformed)
+        }),
         ("HMAC with the public key", hmac(rsa.jwk()["n"].as_str().unwrap().as_bytes()), |e| {
             matches!(e, AuthError::WrongAlgorithm)
         }),
-        ("an algorithm that is not the key's", unsigned(json!({"alg": "PS256", "kid": rsa.kid})), |e| {
-            matches!(e, AuthError::WrongAlgorithm)
-        }),
+        (
+            "an algorithm that is not the key's",
+            unsigned(json!({"alg": "PS256", "kid": rsa.kid})),
+            |e| matches!(e, AuthError::WrongAlgorithm),
+        ),
     ];
     for (what, token, expected) in table {
         let error = verify(&verifier, &token).await.expect_err(what);
@@ -204,7 +239,8 @@ async fn every_other_token_is_refused() {
 async fn a_token_that_was_taken_back_is_refused_with_and_without_an_id() {
     let signers = [Signer::new(Algorithm::ES256)];
     let issuer = TestIssuer::start(&signers).await;
-    let (_folder, db, verifier) = verifier(&[entry(&issuer.url, &[("ref", "refs/*")], "*", &["pull"])]).await;
+    let (_folder, db, verifier) =
+        verifier(&[entry(&issuer.url, &[("ref", "refs/*")], "*", &["pull"])]).await;
     let nameless = without(&issuer, "jti");
     let tokens = [signers[0].sign(&job(&issuer.url)), signers[0].sign(&nameless)];
     let mut tx = db.commit_tx().await.unwrap();
@@ -242,19 +278,29 @@ async fn an_issuer_that_cannot_be_believed_gives_no_keys() {
         ("a redirect of the keys", issuer::KEYS, Answer::redirect("/elsewhere")),
         ("a huge key set", issuer::KEYS, Answer::ok(&huge)),
         ("no keys", issuer::KEYS, Answer::ok(r#"{"keys": []}"#)),
-        ("a secret for a key", issuer::KEYS, Answer::ok(r#"{"keys": [{"kid": "k", "kty": "oct", "k": "c2VjcmV0"}]}"#)),
+        (
+            "a secret for a key",
+            issuer::KEYS,
+            Answer::ok(r#"{"keys": [{"kid": "k", "kty": "oct", "k": "c2VjcmV0"}]}"#),
+        ),
     ] {
         let issuer = TestIssuer::start(&signers).await;
         issuer.set(path, answer);
-        let (_folder, _db, verifier) = verifier(&[entry(&issuer.url, &[("ref", "refs/*")], "*", &["pull"])]).await;
+        let (_folder, _db, verifier) =
+            verifier(&[entry(&issuer.url, &[("ref", "refs/*")], "*", &["pull"])]).await;
         let error = verify(&verifier, &signers[0].sign(&job(&issuer.url))).await.expect_err(what);
-        assert!(matches!(error, AuthError::IssuerUnavailable { retry_after_seconds: 1..=11, .. }), "{what}: {error:?}");
+        assert!(
+            matches!(error, AuthError::IssuerUnavailable { retry_after_seconds: 1..=11, .. }),
+            "{what}: {error:?}"
+        );
     }
     // Keys may not come from an address in the clear that is not this machine's.
     let issuer = TestIssuer::start(&signers).await;
-    let document = json!({"issuer": issuer.url, "jwks_uri": "http://keys.example/jwks"}).to_string();
+    let document =
+        json!({"issuer": issuer.url, "jwks_uri": "http://keys.example/jwks"}).to_string();
     issuer.set(issuer::DISCOVERY, Answer::ok(&document));
-    let (_folder, _db, verifier) = verifier(&[entry(&issuer.url, &[("ref", "refs/*")], "*", &["pull"])]).await;
+    let (_folder, _db, verifier) =
+        verifier(&[entry(&issuer.url, &[("ref", "refs/*")], "*", &["pull"])]).await;
     let error = verify(&verifier, &signers[0].sign(&job(&issuer.url))).await.unwrap_err();
     assert!(matches!(error, AuthError::IssuerUnavailable { .. }), "{error:?}");
 }
@@ -264,10 +310,13 @@ async fn who_waits_for_a_silent_issuer_waits_together_and_nobody_else_does() {
     let signers = [Signer::new(Algorithm::EdDSA)];
     let issuer = TestIssuer::start(&signers).await;
     issuer.set(issuer::DISCOVERY, Answer::Silence);
-    let (_folder, db, verifier) = verifier(&[entry(&issuer.url, &[("ref", "refs/*")], "*", &["pull"])]).await;
+    let (_folder, db, verifier) =
+        verifier(&[entry(&issuer.url, &[("ref", "refs/*")], "*", &["pull"])]).await;
     let key = TokenKey::generate().unwrap();
     let mut tx = db.commit_tx().await.unwrap();
-    db::keys::add_token_key(tx.exec(), &key.seal(&Sealer::new(&[1; 32]), NOW).unwrap()).await.unwrap();
+    db::keys::add_token_key(tx.exec(), &key.seal(&Sealer::new(&[1; 32]), NOW).unwrap())
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
 
     let token = signers[0].sign(&job(&issuer.url));
@@ -309,7 +358,8 @@ async fn who_waits_for_a_silent_issuer_waits_together_and_nobody_else_does() {
 #[test]
 fn a_word_that_is_no_permission_is_named_with_its_place() {
     let entries = [entry("https://x.example", &[("ref", "main")], "*", &["pull", "pusch"])];
-    let error = Trust::from_config(&AuthConfig { oidc: entries.to_vec(), ..AuthConfig::default() }).unwrap_err();
+    let error = Trust::from_config(&AuthConfig { oidc: entries.to_vec(), ..AuthConfig::default() })
+        .unwrap_err();
     let message = error.to_string();
     for part in ["snowbankd.toml:7", "`auth.oidc.permissions`", "`pusch`", "`push`"] {
         assert!(message.contains(part), "`{part}` is not in: {message}");

@@ -3,7 +3,8 @@
 use aws_lc_rs::encoding::{AsDer, EcPrivateKeyRfc5915Der, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    KeyPair as _,
 };
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +14,10 @@ use super::*;
 use crate::config::TokenAlgorithm;
 
 fn keys() -> Vec<TokenKey> {
-    TokenAlgorithm::ALL.into_iter().map(|one| TokenKey::generate_for(one, Some(one.to_string())).unwrap()).collect()
+    TokenAlgorithm::ALL
+        .into_iter()
+        .map(|one| TokenKey::generate_for(one, Some(one.to_string())).unwrap())
+        .collect()
 }
 
 fn ring_of(keys: &[TokenKey]) -> Ring {
@@ -46,11 +50,17 @@ fn every_algorithm_signs_what_it_verifies_also_after_it_was_sealed() {
 fn a_sealed_key_is_opened_for_its_own_algorithm_only() {
     let sealer = Sealer::new(&[1; 32]);
     for key in keys().iter().filter(|key| key.algorithm() != TokenAlgorithm::Hs256) {
-        for algorithm in TokenAlgorithm::ALL.into_iter().filter(|one| *one != TokenAlgorithm::Hs256) {
+        for algorithm in TokenAlgorithm::ALL.into_iter().filter(|one| *one != TokenAlgorithm::Hs256)
+        {
             let row = key.seal(&sealer, NOW).unwrap();
             let relabelled = db::keys::SealedTokenKey { algorithm: algorithm.to_string(), ..row };
             let opened = TokenKey::open(&relabelled, &sealer);
-            assert_eq!(opened.is_ok(), algorithm == key.algorithm(), "{} as {algorithm}", key.kid());
+            assert_eq!(
+                opened.is_ok(),
+                algorithm == key.algorithm(),
+                "{} as {algorithm}",
+                key.kid()
+            );
         }
     }
 }
@@ -84,12 +94,14 @@ fn a_token_of_one_key_is_no_token_of_another() {
         let token = key.issue(&claims()).unwrap();
         let (message, signature) = token.expose().rsplit_once('.').unwrap();
         let payload = message.split_once('.').unwrap().1;
-        let with_header =
-            |header: &Value| format!("{}.{payload}.{signature}", BASE64_URL_SAFE_NO_PAD.encode(header.to_string()));
+        let with_header = |header: &Value| {
+            format!("{}.{payload}.{signature}", BASE64_URL_SAFE_NO_PAD.encode(header.to_string()))
+        };
         for other in keys.iter().filter(|other| other.kid() != key.kid()) {
             // Its own algorithm with another's id, and the other way round, and all of the other's.
             let error = |alg: TokenAlgorithm, kid: &str| {
-                ring.verify(&with_header(&json!({"alg": alg.as_str(), "kid": kid})), NOW).unwrap_err()
+                ring.verify(&with_header(&json!({"alg": alg.as_str(), "kid": kid})), NOW)
+                    .unwrap_err()
             };
             assert!(matches!(error(key.algorithm(), other.kid()), AuthError::WrongAlgorithm));
             assert!(matches!(error(other.algorithm(), key.kid()), AuthError::WrongAlgorithm));
@@ -108,13 +120,17 @@ fn a_token_of_one_key_is_no_token_of_another() {
         // Another signature by the same key is as good; a cut one is not.
         ring.verify(key.issue(&claims()).unwrap().expose(), NOW).unwrap();
         let cut = format!("{message}.{}", &signature[..signature.len() - 4]);
-        assert!(matches!(ring.verify(&cut, NOW), Err(AuthError::BadSignature | AuthError::Malformed)));
+        assert!(matches!(
+            ring.verify(&cut, NOW),
+            Err(AuthError::BadSignature | AuthError::Malformed)
+        ));
     }
 }
 
 fn pem(kind: &str, der: &[u8]) -> String {
     let base64 = BASE64_STANDARD.encode(der);
-    let lines: Vec<&str> = base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let lines: Vec<&str> =
+        base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
     format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", lines.join("\n"))
 }
 
@@ -169,7 +185,9 @@ fn exported() -> [Exported; 3] {
 #[test]
 fn a_private_key_from_a_file_signs_and_a_public_one_verifies() {
     let (folder, sealer) = (tempfile::tempdir().unwrap(), Sealer::new(&[1; 32]));
-    let read = |text: &str, mode| TokenKey::from_file(&write(folder.path(), text, mode), None, Some("k".to_owned()));
+    let read = |text: &str, mode| {
+        TokenKey::from_file(&write(folder.path(), text, mode), None, Some("k".to_owned()))
+    };
     for Exported { algorithm, private, public } in exported() {
         let half = read(&public, 0o644).unwrap();
         assert_eq!((half.algorithm(), half.can_sign()), (algorithm, false));
@@ -183,7 +201,10 @@ fn a_private_key_from_a_file_signs_and_a_public_one_verifies() {
             for key in [&whole, &half] {
                 Ring::new([key], Revocations::default()).verify(token.expose(), NOW).unwrap();
             }
-            assert!(matches!(read(&text, 0o644), Err(AuthError::KeyFile(KeyFileError::File(_)))), "open to others");
+            assert!(
+                matches!(read(&text, 0o644), Err(AuthError::KeyFile(KeyFileError::File(_)))),
+                "open to others"
+            );
         }
     }
 }
@@ -194,15 +215,21 @@ fn a_secret_from_a_file_may_be_in_base64() {
     let secret: Vec<u8> = (0..48).collect();
     let plain = serde_json::to_value(claims()).unwrap();
     let token = signed(&header(Some("k"), Algorithm::HS256), &plain, &secret);
-    for contents in [BASE64_STANDARD.encode(&secret).into_bytes(), BASE64_STANDARD.encode(&secret).into_bytes()] {
+    for contents in
+        [BASE64_STANDARD.encode(&secret).into_bytes(), BASE64_STANDARD.encode(&secret).into_bytes()]
+    {
         let path = write(folder.path(), [contents, b"\n".to_vec()].concat(), 0o600);
-        let key = TokenKey::from_file(&path, Some(TokenAlgorithm::Hs256), Some("k".to_owned())).unwrap();
+        let key =
+            TokenKey::from_file(&path, Some(TokenAlgorithm::Hs256), Some("k".to_owned())).unwrap();
         assert!(key.can_sign());
         ring_of(&[key]).verify(&token, NOW).unwrap();
     }
     let raw = [0xff; 40];
-    let key = TokenKey::from_file(&write(folder.path(), raw, 0o600), None, Some("k".to_owned())).unwrap();
-    ring_of(&[key]).verify(&signed(&header(Some("k"), Algorithm::HS256), &plain, &raw), NOW).unwrap();
+    let key =
+        TokenKey::from_file(&write(folder.path(), raw, 0o600), None, Some("k".to_owned())).unwrap();
+    ring_of(&[key])
+        .verify(&signed(&header(Some("k"), Algorithm::HS256), &plain, &raw), NOW)
+        .unwrap();
 }
 
 #[test]
@@ -210,7 +237,10 @@ fn a_file_without_a_fitting_key_is_refused_with_what_would_fit() {
     let folder = tempfile::tempdir().unwrap();
     let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
     let p384_public: PublicKeyX509Der<'_> = p384.public_key().as_der().unwrap();
-    let truncated = pem("PRIVATE KEY", &Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap().as_ref()[..40]);
+    let truncated = pem(
+        "PRIVATE KEY",
+        &Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap().as_ref()[..40],
+    );
     for text in [
         "too short a secret".to_owned(),
         BASE64_STANDARD.encode([7; 20]),
@@ -222,12 +252,20 @@ fn a_file_without_a_fitting_key_is_refused_with_what_would_fit() {
         truncated,
         "-----BEGIN PRIVATE KEY-----\n".to_owned(),
     ] {
-        let error = TokenKey::from_file(&write(folder.path(), &text, 0o600), None, None).expect_err(&text);
+        let error =
+            TokenKey::from_file(&write(folder.path(), &text, 0o600), None, None).expect_err(&text);
         assert!(matches!(error, AuthError::KeyFile(KeyFileError::NoKey(_))), "{error}");
-        assert!(error.to_string().contains("PEM") && error.to_string().contains("32 bytes"), "{error}");
+        assert!(
+            error.to_string().contains("PEM") && error.to_string().contains("32 bytes"),
+            "{error}"
+        );
     }
     let Exported { public, .. } = &exported()[0];
-    let wrong = TokenKey::from_file(&write(folder.path(), public, 0o600), Some(TokenAlgorithm::Rs256), None);
+    let wrong = TokenKey::from_file(
+        &write(folder.path(), public, 0o600),
+        Some(TokenAlgorithm::Rs256),
+        None,
+    );
     let message = wrong.unwrap_err().to_string();
     assert!(message.contains("EdDSA") && message.contains("RS256"), "{message}");
 }

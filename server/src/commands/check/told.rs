@@ -1,4 +1,5 @@
-//! What a check says while it goes on and at its end, and the file in which it writes down how far it is.
+//! What a check says while it goes on and at its end, and the file in which it writes down how far
+//! it is.
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -8,9 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::gc::check::{CONTENT, CheckError, CheckOptions, CheckStats, Finding, Observer, PACK_DATA, Place, Sample};
+use crate::gc::check::{
+    CONTENT, CheckError, CheckOptions, CheckStats, Finding, Observer, PACK_DATA, Place, Sample,
+};
 
-/// Findings that are kept for the report and the file; all are counted, and printed as they are made.
+/// Findings that are kept for the report and the file; all are counted, and printed as they are
+/// made.
 const MOST_KEPT: usize = 10_000;
 const SAVED_EVERY: Duration = Duration::from_secs(3);
 const TOLD_EVERY: Duration = Duration::from_secs(2);
@@ -81,7 +85,8 @@ impl Told {
             if let Some(earlier) = read(file)? {
                 if (&earlier.instance, &earlier.options) != (&saved.instance, &saved.options) {
                     bail!(
-                        "{} is of a check with other options ({}), or of another server; remove it to begin anew",
+                        "{} is of a check with other options ({}), or of another server; remove it \
+                         to begin anew",
                         file.display(),
                         earlier.options
                     );
@@ -92,7 +97,15 @@ impl Told {
             write(file, &saved)?;
         }
         let (now, tells) = (Instant::now(), io::stderr().is_terminal());
-        Ok(Self { as_json, file: file.map(Path::to_owned), options, saved, saved_at: now, spoke_at: now, tells })
+        Ok(Self {
+            as_json,
+            file: file.map(Path::to_owned),
+            options,
+            saved,
+            saved_at: now,
+            spoke_at: now,
+            tells,
+        })
     }
 
     /// What is looked at: of a check that goes on, what it looked at before.
@@ -144,8 +157,10 @@ impl Told {
     fn repair(&self) -> Option<String> {
         let Saved { found, findings, .. } = &self.saved;
         // Of more findings than are kept, any may be of any kind.
-        let may_be =
-            |kind: &str| findings.iter().any(|finding| finding.invariant == kind) || *found > findings.len() as u64;
+        let may_be = |kind: &str| {
+            findings.iter().any(|finding| finding.invariant == kind)
+                || *found > findings.len() as u64
+        };
         let mut command = "snowbankd repair".to_owned();
         if let Some(sample) = self.options.read_data.filter(|_| may_be(PACK_DATA)) {
             command = format!("{command} {sample}");
@@ -156,7 +171,12 @@ impl Told {
         (*found > 0).then(|| format!("{command} --dry-run"))
     }
 
-    fn print_json(&self, finished: bool, error: Option<String>, stats: &CheckStats) -> anyhow::Result<()> {
+    fn print_json(
+        &self,
+        finished: bool,
+        error: Option<String>,
+        stats: &CheckStats,
+    ) -> anyhow::Result<()> {
         let Saved { found, findings, notes, sample, .. } = &self.saved;
         let (found, sample, repair) = (*found, *sample, self.repair());
         let report = Report { finished, error, found, findings, notes, stats, sample, repair };
@@ -194,7 +214,8 @@ impl Observer for Told {
             self.spoke_at = Instant::now();
             let CheckStats { packs, chunks, nars, paths, read_bytes, .. } = stats;
             eprintln!(
-                "checking {}: {packs} packs, {chunks} chunks, {nars} NARs, {paths} paths, {read_bytes} bytes read",
+                "checking {}: {packs} packs, {chunks} chunks, {nars} NARs, {paths} paths, \
+                 {read_bytes} bytes read",
                 place.phase.name()
             );
         }
@@ -212,12 +233,15 @@ fn read(file: &Path) -> anyhow::Result<Option<Saved>> {
         text => text.with_context(|| format!("cannot read {}", file.display()))?,
     };
     let saved = serde_json::from_slice(&text);
-    saved.map(Some).with_context(|| format!("{} is no place of a check; remove it to begin anew", file.display()))
+    saved.map(Some).with_context(|| {
+        format!("{} is no place of a check; remove it to begin anew", file.display())
+    })
 }
 
 /// Whole or not at all: a check may be killed at any moment.
 fn write(file: &Path, saved: &Saved) -> anyhow::Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = || -> anyhow::Result<()> {
         let mut new = tempfile::NamedTempFile::new_in(folder)?;
         new.write_all(&serde_json::to_vec(saved)?)?;
@@ -228,20 +252,25 @@ fn write(file: &Path, saved: &Saved) -> anyhow::Result<()> {
 }
 
 fn summary(stats: &CheckStats, findings: u64, repair: Option<&str>) -> String {
-    let CheckStats { packs, chunks, nars, paths, unnamed_objects, unnamed_bytes, read_bytes, .. } = stats;
+    let CheckStats {
+        packs, chunks, nars, paths, unnamed_objects, unnamed_bytes, read_bytes, ..
+    } = stats;
     let verdict = match findings {
         0 => "no problem found".to_owned(),
         1 => "1 problem found".to_owned(),
         many => format!("{many} problems found"),
     };
     let mut text = format!(
-        "{verdict}: {packs} packs, {chunks} chunks, {nars} NARs, {paths} paths; {unnamed_objects} objects without rows, of \
-         {unnamed_bytes} bytes (harmless; a stopped push leaves them); {} packs and {} NARs read, {read_bytes} bytes",
+        "{verdict}: {packs} packs, {chunks} chunks, {nars} NARs, {paths} paths; {unnamed_objects} \
+         objects without rows, of \
+         {unnamed_bytes} bytes (harmless; a stopped push leaves them); {} packs and {} NARs read, \
+         {read_bytes} bytes",
         stats.read_packs, stats.decoded_nars
     );
     if stats.damaged_chunks > 0 || stats.withdrawn_paths > 0 {
         text = format!(
-            "{text}\n{} chunks are known to be damaged, {} paths are withdrawn, {} paths refer to one of these",
+            "{text}\n{} chunks are known to be damaged, {} paths are withdrawn, {} paths refer to \
+             one of these",
             stats.damaged_chunks, stats.withdrawn_paths, stats.incomplete_closures
         );
     }
@@ -268,15 +297,22 @@ mod tests {
         let options = CheckOptions { read_data, ..CheckOptions::default() };
         let mut first = told(&file, &options).unwrap();
         assert_eq!(first.begin(), (Place::START, CheckStats::default()));
-        first.found(Finding { invariant: "W1".to_owned(), subject: "x".to_owned(), detail: "y".to_owned() });
-        let (place, stats) =
-            (Place { phase: Phase::Packs, after: 40 }, CheckStats { packs: 7, ..CheckStats::default() });
+        first.found(Finding {
+            invariant: "W1".to_owned(),
+            subject: "x".to_owned(),
+            detail: "y".to_owned(),
+        });
+        let (place, stats) = (
+            Place { phase: Phase::Packs, after: 40 },
+            CheckStats { packs: 7, ..CheckStats::default() },
+        );
         first.saved_at = Instant::now().checked_sub(SAVED_EVERY).unwrap();
         first.reached(place, &stats);
         drop(first);
 
         let other = Some(Sample { share: "5%".parse().unwrap(), seed: 99 });
-        let mut second = told(&file, &CheckOptions { read_data: other, ..CheckOptions::default() }).unwrap();
+        let mut second =
+            told(&file, &CheckOptions { read_data: other, ..CheckOptions::default() }).unwrap();
         assert_eq!(second.begin(), (place, stats));
         assert_eq!(second.options().read_data, read_data, "the same packs are drawn");
         assert!(!second.end(&stats).unwrap(), "what was found before counts");

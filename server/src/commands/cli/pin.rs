@@ -10,8 +10,10 @@ use super::Output;
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  snowbankd pin main latest /nix/store/…-website --keep 10\n  snowbankd pin list main\n  \
-                  snowbankd pin rollback main latest\n\nFor a cache that is called like one of the commands: \
+    after_help = "Examples:\n  snowbankd pin main latest /nix/store/…-website --keep \
+        10\n  snowbankd pin list main\n  \
+                  snowbankd pin rollback main latest\n\nFor a cache that is called like one of the \
+                  commands: \
                   snowbankd pin set CACHE NAME PATH"
 )]
 pub(in crate::commands) struct PinArgs {

@@ -41,10 +41,18 @@ fn token_key(
     if before.iter().any(|other| other.kid == kid) {
         return Err(wrong("another token key has this id; each needs one of its own"));
     }
-    Ok(TokenKeyFile { kid, algorithm: section.algorithm, file: absolute(&beside(config_dir, &section.file))? })
+    Ok(TokenKeyFile {
+        kid,
+        algorithm: section.algorithm,
+        file: absolute(&beside(config_dir, &section.file))?,
+    })
 }
 
-fn entry(section: OidcSection, before: &[OidcConfig], written: Written<'_>) -> Result<OidcConfig, ConfigError> {
+fn entry(
+    section: OidcSection,
+    before: &[OidcConfig],
+    written: Written<'_>,
+) -> Result<OidcConfig, ConfigError> {
     let wrong = |value: &Spanned<String>, key: &str, message: &str| {
         written.problem(&value.span(), &format!("auth.oidc.{key}"), message)
     };
@@ -53,7 +61,8 @@ fn entry(section: OidcSection, before: &[OidcConfig], written: Written<'_>) -> R
         return Err(wrong(
             &issuer,
             "issuer",
-            "is not an issuer's address: allowed is https, such as \"https://gitlab.example.org\", and http on this \
+            "is not an issuer's address: allowed is https, such as \"https://gitlab.example.org\", \
+             and http on this \
              machine's own addresses, without user and query",
         ));
     }
@@ -71,17 +80,28 @@ fn entry(section: OidcSection, before: &[OidcConfig], written: Written<'_>) -> R
     let named_at = name.as_ref().unwrap_or(&issuer);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if !(1..=64).contains(&own_name.len()) || !own_name.bytes().all(plain) {
-        return Err(wrong(named_at, "name", "must be 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`"));
+        return Err(wrong(
+            named_at,
+            "name",
+            "must be 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`",
+        ));
     }
     if before.iter().any(|other| (other.name == own_name) != (other.issuer == *issuer.get_ref())) {
         let message = format!(
-            "`{own_name}`: entries of one issuer have one name, and those of another issuer another; say it with `name`"
+            "`{own_name}`: entries of one issuer have one name, and those of another issuer \
+             another; say it with `name`"
         );
         return Err(wrong(named_at, "name", &message));
     }
     let claims = claim_patterns(claims, &issuer, written)?;
     let permissions = grants(permissions, &issuer, written)?;
-    Ok(OidcConfig { issuer: issuer.into_inner(), audience: audience.into_inner(), name: own_name, claims, permissions })
+    Ok(OidcConfig {
+        issuer: issuer.into_inner(),
+        audience: audience.into_inner(),
+        name: own_name,
+        claims,
+        permissions,
+    })
 }
 
 /// The host in an address, as a name.
@@ -91,7 +111,8 @@ fn host(url: &str) -> String {
     host.trim_start_matches('[').trim_end_matches(']').replace(':', "-")
 }
 
-/// A public issuer gives tokens to all the world, for any audience that is asked for: an entry has to tell jobs apart.
+/// A public issuer gives tokens to all the world, for any audience that is asked for: an entry has
+/// to tell jobs apart.
 fn claim_patterns(
     claims: BTreeMap<String, Spanned<Patterns>>,
     issuer: &Spanned<String>,
@@ -103,14 +124,17 @@ fn claim_patterns(
         let at = patterns.span();
         let list = patterns.into_inner().into_list();
         if name.is_empty() || list.is_empty() || list.iter().any(String::is_empty) {
-            let message = "needs a claim's name, and a pattern or a list of patterns in which `*` stands for any text";
+            let message = "needs a claim's name, and a pattern or a list of patterns in which `*` \
+                stands for any text";
             return Err(written.problem(&at, &key, message));
         }
         checked.insert(name, list);
     }
-    let tells_apart = |list: &Vec<String>| list.iter().all(|pattern| pattern.bytes().any(|byte| byte != b'*'));
+    let tells_apart =
+        |list: &Vec<String>| list.iter().all(|pattern| pattern.bytes().any(|byte| byte != b'*'));
     if !checked.values().any(tells_apart) {
-        let message = "has to say what at least one claim must be, such as `repository_owner = \"my-company\"`; without \
+        let message = "has to say what at least one claim must be, such as `repository_owner \
+            = \"my-company\"`; without \
                        one, everybody to whom this issuer gives tokens would be let in";
         return Err(written.problem(&issuer.span(), "auth.oidc.claims", message));
     }
@@ -124,15 +148,19 @@ fn grants(
 ) -> Result<Vec<OidcGrant>, ConfigError> {
     const KEY: &str = "auth.oidc.permissions";
     if permissions.is_empty() {
-        let message = "has to say what these tokens allow, such as `\"main\" = [\"pull\", \"push\"]`";
+        let message =
+            "has to say what these tokens allow, such as `\"main\" = [\"pull\", \"push\"]`";
         return Err(written.problem(&issuer.span(), KEY, message));
     }
     let grant = |(pattern, words): (String, Spanned<Vec<String>>)| {
         let at = words.span();
-        let caches = CachePattern::new(&pattern).map_err(|error| written.problem(&at, KEY, &error.to_string()))?;
+        let caches = CachePattern::new(&pattern)
+            .map_err(|error| written.problem(&at, KEY, &error.to_string()))?;
         if words.get_ref().is_empty() {
-            let message =
-                format!("`{pattern}` has no permissions; name some, such as [\"pull\"], or leave the line out");
+            let message = format!(
+                "`{pattern}` has no permissions; name some, such as [\"pull\"], or leave the line \
+                 out"
+            );
             return Err(written.problem(&at, KEY, &message));
         }
         Ok(OidcGrant { caches, place: written.place(&at), permissions: words.into_inner() })

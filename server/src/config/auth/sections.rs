@@ -1,4 +1,5 @@
-//! The section as it is written, each value with its place, so that what is wrong with it can be named by its line.
+//! The section as it is written, each value with its place, so that what is wrong with it can be
+//! named by its line.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -66,7 +67,11 @@ impl Written<'_> {
     pub fn problem(&self, at: &Range<usize>, key: &str, message: &str) -> ConfigError {
         let message = format!("`{key}`: {message}");
         match self.path {
-            Some(path) => ConfigError::Invalid { path: path.to_owned(), line: line_at(self.text, at.start), message },
+            Some(path) => ConfigError::Invalid {
+                path: path.to_owned(),
+                line: line_at(self.text, at.start),
+                message,
+            },
             None => ConfigError::Value(message),
         }
     }

@@ -14,7 +14,8 @@ fn nothing_is_taken_away_by_default_but_what_nothing_needs() {
 
 #[test]
 fn times_and_sizes_can_be_switched_off_by_a_word() {
-    let text = "[gc]\ninterval = \"never\"\nretention = \"90d\"\nmax-size = \"200GB\"\ncompact-budget = \"0B\"\n";
+    let text = "[gc]\ninterval = \"never\"\nretention = \"90d\"\nmax-size \
+        = \"200GB\"\ncompact-budget = \"0B\"\n";
     let gc = load(text).1.unwrap().gc;
     assert_eq!((gc.interval, gc.retention), (None, Some(Seconds::new(90 * 86_400))));
     assert_eq!(gc.max_size, Some(Size::from_bytes(200_000_000_000)));
@@ -47,7 +48,8 @@ fn what_is_wrong_in_gc_is_named_with_its_line_and_what_is_allowed() {
 fn room_is_kept_free_where_there_is_a_disk_of_ours() {
     let (_folder, config) = load("[storage]\nmin-free = \"5GB\"\n");
     assert_eq!(config.unwrap().min_free, Some(Size::from_bytes(5_000_000_000)));
-    let bucket = "[storage]\ntype = \"s3\"\nbucket = \"b\"\nendpoint = \"http://h\"\nmin-free = \"0B\"\n";
+    let bucket =
+        "[storage]\ntype = \"s3\"\nbucket = \"b\"\nendpoint = \"http://h\"\nmin-free = \"0B\"\n";
     assert_eq!(load(bucket).1.unwrap().min_free, Some(Size::from_bytes(0)), "SQLite has a disk");
     let far = format!("{bucket}[database]\nurl = \"postgres://h/d\"\n");
     assert_names(&far, &[":5: ", "`storage.min-free`", "leave it out"]);

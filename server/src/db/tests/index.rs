@@ -69,7 +69,10 @@ pub(super) async fn domains_do_not_see_each_other(fresh: Fresh) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let other = db::caches::add_domain(tx.exec(), 1_000).await.unwrap();
     assert!(chunks::present(tx.exec(), other, &[name(1)]).await.unwrap().is_empty());
-    assert_eq!(chunks::add(tx.exec(), other, &[NewChunk { id: 9_000, ..new(1) }]).await.unwrap(), 1);
+    assert_eq!(
+        chunks::add(tx.exec(), other, &[NewChunk { id: 9_000, ..new(1) }]).await.unwrap(),
+        1
+    );
     let here = chunks::lookup_by_names(tx.exec(), cache.domain, &[name(1)]).await.unwrap();
     let there = chunks::lookup_by_names(tx.exec(), other, &[name(1)]).await.unwrap();
     assert_eq!((here[&name(1)].id, there[&name(1)].id), (1, 9_000));

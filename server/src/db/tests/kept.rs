@@ -24,7 +24,9 @@ async fn cache_with(
     };
     let nar_id = NarId(first_id);
     db::nars::add(tx.exec(), &[nar(nar_id.0, DomainId::SHARED, &[])]).await.unwrap();
-    let path = |name: &&str| StorePath::from_base_name(&format!("{}-{name}", name[..1].repeat(32))).unwrap();
+    let path = |name: &&str| {
+        StorePath::from_base_name(&format!("{}-{name}", name[..1].repeat(32))).unwrap()
+    };
     let paths: Vec<StorePath> = names.iter().map(path).collect();
     for (id, store_path) in (first_id..).zip(&paths) {
         let new = NewPath {
@@ -45,7 +47,11 @@ async fn cache_with(
     (cache, paths)
 }
 
-async fn last_used(tx: &mut Tx, cache: &Cache, paths: &[StorePath]) -> Vec<(Option<i64>, Option<i64>)> {
+async fn last_used(
+    tx: &mut Tx,
+    cache: &Cache,
+    paths: &[StorePath],
+) -> Vec<(Option<i64>, Option<i64>)> {
     let hashes: Vec<_> = paths.iter().map(StorePath::hash).collect();
     let found = db::paths::lookup_many(tx.exec(), cache.id, &hashes).await.unwrap();
     hashes.iter().map(|hash| (found[hash].last_used, found[hash].expires)).collect()
@@ -56,7 +62,10 @@ pub(super) async fn uses_are_written_where_they_are_news(fresh: Fresh) {
     let (cache, paths) = cache_with(&mut tx, "main", 1, &["a", "b", "c"], None).await;
     let (other, others) = cache_with(&mut tx, "other", 10, &["a"], None).await;
     let ids = [PathId(3), PathId(1), PathId(99)];
-    assert!(db::uses::unused_since(tx.exec(), &ids, 1_000).await.unwrap().is_empty(), "as new as that");
+    assert!(
+        db::uses::unused_since(tx.exec(), &ids, 1_000).await.unwrap().is_empty(),
+        "as new as that"
+    );
     let unused = db::uses::unused_since(tx.exec(), &ids, 1_001).await.unwrap();
     assert_eq!(unused, [PathId(1), PathId(3)]);
     db::uses::used(tx.exec(), &unused, 2_000, 1_001).await.unwrap();
@@ -129,11 +138,18 @@ pub(super) async fn pins_keep_their_generations(fresh: Fresh) {
     let history = db::pins::generations(tx.exec(), cache.id, &latest, u64::MAX, 10).await.unwrap();
     assert_eq!(history.iter().rev().cloned().collect::<Vec<_>>(), made, "newest first");
     let list = db::pin_pages::page(tx.exec(), cache.id, "", 1_999, 10).await.unwrap().pins;
-    assert_eq!(list, [(brief.clone(), short, generation(1, &paths[0])), (latest.clone(), pin, made[2].clone())]);
+    assert_eq!(
+        list,
+        [(brief.clone(), short, generation(1, &paths[0])), (latest.clone(), pin, made[2].clone())]
+    );
     let resolved = db::pins::resolve(tx.exec(), cache.id, &latest, 1_000).await.unwrap().unwrap();
-    assert_eq!((resolved.store_path, resolved.nar_hash, resolved.generation), (paths[1].clone(), nar_hash(1), 3));
+    assert_eq!(
+        (resolved.store_path, resolved.nar_hash, resolved.generation),
+        (paths[1].clone(), nar_hash(1), 3)
+    );
     let kept = |now| {
-        let names = [("brief", &paths[0]), ("latest", &paths[0]), ("latest", &paths[1]), ("latest", &gone)];
+        let names =
+            [("brief", &paths[0]), ("latest", &paths[0]), ("latest", &paths[1]), ("latest", &gone)];
         let kept = names.into_iter().filter(move |(name, _)| now < 2_000 || *name != "brief");
         kept.map(|(name, path)| (path.hash(), name.to_owned())).collect::<Vec<_>>()
     };
@@ -143,13 +159,17 @@ pub(super) async fn pins_keep_their_generations(fresh: Fresh) {
     // What is over is there for nobody, and in another cache there is none of it.
     assert_eq!(db::pins::lookup(tx.exec(), cache.id, &brief, 2_000).await.unwrap(), None);
     assert_eq!(db::pins::resolve(tx.exec(), cache.id, &brief, 2_000).await.unwrap(), None);
-    assert_eq!(db::pin_pages::page(tx.exec(), cache.id, "", 2_000, 10).await.unwrap().pins.len(), 1);
+    assert_eq!(
+        db::pin_pages::page(tx.exec(), cache.id, "", 2_000, 10).await.unwrap().pins.len(),
+        1
+    );
     assert!(db::pins::kept(tx.exec(), other.id, 0).await.unwrap().is_empty());
     assert_eq!(db::pins::remove_expired(tx.exec(), 1_999).await.unwrap(), 0);
     assert_eq!(db::pins::remove_expired(tx.exec(), 2_000).await.unwrap(), 1);
     assert_eq!(db::pins::lock(tx.exec(), cache.id, &brief).await.unwrap(), None);
 
-    // The newest are kept, and what the name stands for; a path that is not there resolves to nothing.
+    // The newest are kept, and what the name stands for; a path that is not there resolves to
+    // nothing.
     let back = Pin { generation: 2, keep: 1, expires: None };
     db::pins::set(tx.exec(), cache.id, &latest, &back).await.unwrap();
     db::pins::remove_surplus(tx.exec(), cache.id, &latest, &back).await.unwrap();

@@ -1,4 +1,5 @@
-//! Pages of listings: each is a range of an index in its order, and they follow one another without a gap.
+//! Pages of listings: each is a range of an index in its order, and they follow one another without
+//! a gap.
 
 use std::fmt::Write as _;
 
@@ -24,9 +25,13 @@ fn hash(number: i64) -> StorePathHash {
 
 /// Paths of two caches in turn; a hundred neighbours have one name.
 async fn with_paths(tx: &mut Tx) -> [Cache; 2] {
-    let caches = [add_cache(tx, "main", DomainId::SHARED).await, add_cache(tx, "other", DomainId::SHARED).await];
+    let caches = [
+        add_cache(tx, "main", DomainId::SHARED).await,
+        add_cache(tx, "other", DomainId::SHARED).await,
+    ];
     db::nars::add(tx.exec(), &[nar(1, DomainId::SHARED, &[])]).await.unwrap();
-    let path = |id: i64| StorePath::from_base_name(&format!("{}-name-{:03}", hash(id), id / 100)).unwrap();
+    let path =
+        |id: i64| StorePath::from_base_name(&format!("{}-name-{:03}", hash(id), id / 100)).unwrap();
     let paths: Vec<StorePath> = (1..=PATHS).map(path).collect();
     let new = |(id, store_path)| NewPath {
         id: PathId(id),
@@ -78,7 +83,9 @@ async fn plan(exec: Exec<'_>, sql: &str, values: &[Value]) -> String {
 pub(super) async fn a_page_is_a_range_of_an_index(fresh: Fresh) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     with_paths(&mut tx).await;
-    for table in ["paths", "pins", "pin_generations", "tokens", "audit", "withdrawn_paths", "caches"] {
+    for table in
+        ["paths", "pins", "pin_generations", "tokens", "audit", "withdrawn_paths", "caches"]
+    {
         let sql = AssertSqlSafe(format!("ANALYZE {table}"));
         if let Exec::Postgres(conn) = tx.exec() {
             sqlx::query(sql).execute(conn).await.unwrap();
@@ -87,15 +94,20 @@ pub(super) async fn a_page_is_a_range_of_an_index(fresh: Fresh) {
     tx.commit().await.unwrap();
     let mut conn = fresh.db.reader().await.unwrap();
     let is_sqlite = matches!(conn.exec(), Exec::Sqlite(_));
-    let statements = if is_sqlite { on_sqlite() } else { on_postgresql() }.into_iter().chain(on_both());
+    let statements =
+        if is_sqlite { on_sqlite() } else { on_postgresql() }.into_iter().chain(on_both());
     for (sql, values, index) in statements {
         let plan = plan(conn.exec(), &sql, &values).await;
         println!("{sql}\n{plan}");
         for word in ["Sort", "Seq Scan", "TEMP B-TREE"] {
             assert!(!plan.contains(word), "{word} in the plan of {sql}:\n{plan}");
         }
-        // SQLite searches a table by an index, and scans it without one; the keys that a table has by itself have other names.
-        assert!(plan.contains(index) || (is_sqlite && plan.contains("SEARCH")), "not by {index}: {sql}:\n{plan}");
+        // SQLite searches a table by an index, and scans it without one; the keys that a table has
+        // by itself have other names.
+        assert!(
+            plan.contains(index) || (is_sqlite && plan.contains("SEARCH")),
+            "not by {index}: {sql}:\n{plan}"
+        );
         let is_scan = |line: &&str| line.starts_with("SCAN") && !line.contains("part0");
         let scans: Vec<&str> = plan.lines().filter(is_scan).collect();
         assert!(scans.is_empty(), "{scans:?} in the plan of {sql}:\n{plan}");
@@ -112,7 +124,11 @@ fn on_sqlite() -> Vec<Statement> {
     let named = |end| vec![Int(1), Text("name-01"), end, Int(100)];
     vec![
         (db::path_pages::IN_ORDER.to_owned(), vec![Int(1), Int(5), Int(100)], "paths_in_order"),
-        (db::path_pages::OF_NAME.to_owned(), named(Int(5)), "paths_by_name (cache_id=? AND name=? AND id>?)"),
+        (
+            db::path_pages::OF_NAME.to_owned(),
+            named(Int(5)),
+            "paths_by_name (cache_id=? AND name=? AND id>?)",
+        ),
         (db::path_pages::BEHIND_NAME.to_owned(), named(Text("name-02")), "paths_by_name"),
     ]
 }
@@ -120,19 +136,40 @@ fn on_sqlite() -> Vec<Statement> {
 fn on_postgresql() -> Vec<Statement> {
     let named = vec![Int(1), Text("name-01"), Int(5), Text("name-02"), Int(100)];
     vec![
-        (db::path_pages::IN_ORDER_ON_POSTGRES.to_owned(), vec![Int(1), Int(5), Int(100)], "paths_in_order"),
+        (
+            db::path_pages::IN_ORDER_ON_POSTGRES.to_owned(),
+            vec![Int(1), Int(5), Int(100)],
+            "paths_in_order",
+        ),
         (db::path_pages::BY_NAME_ON_POSTGRES.to_owned(), named, "paths_by_name"),
     ]
 }
 
 fn on_both() -> Vec<Statement> {
-    let in_audit = vec![Int(100), Text(""), Text(""), Text("push.*"), Int(1), Int(100), Int(1), Text("")];
+    let in_audit =
+        vec![Int(100), Text(""), Text(""), Text("push.*"), Int(1), Int(100), Int(1), Text("")];
     vec![
-        (db::path_pages::BY_HASH.to_owned(), vec![Int(1), Text(HASH), Text("1"), Int(100)], "paths_cache_id_hash_key"),
+        (
+            db::path_pages::BY_HASH.to_owned(),
+            vec![Int(1), Text(HASH), Text("1"), Int(100)],
+            "paths_cache_id_hash_key",
+        ),
         (db::pin_pages::PAGE.to_owned(), vec![Int(1), Text("a"), Int(100)], "pins_pkey"),
-        (db::pin_pages::of_path(1, 0), vec![Int(1), Text(HASH), Int(100)], "pin_generations_by_path"),
-        (db::pins::GENERATIONS.to_owned(), vec![Int(1), Text("a"), Int(100), Int(100)], "pin_generations_pkey"),
-        (db::damage::WITHDRAWN_OF.to_owned(), vec![Int(1), Text(HASH), Int(100)], "withdrawn_paths_pkey"),
+        (
+            db::pin_pages::of_path(1, 0),
+            vec![Int(1), Text(HASH), Int(100)],
+            "pin_generations_by_path",
+        ),
+        (
+            db::pins::GENERATIONS.to_owned(),
+            vec![Int(1), Text("a"), Int(100), Int(100)],
+            "pin_generations_pkey",
+        ),
+        (
+            db::damage::WITHDRAWN_OF.to_owned(),
+            vec![Int(1), Text(HASH), Int(100)],
+            "withdrawn_paths_pkey",
+        ),
         (db::tokens::PAGE.to_owned(), vec![Int(1_000), Text("a"), Int(100)], "tokens_in_order"),
         (db::audit::PAGE.to_owned(), in_audit, "audit_pkey"),
         (db::caches::PAGE.to_owned(), vec![Text("a"), Int(100)], "caches_name_key"),
@@ -155,7 +192,8 @@ pub(super) async fn pages_follow_one_another(fresh: Fresh) {
 
     // Fifty of one name, and on into the next one, up to the end of the range.
     let place = ("name-007", PathId(751));
-    let named = db::path_pages::by_name(conn.exec(), main.id, place, "name-009", 1_000).await.unwrap();
+    let named =
+        db::path_pages::by_name(conn.exec(), main.id, place, "name-009", 1_000).await.unwrap();
     assert_eq!(ids(&named), odd(752..900));
     let few = db::path_pages::by_name(conn.exec(), main.id, place, "name-009", 3).await.unwrap();
     assert_eq!(ids(&few), [753, 755, 757]);
@@ -163,7 +201,9 @@ pub(super) async fn pages_follow_one_another(fresh: Fresh) {
     let (after, end) = (hash(100).to_string(), hash(121).to_string());
     let hashed = db::path_pages::by_hash(conn.exec(), main.id, &after, &end, 100).await.unwrap();
     assert_eq!(ids(&hashed), odd(101..121));
-    let records = db::path_pages::records(conn.exec(), &[PathId(5), PathId(2_999), PathId(9_999)]).await.unwrap();
+    let records = db::path_pages::records(conn.exec(), &[PathId(5), PathId(2_999), PathId(9_999)])
+        .await
+        .unwrap();
     assert_eq!(records.len(), 2);
     assert_eq!(records[&PathId(5)].store_path.hash(), hash(5));
 
@@ -174,7 +214,11 @@ pub(super) async fn pages_follow_one_another(fresh: Fresh) {
     public.dedup();
     assert_eq!(public, [(asked[0].clone(), true), (asked[3].clone(), true)]);
     for name in &asked {
-        assert_eq!(db::caches::publicity(conn.exec(), std::slice::from_ref(name)).await.unwrap().len(), 1, "{name}");
+        assert_eq!(
+            db::caches::publicity(conn.exec(), std::slice::from_ref(name)).await.unwrap().len(),
+            1,
+            "{name}"
+        );
     }
 }
 
@@ -183,7 +227,8 @@ pub(super) async fn the_pins_of_paths_are_bounded(fresh: Fresh) {
     let [main, other] = with_paths(&mut tx).await;
     let generation = |number, id: i64| Generation {
         number,
-        store_path: StorePath::from_base_name(&format!("{}-name-{:03}", hash(id), id / 100)).unwrap(),
+        store_path: StorePath::from_base_name(&format!("{}-name-{:03}", hash(id), id / 100))
+            .unwrap(),
         created: 1_000,
         created_by: "ci".to_owned(),
         present: true,
@@ -195,11 +240,15 @@ pub(super) async fn the_pins_of_paths_are_bounded(fresh: Fresh) {
         let row = Pin { generation: pin, keep: 10, expires };
         db::pins::set(tx.exec(), main.id, &name, &row).await.unwrap();
         for number in 1..=pin {
-            db::pins::add_generation(tx.exec(), main.id, &name, &generation(number, 1)).await.unwrap();
+            db::pins::add_generation(tx.exec(), main.id, &name, &generation(number, 1))
+                .await
+                .unwrap();
         }
     }
     let single: PinName = "single".parse().unwrap();
-    db::pins::set(tx.exec(), main.id, &single, &Pin { generation: 1, keep: 1, expires: None }).await.unwrap();
+    db::pins::set(tx.exec(), main.id, &single, &Pin { generation: 1, keep: 1, expires: None })
+        .await
+        .unwrap();
     db::pins::add_generation(tx.exec(), main.id, &single, &generation(1, 3)).await.unwrap();
     tx.commit().await.unwrap();
 
@@ -217,11 +266,17 @@ pub(super) async fn the_pins_of_paths_are_bounded(fresh: Fresh) {
     let few = of(&mut conn, 4).await;
     assert_eq!(few[&hash(1)], PinsOfPath { names: names(&[1, 2]), has_more: true });
     assert!(!few[&hash(3)].has_more);
-    assert!(db::pin_pages::of_paths(conn.exec(), other.id, &hashes, 0, 9).await.unwrap().is_empty());
+    assert!(
+        db::pin_pages::of_paths(conn.exec(), other.id, &hashes, 0, 9).await.unwrap().is_empty()
+    );
 
     let page = db::pin_pages::page(conn.exec(), main.id, "pin-2", 2_000, 3).await.unwrap();
     let shown: Vec<&str> = page.pins.iter().map(|(name, ..)| name.as_str()).collect();
-    assert_eq!((shown, page.next.unwrap().as_str()), (vec!["pin-4", "pin-5"], "pin-5"), "pin-3 was looked at as well");
+    assert_eq!(
+        (shown, page.next.unwrap().as_str()),
+        (vec!["pin-4", "pin-5"], "pin-5"),
+        "pin-3 was looked at as well"
+    );
     assert_eq!(db::pins::count(conn.exec(), main.id, 100).await.unwrap(), 10);
     assert_eq!(db::pins::count(conn.exec(), main.id, 4).await.unwrap(), 4);
 }

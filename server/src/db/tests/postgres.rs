@@ -1,4 +1,5 @@
-//! A throw-away PostgreSQL server: its own data folder, reached by a socket in it, gone when it is dropped.
+//! A throw-away PostgreSQL server: its own data folder, reached by a socket in it, gone when it is
+//! dropped.
 //!
 //! PostgreSQL refuses to run as root, so that root starts it as `nobody`.
 
@@ -30,9 +31,20 @@ impl Server {
         }
         let data = folder.path().join("data");
         let mut initdb = command(&programs.join("initdb"));
-        initdb.args(["--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "-D"]);
+        initdb.args([
+            "--username=postgres",
+            "--auth=trust",
+            "--no-sync",
+            "--encoding=UTF8",
+            "--locale=C",
+            "-D",
+        ]);
         let output: Output = initdb.arg(&data).output().unwrap();
-        assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "initdb failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let process = command(&programs.join("postgres"))
             .arg("-D")
@@ -57,7 +69,8 @@ impl Server {
             match PgConnection::connect(&self.url("postgres")).await {
                 Ok(connection) => return connection,
                 Err(error) if Instant::now() > until => {
-                    let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                    let log =
+                        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                     panic!("PostgreSQL does not answer: {error}\n{log}");
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -67,7 +80,9 @@ impl Server {
 
     /// Makes an empty database and gives the settings to use it.
     pub(crate) async fn config(&self, name: &str) -> DatabaseConfig {
-        DatabaseConfig::new(DatabaseUrl::Postgres(SecretString::new(self.create_database(name).await)))
+        DatabaseConfig::new(DatabaseUrl::Postgres(SecretString::new(
+            self.create_database(name).await,
+        )))
     }
 
     async fn create_database(&self, name: &str) -> String {
@@ -100,14 +115,19 @@ fn command(program: &Path) -> Command {
 
 /// The folder with `initdb` and `postgres`: one of PATH, or Debian's of the latest version.
 fn programs() -> PathBuf {
-    let on_path =
-        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+    let on_path = std::env::var_os("PATH")
+        .map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
+        .unwrap_or_default();
     let mut debian: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
         .unwrap_or_default();
     debian.sort();
-    let complete = |folder: &PathBuf| folder.join("initdb").exists() && folder.join("postgres").exists();
+    let complete =
+        |folder: &PathBuf| folder.join("initdb").exists() && folder.join("postgres").exists();
     on_path.into_iter().chain(debian.into_iter().rev()).find(complete).unwrap_or_else(|| {
-        panic!("these tests need PostgreSQL's `initdb` and `postgres` on PATH or in /usr/lib/postgresql/*/bin; install the package `postgresql`")
+        panic!(
+            "these tests need PostgreSQL's `initdb` and `postgres` on PATH or in \
+            /usr/lib/postgresql/*/bin; install the package `postgresql`"
+        )
     })
 }

@@ -20,7 +20,10 @@ pub(super) async fn what_is_stored_is_summed_up(fresh: Fresh) {
     assert_eq!(usage::lookup(tx.exec()).await.unwrap(), None);
     for counted in [7, 8] {
         let sums = usage::count(tx.exec(), counted).await.unwrap();
-        assert_eq!(sums, Usage { packs: 2, bytes: 2 << 20, chunks: 6, counted, ..Usage::default() });
+        assert_eq!(
+            sums,
+            Usage { packs: 2, bytes: 2 << 20, chunks: 6, counted, ..Usage::default() }
+        );
         usage::store(tx.exec(), &sums).await.unwrap();
         assert_eq!(usage::lookup(tx.exec()).await.unwrap(), Some(sums));
     }
@@ -36,7 +39,11 @@ async fn one_server_at_a_time_works_and_a_lost_connection_hands_over() {
     assert!(!second.holds().await.unwrap());
     assert!(first.holds().await.unwrap(), "it stays");
 
-    terminate(&config, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted").await;
+    terminate(
+        &config,
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted",
+    )
+    .await;
     let took_over = async {
         while !second.holds().await.unwrap() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -59,7 +66,8 @@ async fn a_lost_connection_fails_no_request_that_comes_after() {
         add_cache(&mut held, "never", DomainId::SHARED).await;
         terminate(
             &config,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'snowbankd'",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = \
+             'snowbankd'",
         )
         .await;
         // The one under way is told to try again, by the kind of its error.
@@ -81,7 +89,10 @@ async fn what_keeps_a_server_from_its_database_is_said_with_what_to_do() {
         (other("/there", "/absent"), ["absent", "CREATE DATABASE"]),
         (other("postgres@", "stranger:hunter2@"), ["stranger", "pg_hba.conf"]),
         ("postgres://u:hunter2@127.0.0.1:1/d".to_owned(), ["127.0.0.1:1", "Nothing listens there"]),
-        ("postgres://u:hunter2@no-such-host.invalid/d".to_owned(), ["no-such-host.invalid", "cannot be resolved"]),
+        (
+            "postgres://u:hunter2@no-such-host.invalid/d".to_owned(),
+            ["no-such-host.invalid", "cannot be resolved"],
+        ),
         (other("?host=", "?host=/nonexistent"), ["/nonexistent", "socket"]),
         (format!("{there}&sslmode=nonsense"), ["cannot be understood", "%2F"]),
     ] {

@@ -17,15 +17,22 @@ pub(super) async fn caches_are_found_by_name(fresh: Fresh) {
     let isolated = db::caches::add_domain(tx.exec(), 1_000).await.unwrap();
     assert_ne!(isolated, DomainId::SHARED);
     add_cache(&mut tx, "alone", isolated).await;
-    assert_eq!(db::caches::lookup(tx.exec(), &"Main".parse().unwrap()).await.unwrap().as_ref(), Some(&made));
+    assert_eq!(
+        db::caches::lookup(tx.exec(), &"Main".parse().unwrap()).await.unwrap().as_ref(),
+        Some(&made)
+    );
     assert_eq!(made.upstream_keys, ["cache.nixos.org-1"]);
     assert!(made.public && made.want_mass_query);
     assert!(
         db::caches::lookup(tx.exec(), &"main".parse().unwrap()).await.unwrap().is_none(),
         "names are case-sensitive"
     );
-    let names: Vec<String> =
-        db::caches::list(tx.exec()).await.unwrap().iter().map(|cache| cache.name.to_string()).collect();
+    let names: Vec<String> = db::caches::list(tx.exec())
+        .await
+        .unwrap()
+        .iter()
+        .map(|cache| cache.name.to_string())
+        .collect();
     assert_eq!(names, ["Main", "alone"]);
     let again = db::caches::NewCache {
         name: "Main".parse().unwrap(),
@@ -70,7 +77,10 @@ pub(super) async fn keys_and_revocations_are_kept(fresh: Fresh) {
     for (kid, created) in [("old", 1), ("new", 2)] {
         db::keys::add_token_key(tx.exec(), &token_key(kid, created)).await.unwrap();
     }
-    assert_eq!(db::keys::token_keys(tx.exec()).await.unwrap(), [token_key("new", 2), token_key("old", 1)]);
+    assert_eq!(
+        db::keys::token_keys(tx.exec()).await.unwrap(),
+        [token_key("new", 2), token_key("old", 1)]
+    );
 
     for from in [7, 5, 6] {
         db::revocations::add_token(tx.exec(), "t1", from).await.unwrap();
@@ -92,7 +102,10 @@ pub(super) async fn a_pack_key_is_used_once(fresh: Fresh) {
         db::packs::add(tx.exec(), &pack(id, &cache)).await.unwrap();
     }
     let found = db::packs::lookup(tx.exec(), PackId(2)).await.unwrap().unwrap();
-    assert_eq!((found.key, found.state, found.bytes), (pack(2, &cache).key, PackState::Live, 1 << 20));
+    assert_eq!(
+        (found.key, found.state, found.bytes),
+        (pack(2, &cache).key, PackState::Live, 1 << 20)
+    );
     assert!(db::packs::lookup(tx.exec(), PackId(6)).await.unwrap().is_none());
     let page = db::packs::page(tx.exec(), PackId(2), 2).await.unwrap();
     assert_eq!(page.iter().map(|pack| pack.id.0).collect::<Vec<_>>(), [3, 4]);
@@ -102,8 +115,11 @@ pub(super) async fn a_pack_key_is_used_once(fresh: Fresh) {
 }
 
 fn segments(count: u64) -> Vec<EncodedSegment> {
-    let segment =
-        |seq: u64| EncodedSegment { first_raw: seq * 1_000, first_stored: seq * 300, data: seq.to_le_bytes().to_vec() };
+    let segment = |seq: u64| EncodedSegment {
+        first_raw: seq * 1_000,
+        first_stored: seq * 300,
+        data: seq.to_le_bytes().to_vec(),
+    };
     (0..count).map(segment).collect()
 }
 
@@ -135,7 +151,9 @@ pub(super) async fn nars_keep_their_segments_in_order(fresh: Fresh) {
     let found = found[&nar_hash(3)].clone();
     assert_eq!((found.id, found.segment_count, found.nar_size), (NarId(3), 700, 5_000_000_000));
     assert_eq!(db::nars::cut_id(conn.exec(), NarId(3)).await.unwrap(), Some(3));
-    assert!(db::nars::lookup_many(conn.exec(), DomainId(2), &[nar_hash(3)]).await.unwrap().is_empty());
+    assert!(
+        db::nars::lookup_many(conn.exec(), DomainId(2), &[nar_hash(3)]).await.unwrap().is_empty()
+    );
     assert_eq!(db::nars::page(conn.exec(), NarId(1), 10).await.unwrap().len(), 2);
     drop(conn);
     let mut tx = fresh.db.commit_tx().await.unwrap();
@@ -145,7 +163,9 @@ pub(super) async fn nars_keep_their_segments_in_order(fresh: Fresh) {
 }
 
 pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
-    let path = |letter: &str, name: &str| StorePath::from_base_name(&format!("{}-{name}", letter.repeat(32))).unwrap();
+    let path = |letter: &str, name: &str| {
+        StorePath::from_base_name(&format!("{}-{name}", letter.repeat(32))).unwrap()
+    };
     let (hello, glibc, other) = (path("a", "hello-2.12"), path("b", "glibc"), path("c", "other"));
     let signature = SecretKey::from_seed("builder-1", [3; 32]).unwrap().sign(b"text");
     let mut tx = fresh.db.commit_tx().await.unwrap();
@@ -179,11 +199,25 @@ pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
     };
     db::paths::add(tx.exec(), std::slice::from_ref(&plain)).await.unwrap();
 
-    let found = db::paths::records(tx.exec(), cache.id, &[hello.hash()]).await.unwrap().remove(&hello.hash()).unwrap();
+    let found = db::paths::records(tx.exec(), cache.id, &[hello.hash()])
+        .await
+        .unwrap()
+        .remove(&hello.hash())
+        .unwrap();
     assert_eq!((&found.store_path, found.nar.id, found.created), (&hello, NarId(1), 1_234));
-    assert_eq!((found.references, found.deriver), (vec![hello.clone(), glibc.clone()], Some(other.clone())));
-    assert_eq!((found.signatures, found.ca.as_deref()), (vec![signature], Some("fixed:r:sha256:abc")));
-    let found = db::paths::records(tx.exec(), cache.id, &[glibc.hash()]).await.unwrap().remove(&glibc.hash()).unwrap();
+    assert_eq!(
+        (found.references, found.deriver),
+        (vec![hello.clone(), glibc.clone()], Some(other.clone()))
+    );
+    assert_eq!(
+        (found.signatures, found.ca.as_deref()),
+        (vec![signature], Some("fixed:r:sha256:abc"))
+    );
+    let found = db::paths::records(tx.exec(), cache.id, &[glibc.hash()])
+        .await
+        .unwrap()
+        .remove(&glibc.hash())
+        .unwrap();
     assert!(found.references.is_empty() && found.signatures.is_empty() && found.ca.is_none());
 
     let hashes = [other.hash(), glibc.hash(), hello.hash()];
@@ -191,16 +225,25 @@ pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
     assert_eq!(many.len(), 2);
     assert_eq!(many[&glibc.hash()].nar_hash, nar_hash(1));
     assert_eq!(db::paths::count(tx.exec(), cache.id).await.unwrap(), 2);
-    let visible = db::paths::visible_nars(tx.exec(), cache.id, &[nar_hash(1), nar_hash(77)]).await.unwrap();
+    let visible =
+        db::paths::visible_nars(tx.exec(), cache.id, &[nar_hash(1), nar_hash(77)]).await.unwrap();
     assert_eq!(visible.keys().collect::<Vec<_>>(), [&nar_hash(1)]);
     let page = db::paths::page(tx.exec(), PathId(1), 10).await.unwrap();
-    assert_eq!(page.iter().map(|(cache, path)| (*cache, path.id)).collect::<Vec<_>>(), [(cache.id, PathId(2))]);
+    assert_eq!(
+        page.iter().map(|(cache, path)| (*cache, path.id)).collect::<Vec<_>>(),
+        [(cache.id, PathId(2))]
+    );
 
     // The neighbour shares chunks and NARs, and sees none of it.
     assert!(db::paths::records(tx.exec(), neighbour.id, &[hello.hash()]).await.unwrap().is_empty());
-    assert!(db::paths::visible_nars(tx.exec(), neighbour.id, &[nar_hash(1)]).await.unwrap().is_empty());
+    assert!(
+        db::paths::visible_nars(tx.exec(), neighbour.id, &[nar_hash(1)]).await.unwrap().is_empty()
+    );
     assert_eq!(db::paths::count(tx.exec(), neighbour.id).await.unwrap(), 0);
 
     let again = NewPath { id: PathId(3), ..new };
-    assert!(matches!(db::paths::add(tx.exec(), std::slice::from_ref(&again)).await, Err(DbError::Constraint(_))));
+    assert!(matches!(
+        db::paths::add(tx.exec(), std::slice::from_ref(&again)).await,
+        Err(DbError::Constraint(_))
+    ));
 }

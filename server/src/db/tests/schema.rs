@@ -26,7 +26,8 @@ async fn pretend_step(db: &Db, version: i64) {
     let mut tx = db.exclusive_tx().await.unwrap();
     on_either!(tx.exec(), |conn| {
         sqlx::query(
-            "UPDATE _sqlx_migrations SET version = $1 WHERE version = (SELECT max(version) FROM _sqlx_migrations)",
+            "UPDATE _sqlx_migrations SET version = $1 WHERE version = (SELECT max(version) FROM \
+             _sqlx_migrations)",
         )
         .bind(version)
         .execute(conn)
@@ -47,7 +48,8 @@ async fn add_step(db: &Db, version: i64) {
     let mut tx = db.exclusive_tx().await.unwrap();
     on_either!(tx.exec(), |conn| {
         sqlx::query(
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
+             execution_time) \
              SELECT $1, 'newer', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
         )
         .bind(version)
@@ -109,7 +111,11 @@ fn sqlite(path: &Path) -> DatabaseConfig {
 async fn a_file_that_cannot_be_a_database_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text");
-    std::fs::write(&text, "no database at all, but long enough to be taken for the head of one".repeat(100)).unwrap();
+    std::fs::write(
+        &text,
+        "no database at all, but long enough to be taken for the head of one".repeat(100),
+    )
+    .unwrap();
     for path in [folder.path().join("absent/snowbank.db"), folder.path().to_owned(), text] {
         let message = Db::open(&sqlite(&path)).await.unwrap_err().to_string();
         assert!(message.contains(path.to_str().unwrap()), "{message}");

@@ -39,19 +39,35 @@ pub(super) async fn tokens_that_depend_on_a_key_are_counted(fresh: Fresh) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     run(
         tx.exec(),
-        "INSERT INTO tokens (jti, kid, subject, label, grants, created, expires, created_by) VALUES \
-         ('good', 'k', 'ci', '', '{}', 100, 900, ''), ('other', 'j', 'ci', '', '{}', 100, 900, ''), \
-         ('over', 'k', 'ci', '', '{}', 100, 500, ''), ('revoked', 'k', 'ci', '', '{}', 100, 900, ''), \
-         ('revoked-later', 'k', 'ci', '', '{}', 100, 900, ''), ('early', 'k', 'bob', '', '{}', 100, 900, ''), \
+        "INSERT INTO tokens (jti, kid, subject, label, grants, created, expires, created_by) \
+         VALUES \
+         ('good', 'k', 'ci', '', '{}', 100, 900, ''), ('other', 'j', 'ci', '', '{}', 100, 900, \
+         ''), \
+         ('over', 'k', 'ci', '', '{}', 100, 500, ''), ('revoked', 'k', 'ci', '', '{}', 100, 900, \
+         ''), \
+         ('revoked-later', 'k', 'ci', '', '{}', 100, 900, ''), ('early', 'k', 'bob', '', '{}', \
+         100, 900, ''), \
          ('late', 'k', 'bob', '', '{}', 300, 900, '')",
     )
     .await;
-    run(tx.exec(), "INSERT INTO revoked_tokens (jti, revoked) VALUES ('revoked', 500), ('revoked-later', 501)").await;
-    run(tx.exec(), "INSERT INTO revoked_subjects (subject, issued_until, revoked) VALUES ('bob', 200, 200)").await;
+    run(
+        tx.exec(),
+        "INSERT INTO revoked_tokens (jti, revoked) VALUES ('revoked', 500), ('revoked-later', 501)",
+    )
+    .await;
+    run(
+        tx.exec(),
+        "INSERT INTO revoked_subjects (subject, issued_until, revoked) VALUES ('bob', 200, 200)",
+    )
+    .await;
     // `good`, `revoked-later` and `late`.
     assert_eq!(count_live_by_kid(tx.exec(), "k", 500).await.unwrap(), 3);
     assert_eq!(count_live_by_kid(tx.exec(), "k", 501).await.unwrap(), 2);
     assert_eq!(count_live_by_kid(tx.exec(), "absent", 500).await.unwrap(), 0);
-    run(tx.exec(), "INSERT INTO revoked_subjects (subject, issued_until, revoked) VALUES ('', 100, 200)").await;
+    run(
+        tx.exec(),
+        "INSERT INTO revoked_subjects (subject, issued_until, revoked) VALUES ('', 100, 200)",
+    )
+    .await;
     assert_eq!(count_live_by_kid(tx.exec(), "k", 500).await.unwrap(), 1);
 }

@@ -51,7 +51,10 @@ pub(super) async fn a_failed_statement_is_never_committed_silently(fresh: Fresh)
     let refused = db::packs::add(tx.exec(), &pack(1, &cache)).await;
     assert!(matches!(refused, Err(DbError::Constraint(_))), "{refused:?}");
     let committed = tx.commit().await.is_ok();
-    let stored = db::packs::lookup(fresh.db.reader().await.unwrap().exec(), PackId(1)).await.unwrap().is_some();
+    let stored = db::packs::lookup(fresh.db.reader().await.unwrap().exec(), PackId(1))
+        .await
+        .unwrap()
+        .is_some();
     assert_eq!(committed, stored);
 }
 
@@ -73,14 +76,20 @@ pub(super) async fn destruction_waits_for_commits(fresh: Fresh) {
     let commit = fresh.db.commit_tx().await.unwrap();
     let db = fresh.db.clone();
     let mut destruction = tokio::spawn(async move { db.exclusive_tx().await.map(drop) });
-    assert!(tokio::time::timeout(A_MOMENT, &mut destruction).await.is_err(), "destroyed beside a commit");
+    assert!(
+        tokio::time::timeout(A_MOMENT, &mut destruction).await.is_err(),
+        "destroyed beside a commit"
+    );
     commit.commit().await.unwrap();
     destruction.await.unwrap().unwrap();
 
     let destruction = fresh.db.exclusive_tx().await.unwrap();
     let db = fresh.db.clone();
     let mut commit = tokio::spawn(async move { db.commit_tx().await.map(drop) });
-    assert!(tokio::time::timeout(A_MOMENT, &mut commit).await.is_err(), "committed beside destruction");
+    assert!(
+        tokio::time::timeout(A_MOMENT, &mut commit).await.is_err(),
+        "committed beside destruction"
+    );
     drop(destruction);
     commit.await.unwrap().unwrap();
 }
@@ -118,5 +127,8 @@ pub(super) async fn ids_are_given_out_once(fresh: Fresh) {
     }
     let firsts = tasks.join_all().await.concat();
     assert_eq!(firsts.len(), 40);
-    assert_eq!(firsts.iter().copied().collect::<HashSet<_>>(), (0..40).map(|block| 1 + 100 * block).collect());
+    assert_eq!(
+        firsts.iter().copied().collect::<HashSet<_>>(),
+        (0..40).map(|block| 1 + 100 * block).collect()
+    );
 }

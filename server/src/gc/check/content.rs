@@ -32,14 +32,20 @@ pub(super) async fn nars(run: &mut Run<'_>, after: i64) -> Result<(), CheckError
 
 async fn one(run: &mut Run<'_>, id: NarId) -> Result<(), CheckError> {
     let db = run.checker.db;
-    let Some((_, Ok(facts))) = db::check::nar(db.reader().await?.exec(), id).await? else { return Ok(()) };
+    let Some((_, Ok(facts))) = db::check::nar(db.reader().await?.exec(), id).await? else {
+        return Ok(());
+    };
     run.stats.decoded_nars += 1;
     let (fault, bytes) = content_fault(run.checker.nars, &facts.nar, &mut run.pace).await?;
     run.stats.read_bytes += bytes;
     let Some(detail) = fault else { return Ok(()) };
     // It may have been collected or withdrawn meanwhile.
     if db::check::nar(db.reader().await?.exec(), id).await?.is_some() {
-        run.found(CONTENT, format!("NAR {}{}", facts.nar.nar_hash, of_paths(db, id).await?), detail);
+        run.found(
+            CONTENT,
+            format!("NAR {}{}", facts.nar.nar_hash, of_paths(db, id).await?),
+            detail,
+        );
     }
     Ok(())
 }
@@ -83,8 +89,8 @@ impl Wanted {
     }
 }
 
-/// Whether a pattern means any path, visible or withdrawn: a misspelt one must not pass for a check that found nothing.
-/// All paths may be none.
+/// Whether a pattern means any path, visible or withdrawn: a misspelt one must not pass for a check
+/// that found nothing. All paths may be none.
 ///
 /// # Errors
 /// As any read.
@@ -103,7 +109,8 @@ pub async fn means_any(db: &Db, pattern: &PathPattern) -> Result<bool, DbError> 
     }
     let mut after = (CacheId(0), String::new());
     loop {
-        let page = db::damage::withdrawn(db.reader().await?.exec(), (after.0, &after.1), PAGE).await?;
+        let page =
+            db::damage::withdrawn(db.reader().await?.exec(), (after.0, &after.1), PAGE).await?;
         let Some(last) = page.last() else { return Ok(false) };
         after = (last.cache, last.hash.clone());
         if page.iter().any(|path| wanted.means(pattern, path.cache, &path.base_name())) {
@@ -112,7 +119,8 @@ pub async fn means_any(db: &Db, pattern: &PathPattern) -> Result<bool, DbError> 
     }
 }
 
-/// Decodes a NAR in both forms; gives what is wrong with it, if anything, and how many bytes came out.
+/// Decodes a NAR in both forms; gives what is wrong with it, if anything, and how many bytes came
+/// out.
 ///
 /// # Errors
 /// When the database or the storage does not answer, which says nothing of the NAR.
@@ -122,14 +130,17 @@ pub(in crate::gc) async fn content_fault(
     pace: &mut Pace,
 ) -> Result<(Option<String>, u64), CheckError> {
     let mut read = 0;
-    for (representation, expected) in
-        [(Representation::Raw, nar.nar_hash.to_string()), (Representation::Zstd, nar.file_hash.to_string())]
-    {
+    for (representation, expected) in [
+        (Representation::Raw, nar.nar_hash.to_string()),
+        (Representation::Zstd, nar.file_hash.to_string()),
+    ] {
         match served_hash(body, nar.clone(), representation, pace).await {
             Ok((hash, bytes)) => {
                 read += bytes;
                 if hash != expected {
-                    let detail = format!("served as {representation:?} it has {hash} where its row says {expected}");
+                    let detail = format!(
+                        "served as {representation:?} it has {hash} where its row says {expected}"
+                    );
                     return Ok((Some(detail), read));
                 }
             }
@@ -147,7 +158,8 @@ async fn served_hash(
     pace: &mut Pace,
 ) -> Result<(String, u64), ServeError> {
     let length = representation.len(&nar);
-    let mut stream = std::pin::pin!(nar_stream(body.clone(), None, nar.into(), representation, 0..length));
+    let mut stream =
+        std::pin::pin!(nar_stream(body.clone(), None, nar.into(), representation, 0..length));
     let mut hasher = Sha256Hasher::new();
     let mut bytes = 0;
     while let Some(piece) = stream.try_next().await? {

@@ -1,6 +1,7 @@
 //! What the bytes of packs say: every record that a row names, and every pack's table.
 //!
-//! Each pack is read once, whatever refers to it. A record that no row names is dead weight, and is not looked at.
+//! Each pack is read once, whatever refers to it. A record that no row names is dead weight, and is
+//! not looked at.
 
 use std::collections::HashSet;
 
@@ -19,7 +20,9 @@ pub(super) async fn packs(run: &mut Run<'_>, after: i64) -> Result<(), CheckErro
         let page = db::packs::page(run.checker.db.reader().await?.exec(), after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.id;
-        for pack in page.iter().filter(|pack| pack.state == PackState::Live && sample.draws(pack.id.0)) {
+        for pack in
+            page.iter().filter(|pack| pack.state == PackState::Live && sample.draws(pack.id.0))
+        {
             one(run, pack).await?;
             run.reached(Phase::Packs, pack.id.0);
         }
@@ -46,10 +49,19 @@ async fn one(run: &mut Run<'_>, pack: &Pack) -> Result<(), CheckError> {
             run.found(PACK_DATA, object.clone(), table);
         }
     }
-    let before: HashSet<(u64, u32)> = first.faults.iter().map(|fault| (fault.chunk.id, fault.chunk.offset)).collect();
-    for fault in again.faults.into_iter().filter(|fault| before.contains(&(fault.chunk.id, fault.chunk.offset))) {
+    let before: HashSet<(u64, u32)> =
+        first.faults.iter().map(|fault| (fault.chunk.id, fault.chunk.offset)).collect();
+    for fault in again
+        .faults
+        .into_iter()
+        .filter(|fault| before.contains(&(fault.chunk.id, fault.chunk.offset)))
+    {
         let (id, name, offset) = (fault.chunk.id, fault.chunk.name, fault.chunk.offset);
-        run.found(PACK_DATA, object.clone(), format!("chunk {id} ({name}) at byte {offset}: {}", fault.reason));
+        run.found(
+            PACK_DATA,
+            object.clone(),
+            format!("chunk {id} ({name}) at byte {offset}: {}", fault.reason),
+        );
     }
     Ok(())
 }

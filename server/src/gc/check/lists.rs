@@ -37,7 +37,9 @@ async fn counters(run: &mut Run<'_>) -> Result<(), CheckError> {
         let highest = counter.highest.max(i64::try_from(named).unwrap_or(i64::MAX));
         let detail = match counter.next {
             None => "it is not there".to_owned(),
-            Some(next) if next <= highest => format!("it would give {next}, and {highest} is in use"),
+            Some(next) if next <= highest => {
+                format!("it would give {next}, and {highest} is in use")
+            }
             Some(_) => continue,
         };
         run.found("C2", format!("counter `{}`", counter.name), detail);
@@ -59,23 +61,34 @@ async fn chain(run: &mut Run<'_>) -> Result<(), CheckError> {
     Ok(())
 }
 
-/// What is pinned is visible, or withdrawn. (A look at both in one statement: neither is seen without the other.)
+/// What is pinned is visible, or withdrawn. (A look at both in one statement: neither is seen
+/// without the other.)
 async fn pins(run: &mut Run<'_>) -> Result<(), CheckError> {
     let mut conn = run.checker.db.reader().await?;
     let loose = db::check::loose_pins(conn.exec(), run.checker.now, PINS).await?;
     let empty = db::check::pins_without_generation(conn.exec(), PINS).await?;
     drop(conn);
     for pin in loose {
-        let subject = format!("pin {} of the cache {}, generation {}", pin.name, pin.cache, pin.generation);
-        run.found("pins", subject, format!("its path {} is neither visible nor withdrawn", pin.path));
+        let subject =
+            format!("pin {} of the cache {}, generation {}", pin.name, pin.cache, pin.generation);
+        run.found(
+            "pins",
+            subject,
+            format!("its path {} is neither visible nor withdrawn", pin.path),
+        );
     }
     for (cache, name) in empty {
-        run.found("pins", format!("pin {name} of the cache {cache}"), "it stands for a generation that is not there");
+        run.found(
+            "pins",
+            format!("pin {name} of the cache {cache}"),
+            "it stands for a generation that is not there",
+        );
     }
     Ok(())
 }
 
-/// Chunks that are retired, by pack: which of them are missed is said by the paths that are withdrawn.
+/// Chunks that are retired, by pack: which of them are missed is said by the paths that are
+/// withdrawn.
 async fn damaged(run: &mut Run<'_>) -> Result<(), CheckError> {
     let (mut after, mut last) = (0, None);
     loop {
@@ -87,9 +100,11 @@ async fn damaged(run: &mut Run<'_>) -> Result<(), CheckError> {
             // The first of a pack stands for the others.
             if last != Some(chunk.pack_key) {
                 last = Some(chunk.pack_key);
-                let subject = format!("chunk {} ({}) of the pack {}", chunk.id, chunk.name, chunk.pack_key);
+                let subject =
+                    format!("chunk {} ({}) of the pack {}", chunk.id, chunk.name, chunk.pack_key);
                 let detail = format!(
-                    "found damaged on {}: {}; `snowbankd repair` settles it and others of that pack",
+                    "found damaged on {}: {}; `snowbankd repair` settles it and others of that \
+                     pack",
                     date(chunk.found),
                     chunk.reason
                 );
@@ -103,15 +118,19 @@ async fn withdrawn(run: &mut Run<'_>) -> Result<(), CheckError> {
     let mut after = (CacheId(i64::MIN), String::new());
     let caches = db::caches::list(run.checker.db.reader().await?.exec()).await?;
     loop {
-        let page = db::damage::withdrawn(run.checker.db.reader().await?.exec(), (after.0, &after.1), PAGE).await?;
+        let page =
+            db::damage::withdrawn(run.checker.db.reader().await?.exec(), (after.0, &after.1), PAGE)
+                .await?;
         let Some(end) = page.last() else { return Ok(()) };
         after = (end.cache, end.hash.clone());
         for path in page {
             run.stats.withdrawn_paths += 1;
             let cache = caches.iter().find(|cache| cache.id == path.cache);
-            let cache = cache.map_or_else(|| path.cache.to_string(), |cache| cache.name.to_string());
+            let cache =
+                cache.map_or_else(|| path.cache.to_string(), |cache| cache.name.to_string());
             let detail = format!(
-                "withdrawn since {}: {}; push it again to make it whole, or forget it with `snowbankd repair --forget-withdrawn`",
+                "withdrawn since {}: {}; push it again to make it whole, or forget it with \
+                 `snowbankd repair --forget-withdrawn`",
                 date(path.since),
                 path.reason
             );

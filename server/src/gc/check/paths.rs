@@ -1,7 +1,8 @@
 //! W4: what a cache shows has a NAR of its domain, and its closure is there.
 //!
-//! A reference that the cache does not have may be upstream's. One that it had and that is withdrawn is told of, and is no
-//! fault of the path that refers to it: Nix gets that one elsewhere, or builds it.
+//! A reference that the cache does not have may be upstream's. One that it had and that is
+//! withdrawn is told of, and is no fault of the path that refers to it: Nix gets that one
+//! elsewhere, or builds it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,9 +32,15 @@ pub(super) async fn paths(run: &mut Run<'_>, after: i64) -> Result<(), CheckErro
             if caches.fault(path).is_none() {
                 continue;
             }
-            let Some(again) = db::check::path(db.reader().await?.exec(), path.id).await? else { continue };
+            let Some(again) = db::check::path(db.reader().await?.exec(), path.id).await? else {
+                continue;
+            };
             if let Some(detail) = caches.fault(&again) {
-                run.found("W4", format!("path {}{}", again.base_name, caches.suffix(again.cache)), detail);
+                run.found(
+                    "W4",
+                    format!("path {}{}", again.base_name, caches.suffix(again.cache)),
+                    detail,
+                );
             }
         }
         if withdrawn > 0 {
@@ -51,7 +58,10 @@ impl Caches {
     async fn know(&mut self, db: &Db, page: &[PathFacts]) -> Result<(), CheckError> {
         if page.iter().any(|path| !self.0.contains_key(&path.cache)) {
             let caches = db::caches::list(db.reader().await?.exec()).await?;
-            self.0 = caches.into_iter().map(|cache| (cache.id, (cache.name.to_string(), cache.domain))).collect();
+            self.0 = caches
+                .into_iter()
+                .map(|cache| (cache.id, (cache.name.to_string(), cache.domain)))
+                .collect();
         }
         Ok(())
     }
@@ -76,7 +86,11 @@ impl Caches {
 }
 
 /// Notes paths whose references are withdrawn.
-async fn closures(run: &mut Run<'_>, caches: &Caches, page: &[PathFacts]) -> Result<(), CheckError> {
+async fn closures(
+    run: &mut Run<'_>,
+    caches: &Caches,
+    page: &[PathFacts],
+) -> Result<(), CheckError> {
     let mut by_cache: HashMap<CacheId, Vec<(&str, &[StorePathHash])>> = HashMap::new();
     for path in page {
         if let Ok((_, references)) = &path.parsed {
@@ -84,15 +98,19 @@ async fn closures(run: &mut Run<'_>, caches: &Caches, page: &[PathFacts]) -> Res
         }
     }
     for (cache, paths) in by_cache {
-        let asked: HashSet<StorePathHash> = paths.iter().flat_map(|(_, references)| *references).copied().collect();
+        let asked: HashSet<StorePathHash> =
+            paths.iter().flat_map(|(_, references)| *references).copied().collect();
         let asked: Vec<StorePathHash> = asked.into_iter().collect();
-        let withdrawn = withdrawn_among(run.checker.db.reader().await?.exec(), cache, &asked).await?;
+        let withdrawn =
+            withdrawn_among(run.checker.db.reader().await?.exec(), cache, &asked).await?;
         for (name, references) in paths {
             let lacks = references.iter().filter(|reference| withdrawn.contains(reference)).count();
             if lacks > 0 {
                 run.stats.incomplete_closures += 1;
-                run.observer
-                    .noted(format!("path {name}{}: {lacks} of its references are withdrawn", caches.suffix(cache)));
+                run.observer.noted(format!(
+                    "path {name}{}: {lacks} of its references are withdrawn",
+                    caches.suffix(cache)
+                ));
             }
         }
     }

@@ -106,7 +106,8 @@ impl FromStr for Percent {
         let bad = || PercentError(text.to_owned());
         let digits = text.trim().strip_suffix('%').ok_or_else(bad)?;
         let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if !is_number(whole) || !is_number(part) || part.len() > 2 {
             return Err(bad());
         }
@@ -163,7 +164,11 @@ impl Sample {
         bytes[..8].copy_from_slice(&self.seed.to_le_bytes());
         bytes[8..].copy_from_slice(&id.to_le_bytes());
         let hash = blake3::hash(&bytes);
-        let number = hash.as_bytes().iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let number = hash
+            .as_bytes()
+            .iter()
+            .take(8)
+            .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         number % u64::from(Percent::ALL.0) < u64::from(self.share.0)
     }
 }
@@ -174,9 +179,13 @@ mod tests {
 
     #[test]
     fn shares_are_percentages() {
-        for (text, shown) in
-            [("5%", "5%"), ("100%", "100%"), ("0.5%", "0.50%"), ("0.01%", "0.01%"), ("12.34%", "12.34%")]
-        {
+        for (text, shown) in [
+            ("5%", "5%"),
+            ("100%", "100%"),
+            ("0.5%", "0.50%"),
+            ("0.01%", "0.01%"),
+            ("12.34%", "12.34%"),
+        ] {
             assert_eq!(text.parse::<Percent>().unwrap().to_string(), shown);
         }
         for bad in ["", "5", "%", "0%", "101%", "-1%", "1.234%", "a%", ".5%"] {

@@ -13,7 +13,8 @@ const NAMED: u32 = 3;
 /// NARs are read with their manifests.
 const NARS: u32 = 128;
 
-/// W1: every chunk row lies within a live pack. It may be of another domain: copies between caches share records.
+/// W1: every chunk row lies within a live pack. It may be of another domain: copies between caches
+/// share records.
 pub(super) async fn chunks(run: &mut Run<'_>, mut after: i64) -> Result<(), CheckError> {
     let db = run.checker.db;
     loop {
@@ -25,8 +26,11 @@ pub(super) async fn chunks(run: &mut Run<'_>, mut after: i64) -> Result<(), Chec
             if chunk_fault(&row).is_none() {
                 continue;
             }
-            let again = db::check::chunks(db.reader().await?.exec(), id.saturating_sub(1), 1).await?;
-            let Some((_, row)) = again.into_iter().find(|(found, _)| *found == id) else { continue };
+            let again =
+                db::check::chunks(db.reader().await?.exec(), id.saturating_sub(1), 1).await?;
+            let Some((_, row)) = again.into_iter().find(|(found, _)| *found == id) else {
+                continue;
+            };
             if let Some(detail) = chunk_fault(&row) {
                 let name = row.map(|chunk| format!(" ({})", chunk.name)).unwrap_or_default();
                 run.found("W1", format!("chunk {id}{name}"), detail);
@@ -50,12 +54,15 @@ fn chunk_fault(row: &Result<ChunkFacts, DbError>) -> Option<String> {
         // Where a retired chunk lies does not matter.
         Some(_) if chunk.name == retired_name(chunk.id) => None,
         Some((PackState::Dead, _)) => Some(format!("its pack {} is dead", chunk.pack)),
-        Some((PackState::Live, bytes)) if end > bytes => Some(format!("it ends at byte {end} of a pack of {bytes}")),
+        Some((PackState::Live, bytes)) if end > bytes => {
+            Some(format!("it ends at byte {end} of a pack of {bytes}"))
+        }
         Some((PackState::Live, _)) => None,
     }
 }
 
-/// W2, W3: every chunk that a manifest names has a row, and names and slot values are those that were verified.
+/// W2, W3: every chunk that a manifest names has a row, and names and slot values are those that
+/// were verified.
 pub(super) async fn nars(run: &mut Run<'_>, mut after: i64) -> Result<(), CheckError> {
     let db = run.checker.db;
     loop {
@@ -71,11 +78,17 @@ pub(super) async fn nars(run: &mut Run<'_>, mut after: i64) -> Result<(), CheckE
                 continue;
             }
             // It may have been collected or withdrawn meanwhile, with its chunks.
-            let Some((_, row)) = db::check::nar(db.reader().await?.exec(), NarId(id)).await? else { continue };
+            let Some((_, row)) = db::check::nar(db.reader().await?.exec(), NarId(id)).await? else {
+                continue;
+            };
             let hash = row.as_ref().map(|facts| facts.nar.nar_hash.to_string()).ok();
             if let Some(fault) = nar_fault(db, row, &mut highest).await? {
                 let name = hash.unwrap_or_else(|| format!("with the id {id}"));
-                run.found(fault.invariant, format!("NAR {name}{}", of_paths(db, NarId(id)).await?), fault.detail);
+                run.found(
+                    fault.invariant,
+                    format!("NAR {name}{}", of_paths(db, NarId(id)).await?),
+                    fault.detail,
+                );
             }
         }
         run.reached(Phase::Nars, after);

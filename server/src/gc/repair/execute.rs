@@ -25,12 +25,16 @@ const BATCH: usize = 200;
 const WAIT: Duration = Duration::from_millis(500);
 
 impl Repairer<'_> {
-    /// Does what the plan says, as far as it still holds. Waits for a collection, or another repair, to end: both would move
-    /// what the plan names.
+    /// Does what the plan says, as far as it still holds. Waits for a collection, or another
+    /// repair, to end: both would move what the plan names.
     ///
     /// # Errors
     /// When database or storage fail. What was done is done; a new plan has the rest.
-    pub async fn execute(&self, plan: RepairPlan, tell: Tell<'_>) -> Result<RepairReport, RepairError> {
+    pub async fn execute(
+        &self,
+        plan: RepairPlan,
+        tell: Tell<'_>,
+    ) -> Result<RepairReport, RepairError> {
         let mut leader = self.db.leader(Work::Collection);
         while !leader.holds().await? {
             tell("waiting for a collection, or another repair, to end".to_owned());
@@ -41,7 +45,11 @@ impl Repairer<'_> {
         result
     }
 
-    async fn work(&self, mut plan: RepairPlan, tell: Tell<'_>) -> Result<RepairReport, RepairError> {
+    async fn work(
+        &self,
+        mut plan: RepairPlan,
+        tell: Tell<'_>,
+    ) -> Result<RepairReport, RepairError> {
         self.chain.confirm().await?;
         let mut report = RepairReport::default();
         self.raise(&plan).await?;
@@ -73,7 +81,11 @@ impl Repairer<'_> {
     }
 
     /// Sets rows right. One whose name another row has got since is of no use, and is retired.
-    async fn change_rows(&self, changes: &[RowChange], report: &mut RepairReport) -> Result<(), RepairError> {
+    async fn change_rows(
+        &self,
+        changes: &[RowChange],
+        report: &mut RepairReport,
+    ) -> Result<(), RepairError> {
         let mut useless = Vec::new();
         for batch in changes.chunks(BATCH) {
             let mut tx = self.db.exclusive_tx().await?;
@@ -89,7 +101,8 @@ impl Repairer<'_> {
         self.retire_rows(&useless, "its row does not say what its record is", report).await
     }
 
-    /// First what manifests name, under the ids that they name; then the other chunks of objects that no row names.
+    /// First what manifests name, under the ids that they name; then the other chunks of objects
+    /// that no row names.
     async fn take_from_tables(
         &self,
         plan: &mut RepairPlan,
@@ -136,7 +149,10 @@ impl Repairer<'_> {
         }
         let domain = DomainId(i64::try_from(index.domain).unwrap_or(i64::MAX));
         if source.pack.is_none() {
-            let cache = domains.iter().find(|(known, _)| *known == domain).map_or(CacheId(0), |(_, cache)| *cache);
+            let cache = domains
+                .iter()
+                .find(|(known, _)| *known == domain)
+                .map_or(CacheId(0), |(_, cache)| *cache);
             self.name_pack(&mut tx, source, &index, (into, domain, cache)).await?;
             report.packs += 1;
         }
@@ -146,7 +162,8 @@ impl Repairer<'_> {
         Ok(())
     }
 
-    /// The pack that rows are to name; `None` where somebody has claimed or named the object meanwhile.
+    /// The pack that rows are to name; `None` where somebody has claimed or named the object
+    /// meanwhile.
     async fn target(&self, tx: &mut Tx, source: &Source) -> Result<Option<PackId>, RepairError> {
         let row = db::check::packs_by_key(tx.exec(), &[source.key]).await?.remove(&source.key);
         Ok(match (source.pack, row) {
@@ -164,13 +181,27 @@ impl Repairer<'_> {
         (id, domain, cache): (PackId, DomainId, CacheId),
     ) -> Result<(), RepairError> {
         let chunk_count = u32::try_from(index.entries.len()).unwrap_or(u32::MAX);
-        let row = NewPack { id, domain, cache, key: source.key, bytes: source.bytes, chunk_count, created: self.now };
+        let row = NewPack {
+            id,
+            domain,
+            cache,
+            key: source.key,
+            bytes: source.bytes,
+            chunk_count,
+            created: self.now,
+        };
         db::packs::add(tx.exec(), &row).await?;
         Ok(db::unnamed::forget(tx.exec(), &[source.key]).await?)
     }
 
-    /// Retires the chunks of a pack that are damaged or gone, and saves the others where the pack does not know them.
-    async fn mend(&self, plan: &PackPlan, retired: &Retired, report: &mut RepairReport) -> Result<(), RepairError> {
+    /// Retires the chunks of a pack that are damaged or gone, and saves the others where the pack
+    /// does not know them.
+    async fn mend(
+        &self,
+        plan: &PackPlan,
+        retired: &Retired,
+        report: &mut RepairReport,
+    ) -> Result<(), RepairError> {
         let row = db::packs::lookup(self.db.reader().await?.exec(), plan.pack).await?;
         let Some(pack) = row.filter(|pack| pack.state == PackState::Live) else { return Ok(()) };
         let lost: Vec<Retirement> = match self.examine(&pack, retired).await? {
@@ -178,7 +209,8 @@ impl Repairer<'_> {
                 let rows = db::chunks::in_pack(self.db.reader().await?.exec(), pack.id).await?;
                 let lost = rows.into_iter().filter(|(_, chunk)| !is_retired(chunk));
                 let reason = "its pack's object is gone";
-                lost.map(|(domain, chunk)| Retirement { domain, chunk, reason: reason.to_owned() }).collect()
+                lost.map(|(domain, chunk)| Retirement { domain, chunk, reason: reason.to_owned() })
+                    .collect()
             }
             Some((found, changes)) => {
                 self.change_rows(&changes, report).await?;
@@ -188,20 +220,33 @@ impl Repairer<'_> {
                     report.packs += 1;
                 }
                 let lost = found.faults.into_iter().filter(|fault| !healed(fault.chunk.id));
-                lost.map(|fault| Retirement { domain: fault.domain, chunk: fault.chunk, reason: fault.reason })
-                    .collect()
+                lost.map(|fault| Retirement {
+                    domain: fault.domain,
+                    chunk: fault.chunk,
+                    reason: fault.reason,
+                })
+                .collect()
             }
         };
         report.retired += retire(self.db, &lost, self.now).await?.len() as u64;
         Ok(())
     }
 
-    async fn retire_without_pack(&self, plan: &RepairPlan, report: &mut RepairReport) -> Result<(), RepairError> {
+    async fn retire_without_pack(
+        &self,
+        plan: &RepairPlan,
+        report: &mut RepairReport,
+    ) -> Result<(), RepairError> {
         // Those that a table has given another place are not as they were found.
         self.retire_rows(&plan.without_pack, "its pack has no row", report).await
     }
 
-    async fn retire_rows(&self, rows: &[ChunkRow], reason: &str, report: &mut RepairReport) -> Result<(), RepairError> {
+    async fn retire_rows(
+        &self,
+        rows: &[ChunkRow],
+        reason: &str,
+        report: &mut RepairReport,
+    ) -> Result<(), RepairError> {
         let retirement = |row: &ChunkRow| {
             // Which pack it is does not matter any more.
             let pack_key = PackKey::from_bytes([0; 16]);
@@ -221,7 +266,12 @@ async fn is_taken(tx: &mut Tx, change: &RowChange) -> Result<bool, RepairError> 
 }
 
 /// W2 for what a table gives.
-async fn add_rows(tx: &mut Tx, domain: DomainId, into: PackId, given: &Given) -> Result<u64, RepairError> {
+async fn add_rows(
+    tx: &mut Tx,
+    domain: DomainId,
+    into: PackId,
+    given: &Given,
+) -> Result<u64, RepairError> {
     let without_id = given.new.iter().filter(|row| row.id.is_none()).count();
     let without_id = u32::try_from(without_id).unwrap_or(u32::MAX);
     let first = counters::reserve(tx.exec(), Counter::Chunk, without_id).await?;

@@ -1,4 +1,5 @@
-//! Planning, second part: which NARs cannot be served any more, and which would be whole again with rows from packs' tables.
+//! Planning, second part: which NARs cannot be served any more, and which would be whole again with
+//! rows from packs' tables.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -67,7 +68,13 @@ impl Repairer<'_> {
                 Verdict::Healing => plan.healed.push(nar),
                 Verdict::Lacks(reason) => pending.push((nar, reason)),
                 Verdict::Broken(_) => {
-                    plan.nars.push(NarPlan { nar, hash, reason, is_decoded: false, paths: Vec::new() });
+                    plan.nars.push(NarPlan {
+                        nar,
+                        hash,
+                        reason,
+                        is_decoded: false,
+                        paths: Vec::new(),
+                    });
                 }
             }
         }
@@ -80,7 +87,9 @@ impl Repairer<'_> {
         let Some((_, row)) = found else { return Ok(Verdict::Whole) };
         if let (Ok(facts), false) = (&row, self.options.reads_all_packs()) {
             let mut packs: BTreeSet<PackId> = BTreeSet::new();
-            let look = |_: &[_], rows: &HashMap<u64, ChunkLocation>| packs.extend(rows.values().map(|row| row.pack));
+            let look = |_: &[_], rows: &HashMap<u64, ChunkLocation>| {
+                packs.extend(rows.values().map(|row| row.pack));
+            };
             manifest_fault(self.db, &facts.nar, &facts.first, look).await?;
             self.survey_packs_of(&packs, plan).await?;
         }
@@ -117,18 +126,28 @@ impl Repairer<'_> {
                 plan.missing.extend(fault.missing);
                 Verdict::Lacks(fault.detail)
             }
-            (_, Some(id)) => Verdict::Lacks(format!("chunk {id} of its manifest is damaged or gone")),
+            (_, Some(id)) => {
+                Verdict::Lacks(format!("chunk {id} of its manifest is damaged or gone"))
+            }
             (_, None) if heals => Verdict::Healing,
             (Some(fault), None) => Verdict::Broken(fault.detail),
             (None, None) => Verdict::Whole,
         })
     }
 
-    /// Tells those that will be whole from those that will not, once it is known what the packs' tables give.
-    pub(super) async fn judge(&self, pending: Vec<(NarId, String)>, plan: &mut RepairPlan) -> Result<(), RepairError> {
+    /// Tells those that will be whole from those that will not, once it is known what the packs'
+    /// tables give.
+    pub(super) async fn judge(
+        &self,
+        pending: Vec<(NarId, String)>,
+        plan: &mut RepairPlan,
+    ) -> Result<(), RepairError> {
         let lost: RoaringTreemap = (&plan.missing | &plan.bad) - &plan.restored;
         for (nar, reason) in pending {
-            let Some((_, Ok(facts))) = db::check::nar(self.db.reader().await?.exec(), nar).await? else { continue };
+            let Some((_, Ok(facts))) = db::check::nar(self.db.reader().await?.exec(), nar).await?
+            else {
+                continue;
+            };
             let mut lacks = false;
             manifest_fault(self.db, &facts.nar, &facts.first, |entries, _| {
                 lacks |= entries.iter().any(|entry| lost.contains(entry.id));
@@ -144,8 +163,13 @@ impl Repairer<'_> {
         Ok(())
     }
 
-    /// Paths whose own rows make no sense, NARs that do not decode to what their rows say, and the names of all that goes.
-    pub(super) async fn survey_paths(&self, plan: &mut RepairPlan, tell: Tell<'_>) -> Result<(), RepairError> {
+    /// Paths whose own rows make no sense, NARs that do not decode to what their rows say, and the
+    /// names of all that goes.
+    pub(super) async fn survey_paths(
+        &self,
+        plan: &mut RepairPlan,
+        tell: Tell<'_>,
+    ) -> Result<(), RepairError> {
         let caches = db::caches::list(self.db.reader().await?.exec()).await?;
         let caches: HashMap<CacheId, _> =
             caches.into_iter().map(|cache| (cache.id, (cache.name, cache.domain))).collect();
@@ -160,24 +184,36 @@ impl Repairer<'_> {
                     (Err(error), _, _) => error.to_string(),
                     (_, None, _) => "its cache has no row".to_owned(),
                     (_, _, None) => "its NAR has no row".to_owned(),
-                    (_, Some((_, domain)), Some(nar)) if *domain != nar => "its NAR is of another domain".to_owned(),
+                    (_, Some((_, domain)), Some(nar)) if *domain != nar => {
+                        "its NAR is of another domain".to_owned()
+                    }
                     _ => continue,
                 };
-                let cache = cache.map_or_else(|| path.cache.to_string(), |(name, _)| name.to_string());
+                let cache =
+                    cache.map_or_else(|| path.cache.to_string(), |(name, _)| name.to_string());
                 plan.paths.push((path.id, format!("{cache} {}", path.base_name), reason));
             }
         }
         if let Some(pattern) = &self.options.paths {
-            let (mut wanted, mut pace) = (Wanted::new(self.db, 0).await?, Pace::new(self.options.rate));
+            let (mut wanted, mut pace) =
+                (Wanted::new(self.db, 0).await?, Pace::new(self.options.rate));
             let known: HashSet<NarId> =
                 plan.nars.iter().map(|nar| nar.nar).chain(plan.healed.iter().copied()).collect();
             while let Some((page, last)) = wanted.next(self.db, pattern).await? {
                 for nar in page.into_iter().filter(|nar| !known.contains(nar)) {
                     let found = db::check::nar(self.db.reader().await?.exec(), nar).await?;
                     let Some((_, Ok(facts))) = found else { continue };
-                    if let (Some(reason), _) = content_fault(self.nars, &facts.nar, &mut pace).await? {
+                    if let (Some(reason), _) =
+                        content_fault(self.nars, &facts.nar, &mut pace).await?
+                    {
                         let hash = Some(facts.nar.nar_hash);
-                        plan.nars.push(NarPlan { nar, hash, reason, is_decoded: true, paths: Vec::new() });
+                        plan.nars.push(NarPlan {
+                            nar,
+                            hash,
+                            reason,
+                            is_decoded: true,
+                            paths: Vec::new(),
+                        });
                     }
                 }
                 tell(format!("decoded NARs of paths up to number {last}"));
@@ -188,7 +224,8 @@ impl Repairer<'_> {
             for id in paths_of(conn.exec(), nar.nar, PATHS).await? {
                 if let Some(path) = db::check::path(conn.exec(), id).await? {
                     let cache = caches.get(&path.cache);
-                    let cache = cache.map_or_else(|| path.cache.to_string(), |(name, _)| name.to_string());
+                    let cache =
+                        cache.map_or_else(|| path.cache.to_string(), |(name, _)| name.to_string());
                     nar.paths.push(format!("{cache} {}", path.base_name));
                 }
             }

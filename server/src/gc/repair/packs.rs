@@ -1,4 +1,5 @@
-//! Planning, first part: which chunks' rows lead to no bytes, or to others, and which rows their pack sets right.
+//! Planning, first part: which chunks' rows lead to no bytes, or to others, and which rows their
+//! pack sets right.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -26,7 +27,8 @@ const PAGE: u32 = 512;
 pub(super) type Retired = HashMap<u64, ChunkName>;
 
 impl Repairer<'_> {
-    /// Objects that are gone, packs that are suspect or drawn by `read_data`, and rows of packs that have none.
+    /// Objects that are gone, packs that are suspect or drawn by `read_data`, and rows of packs
+    /// that have none.
     pub(super) async fn survey_packs(
         &self,
         listed: &Objects,
@@ -57,8 +59,10 @@ impl Repairer<'_> {
                 let page = db::packs::page(self.db.reader().await?.exec(), after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = last.id;
-                let is_read = |pack: &&Pack| sample.draws(pack.id.0) || suspects.contains(&pack.key);
-                for pack in page.iter().filter(|pack| pack.state == PackState::Live).filter(is_read) {
+                let is_read =
+                    |pack: &&Pack| sample.draws(pack.id.0) || suspects.contains(&pack.key);
+                for pack in page.iter().filter(|pack| pack.state == PackState::Live).filter(is_read)
+                {
                     self.survey_pack(pack, &retired, plan, &mut tempo).await?;
                 }
                 tell(format!("read packs up to number {after}"));
@@ -81,8 +85,12 @@ impl Repairer<'_> {
         packs: &BTreeSet<PackId>,
         plan: &mut RepairPlan,
     ) -> Result<(), RepairError> {
-        let known: BTreeSet<PackId> =
-            plan.packs.iter().map(|pack| pack.pack).chain(plan.changes.iter().map(|change| change.pack)).collect();
+        let known: BTreeSet<PackId> = plan
+            .packs
+            .iter()
+            .map(|pack| pack.pack)
+            .chain(plan.changes.iter().map(|change| change.pack))
+            .collect();
         let unknown: Vec<PackId> = packs.difference(&known).copied().collect();
         let retired: Retired = plan.retired.iter().map(|((_, name), id)| (*id, *name)).collect();
         let mut tempo = Pace::new(self.options.rate);
@@ -97,15 +105,23 @@ impl Repairer<'_> {
     async fn survey_without_pack(&self, plan: &mut RepairPlan) -> Result<(), RepairError> {
         let mut after = 0;
         loop {
-            let page = db::repair::without_pack(self.db.reader().await?.exec(), after, PAGE).await?;
+            let page =
+                db::repair::without_pack(self.db.reader().await?.exec(), after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
             plan.bad.extend(page.iter().map(|row| row.id));
-            plan.without_pack.extend(page.into_iter().filter(|row| row.name != db::damage::retired_name(row.id)));
+            plan.without_pack.extend(
+                page.into_iter().filter(|row| row.name != db::damage::retired_name(row.id)),
+            );
         }
     }
 
-    async fn note_gone(&self, pack: PackId, key: PackKey, plan: &mut RepairPlan) -> Result<(), RepairError> {
+    async fn note_gone(
+        &self,
+        pack: PackId,
+        key: PackKey,
+        plan: &mut RepairPlan,
+    ) -> Result<(), RepairError> {
         let rows = db::chunks::in_pack(self.db.reader().await?.exec(), pack).await?;
         plan.bad.extend(rows.iter().map(|(_, chunk)| chunk.id));
         let faults = rows.iter().filter(|(_, chunk)| !is_retired(chunk)).count() as u64;
@@ -127,8 +143,12 @@ impl Repairer<'_> {
         tempo.read(pack.bytes).await;
         plan.read.packs += 1;
         let healed: Vec<u64> = changes.iter().map(|change| change.found.id).collect();
-        let faults: Vec<u64> =
-            found.faults.iter().map(|fault| fault.chunk.id).filter(|id| !healed.contains(id)).collect();
+        let faults: Vec<u64> = found
+            .faults
+            .iter()
+            .map(|fault| fault.chunk.id)
+            .filter(|id| !healed.contains(id))
+            .collect();
         plan.bad.extend(faults.iter().copied());
         for id in healed {
             plan.bad.remove(id);
@@ -138,12 +158,20 @@ impl Repairer<'_> {
         plan.changes.extend(changes);
         if faults > 0 || found.table.is_some() {
             let (pack, key) = (pack.id, pack.key);
-            plan.packs.push(PackPlan { pack, key, is_gone: false, faults, sound, table: found.table });
+            plan.packs.push(PackPlan {
+                pack,
+                key,
+                is_gone: false,
+                faults,
+                sound,
+                table: found.table,
+            });
         }
         Ok(())
     }
 
-    /// Reads a pack and judges its rows; `None` where the object is gone. The changes are those that its own table gives.
+    /// Reads a pack and judges its rows; `None` where the object is gone. The changes are those
+    /// that its own table gives.
     pub(super) async fn examine(
         &self,
         pack: &Pack,
@@ -157,8 +185,10 @@ impl Repairer<'_> {
             let mut changes = Vec::new();
             if let Some(index) = &found.index {
                 let mut verifier = FrameVerifier::new();
-                let at_fault = found.faults.iter().map(|fault| (fault.domain, &fault.chunk, fault.chunk.name));
-                let wanted = at_fault.chain(retired.iter().map(|(domain, chunk, name)| (*domain, chunk, *name)));
+                let at_fault =
+                    found.faults.iter().map(|fault| (fault.domain, &fault.chunk, fault.chunk.name));
+                let wanted = at_fault
+                    .chain(retired.iter().map(|(domain, chunk, name)| (*domain, chunk, *name)));
                 for (domain, chunk, name) in wanted {
                     changes.extend(change(&mut verifier, index, &object, domain, chunk, name));
                 }
@@ -170,13 +200,18 @@ impl Repairer<'_> {
 }
 
 /// The rows that are retired, with the names that they had.
-fn rows_retired(rows: &[(DomainId, ChunkLocation)], names: &Retired) -> Vec<(DomainId, ChunkLocation, ChunkName)> {
+fn rows_retired(
+    rows: &[(DomainId, ChunkLocation)],
+    names: &Retired,
+) -> Vec<(DomainId, ChunkLocation, ChunkName)> {
     let retired = rows.iter().filter(|(_, chunk)| is_retired(chunk));
-    retired.filter_map(|(domain, chunk)| Some((*domain, chunk.clone(), *names.get(&chunk.id)?))).collect()
+    retired
+        .filter_map(|(domain, chunk)| Some((*domain, chunk.clone(), *names.get(&chunk.id)?)))
+        .collect()
 }
 
-/// How a row is set right: the pack has a sound record that was written for that very row, or one alone of that name. (Two of
-/// one name may be different frames, and a manifest knows which.)
+/// How a row is set right: the pack has a sound record that was written for that very row, or one
+/// alone of that name. (Two of one name may be different frames, and a manifest knows which.)
 fn change(
     verifier: &mut FrameVerifier,
     index: &PackIndex,
@@ -185,15 +220,23 @@ fn change(
     chunk: &ChunkLocation,
     name: ChunkName,
 ) -> Option<RowChange> {
-    let mut sound =
-        |entry: &&PackEntry| record_at(verifier, object, entry.span.offset, entry.span.len, &entry.header.name).is_ok();
-    let of_row = |entry: &&PackEntry| entry.id == chunk.id && index.domain == domain.0.unsigned_abs();
+    let mut sound = |entry: &&PackEntry| {
+        record_at(verifier, object, entry.span.offset, entry.span.len, &entry.header.name).is_ok()
+    };
+    let of_row =
+        |entry: &&PackEntry| entry.id == chunk.id && index.domain == domain.0.unsigned_abs();
     let own = index.entries.iter().filter(of_row).find(&mut sound);
     let mut of_name = index.entries.iter().filter(|entry| entry.header.name == name);
     let only = of_name.next().filter(|_| of_name.next().is_none());
     let entry = own.or_else(|| only.filter(&mut sound))?;
-    let found =
-        ChunkRow { id: chunk.id, domain, name: chunk.name, pack: chunk.pack, offset: chunk.offset, len: chunk.len };
+    let found = ChunkRow {
+        id: chunk.id,
+        domain,
+        name: chunk.name,
+        pack: chunk.pack,
+        offset: chunk.offset,
+        len: chunk.len,
+    };
     let (name, pack) = (entry.header.name, chunk.pack);
     Some(RowChange { found, name, pack, offset: entry.span.offset, len: entry.span.len })
 }

@@ -75,7 +75,9 @@ impl fmt::Display for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Read were all rows and manifests, the list of objects")?;
         match self.sample {
-            Some(sample) if sample.share == Sample::ALL.share => write!(f, ", and all {} packs", self.packs)?,
+            Some(sample) if sample.share == Sample::ALL.share => {
+                write!(f, ", and all {} packs", self.packs)?;
+            }
             Some(sample) => write!(f, ", and {} packs ({sample})", self.packs)?,
             None => write!(f, ", and {} packs that seemed damaged", self.packs)?,
         }
@@ -179,7 +181,9 @@ impl fmt::Display for RepairPlan {
                         pack.sound, pack.faults
                     )?;
                 }
-                (false, _) => writeln!(f, "{object} is damaged: retire {} of its chunks", pack.faults)?,
+                (false, _) => {
+                    writeln!(f, "{object} is damaged: retire {} of its chunks", pack.faults)?;
+                }
             }
         }
         if !self.without_pack.is_empty() {
@@ -192,7 +196,9 @@ impl fmt::Display for RepairPlan {
             writeln!(f, "see that {} NARs are whole then", self.healed.len())?;
         }
         for nar in &self.nars {
-            let hash = nar.hash.map_or_else(|| format!("with the id {}", nar.nar), |hash| hash.to_string());
+            let hash = nar
+                .hash
+                .map_or_else(|| format!("with the id {}", nar.nar), |hash| hash.to_string());
             writeln!(f, "withdraw the NAR {hash}: {}", nar.reason)?;
             nar.paths.iter().try_for_each(|path| writeln!(f, "  {path}"))?;
         }
@@ -214,7 +220,8 @@ impl fmt::Display for RepairPlan {
             (false, paths) => {
                 write!(
                     f,
-                    "{paths} path(s) will be out of sight (404) until they are pushed again; only what is missing travels then."
+                    "{paths} path(s) will be out of sight (404) until they are pushed again; only \
+                     what is missing travels then."
                 )
             }
         }
@@ -245,7 +252,8 @@ impl fmt::Display for RepairReport {
         }
         write!(
             f,
-            "Repaired: {} chunk rows made or set right, {} packs named or written anew, {} chunks retired and {} settled, {} \
+            "Repaired: {} chunk rows made or set right, {} packs named or written anew, {} chunks \
+             retired and {} settled, {} \
              NARs with {} path(s) withdrawn.",
             self.rows,
             self.packs,

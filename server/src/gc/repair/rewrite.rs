@@ -1,5 +1,6 @@
-//! A pack whose records are sound and whose table is not: its records are written anew, as they are, into a pack that knows
-//! them, and the rows lead there (C4). The old one is claimed, and collected like any other.
+//! A pack whose records are sound and whose table is not: its records are written anew, as they
+//! are, into a pack that knows them, and the rows lead there (C4). The old one is claimed, and
+//! collected like any other.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,9 @@ impl Repairer<'_> {
             for (_, chunk) in rows.iter().filter(|(_, chunk)| heads.contains_key(&chunk.id)) {
                 let start = chunk.offset as usize;
                 let bytes = object.get(start..start + chunk.len as usize);
-                let Some(record) = bytes.and_then(|bytes| Record::parse(bytes).ok()) else { continue };
+                let Some(record) = bytes.and_then(|bytes| Record::parse(bytes).ok()) else {
+                    continue;
+                };
                 let entry = moved.entry(chunk.offset).or_insert_with(|| {
                     let new = NewRecord { header: record.header, frame: record.frame.to_vec() };
                     MovedRecord { id: record.id, record: new, rows: Vec::new() }

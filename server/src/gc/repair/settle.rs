@@ -1,5 +1,5 @@
-//! Execution, last part: NARs that cannot be served are withdrawn; then nothing names the chunks that were retired, and their
-//! rows go.
+//! Execution, last part: NARs that cannot be served are withdrawn; then nothing names the chunks
+//! that were retired, and their rows go.
 
 use std::collections::HashMap;
 
@@ -28,14 +28,17 @@ struct Names(HashMap<CacheId, String>);
 
 impl Names {
     fn of(&self, paths: &[WithdrawnPath]) -> Vec<String> {
-        let name = |path: &WithdrawnPath| self.0.get(&path.cache).cloned().unwrap_or_else(|| path.cache.to_string());
+        let name = |path: &WithdrawnPath| {
+            self.0.get(&path.cache).cloned().unwrap_or_else(|| path.cache.to_string())
+        };
         paths.iter().map(|path| format!("{} {}", name(path), path.base_name())).collect()
     }
 }
 
 impl Repairer<'_> {
-    /// Withdraws the NARs of the plan that are not whole by now, those that were expected to be and are not, and those that
-    /// came since and name a chunk that was retired; and paths whose rows make no sense.
+    /// Withdraws the NARs of the plan that are not whole by now, those that were expected to be and
+    /// are not, and those that came since and name a chunk that was retired; and paths whose rows
+    /// make no sense.
     pub(super) async fn withdraw(
         &self,
         plan: &RepairPlan,
@@ -43,7 +46,8 @@ impl Repairer<'_> {
         tell: Tell<'_>,
     ) -> Result<(), RepairError> {
         let caches = db::caches::list(self.db.reader().await?.exec()).await?;
-        let names = Names(caches.into_iter().map(|cache| (cache.id, cache.name.to_string())).collect());
+        let names =
+            Names(caches.into_iter().map(|cache| (cache.id, cache.name.to_string())).collect());
         for nar in &plan.nars {
             let known = nar.is_decoded.then_some(nar.reason.as_str());
             self.withdraw_if_broken(nar.nar, known, &names, report).await?;
@@ -76,7 +80,9 @@ impl Repairer<'_> {
         names: &Names,
         report: &mut RepairReport,
     ) -> Result<(), RepairError> {
-        let Some((_, row)) = db::check::nar(self.db.reader().await?.exec(), nar).await? else { return Ok(()) };
+        let Some((_, row)) = db::check::nar(self.db.reader().await?.exec(), nar).await? else {
+            return Ok(());
+        };
         let (hash, reason) = match row {
             Ok(NarFacts { nar, first }) => {
                 let fault = manifest_fault(self.db, &nar, &first, |_, _| {}).await?;
@@ -93,9 +99,13 @@ impl Repairer<'_> {
         Ok(())
     }
 
-    /// Removes the rows of retired chunks that nothing names, claims the packs that nothing is in then, and turns collection
-    /// on again.
-    pub(super) async fn settle(&self, plan: &RepairPlan, report: &mut RepairReport) -> Result<(), RepairError> {
+    /// Removes the rows of retired chunks that nothing names, claims the packs that nothing is in
+    /// then, and turns collection on again.
+    pub(super) async fn settle(
+        &self,
+        plan: &RepairPlan,
+        report: &mut RepairReport,
+    ) -> Result<(), RepairError> {
         let mut retired = RoaringTreemap::new();
         let mut after = 0;
         loop {
@@ -104,7 +114,11 @@ impl Repairer<'_> {
             after = last.id;
             retired.extend(page.iter().map(|chunk| chunk.id));
         }
-        let named = if retired.is_empty() { RoaringTreemap::new() } else { self.named_of(&retired).await? };
+        let named = if retired.is_empty() {
+            RoaringTreemap::new()
+        } else {
+            self.named_of(&retired).await?
+        };
         let ids: Vec<u64> = (retired - named).iter().collect();
         for batch in ids.chunks(BATCH) {
             let mut tx = self.db.exclusive_tx().await?;
@@ -125,7 +139,13 @@ impl Repairer<'_> {
         }
         settings::remove(tx.exec(), settings::COLLECTION_OFF).await?;
         let said = report.to_string();
-        let entry = Actor::host().entry("repair", "", said.lines().last().unwrap_or_default(), "ok", self.now);
+        let entry = Actor::host().entry(
+            "repair",
+            "",
+            said.lines().last().unwrap_or_default(),
+            "ok",
+            self.now,
+        );
         audit::add(&mut tx, &[entry]).await?;
         Ok(tx.commit().await?)
     }
@@ -144,7 +164,8 @@ impl Repairer<'_> {
             for facts in page.into_iter().filter_map(|(_, row)| row.ok()) {
                 note(&facts.first);
                 for seq in 1..facts.nar.segment_count {
-                    let data = db::nars::segment(self.db.reader().await?.exec(), facts.nar.id, seq).await?;
+                    let data = db::nars::segment(self.db.reader().await?.exec(), facts.nar.id, seq)
+                        .await?;
                     note(&data.unwrap_or_default());
                 }
             }

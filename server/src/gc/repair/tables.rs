@@ -1,7 +1,7 @@
 //! Rows of chunks from the packs' own tables: what is read of them, and what they give.
 //!
-//! A table is believed when its hash holds. Its chunks have the ids under which manifests name them, unless another row got
-//! that id since, which happens after a backup was restored.
+//! A table is believed when its hash holds. Its chunks have the ids under which manifests name
+//! them, unless another row got that id since, which happens after a backup was restored.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,9 @@ use futures_util::stream::{self, StreamExt as _};
 use roaring::RoaringTreemap;
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::frame::FrameVerifier;
-use snowbank_core::pack::{FOOTER_LEN, Footer, HEAD_LEN, MAX_PACK_BYTES, PackEntry, PackIndex, PackKey};
+use snowbank_core::pack::{
+    FOOTER_LEN, Footer, HEAD_LEN, MAX_PACK_BYTES, PackEntry, PackIndex, PackKey,
+};
 
 use super::plan::{RepairPlan, Source};
 use super::{RepairError, Repairer, Tell};
@@ -73,11 +75,16 @@ impl Rows {
     ) -> Result<Self, DbError> {
         let names: Vec<ChunkName> = index.entries.iter().map(|entry| entry.header.name).collect();
         let ids: Vec<u64> = index.entries.iter().map(|entry| entry.id).collect();
-        let mut rows = Self { taken: db::repair::taken(exec.again(), &ids).await?, ..Self::default() };
-        for &domain in domains.iter().filter(|domain| is_of(index, **domain) || !plan.bad.is_empty()) {
+        let mut rows =
+            Self { taken: db::repair::taken(exec.again(), &ids).await?, ..Self::default() };
+        for &domain in
+            domains.iter().filter(|domain| is_of(index, **domain) || !plan.bad.is_empty())
+        {
             let found = db::repair::by_names(exec.again(), domain, &names).await?;
             rows.by_name.extend(found.into_iter().map(|row| ((domain, row.name), row)));
-            let known = |name: &ChunkName| plan.retired.get(&(domain, *name)).map(|id| (retired_name(*id), *name));
+            let known = |name: &ChunkName| {
+                plan.retired.get(&(domain, *name)).map(|id| (retired_name(*id), *name))
+            };
             let retired: HashMap<ChunkName, ChunkName> = names.iter().filter_map(known).collect();
             let renamed: Vec<ChunkName> = retired.keys().copied().collect();
             for row in db::repair::by_names(exec.again(), domain, &renamed).await? {
@@ -108,12 +115,20 @@ pub(super) struct Sought<'p> {
     pub(super) all: bool,
 }
 
-/// What the table of the pack `into` gives: rows for chunks that a manifest names and that have none, another place for rows
-/// that lead to no bytes, and with `sought.all` rows for every chunk that its domain does not have.
+/// What the table of the pack `into` gives: rows for chunks that a manifest names and that have
+/// none, another place for rows that lead to no bytes, and with `sought.all` rows for every chunk
+/// that its domain does not have.
 ///
-/// A manifest knows how long each frame is, and a chunk that was sent twice may be two frames. So a row is led to another
-/// record only when that has the row's id; one of another domain, when it lay where such a row did.
-pub(super) fn give(index: &PackIndex, domains: &[DomainId], rows: &Rows, sought: Sought<'_>, into: PackId) -> Given {
+/// A manifest knows how long each frame is, and a chunk that was sent twice may be two frames. So a
+/// row is led to another record only when that has the row's id; one of another domain, when it lay
+/// where such a row did.
+pub(super) fn give(
+    index: &PackIndex,
+    domains: &[DomainId],
+    rows: &Rows,
+    sought: Sought<'_>,
+    into: PackId,
+) -> Given {
     let mut given = Given::default();
     let mut done: HashSet<ChunkName> = HashSet::new();
     let mut used: HashSet<u64> = HashSet::new();
@@ -122,9 +137,13 @@ pub(super) fn give(index: &PackIndex, domains: &[DomainId], rows: &Rows, sought:
         let name = entry.header.name;
         let written_for = own.and_then(|own| rows.of(own, name)).filter(|row| row.id == entry.id);
         let lies_there = |row: &&ChunkRow| {
-            written_for.is_some_and(|own| (own.pack, own.offset) == (row.pack, row.offset)) && row.pack != into
+            written_for.is_some_and(|own| (own.pack, own.offset) == (row.pack, row.offset))
+                && row.pack != into
         };
-        let lost = domains.iter().filter_map(|domain| rows.of(*domain, name)).filter(|row| sought.bad.contains(row.id));
+        let lost = domains
+            .iter()
+            .filter_map(|domain| rows.of(*domain, name))
+            .filter(|row| sought.bad.contains(row.id));
         let change = |found: &ChunkRow| {
             let (offset, len) = (entry.span.offset, entry.span.len);
             RowChange { found: *found, name, pack: into, offset, len }
@@ -132,7 +151,8 @@ pub(super) fn give(index: &PackIndex, domains: &[DomainId], rows: &Rows, sought:
         given.changes.extend(lost.filter(lies_there).map(change));
 
         let is_sought = sought.all || sought.missing.contains(entry.id);
-        let is_there = written_for.is_some() || own.is_none_or(|own| rows.by_name.contains_key(&(own, name)));
+        let is_there =
+            written_for.is_some() || own.is_none_or(|own| rows.by_name.contains_key(&(own, name)));
         if !is_sought || is_there || done.contains(&name) {
             continue;
         }
@@ -161,7 +181,9 @@ pub(super) async fn read_table(
         Err(StorageError::NotFound { .. }) => return Ok(Err("it is gone".to_owned())),
         tail => tail?,
     };
-    let Some((before, footer)) = tail.split_last_chunk().filter(|_| tail.len() as u64 == len - tail_start) else {
+    let Some((before, footer)) =
+        tail.split_last_chunk().filter(|_| tail.len() as u64 == len - tail_start)
+    else {
         return Ok(Err("it is shorter than the listing says".to_owned()));
     };
     let footer = match Footer::parse(footer) {
@@ -170,11 +192,16 @@ pub(super) async fn read_table(
         Err(error) => return Ok(Err(error.to_string())),
     };
     let (table_start, table_len) = (u64::from(footer.table_offset), u64::from(footer.table_len));
-    let table = match table_start.checked_sub(tail_start).and_then(|start| usize::try_from(start).ok()) {
-        Some(start) => before.get(start..).unwrap_or_default().to_vec(),
-        None => storage.get_up_to(&object, table_start, table_len).await?,
+    let table =
+        match table_start.checked_sub(tail_start).and_then(|start| usize::try_from(start).ok()) {
+            Some(start) => before.get(start..).unwrap_or_default().to_vec(),
+            None => storage.get_up_to(&object, table_start, table_len).await?,
+        };
+    let head = if tail_start == 0 {
+        tail.clone()
+    } else {
+        storage.get_up_to(&object, 0, HEAD_LEN as u64).await?
     };
-    let head = if tail_start == 0 { tail.clone() } else { storage.get_up_to(&object, 0, HEAD_LEN as u64).await? };
     let Some(head) = head.first_chunk() else { return Ok(Err("it has no head".to_owned())) };
     Ok(match PackIndex::parse_parts(head, &table, &footer) {
         Ok(index) if index.key == *key => Ok(index),
@@ -184,8 +211,13 @@ pub(super) async fn read_table(
 }
 
 /// A pack's table, with those of its entries alone whose records are sound.
-pub(super) async fn read_sound(storage: &Storage, key: &PackKey) -> Result<Result<PackIndex, String>, RepairError> {
-    let Some(object) = read_pack(storage, key).await? else { return Ok(Err("it is gone".to_owned())) };
+pub(super) async fn read_sound(
+    storage: &Storage,
+    key: &PackKey,
+) -> Result<Result<PackIndex, String>, RepairError> {
+    let Some(object) = read_pack(storage, key).await? else {
+        return Ok(Err("it is gone".to_owned()));
+    };
     let key = *key;
     let read = tokio::task::spawn_blocking(move || {
         let mut index = PackIndex::parse(&object).map_err(|error| error.to_string())?;
@@ -202,7 +234,8 @@ pub(super) async fn read_sound(storage: &Storage, key: &PackKey) -> Result<Resul
 }
 
 impl Repairer<'_> {
-    /// Reads the tables of objects that no row names and, where chunks are lost, of packs that have more than rows name.
+    /// Reads the tables of objects that no row names and, where chunks are lost, of packs that have
+    /// more than rows name.
     pub(super) async fn survey_tables(
         &self,
         listed: &Objects,
@@ -210,11 +243,13 @@ impl Repairer<'_> {
         tell: Tell<'_>,
     ) -> Result<(), RepairError> {
         let source = |(key, bytes): &(PackKey, u64)| (*key, *bytes, None);
-        let mut sources: Vec<(PackKey, u64, Option<PackId>)> = listed.unnamed.iter().map(source).collect();
+        let mut sources: Vec<(PackKey, u64, Option<PackId>)> =
+            listed.unnamed.iter().map(source).collect();
         if !plan.missing.is_empty() || !plan.bad.is_empty() {
             let mut after = PackId(0);
             loop {
-                let ids = db::repair::incomplete_packs(self.db.reader().await?.exec(), after, PAGE).await?;
+                let ids = db::repair::incomplete_packs(self.db.reader().await?.exec(), after, PAGE)
+                    .await?;
                 let Some(last) = ids.last() else { break };
                 after = *last;
                 let packs = db::packs::lookup_many(self.db.reader().await?.exec(), &ids).await?;
@@ -222,9 +257,9 @@ impl Repairer<'_> {
             }
         }
         let domains = self.domains().await?;
-        let tables = sources
-            .into_iter()
-            .map(|(key, bytes, pack)| async move { ((key, bytes, pack), read_table(self.storage, &key, bytes).await) });
+        let tables = sources.into_iter().map(|(key, bytes, pack)| async move {
+            ((key, bytes, pack), read_table(self.storage, &key, bytes).await)
+        });
         let mut tables = std::pin::pin!(stream::iter(tables).buffered(AT_ONCE));
         let mut read = 0_u64;
         while let Some(((key, bytes, pack), table)) = tables.next().await {
@@ -248,7 +283,8 @@ impl Repairer<'_> {
                 continue;
             }
             let highest = index.entries.iter().map(|entry| entry.id).max().unwrap_or(0);
-            plan.highest_chunk = plan.highest_chunk.max(i64::try_from(highest).unwrap_or(i64::MAX - 1));
+            plan.highest_chunk =
+                plan.highest_chunk.max(i64::try_from(highest).unwrap_or(i64::MAX - 1));
             self.note_source(&index, (key, bytes, pack), &domains, plan).await?;
         }
         Ok(())
@@ -275,7 +311,14 @@ impl Repairer<'_> {
         plan.restored.extend(restored);
         plan.restored.extend(needed.changes.iter().map(|change| change.found.id));
         let rows = (given.new.len() + given.changes.len()) as u64;
-        plan.sources.push(Source { key, bytes, pack, takes_all, is_needed: !needed.is_empty(), rows });
+        plan.sources.push(Source {
+            key,
+            bytes,
+            pack,
+            takes_all,
+            is_needed: !needed.is_empty(),
+            rows,
+        });
         Ok(())
     }
 
@@ -303,9 +346,18 @@ mod tests {
         let entry = |(id, number): &(u64, u8)| PackEntry {
             id: *id,
             span: RecordSpan { offset: u32::from(*number) * 100, len: 50 },
-            header: ChunkHeader { name: name(*number), raw_len: 1, frame_len: 1, slots: Vec::new() },
+            header: ChunkHeader {
+                name: name(*number),
+                raw_len: 1,
+                frame_len: 1,
+                slots: Vec::new(),
+            },
         };
-        PackIndex { domain: 1, key: PackKey::from_bytes([1; 16]), entries: chunks.iter().map(entry).collect() }
+        PackIndex {
+            domain: 1,
+            key: PackKey::from_bytes([1; 16]),
+            entries: chunks.iter().map(entry).collect(),
+        }
     }
 
     fn row(id: u64, domain: DomainId, number: u8) -> ChunkRow {
@@ -325,7 +377,8 @@ mod tests {
     fn an_unnamed_pack_gives_rows_for_what_is_not_there_under_its_ids_if_they_are_free() {
         let (none, table) = (RoaringTreemap::new(), index(&[(1, 1), (2, 2), (3, 3), (4, 3)]));
         let sought = Sought { missing: &none, bad: &none, all: true };
-        // The first is there; the second's id has been given to another chunk since; the last is there twice.
+        // The first is there; the second's id has been given to another chunk since; the last is
+        // there twice.
         let found = rows(&[row(1, OWN, 1), row(2, OWN, 99)]);
         let given = give(&table, &[OWN, OTHER], &found, sought, INTO);
         assert_eq!(new_ids(&given), [None, Some(3)]);
@@ -341,7 +394,10 @@ mod tests {
         let sought = Sought { missing: &missing, bad: &none, all: false };
         assert_eq!(new_ids(&give(&table, &[OWN], &Rows::default(), sought, INTO)), [Some(2)]);
         let taken = rows(&[row(2, OWN, 99)]);
-        assert!(give(&table, &[OWN], &taken, sought, INTO).is_empty(), "a manifest's id means one chunk");
+        assert!(
+            give(&table, &[OWN], &taken, sought, INTO).is_empty(),
+            "a manifest's id means one chunk"
+        );
     }
 
     #[test]
@@ -351,8 +407,11 @@ mod tests {
         let lost = [row(1, OWN, 1), row(20, OTHER, 1), row(3, OWN, 3)];
         let given = give(&index(&[(1, 1), (3, 3)]), &[OWN, OTHER], &rows(&lost), sought, INTO);
         assert!(given.new.is_empty());
-        let changed: Vec<(u64, PackId, u32)> =
-            given.changes.iter().map(|change| (change.found.id, change.pack, change.offset)).collect();
+        let changed: Vec<(u64, PackId, u32)> = given
+            .changes
+            .iter()
+            .map(|change| (change.found.id, change.pack, change.offset))
+            .collect();
         assert_eq!(changed, [(1, INTO, 100), (20, INTO, 100)]);
 
         // Another record of that name may be another frame.

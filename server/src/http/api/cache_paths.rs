@@ -1,4 +1,5 @@
-//! `/api/v1/caches/{cache}/paths` and beside it: what a cache holds, deleting from it, and copying into it.
+//! `/api/v1/caches/{cache}/paths` and beside it: what a cache holds, deleting from it, and copying
+//! into it.
 
 use std::sync::Arc;
 
@@ -9,7 +10,9 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::wire::admin::withdrawn::WithdrawnQuery;
-use snowbank_core::wire::admin::{CopiedPaths, CopyPaths, DeletePaths, DeletedPaths, PathQueryText};
+use snowbank_core::wire::admin::{
+    CopiedPaths, CopyPaths, DeletePaths, DeletedPaths, PathQueryText,
+};
 
 use super::super::access::{may_delete, may_pull, may_push, may_read};
 use super::super::caller::Caller;
@@ -32,7 +35,9 @@ pub(in crate::http) async fn list(
     listing: Listing,
 ) -> Result<Response, ApiError> {
     let pull = may_read(&app, listing.caller.token.as_ref(), &name).await?;
-    let page = admin::list_paths(&app.db, &pull.target.cache, &query, pull.sees_subjects, unix_now()).await?;
+    let page =
+        admin::list_paths(&app.db, &pull.target.cache, &query, pull.sees_subjects, unix_now())
+            .await?;
     listing.answer(&page)
 }
 
@@ -42,7 +47,9 @@ pub(in crate::http) async fn show(
     listing: Listing,
 ) -> Result<Response, ApiError> {
     let pull = may_read(&app, listing.caller.token.as_ref(), &name).await?;
-    let details = admin::show_path(&app.db, &pull.target.cache, &path, pull.sees_subjects, unix_now()).await?;
+    let details =
+        admin::show_path(&app.db, &pull.target.cache, &path, pull.sees_subjects, unix_now())
+            .await?;
     listing.answer(&details)
 }
 
@@ -80,17 +87,23 @@ pub(in crate::http) async fn copy(
     body: Body,
 ) -> Result<Json<CopiedPaths>, ApiError> {
     let to = may_push(&app, &headers, &name).await?;
-    let (request, _held): (CopyPaths, _) = json_body(&app, &caller, &headers, body, "list of paths to copy").await?;
+    let (request, _held): (CopyPaths, _) =
+        json_body(&app, &caller, &headers, body, "list of paths to copy").await?;
     let from = may_pull(&app, &headers, &request.from).await?;
     if request.paths.is_empty() || request.paths.len() > MOST_COPIED {
-        return Err(ApiError::limit(format!("name 1 to {MOST_COPIED} paths to copy; their closures come along")));
+        return Err(ApiError::limit(format!(
+            "name 1 to {MOST_COPIED} paths to copy; their closures come along"
+        )));
     }
     let dir = &from.target.cache.store_dir;
     let hash = |path: &String| admin::hash_part(dir, path);
-    let roots: Vec<StorePathHash> = request.paths.iter().map(hash).collect::<Result<_, AdminError>>()?;
+    let roots: Vec<StorePathHash> =
+        request.paths.iter().map(hash).collect::<Result<_, AdminError>>()?;
     app.free_space.check(0).await?;
     let _place = app.budgets.closure(&caller.client()).await?;
     let now = unix_now();
-    let entry = |copied: &CopiedPaths| caller.actor.copied(&from.target.cache.name, &to.target.cache.name, copied, now);
+    let entry = |copied: &CopiedPaths| {
+        caller.actor.copied(&from.target.cache.name, &to.target.cache.name, copied, now)
+    };
     Ok(Json(ingest::copy(&app.ingest, &from, &to, &roots, &entry, now).await?))
 }

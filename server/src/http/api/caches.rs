@@ -1,4 +1,5 @@
-//! `/api/v1/caches`: creating, listing, configuring, renaming, destroying, restoring and purging caches, and rotating their keys.
+//! `/api/v1/caches`: creating, listing, configuring, renaming, destroying, restoring and purging
+//! caches, and rotating their keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +29,14 @@ const PURGE_PATIENCE: Duration = Duration::from_secs(15);
 
 type Answer = Result<Json<CacheDetails>, ApiError>;
 
-/// What a cache shares with others is for those who manage it, since it says something of the others.
+/// What a cache shares with others is for those who manage it, since it says something of the
+/// others.
 fn answer(details: CacheDetails, caller: &Caller) -> Json<CacheDetails> {
     let url = caller.base_url.as_ref().map(|base| format!("{base}/{}", details.name));
     let name = details.name.parse();
-    let manages =
-        name.is_ok_and(|name| auth::authorize_name(&name, caller.token.as_ref(), Permission::Configure).is_ok());
+    let manages = name.is_ok_and(|name| {
+        auth::authorize_name(&name, caller.token.as_ref(), Permission::Configure).is_ok()
+    });
     Json(CacheDetails { url, usage: details.usage.filter(|_| manages), ..details })
 }
 
@@ -62,7 +65,8 @@ pub(in crate::http) async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<CacheDetails>), ApiError> {
     let token = caller.token.as_ref().ok_or(AuthError::Missing)?;
-    let (request, _held): (CreateCache, _) = json_body(&app, &caller, &headers, body, "cache to create").await?;
+    let (request, _held): (CreateCache, _) =
+        json_body(&app, &caller, &headers, body, "cache to create").await?;
     let name = parse_cache(&request.name, Some(token))?;
     may_create(&caller, &name)?;
     let details = admin::create_cache(&app.admin, &caller.actor, &request, unix_now()).await?;
@@ -86,8 +90,12 @@ pub(in crate::http) async fn configure(
     body: Body,
 ) -> Answer {
     let name = may_configure(&app, &caller, &name).await?.target.cache.name.clone();
-    let (settings, _held): (CacheSettings, _) = json_body(&app, &caller, &headers, body, "settings").await?;
-    Ok(answer(admin::configure_cache(&app.admin, &caller.actor, &name, &settings, unix_now()).await?, &caller))
+    let (settings, _held): (CacheSettings, _) =
+        json_body(&app, &caller, &headers, body, "settings").await?;
+    Ok(answer(
+        admin::configure_cache(&app.admin, &caller.actor, &name, &settings, unix_now()).await?,
+        &caller,
+    ))
 }
 
 pub(in crate::http) async fn rename(
@@ -98,19 +106,31 @@ pub(in crate::http) async fn rename(
     body: Body,
 ) -> Answer {
     let name = may_configure(&app, &caller, &name).await?.target.cache.name.clone();
-    let (request, _held): (RenameCache, _) = json_body(&app, &caller, &headers, body, "new name").await?;
+    let (request, _held): (RenameCache, _) =
+        json_body(&app, &caller, &headers, body, "new name").await?;
     let new = request.name.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
     // Whoever may use a name may take it: the cache is created there as far as its tokens can tell.
     may_create(&caller, &new)?;
-    Ok(answer(admin::rename_cache(&app.admin, &caller.actor, &name, &new, unix_now()).await?, &caller))
+    Ok(answer(
+        admin::rename_cache(&app.admin, &caller.actor, &name, &new, unix_now()).await?,
+        &caller,
+    ))
 }
 
-pub(in crate::http) async fn destroy(State(app): State<Arc<App>>, Path(name): Path<String>, caller: Caller) -> Answer {
+pub(in crate::http) async fn destroy(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    caller: Caller,
+) -> Answer {
     let name = may_configure(&app, &caller, &name).await?.target.cache.name.clone();
     Ok(answer(admin::destroy_cache(&app.admin, &caller.actor, &name, unix_now()).await?, &caller))
 }
 
-pub(in crate::http) async fn restore(State(app): State<Arc<App>>, Path(name): Path<String>, caller: Caller) -> Answer {
+pub(in crate::http) async fn restore(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    caller: Caller,
+) -> Answer {
     let name = parse_cache(&name, caller.token.as_ref())?;
     auth::authorize_name(&name, caller.token.as_ref(), Permission::Configure)?;
     Ok(answer(admin::restore_cache(&app.admin, &caller.actor, &name, unix_now()).await?, &caller))
@@ -124,7 +144,8 @@ pub(in crate::http) async fn purge(
 ) -> Result<Json<PurgedCache>, ApiError> {
     may_admin(&caller)?;
     let (name, grace) = (parse_cache(&name, caller.token.as_ref())?, app.config.gc.grace);
-    let purged = admin::purge_cache(&app.admin, &caller.actor, &name, grace, PURGE_PATIENCE, unix_now());
+    let purged =
+        admin::purge_cache(&app.admin, &caller.actor, &name, grace, PURGE_PATIENCE, unix_now());
     Ok(Json(purged.await?))
 }
 
@@ -136,6 +157,10 @@ pub(in crate::http) async fn rotate_key(
     body: Body,
 ) -> Answer {
     let name = may_configure(&app, &caller, &name).await?.target.cache.name.clone();
-    let (request, _held): (RotateKey, _) = json_body(&app, &caller, &headers, body, "key rotation").await?;
-    Ok(answer(admin::rotate_signing_key(&app.admin, &caller.actor, &name, &request, unix_now()).await?, &caller))
+    let (request, _held): (RotateKey, _) =
+        json_body(&app, &caller, &headers, body, "key rotation").await?;
+    Ok(answer(
+        admin::rotate_signing_key(&app.admin, &caller.actor, &name, &request, unix_now()).await?,
+        &caller,
+    ))
 }

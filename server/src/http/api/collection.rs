@@ -1,7 +1,7 @@
 //! `POST /api/v1/gc`: a collection, with a line for what it is doing and its report at the end.
 //!
-//! What refuses it at once is a refusal like any other; what goes wrong later is the last line. A client that goes away ends
-//! the collection, as a crash would: the next one goes on where it was.
+//! What refuses it at once is a refusal like any other; what goes wrong later is the last line. A
+//! client that goes away ends the collection, as a crash would: the next one goes on where it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,8 @@ pub(in crate::http) async fn collect(
     body: Body,
 ) -> Result<Response, ApiError> {
     may_admin(&caller)?;
-    let (request, _held): (GcRequest, _) = json_body(&app, &caller, &headers, body, "collection").await?;
+    let (request, _held): (GcRequest, _) =
+        json_body(&app, &caller, &headers, body, "collection").await?;
     let (refuse, refused) = oneshot::channel();
     let answers = Answers::new(&app.budgets.answers, &caller.client());
     let patience = Duration::from_secs(app.config.limits.answer_timeout.get());

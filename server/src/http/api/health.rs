@@ -1,4 +1,5 @@
-//! `GET /healthz`: the process answers. `GET /readyz`: it can also read its database, and its storage, which is its own.
+//! `GET /healthz`: the process answers. `GET /readyz`: it can also read its database, and its
+//! storage, which is its own.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! `POST /api/v1/caches/{cache}/missing-chunks`: which of these chunks does the cache's domain lack?
+//! `POST /api/v1/caches/{cache}/missing-chunks`: which of these chunks does the cache's domain
+//! lack?
 
 use std::sync::Arc;
 
@@ -34,14 +35,18 @@ pub(in crate::http) async fn missing_chunks(
     body: Body,
 ) -> Result<Response, ApiError> {
     let push = may_push(&app, &headers, &name).await?;
-    let limits = BodyLimits::new(&app.config.limits, u64::from(NAMES_PER_REQUEST) * NAME_BYTES as u64);
+    let limits =
+        BodyLimits::new(&app.config.limits, u64::from(NAMES_PER_REQUEST) * NAME_BYTES as u64);
     let declared = declared_length(&headers, limits)?;
     let client = Client::new(&push.subject, &address);
     let mut hold = app.budgets.bodies.open(&client);
     let body = collect(body, declared, limits, &mut hold).await?;
     let (names, rest) = body.as_chunks::<NAME_BYTES>();
     if !rest.is_empty() {
-        let message = format!("{} bytes are no list of chunk names, which have {NAME_BYTES} bytes each", body.len());
+        let message = format!(
+            "{} bytes are no list of chunk names, which have {NAME_BYTES} bytes each",
+            body.len()
+        );
         return Err(ApiError::bad_request(message));
     }
     super::super::body::grow(&mut hold, body.len() as u64 * COPIES, None).await?;

@@ -33,9 +33,13 @@ pub(in crate::http) async fn missing_paths(
     let push = may_push(&app, &headers, &name).await?;
     let client = Client::new(&push.subject, &address);
     let what = (JSON_BYTES, "question for missing paths", Told::All);
-    let (request, _held): (MissingPathsRequest, _) = json::read(&app, &client, &headers, body, what).await?;
+    let (request, _held): (MissingPathsRequest, _) =
+        json::read(&app, &client, &headers, body, what).await?;
     if request.paths.len() > PATHS_PER_QUERY as usize {
-        let message = format!("{} paths in one question; at most {PATHS_PER_QUERY} are taken", request.paths.len());
+        let message = format!(
+            "{} paths in one question; at most {PATHS_PER_QUERY} are taken",
+            request.paths.len()
+        );
         return Err(ApiError::limit(message));
     }
     check_lengths(request.paths.iter().map(|query| &query.store_path))?;

@@ -34,7 +34,8 @@ pub(in crate::http) async fn paths(
     app.free_space.check(0).await?;
     let client = Client::new(&push.subject, &caller.actor.remote);
     let what = (JSON_BYTES, "commit", Told::All);
-    let (request, held): (CommitRequest, _) = json::read(&app, &client, &headers, body, what).await?;
+    let (request, held): (CommitRequest, _) =
+        json::read(&app, &client, &headers, body, what).await?;
     check_paths("in one commit", request.paths.iter().map(|path| &path.store_path))?;
     check_nar_bytes(&request.paths, app.config.limits.max_nar_size.bytes())?;
     check_keep(request.pin.as_ref().and_then(|pin| pin.keep))?;
@@ -42,7 +43,8 @@ pub(in crate::http) async fn paths(
     let detail = detail(&request);
     let answers = Answers::new(&app.budgets.answers, &client);
     let patience = Duration::from_secs(app.config.limits.answer_timeout.get());
-    let log = app.pushes.request(&push.subject, &caller.actor.remote, push.target.cache.name.as_str());
+    let log =
+        app.pushes.request(&push.subject, &caller.actor.remote, push.target.cache.name.as_str());
     let note = move |line: &CommitLine| log.answered(line);
     let lines = Lines::begin(answers, patience, note, |lines| async move {
         let committer = Committer { push: &push, actor: &caller.actor, client: &client };
@@ -54,7 +56,8 @@ pub(in crate::http) async fn paths(
     Ok(response)
 }
 
-/// Refuses more than one commit may have verified. A NAR that is too large by itself is refused in its own line.
+/// Refuses more than one commit may have verified. A NAR that is too large by itself is refused in
+/// its own line.
 fn check_nar_bytes(paths: &[PathCommit], limit: u64) -> Result<(), ApiError> {
     let sizes = paths.iter().map(|path| path.nar_size).filter(|size| *size <= limit);
     let sum = sizes.fold(0_u64, u64::saturating_add);
@@ -63,7 +66,8 @@ fn check_nar_bytes(paths: &[PathCommit], limit: u64) -> Result<(), ApiError> {
     }
     count_hit("max-nar-size");
     let message = format!(
-        "the NARs of this commit have {sum} bytes together; this server takes at most {limit} in one commit \
+        "the NARs of this commit have {sum} bytes together; this server takes at most {limit} in \
+         one commit \
          (`[limits] max-nar-size`); send the paths in several commits"
     );
     Err(ApiError::limit(message))
@@ -72,7 +76,9 @@ fn check_nar_bytes(paths: &[PathCommit], limit: u64) -> Result<(), ApiError> {
 /// What the audit log says of it. What became of each path is in its receipt.
 fn detail(request: &CommitRequest) -> AuditDetail {
     const NAMED: usize = 3;
-    let name = |path: &PathCommit| path.store_path.rsplit('/').next().unwrap_or_default().chars().take(250).collect();
+    let name = |path: &PathCommit| {
+        path.store_path.rsplit('/').next().unwrap_or_default().chars().take(250).collect()
+    };
     let names: Vec<String> = request.paths.iter().take(NAMED).map(name).collect();
     let more = if request.paths.len() > NAMED { " …" } else { "" };
     AuditDetail(format!("{} path(s): {}{more}", request.paths.len(), names.join(" ")))

@@ -1,5 +1,5 @@
-//! `/api/v1/caches/{cache}/pins`: names for paths that are to stay. Whoever may read the cache sees them, whoever may push to it
-//! changes them.
+//! `/api/v1/caches/{cache}/pins`: names for paths that are to stay. Whoever may read the cache sees
+//! them, whoever may push to it changes them.
 
 use std::sync::Arc;
 
@@ -31,7 +31,8 @@ pub(in crate::http) async fn list(
     listing: Listing,
 ) -> Result<Response, ApiError> {
     let pull = may_read(&app, listing.caller.token.as_ref(), &cache).await?;
-    let mut page = admin::list_pins(&app.db, &pull.target.cache, query.after.as_deref(), unix_now()).await?;
+    let mut page =
+        admin::list_pins(&app.db, &pull.target.cache, query.after.as_deref(), unix_now()).await?;
     if !pull.sees_subjects {
         page.pins.iter_mut().for_each(|pin| pin.created_by = None);
     }
@@ -45,7 +46,8 @@ pub(in crate::http) async fn show(
     listing: Listing,
 ) -> Result<Response, ApiError> {
     let pull = may_read(&app, listing.caller.token.as_ref(), &cache).await?;
-    let mut details = admin::show_pin(&app.db, &pull.target.cache, &existing(&name)?, &query, unix_now()).await?;
+    let mut details =
+        admin::show_pin(&app.db, &pull.target.cache, &existing(&name)?, &query, unix_now()).await?;
     if !pull.sees_subjects {
         details.pin.created_by = None;
         details.history.iter_mut().for_each(|one| one.created_by = None);
@@ -62,10 +64,14 @@ pub(in crate::http) async fn set(
 ) -> Answer {
     let push = may_push(&app, &headers, &cache).await?;
     let name: PinName = name.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
-    let (request, _held): (SetPin, _) = json_body(&app, &caller, &headers, body, "path to pin").await?;
+    let (request, _held): (SetPin, _) =
+        json_body(&app, &caller, &headers, body, "path to pin").await?;
     let cache = &push.target.cache;
     let max_pins = app.config.limits.pins_per_cache;
-    Ok(Json(admin::set_pin(&app.db, &caller.actor, cache, &name, &request, max_pins, unix_now()).await?))
+    Ok(Json(
+        admin::set_pin(&app.db, &caller.actor, cache, &name, &request, max_pins, unix_now())
+            .await?,
+    ))
 }
 
 pub(in crate::http) async fn remove(

@@ -47,7 +47,8 @@ pub(in crate::http) async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<CreatedToken>), ApiError> {
     may_admin(&caller)?;
-    let (request, _held): (CreateToken, _) = json_body(&app, &caller, &headers, body, "token to create").await?;
+    let (request, _held): (CreateToken, _) =
+        json_body(&app, &caller, &headers, body, "token to create").await?;
     let created = admin::create_token(&app.admin, &caller.actor, &request, unix_now()).await?;
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -72,7 +73,8 @@ pub(in crate::http) async fn rotate(
     body: Body,
 ) -> Result<(StatusCode, Json<CreatedToken>), ApiError> {
     may_admin(&caller)?;
-    let (request, _held): (RotateToken, _) = json_body(&app, &caller, &headers, body, "token rotation").await?;
+    let (request, _held): (RotateToken, _) =
+        json_body(&app, &caller, &headers, body, "token rotation").await?;
     let created = admin::rotate_token(&app.admin, &caller.actor, &id, &request, unix_now()).await?;
     Ok((StatusCode::CREATED, Json(created)))
 }

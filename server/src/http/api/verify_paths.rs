@@ -1,4 +1,5 @@
-//! `POST /api/v1/caches/{cache}/verify-paths`: reads back the paths that the cache has, one answer line each.
+//! `POST /api/v1/caches/{cache}/verify-paths`: reads back the paths that the cache has, one answer
+//! line each.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,8 @@ pub(in crate::http) async fn verify_paths(
     let push = may_push(&app, &headers, &name).await?;
     let client = Client::new(&push.subject, &caller.actor.remote);
     let what = (JSON_BYTES, "question for a read-back", Told::All);
-    let (request, held): (MissingPathsRequest, _) = json::read(&app, &client, &headers, body, what).await?;
+    let (request, held): (MissingPathsRequest, _) =
+        json::read(&app, &client, &headers, body, what).await?;
     check_paths("to read back", request.paths.iter().map(|query| &query.store_path))?;
     // As much work as a commit, and counted as one.
     let place = app.budgets.commit(&client).await?;
@@ -52,7 +54,8 @@ pub(in crate::http) async fn verify_paths(
             };
             let request = MissingPathsRequest { dry_run: true, ..request };
             // Without its end the answer was cut off, and the client asks again.
-            if let Err(error) = Box::pin(read_back.verify(&push, &request, unix_now, &lines)).await {
+            if let Err(error) = Box::pin(read_back.verify(&push, &request, unix_now, &lines)).await
+            {
                 tracing::error!(%error, "paths could not be read back");
             }
             drop((held, place));

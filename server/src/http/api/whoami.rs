@@ -12,13 +12,18 @@ use super::super::access::require_token;
 use super::super::error::ApiError;
 use crate::app::App;
 
-pub(in crate::http) async fn whoami(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<WhoAmI>, ApiError> {
+pub(in crate::http) async fn whoami(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Json<WhoAmI>, ApiError> {
     let token = require_token(&app, &headers).await?;
     let caches: BTreeMap<String, Vec<String>> = token
         .grants
         .caches
         .iter()
-        .map(|(pattern, permissions)| (pattern.to_string(), permissions.iter().map(ToString::to_string).collect()))
+        .map(|(pattern, permissions)| {
+            (pattern.to_string(), permissions.iter().map(ToString::to_string).collect())
+        })
         .collect();
     Ok(Json(WhoAmI {
         subject: token.sub,

@@ -1,4 +1,5 @@
-//! `GET /{cache}/nar/<narhash>.nar.zst` and `.nar`: immutable, by range, only where the cache shows a path with that NAR.
+//! `GET /{cache}/nar/<narhash>.nar.zst` and `.nar`: immutable, by range, only where the cache shows
+//! a path with that NAR.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +22,13 @@ use crate::admission::Ending;
 use crate::app::App;
 use crate::damage::Suspicion;
 use crate::db::nars::Nar;
-use crate::serving::{RangeRequest, Representation, SMALL_NAR_BYTES, ServeError, charged, nar_stream, parse_range};
+use crate::serving::{
+    RangeRequest, Representation, SMALL_NAR_BYTES, ServeError, charged, nar_stream, parse_range,
+};
 use crate::storage::Storage;
 
-/// The status goes out once the first bytes are there, so that a storage that is away is answered with 503, and Nix asks again. This
-/// is how long it is waited for: shorter than proxies wait.
+/// The status goes out once the first bytes are there, so that a storage that is away is answered
+/// with 503, and Nix asks again. This is how long it is waited for: shorter than proxies wait.
 const MAX_TIME_TO_FIRST_BYTES: Duration = Duration::from_secs(45);
 
 pub(in crate::http) async fn nar(
@@ -37,17 +40,18 @@ pub(in crate::http) async fn nar(
 ) -> Result<Response, ApiError> {
     let fetch = may_fetch(&app, &headers, &name).await?;
     let target = &fetch.allowed.target;
-    let (hash, representation) = parse_name(&file)
-        .ok_or_else(|| ApiError::not_found(format!("`{file}` is not a NAR's name, <52 characters>.nar.zst or .nar")))?;
+    let (hash, representation) = parse_name(&file).ok_or_else(|| {
+        ApiError::not_found(format!(
+            "`{file}` is not a NAR's name, <52 characters>.nar.zst or .nar"
+        ))
+    })?;
     let cache = target.cache.id;
     let kept = app.small_nars.get(cache, hash, representation);
     let found = match &kept {
         Some(kept) => kept.nar.clone().into(),
-        None => app
-            .lookups
-            .nar(cache, hash)
-            .await?
-            .ok_or_else(|| ApiError::not_found(format!("the cache `{name}` has no NAR {}", hash.to_nix32())))?,
+        None => app.lookups.nar(cache, hash).await?.ok_or_else(|| {
+            ApiError::not_found(format!("the cache `{name}` has no NAR {}", hash.to_nix32()))
+        })?,
     };
     app.uses.note_nar(cache, found.nar.id);
 
@@ -108,8 +112,12 @@ pub(in crate::http) async fn nar(
     Ok(response)
 }
 
-/// What `read` gives, unless the storage fails for long. On a slow link the first bytes may take longer.
-async fn in_time<T>(storage: &Storage, mut read: impl Future<Output = T> + Unpin) -> Result<T, ApiError> {
+/// What `read` gives, unless the storage fails for long. On a slow link the first bytes may take
+/// longer.
+async fn in_time<T>(
+    storage: &Storage,
+    mut read: impl Future<Output = T> + Unpin,
+) -> Result<T, ApiError> {
     let mut patience = MAX_TIME_TO_FIRST_BYTES;
     loop {
         match tokio::time::timeout(patience, &mut read).await {
@@ -154,17 +162,23 @@ fn head(nar: &Nar, representation: Representation, public: bool) -> Response {
 
 /// `If-None-Match` names this very representation.
 fn is_unchanged(request: &HeaderMap, response: &HeaderMap) -> bool {
-    let Some(known) = request.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) else {
+    let Some(known) = request.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok())
+    else {
         return false;
     };
     let tag = response.get(header::ETAG).and_then(|value| value.to_str().ok());
-    known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == "*" || Some(one) == tag)
+    known
+        .split(',')
+        .map(|one| one.trim().trim_start_matches("W/"))
+        .any(|one| one == "*" || Some(one) == tag)
 }
 
 /// The range asked for; an `If-Range` that names something else asks for the whole.
 fn wanted(request: &HeaderMap, response: &HeaderMap, length: u64) -> RangeRequest {
-    let current = request.get(header::IF_RANGE).is_none_or(|tag| Some(tag) == response.get(header::ETAG));
-    let range = request.get(header::RANGE).filter(|_| current).and_then(|value| value.to_str().ok());
+    let current =
+        request.get(header::IF_RANGE).is_none_or(|tag| Some(tag) == response.get(header::ETAG));
+    let range =
+        request.get(header::RANGE).filter(|_| current).and_then(|value| value.to_str().ok());
     parse_range(range, length)
 }
 

@@ -24,9 +24,14 @@ pub(in crate::http) async fn narinfo(
     let hash = file
         .strip_suffix(".narinfo")
         .and_then(|hash| StorePathHash::from_chars(hash.as_bytes()))
-        .ok_or_else(|| ApiError::not_found(format!("`{file}` is not a narinfo's name, <32 characters>.narinfo")))?;
+        .ok_or_else(|| {
+            ApiError::not_found(format!(
+                "`{file}` is not a narinfo's name, <32 characters>.narinfo"
+            ))
+        })?;
     let found = app.narinfos.lookup(target, &hash).await?;
-    let narinfo = found.ok_or_else(|| ApiError::not_found(format!("the cache `{name}` has no path {hash}")))?;
+    let narinfo = found
+        .ok_or_else(|| ApiError::not_found(format!("the cache `{name}` has no path {hash}")))?;
     app.uses.note_path(target.cache.id, narinfo.path);
     let mut response = Response::new(Body::from(narinfo.body));
     let headers = response.headers_mut();

@@ -1,5 +1,6 @@
-//! `GET /{cache}/pins/NAME`: the store path that a name stands for, for whoever deploys: it is there, at this moment, to be
-//! fetched. The store path alone and an end of line; JSON where that is asked for.
+//! `GET /{cache}/pins/NAME`: the store path that a name stands for, for whoever deploys: it is
+//! there, at this moment, to be fetched. The store path alone and an end of line; JSON where that
+//! is asked for.
 
 use std::sync::Arc;
 
@@ -33,8 +34,11 @@ pub(in crate::http) async fn pin(
     let cache = &fetch.allowed.target.cache;
     let pinned = admin::pinned_path(&app.db, cache, &existing(&name)?, unix_now()).await?;
     let as_json = format.map_or_else(|| accepts_json(&headers), |format| format == "json");
-    let mut response =
-        if as_json { Json(pinned).into_response() } else { format!("{}\n", pinned.store_path).into_response() };
+    let mut response = if as_json {
+        Json(pinned).into_response()
+    } else {
+        format!("{}\n", pinned.store_path).into_response()
+    };
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
     // The next push may move it.
@@ -47,7 +51,8 @@ pub(in crate::http) async fn pin(
 /// Whether JSON is asked for by name: what takes anything gets the plain text.
 fn accepts_json(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut types = values.flat_map(|value| value.split(',')).filter_map(|range| range.split(';').next());
+    let mut types =
+        values.flat_map(|value| value.split(',')).filter_map(|range| range.split(';').next());
     types.any(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 

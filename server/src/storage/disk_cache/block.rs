@@ -35,7 +35,8 @@ impl BlockId {
 
     /// The inverse of [`Self::file_name`].
     pub(super) fn parse(folder: &str, file: &str) -> Option<Self> {
-        let digits = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let digits =
+            |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if folder.len() != 2 || file.len() != 30 || !digits(folder) || !digits(file) {
             return None;
         }

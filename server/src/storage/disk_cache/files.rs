@@ -37,7 +37,9 @@ impl Files {
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         create_private(root)?;
         let Some(lock) = files::try_lock(files::open_lock(&root.join("lock"))?)? else {
-            return Err(io::Error::other("another server uses it; every server needs a read cache of its own"));
+            return Err(io::Error::other(
+                "another server uses it; every server needs a read cache of its own",
+            ));
         };
         let incoming = root.join(INCOMING);
         create_private(&incoming)?;
@@ -47,7 +49,8 @@ impl Files {
         Ok(Self { root: root.to_owned(), _lock: lock })
     }
 
-    /// The blocks that are there and the bytes of disk that each takes, the one that was used longest ago first.
+    /// The blocks that are there and the bytes of disk that each takes, the one that was used
+    /// longest ago first.
     pub(super) fn scan(&self) -> io::Result<Vec<(BlockId, u64)>> {
         let mut found = Vec::new();
         for folder in fs::read_dir(&self.root)? {
@@ -121,7 +124,8 @@ impl Files {
         Ok(())
     }
 
-    /// Whether the disk has so little left that others than a cache should have it. One that does not say has enough.
+    /// Whether the disk has so little left that others than a cache should have it. One that does
+    /// not say has enough.
     pub(super) fn is_disk_nearly_full(&self) -> bool {
         rustix::fs::statvfs(&self.root).is_ok_and(|said| {
             let bytes = |blocks: u64| blocks.saturating_mul(said.f_frsize);

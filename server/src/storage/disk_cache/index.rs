@@ -1,10 +1,12 @@
-//! Which blocks are on disk, in the order of their last use. About a hundred bytes for each half megabyte.
+//! Which blocks are on disk, in the order of their last use. About a hundred bytes for each half
+//! megabyte.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::block::BlockId;
 
-/// Invariant: `bytes` is what the entries and the reservations take, and never more than `max_bytes`.
+/// Invariant: `bytes` is what the entries and the reservations take, and never more than
+/// `max_bytes`.
 #[derive(Debug)]
 pub(super) struct Index {
     entries: HashMap<BlockId, Entry>,
@@ -47,11 +49,15 @@ impl Index {
         true
     }
 
-    /// Makes room for a block, and reserves it where there is enough. On a disk that is nearly full the cache shrinks: twice as
-    /// much goes as comes.
+    /// Makes room for a block, and reserves it where there is enough. On a disk that is nearly full
+    /// the cache shrinks: twice as much goes as comes.
     pub(super) fn reserve(&mut self, disk_bytes: u64, is_disk_nearly_full: bool) -> Room {
         let mut room = Room { evicted: Vec::new(), is_reserved: false };
-        let most = if is_disk_nearly_full { self.bytes.saturating_sub(disk_bytes) } else { self.max_bytes };
+        let most = if is_disk_nearly_full {
+            self.bytes.saturating_sub(disk_bytes)
+        } else {
+            self.max_bytes
+        };
         while self.bytes + disk_bytes > most {
             let Some((_, id)) = self.order.pop_first() else { return room };
             self.bytes -= self.entries.remove(&id).map_or(0, |entry| entry.disk_bytes);

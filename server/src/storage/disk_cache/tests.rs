@@ -35,15 +35,24 @@ impl Far {
         self.requests.fetch_add(1, Ordering::SeqCst);
         // Long enough for another reader to come by.
         tokio::time::sleep(Duration::from_millis(2)).await;
-        let object = self.objects.get(key).ok_or_else(|| StorageError::NotFound { key: key.to_owned() })?;
+        let object =
+            self.objects.get(key).ok_or_else(|| StorageError::NotFound { key: key.to_owned() })?;
         let place = |at: u64| usize::try_from(at).unwrap().min(object.len());
         let mut bytes = object[place(offset)..place(offset + len)].to_vec();
         bytes.truncate(self.cut_off_at.unwrap_or(usize::MAX));
         Ok(bytes)
     }
 
-    async fn through(&self, cache: &DiskCache, key: &str, offset: usize, len: usize) -> Result<Vec<u8>, StorageError> {
-        cache.get_range(|offset, len| self.up_to(key, offset, len), key, offset as u64, len as u64).await
+    async fn through(
+        &self,
+        cache: &DiskCache,
+        key: &str,
+        offset: usize,
+        len: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        cache
+            .get_range(|offset, len| self.up_to(key, offset, len), key, offset as u64, len as u64)
+            .await
     }
 
     fn requests(&self) -> usize {
@@ -69,7 +78,10 @@ fn block_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn disk_use(folder: &Path) -> u64 {
-    block_files(folder).iter().map(|file| fs::metadata(file).unwrap().len().next_multiple_of(4096)).sum()
+    block_files(folder)
+        .iter()
+        .map(|file| fs::metadata(file).unwrap().len().next_multiple_of(4096))
+        .sum()
 }
 
 #[tokio::test]
@@ -78,9 +90,15 @@ async fn what_was_read_once_is_not_fetched_again() {
     let far = Far::with("packs/a", 5 * BLOCK + 100);
     let whole = &far.objects["packs/a"];
     let cache = open(folder.path(), 64).await;
-    assert_eq!(far.through(&cache, "packs/a", 10, 4 * BLOCK).await.unwrap(), whole[10..10 + 4 * BLOCK]);
+    assert_eq!(
+        far.through(&cache, "packs/a", 10, 4 * BLOCK).await.unwrap(),
+        whole[10..10 + 4 * BLOCK]
+    );
     assert_eq!(far.requests(), 1, "neighbours are one request");
-    assert_eq!(far.through(&cache, "packs/a", BLOCK - 5, 10).await.unwrap(), whole[BLOCK - 5..BLOCK + 5]);
+    assert_eq!(
+        far.through(&cache, "packs/a", BLOCK - 5, 10).await.unwrap(),
+        whole[BLOCK - 5..BLOCK + 5]
+    );
     assert_eq!(far.requests(), 0);
     assert_eq!(far.through(&cache, "packs/a", 0, whole.len()).await.unwrap(), *whole);
     assert_eq!(far.requests(), 1, "only the end was missing");
@@ -100,7 +118,10 @@ async fn an_absent_and_a_short_object_are_told_as_the_storage_tells_them() {
     for (offset, len) in [(0, 2 * BLOCK + 1), (BLOCK, 3 * BLOCK), (2 * BLOCK, 1), (9 * BLOCK, 5)] {
         for _ in 0..2 {
             let short = far.through(&cache, "packs/a", offset, len).await.unwrap_err();
-            assert!(matches!(short, StorageError::Short { wanted, .. } if wanted == (offset + len) as u64), "{short}");
+            assert!(
+                matches!(short, StorageError::Short { wanted, .. } if wanted == (offset + len) as u64),
+                "{short}"
+            );
         }
     }
     assert_eq!(far.through(&cache, "packs/a", 0, 2 * BLOCK).await.unwrap(), far.objects["packs/a"]);
@@ -122,7 +143,8 @@ async fn two_readers_of_one_block_fetch_it_once() {
     let folder = tempfile::tempdir().unwrap();
     let far = Far::with("packs/a", 4 * BLOCK);
     let cache = open(folder.path(), 64).await;
-    let readers = (0..16).map(|number| far.through(&cache, "packs/a", number * 100, 4 * BLOCK - 2000));
+    let readers =
+        (0..16).map(|number| far.through(&cache, "packs/a", number * 100, 4 * BLOCK - 2000));
     for (number, bytes) in try_join_all(readers).await.unwrap().into_iter().enumerate() {
         assert_eq!(bytes, far.objects["packs/a"][number * 100..][..4 * BLOCK - 2000]);
     }
@@ -171,7 +193,10 @@ async fn an_object_larger_than_the_cache_is_read_nevertheless() {
     let folder = tempfile::tempdir().unwrap();
     let far = Far::with("packs/a", 9 << 20);
     let cache = open(folder.path(), 4).await;
-    assert_eq!(far.through(&cache, "packs/a", 3, 8 << 20).await.unwrap(), far.objects["packs/a"][3..][..8 << 20]);
+    assert_eq!(
+        far.through(&cache, "packs/a", 3, 8 << 20).await.unwrap(),
+        far.objects["packs/a"][3..][..8 << 20]
+    );
     assert!(disk_use(folder.path()) <= 4 << 20);
 }
 
@@ -232,7 +257,10 @@ async fn a_strangers_file_stays() {
     let far = Far::with("packs/a", 9 << 20);
     let cache = open(folder.path(), 2).await;
     far.through(&cache, "packs/a", 0, 9 << 20).await.unwrap();
-    assert!(folder.path().join("cache/aa/photo.jpg").exists() && folder.path().join("cache/notes").exists());
+    assert!(
+        folder.path().join("cache/aa/photo.jpg").exists()
+            && folder.path().join("cache/notes").exists()
+    );
 }
 
 /// Numbers that are the same in every run.
@@ -248,7 +276,8 @@ impl Sequence {
 
 /// Does one of the things that happen to files. Gives the bytes of disk by which the file grew.
 fn spoil(file: &Path, sequence: &mut Sequence, others: &[PathBuf]) -> u64 {
-    let disk_len = || fs::metadata(file).map_or(0, |metadata| metadata.len().next_multiple_of(4096));
+    let disk_len =
+        || fs::metadata(file).map_or(0, |metadata| metadata.len().next_multiple_of(4096));
     let before = disk_len();
     let mut bytes = fs::read(file).unwrap();
     let at = sequence.below(bytes.len().max(1));
@@ -276,11 +305,14 @@ fn spoil(file: &Path, sequence: &mut Sequence, others: &[PathBuf]) -> u64 {
 async fn any_ranges_give_the_storages_bytes_whatever_happens_to_the_files() {
     for seed in 0..8 {
         let folder = tempfile::tempdir().unwrap();
-        let storage = Storage::open(&StorageConfig::Local { path: folder.path().join("storage") }).await.unwrap();
+        let storage = Storage::open(&StorageConfig::Local { path: folder.path().join("storage") })
+            .await
+            .unwrap();
         let mut sequence = Sequence(seed);
         let objects: Vec<(String, Vec<u8>)> = (0..3)
             .map(|number| {
-                let len = [4 * BLOCK, sequence.below(6 * BLOCK) + 1, sequence.below(BLOCK) + 1][number];
+                let len =
+                    [4 * BLOCK, sequence.below(6 * BLOCK) + 1, sequence.below(BLOCK) + 1][number];
                 (format!("packs/{number}"), noise(&format!("{seed}/{number}"), len))
             })
             .collect();
@@ -298,7 +330,10 @@ async fn any_ranges_give_the_storages_bytes_whatever_happens_to_the_files() {
                 storage.get_range(key, offset, end.saturating_sub(offset))
             };
             let read = cache.get_range(fetch, key, offset as u64, len as u64).await.unwrap();
-            assert!(read == bytes[offset..offset + len], "seed {seed}, step {step}: {key} {offset}+{len}");
+            assert!(
+                read == bytes[offset..offset + len],
+                "seed {seed}, step {step}: {key} {offset}+{len}"
+            );
             assert!(disk_use(folder.path()) <= (3 << 20) + grown);
             let files = block_files(folder.path());
             if !files.is_empty() && sequence.below(2) == 0 {

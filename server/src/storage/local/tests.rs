@@ -34,9 +34,14 @@ async fn what_is_absent_or_short_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path()).await;
     storage.put("a", object(b"0123")).await.unwrap();
-    assert!(matches!(storage.get_range("b", 0, 1).await, Err(StorageError::NotFound { key }) if key == "b"));
+    assert!(
+        matches!(storage.get_range("b", 0, 1).await, Err(StorageError::NotFound { key }) if key == "b")
+    );
     assert!(matches!(storage.get("b").await, Err(StorageError::NotFound { .. })));
-    assert!(matches!(storage.get_range("a", 2, 3).await, Err(StorageError::Short { wanted: 5, .. })));
+    assert!(matches!(
+        storage.get_range("a", 2, 3).await,
+        Err(StorageError::Short { wanted: 5, .. })
+    ));
     // A length that no memory holds is refused by the object's own length.
     assert!(matches!(storage.get_range("a", 1, u64::MAX).await, Err(StorageError::Short { .. })));
 }
@@ -56,8 +61,13 @@ async fn deleting_is_final_and_may_be_repeated() {
 async fn keys_cannot_leave_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path()).await;
-    for key in ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".incoming/x", "a\0b", "a b", "ä"] {
-        assert!(matches!(storage.put(key, object(b"x")).await, Err(StorageError::BadKey { .. })), "{key:?}");
+    for key in
+        ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".incoming/x", "a\0b", "a b", "ä"]
+    {
+        assert!(
+            matches!(storage.put(key, object(b"x")).await, Err(StorageError::BadKey { .. })),
+            "{key:?}"
+        );
         assert!(matches!(storage.get(key).await, Err(StorageError::BadKey { .. })), "{key:?}");
     }
 }
@@ -66,7 +76,8 @@ async fn keys_cannot_leave_the_folder() {
 async fn listing_goes_in_order_page_by_page() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path()).await;
-    let mut keys = ["b/2", "a/b/c", "a", "b/1", "b-x", "b.y/z", "c/d/e/f"].map(str::to_owned).to_vec();
+    let mut keys =
+        ["b/2", "a/b/c", "a", "b/1", "b-x", "b.y/z", "c/d/e/f"].map(str::to_owned).to_vec();
     keys.retain(|key| key != "a");
     for key in &keys {
         storage.put(key, object(b"x")).await.unwrap();

@@ -1,8 +1,10 @@
-//! Every request to the service: bounded in number and memory, tried again where that helps, and counted.
+//! Every request to the service: bounded in number and memory, tried again where that helps, and
+//! counted.
 //!
-//! An attempt ends when nothing of it moves for `request-timeout` (`stall`). What passes is tried again after a pause that
-//! doubles and is drawn at random, for `retry-for` after the first failure. A service that keeps failing is not asked for a
-//! while (`circuit`); requests wait for it. Bodies that slow each other down travel fewer at once (`lane`).
+//! An attempt ends when nothing of it moves for `request-timeout` (`stall`). What passes is tried
+//! again after a pause that doubles and is drawn at random, for `retry-for` after the first
+//! failure. A service that keeps failing is not asked for a while (`circuit`); requests wait for
+//! it. Bodies that slow each other down travel fewer at once (`lane`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_millis(1_100);
 /// A body that gives nothing for this long has stalled.
 const STALLED: Duration = Duration::from_secs(10);
-/// All attempts at the marker together: it is read every few seconds, and who reads it knows soon whether the service answers.
+/// All attempts at the marker together: it is read every few seconds, and who reads it knows soon
+/// whether the service answers.
 const MARKER_PATIENCE: Duration = Duration::from_secs(4);
 
 /// What is counted apart.
@@ -84,7 +87,8 @@ impl Direction {
     }
 
     fn show(&self, is_open: bool) {
-        metrics::gauge!("snowbank_storage_circuit_open", "direction" => self.name).set(if is_open { 1.0 } else { 0.0 });
+        metrics::gauge!("snowbank_storage_circuit_open", "direction" => self.name)
+            .set(if is_open { 1.0 } else { 0.0 });
     }
 
     fn answered(&self) {
@@ -98,7 +102,8 @@ impl Direction {
         if self.circuit.failed(Instant::now(), &failure.to_string()) {
             self.show(true);
             let direction = self.name;
-            tracing::error!(direction, %failure, "the storage does not answer; requests that need it wait until it does");
+            tracing::error!(direction, %failure, "the storage does not answer; requests that need \
+                it wait until it does");
         }
     }
 }
@@ -117,7 +122,8 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new(config: &S3Config) -> Self {
-        let all_units = u32::try_from(config.memory_in_flight.bytes() / UNIT).unwrap_or(u32::MAX / 2).max(1);
+        let all_units =
+            u32::try_from(config.memory_in_flight.bytes() / UNIT).unwrap_or(u32::MAX / 2).max(1);
         Self {
             requests: Arc::new(Semaphore::new(config.max_requests)),
             memory: Arc::new(Semaphore::new(all_units as usize)),
@@ -129,7 +135,8 @@ impl Calls {
         }
     }
 
-    /// For how long a service that does not answer is waited for from now on: nothing once it has failed for `retry-for`.
+    /// For how long a service that does not answer is waited for from now on: nothing once it has
+    /// failed for `retry-for`.
     pub(super) fn patience_left(&self) -> Duration {
         self.reading.circuit.patience_left(Instant::now())
     }
@@ -146,7 +153,8 @@ impl Calls {
         }
     }
 
-    /// Attempts an operation on `key`, whose body takes `bytes` of memory, until it succeeds or fails for good.
+    /// Attempts an operation on `key`, whose body takes `bytes` of memory, until it succeeds or
+    /// fails for good.
     pub(super) async fn run<T, F>(
         &self,
         operation: Operation,
@@ -164,8 +172,13 @@ impl Calls {
         let patience = if is_marker { MARKER_PATIENCE.min(self.retry_for) } else { self.retry_for };
         let mut pause = FIRST_PAUSE;
         loop {
-            // Whose the storage is has to be known at all times. One request at a time asks, and is a trial as well.
-            let pass = if is_marker { Pass::free() } else { self.admitted(circuit, key, &mut failing_since).await? };
+            // Whose the storage is has to be known at all times. One request at a time asks, and is
+            // a trial as well.
+            let pass = if is_marker {
+                Pass::free()
+            } else {
+                self.admitted(circuit, key, &mut failing_since).await?
+            };
             let result = self.attempt(operation, bytes, Box::pin(attempt())).await;
             pass.settle();
             let failure = match result {
@@ -175,7 +188,9 @@ impl Calls {
             let now = Instant::now();
             let wait = wait_after(&failure, pause);
             let ends_at = *failing_since.get_or_insert(now) + patience;
-            let again = failure.kind.passes() && now + wait < ends_at && (is_marker || !circuit.is_given_up(now));
+            let again = failure.kind.passes()
+                && now + wait < ends_at
+                && (is_marker || !circuit.is_given_up(now));
             count(operation, if again { "retried" } else { outcome(failure.kind) });
             if !again {
                 return Err(StorageError::from_service(key, failure));
@@ -212,7 +227,8 @@ impl Calls {
         }
     }
 
-    /// One attempt (boxed by the caller: the SDK's futures are large), with a place among the requests and room for its body.
+    /// One attempt (boxed by the caller: the SDK's futures are large), with a place among the
+    /// requests and room for its body.
     async fn attempt<T>(
         &self,
         operation: Operation,
@@ -226,7 +242,10 @@ impl Calls {
         };
         let _held = match operation {
             Operation::Marker => None,
-            _ => Some((self.room(bytes).await, Arc::clone(&self.requests).acquire_owned().await.ok())),
+            _ => Some((
+                self.room(bytes).await,
+                Arc::clone(&self.requests).acquire_owned().await.ok(),
+            )),
         };
         let started = Instant::now();
         if let Some(place) = &mut place {
@@ -258,7 +277,8 @@ impl Calls {
                 }
                 direction.failed(failure);
             }
-            // It answers, and nothing works all the same: a service that starts may say so for a moment.
+            // It answers, and nothing works all the same: a service that starts may say so for a
+            // moment.
             Err(failure) if failure.kind.is_refusal() => {}
             Err(_) => direction.answered(),
         }
@@ -271,7 +291,8 @@ impl Calls {
         Arc::clone(&self.memory).acquire_many_owned(units).await.ok()
     }
 
-    /// The bytes of an answer's body from `skip` on, at most `len`; `expected` is how many to make room for.
+    /// The bytes of an answer's body from `skip` on, at most `len`; `expected` is how many to make
+    /// room for.
     pub(super) async fn collect(
         &self,
         mut body: ByteStream,
@@ -283,7 +304,9 @@ impl Calls {
         let most = len.min(super::super::MAX_WHOLE_BYTES);
         let mut bytes = Vec::with_capacity(usize::try_from(expected.min(most)).unwrap_or(0));
         let mut before = skip;
-        while let Some(part) = timeout(stalled, body.next()).await.map_err(|_| BodyFailure::Stalled(stalled))? {
+        while let Some(part) =
+            timeout(stalled, body.next()).await.map_err(|_| BodyFailure::Stalled(stalled))?
+        {
             let part = part.map_err(BodyFailure::Broken)?;
             let dropped = usize::try_from(before).unwrap_or(usize::MAX).min(part.len());
             before -= dropped as u64;
@@ -330,7 +353,8 @@ fn outcome(kind: FailureKind) -> &'static str {
     }
 }
 
-/// Between half the pause and all of it, so that many who failed together do not come back together.
+/// Between half the pause and all of it, so that many who failed together do not come back
+/// together.
 fn wait_after(failure: &ServiceFailure, pause: Duration) -> Duration {
     let mut random = [0; 4];
     // Without randomness the pauses are merely alike.

@@ -1,12 +1,16 @@
-//! Whether the service is asked at all. After a run of failures requests wait, but for one per second that tries.
+//! Whether the service is asked at all. After a run of failures requests wait, but for one per
+//! second that tries.
 //!
-//! Reading and writing have a circuit each, since they fail apart: a service may be read-only for a while.
+//! Reading and writing have a circuit each, since they fail apart: a service may be read-only for a
+//! while.
 //!
-//! Closed → open: at least [`FAILURES`] attempts failed one after the other, over at least [`FOR`], with no success between;
-//! a few failures of many requests never open it. Open → closed: one success. Requests wait for that as long as they would
-//! try again anyway (`retry-for`). Once the service has failed for longer than that, nobody waits: new requests end at once.
+//! Closed → open: at least [`FAILURES`] attempts failed one after the other, over at least [`FOR`],
+//! with no success between; a few failures of many requests never open it. Open → closed: one
+//! success. Requests wait for that as long as they would try again anyway (`retry-for`). Once the
+//! service has failed for longer than that, nobody waits: new requests end at once.
 //!
-//! A trial is some caller's request. When the caller goes away before it has an answer, the next one tries at once.
+//! A trial is some caller's request. When the caller goes away before it has an answer, the next
+//! one tries at once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +22,8 @@ use tokio::sync::futures::Notified;
 const FAILURES: u32 = 5;
 /// Over at least this time.
 const FOR: Duration = Duration::from_secs(5);
-/// A run of failures ends when nothing was asked for this long, and for longer than anybody waits: what was before says little.
+/// A run of failures ends when nothing was asked for this long, and for longer than anybody waits:
+/// what was before says little.
 const OLD: Duration = Duration::from_mins(1);
 /// While open, one request may try this often.
 const TRIAL_EVERY: Duration = Duration::from_secs(1);
@@ -143,7 +148,9 @@ impl Circuit {
         state.last_failed_at = Some(now);
         how.clone_into(&mut state.latest);
         let since = *state.failing_since.get_or_insert(now);
-        let opens = state.next_trial.is_none() && state.failures >= FAILURES && now.duration_since(since) >= FOR;
+        let opens = state.next_trial.is_none()
+            && state.failures >= FAILURES
+            && now.duration_since(since) >= FOR;
         if opens {
             state.next_trial = Some(now + TRIAL_EVERY);
         }
@@ -196,7 +203,10 @@ mod tests {
         let (circuit, start) = (circuit(), Instant::now());
         let opened_at = open(&circuit, start);
         let refusal = circuit.admit(opened_at).unwrap_err();
-        assert_eq!(refusal, Refusal { latest: "down".to_owned(), next_trial: Some(opened_at + SECOND) });
+        assert_eq!(
+            refusal,
+            Refusal { latest: "down".to_owned(), next_trial: Some(opened_at + SECOND) }
+        );
         assert!(circuit.succeeded());
         assert!(circuit.admit(opened_at).is_ok());
         assert!(!circuit.succeeded(), "it was closed");
@@ -210,7 +220,10 @@ mod tests {
         assert!(circuit.is_given_up(opened_at + SECOND * 61));
         let later = opened_at + SECOND * 3600;
         circuit.admit(later).unwrap().settle();
-        assert!(circuit.admit(later).unwrap_err().next_trial.is_some(), "others wait for the one that tries");
+        assert!(
+            circuit.admit(later).unwrap_err().next_trial.is_some(),
+            "others wait for the one that tries"
+        );
         assert_eq!(circuit.patience_left(later), SECOND * 60);
 
         let circuit = Circuit::new(SECOND * 60);

@@ -1,8 +1,10 @@
-//! Where credentials come from, asked in a fixed order: the config file, the environment, a profile, a web identity, a
-//! container's service, and, only where it is configured, an EC2 instance's.
+//! Where credentials come from, asked in a fixed order: the config file, the environment, a
+//! profile, a web identity, a container's service, and, only where it is configured, an EC2
+//! instance's.
 //!
-//! Put together by hand, since the SDK's own chain asks the instance's service on every host, and a host that is no
-//! instance waits for it each time. A source whose variables or files are not there is passed over without asking anyone.
+//! Put together by hand, since the SDK's own chain asks the instance's service on every host, and a
+//! host that is no instance waits for it each time. A source whose variables or files are not there
+//! is passed over without asking anyone.
 
 use std::env;
 use std::time::Duration;
@@ -52,11 +54,14 @@ pub(super) async fn find(
                 asked.push(format!("{}: {}", source.name, source.absent));
             }
             Ok(Err(error)) => asked.push(format!("{}: {}", source.name, chain(&error))),
-            Err(_) => asked.push(format!("{}: no answer within {} s", source.name, PATIENCE.as_secs())),
+            Err(_) => {
+                asked.push(format!("{}: no answer within {} s", source.name, PATIENCE.as_secs()));
+            }
         }
     }
     Err(StorageError::Settings(format!(
-        "no credentials for the storage were found. Asked: {}. Set `access-key-id` and `secret-access-key` in `[storage]`, or \
+        "no credentials for the storage were found. Asked: {}. Set `access-key-id` and \
+         `secret-access-key` in `[storage]`, or \
          give the server one of these sources",
         asked.join("; ")
     )))
@@ -77,7 +82,9 @@ fn sources(config: &S3Config, http: &SharedHttpClient) -> Vec<Source> {
     let profile = || {
         let mut builder = ProfileFileCredentialsProvider::builder().configure(&settings);
         if let Some(file) = &wanted.file {
-            let files = EnvConfigFiles::builder().with_file(EnvConfigFileKind::Credentials, file.clone()).build();
+            let files = EnvConfigFiles::builder()
+                .with_file(EnvConfigFileKind::Credentials, file.clone())
+                .build();
             builder = builder.profile_files(files);
         }
         if let Some(name) = &wanted.profile {
@@ -87,10 +94,15 @@ fn sources(config: &S3Config, http: &SharedHttpClient) -> Vec<Source> {
     };
     if wanted.file.is_some() || wanted.profile.is_some() {
         let absent = "no such file or profile, or no credentials in it";
-        return vec![Source { name: "`credentials-file` and `profile`", absent, provider: Some(profile()) }];
+        return vec![Source {
+            name: "`credentials-file` and `profile`",
+            absent,
+            provider: Some(profile()),
+        }];
     }
     let has = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let container = has("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") || has("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+    let container =
+        has("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") || has("AWS_CONTAINER_CREDENTIALS_FULL_URI");
     let mut sources = vec![
         Source {
             name: "the config file",
@@ -100,7 +112,9 @@ fn sources(config: &S3Config, http: &SharedHttpClient) -> Vec<Source> {
         Source {
             name: "the environment",
             absent: "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set",
-            provider: Some(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())),
+            provider: Some(SharedCredentialsProvider::new(
+                EnvironmentVariableCredentialsProvider::new(),
+            )),
         },
         Source {
             name: "the profile files",
@@ -120,7 +134,9 @@ fn sources(config: &S3Config, http: &SharedHttpClient) -> Vec<Source> {
             name: "the container's service",
             absent: "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and …_FULL_URI are not set",
             provider: container.then(|| {
-                SharedCredentialsProvider::new(EcsCredentialsProvider::builder().configure(&settings).build())
+                SharedCredentialsProvider::new(
+                    EcsCredentialsProvider::builder().configure(&settings).build(),
+                )
             }),
         },
     ];
@@ -131,9 +147,11 @@ fn sources(config: &S3Config, http: &SharedHttpClient) -> Vec<Source> {
         } else {
             "not asked, since `instance-metadata` is not true"
         },
-        provider: wanted
-            .instance_metadata
-            .then(|| SharedCredentialsProvider::new(ImdsCredentialsProvider::builder().configure(&settings).build())),
+        provider: wanted.instance_metadata.then(|| {
+            SharedCredentialsProvider::new(
+                ImdsCredentialsProvider::builder().configure(&settings).build(),
+            )
+        }),
     });
     sources
 }

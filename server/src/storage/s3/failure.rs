@@ -10,7 +10,10 @@ use super::super::{FailureKind, ServiceFailure};
 use super::calls::BodyFailure;
 
 /// A failure of the SDK.
-pub(super) fn from_sdk<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> ServiceFailure
+pub(super) fn from_sdk<E>(
+    operation: &'static str,
+    error: &SdkError<E, HttpResponse>,
+) -> ServiceFailure
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -29,28 +32,40 @@ where
             let header = |name: &str| raw.headers().get(name).map(str::to_owned);
             let status = raw.status().as_u16();
             let code = error.code().map(str::to_owned);
-            let region = header("x-amz-bucket-region").map(|region| format!("; the bucket's region is {region}"));
+            let region = header("x-amz-bucket-region")
+                .map(|region| format!("; the bucket's region is {region}"));
             let words = error.message().unwrap_or_default().trim().trim_end_matches('.');
             let words = if words.is_empty() { "no message" } else { words };
             ServiceFailure {
-                kind: if says_full(status, words) { FailureKind::Full } else { kind_of(status, code.as_deref()) },
+                kind: if says_full(status, words) {
+                    FailureKind::Full
+                } else {
+                    kind_of(status, code.as_deref())
+                },
                 operation,
                 status: Some(status),
                 message: format!("{words}{}", region.unwrap_or_default()),
                 code,
                 request_id: header("x-amz-request-id").or_else(|| header("cf-ray")),
-                retry_after: header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+                retry_after: header("retry-after")
+                    .and_then(|text| text.trim().parse().ok())
+                    .map(Duration::from_secs),
             }
         }
-        SdkError::TimeoutError(_) => blank(FailureKind::Timeout, "the connection could not be made in time".to_owned()),
+        SdkError::TimeoutError(_) => {
+            blank(FailureKind::Timeout, "the connection could not be made in time".to_owned())
+        }
         SdkError::DispatchFailure(failure) => {
-            let text = failure.as_connector_error().map_or_else(|| chain(error), |error| chain(error));
-            let kind = if failure.is_timeout() { FailureKind::Timeout } else { kind_of_text(&text) };
+            let text =
+                failure.as_connector_error().map_or_else(|| chain(error), |error| chain(error));
+            let kind =
+                if failure.is_timeout() { FailureKind::Timeout } else { kind_of_text(&text) };
             blank(kind, text)
         }
         SdkError::ResponseError(answer) => {
             let status = answer.raw().status().as_u16();
-            let mut failure = blank(FailureKind::Busy, format!("the answer makes no sense: {}", chain(error)));
+            let mut failure =
+                blank(FailureKind::Busy, format!("the answer makes no sense: {}", chain(error)));
             failure.status = Some(status);
             failure.kind = match kind_of(status, None) {
                 // An answer that was good and could not be read is worth another try.
@@ -79,15 +94,25 @@ pub(super) fn from_body(operation: &'static str, error: &BodyFailure) -> Service
         BodyFailure::TooLong => FailureKind::Other,
     };
     let message = chain(error);
-    ServiceFailure { kind, operation, status: None, code: None, message, request_id: None, retry_after: None }
+    ServiceFailure {
+        kind,
+        operation,
+        status: None,
+        code: None,
+        message,
+        request_id: None,
+        retry_after: None,
+    }
 }
 
-/// Whether the words of a refusal say that a quota is used up. Garage has no code of its own for that, nor has Backblaze B2.
+/// Whether the words of a refusal say that a quota is used up. Garage has no code of its own for
+/// that, nor has Backblaze B2.
 fn says_full(status: u16, words: &str) -> bool {
     let words = words.to_ascii_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
     matches!(status, 400 | 403 | 413) && has(&["quota", "storage cap", "cap exceeded"])
-        || matches!(status, 400..600) && has(&["no space left", "not enough space", "disk full", "storage full"])
+        || matches!(status, 400..600)
+            && has(&["no space left", "not enough space", "disk full", "storage full"])
 }
 
 fn kind_of(status: u16, code: Option<&str>) -> FailureKind {
@@ -95,10 +120,15 @@ fn kind_of(status: u16, code: Option<&str>) -> FailureKind {
         (_, "NoSuchBucket") => FailureKind::NoBucket,
         (_, "NoSuchKey") => FailureKind::NotFound,
         (_, "RequestTimeTooSkewed") => FailureKind::ClockSkew,
-        (_, "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed") | (301 | 307 | 308, _) => {
-            FailureKind::WrongRegion
-        }
-        (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" | "StorageCapExceeded")
+        (_, "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed")
+        | (301 | 307 | 308, _) => FailureKind::WrongRegion,
+        (
+            _,
+            "QuotaExceeded"
+            | "XMinioStorageFull"
+            | "XMinioAdminBucketQuotaExceeded"
+            | "StorageCapExceeded",
+        )
         | (507, _) => FailureKind::Full,
         (_, "InvalidRange") | (416, _) => FailureKind::BeyondEnd,
         // The last two: a temporary credential that ran out; the next attempt has a new one.
@@ -128,7 +158,14 @@ fn kind_of_text(text: &str) -> FailureKind {
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&["dns error", "failed to lookup", "name or service", "name resolution"]) {
         FailureKind::Name
-    } else if has(&["certificate", "tls", "handshake", "corrupt message", "invalidcontenttype", "unknownissuer"]) {
+    } else if has(&[
+        "certificate",
+        "tls",
+        "handshake",
+        "corrupt message",
+        "invalidcontenttype",
+        "unknownissuer",
+    ]) {
         FailureKind::Tls
     } else {
         FailureKind::Connection
@@ -170,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_quota_is_known_by_its_words() {
-        let garage = "Forbidden: Bucket size quota is reached, maximum total size of objects for this bucket: 4194304";
+        let garage = "Forbidden: Bucket size quota is reached, maximum total size of objects for \
+            this bucket: 4194304";
         assert!(says_full(403, garage));
         assert!(says_full(403, "Cannot upload files, storage cap exceeded"));
         assert!(says_full(500, "write /data/x: no space left on device"));
@@ -180,9 +218,18 @@ mod tests {
 
     #[test]
     fn a_connection_says_where_it_failed() {
-        assert_eq!(kind_of_text("io error: dns error: failed to lookup address information"), FailureKind::Name);
-        assert_eq!(kind_of_text("tcp connect error: Connection refused (os error 111)"), FailureKind::Connection);
-        assert_eq!(kind_of_text("received corrupt message of type InvalidContentType"), FailureKind::Tls);
+        assert_eq!(
+            kind_of_text("io error: dns error: failed to lookup address information"),
+            FailureKind::Name
+        );
+        assert_eq!(
+            kind_of_text("tcp connect error: Connection refused (os error 111)"),
+            FailureKind::Connection
+        );
+        assert_eq!(
+            kind_of_text("received corrupt message of type InvalidContentType"),
+            FailureKind::Tls
+        );
         assert_eq!(kind_of_text("invalid peer certificate: UnknownIssuer"), FailureKind::Tls);
     }
 }

@@ -1,9 +1,10 @@
 //! How many bodies travel at once in one direction: fewer, once they slow each other down.
 //!
-//! On a slow link many bodies at once all come late, and each is near its timeout. So a lane begins with all places, and has
-//! half as many once a body stalls among others, or takes longer than `slow`. When the next bodies take as long as those
-//! before them, they were not slowed by each other (each has its own limit, or the service takes its time): the places come
-//! back, and stay for a while. A lane that is used by half or more gets a place more with each quick body.
+//! On a slow link many bodies at once all come late, and each is near its timeout. So a lane begins
+//! with all places, and has half as many once a body stalls among others, or takes longer than
+//! `slow`. When the next bodies take as long as those before them, they were not slowed by each
+//! other (each has its own limit, or the service takes its time): the places come back, and stay
+//! for a while. A lane that is used by half or more gets a place more with each quick body.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -56,7 +57,8 @@ impl Lane {
     /// `most` places at first and at most.
     pub(super) fn new(most: usize, slow: Duration) -> Self {
         let (narrowed_at, before, steady_until) = (None, None, None);
-        let state = State { slow, most, limit: most, under_way: 0, narrowed_at, before, steady_until };
+        let state =
+            State { slow, most, limit: most, under_way: 0, narrowed_at, before, steady_until };
         Self { state: Mutex::new(state), freed: Notify::new() }
     }
 
@@ -121,7 +123,8 @@ impl State {
         })
     }
 
-    /// Draws the conclusion from a body that began at `began_at` with `companions` (itself included) and ended now.
+    /// Draws the conclusion from a body that began at `began_at` with `companions` (itself
+    /// included) and ended now.
     fn learn(&mut self, journey: Journey, began_at: Instant, now: Instant, companions: usize) {
         if self.narrowed_at.is_some_and(|narrowed_at| began_at < narrowed_at) {
             return;
@@ -135,13 +138,17 @@ impl State {
             return;
         }
         match self.before {
-            Some((limit, before)) if journey == Journey::Arrived && took.as_secs_f64() > 0.7 * before.as_secs_f64() => {
+            Some((limit, before))
+                if journey == Journey::Arrived
+                    && took.as_secs_f64() > 0.7 * before.as_secs_f64() =>
+            {
                 self.limit = self.limit.max(limit);
                 self.before = None;
                 self.steady_until = Some(now + STEADY);
             }
             _ if companions < 2 => {}
-            _ if journey == Journey::Arrived && self.steady_until.is_some_and(|until| now < until) => {}
+            _ if journey == Journey::Arrived
+                && self.steady_until.is_some_and(|until| now < until) => {}
             _ => {
                 self.before = Some((companions.min(self.limit), took));
                 self.limit = (companions.min(self.limit) / 2).max(1);
@@ -157,8 +164,8 @@ mod tests {
 
     const SLOW: Duration = Duration::from_secs(30);
 
-    /// A lane on which each body of a round begins once the last round has ended; gives the limit after each round. `took` says
-    /// how long one of so many takes.
+    /// A lane on which each body of a round begins once the last round has ended; gives the limit
+    /// after each round. `took` says how long one of so many takes.
     fn rounds(state: &mut State, count: usize, took: impl Fn(usize) -> Duration) -> Vec<usize> {
         let mut now = Instant::now();
         let round = |_| {
@@ -198,7 +205,11 @@ mod tests {
         let mut state = state();
         state.limit = 1;
         let limits = rounds(&mut state, 5, |_| Duration::from_secs(1));
-        assert_eq!(limits, [2, 4, 8, 16, 17], "eight at a time do not fill half of a lane of seventeen");
+        assert_eq!(
+            limits,
+            [2, 4, 8, 16, 17],
+            "eight at a time do not fill half of a lane of seventeen"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! At start: one object is written, read by range, listed and deleted, so that what is wrong shows now, and by its name.
+//! At start: one object is written, read by range, listed and deleted, so that what is wrong shows
+//! now, and by its name.
 
 use std::time::{Duration, Instant};
 
@@ -41,8 +42,9 @@ pub(super) async fn probe(s3: &S3, config: &S3Config) -> Result<(), StorageError
 async fn once(s3: &S3, config: &S3Config) -> Result<(), Problem> {
     let mut random = [0; 8];
     // Only the name has to differ from that of a replica that starts at the same moment.
-    getrandom::fill(&mut random)
-        .map_err(|error| Problem::Other(StorageError::Settings(format!("no random bytes: {error}"))))?;
+    getrandom::fill(&mut random).map_err(|error| {
+        Problem::Other(StorageError::Settings(format!("no random bytes: {error}")))
+    })?;
     let key = format!("{PROBE_PREFIX}{:016x}", u64::from_le_bytes(random));
     let object: Bytes = (0..LEN).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
     let explain = |step, error| failed(step, config, error);
@@ -61,7 +63,11 @@ async fn once(s3: &S3, config: &S3Config) -> Result<(), Problem> {
     let deleted = s3.delete(&key).await.map_err(|error| explain("deleting an object", error));
     read?;
     deleted?;
-    match s3.len(&key).await.map_err(|error| explain("looking for an object that was deleted", error))? {
+    match s3
+        .len(&key)
+        .await
+        .map_err(|error| explain("looking for an object that was deleted", error))?
+    {
         None => Ok(()),
         Some(_) => Err(strange(config, "an object that was deleted is still there")),
     }
@@ -77,7 +83,10 @@ async fn read_back(s3: &S3, config: &S3Config, key: &str, object: &Bytes) -> Res
             problem => problem,
         }
     };
-    let part = s3.get_range(key, 1000, 2000).await.map_err(|error| explain("reading a range of an object", error))?;
+    let part = s3
+        .get_range(key, 1000, 2000)
+        .await
+        .map_err(|error| explain("reading a range of an object", error))?;
     if part != object[1000..3000] {
         return Err(strange(config, "a range that was read back is not what was written"));
     }
@@ -103,7 +112,8 @@ fn is_starting(error: &StorageError) -> bool {
 }
 
 fn place(config: &S3Config) -> String {
-    let service = config.endpoint.clone().unwrap_or_else(|| format!("AWS, region {}", config.region));
+    let service =
+        config.endpoint.clone().unwrap_or_else(|| format!("AWS, region {}", config.region));
     let prefix = config.prefix.trim_end_matches('/');
     let below = if prefix.is_empty() { String::new() } else { format!(" under `{prefix}`") };
     format!("bucket `{}`{below} at {service}", config.bucket)
@@ -126,14 +136,17 @@ fn failed(step: &str, config: &S3Config, error: StorageError) -> Problem {
         StorageError::NotFound { .. } => format!("not found. {}", FailureKind::NoBucket.advice()),
         error => error.to_string(),
     };
-    let error =
-        StorageError::Settings(format!("the storage cannot be used: {step} failed in {}: {cause}", place(config)));
+    let error = StorageError::Settings(format!(
+        "the storage cannot be used: {step} failed in {}: {cause}",
+        place(config)
+    ));
     if is_contradiction { Problem::Contradiction(error) } else { Problem::Other(error) }
 }
 
 fn strange(config: &S3Config, what: &str) -> Problem {
     Problem::Contradiction(StorageError::Settings(format!(
-        "the storage cannot be used: {what}, in {}. It does not keep objects as it should; a proxy or a cache in between may \
+        "the storage cannot be used: {what}, in {}. It does not keep objects as it should; a proxy \
+         or a cache in between may \
          be the cause",
         place(config)
     )))

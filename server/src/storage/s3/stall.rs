@@ -1,8 +1,9 @@
 //! An HTTP client that gives a request up once nothing of it moves: no byte out, no byte in.
 //!
-//! A request has no time limit as a whole, since a slow line is not a dead one. A body goes out in small pieces, and each piece
-//! that the connection takes resets the clock. What the connection has taken may still wait in the system's buffers, where
-//! nobody sees it move: after its last piece, a body has as much time more as it takes at [`MIN_RATE`], within bounds.
+//! A request has no time limit as a whole, since a slow line is not a dead one. A body goes out in
+//! small pieces, and each piece that the connection takes resets the clock. What the connection has
+//! taken may still wait in the system's buffers, where nobody sees it move: after its last piece, a
+//! body has as much time more as it takes at [`MIN_RATE`], within bounds.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,11 +15,14 @@ use std::time::Duration;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::{RuntimeComponents, RuntimeComponentsBuilder};
+use aws_smithy_runtime_api::client::runtime_components::{
+    RuntimeComponents, RuntimeComponentsBuilder,
+};
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use bytes::Bytes;
@@ -46,16 +50,28 @@ pub(super) struct PatientClient {
 }
 
 impl HttpClient for PatientClient {
-    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
         let inner = self.inner.http_connector(settings, components);
         SharedHttpConnector::new(PatientConnector { inner, patience: self.patience })
     }
 
-    fn validate_base_client_config(&self, parts: &RuntimeComponentsBuilder, bag: &ConfigBag) -> Result<(), BoxError> {
+    fn validate_base_client_config(
+        &self,
+        parts: &RuntimeComponentsBuilder,
+        bag: &ConfigBag,
+    ) -> Result<(), BoxError> {
         self.inner.validate_base_client_config(parts, bag)
     }
 
-    fn validate_final_config(&self, parts: &RuntimeComponents, bag: &ConfigBag) -> Result<(), BoxError> {
+    fn validate_final_config(
+        &self,
+        parts: &RuntimeComponents,
+        bag: &ConfigBag,
+    ) -> Result<(), BoxError> {
         self.inner.validate_final_config(parts, bag)
     }
 
@@ -77,7 +93,12 @@ impl HttpConnector for PatientConnector {
         let body = request.take_body();
         *request.body_mut() = match body.content_length() {
             Some(0) => body,
-            _ => SdkBody::from_body_1_x(SentBody { body, piece: Bytes::new(), handed: 0, clock: clock.clone() }),
+            _ => SdkBody::from_body_1_x(SentBody {
+                body,
+                piece: Bytes::new(),
+                handed: 0,
+                clock: clock.clone(),
+            }),
         };
         let answer = self.inner.call(request);
         HttpConnectorFuture::new(async move {
@@ -137,10 +158,15 @@ impl Body for SentBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         while this.piece.is_empty() {
-            let Some(frame) = ready!(Pin::new(&mut this.body).poll_frame(cx)) else { return Poll::Ready(None) };
+            let Some(frame) = ready!(Pin::new(&mut this.body).poll_frame(cx)) else {
+                return Poll::Ready(None);
+            };
             match frame?.into_data() {
                 Ok(bytes) => this.piece = bytes,
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
@@ -149,7 +175,11 @@ impl Body for SentBody {
         let piece = this.piece.split_to(this.piece.len().min(PIECE_BYTES));
         this.handed += piece.len() as u64;
         let patience = this.clock.patience;
-        let extra = if this.is_end_stream() { Duration::from_secs(this.handed / MIN_RATE) } else { Duration::ZERO };
+        let extra = if this.is_end_stream() {
+            Duration::from_secs(this.handed / MIN_RATE)
+        } else {
+            Duration::ZERO
+        };
         this.clock.allow(patience + extra.min(patience * MAX_EXTRA));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -192,7 +222,10 @@ impl Body for ReceivedBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             this.sleep.as_mut().reset(Instant::now() + this.patience);

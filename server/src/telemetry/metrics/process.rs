@@ -1,5 +1,5 @@
-//! Numbers about the process, under the names that Prometheus' own client libraries use. They are read from procfs when somebody
-//! asks; where there is none, they are absent.
+//! Numbers about the process, under the names that Prometheus' own client libraries use. They are
+//! read from procfs when somebody asks; where there is none, they are absent.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,7 +18,12 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn started_now() -> Self {
-        Self { started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() }
+        Self {
+            started_at: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs_f64(),
+        }
     }
 
     /// Appends the numbers in Prometheus' text format.
@@ -28,13 +33,33 @@ impl Process {
         #[expect(clippy::cast_precision_loss, reason = "a number of file descriptors")]
         let max_fds = getrlimit(Resource::Nofile).current.map(|most| most as f64);
         for (name, kind, help, value) in [
-            ("process_cpu_seconds_total", "counter", "CPU time that the process has used", cpu_seconds()),
-            ("process_resident_memory_bytes", "gauge", "Memory that the process holds", kib("VmRSS:")),
-            ("process_virtual_memory_bytes", "gauge", "Addresses that the process has mapped", kib("VmSize:")),
+            (
+                "process_cpu_seconds_total",
+                "counter",
+                "CPU time that the process has used",
+                cpu_seconds(),
+            ),
+            (
+                "process_resident_memory_bytes",
+                "gauge",
+                "Memory that the process holds",
+                kib("VmRSS:"),
+            ),
+            (
+                "process_virtual_memory_bytes",
+                "gauge",
+                "Addresses that the process has mapped",
+                kib("VmSize:"),
+            ),
             ("process_threads", "gauge", "Threads of the process", field(&status, "Threads:")),
             ("process_open_fds", "gauge", "File descriptors that are open", open_fds()),
             ("process_max_fds", "gauge", "File descriptors that may be open", max_fds),
-            ("process_start_time_seconds", "gauge", "When the process started, in Unix seconds", Some(self.started_at)),
+            (
+                "process_start_time_seconds",
+                "gauge",
+                "When the process started, in Unix seconds",
+                Some(self.started_at),
+            ),
         ] {
             let Some(value) = value else { continue };
             // Writing to a String cannot fail.
@@ -73,7 +98,9 @@ mod tests {
         assert!(cpu_seconds().unwrap() >= 0.0);
         assert!(open_fds().unwrap() >= 3.0);
         let status = fs::read_to_string("/proc/self/status").unwrap();
-        assert!(field(&status, "VmRSS:").unwrap() > 100.0 && field(&status, "Threads:").unwrap() >= 1.0);
+        assert!(
+            field(&status, "VmRSS:").unwrap() > 100.0 && field(&status, "Threads:").unwrap() >= 1.0
+        );
         let mut page = String::new();
         Process::started_now().render(&mut page);
         assert_eq!(page.matches("# HELP process_").count(), 7, "{page}");

@@ -1,4 +1,5 @@
-//! Every number that a server shows, but for those about its process: name, kind, what it is, and which labels it has.
+//! Every number that a server shows, but for those about its process: name, kind, what it is, and
+//! which labels it has.
 
 use metrics::Label;
 
@@ -86,8 +87,16 @@ const PLACES: &[&str] = &["download", "answer"];
 pub(super) const METRICS: &[Metric] = &[
     gauge("snowbank_build_info", LATER, "The version that runs"),
     // Requests.
-    counter("snowbank_http_requests_total", LATER, "Requests answered, by route, method and status"),
-    histogram("snowbank_http_request_seconds", LATER, "Time until an answer's head was ready, by route"),
+    counter(
+        "snowbank_http_requests_total",
+        LATER,
+        "Requests answered, by route, method and status",
+    ),
+    histogram(
+        "snowbank_http_request_seconds",
+        LATER,
+        "Time until an answer's head was ready, by route",
+    ),
     counter("snowbank_nar_sent_bytes_total", ONE, "Bytes of NARs that went out, as they travel"),
     counter(
         "snowbank_ignored_tokens_total",
@@ -122,18 +131,46 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("snowbank_stored_chunks", LATER, "Chunks, counted once a minute"),
     gauge("snowbank_stored_nars", LATER, "NARs, counted once a minute"),
     gauge("snowbank_stored_paths", LATER, "Paths, counted once a minute"),
-    gauge("snowbank_disk_free_bytes", LATER, "Room on the disks that packs and a SQLite database lie on"),
+    gauge(
+        "snowbank_disk_free_bytes",
+        LATER,
+        "Room on the disks that packs and a SQLite database lie on",
+    ),
     // Collection.
     counter("snowbank_collected_paths_total", ONE, "Paths that collections of this server removed"),
     gauge("snowbank_collection_seconds", LATER, "How long the last collection of this server took"),
-    gauge("snowbank_waiting_bytes", LATER, "Bytes that nothing needed after it and that were still there"),
+    gauge(
+        "snowbank_waiting_bytes",
+        LATER,
+        "Bytes that nothing needed after it and that were still there",
+    ),
     // Damage.
-    counter("snowbank_damaged_chunks_total", ONE, "Chunks that were found damaged or gone, and retired"),
-    counter("snowbank_withdrawn_paths_total", ONE, "Paths that were taken out of sight since their chunks are damaged"),
-    gauge("snowbank_damaged_chunks", LATER, "Retired chunks that are still there; `snowbankd repair` settles them"),
-    gauge("snowbank_withdrawn_paths", LATER, "Paths that are out of sight until they are pushed again"),
+    counter(
+        "snowbank_damaged_chunks_total",
+        ONE,
+        "Chunks that were found damaged or gone, and retired",
+    ),
+    counter(
+        "snowbank_withdrawn_paths_total",
+        ONE,
+        "Paths that were taken out of sight since their chunks are damaged",
+    ),
+    gauge(
+        "snowbank_damaged_chunks",
+        LATER,
+        "Retired chunks that are still there; `snowbankd repair` settles them",
+    ),
+    gauge(
+        "snowbank_withdrawn_paths",
+        LATER,
+        "Paths that are out of sight until they are pushed again",
+    ),
     // Storage.
-    gauge("snowbank_storage_is_own", LATER, "1 while the storage is known to be this server's database's, else 0"),
+    gauge(
+        "snowbank_storage_is_own",
+        LATER,
+        "1 while the storage is known to be this server's database's, else 0",
+    ),
     gauge(
         "snowbank_storage_up",
         LATER,
@@ -142,12 +179,17 @@ pub(super) const METRICS: &[Metric] = &[
     gauge(
         "snowbank_storage_circuit_open",
         LATER,
-        "1 while requests of this direction (read or write) wait since the bucket does not answer, else 0",
+        "1 while requests of this direction (read or write) wait since the bucket does not answer, \
+         else 0",
     ),
     counter(
         "snowbank_storage_requests_total",
-        Series::AtStart(&[("operation", OPERATIONS), ("outcome", &["ok", "retried", "refused", "failed"])]),
-        "Requests to the bucket, each attempt, by operation and outcome: ok, retried, refused or failed",
+        Series::AtStart(&[
+            ("operation", OPERATIONS),
+            ("outcome", &["ok", "retried", "refused", "failed"]),
+        ]),
+        "Requests to the bucket, each attempt, by operation and outcome: ok, retried, refused or \
+         failed",
     ),
     histogram(
         "snowbank_storage_request_seconds",
@@ -166,21 +208,32 @@ pub(super) const METRICS: &[Metric] = &[
     counter(
         "snowbank_database_transactions_total",
         Series::AtStart(&[("kind", &["commit", "exclusive", "upkeep"])]),
-        "Transactions begun, by kind: commit (adds), exclusive (destroys, or sets up) or upkeep (what the server notes down)",
+        "Transactions begun, by kind: commit (adds), exclusive (destroys, or sets up) or upkeep \
+         (what the server notes down)",
     ),
     // Listings and the audit log.
-    counter("snowbank_listing_rows_total", ONE, "Rows of paths and pins that were looked at for listings"),
+    counter(
+        "snowbank_listing_rows_total",
+        ONE,
+        "Rows of paths and pins that were looked at for listings",
+    ),
     counter(
         "snowbank_refused_listings_total",
         Series::AtStart(&[("limit", &["anonymous-listings", "places", "requests"])]),
-        "Listings that were refused, by limit: anonymous-listings, places (none came free) or requests (too many wait)",
+        "Listings that were refused, by limit: anonymous-listings, places (none came free) or \
+         requests (too many wait)",
     ),
     counter(
         "snowbank_audit_refusals_total",
         Series::AtStart(&[("how", &["written", "counted"])]),
-        "Refused requests that the audit log is for, by how: written as they are, or counted in a row a minute",
+        "Refused requests that the audit log is for, by how: written as they are, or counted in a \
+         row a minute",
     ),
-    counter("snowbank_audit_lost_total", ONE, "Entries of the audit log that could not be written in time"),
+    counter(
+        "snowbank_audit_lost_total",
+        ONE,
+        "Entries of the audit log that could not be written in time",
+    ),
     // Limits.
     gauge("snowbank_connections", LATER, "Connections that are open"),
     counter(
@@ -193,7 +246,11 @@ pub(super) const METRICS: &[Metric] = &[
         Series::AtStart(&[("reason", &["address", "all"])]),
         "Connections that found no place, by limit: that of their address, or that of all",
     ),
-    counter("snowbank_requests_refused_total", ONE, "Requests that found no place (`[limits] requests`)"),
+    counter(
+        "snowbank_requests_refused_total",
+        ONE,
+        "Requests that found no place (`[limits] requests`)",
+    ),
     counter(
         "snowbank_places_refused_total",
         Series::AtStart(&[("kind", PLACES)]),
@@ -202,7 +259,8 @@ pub(super) const METRICS: &[Metric] = &[
     counter(
         "snowbank_responses_ended_total",
         Series::AtStart(&[("kind", PLACES)]),
-        "Downloads and listings that were broken off since their clients did not read and others waited, by kind",
+        "Downloads and listings that were broken off since their clients did not read and others \
+         waited, by kind",
     ),
     gauge(
         "snowbank_memory_held_bytes",
@@ -241,23 +299,39 @@ mod tests {
     #[test]
     fn each_is_named_once_and_described() {
         for (number, metric) in METRICS.iter().enumerate() {
-            assert!(METRICS[..number].iter().all(|other| other.name != metric.name), "{}", metric.name);
-            assert!(metric.name.starts_with("snowbank_") && !metric.help.is_empty() && !metric.help.contains('\n'));
-            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            assert!(
+                METRICS[..number].iter().all(|other| other.name != metric.name),
+                "{}",
+                metric.name
+            );
+            assert!(
+                metric.name.starts_with("snowbank_")
+                    && !metric.help.is_empty()
+                    && !metric.help.contains('\n')
+            );
+            assert_eq!(
+                metric.name.ends_with("_total"),
+                metric.kind == Kind::Counter,
+                "{}",
+                metric.name
+            );
         }
     }
 
     #[test]
     fn labels_are_combined() {
-        let requests = METRICS.iter().find(|metric| metric.name == "snowbank_storage_requests_total").unwrap();
+        let requests =
+            METRICS.iter().find(|metric| metric.name == "snowbank_storage_requests_total").unwrap();
         assert_eq!(requests.known_labels().len(), 24);
-        let bytes = METRICS.iter().find(|metric| metric.name == "snowbank_nar_sent_bytes_total").unwrap();
+        let bytes =
+            METRICS.iter().find(|metric| metric.name == "snowbank_nar_sent_bytes_total").unwrap();
         assert_eq!(bytes.known_labels(), vec![Vec::new()]);
     }
 
     #[test]
     fn every_reason_for_which_a_token_is_ignored_is_there_from_the_start() {
-        let ignored = METRICS.iter().find(|metric| metric.name == "snowbank_ignored_tokens_total").unwrap();
+        let ignored =
+            METRICS.iter().find(|metric| metric.name == "snowbank_ignored_tokens_total").unwrap();
         let known = ignored.known_labels();
         let reasons: Vec<&str> = known.iter().map(|labels| labels[0].value()).collect();
         assert_eq!(reasons, AuthError::REASONS);

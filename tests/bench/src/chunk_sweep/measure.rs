@@ -1,7 +1,8 @@
 //! What one pair of releases costs to store, by cut parameters and zstd level.
 //!
-//! Each pair is a store of its own: the old release goes in first, then the new one, then the new one as rebuilt with other
-//! dependencies. "Blind" is the classic design, with no masking, run over the very same streams.
+//! Each pair is a store of its own: the old release goes in first, then the new one, then the new
+//! one as rebuilt with other dependencies. "Blind" is the classic design, with no masking, run over
+//! the very same streams.
 
 use std::{collections::HashSet, fs, iter::Sum, ops::AddAssign};
 
@@ -80,7 +81,8 @@ pub struct Cuts {
 pub struct Frames {
     /// Frames and their headers.
     pub stored: Stored,
-    /// Of the old release: frames and headers of open chunks, and what the same true bytes are as plain zstd frames.
+    /// Of the old release: frames and headers of open chunks, and what the same true bytes are as
+    /// plain zstd frames.
     pub open: u64,
     /// See `open`.
     pub open_plain: u64,
@@ -150,15 +152,19 @@ pub fn masked(streams: &Streams, params: CutParams, levels: &[i32]) -> Result<(C
         let cpu_nanos = cpu_nanos()? - started;
         let open_plain = encoding.plain(&first)?;
         let open = encoding.open;
-        let stored =
-            Stored { first: stored_first, next: encoding.store_all(&next)?, rebuild: encoding.store_all(&rebuild)? };
+        let stored = Stored {
+            first: stored_first,
+            next: encoding.store_all(&next)?,
+            rebuild: encoding.store_all(&rebuild)?,
+        };
         Ok(Frames { stored, open, open_plain, gave_up: encoding.gave_up, cpu_nanos })
     });
     Ok((cuts, frames.collect::<Result<_>>()?))
 }
 
 fn count(first: &[Chunk], next_chunks: usize) -> Cuts {
-    let mut cuts = Cuts { chunks: first.len() as u64, next_chunks: next_chunks as u64, ..Cuts::default() };
+    let mut cuts =
+        Cuts { chunks: first.len() as u64, next_chunks: next_chunks as u64, ..Cuts::default() };
     for chunk in first {
         let len = chunk.bytes.len() as u64;
         cuts.raw += len;
@@ -182,7 +188,12 @@ struct Encoding {
 
 impl Encoding {
     fn new(level: i32) -> Result<Self> {
-        Ok(Self { frames: FrameEncoder::new(level), plain: Compressor::new(level)?, open: 0, gave_up: 0 })
+        Ok(Self {
+            frames: FrameEncoder::new(level),
+            plain: Compressor::new(level)?,
+            open: 0,
+            gave_up: 0,
+        })
     }
 
     /// Bytes of all chunks' frames and headers.

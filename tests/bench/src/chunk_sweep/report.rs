@@ -10,7 +10,8 @@ use super::{
 /// All tables. Results are in the order of the pairs, and each has the same parameters and levels.
 pub fn tables(results: &[PairResult]) -> String {
     let blind: Blind = results.iter().map(|result| result.blind).sum();
-    let nar: [u64; 2] = [0, 1].map(|side| results.iter().map(|result| result.nar_bytes[side]).sum());
+    let nar: [u64; 2] =
+        [0, 1].map(|side| results.iter().map(|result| result.nar_bytes[side]).sum());
     let rows = rows(results);
     let mut out = String::new();
     // Writing to a string does not fail.
@@ -36,7 +37,8 @@ fn rows(results: &[PairResult]) -> Vec<Masked> {
                 .iter()
                 .enumerate()
                 .map(|(level_at, &(level, _))| {
-                    let frames = results.iter().map(|result| result.masked[at].frames[level_at].1).sum();
+                    let frames =
+                        results.iter().map(|result| result.masked[at].frames[level_at].1).sum();
                     (level, frames)
                 })
                 .collect(),
@@ -49,7 +51,11 @@ fn corpus(out: &mut String, results: &[PairResult]) -> std::fmt::Result {
     for result in results {
         let pair = &result.pair;
         let megabytes = mb(result.nar_bytes[0]);
-        writeln!(out, "| {} | {} | {} | {megabytes:.1} |", pair.name, pair.old.version, pair.new.version)?;
+        writeln!(
+            out,
+            "| {} | {} | {} | {megabytes:.1} |",
+            pair.name, pair.old.version, pair.new.version
+        )?;
     }
     Ok(())
 }
@@ -97,7 +103,8 @@ fn cutting(out: &mut String, rows: &[Masked], blind: &Blind) -> std::fmt::Result
     writeln!(out, "\n## Chunks and rows\n")?;
     writeln!(
         out,
-        "| avg KiB | normalization | chunks | mean KiB | million rows per TB of NAR | new chunks of next |\n\
+        "| avg KiB | normalization | chunks | mean KiB | million rows per TB of NAR | new chunks \
+         of next |\n\
          |---|---|---|---|---|---|"
     )?;
     let raw = rows.first().map_or(0, |row| row.cuts.raw);
@@ -128,7 +135,8 @@ fn slots(out: &mut String, rows: &[Masked]) -> std::fmt::Result {
     writeln!(
         out,
         "Open frames are compared with plain zstd frames of the same true bytes.\n\n\
-         | avg KiB | normalization | slots | bytes in open chunks | bytes closed by density | level | open frames / plain | gave up |\n\
+         | avg KiB | normalization | slots | bytes in open chunks | bytes closed by density | \
+         level | open frames / plain | gave up |\n\
          |---|---|---|---|---|---|---|---|"
     )?;
     for Masked { params, cuts, frames } in rows {

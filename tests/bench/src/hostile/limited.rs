@@ -10,7 +10,12 @@ use crate::suite::{
 };
 
 /// Runs them until the server has been killed, or has come through.
-pub(super) fn run(args: &Args, loads: &[&Load], prepared: &Prepared, report: &Report) -> Result<()> {
+pub(super) fn run(
+    args: &Args,
+    loads: &[&Load],
+    prepared: &Prepared,
+    report: &Report,
+) -> Result<()> {
     let limit = MemoryLimit::new(args.limit << 20);
     report.begin("limited", "all loads in turn on one server with a limit of memory");
     report.detail(format!("{} MiB, {}", args.limit, limit.kind()));
@@ -28,7 +33,12 @@ pub(super) fn run(args: &Args, loads: &[&Load], prepared: &Prepared, report: &Re
         if let Some(why) = args.keep_up_long(&mut server) {
             report.detail(format!("{}: {why}", load.id));
         }
-        report.detail(format!("{}: {} MiB so far; {}", load.id, server.peak_rss_bytes() >> 20, attack.tally()));
+        report.detail(format!(
+            "{}: {} MiB so far; {}",
+            load.id,
+            server.peak_rss_bytes() >> 20,
+            attack.tally()
+        ));
         if !is_alive(&server) {
             ends += 1;
             break;
@@ -37,8 +47,18 @@ pub(super) fn run(args: &Args, loads: &[&Load], prepared: &Prepared, report: &Re
     }
     ends = ends.max(limit.kills().unwrap_or(0));
     let what = format!("all loads within {} MiB", args.limit);
-    report.measured(&format!("{what}: times that the server was killed"), &Series::once(float(ends)), "", NONE_FAILS);
+    report.measured(
+        &format!("{what}: times that the server was killed"),
+        &Series::once(float(ends)),
+        "",
+        NONE_FAILS,
+    );
     let all = Target::AtLeast(float(loads.len() as u64));
-    report.measured(&format!("{what}: loads that it came through"), &Series::once(float(passed)), "", all);
+    report.measured(
+        &format!("{what}: loads that it came through"),
+        &Series::once(float(passed)),
+        "",
+        all,
+    );
     Ok(())
 }

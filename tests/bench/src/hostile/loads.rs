@@ -31,7 +31,9 @@ const fn load(id: &'static str, about: &'static str, begin: fn(&Attack, &Ground)
 
 /// All of them.
 pub(super) const ALL: &[Load] = &[
-    load("silent", "1,024 sockets that send nothing", |attack, _| attack.silent(PLACES, Silence::Nothing)),
+    load("silent", "1,024 sockets that send nothing", |attack, _| {
+        attack.silent(PLACES, Silence::Nothing);
+    }),
     load("silent-head", "1,024 sockets with a head that drips, a byte a second", |attack, _| {
         attack.silent(PLACES, Silence::DrippedHead);
     }),
@@ -46,15 +48,27 @@ pub(super) const ALL: &[Load] = &[
             attack.silent(PLACES / 2, Silence::NoStream);
         },
     ),
-    load("nar-window-0", "unread NARs: 10 HTTP/2 connections of 200 streams, window 0", |attack, ground| {
-        attack.unread_streams(CONNECTIONS, STREAMS, 0, &ground.large);
-    }),
-    load("nar-window-1", "unread NARs: 10 HTTP/2 connections of 200 streams, window 1", |attack, ground| {
-        attack.unread_streams(CONNECTIONS, STREAMS, 1, &ground.large);
-    }),
-    load("nar-window-64k", "unread NARs: 10 HTTP/2 connections of 200 streams, window 65,535", |attack, ground| {
-        attack.unread_streams(CONNECTIONS, STREAMS, 65_535, &ground.large);
-    }),
+    load(
+        "nar-window-0",
+        "unread NARs: 10 HTTP/2 connections of 200 streams, window 0",
+        |attack, ground| {
+            attack.unread_streams(CONNECTIONS, STREAMS, 0, &ground.large);
+        },
+    ),
+    load(
+        "nar-window-1",
+        "unread NARs: 10 HTTP/2 connections of 200 streams, window 1",
+        |attack, ground| {
+            attack.unread_streams(CONNECTIONS, STREAMS, 1, &ground.large);
+        },
+    ),
+    load(
+        "nar-window-64k",
+        "unread NARs: 10 HTTP/2 connections of 200 streams, window 65,535",
+        |attack, ground| {
+            attack.unread_streams(CONNECTIONS, STREAMS, 65_535, &ground.large);
+        },
+    ),
     load("nar-unread", "unread NARs: 900 HTTP/1 connections", |attack, ground| {
         attack.unread(MANY, &gets(&ground.large), Reading::NothingForLong);
     }),
@@ -64,27 +78,43 @@ pub(super) const ALL: &[Load] = &[
     load("listing-unread", "unread listings: 900 HTTP/1 connections", |attack, _| {
         attack.unread(MANY, &Arc::new(vec![get(LISTING)]), Reading::NothingForLong);
     }),
-    load("listing-window-0", "unread listings: 10 HTTP/2 connections of 200 streams, window 0", |attack, _| {
-        attack.unread_streams(CONNECTIONS, STREAMS, 0, &Arc::new(vec![LISTING.to_owned()]));
-    }),
+    load(
+        "listing-window-0",
+        "unread listings: 10 HTTP/2 connections of 200 streams, window 0",
+        |attack, _| {
+            attack.unread_streams(CONNECTIONS, STREAMS, 0, &Arc::new(vec![LISTING.to_owned()]));
+        },
+    ),
     load("listers", "256 listers of `nosuch*` without a token", |attack, _| {
         attack.asking(256, &Arc::new(get("/api/v1/caches/main/paths?pattern=nosuch*")));
     }),
-    load("commit-unread", "one token, 32 commits of 16 MiB whose answers are not read", |attack, ground| {
-        attack.unread(32, &ground.long_commits(), Reading::Nothing);
-    }),
+    load(
+        "commit-unread",
+        "one token, 32 commits of 16 MiB whose answers are not read",
+        |attack, ground| {
+            attack.unread(32, &ground.long_commits(), Reading::Nothing);
+        },
+    ),
     load("body-drip", "one token, 64 bodies of 16 MiB at 1.1 KB/s", |attack, ground| {
         attack.dripping(64, &ground.drips(1126));
     }),
-    load("manifest-chunks", "64 commits of 89 KB that name manifests sent as chunks, unread", |attack, ground| {
-        attack.unread(64, &ground.manifests_as_chunks(), Reading::Nothing);
-    }),
+    load(
+        "manifest-chunks",
+        "64 commits of 89 KB that name manifests sent as chunks, unread",
+        |attack, ground| {
+            attack.unread(64, &ground.manifests_as_chunks(), Reading::Nothing);
+        },
+    ),
     load("references", "8 commits of 16 MiB of empty references", |attack, ground| {
         attack.unread(8, &ground.empty_references(), Reading::Nothing);
     }),
-    load("questions-unread", "60 questions of 11 MiB with answers as long, unread", |attack, ground| {
-        attack.unread(60, &ground.long_questions(), Reading::Nothing);
-    }),
+    load(
+        "questions-unread",
+        "60 questions of 11 MiB with answers as long, unread",
+        |attack, ground| {
+            attack.unread(60, &ground.long_questions(), Reading::Nothing);
+        },
+    ),
     load("claim", "one token, 8 commits that claim 1.25 TiB each", |attack, ground| {
         attack.unread(8, &ground.claims(), Reading::Nothing);
     }),

@@ -1,6 +1,8 @@
-//! What is pushed and fetched: each part is made when a figure first asks for it, the same on every run on one machine.
+//! What is pushed and fetched: each part is made when a figure first asks for it, the same on every
+//! run on one machine.
 //!
-//! (a) and (b) lie in one Nix store, (c) and (d) in one each. The first releases of (b) are the beginning of (a).
+//! (a) and (b) lie in one Nix store, (c) and (d) in one each. The first releases of (b) are the
+//! beginning of (a).
 
 use std::{cell::OnceCell, fmt::Write as _};
 
@@ -117,7 +119,9 @@ impl Corpus {
     pub(crate) fn first(&self) -> Result<&Paths> {
         made(&self.first, || {
             eprintln!("making (b): first releases");
-            let add = |pair: &Pair| Ok(self.store().add_nar(&pair.old.store_name, &Streams::make(pair)?.first));
+            let add = |pair: &Pair| {
+                Ok(self.store().add_nar(&pair.old.store_name, &Streams::make(pair)?.first))
+            };
             let paths = self.pairs()?.iter().map(add).collect::<Result<Vec<String>>>()?;
             Ok(Paths::of(self.store(), paths))
         })
@@ -133,11 +137,15 @@ impl Corpus {
                 next.push(self.store().add_nar(&pair.new.store_name, &streams.next));
                 rebuild.push(self.store().add_nar(&pair.new.store_name, &streams.rebuild));
             }
-            Ok(Later { next: Paths::of(self.store(), next), rebuild: Paths::of(self.store(), rebuild) })
+            Ok(Later {
+                next: Paths::of(self.store(), next),
+                rebuild: Paths::of(self.store(), rebuild),
+            })
         })
     }
 
-    /// (a): real trees of 1 to 300 MB. The first releases of (b), and then trees of this machine until there is enough.
+    /// (a): real trees of 1 to 300 MB. The first releases of (b), and then trees of this machine
+    /// until there is enough.
     pub(crate) fn trees(&self) -> Result<&Paths> {
         made(&self.trees, || {
             let mut all = self.first()?.clone();
@@ -147,7 +155,8 @@ impl Corpus {
                     break;
                 }
                 let name = tree.to_string_lossy().trim_matches('/').replace('/', "-");
-                let added = Paths::of(self.store(), vec![trees::add_copy(self.store(), &tree, &name)]);
+                let added =
+                    Paths::of(self.store(), vec![trees::add_copy(self.store(), &tree, &name)]);
                 all.paths.extend(added.paths);
                 all.sizes.extend(added.sizes);
             }
@@ -173,7 +182,8 @@ impl Corpus {
         let (store, paths) = made(&self.large, || {
             eprintln!("making (d): one path of {} MiB", self.scale.large_mebibytes);
             let store = NixStore::new();
-            let path = big_path::add(&store, self.scale.large_mebibytes).context("cannot make (d)")?;
+            let path =
+                big_path::add(&store, self.scale.large_mebibytes).context("cannot make (d)")?;
             let paths = Paths::of(&store, vec![path]);
             Ok((store, paths))
         })?;
@@ -181,7 +191,8 @@ impl Corpus {
     }
 }
 
-/// Tiny paths: names, and all of them in the format of `nix-store --export`, references before referrers.
+/// Tiny paths: names, and all of them in the format of `nix-store --export`, references before
+/// referrers.
 fn tiny(random: &mut Random, count: usize) -> (Vec<String>, Vec<u8>) {
     let (mut paths, mut export): (Vec<String>, Vec<u8>) = (Vec::new(), Vec::new());
     for number in 0..count {
@@ -193,7 +204,12 @@ fn tiny(random: &mut Random, count: usize) -> (Vec<String>, Vec<u8>) {
             .collect();
         references.sort();
         references.dedup();
-        append(&mut export, &path, &tiny_node(random, number, &path, &references).nar(), &references);
+        append(
+            &mut export,
+            &path,
+            &tiny_node(random, number, &path, &references).nar(),
+            &references,
+        );
         paths.push(path);
     }
     export.extend_from_slice(&0_u64.to_le_bytes());
@@ -216,7 +232,10 @@ fn tiny_node(random: &mut Random, number: usize, path: &str, references: &[Strin
     }
     let entry = |name: &str, node| (name.as_bytes().to_vec(), node);
     Node::Folder(vec![
-        entry("bin", Node::Folder(vec![entry(&format!("tiny-{number}"), Node::Executable(script))])),
+        entry(
+            "bin",
+            Node::Folder(vec![entry(&format!("tiny-{number}"), Node::Executable(script))]),
+        ),
         entry("data", Node::File(random.bytes(size / 4))),
         entry("text", Node::File(random.text(size - size / 4))),
     ])
@@ -250,7 +269,8 @@ mod tests {
 
     #[test]
     fn a_beginning_is_long_enough() {
-        let paths = Paths { paths: ["a", "b", "c"].map(str::to_owned).to_vec(), sizes: vec![5, 5, 5] };
+        let paths =
+            Paths { paths: ["a", "b", "c"].map(str::to_owned).to_vec(), sizes: vec![5, 5, 5] };
         assert_eq!(paths.beginning(6).paths, ["a", "b"]);
         assert_eq!(paths.beginning(100).nar_bytes(), 15);
     }

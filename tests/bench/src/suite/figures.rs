@@ -55,7 +55,12 @@ pub(crate) const ALL: &[Figure] = &[
     figure("nar-download", "NAR download, warm", NIX_AND_NGINX, download::trees),
     figure("nar-tiny", "tiny NARs, 16 connections", NIX_AND_NGINX, download::tiny),
     figure("narinfo", "narinfo, hit and miss, 64 connections", NIX_AND_NGINX, narinfo::run),
-    figure("closure", "closures into an empty store by nix copy --from", NIX_AND_NGINX, closure::run),
+    figure(
+        "closure",
+        "closures into an empty store by nix copy --from",
+        NIX_AND_NGINX,
+        closure::run,
+    ),
     figure("narinfo-full", "narinfo with a great many paths stored", NIX, full::narinfo),
     figure("latency", "storage latency 30 ms, cold", NIX_AND_NGINX, latency::run),
     figure("memory", "peak memory", NIX, memory::run),

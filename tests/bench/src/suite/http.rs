@@ -1,5 +1,5 @@
-//! Just enough of HTTP/1.1 to ask for files and to read answers of a known length, at little cost: what asks shares the
-//! processors with what is measured.
+//! Just enough of HTTP/1.1 to ask for files and to read answers of a known length, at little cost:
+//! what asks shares the processors with what is measured.
 
 use std::{
     io::{Read as _, Write as _},
@@ -59,7 +59,8 @@ impl Connection {
     /// # Errors
     /// When nobody listens.
     pub(crate) fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
+        let stream =
+            TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: vec![0; Self::BUFFER] })
     }
@@ -101,7 +102,10 @@ mod tests {
     fn a_head_is_read_once_it_is_whole() {
         let answer = b"HTTP/1.1 404 Not Found\r\nServer: x\r\ncontent-Length: 12\r\n\r\nnot found";
         assert_eq!(head(&answer[..40]).unwrap(), None);
-        assert_eq!(head(answer).unwrap(), Some(Head { status: 404, len: answer.len() - 9, body: 12 }));
+        assert_eq!(
+            head(answer).unwrap(),
+            Some(Head { status: 404, len: answer.len() - 9, body: 12 })
+        );
         assert!(head(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 }

@@ -1,7 +1,8 @@
 //! Loads: many small requests over connections that stay open, and downloads of large files.
 //!
-//! Both sides of a comparison get the same requests from the same code. It shares the machine's processors with what it
-//! measures: the requests of a load come from one thread, downloads from one per connection.
+//! Both sides of a comparison get the same requests from the same code. It shares the machine's
+//! processors with what it measures: the requests of a load come from one thread, downloads from
+//! one per connection.
 
 use std::{
     net::SocketAddr,
@@ -36,8 +37,9 @@ pub(crate) struct Load {
     pub(crate) p99: f64,
 }
 
-/// Asks for `targets` in turn over `connections` connections, each beginning elsewhere and asking again as soon as it has
-/// its answer, for as long as `time`; the first tenth does not count. Every answer must have `status`.
+/// Asks for `targets` in turn over `connections` connections, each beginning elsewhere and asking
+/// again as soon as it has its answer, for as long as `time`; the first tenth does not count. Every
+/// answer must have `status`.
 ///
 /// # Errors
 /// When a connection breaks or another status comes.
@@ -49,14 +51,19 @@ pub(crate) fn requests(
     time: Duration,
 ) -> Result<Load> {
     ensure!(!targets.is_empty(), "there is nothing to ask for");
-    let requests: Arc<Vec<Vec<u8>>> = Arc::new(targets.iter().map(|target| http::get(target)).collect());
+    let requests: Arc<Vec<Vec<u8>>> =
+        Arc::new(targets.iter().map(|target| http::get(target)).collect());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut latencies: Vec<u32> = runtime.block_on(async {
         let mut running = JoinSet::new();
         let begin = Instant::now();
         let (from, to) = (begin + time / 10, begin + time / 10 + time);
         for number in 0..connections {
-            let asker = Asker { requests: Arc::clone(&requests), next: number * requests.len() / connections, status };
+            let asker = Asker {
+                requests: Arc::clone(&requests),
+                next: number * requests.len() / connections,
+                status,
+            };
             running.spawn(asker.run(address, from, to));
         }
         let mut all = Vec::new();
@@ -67,7 +74,8 @@ pub(crate) fn requests(
     })?;
     ensure!(!latencies.is_empty(), "no answer came within {time:?}");
     latencies.sort_unstable();
-    let percentile = |percent: usize| f64::from(latencies[(latencies.len() - 1) * percent / 100]) / 1000.0;
+    let percentile =
+        |percent: usize| f64::from(latencies[(latencies.len() - 1) * percent / 100]) / 1000.0;
     let rate = float(latencies.len() as u64) / time.as_secs_f64();
     Ok(Load { rate, p50: percentile(50), p99: percentile(99) })
 }
@@ -81,7 +89,9 @@ struct Asker {
 impl Asker {
     /// Microseconds that each answer took that came between `from` and `to`.
     async fn run(mut self, address: SocketAddr, from: Instant, to: Instant) -> Result<Vec<u32>> {
-        let mut stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+        let mut stream = TcpStream::connect(address)
+            .await
+            .with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
         let (mut buffer, mut latencies) = (vec![0; 16 << 10], Vec::new());
         loop {
@@ -107,7 +117,12 @@ impl Asker {
             ensure!(count > 0, "the connection ended");
             held += count;
             if let Some(head) = http::head(&buffer[..held])? {
-                ensure!(head.status == self.status, "status {} where {} was expected", head.status, self.status);
+                ensure!(
+                    head.status == self.status,
+                    "status {} where {} was expected",
+                    head.status,
+                    self.status
+                );
                 if held as u64 >= head.len as u64 + head.body {
                     return Ok(());
                 }
@@ -141,7 +156,11 @@ pub(crate) fn rounds(targets: &[String], times: usize) -> Vec<String> {
 ///
 /// # Errors
 /// When one does not come whole.
-pub(crate) fn download(address: SocketAddr, targets: &[String], connections: usize) -> Result<Download> {
+pub(crate) fn download(
+    address: SocketAddr,
+    targets: &[String],
+    connections: usize,
+) -> Result<Download> {
     let next = AtomicUsize::new(0);
     let fetch = || {
         let mut connection = Connection::open(address)?;
@@ -154,7 +173,10 @@ pub(crate) fn download(address: SocketAddr, targets: &[String], connections: usi
     let began = Instant::now();
     let bytes = thread::scope(|scope| {
         let threads: Vec<_> = (0..connections).map(|_| scope.spawn(fetch)).collect();
-        threads.into_iter().map(|one| one.join().map_err(|_| anyhow!("a download panicked"))?).sum::<Result<u64>>()
+        threads
+            .into_iter()
+            .map(|one| one.join().map_err(|_| anyhow!("a download panicked"))?)
+            .sum::<Result<u64>>()
     })?;
     Ok(Download { bytes, time: began.elapsed() })
 }

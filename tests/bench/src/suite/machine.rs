@@ -6,7 +6,10 @@ use std::{fs, path::Path, process::Command, thread};
 pub(crate) fn describe() -> String {
     let facts = [
         ("processor", processor()),
-        ("cores", thread::available_parallelism().map_or_else(|_| unknown(), |cores| cores.to_string())),
+        (
+            "cores",
+            thread::available_parallelism().map_or_else(|_| unknown(), |cores| cores.to_string()),
+        ),
         ("memory", memory()),
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("file system of the temporary folder", file_system(&std::env::temp_dir())),
@@ -39,12 +42,14 @@ fn processor() -> String {
 
 fn memory() -> String {
     let text = read("/proc/meminfo");
-    let kibibytes =
-        text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let kibibytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
     kibibytes.map_or_else(unknown, |kibibytes: u64| format!("{} MiB", kibibytes >> 10))
 }
 
-/// Type of the file system that holds `folder`: that of the mount point which is the longest beginning of it.
+/// Type of the file system that holds `folder`: that of the mount point which is the longest
+/// beginning of it.
 fn file_system(folder: &Path) -> String {
     let mounts = read("/proc/self/mounts");
     let holds = |line: &str| {
@@ -57,7 +62,9 @@ fn file_system(folder: &Path) -> String {
 
 /// What a program says of its version, on either stream.
 fn version(program: &str, option: &str) -> String {
-    let Ok(output) = Command::new(program).arg(option).output() else { return "not installed".to_owned() };
+    let Ok(output) = Command::new(program).arg(option).output() else {
+        return "not installed".to_owned();
+    };
     let text = [output.stdout, output.stderr].concat();
     String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").trim().to_owned()
 }

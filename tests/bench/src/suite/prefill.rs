@@ -1,8 +1,8 @@
 //! A server whose database already holds a great many chunks and paths.
 //!
-//! The rows are written with SQL while no server runs, and agree with one another as the server's own would: every manifest
-//! names chunks that have rows, every chunk a pack that has one, and the counters are beyond all ids. Only the packs'
-//! objects are not there; no figure reads one.
+//! The rows are written with SQL while no server runs, and agree with one another as the server's
+//! own would: every manifest names chunks that have rows, every chunk a pack that has one, and the
+//! counters are beyond all ids. Only the packs' objects are not there; no figure reads one.
 
 use std::path::PathBuf;
 
@@ -78,17 +78,23 @@ impl Prefilled {
 async fn fill(file: PathBuf, chunks: u64, paths: u64) -> Result<Vec<String>> {
     let options = SqliteConnectOptions::new().filename(file).foreign_keys(false);
     // Nothing is lost when this breaks off: the folder is thrown away then.
-    let options = options.journal_mode(SqliteJournalMode::Memory).synchronous(SqliteSynchronous::Off);
+    let options =
+        options.journal_mode(SqliteJournalMode::Memory).synchronous(SqliteSynchronous::Off);
     let mut db = options.pragma("cache_size", "-1000000").connect().await?;
-    let cache: i64 = sqlx::query_scalar("SELECT id FROM caches WHERE name = 'main'").fetch_one(&mut db).await?;
+    let cache: i64 =
+        sqlx::query_scalar("SELECT id FROM caches WHERE name = 'main'").fetch_one(&mut db).await?;
     let mut random = Random::fixed(5);
     sqlx::query("BEGIN").execute(&mut db).await?;
     add_packs(&mut db, &mut random, cache, chunks).await?;
     add_chunks(&mut db, &mut random, chunks).await?;
     add_nars(&mut db, &mut random, chunks, paths).await?;
     let hashes = add_paths(&mut db, &mut random, cache, paths).await?;
-    for (counter, count) in [("pack", packs(chunks)), ("chunk", chunks), ("nar", paths), ("path", paths)] {
-        let set = sqlx::query("UPDATE counters SET next = $1 WHERE name = $2").bind(signed(count) + 1).bind(counter);
+    for (counter, count) in
+        [("pack", packs(chunks)), ("chunk", chunks), ("nar", paths), ("path", paths)]
+    {
+        let set = sqlx::query("UPDATE counters SET next = $1 WHERE name = $2")
+            .bind(signed(count) + 1)
+            .bind(counter);
         ensure!(set.execute(&mut db).await?.rows_affected() == 1, "there is no counter {counter}");
     }
     sqlx::query("COMMIT").execute(&mut db).await?;
@@ -106,16 +112,27 @@ fn signed(count: u64) -> i64 {
 
 /// Ids from 1 to `count`, in batches.
 fn batches(count: u64) -> impl Iterator<Item = std::ops::RangeInclusive<u64>> {
-    (0..count.div_ceil(BATCH)).map(move |batch| batch * BATCH + 1..=((batch + 1) * BATCH).min(count))
+    (0..count.div_ceil(BATCH))
+        .map(move |batch| batch * BATCH + 1..=((batch + 1) * BATCH).min(count))
 }
 
-async fn add_packs(db: &mut SqliteConnection, random: &mut Random, cache: i64, chunks: u64) -> Result<()> {
+async fn add_packs(
+    db: &mut SqliteConnection,
+    random: &mut Random,
+    cache: i64,
+    chunks: u64,
+) -> Result<()> {
     for ids in batches(packs(chunks)) {
-        let head = "INSERT INTO packs (id, domain_id, cache_id, key, state, bytes, chunk_count, created) ";
+        let head =
+            "INSERT INTO packs (id, domain_id, cache_id, key, state, bytes, chunk_count, created) ";
         let mut insert = QueryBuilder::<Sqlite>::new(head);
         insert.push_values(ids, |mut row, id| {
             let count = CHUNKS_PER_PACK.min(chunks - (id - 1) * CHUNKS_PER_PACK);
-            row.push_bind(signed(id)).push_bind(1).push_bind(cache).push_bind(random.bytes(16)).push_bind(0);
+            row.push_bind(signed(id))
+                .push_bind(1)
+                .push_bind(cache)
+                .push_bind(random.bytes(16))
+                .push_bind(0);
             row.push_bind(signed(count * RECORD_LEN)).push_bind(signed(count)).push_bind(CREATED);
         });
         insert.build().execute(&mut *db).await?;
@@ -129,7 +146,10 @@ async fn add_chunks(db: &mut SqliteConnection, random: &mut Random, chunks: u64)
         let mut insert = QueryBuilder::<Sqlite>::new(head);
         insert.push_values(ids, |mut row, id| {
             let (pack, place) = ((id - 1) / CHUNKS_PER_PACK + 1, (id - 1) % CHUNKS_PER_PACK);
-            row.push_bind(signed(id)).push_bind(1).push_bind(random.bytes(32)).push_bind(signed(pack));
+            row.push_bind(signed(id))
+                .push_bind(1)
+                .push_bind(random.bytes(32))
+                .push_bind(signed(pack));
             row.push_bind(signed(place * RECORD_LEN)).push_bind(signed(RECORD_LEN));
         });
         insert.build().execute(&mut *db).await?;
@@ -138,19 +158,36 @@ async fn add_chunks(db: &mut SqliteConnection, random: &mut Random, chunks: u64)
 }
 
 /// NARs share the chunks evenly.
-async fn add_nars(db: &mut SqliteConnection, random: &mut Random, chunks: u64, nars: u64) -> Result<()> {
+async fn add_nars(
+    db: &mut SqliteConnection,
+    random: &mut Random,
+    chunks: u64,
+    nars: u64,
+) -> Result<()> {
     let first = |nar: u64| (nar - 1) * chunks / nars + 1;
     for ids in batches(nars) {
-        let head = "INSERT INTO nars (id, domain_id, nar_hash, nar_size, file_hash, file_size, content_digest, \
+        let head = "INSERT INTO nars (id, domain_id, nar_hash, nar_size, file_hash, file_size, \
+            content_digest, \
                     chunk_count, segment_count, format, created, manifest, cut_id) ";
         let mut insert = QueryBuilder::<Sqlite>::new(head);
         insert.push_values(ids, |mut row, id| {
             let entry = |id| SegmentEntry { id, raw_len: 160_000, frame_len: 79_900, slots: 0 };
             let entries: Vec<SegmentEntry> = (first(id)..first(id + 1)).map(entry).collect();
-            let (count, segment) = (signed(entries.len() as u64), Segment { entries, ..Segment::default() });
-            row.push_bind(signed(id)).push_bind(1).push_bind(random.bytes(32)).push_bind(signed(segment.end_raw()));
-            row.push_bind(random.bytes(32)).push_bind(signed(segment.end_stored())).push_bind(random.bytes(32));
-            row.push_bind(count).push_bind(1).push_bind(1).push_bind(CREATED).push_bind(segment.encode()).push_bind(1);
+            let (count, segment) =
+                (signed(entries.len() as u64), Segment { entries, ..Segment::default() });
+            row.push_bind(signed(id))
+                .push_bind(1)
+                .push_bind(random.bytes(32))
+                .push_bind(signed(segment.end_raw()));
+            row.push_bind(random.bytes(32))
+                .push_bind(signed(segment.end_stored()))
+                .push_bind(random.bytes(32));
+            row.push_bind(count)
+                .push_bind(1)
+                .push_bind(1)
+                .push_bind(CREATED)
+                .push_bind(segment.encode())
+                .push_bind(1);
         });
         insert.build().execute(&mut *db).await?;
     }
@@ -158,23 +195,36 @@ async fn add_nars(db: &mut SqliteConnection, random: &mut Random, chunks: u64, n
 }
 
 /// Each path refers to up to three others. Gives their hash parts.
-async fn add_paths(db: &mut SqliteConnection, random: &mut Random, cache: i64, paths: u64) -> Result<Vec<String>> {
+async fn add_paths(
+    db: &mut SqliteConnection,
+    random: &mut Random,
+    cache: i64,
+    paths: u64,
+) -> Result<Vec<String>> {
     let mut hashes: Vec<String> = Vec::with_capacity(usize::try_from(paths)?);
     for ids in batches(paths) {
-        let head =
-            "INSERT INTO paths (id, cache_id, hash, name, nar_id, refs, deriver, signatures, ca, pushed_by, created) ";
+        let head = "INSERT INTO paths (id, cache_id, hash, name, nar_id, refs, deriver, \
+            signatures, ca, pushed_by, created) ";
         let mut insert = QueryBuilder::<Sqlite>::new(head);
         insert.push_values(ids, |mut row, id| {
             let hash = random.hash_chars();
             let mut references: Vec<String> = [2, 3, 5]
                 .into_iter()
-                .filter_map(|part| Some((id / part, hashes.get(usize::try_from(id / part).ok()?.checked_sub(1)?)?)))
+                .filter_map(|part| {
+                    Some((id / part, hashes.get(usize::try_from(id / part).ok()?.checked_sub(1)?)?))
+                })
                 .map(|(other, hash)| format!("{hash}-stored-{other}"))
                 .collect();
             references.sort();
             references.dedup();
-            row.push_bind(signed(id)).push_bind(cache).push_bind(hash.clone()).push_bind(format!("stored-{id}"));
-            row.push_bind(signed(id)).push_bind(references.join(" ")).push_bind(None::<String>).push_bind("");
+            row.push_bind(signed(id))
+                .push_bind(cache)
+                .push_bind(hash.clone())
+                .push_bind(format!("stored-{id}"));
+            row.push_bind(signed(id))
+                .push_bind(references.join(" "))
+                .push_bind(None::<String>)
+                .push_bind("");
             row.push_bind(None::<String>).push_bind("bench").push_bind(CREATED);
             hashes.push(hash);
         });

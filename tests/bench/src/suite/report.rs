@@ -1,4 +1,5 @@
-//! What was measured, beside its target: printed as it comes, and again as a table, in text and in Markdown.
+//! What was measured, beside its target: printed as it comes, and again as a table, in text and in
+//! Markdown.
 
 use std::{cell::RefCell, fmt::Write as _};
 
@@ -54,7 +55,11 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 fn trimmed(text: String) -> String {
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +98,14 @@ impl Report {
     }
 
     /// A ratio of ours to the peer's, run by run.
-    pub(crate) fn compared(&self, what: &str, ours: &Series, peer: &Series, unit: &str, target: Target) {
+    pub(crate) fn compared(
+        &self,
+        what: &str,
+        ours: &Series,
+        peer: &Series,
+        unit: &str,
+        target: Target,
+    ) {
         let ratio = ours.over(peer);
         let text = |series: &Series| format!("{} {unit}", number(series.median()));
         let (least, greatest) = ratio.range();
@@ -107,7 +119,11 @@ impl Report {
             met: target.met(ratio.median()),
         });
         if least < greatest {
-            self.detail(format!("{what}: ratio {} to {} over the runs", number(least), number(greatest)));
+            self.detail(format!(
+                "{what}: ratio {} to {} over the runs",
+                number(least),
+                number(greatest)
+            ));
         }
     }
 
@@ -133,7 +149,11 @@ impl Report {
             met: target.met(judged),
         });
         if least < greatest {
-            self.detail(format!("{what}: {} to {} {unit} over the runs", number(least), number(greatest)));
+            self.detail(format!(
+                "{what}: {} to {} {unit} over the runs",
+                number(least),
+                number(greatest)
+            ));
         }
     }
 
@@ -175,8 +195,10 @@ impl Report {
     /// All rows as a table in columns.
     pub(crate) fn table(&self) -> String {
         let contents = self.0.borrow();
-        let rows: Vec<[&str; 6]> = [HEAD].into_iter().chain(contents.rows.iter().map(Row::cells)).collect();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let rows: Vec<[&str; 6]> =
+            [HEAD].into_iter().chain(contents.rows.iter().map(Row::cells)).collect();
+        let width =
+            |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; 6] = std::array::from_fn(width);
         let mut text = String::new();
         for row in &rows {
@@ -195,7 +217,10 @@ impl Report {
         let contents = self.0.borrow();
         let line = |cells: [&str; 6]| format!("| {} |\n", cells.join(" | "));
         let rule = "|---|---|---|---|---|---|\n".to_owned();
-        [line(HEAD), rule].into_iter().chain(contents.rows.iter().map(|row| line(row.cells()))).collect()
+        [line(HEAD), rule]
+            .into_iter()
+            .chain(contents.rows.iter().map(|row| line(row.cells())))
+            .collect()
     }
 
     /// All details, a section per figure.
@@ -216,7 +241,8 @@ impl Report {
     /// How many figures have a target, and how many meet it.
     pub(crate) fn met(&self) -> (usize, usize) {
         let contents = self.0.borrow();
-        let count = |met: &[&str]| contents.rows.iter().filter(|row| met.contains(&row.met)).count();
+        let count =
+            |met: &[&str]| contents.rows.iter().filter(|row| met.contains(&row.met)).count();
         (count(&["yes"]), count(&["yes", "no", "not measured"]))
     }
 }
@@ -229,7 +255,10 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits_that_say_something() {
-        assert_eq!([1234.5, 15.04, 0.6, 0.984, 0.0123, 4.0].map(number), ["1234", "15", "0.6", "0.98", "0.0123", "4"]);
+        assert_eq!(
+            [1234.5, 15.04, 0.6, 0.984, 0.0123, 4.0].map(number),
+            ["1234", "15", "0.6", "0.98", "0.0123", "4"]
+        );
     }
 
     #[test]

@@ -15,7 +15,8 @@ impl Series {
         self.0.push(value);
     }
 
-    /// The number in the middle; between the two in the middle of an even count. Not a number where there were no runs.
+    /// The number in the middle; between the two in the middle of an even count. Not a number where
+    /// there were no runs.
     pub(crate) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -38,7 +39,8 @@ impl Series {
         self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// Each run's number by the other's of the same run: what the machine did meanwhile counts for both.
+    /// Each run's number by the other's of the same run: what the machine did meanwhile counts for
+    /// both.
     pub(crate) fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
     }

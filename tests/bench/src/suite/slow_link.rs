@@ -1,5 +1,5 @@
-//! A proxy that makes loopback a link: so many bits per second each way, shared by all connections, and every byte arrives
-//! a fixed time after it has left.
+//! A proxy that makes loopback a link: so many bits per second each way, shared by all connections,
+//! and every byte arrives a fixed time after it has left.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -40,8 +40,13 @@ impl SlowLink {
     ///
     /// # Errors
     /// When it cannot listen.
-    pub(crate) fn before(upstream: SocketAddr, bits_per_second: u32, delay: Duration) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    pub(crate) fn before(
+        upstream: SocketAddr,
+        bits_per_second: u32,
+        delay: Duration,
+    ) -> Result<Self> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let address = process::own_address();
         let listener = runtime.block_on(TcpListener::bind(address))?;
         let [up, down] = [(); 2].map(|()| Arc::new(Lane::new(bits_per_second, delay)));
@@ -59,12 +64,16 @@ impl SlowLink {
         (self.up.bytes.load(Ordering::Relaxed), self.down.bytes.load(Ordering::Relaxed))
     }
 
-    /// How long `bytes` in one plain stream take on such a link until their receiver's answer is there: what the link is
-    /// worth by itself.
+    /// How long `bytes` in one plain stream take on such a link until their receiver's answer is
+    /// there: what the link is worth by itself.
     ///
     /// # Errors
     /// When a connection breaks.
-    pub(crate) fn plain_stream(bytes: usize, bits_per_second: u32, delay: Duration) -> Result<Duration> {
+    pub(crate) fn plain_stream(
+        bytes: usize,
+        bits_per_second: u32,
+        delay: Duration,
+    ) -> Result<Duration> {
         let listener = std::net::TcpListener::bind(process::own_address())?;
         let link = Self::before(listener.local_addr()?, bits_per_second, delay)?;
         let other_end = std::thread::spawn(move || {
@@ -111,7 +120,9 @@ impl Lane {
     /// When the next `len` bytes will have left.
     fn reserve(&self, len: usize) -> Instant {
         self.bytes.fetch_add(len as u64, Ordering::Relaxed);
-        let time = Duration::from_secs_f64(self.seconds_per_byte * f64::from(u32::try_from(len).unwrap_or(u32::MAX)));
+        let time = Duration::from_secs_f64(
+            self.seconds_per_byte * f64::from(u32::try_from(len).unwrap_or(u32::MAX)),
+        );
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = Instant::now().checked_sub(CREDIT).unwrap_or(*free);
         *free = (*free).max(earliest) + time;
@@ -166,7 +177,11 @@ mod tests {
 
     #[test]
     fn what_passes_is_counted_and_comes_whole() {
-        let took = SlowLink::plain_stream(1_000_000, 1_000_000_000, Duration::from_millis(1)).unwrap();
-        assert!(took >= Duration::from_millis(9), "a megabyte needs 8 ms at 1 Gbit/s, and 1 ms each way: {took:?}");
+        let took =
+            SlowLink::plain_stream(1_000_000, 1_000_000_000, Duration::from_millis(1)).unwrap();
+        assert!(
+            took >= Duration::from_millis(9),
+            "a megabyte needs 8 ms at 1 Gbit/s, and 1 ms each way: {took:?}"
+        );
     }
 }

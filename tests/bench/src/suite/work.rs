@@ -1,4 +1,5 @@
-//! The pieces of work that figures are made of: a push and its peer, a copy of what a server serves, turns.
+//! The pieces of work that figures are made of: a push and its peer, a copy of what a server
+//! serves, turns.
 
 use std::{
     fs::{self, File},
@@ -7,7 +8,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use snowbank_harness::{Api, Client, Nginx, NixStore, Scratch, Server, craft, oracle::Oracle, process};
+use snowbank_harness::{
+    Api, Client, Nginx, NixStore, Scratch, Server, craft, oracle::Oracle, process,
+};
 
 use super::{http::Connection, series::float};
 
@@ -35,8 +38,8 @@ pub(crate) fn in_turns(
     Ok(())
 }
 
-/// Has the system write out what others have written to the temporary folder's file system, so that no run pays for the one
-/// before it. Needs no privilege.
+/// Has the system write out what others have written to the temporary folder's file system, so that
+/// no run pays for the one before it. Needs no privilege.
 pub(crate) fn settle() {
     // Where it cannot be, runs merely vary more.
     if let Ok(folder) = File::open(std::env::temp_dir()) {
@@ -70,7 +73,12 @@ pub(crate) fn push(server: &Server, store: &NixStore, paths: &[String]) -> Pushe
 }
 
 /// As [`push`], through whatever listens at `url`.
-pub(crate) fn push_through(url: &str, server: &Server, store: &NixStore, paths: &[String]) -> Pushed {
+pub(crate) fn push_through(
+    url: &str,
+    server: &Server,
+    store: &NixStore,
+    paths: &[String],
+) -> Pushed {
     push_by(&Client::at(url, &server.root_token(), store), server, paths)
 }
 
@@ -129,7 +137,11 @@ impl FileCache {
     pub(crate) fn of(store: &NixStore, paths: &[String]) -> Self {
         let folder = Scratch::new("file-cache");
         let (secret, key) = store.make_key("bench-1");
-        let url = format!("file://{}?compression=zstd&secret-key={}", folder.path().display(), secret.display());
+        let url = format!(
+            "file://{}?compression=zstd&secret-key={}",
+            folder.path().display(),
+            secret.display()
+        );
         let _ = store.copy_to(&url, paths).success();
         Self { nginx: Nginx::serving(folder.path()), key, _folder: folder }
     }

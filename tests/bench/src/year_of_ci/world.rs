@@ -48,7 +48,8 @@ impl World {
         world
     }
 
-    /// A new version of one package, most often of one that few refer to, and a rebuild of all that refer to it.
+    /// A new version of one package, most often of one that few refer to, and a rebuild of all that
+    /// refer to it.
     pub(super) fn change(&mut self, random: &mut Random) {
         let count = self.packages.len();
         let quarter = match random.below(20) {
@@ -68,7 +69,8 @@ impl World {
         let mut rebuilt = vec![false; count];
         self.changed = 0;
         for number in changed..count {
-            let depends = self.packages[number].references.iter().any(|reference| rebuilt[*reference]);
+            let depends =
+                self.packages[number].references.iter().any(|reference| rebuilt[*reference]);
             if number == changed || depends {
                 rebuilt[number] = true;
                 self.build(random, number);

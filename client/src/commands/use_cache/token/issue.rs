@@ -31,31 +31,45 @@ pub(super) async fn issued(
     let source = format!("a new one that may pull from {names} and do nothing else");
     if rules.is_dry_run {
         // Shown by its source alone.
-        return Ok(HostToken { host: host_name, token: candidate.token.clone(), source, note: None });
+        return Ok(HostToken {
+            host: host_name,
+            token: candidate.token.clone(),
+            source,
+            note: None,
+        });
     }
     let Some((server_url, cache)) = private.first() else {
-        let text = format!("cannot tell which private caches of {host_name} a new token is for; try again");
+        let text = format!(
+            "cannot tell which private caches of {host_name} a new token is for; try again"
+        );
         return Err(Failure::new(Exit::Unreachable, anyhow::anyhow!(text)));
     };
     let pull = |(_, cache): &CacheAddress| (cache.to_string(), vec!["pull".to_owned()]);
-    let grants = TokenGrants { caches: private.iter().map(pull).collect::<BTreeMap<_, _>>(), admin: false };
+    let grants =
+        TokenGrants { caches: private.iter().map(pull).collect::<BTreeMap<_, _>>(), admin: false };
     let here = own_host_name();
     let label = format!("for Nix on {here}, made by `snowbank use`");
     let request = CreateToken { subject: format!("nix-{here}"), label, grants, expires: LIFETIME };
     let api = Api::new(&target(server_url, cache, candidate))?;
-    let created: CreatedToken = api.change(Method::POST, "tokens", &request).await.map_err(|error| {
-        Failure::from(error).context(format!(
-            "the token from {} may administrate the server, and is not put into netrc without --this-token; a token that \
+    let created: CreatedToken =
+        api.change(Method::POST, "tokens", &request).await.map_err(|error| {
+            Failure::from(error).context(format!(
+                "the token from {} may administrate the server, and is not put into netrc without \
+             --this-token; a token that \
              may only pull cannot be made with it",
-            candidate.source
-        ))
-    })?;
+                candidate.source
+            ))
+        })?;
     let info = created.info;
     let token = Secret::from_text(&created.token.0).ok_or_else(|| {
-        Failure::new(Exit::Unexpected, anyhow::anyhow!("{server_url} answered with a token that is none"))
+        Failure::new(
+            Exit::Unexpected,
+            anyhow::anyhow!("{server_url} answered with a token that is none"),
+        )
     })?;
     let note = format!(
-        "Nix shows {server_url} a token of its own, which may pull from {names} and do nothing else: {}, until {}. Take it back \
+        "Nix shows {server_url} a token of its own, which may pull from {names} and do nothing \
+         else: {}, until {}. Take it back \
          with `snowbank token revoke {}`.",
         info.subject,
         date::utc(info.expires),
@@ -67,6 +81,7 @@ pub(super) async fn issued(
 /// This machine's name, as far as a token's subject may have it.
 fn own_host_name() -> String {
     let name = fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
-    let name: String = name.trim().chars().filter(char::is_ascii_graphic).take(MAX_HOST_CHARS).collect();
+    let name: String =
+        name.trim().chars().filter(char::is_ascii_graphic).take(MAX_HOST_CHARS).collect();
     if name.is_empty() { "unnamed".to_owned() } else { name }
 }

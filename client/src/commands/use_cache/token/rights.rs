@@ -14,7 +14,10 @@ pub(super) struct Access {
 }
 
 /// Asks for each cache.
-pub(super) async fn access(caches: &[CacheAddress], candidate: &Candidate) -> Result<Access, Failure> {
+pub(super) async fn access(
+    caches: &[CacheAddress],
+    candidate: &Candidate,
+) -> Result<Access, Failure> {
     let (mut access, source) = (Access::default(), &candidate.source);
     for (server_url, cache) in caches {
         match Api::new(&target(server_url, cache, candidate))?.cache_info().await {
@@ -24,11 +27,16 @@ pub(super) async fn access(caches: &[CacheAddress], candidate: &Candidate) -> Re
             }
             Ok(_) => access.uncovered.push(format!("{server_url}/{cache}")),
             Err(error) => match error.kind() {
-                ApiErrorKind::Unauthenticated | ApiErrorKind::Forbidden | ApiErrorKind::NotFound => {
+                ApiErrorKind::Unauthenticated
+                | ApiErrorKind::Forbidden
+                | ApiErrorKind::NotFound => {
                     access.uncovered.push(format!("{server_url}/{cache}"));
                 }
                 // A server that is down is no reason not to use another.
-                _ => tracing::warn!("cannot tell whether the token from {source} is for {server_url}/{cache}: {error}"),
+                _ => tracing::warn!(
+                    "cannot tell whether the token from {source} is for {server_url}/{cache}: \
+                     {error}"
+                ),
             },
         }
     }
@@ -53,7 +61,8 @@ impl Rights {
         let admin = self.is_admin.then(|| "administrate the server".to_owned());
         let more: Vec<String> = admin.into_iter().chain(self.more.iter().cloned()).collect();
         Some(format!(
-            "The token from {} is now in netrc, and may also {}. Fetching needs `pull` alone: ask the operator for a token that \
+            "The token from {} is now in netrc, and may also {}. Fetching needs `pull` alone: ask \
+             the operator for a token that \
              may do nothing else.",
             candidate.source,
             more.join(", ")
@@ -61,12 +70,16 @@ impl Rights {
     }
 }
 
-/// The rights of a token on the server of the first cache. Without them nobody can tell whether the token may administrate the
-/// server.
-pub(super) async fn rights(caches: &[CacheAddress], candidate: &Candidate) -> Result<Rights, Failure> {
+/// The rights of a token on the server of the first cache. Without them nobody can tell whether the
+/// token may administrate the server.
+pub(super) async fn rights(
+    caches: &[CacheAddress],
+    candidate: &Candidate,
+) -> Result<Rights, Failure> {
     let Some((server_url, cache)) = caches.first() else { return Ok(Rights::default()) };
     let whoami = Api::new(&target(server_url, cache, candidate))?.whoami().await?;
-    let mut more: Vec<String> = whoami.caches.into_values().flatten().filter(|one| one != "pull").collect();
+    let mut more: Vec<String> =
+        whoami.caches.into_values().flatten().filter(|one| one != "pull").collect();
     more.sort_unstable();
     more.dedup();
     Ok(Rights { is_admin: whoami.admin, more, expires: whoami.expires })

@@ -1,4 +1,5 @@
-//! A server of the push protocol in memory: it verifies what a real one verifies, and fails as it is told to.
+//! A server of the push protocol in memory: it verifies what a real one verifies, and fails as it
+//! is told to.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -21,8 +22,9 @@ use snowbank_core::receipt::{Receipt, ReceiptStatus};
 use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::wire::{
-    CacheInfo, CommitLine, CommitRequest, DifferentPath, ErrorBody, Limits, ManifestSource, MissingChunksResponse,
-    MissingPathsRequest, MissingPathsResponse, PathCommit, Pinned, PushPin, StoredChunks, code,
+    CacheInfo, CommitLine, CommitRequest, DifferentPath, ErrorBody, Limits, ManifestSource,
+    MissingChunksResponse, MissingPathsRequest, MissingPathsResponse, PathCommit, Pinned, PushPin,
+    StoredChunks, code,
 };
 
 use super::tree::{self, Tree};
@@ -159,7 +161,12 @@ impl FakeServer {
 async fn cache_info(State(shared): State<Handle>) -> axum::Json<CacheInfo> {
     let mut shared = lock(&shared);
     shared.requests.push(Request { endpoint: "info".to_owned(), bytes: 0, status: 200 });
-    let cut = shared.faults.cut.map_or(CutParams::DEFAULT, |(min, avg, max)| CutParams { id: 1, min, avg, max });
+    let cut = shared.faults.cut.map_or(CutParams::DEFAULT, |(min, avg, max)| CutParams {
+        id: 1,
+        min,
+        avg,
+        max,
+    });
     axum::Json(CacheInfo {
         name: "main".to_owned(),
         public: true,
@@ -234,7 +241,9 @@ impl Shared {
                 Some(nar) if hash(nar) == query.nar_hash => {
                     answer.present.push(self.receipt(ReceiptStatus::Present, &store_path, nar));
                 }
-                Some(nar) => answer.different.push(DifferentPath { store_path, nar_hash: Some(hash(nar)) }),
+                Some(nar) => {
+                    answer.different.push(DifferentPath { store_path, nar_hash: Some(hash(nar)) });
+                }
             }
         }
         axum::Json(answer).into_response()
@@ -248,7 +257,10 @@ impl Shared {
         let missing = |(index, name): (u32, &[u8; 32])| {
             (!self.chunks.contains_key(&ChunkName::from_bytes(*name))).then_some(index)
         };
-        axum::Json(MissingChunksResponse { missing: (0..).zip(names).filter_map(missing).collect() }).into_response()
+        axum::Json(MissingChunksResponse {
+            missing: (0..).zip(names).filter_map(missing).collect(),
+        })
+        .into_response()
     }
 
     fn store(&mut self, body: &[u8]) -> Response {
@@ -276,7 +288,10 @@ impl Shared {
             self.paths.remove(&path);
         }
         if let Some(pin) = &request.pin {
-            assert!(request.paths.iter().any(|path| path.store_path == pin.store_path), "a pin comes with its path");
+            assert!(
+                request.paths.iter().any(|path| path.store_path == pin.store_path),
+                "a pin comes with its path"
+            );
             self.pins.push(pin.clone());
         }
         let pin = request.pin.map(|pin| Pinned { name: pin.name, generation: 1 });
@@ -298,7 +313,8 @@ impl Shared {
     }
 
     fn commit_one(&mut self, path: PathCommit) -> CommitLine {
-        let PathCommit { store_path, nar_hash, nar_size, references, upstream, manifest, .. } = path;
+        let PathCommit { store_path, nar_hash, nar_size, references, upstream, manifest, .. } =
+            path;
         let refused = |code: &str| CommitLine::Error {
             store_path: store_path.clone(),
             code: code.to_owned(),
@@ -328,7 +344,9 @@ impl Shared {
         }
         self.upstream.extend(upstream.iter().cloned());
         let visible = |name: &String| {
-            name == base_name || upstream.contains(name) || self.paths.contains_key(&format!("/nix/store/{name}"))
+            name == base_name
+                || upstream.contains(name)
+                || self.paths.contains_key(&format!("/nix/store/{name}"))
         };
         if !references.iter().all(visible) {
             return refused(code::REFERENCES_MISSING);
@@ -367,7 +385,8 @@ impl Shared {
         names: &[ChunkName],
         values: &mut slice::Iter<'_, StorePathHash>,
     ) -> Result<Vec<u8>, Vec<ChunkName>> {
-        let missing: Vec<ChunkName> = names.iter().filter(|name| !self.chunks.contains_key(name)).copied().collect();
+        let missing: Vec<ChunkName> =
+            names.iter().filter(|name| !self.chunks.contains_key(name)).copied().collect();
         if !missing.is_empty() {
             return Err(missing);
         }

@@ -27,9 +27,9 @@ pub(super) struct Signer {
 impl Signer {
     pub fn new(algorithm: Algorithm) -> Self {
         let key = match algorithm {
-            Algorithm::EdDSA => {
-                EncodingKey::from_ed_der(Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap().as_ref())
-            }
+            Algorithm::EdDSA => EncodingKey::from_ed_der(
+                Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap().as_ref(),
+            ),
             Algorithm::ES256 => {
                 let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
                 EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref())
@@ -37,7 +37,8 @@ impl Signer {
             _ => {
                 let pair = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
                 let pkcs8: Pkcs8V1Der<'_> = pair.as_der().unwrap();
-                // RSAPrivateKey stands at the end of its PKCS #8 wrapping, after 26 bytes for this size.
+                // RSAPrivateKey stands at the end of its PKCS #8 wrapping, after 26 bytes for this
+                // size.
                 EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..])
             }
         };
@@ -49,7 +50,9 @@ impl Signer {
     }
 
     pub fn jwk(&self) -> Value {
-        let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&self.key, self.algorithm).unwrap()).unwrap();
+        let mut jwk =
+            serde_json::to_value(Jwk::from_encoding_key(&self.key, self.algorithm).unwrap())
+                .unwrap();
         jwk["kid"] = json!(self.kid);
         jwk
     }
@@ -75,15 +78,22 @@ pub(super) enum Answer {
 
 impl Answer {
     pub fn ok(body: &str) -> Self {
-        Self::Text(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()))
+        Self::Text(format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        ))
     }
 
     pub fn status(status: u16) -> Self {
-        Self::Text(format!("HTTP/1.1 {status} Some\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
+        Self::Text(format!(
+            "HTTP/1.1 {status} Some\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        ))
     }
 
     pub fn redirect(to: &str) -> Self {
-        Self::Text(format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
+        Self::Text(format!(
+            "HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        ))
     }
 }
 
@@ -107,7 +117,10 @@ impl TestIssuer {
         let keys = json!({"keys": signers.iter().map(Signer::jwk).collect::<Vec<_>>()}).to_string();
         let answers = [(DISCOVERY, document), (KEYS, keys)];
         let answers = answers.map(|(path, body)| (path.to_owned(), Answer::ok(&body)));
-        let shared = Arc::new(Shared { answers: Mutex::new(HashMap::from(answers)), asked: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            answers: Mutex::new(HashMap::from(answers)),
+            asked: AtomicUsize::new(0),
+        });
         let mut serving = JoinSet::new();
         serving.spawn(serve(listener, Arc::clone(&shared)));
         Self { url, shared, _serving: serving }
@@ -141,7 +154,8 @@ async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
     shared.asked.fetch_add(1, Ordering::SeqCst);
     let head = String::from_utf8(head).unwrap();
     let path = head.split(' ').nth(1).unwrap();
-    let answer = shared.answers.lock().unwrap().get(path).cloned().unwrap_or_else(|| Answer::status(404));
+    let answer =
+        shared.answers.lock().unwrap().get(path).cloned().unwrap_or_else(|| Answer::status(404));
     match answer {
         Answer::Text(text) => {
             // The client may have heard enough.

@@ -46,6 +46,10 @@ fn one(suite: &Suite, name: &str, store: &NixStore, paths: &[String]) {
         paths.len(),
         number(first.wall),
         number(cpu.median()),
-        requests.iter().map(|one| format!("{} {}", one.method, one.path)).collect::<Vec<_>>().join(", ")
+        requests
+            .iter()
+            .map(|one| format!("{} {}", one.method, one.path))
+            .collect::<Vec<_>>()
+            .join(", ")
     ));
 }

@@ -1,4 +1,5 @@
-//! Whole closures into an empty store, by Nix itself, from us and from nginx with what `nix copy` has written.
+//! Whole closures into an empty store, by Nix itself, from us and from nginx with what `nix copy`
+//! has written.
 
 use anyhow::Result;
 use snowbank_harness::{NixStore, Server, oracle::Oracle};

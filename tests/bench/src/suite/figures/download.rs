@@ -1,4 +1,5 @@
-//! NARs over HTTP from a warm server, beside nginx with the very same bytes in files: the most that HTTP gives here.
+//! NARs over HTTP from a warm server, beside nginx with the very same bytes in files: the most that
+//! HTTP gives here.
 
 use anyhow::Result;
 use snowbank_harness::Server;
@@ -38,14 +39,20 @@ pub(crate) fn trees(suite: &Suite) -> Result<()> {
                 let before = mirror.nginx.cpu_time();
                 let done = download(mirror.nginx.address(), &targets, connections)?;
                 peer.push(done.rate());
-                peer_cpu.push(seconds_from(before, mirror.nginx.cpu_time()) / gigabytes(done.bytes));
+                peer_cpu
+                    .push(seconds_from(before, mirror.nginx.cpu_time()) / gigabytes(done.bytes));
                 Ok(())
             },
         )?;
         let plural = if connections == 1 { "" } else { "s" };
         let what = format!("NAR download, warm, {connections} connection{plural}");
         report.compared(&format!("{what}: wire rate"), &ours, &peer, "MB/s", Target::AtLeast(0.7));
-        report.measured(&format!("{what}: server CPU per GB of wire"), &cpu, "s/GB", Target::AtMost(0.3));
+        report.measured(
+            &format!("{what}: server CPU per GB of wire"),
+            &cpu,
+            "s/GB",
+            Target::AtMost(0.3),
+        );
         report.detail(format!(
             "{what}: {} NARs of {} MB of wire, {} times per run; nginx's CPU {} s/GB",
             mirror.nars.len(),
@@ -54,7 +61,8 @@ pub(crate) fn trees(suite: &Suite) -> Result<()> {
             number(peer_cpu.median())
         ));
     }
-    report.detail(format!("server's peak memory {} MiB", number(mebibytes(server.peak_rss_bytes()))));
+    report
+        .detail(format!("server's peak memory {} MiB", number(mebibytes(server.peak_rss_bytes()))));
     report.detail("peer: nginx serving, from files, the bytes that our server sends");
     Ok(())
 }
@@ -78,12 +86,18 @@ pub(crate) fn tiny(suite: &Suite) -> Result<()> {
             Ok(())
         },
         || {
-            peer.push(download(mirror.nginx.address(), &mirror.nars, CONNECTIONS)?.time.as_secs_f64());
+            peer.push(
+                download(mirror.nginx.address(), &mirror.nars, CONNECTIONS)?.time.as_secs_f64(),
+            );
             Ok(())
         },
     )?;
     let what = format!("{} tiny NARs, {CONNECTIONS} connections: time", paths.paths.len());
     suite.report.compared(&what, &ours, &peer, "s", Target::AtMost(1.3));
-    suite.report.detail(format!("{} MB of wire; server's CPU {} s", number(megabytes(bytes)), number(cpu.median())));
+    suite.report.detail(format!(
+        "{} MB of wire; server's CPU {} s",
+        number(megabytes(bytes)),
+        number(cpu.median())
+    ));
     Ok(())
 }

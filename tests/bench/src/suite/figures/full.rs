@@ -15,7 +15,9 @@ use crate::suite::{
 pub(crate) fn push(suite: &Suite) -> Result<()> {
     let (store, paths) = suite.corpus.tiny()?;
     let full = suite.full()?;
-    let rate = |server: &Server| float(paths.paths.len() as u64) / work::push(server, store, &paths.paths).wall;
+    let rate = |server: &Server| {
+        float(paths.paths.len() as u64) / work::push(server, store, &paths.paths).wall
+    };
     let (mut ours, mut empty) = (Series::default(), Series::default());
     let mut database = 0;
     in_turns(
@@ -36,7 +38,9 @@ pub(crate) fn push(suite: &Suite) -> Result<()> {
         suite.scale.full_chunks, suite.scale.full_paths
     );
     suite.report.compared(&what, &ours, &empty, "paths/s", Target::AtLeast(0.9));
-    suite.report.detail(format!("the database: {} MB before the push", number(megabytes(database))));
+    suite
+        .report
+        .detail(format!("the database: {} MB before the push", number(megabytes(database))));
     Ok(())
 }
 
@@ -58,7 +62,10 @@ pub(crate) fn narinfo(suite: &Suite) -> Result<()> {
             || ours.ask(suite, full.address(), &targets, status),
             || peer.ask(suite, small.address(), &targets, status),
         )?;
-        let name = format!("narinfo {what} with {} paths stored, by an empty cache: rate", suite.scale.many_paths);
+        let name = format!(
+            "narinfo {what} with {} paths stored, by an empty cache: rate",
+            suite.scale.many_paths
+        );
         report.compared(&name, &ours.rate, &peer.rate, "requests/s", Target::AtLeast(0.9));
         report.detail(format!(
             "{what}: 99th percentile {} ms and {} ms",
@@ -72,7 +79,8 @@ pub(crate) fn narinfo(suite: &Suite) -> Result<()> {
         spread.ask(suite, full.address(), &all, 200)?;
     }
     report.detail(format!(
-        "hits spread over all paths, each asked for once or never: {} requests/s, 99th percentile {} ms; the database: {} MB",
+        "hits spread over all paths, each asked for once or never: {} requests/s, 99th percentile \
+         {} ms; the database: {} MB",
         number(spread.rate.median()),
         number(spread.p99.median()),
         number(megabytes(database_bytes(full)))

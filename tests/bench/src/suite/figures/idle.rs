@@ -26,8 +26,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) fn run(suite: &Suite) -> Result<()> {
     memory(suite)?;
     start_up(suite)?;
-    let size = |name| fs::metadata(process::binary(name)).map(|meta| Series::once(mebibytes(meta.len())));
-    suite.report.measured("release binary, snowbankd", &size("snowbankd")?, "MiB", Target::AtMost(30.0));
+    let size =
+        |name| fs::metadata(process::binary(name)).map(|meta| Series::once(mebibytes(meta.len())));
+    suite.report.measured(
+        "release binary, snowbankd",
+        &size("snowbankd")?,
+        "MiB",
+        Target::AtMost(30.0),
+    );
     suite.report.measured("release binary, snowbank", &size("snowbank")?, "MiB", Target::None);
     Ok(())
 }
@@ -49,7 +55,9 @@ fn memory(suite: &Suite) -> Result<()> {
     let _ = push(&server, store, &paths.paths);
     sleep(suite.scale.idle);
     let after = number(mebibytes(server.rss_bytes()));
-    suite.report.detail(format!("{} s after a push of (c): {after} MiB", suite.scale.idle.as_secs()));
+    suite
+        .report
+        .detail(format!("{} s after a push of (c): {after} MiB", suite.scale.idle.as_secs()));
     Ok(())
 }
 
@@ -77,7 +85,8 @@ fn start_up(suite: &Suite) -> Result<()> {
 fn is_healthy(address: SocketAddr) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect(address)?;
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: snowbank\r\nConnection: close\r\n\r\n")?;
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: snowbank\r\nConnection: close\r\n\r\n")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         Ok::<bool, std::io::Error>(answer.starts_with(b"HTTP/1.1 200"))

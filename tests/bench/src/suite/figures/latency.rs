@@ -1,4 +1,5 @@
-//! Reading when the storage is far away: each request to it takes 30 ms longer, and the server begins cold.
+//! Reading when the storage is far away: each request to it takes 30 ms longer, and the server
+//! begins cold.
 
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ fn closure(suite: &Suite) -> Result<()> {
     let _ = push(&far.server, store, &paths.paths);
     let (url, key) = (format!("{}/main", far.server.url()), Oracle::main(&far.server).public_key());
     let files = FileCache::of(store, &paths.paths);
-    let (mut ours, mut peer, mut gets) = (Fetched::default(), Fetched::default(), Series::default());
+    let (mut ours, mut peer, mut gets) =
+        (Fetched::default(), Fetched::default(), Series::default());
     in_turns(
         suite.runs,
         || {
@@ -72,6 +74,9 @@ fn closure(suite: &Suite) -> Result<()> {
     let what = "storage latency 30 ms, cold: closure of (c), by nginx without that latency: wall";
     suite.report.compared(what, &ours.wall, &peer.wall, "s", Target::AtMost(2.0));
     let gets = number(gets.median());
-    suite.report.detail(format!("closure of (c): {} paths, {gets} requests to the storage", paths.paths.len()));
+    suite.report.detail(format!(
+        "closure of (c): {} paths, {gets} requests to the storage",
+        paths.paths.len()
+    ));
     Ok(())
 }

@@ -37,20 +37,24 @@ fn one(suite: &Suite, megabits: u32, paths: &Paths, runs: usize, target: Target)
         stored.push(megabytes(new));
         wire.push(megabytes(link.bytes().0));
     }
-    let what = format!("push over {megabits} Mbit/s, 20 ms: wall, by what the new bytes need on it");
+    let what =
+        format!("push over {megabits} Mbit/s, 20 ms: wall, by what the new bytes need on it");
     suite.report.compared(&what, &wall, &needed, "s", target);
     suite.report.detail(format!(
-        "{megabits} Mbit/s, 20 ms each way: {} paths, {} MB of NAR, {} MB stored, {} MB sent over the link in all",
+        "{megabits} Mbit/s, 20 ms each way: {} paths, {} MB of NAR, {} MB stored, {} MB sent over \
+         the link in all",
         paths.paths.len(),
         number(megabytes(paths.nar_bytes())),
         number(stored.median()),
         number(wire.median())
     ));
     // One second's worth.
-    let seconds = SlowLink::plain_stream((bits_per_second / 8) as usize, bits_per_second, DELAY)?.as_secs_f64();
+    let seconds = SlowLink::plain_stream((bits_per_second / 8) as usize, bits_per_second, DELAY)?
+        .as_secs_f64();
     let alone = number(seconds);
     suite.report.detail(format!(
-        "{megabits} Mbit/s: one plain stream takes {alone} s for what needs 1 s, both delays included"
+        "{megabits} Mbit/s: one plain stream takes {alone} s for what needs 1 s, both delays \
+         included"
     ));
     Ok(())
 }

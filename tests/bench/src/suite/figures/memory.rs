@@ -28,11 +28,13 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
 fn pushes(suite: &Suite) -> Result<()> {
     const CLIENTS: usize = 8;
     let (store, trees) = (suite.corpus.store(), suite.corpus.trees()?);
-    let (mut server_peak, mut client_peak, mut wall) = (Series::default(), Series::default(), Series::default());
+    let (mut server_peak, mut client_peak, mut wall) =
+        (Series::default(), Series::default(), Series::default());
     for _ in 0..suite.few_runs() {
         let mut server = Server::start();
         let clients: Vec<Client> = (0..CLIENTS).map(|_| Client::of(&server, store)).collect();
-        let pushes: Vec<_> = clients.iter().map(|client| client.start_push("main", &trees.paths, &[])).collect();
+        let pushes: Vec<_> =
+            clients.iter().map(|client| client.start_push("main", &trees.paths, &[])).collect();
         let pushes: Vec<_> = wait_all(pushes);
         server_peak.push(mebibytes(server.peak_rss_bytes()));
         for (elapsed, peak) in pushes {
@@ -49,7 +51,8 @@ fn pushes(suite: &Suite) -> Result<()> {
 
 /// Seconds and peak memory of each, all watched to their ends.
 fn wait_all(mut pushes: Vec<RunningPush>) -> Vec<(f64, u64)> {
-    // Asking takes note of the memory held so far, which nobody can tell any more once a process has ended.
+    // Asking takes note of the memory held so far, which nobody can tell any more once a process
+    // has ended.
     while pushes.iter_mut().map(|push| usize::from(!push.is_done())).sum::<usize>() > 0 {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -87,7 +90,8 @@ fn pulls(suite: &Suite) -> Result<()> {
 
 fn large(suite: &Suite) -> Result<()> {
     let (store, path) = suite.corpus.large()?;
-    let (mut client_peak, mut pushing, mut pulling) = (Series::default(), Series::default(), Series::default());
+    let (mut client_peak, mut pushing, mut pulling) =
+        (Series::default(), Series::default(), Series::default());
     let (mut wall, mut fetching) = (Series::default(), Series::default());
     for _ in 0..suite.few_runs() {
         let mut server = Server::start();

@@ -22,7 +22,9 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
     let server = Server::start();
     let _ = push(&server, store, &paths.paths);
     let mirror = Mirror::of(&server, &paths.paths)?;
-    for (what, targets, status) in [("hit", mirror.narinfos.clone(), 200), ("miss", misses(paths.paths.len()), 404)] {
+    for (what, targets, status) in
+        [("hit", mirror.narinfos.clone(), 200), ("miss", misses(paths.paths.len()), 404)]
+    {
         let (mut ours, mut peer) = (Asked::default(), Asked::default());
         in_turns(
             suite.runs,
@@ -41,17 +43,32 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         )?;
         let report = &suite.report;
         let name = format!("narinfo {what}, {CONNECTIONS} connections");
-        report.compared(&format!("{name}: rate"), &ours.rate, &peer.rate, "requests/s", Target::AtLeast(0.8));
-        report.compared(&format!("{name}: 99th percentile"), &ours.p99, &peer.p99, "ms", Target::AtMost(1.5));
+        report.compared(
+            &format!("{name}: rate"),
+            &ours.rate,
+            &peer.rate,
+            "requests/s",
+            Target::AtLeast(0.8),
+        );
+        report.compared(
+            &format!("{name}: 99th percentile"),
+            &ours.p99,
+            &peer.p99,
+            "ms",
+            Target::AtMost(1.5),
+        );
         report.detail(format!(
-            "{name}: median latency {} ms, nginx's {} ms; CPU seconds per second of load {} and nginx's {}",
+            "{name}: median latency {} ms, nginx's {} ms; CPU seconds per second of load {} and \
+             nginx's {}",
             number(ours.p50.median()),
             number(peer.p50.median()),
             number(ours.cpu.median() / seconds(suite)),
             number(peer.cpu.median() / seconds(suite)),
         ));
     }
-    suite.report.detail("the requests come from one thread, which shares the cores with the server");
+    suite
+        .report
+        .detail("the requests come from one thread, which shares the cores with the server");
     Ok(())
 }
 
@@ -77,8 +94,15 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Asks for narinfos once more.
-    pub(crate) fn ask(&mut self, suite: &Suite, address: SocketAddr, targets: &[String], status: u16) -> Result<()> {
-        let Load { rate, p50, p99 } = load::requests(address, targets, status, CONNECTIONS, suite.scale.load)?;
+    pub(crate) fn ask(
+        &mut self,
+        suite: &Suite,
+        address: SocketAddr,
+        targets: &[String],
+        status: u16,
+    ) -> Result<()> {
+        let Load { rate, p50, p99 } =
+            load::requests(address, targets, status, CONNECTIONS, suite.scale.load)?;
         self.rate.push(rate);
         self.p50.push(p50);
         self.p99.push(p99);

@@ -1,6 +1,7 @@
 //! PostgreSQL in the place of SQLite, with the same local storage.
 //!
-//! It runs as durably as it does for users (`fsync`), and what it can do by itself is shown beside, as `pgbench` says it.
+//! It runs as durably as it does for users (`fsync`), and what it can do by itself is shown beside,
+//! as `pgbench` says it.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -28,10 +29,18 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
     }
     let mut service = Service { postgres: Postgres::start_durable(), databases: 0 };
     let (tiny_store, tiny) = suite.corpus.tiny()?;
-    pushes(suite, &mut service, suite.corpus.store(), suite.corpus.trees()?, "push (a)", "MB/s of NAR", |paths| {
-        megabytes(paths.nar_bytes())
+    pushes(
+        suite,
+        &mut service,
+        suite.corpus.store(),
+        suite.corpus.trees()?,
+        "push (a)",
+        "MB/s of NAR",
+        |paths| megabytes(paths.nar_bytes()),
+    )?;
+    pushes(suite, &mut service, tiny_store, tiny, "push (c)", "paths/s", |paths| {
+        float(paths.paths.len() as u64)
     })?;
-    pushes(suite, &mut service, tiny_store, tiny, "push (c)", "paths/s", |paths| float(paths.paths.len() as u64))?;
     narinfos(suite, &mut service)?;
     pgbench(suite, &service.postgres)
 }
@@ -75,7 +84,13 @@ fn pushes(
             Ok(())
         },
     )?;
-    suite.report.compared(&format!("PostgreSQL by SQLite: {what}"), &ours, &sqlite, unit, Target::AtLeast(0.7));
+    suite.report.compared(
+        &format!("PostgreSQL by SQLite: {what}"),
+        &ours,
+        &sqlite,
+        unit,
+        Target::AtLeast(0.7),
+    );
     suite.report.detail(format!("{what}: PostgreSQL's own CPU {} s", number(cpu.median())));
     Ok(())
 }
@@ -108,7 +123,9 @@ fn has_postgres() -> bool {
 
 /// The folders of Debian's PostgreSQL versions, oldest first.
 fn debian_programs() -> Vec<PathBuf> {
-    let entries = fs::read_dir("/usr/lib/postgresql").map(|all| all.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    let entries = fs::read_dir("/usr/lib/postgresql")
+        .map(|all| all.flatten().collect::<Vec<_>>())
+        .unwrap_or_default();
     let mut folders: Vec<PathBuf> = entries.iter().map(|entry| entry.path().join("bin")).collect();
     folders.retain(|folder| folder.join("postgres").exists());
     folders.sort();
@@ -117,7 +134,10 @@ fn debian_programs() -> Vec<PathBuf> {
 
 /// What this PostgreSQL does alone: look-ups by key, and its usual small transactions.
 fn pgbench(suite: &Suite, postgres: &Postgres) -> Result<()> {
-    let program = debian_programs().pop().map(|folder| folder.join("pgbench")).filter(|program| program.exists());
+    let program = debian_programs()
+        .pop()
+        .map(|folder| folder.join("pgbench"))
+        .filter(|program| program.exists());
     let program = program.or_else(|| machine::has("pgbench").then(|| PathBuf::from("pgbench")));
     let Some(program) = program else {
         suite.report.detail("pgbench alone: not measured: pgbench is not installed");
@@ -130,16 +150,26 @@ fn pgbench(suite: &Suite, postgres: &Postgres) -> Result<()> {
         command.args(["-h", &host, "-p", &port, "-U", "postgres"]).args(args).arg("pgbench");
         let output = command.env("PGPASSWORD", PASSWORD).output().context("cannot run pgbench")?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.success(), "pgbench {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "pgbench {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(said)
     };
     let _ = run(&["-i", "-q", "-s", "10"])?;
     let seconds = suite.scale.load.as_secs().max(1).to_string();
-    for (what, mode) in [("look-ups by key (-S)", "select-only"), ("its usual transactions", "tpcb-like")] {
+    for (what, mode) in
+        [("look-ups by key (-S)", "select-only"), ("its usual transactions", "tpcb-like")]
+    {
         let said = run(&["-b", mode, "-c", "16", "-j", "2", "-T", &seconds])?;
-        let rate = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
+        let rate = said
+            .lines()
+            .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
         let rate = rate.with_context(|| format!("pgbench says no rate: {said}"))?;
-        suite.report.detail(format!("pgbench alone, 16 clients, {what}: {} per second", number(rate)));
+        suite
+            .report
+            .detail(format!("pgbench alone, 16 clients, {what}: {} per second", number(rate)));
     }
     Ok(())
 }

@@ -20,9 +20,25 @@ pub(crate) fn trees(suite: &Suite) -> Result<()> {
     let (store, paths) = (suite.corpus.store(), suite.corpus.trees()?);
     let both = compare(suite, store, paths)?;
     let report = &suite.report;
-    report.compared("push (a), empty cache: wall", &both.wall, &both.peer_wall, "s", Target::AtMost(0.6));
-    report.measured("push (a): server CPU per GB of NAR", &both.server_cpu, "s/GB", Target::AtMost(4.0));
-    report.measured("push (a): client CPU per GB of NAR", &both.client_cpu, "s/GB", Target::AtMost(8.0));
+    report.compared(
+        "push (a), empty cache: wall",
+        &both.wall,
+        &both.peer_wall,
+        "s",
+        Target::AtMost(0.6),
+    );
+    report.measured(
+        "push (a): server CPU per GB of NAR",
+        &both.server_cpu,
+        "s/GB",
+        Target::AtMost(4.0),
+    );
+    report.measured(
+        "push (a): client CPU per GB of NAR",
+        &both.client_cpu,
+        "s/GB",
+        Target::AtMost(8.0),
+    );
     both.explain(suite);
     dump_and_compress(suite, store, paths)
 }
@@ -33,7 +49,13 @@ pub(crate) fn tiny(suite: &Suite) -> Result<()> {
     let both = compare(suite, store, paths)?;
     let rate = |wall: &Series| wall.map(|wall| float(paths.paths.len() as u64) / wall);
     let (ours, peer) = (rate(&both.wall), rate(&both.peer_wall));
-    suite.report.compared("push (c), tiny paths: rate", &ours, &peer, "paths/s", Target::AtLeast(2.0));
+    suite.report.compared(
+        "push (c), tiny paths: rate",
+        &ours,
+        &peer,
+        "paths/s",
+        Target::AtLeast(2.0),
+    );
     both.explain(suite);
     Ok(())
 }
@@ -58,7 +80,11 @@ struct Both {
 fn compare(suite: &Suite, store: &NixStore, paths: &Paths) -> Result<Both> {
     let per_gigabyte = |seconds: f64| seconds / gigabytes(paths.nar_bytes());
     let mut both = Both {
-        corpus: format!("{} paths, {} MB of NAR", paths.paths.len(), number(megabytes(paths.nar_bytes()))),
+        corpus: format!(
+            "{} paths, {} MB of NAR",
+            paths.paths.len(),
+            number(megabytes(paths.nar_bytes()))
+        ),
         ..Both::default()
     };
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
@@ -67,7 +93,12 @@ fn compare(suite: &Suite, store: &NixStore, paths: &Paths) -> Result<Both> {
         || {
             let mut server = Server::start();
             let pushed = push(&server, store, &paths.paths);
-            ours.push((pushed, server.peak_rss_bytes(), server.stored_bytes(), database_bytes(&server)));
+            ours.push((
+                pushed,
+                server.peak_rss_bytes(),
+                server.stored_bytes(),
+                database_bytes(&server),
+            ));
             Ok(())
         },
         || {
@@ -98,7 +129,10 @@ impl Both {
     fn explain(&self, suite: &Suite) {
         let median = |series: &Series| number(series.median());
         let report = &suite.report;
-        report.detail(format!("corpus: {}; peer: nix copy --to 'file://…?compression=zstd'", self.corpus));
+        report.detail(format!(
+            "corpus: {}; peer: nix copy --to 'file://…?compression=zstd'",
+            self.corpus
+        ));
         report.detail(format!(
             "CPU seconds per GB of NAR: server {}, client {}, nix copy {}",
             median(&self.server_cpu),
@@ -121,7 +155,8 @@ impl Both {
     }
 }
 
-/// The other thing that one might do: `nix-store --dump | zstd -3`, path by path, the result thrown away.
+/// The other thing that one might do: `nix-store --dump | zstd -3`, path by path, the result thrown
+/// away.
 fn dump_and_compress(suite: &Suite, store: &NixStore, paths: &Paths) -> Result<()> {
     if !machine::has("zstd") {
         suite.report.detail("nix-store --dump | zstd -3: not measured: zstd is not installed");
@@ -130,14 +165,23 @@ fn dump_and_compress(suite: &Suite, store: &NixStore, paths: &Paths) -> Result<(
     let began = Instant::now();
     for path in &paths.paths {
         let mut dump = store.command("nix-store");
-        let mut dump = dump.arg("--dump").arg(store.real_path(path)).stdout(Stdio::piped()).spawn()?;
+        let mut dump =
+            dump.arg("--dump").arg(store.real_path(path)).stdout(Stdio::piped()).spawn()?;
         let input = dump.stdout.take().context("nix-store has no standard output")?;
-        let zstd = Command::new("zstd").args(["-3", "-q", "-c"]).stdin(input).stdout(Stdio::null()).status()?;
-        ensure!(dump.wait()?.success() && zstd.success(), "nix-store --dump {path} | zstd -3 failed");
+        let zstd = Command::new("zstd")
+            .args(["-3", "-q", "-c"])
+            .stdin(input)
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(
+            dump.wait()?.success() && zstd.success(),
+            "nix-store --dump {path} | zstd -3 failed"
+        );
     }
     let seconds = began.elapsed().as_secs_f64();
-    suite
-        .report
-        .detail(format!("nix-store --dump | zstd -3 > /dev/null over the same paths, once: {} s", number(seconds)));
+    suite.report.detail(format!(
+        "nix-store --dump | zstd -3 > /dev/null over the same paths, once: {} s",
+        number(seconds)
+    ));
     Ok(())
 }

@@ -35,7 +35,8 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         server
     };
 
-    let (mut wall, mut hashing, mut stored) = (Series::default(), Series::default(), Series::default());
+    let (mut wall, mut hashing, mut stored) =
+        (Series::default(), Series::default(), Series::default());
     let mut taken: Vec<Pushed> = Vec::new();
     in_turns(
         suite.runs,
@@ -64,11 +65,23 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
 
     let report = &suite.report;
     let wire = Series::once(percent(wire, rebuild));
-    report.measured("push of a rebuild of (b): bytes on the wire", &wire, "% of NAR", Target::AtMost(1.0));
-    report.measured("push of a rebuild of (b): bytes stored", &stored, "% of NAR", Target::AtMost(1.0));
+    report.measured(
+        "push of a rebuild of (b): bytes on the wire",
+        &wire,
+        "% of NAR",
+        Target::AtMost(1.0),
+    );
+    report.measured(
+        "push of a rebuild of (b): bytes stored",
+        &stored,
+        "% of NAR",
+        Target::AtMost(1.0),
+    );
     let what = "push of a rebuild of (b): wall, by reading and hashing it on one core";
     report.compared(what, &wall, &hashing, "s", Target::AtMost(3.5));
-    let sum = |part: fn(&Pushed) -> f64| number(taken.iter().map(part).sum::<f64>() / float(taken.len() as u64));
+    let sum = |part: fn(&Pushed) -> f64| {
+        number(taken.iter().map(part).sum::<f64>() / float(taken.len() as u64))
+    };
     report.detail(format!(
         "{} paths, {} MB of NAR; {} requests; CPU: client {} s, server {} s",
         rebuild.paths.len(),
@@ -84,20 +97,28 @@ fn percent(bytes: u64, of: &Paths) -> f64 {
     float(bytes) / float(of.nar_bytes()) * 100.0
 }
 
-/// Seconds that one thread takes to read the trees as NARs and to hash those; the hashes must be Nix's own.
+/// Seconds that one thread takes to read the trees as NARs and to hash those; the hashes must be
+/// Nix's own.
 fn read_and_hash(store: &NixStore, paths: &Paths) -> Result<f64> {
     settle();
     let began = Instant::now();
-    let hashes: Vec<Sha256> =
-        paths.paths.iter().map(|path| nar_hash(&store.real_path(path))).collect::<Result<Vec<_>>>()?;
+    let hashes: Vec<Sha256> = paths
+        .paths
+        .iter()
+        .map(|path| nar_hash(&store.real_path(path)))
+        .collect::<Result<Vec<_>>>()?;
     let seconds = began.elapsed().as_secs_f64();
     let known = store.hashes(&paths.paths);
-    ensure!(known.iter().zip(&hashes).all(|(known, hash)| *known == hash.to_string()), "a tree was read wrongly");
+    ensure!(
+        known.iter().zip(&hashes).all(|(known, hash)| *known == hash.to_string()),
+        "a tree was read wrongly"
+    );
     Ok(seconds)
 }
 
 fn nar_hash(root: &Path) -> Result<Sha256> {
-    let mut reading = Reading { hasher: Sha256Hasher::new(), head: Vec::new(), buffer: vec![0; 1 << 20] };
+    let mut reading =
+        Reading { hasher: Sha256Hasher::new(), head: Vec::new(), buffer: vec![0; 1 << 20] };
     encode::magic(&mut reading.head);
     reading.node(root).with_context(|| format!("cannot read {}", root.display()))?;
     reading.flush();
@@ -132,7 +153,11 @@ impl Reading {
             }
             encode::directory_end(&mut self.head);
         } else {
-            encode::regular_start(&mut self.head, metadata.permissions().mode() & 0o100 != 0, metadata.len());
+            encode::regular_start(
+                &mut self.head,
+                metadata.permissions().mode() & 0o100 != 0,
+                metadata.len(),
+            );
             self.flush();
             let mut file = File::open(path)?;
             loop {

@@ -1,4 +1,5 @@
-//! Bytes at rest, beside the classic design on the same NARs. Nothing of it varies from run to run, so that there is one.
+//! Bytes at rest, beside the classic design on the same NARs. Nothing of it varies from run to run,
+//! so that there is one.
 
 use anyhow::Result;
 use snowbank_harness::{NixStore, Server};
@@ -28,14 +29,21 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         let _ = push(&server, store, &paths.paths);
         let ours = Series::once(megabytes(server.stored_bytes() - before));
         let peer = Series::once(megabytes(add_to(&mut blind, store, &paths.paths)?));
-        report.compared(&format!("stored, {what}, by the blind design"), &ours, &peer, "MB", Target::AtMost(most));
+        report.compared(
+            &format!("stored, {what}, by the blind design"),
+            &ours,
+            &peer,
+            "MB",
+            Target::AtMost(most),
+        );
         report.detail(format!(
             "{what}: {} MB of NAR; the database grew by {} MB",
             number(megabytes(paths.nar_bytes())),
             number(megabytes(database_bytes(&server).saturating_sub(database)))
         ));
     }
-    report.detail("ours is whole pack objects, headers and tables included; blind's is frames alone");
+    report
+        .detail("ours is whole pack objects, headers and tables included; blind's is frames alone");
     Ok(())
 }
 

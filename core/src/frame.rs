@@ -25,7 +25,7 @@ pub use self::{
     encode::{Encoded, FrameEncoder},
     fill::fill,
     header::{ChunkHeader, HeaderError, Slot},
-    sample::{FrameSampler, LEAST_LEVEL, is_wasteful},
+    sample::{FrameSampler, MIN_LEVEL, is_wasteful},
     verify::FrameVerifier,
     walk::max_frame_len,
 };

@@ -26,7 +26,7 @@ use crate::secrets::{Sealer, SecretError};
 /// How long an entry is believed. Less than the 5 s that R2 allows, to leave room for the request
 /// itself.
 pub const STALENESS: Duration = Duration::from_secs(3);
-const MOST_ENTRIES: u64 = 4096;
+const MAX_ENTRIES: u64 = 4096;
 
 /// A cache and the keys that sign for it.
 #[derive(Debug)]
@@ -96,10 +96,7 @@ impl Directory {
     #[must_use]
     pub fn new(db: Db, sealer: Sealer) -> Self {
         let entries = || {
-            moka::future::Cache::builder()
-                .max_capacity(MOST_ENTRIES)
-                .time_to_live(STALENESS)
-                .build()
+            moka::future::Cache::builder().max_capacity(MAX_ENTRIES).time_to_live(STALENESS).build()
         };
         let questions = Gather::new(db.clone(), ask_public);
         Self { db, sealer, entries: entries(), public: entries(), questions }

@@ -16,7 +16,7 @@ const PLACES: usize = 64;
 const MANY: usize = 48;
 /// How long honest clients are watched.
 const WATCH: Duration = Duration::from_secs(5);
-const MOST_MEMORY: u64 = 192 << 20;
+const MAX_MEMORY: u64 = 192 << 20;
 const LISTING: &str = "/api/v1/caches/main/paths?pattern=*";
 
 /// Asserts that a server with few places and little memory serves honest clients while it is
@@ -46,7 +46,7 @@ fn assert_serves_beside(begin: impl FnOnce(&Attack, &Ground)) {
         );
     }
     let peak = server.peak_rss_bytes();
-    assert!(peak < MOST_MEMORY, "{} MiB; attackers: {}", peak >> 20, attack.tally());
+    assert!(peak < MAX_MEMORY, "{} MiB; attackers: {}", peak >> 20, attack.tally());
 }
 
 fn gets(targets: &[String]) -> Arc<Vec<Vec<u8>>> {

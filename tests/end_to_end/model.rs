@@ -32,7 +32,7 @@ const DEFAULT_RETENTION: Time = 300 * 3_600;
 /// Steps between two looks at all data.
 const BETWEEN_CHECKS: usize = 75;
 /// Paths in the universe at most.
-const MOST_PATHS: usize = 160;
+const MAX_PATHS: usize = 160;
 /// For so long after it was read, a path may be served from memory although it has gone.
 const KEPT_ANSWER: Duration = Duration::from_secs(6);
 
@@ -158,9 +158,7 @@ impl Walk {
     fn any_path(&mut self) -> Member {
         let known = pick(&mut self.random, self.universe.len());
         match known {
-            Some(member) if self.universe.len() >= MOST_PATHS || self.random.below(10) < 7 => {
-                member
-            }
+            Some(member) if self.universe.len() >= MAX_PATHS || self.random.below(10) < 7 => member,
             _ => self.universe.grow(&mut self.random),
         }
     }

@@ -72,7 +72,8 @@ fn a_second_download_reads_nothing_from_the_storage_and_damage_is_harmless() {
         let folder = folder.clone();
         // While it serves; a file that is written at that moment may stay.
         move || {
-            (0..20).for_each(|_| files(&folder).iter().for_each(|file| drop(fs::remove_file(file))));
+            (0..20)
+                .for_each(|_| files(&folder).iter().for_each(|file| drop(fs::remove_file(file))));
         }
     });
     for _ in 0..3 {

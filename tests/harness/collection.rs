@@ -340,10 +340,13 @@ impl std::fmt::Display for Collected {
 /// When there is no end of it.
 #[track_caller]
 pub fn collect_all(api: &Api) -> Vec<Collected> {
-    const MOST: usize = 8;
+    const MAX_COLLECTIONS: usize = 8;
     let mut done: Vec<Collected> = Vec::new();
     while done.last().is_none_or(|last| last.did_something() || last.unnamed_objects() > 0) {
-        assert!(done.len() < MOST, "{MOST} collections did not come to an end: {done:?}");
+        assert!(
+            done.len() < MAX_COLLECTIONS,
+            "{MAX_COLLECTIONS} collections did not come to an end: {done:?}"
+        );
         done.push(Gc::without_grace().run(api));
     }
     done

@@ -27,7 +27,7 @@ use crate::{
 /// Bytes of frames in one bundle.
 const BUNDLE_BYTES: usize = 6 << 20;
 /// How often a push begins again because something has gone.
-const MOST_ROUNDS: usize = 60;
+const MAX_ROUNDS: usize = 60;
 /// How long a patient push goes on when the server does not answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -133,7 +133,7 @@ impl Pusher {
     /// [`PushFailed`] says how far it came.
     pub fn try_push(&self, closure: &[&Deposit]) -> Result<Pushed, PushFailed> {
         let mut pushed = Pushed::default();
-        for _ in 0..MOST_ROUNDS {
+        for _ in 0..MAX_ROUNDS {
             pushed.rounds += 1;
             match self.round(closure, &mut pushed) {
                 Ok(true) => return Ok(pushed),
@@ -142,7 +142,7 @@ impl Pusher {
                 Err(Stop::Refused(why)) => return Err(PushFailed::Refused(why)),
             }
         }
-        Err(PushFailed::Refused(format!("something had gone in each of {MOST_ROUNDS} rounds")))
+        Err(PushFailed::Refused(format!("something had gone in each of {MAX_ROUNDS} rounds")))
     }
 
     /// One pass over all requests of a push; whether every path has a receipt of this pass.

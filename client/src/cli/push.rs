@@ -6,7 +6,7 @@ use clap::Args;
 use snowbank_core::pin_name::PinName;
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::args::some_time;
-use snowbank_core::wire::admin::pins::MOST_KEPT;
+use snowbank_core::wire::admin::pins::MAX_KEPT;
 
 /// `snowbank push CACHE INSTALLABLE…`.
 #[derive(Debug, Clone, Args)]
@@ -93,7 +93,7 @@ pub struct PushArgs {
     /// Keep the paths of so many generations of the pin (default: as many as before, 5 for a new
     /// one)
     #[arg(long, value_name = "N", requires = "pin",
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_KEPT)))]
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_KEPT)))]
     pub pin_keep: Option<u32>,
 
     /// The Nix store to push from: auto, daemon, `unix://SOCKET`, local, `local?root=DIR` or DIR

@@ -16,7 +16,7 @@ use crate::store::{Resolved, Store, StoreError, StoreOptions};
 use input::Input;
 
 /// Above this, more jobs cost memory and gain nothing.
-const MOST_JOBS: usize = 8;
+const MAX_JOBS: usize = 8;
 
 /// Runs `snowbank push`.
 ///
@@ -134,7 +134,7 @@ fn upstreams(urls: &[String]) -> Result<Vec<UpstreamCache>, Failure> {
 }
 
 fn default_jobs() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(MOST_JOBS)
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_JOBS)
 }
 
 fn say_summary(global: &GlobalArgs, api: &Api, ledger: &Ledger) -> io::Result<()> {

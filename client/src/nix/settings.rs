@@ -12,7 +12,7 @@ use std::{fmt, fs, io};
 use crate::config::ConfigError;
 
 /// How deep files may include one another.
-const MOST_INCLUDES: u32 = 16;
+const MAX_INCLUDES: u32 = 16;
 
 /// Settings, in the order of their lines.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +109,7 @@ impl NixSettings {
                 self.add(name.trim(), value, origin);
             } else if let [include, file] = line.split_whitespace().collect::<Vec<_>>()[..]
                 && matches!(include, "include" | "!include")
-                && depth < MOST_INCLUDES
+                && depth < MAX_INCLUDES
             {
                 self.add_file_at(&folder.join(file), depth + 1)?;
             }

@@ -20,7 +20,7 @@ use crate::api::UpstreamCache;
 /// Questions under way at a time.
 const QUESTIONS: usize = 16;
 /// Failures after which a cache is not asked any more.
-const MOST_FAILURES: u32 = 3;
+const MAX_FAILURES: u32 = 3;
 
 /// Those of `missing` that none of `upstreams` has; the others are in the ledger, and named as
 /// upstream's by what refers to them. Without the closure, references are asked for too: they are
@@ -119,7 +119,7 @@ impl<'u> Asked<'u> {
     }
 
     async fn narinfo(&self, store_dir: &StoreDir, path: &StorePath) -> Option<NarInfo> {
-        if self.failures.load(Ordering::Relaxed) >= MOST_FAILURES {
+        if self.failures.load(Ordering::Relaxed) >= MAX_FAILURES {
             return None;
         }
         match self.upstream.narinfo(store_dir, path).await {

@@ -11,11 +11,11 @@ use crate::api::Api;
 use crate::store::{PathInfo, Store};
 
 /// Most paths whose signatures in the cache are asked for.
-const MOST_ASKED: usize = 256;
+const MAX_ASKED: usize = 256;
 /// Questions under way at a time.
 const QUESTIONS: usize = 16;
 /// Most paths that a warning names.
-const MOST_NAMED: usize = 20;
+const MAX_NAMED: usize = 20;
 
 /// Warns of paths that the cache has without a signature that they have here. It keeps the
 /// signatures of the push that made a path visible. Those of the cache itself and of upstream are
@@ -34,7 +34,7 @@ pub(super) async fn of_late_signatures(
         .collect();
     let is_foreign = |signature: &Signature| !known.contains(signature.name());
     let candidates =
-        signed.into_iter().filter(|info| info.signatures.iter().any(is_foreign)).take(MOST_ASKED);
+        signed.into_iter().filter(|info| info.signatures.iter().any(is_foreign)).take(MAX_ASKED);
     let ask = |info: PathInfo| async move {
         // A token that may not read cannot tell, and a path that has gone meanwhile is no matter of
         // signatures.
@@ -88,7 +88,7 @@ pub(super) async fn of_derivations(store: &Store, named: Vec<PathInfo>, missing:
 
 /// The first of `items`, and how many more there are.
 fn listed(items: &[String]) -> String {
-    let more = items.len().saturating_sub(MOST_NAMED);
+    let more = items.len().saturating_sub(MAX_NAMED);
     let named = items[..items.len() - more].join(", ");
     if more == 0 { named } else { format!("{named}, and {more} more") }
 }

@@ -15,7 +15,7 @@ use super::ChunkHeader;
 
 /// The level of the sample, and of frames that are put in a wasteful one's place: the least that an
 /// honest client has.
-pub const LEAST_LEVEL: i32 = 1;
+pub const MIN_LEVEL: i32 = 1;
 /// Frames below this waste little, whatever they are.
 const MIN_FRAME_LEN: u32 = 4 << 10;
 /// A sample is one piece of this many bytes for each [`STRIDE`] of the chunk, and no more than
@@ -80,8 +80,7 @@ impl FrameSampler {
 
     fn compressed_len(&mut self) -> Option<u64> {
         self.context.reset(ResetDirective::SessionOnly).ok()?;
-        for parameter in
-            [CParameter::CompressionLevel(LEAST_LEVEL), CParameter::ChecksumFlag(false)]
+        for parameter in [CParameter::CompressionLevel(MIN_LEVEL), CParameter::ChecksumFlag(false)]
         {
             self.context.set_parameter(parameter).ok()?;
         }

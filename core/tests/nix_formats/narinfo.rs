@@ -56,20 +56,20 @@ fn fields_are_what_nix_meant() {
 }
 
 /// The least that is a narinfo.
-const LEAST: &str = "StorePath: /nix/store/0123456789abcdfghijklmnpqrsvwxyz-a\n\
+const MINIMAL: &str = "StorePath: /nix/store/0123456789abcdfghijklmnpqrsvwxyz-a\n\
     URL: nar/a.nar\n\
     NarHash: sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s\n\
     NarSize: 120\n";
 
 #[test]
 fn what_is_missing_has_a_meaning_or_is_named() {
-    let info = parse(LEAST).unwrap();
+    let info = parse(MINIMAL).unwrap();
     assert_eq!(info.compression, "bzip2");
     assert_eq!((info.file_hash, info.file_size, info.deriver.as_ref()), (None, None, None));
     assert!(info.references.is_empty());
     assert!(info.render(&StoreDir::default()).contains("\nCompression: bzip2\n"));
     for (at, field) in ["StorePath", "URL", "NarHash", "NarSize"].into_iter().enumerate() {
-        let without: String = LEAST
+        let without: String = MINIMAL
             .split_inclusive('\n')
             .enumerate()
             .filter(|(line, _)| *line != at)
@@ -83,10 +83,10 @@ fn what_is_missing_has_a_meaning_or_is_named() {
 fn ways_to_say_nothing_are_understood() {
     let rest = "Compression: \nReferences:\nDeriver: unknown-deriver\nCA: \nNoSuchField: \
         1\nNoSuchField: 2\nEmpty:\n";
-    let info = parse(&format!("{LEAST}{rest}")).unwrap();
-    assert_eq!(info, parse(LEAST).unwrap());
+    let info = parse(&format!("{MINIMAL}{rest}")).unwrap();
+    assert_eq!(info, parse(MINIMAL).unwrap());
     let references = "1123456789abcdfghijklmnpqrsvwxyz-b 0123456789abcdfghijklmnpqrsvwxyz-a";
-    let info = parse(&format!("{LEAST}References: {references}  {references}\n")).unwrap();
+    let info = parse(&format!("{MINIMAL}References: {references}  {references}\n")).unwrap();
     assert_eq!(info.references.iter().map(StorePath::name).collect::<Vec<_>>(), ["a", "b"]);
 }
 
@@ -110,7 +110,7 @@ fn bad_values_are_refused_by_line_and_field() {
         ("Sig", ":AAAA"),
         ("CA", "fixed:r"),
     ] {
-        match parse(&format!("{LEAST}Ignored: x\n{field}: {value}\n")) {
+        match parse(&format!("{MINIMAL}Ignored: x\n{field}: {value}\n")) {
             Err(NarInfoError::BadValue { line: 6, field: named, .. }) if named == field => {}
             other => panic!("{field}: {value}: {other:?}"),
         }
@@ -123,11 +123,11 @@ fn bad_values_are_refused_by_line_and_field() {
         ("-a", ""),
     ] {
         assert!(
-            matches!(parse(&LEAST.replacen(from, to, 1)), Err(NarInfoError::BadValue { .. })),
+            matches!(parse(&MINIMAL.replacen(from, to, 1)), Err(NarInfoError::BadValue { .. })),
             "{to}"
         );
     }
-    let error = parse(&format!("{LEAST}FileSize: many\n")).unwrap_err().to_string();
+    let error = parse(&format!("{MINIMAL}FileSize: many\n")).unwrap_err().to_string();
     assert_eq!(error, "narinfo line 5: bad `FileSize`: `many` is not a whole number below 2^64");
 }
 
@@ -148,10 +148,10 @@ fn single_fields_stand_once() {
 
 #[test]
 fn texts_that_are_no_lines_are_refused() {
-    assert_eq!(parse(&LEAST[..LEAST.len() - 1]), Err(NarInfoError::Truncated { line: 4 }));
-    assert!(matches!(parse(&format!("{LEAST}\n")), Err(NarInfoError::NoColon { line: 5, .. })));
+    assert_eq!(parse(&MINIMAL[..MINIMAL.len() - 1]), Err(NarInfoError::Truncated { line: 4 }));
+    assert!(matches!(parse(&format!("{MINIMAL}\n")), Err(NarInfoError::NoColon { line: 5, .. })));
     assert!(matches!(parse("<html>\n"), Err(NarInfoError::NoColon { line: 1, .. })));
-    let bytes = [LEAST.as_bytes(), b"X: \xff\n"].concat();
+    let bytes = [MINIMAL.as_bytes(), b"X: \xff\n"].concat();
     assert_eq!(
         NarInfo::parse_bytes(&StoreDir::default(), &bytes),
         Err(NarInfoError::NotUtf8 { line: 5 })

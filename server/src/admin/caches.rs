@@ -25,8 +25,8 @@ use crate::db::{self, DbError, Exec, Tx};
 const DEFAULT_PRIORITY: i64 = 41;
 /// Caches that are looked at for one answer.
 const MAX_LOOKED_AT: u32 = 200;
-const MOST_DESCRIPTION_CHARS: usize = 1_000;
-const MOST_UPSTREAM_KEYS: usize = 100;
+const MAX_DESCRIPTION_CHARS: usize = 1_000;
+const MAX_UPSTREAM_KEYS: usize = 100;
 
 /// Makes a cache and its first signing key.
 ///
@@ -367,9 +367,9 @@ fn apply(settings: &CacheSettings, cache: &mut Cache) -> Result<(), AdminError> 
                 "the upstream key `{key}` is not the name of a key, such as cache.nixos.org-1"
             ));
         }
-        if keys.len() > MOST_UPSTREAM_KEYS {
+        if keys.len() > MAX_UPSTREAM_KEYS {
             return bad(format!(
-                "{} upstream keys; at most {MOST_UPSTREAM_KEYS} are taken",
+                "{} upstream keys; at most {MAX_UPSTREAM_KEYS} are taken",
                 keys.len()
             ));
         }
@@ -384,11 +384,11 @@ fn apply(settings: &CacheSettings, cache: &mut Cache) -> Result<(), AdminError> 
         cache.compression_level = level;
     }
     if let Some(description) = &settings.description {
-        if description.chars().count() > MOST_DESCRIPTION_CHARS
+        if description.chars().count() > MAX_DESCRIPTION_CHARS
             || description.chars().any(char::is_control)
         {
             return bad(format!(
-                "a description is one line of at most {MOST_DESCRIPTION_CHARS} characters"
+                "a description is one line of at most {MAX_DESCRIPTION_CHARS} characters"
             ));
         }
         if looks_like_token(description) {

@@ -24,9 +24,9 @@ use crate::db::{self, Db, Exec};
 /// Rows read at a time.
 const PAGE: u32 = 2_000;
 /// How often a plan is made anew.
-const MOST_PLANS: u32 = 5;
+const MAX_PLANS: u32 = 5;
 /// Names in one request.
-const MOST_NAMED: usize = 10_000;
+const MAX_NAMED: usize = 10_000;
 
 /// The names of the pins that keep each path.
 type Pins = HashMap<StorePathHash, Vec<String>>;
@@ -49,8 +49,8 @@ pub async fn delete_paths(
     request: &DeletePaths,
     now: i64,
 ) -> Result<DeletedPaths, AdminError> {
-    if request.paths.is_empty() || request.paths.len() > MOST_NAMED {
-        return Err(AdminError::BadSetting(format!("name 1 to {MOST_NAMED} paths to delete")));
+    if request.paths.is_empty() || request.paths.len() > MAX_NAMED {
+        return Err(AdminError::BadSetting(format!("name 1 to {MAX_NAMED} paths to delete")));
     }
     let named = request
         .paths
@@ -65,7 +65,7 @@ pub async fn delete_paths(
     {
         return Err(AdminError::NoPath(path.clone()));
     }
-    for _ in 0..MOST_PLANS {
+    for _ in 0..MAX_PLANS {
         let plan = plan(&admin.db, cache, &named, request, now).await?;
         let answer = describe(&admin.db, cache, &plan, request.dry_run).await?;
         if request.dry_run || execute(admin, actor, cache, &plan, &answer, now).await? {

@@ -14,7 +14,7 @@ use snowbank_core::store_path::{StorePath, StorePathHash};
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::Pinned;
 use snowbank_core::wire::admin::pins::{
-    DEFAULT_KEPT, HistoryQuery, MOST_KEPT, PinDetails, PinGeneration, PinInfo, PinList, PinnedPath,
+    DEFAULT_KEPT, HistoryQuery, MAX_KEPT, PinDetails, PinGeneration, PinInfo, PinList, PinnedPath,
     RollbackPin, SetPin,
 };
 
@@ -26,7 +26,7 @@ use crate::db::pins::{Generation, Pin};
 use crate::db::{self, Db, DbError, Exec, Tx};
 
 /// How often a transaction is begun again that lost a race for a name that both made.
-const MOST_RACES: u32 = 8;
+const MAX_RACES: u32 = 8;
 /// Pins, and generations of one, in one answer.
 const MAX_LISTED: u32 = 500;
 
@@ -66,8 +66,8 @@ pub enum PinError {
 /// [`AdminError::BadSetting`] when not.
 pub fn check_keep(keep: Option<u32>) -> Result<(), AdminError> {
     match keep {
-        Some(keep) if !(1..=MOST_KEPT).contains(&keep) => Err(AdminError::BadSetting(format!(
-            "{keep} generations of a pin; 1 to {MOST_KEPT} can be kept"
+        Some(keep) if !(1..=MAX_KEPT).contains(&keep) => Err(AdminError::BadSetting(format!(
+            "{keep} generations of a pin; 1 to {MAX_KEPT} can be kept"
         ))),
         _ => Ok(()),
     }
@@ -178,7 +178,7 @@ pub async fn set_pin(
         let new =
             NewPin { name, store_path: &path.store_path, keep: request.keep, expires, max_pins };
         match pin_in(&mut tx, actor, cache, &new, now).await {
-            Err(PinError::Database(DbError::Constraint(_))) if races < MOST_RACES => races += 1,
+            Err(PinError::Database(DbError::Constraint(_))) if races < MAX_RACES => races += 1,
             Err(error) => return Err(error.into()),
             Ok(_) => {
                 let details =

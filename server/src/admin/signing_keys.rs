@@ -18,7 +18,7 @@ use crate::secrets::{random, random_id};
 /// The longest overlap of two keys, ten years.
 const MAX_OVERLAP: Seconds = Seconds::new(3_650 * 86_400);
 /// Keys that sign at the same time: each costs a signature per narinfo.
-const MOST_ACTIVE: usize = 8;
+const MAX_ACTIVE: usize = 8;
 
 /// Gives a cache a new key to sign with; the old ones go on signing for the overlap.
 ///
@@ -39,9 +39,9 @@ pub async fn rotate_signing_key(
     let mut tx = admin.db.exclusive_tx().await?;
     let cache = existing(&mut tx, name).await?;
     let rows = db::keys::signing_keys(tx.exec(), cache.id).await?;
-    if rows.iter().filter(|row| row.signs(now)).count() >= MOST_ACTIVE {
+    if rows.iter().filter(|row| row.signs(now)).count() >= MAX_ACTIVE {
         let message =
-            format!("`{name}` signs with {MOST_ACTIVE} keys already; wait until an overlap ends");
+            format!("`{name}` signs with {MAX_ACTIVE} keys already; wait until an overlap ends");
         return Err(AdminError::BadSetting(message));
     }
     let key = match &request.signing_key {

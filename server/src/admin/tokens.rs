@@ -22,7 +22,7 @@ use crate::secrets::random_id;
 pub(super) const MAX_LIFETIME: Seconds = Seconds::new(3_650 * 86_400);
 /// Tokens in one answer.
 const PAGE: u32 = 500;
-const MOST_LABEL_CHARS: usize = 500;
+const MAX_LABEL_CHARS: usize = 500;
 
 /// Makes a token, signed with the newest key; `files` are the keys in files, one of which signs
 /// where the database has none that can.
@@ -181,7 +181,7 @@ fn check(request: &CreateToken) -> Result<(), AdminError> {
             "a token lives from 1s to 3650d; give --expires a length of time in between",
         ));
     }
-    if request.label.chars().count() > MOST_LABEL_CHARS
+    if request.label.chars().count() > MAX_LABEL_CHARS
         || request.label.chars().any(char::is_control)
     {
         return Err(AdminError::BadToken("a label is one line of at most 500 characters"));

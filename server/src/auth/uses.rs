@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Tokens that are noted between two writes; of more, some uses are not noted.
-const MOST: usize = 10_000;
+const MAX_TOKENS: usize = 10_000;
 
 /// Uses that were not written yet. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +16,7 @@ impl TokenUses {
         let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = uses.get_mut(jti) {
             *at = now;
-        } else if uses.len() < MOST {
+        } else if uses.len() < MAX_TOKENS {
             uses.insert(jti.to_owned(), now);
         }
     }

@@ -23,7 +23,7 @@ const UNDOING: Duration = Duration::from_mins(5);
 /// Packs of which one has to be known.
 const SOME_PACKS: usize = 100;
 /// A storage that takes longer every time is not written to.
-const MOST_LOOKS: u32 = 5;
+const MAX_LOOKS: u32 = 5;
 /// No object takes longer than this to be written.
 const MAX_WRITE: Duration = Duration::from_hours(1);
 
@@ -178,7 +178,7 @@ impl Chain {
     /// The marker that is about to be replaced, read a moment ago; `None` in an empty storage,
     /// which is being taken.
     async fn find_marker(&self) -> Result<Option<Marker>, ChainError> {
-        for _ in 0..MOST_LOOKS {
+        for _ in 0..MAX_LOOKS {
             let clock = Stopwatch::start();
             let found = match self.stand().await {
                 Ok((_, marker, _)) => Some(marker),
@@ -194,7 +194,7 @@ impl Chain {
                 return Ok(found);
             }
         }
-        Err(ChainError::Silent(LOOKED_LATELY * MOST_LOOKS))
+        Err(ChainError::Silent(LOOKED_LATELY * MAX_LOOKS))
     }
 
     /// The link that is to be written: chosen now, or before by a server that did not come to write

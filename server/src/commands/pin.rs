@@ -15,7 +15,7 @@ use crate::clock::unix_now;
 use crate::config::Overrides;
 
 /// As many symbolic links are followed as Linux follows.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// Runs one of the commands.
 pub(super) async fn run(overrides: &Overrides, args: PinArgs) -> anyhow::Result<ExitCode> {
@@ -92,7 +92,7 @@ fn command(args: PinArgs) -> anyhow::Result<PinCommand> {
 /// text as it is.
 fn resolved(path: String) -> String {
     let mut place = PathBuf::from(&path);
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         // A path in the store may be a symlink itself, and is the one that is meant.
         if let Some(store_path) = store_path_in(&place) {
             return store_path.base_name();

@@ -26,12 +26,12 @@ use crate::pack::{Packs, pack_object_key};
 use crate::storage::{Storage, StorageError};
 
 /// NARs that a server withdraws in an hour since they could not be served.
-const MOST_SERVED: usize = 100;
+const MAX_SERVED: usize = 100;
 /// NARs that it withdraws in an hour since they name chunks that were found damaged on that
 /// occasion: a pack may hold those of hundreds.
-const MOST_FOLLOWED: usize = 1_000;
+const MAX_FOLLOWED: usize = 1_000;
 /// Reports that wait. Of more, the next reader will tell again.
-const MOST_WAITING: usize = 1_000;
+const MAX_WAITING: usize = 1_000;
 /// Between the two reads of a pack.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -119,8 +119,8 @@ impl Inspector {
             chain,
             packs,
             turn: tokio::sync::Mutex::default(),
-            served: Valve::new(MOST_SERVED),
-            followed: Valve::new(MOST_FOLLOWED),
+            served: Valve::new(MAX_SERVED),
+            followed: Valve::new(MAX_FOLLOWED),
             suspicions: Mutex::default(),
             reported: Notify::new(),
             unfollowed: Mutex::default(),
@@ -140,7 +140,7 @@ impl Inspector {
     /// Tells of a NAR that could not be served; it is looked into soon.
     pub fn report(&self, suspicion: Suspicion) {
         let mut waiting = self.0.suspicions.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < MOST_WAITING && waiting.iter().all(|known| known.nar != suspicion.nar) {
+        if waiting.len() < MAX_WAITING && waiting.iter().all(|known| known.nar != suspicion.nar) {
             waiting.push_back(suspicion);
         }
         drop(waiting);

@@ -19,11 +19,11 @@ use super::{Db, DbError};
 
 /// Statements under way at the same time, where one takes long: a database that is far away, or a
 /// connection that hangs.
-const MOST_AT_ONCE: usize = 4;
+const MAX_AT_ONCE: usize = 4;
 /// A statement that has taken so long is not waited for by those that come now.
 const LONG: Duration = Duration::from_millis(10);
 /// Questions of one statement; a size that statements are prepared for.
-const MOST_TOGETHER: usize = 512;
+const MAX_TOGETHER: usize = 512;
 
 /// The answers to some questions; what has none is not among them.
 pub type Answers<K, V> = BoxFuture<'static, Result<HashMap<K, V>, DbError>>;
@@ -63,7 +63,7 @@ where
     /// Sees to it that what waits is asked: at once when nobody asks, or all that do are stuck.
     fn start(inner: &Arc<Self>) {
         let mut queue = inner.queue();
-        if queue.waiting.is_empty() || queue.asking > queue.stuck || queue.asking >= MOST_AT_ONCE {
+        if queue.waiting.is_empty() || queue.asking > queue.stuck || queue.asking >= MAX_AT_ONCE {
             return;
         }
         queue.asking += 1;
@@ -111,7 +111,7 @@ impl<K, V> Asking<K, V> {
     /// that nobody can put a question that it only seems to be there for.
     fn next(&mut self) -> Vec<(K, oneshot::Sender<Answer<V>>)> {
         let mut queue = self.inner.queue();
-        let many = queue.waiting.len().min(MOST_TOGETHER);
+        let many = queue.waiting.len().min(MAX_TOGETHER);
         if many == 0 {
             queue.asking -= 1;
             self.is_done = true;

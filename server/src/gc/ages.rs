@@ -14,7 +14,7 @@ const CLOCK: &str = "clock";
 /// How far apart two notes may be.
 const ALLOWANCE: i64 = 300;
 /// Jumps that are remembered; of more, the oldest are taken together.
-const MOST_JUMPS: usize = 64;
+const MAX_JUMPS: usize = 64;
 
 /// What is kept of the clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ impl Clock {
             // What was jumped over lies ahead again.
             self.jumps.retain(|jump| jump.to <= now);
         }
-        while self.jumps.len() > MOST_JUMPS {
+        while self.jumps.len() > MAX_JUMPS {
             let oldest = self.jumps.remove(0);
             if let Some(next) = self.jumps.first_mut() {
                 next.seconds = next.seconds.saturating_add(oldest.seconds);
@@ -187,7 +187,7 @@ mod tests {
         for day in 0..100 {
             run(&mut ages, day * DAY, DAY / 2);
         }
-        assert_eq!(ages.clock.jumps.len(), MOST_JUMPS);
+        assert_eq!(ages.clock.jumps.len(), MAX_JUMPS);
         // Ten days of its time are twenty of the calendar's.
         let cutoff = ages.cutoff(age(10 * DAY));
         assert!((ages.now - 20 * DAY..=ages.now - 19 * DAY).contains(&cutoff), "{cutoff}");

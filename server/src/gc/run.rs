@@ -19,8 +19,8 @@ use crate::db::{self, Db, Tx};
 /// is promised, since now and then a disk takes its time.
 const HELD: Duration = Duration::from_millis(25);
 /// Rows in a batch.
-const LEAST: usize = 8;
-const MOST: usize = 512;
+const MIN_BATCH: usize = 8;
+const MAX_BATCH: usize = 512;
 
 /// A run, of which the parts of a collection take what they need.
 pub(super) struct Run<'a> {
@@ -62,9 +62,9 @@ impl Pace {
     /// Takes in how long a batch held the lock, and lets others have it for as long.
     pub(super) async fn rest(&mut self, held: Duration) {
         if held > HELD {
-            self.0 = (self.0 / 2).max(LEAST);
+            self.0 = (self.0 / 2).max(MIN_BATCH);
         } else if held < HELD / 3 {
-            self.0 = (self.0 * 2).min(MOST);
+            self.0 = (self.0 * 2).min(MAX_BATCH);
         }
         tokio::time::sleep(held.min(HELD)).await;
     }

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt};
 
 /// The largest body that a client of ours sends, and as much again.
-const MOST_BYTES: usize = 32 * 1024 * 1024;
-const MOST_TIME: Duration = Duration::from_secs(5);
+const MAX_BYTES: usize = 32 * 1024 * 1024;
+const MAX_TIME: Duration = Duration::from_secs(5);
 
 /// A body that is lent to the handler; what the handler leaves can still be read.
 #[derive(Clone)]
@@ -45,13 +45,13 @@ pub(super) async fn drain_refused(request: Request, next: Next) -> Response {
         && status != StatusCode::REQUEST_TIMEOUT
     {
         // The answer goes out in any case.
-        let _ = tokio::time::timeout(MOST_TIME, drain(lent)).await;
+        let _ = tokio::time::timeout(MAX_TIME, drain(lent)).await;
     }
     response
 }
 
 async fn drain(mut body: Lent) {
-    let mut left = MOST_BYTES;
+    let mut left = MAX_BYTES;
     while let Some(Ok(bytes)) = body.next().await {
         left = left.saturating_sub(bytes.len());
         if left == 0 {

@@ -15,16 +15,16 @@ use crate::db::caches::Cache;
 use crate::db::nars::Nar;
 
 /// Names that one path may refer to. Nixpkgs' largest closures have references in the hundreds.
-const MOST_REFERENCES: usize = 10_000;
+const MAX_REFERENCES: usize = 10_000;
 /// What a name takes once it is parsed, which the references are twice: all of them, and those that
 /// are needed.
 const NAME_BYTES: u64 = 320;
 /// What a path takes besides its names and its manifest, while it is verified and committed.
 const PATH_BYTES: u64 = 2_048;
-const MOST_SIGNATURES: usize = 64;
+const MAX_SIGNATURES: usize = 64;
 const LONGEST_CA: usize = 1024;
 /// Characters of a text that an answer repeats.
-const MOST_REPEATED: usize = 300;
+const MAX_REPEATED: usize = 300;
 
 /// A path whose fields are well formed; nothing is known yet of its content.
 #[derive(Debug)]
@@ -87,9 +87,9 @@ impl Candidate {
             .collect::<Vec<_>>();
         let deriver =
             commit.deriver.as_deref().map(|name| base_name("deriver", name)).transpose()?;
-        if commit.signatures.len() > MOST_SIGNATURES {
+        if commit.signatures.len() > MAX_SIGNATURES {
             let message = format!(
-                "{} signatures; at most {MOST_SIGNATURES} are taken",
+                "{} signatures; at most {MAX_SIGNATURES} are taken",
                 commit.signatures.len()
             );
             return Err(Refusal::new(code::LIMIT_EXCEEDED, message).into());
@@ -161,9 +161,9 @@ fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, Refusal> {
 }
 
 fn base_names(what: &str, names: &[String]) -> Result<Vec<StorePath>, Refusal> {
-    if names.len() > MOST_REFERENCES {
+    if names.len() > MAX_REFERENCES {
         let message =
-            format!("{} entries in its {what}s; at most {MOST_REFERENCES} are taken", names.len());
+            format!("{} entries in its {what}s; at most {MAX_REFERENCES} are taken", names.len());
         return Err(Refusal::new(code::LIMIT_EXCEEDED, message));
     }
     names.iter().map(|name| base_name(what, name)).collect()
@@ -190,7 +190,7 @@ fn signature(text: &str) -> Result<Signature, Refusal> {
 
 /// As much of a text as an answer repeats.
 fn start(text: &str) -> &str {
-    text.char_indices().nth(MOST_REPEATED).map_or(text, |(end, _)| &text[..end])
+    text.char_indices().nth(MAX_REPEATED).map_or(text, |(end, _)| &text[..end])
 }
 
 impl From<ManifestError> for Unfit {

@@ -39,9 +39,9 @@ use crate::db::paths::{NewPath, PathBrief, PathId};
 use crate::db::{self, DbError, Tx};
 
 /// Chunks that are looked at once more by one question.
-const MOST_LOOKED_AT: usize = 8_192;
+const MAX_LOOKED_AT: usize = 8_192;
 /// How often a transaction is begun again that lost a race for a row.
-const MOST_RACES: u32 = 8;
+const MAX_RACES: u32 = 8;
 
 /// A path that has passed verification.
 struct Ready {
@@ -243,7 +243,7 @@ async fn commit_group(
             }
             // Another replica has added the same row since this transaction looked; the next one
             // finds it.
-            Err(TransactError::Database(DbError::Constraint(_))) if races < MOST_RACES => {
+            Err(TransactError::Database(DbError::Constraint(_))) if races < MAX_RACES => {
                 races += 1;
             }
             Err(TransactError::Database(error)) => {
@@ -392,9 +392,8 @@ fn invisible_references<'c>(
     candidate: &'c Candidate,
     visible: &HashMap<StorePathHash, PathBrief>,
 ) -> Vec<&'c StorePath> {
-    let is_visible = |name: &StorePath| {
-        visible.get(&name.hash()).is_some_and(|found| found.store_path == *name)
-    };
+    let is_visible =
+        |name: &StorePath| visible.get(&name.hash()).is_some_and(|found| found.store_path == *name);
     candidate.needed.iter().filter(|name| !is_visible(name)).collect()
 }
 
@@ -462,10 +461,10 @@ async fn gone_chunks(tx: &mut Tx, ready: &[Ready]) -> Result<HashSet<ChunkName>,
     for path in ready {
         let Proof::Decoded(nar) = &path.proof else { continue };
         let names = &path.candidate.claim.manifest.names;
-        if batch.len() + names.len() > MOST_LOOKED_AT {
+        if batch.len() + names.len() > MAX_LOOKED_AT {
             gone.extend(no_longer_there(tx, &mut batch).await?);
         }
-        if names.len() > MOST_LOOKED_AT {
+        if names.len() > MAX_LOOKED_AT {
             gone.extend(lost_chunks(tx, &path.candidate.claim.manifest, nar).await?);
         } else {
             batch.extend(nar.ids.iter().copied().zip(names.iter().copied()));
@@ -482,7 +481,7 @@ pub(super) async fn lost_chunks(
     nar: &VerifiedNar,
 ) -> Result<Vec<ChunkName>, DbError> {
     let mut lost = Vec::new();
-    for (ids, names) in nar.ids.chunks(MOST_LOOKED_AT).zip(manifest.names.chunks(MOST_LOOKED_AT)) {
+    for (ids, names) in nar.ids.chunks(MAX_LOOKED_AT).zip(manifest.names.chunks(MAX_LOOKED_AT)) {
         let mut batch = ids.iter().copied().zip(names.iter().copied()).collect();
         lost.extend(no_longer_there(tx, &mut batch).await?);
     }

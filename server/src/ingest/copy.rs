@@ -32,12 +32,12 @@ use crate::db::{self, DbError};
 
 /// Paths in one copy, and what they may take in memory: about so much for each path, and for each
 /// of its references.
-const MOST_PATHS: usize = 100_000;
-const MOST_BYTES: usize = 64 << 20;
+const MAX_PATHS: usize = 100_000;
+const MAX_BYTES: usize = 64 << 20;
 const PATH_BYTES: usize = 640;
 const REFERENCE_BYTES: usize = 128;
 /// How often a copy is begun again that lost a race for a row.
-const MOST_RACES: u32 = 8;
+const MAX_RACES: u32 = 8;
 
 /// Why nothing was copied.
 #[derive(Debug, Error)]
@@ -72,7 +72,7 @@ pub enum CopyError {
     },
     /// The closure is too large for one transaction.
     #[error(
-        "the closure has more than {MOST_PATHS} paths, or too many references; copy parts of it \
+        "the closure has more than {MAX_PATHS} paths, or too many references; copy parts of it \
          first"
     )]
     TooMany,
@@ -117,7 +117,7 @@ pub async fn copy(
             // Another server has added the same row meanwhile, or collected what was brought over
             // before it was tied to a path.
             Err(CopyError::Database(DbError::Constraint(_)) | CopyError::Gone)
-                if races < MOST_RACES =>
+                if races < MAX_RACES =>
             {
                 races += 1;
             }
@@ -165,7 +165,7 @@ async fn closure(
             );
             found.insert(record.store_path.hash(), record);
         }
-        if found.len() > MOST_PATHS || bytes > MOST_BYTES {
+        if found.len() > MAX_PATHS || bytes > MAX_BYTES {
             return Err(CopyError::TooMany);
         }
     }

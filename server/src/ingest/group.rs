@@ -17,8 +17,8 @@ use crate::auth::MayPush;
 
 /// Paths that become visible in one transaction at most, and bytes of their NARs: a larger path is
 /// alone in its group.
-const MOST_IN_GROUP: usize = 64;
-const MOST_BYTES_IN_GROUP: u64 = 16 << 20;
+const MAX_IN_GROUP: usize = 64;
+const MAX_BYTES_IN_GROUP: u64 = 16 << 20;
 
 /// Paths that are verified together, and what they take in memory.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ pub(super) struct Group {
 
 impl Group {
     fn has_room_for(&self, next: &Self, most_weight: u64) -> bool {
-        self.paths.len() < MOST_IN_GROUP
-            && self.bytes.saturating_add(next.bytes) <= MOST_BYTES_IN_GROUP
+        self.paths.len() < MAX_IN_GROUP
+            && self.bytes.saturating_add(next.bytes) <= MAX_BYTES_IN_GROUP
             && self.weight.decoding.saturating_add(next.weight.decoding) <= most_weight
     }
 

@@ -33,7 +33,7 @@ pub(super) const GROUPS_AHEAD: usize = 2;
 const READS_AHEAD: usize = 4;
 /// A read that has as many bytes as this takes no longer than the decoding of what was read before
 /// it.
-const MOST_READ_BYTES: u64 = 2 * 1024 * 1024;
+const MAX_READ_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Chunks for one thread to decode.
 pub(super) struct Group {
@@ -85,7 +85,7 @@ impl ReadBack {
         // A small NAR takes little. One that turns out larger than it was said to be ends where
         // that shows.
         let decoding = (GROUPS_AHEAD as u64 + 1) * GROUP_RAW_BYTES;
-        let read_bytes = ingest.packs.read_window().min(MOST_READ_BYTES);
+        let read_bytes = ingest.packs.read_window().min(MAX_READ_BYTES);
         let own = ingest.read_back.wait(decoding.min(nar_size) + read_bytes.min(nar_size)).await;
         Self {
             ingest: ingest.clone(),

@@ -39,7 +39,7 @@ const STEP: u64 = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Chunks that take more memory than this to be verified are verified one at a time: of those that
 /// a chunker makes, none.
-const MOST_VERIFIED_BYTES: u64 = 3 << 20;
+const MAX_VERIFIED_BYTES: u64 = 3 << 20;
 /// Lots of one bundle that may be verified at the same time.
 const LOTS_AHEAD: usize = 2;
 
@@ -221,7 +221,7 @@ async fn verify_frames(
 ) -> Result<Result<Verified, (ChunkName, FrameError)>, Stopped> {
     let bytes = lot.iter().map(verifying_bytes).max().unwrap_or_default();
     let _one_at_a_time = match &ingest.oversized {
-        oversized if bytes > MOST_VERIFIED_BYTES => {
+        oversized if bytes > MAX_VERIFIED_BYTES => {
             Some(Arc::clone(oversized).acquire_owned().await.map_err(|_| Stopped)?)
         }
         _ => None,

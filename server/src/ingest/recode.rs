@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use snowbank_core::chunk::Chunk;
 use snowbank_core::frame::{
-    ChunkHeader, Encoded, FrameEncoder, FrameVerifier, LEAST_LEVEL, is_wasteful,
+    ChunkHeader, Encoded, FrameEncoder, FrameVerifier, MIN_LEVEL, is_wasteful,
 };
 
 use super::{Ingest, Stopped};
@@ -31,7 +31,7 @@ pub(super) async fn recode(
 ) -> Result<Vec<NewRecord>, Stopped> {
     let place = Arc::clone(&ingest.oversized).acquire_owned().await.map_err(|_| Stopped)?;
     let recode = move || {
-        let (mut verifier, mut encoder) = (FrameVerifier::new(), FrameEncoder::new(LEAST_LEVEL));
+        let (mut verifier, mut encoder) = (FrameVerifier::new(), FrameEncoder::new(MIN_LEVEL));
         let mut replaced = 0;
         for index in suspects {
             let record = &mut lot[index];

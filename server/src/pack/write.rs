@@ -22,7 +22,7 @@ use crate::db::{self, Db, DbError};
 use crate::storage::{Storage, StorageError};
 
 /// How often objects are put again whose keys were claimed before their rows came.
-const MOST_ATTEMPTS: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 
 /// A verified chunk that is to be stored.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Packs {
         let mut attempts = 0;
         let first_pack = loop {
             match self.add_rows(domain, cache, &packs, now).await {
-                Err(DbError::Constraint(_)) if attempts < MOST_ATTEMPTS => attempts += 1,
+                Err(DbError::Constraint(_)) if attempts < MAX_ATTEMPTS => attempts += 1,
                 result => break result?,
             }
             if attempts == 1 {

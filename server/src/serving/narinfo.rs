@@ -18,7 +18,7 @@ use crate::directory::{OpenCache, STALENESS};
 use super::Lookups;
 
 /// What is kept of them: a few hundred bytes each.
-const MOST_BYTES: u64 = 4 * 1024 * 1024;
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A narinfo as it goes out.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl Narinfos {
     #[must_use]
     pub fn new(lookups: Lookups) -> Self {
         let rendered = moka::sync::Cache::builder()
-            .max_capacity(MOST_BYTES)
+            .max_capacity(MAX_BYTES)
             .weigher(|_, narinfo: &RenderedNarinfo| {
                 u32::try_from(narinfo.body.len() + 128).unwrap_or(u32::MAX)
             })

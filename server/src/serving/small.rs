@@ -20,7 +20,7 @@ pub const SMALL_NAR_BYTES: u64 = 64 * 1024;
 /// What is sent of one without a permit: no more than its headers are.
 const MAX_FREE_BYTES: usize = 4 * 1024;
 /// What is kept of them, a few thousand.
-const MOST_BYTES: u64 = 12 * 1024 * 1024;
+const MAX_BYTES: u64 = 12 * 1024 * 1024;
 /// How long after it was looked for it may be kept; with [`STALENESS`] less than the 5 s that R2
 /// allows.
 const SOON: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ impl SmallNars {
     #[must_use]
     pub fn new() -> Self {
         let kept = moka::sync::Cache::builder()
-            .max_capacity(MOST_BYTES)
+            .max_capacity(MAX_BYTES)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .weigher(|_, small: &Arc<SmallNar>| {
                 u32::try_from(small.bytes.len() as u64 + OVERHEAD).unwrap_or(u32::MAX)

@@ -14,9 +14,9 @@ use crate::db::nars::NarId;
 use crate::db::paths::PathId;
 
 /// Paths and NARs that are noted between two writes; of more, some reads are not noted.
-const MOST: usize = 100_000;
+const MAX_ENTRIES: usize = 100_000;
 /// With so many it is time to write.
-const NEARLY_MOST: usize = 80_000;
+const NEARLY_FULL: usize = 80_000;
 
 /// Reads that were not written yet. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +53,10 @@ impl PathUses {
     /// A narinfo was read.
     pub fn note_path(&self, cache: CacheId, path: PathId) {
         let mut noted = self.noted();
-        if noted.len() < MOST && noted.paths.insert((cache, path)) && noted.len() == NEARLY_MOST {
+        if noted.len() < MAX_ENTRIES
+            && noted.paths.insert((cache, path))
+            && noted.len() == NEARLY_FULL
+        {
             self.0.nearly_full.notify_one();
         }
     }
@@ -61,7 +64,10 @@ impl PathUses {
     /// A NAR was read, or a part of it.
     pub fn note_nar(&self, cache: CacheId, nar: NarId) {
         let mut noted = self.noted();
-        if noted.len() < MOST && noted.nars.insert((cache, nar)) && noted.len() == NEARLY_MOST {
+        if noted.len() < MAX_ENTRIES
+            && noted.nars.insert((cache, nar))
+            && noted.len() == NEARLY_FULL
+        {
             self.0.nearly_full.notify_one();
         }
     }
@@ -74,7 +80,7 @@ impl PathUses {
     /// Whether much is noted.
     #[must_use]
     pub fn is_nearly_full(&self) -> bool {
-        self.noted().len() >= NEARLY_MOST
+        self.noted().len() >= NEARLY_FULL
     }
 
     /// Everything that was noted, which is forgotten here.
@@ -92,9 +98,9 @@ impl PathUses {
     /// Notes again what was taken and not written, as far as there is room.
     pub fn give_back(&self, taken: TakenUses) {
         let mut noted = self.noted();
-        let room = MOST.saturating_sub(noted.len());
+        let room = MAX_ENTRIES.saturating_sub(noted.len());
         noted.paths.extend(taken.paths.into_iter().take(room));
-        let room = MOST.saturating_sub(noted.len());
+        let room = MAX_ENTRIES.saturating_sub(noted.len());
         noted.nars.extend(taken.nars.into_iter().take(room));
     }
 
@@ -131,22 +137,22 @@ mod tests {
     async fn memory_is_bounded_and_whoever_writes_is_told_in_time() {
         let uses = PathUses::default();
         let many = |count: usize| (1..).map(PathId).take(count);
-        many(NEARLY_MOST - 1).for_each(|path| uses.note_path(CACHE, path));
+        many(NEARLY_FULL - 1).for_each(|path| uses.note_path(CACHE, path));
         assert!(!uses.is_nearly_full());
         assert!(futures_util::poll!(std::pin::pin!(uses.nearly_full())).is_pending());
-        many(NEARLY_MOST).for_each(|path| uses.note_path(CACHE, path));
+        many(NEARLY_FULL).for_each(|path| uses.note_path(CACHE, path));
         assert!(uses.is_nearly_full());
         uses.nearly_full().await;
         assert!(futures_util::poll!(std::pin::pin!(uses.nearly_full())).is_pending(), "told once");
-        many(2 * MOST).for_each(|path| uses.note_path(CACHE, path));
+        many(2 * MAX_ENTRIES).for_each(|path| uses.note_path(CACHE, path));
         uses.note_nar(CACHE, NarId(1));
         let taken = uses.take();
-        assert_eq!((taken.paths.len(), taken.nars.len()), (MOST, 0));
+        assert_eq!((taken.paths.len(), taken.nars.len()), (MAX_ENTRIES, 0));
         uses.give_back(taken);
         uses.give_back(TakenUses {
             paths: vec![(CACHE, PathId(0))],
             nars: vec![(CACHE, NarId(1))],
         });
-        assert_eq!(uses.take().paths.len(), MOST);
+        assert_eq!(uses.take().paths.len(), MAX_ENTRIES);
     }
 }

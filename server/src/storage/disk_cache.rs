@@ -38,7 +38,7 @@ use crate::config::CacheConfig;
 const OFF: Duration = Duration::from_mins(1);
 /// After so many turns of waiting for others, or of finding damage, what is missing is fetched
 /// without the cache.
-const MOST_TURNS: usize = 4;
+const MAX_TURNS: usize = 4;
 
 /// A read cache. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -120,7 +120,7 @@ impl DiskCache {
             return Ok(wanted.bytes);
         }
         let mut missing: Vec<u64> = numbers.collect();
-        for _ in 0..MOST_TURNS {
+        for _ in 0..MAX_TURNS {
             let (there, claim, others) = self.shared.sort(key, &missing);
             let others_ids: Vec<BlockId> =
                 others.iter().map(|number| BlockId::of(key, *number)).collect();

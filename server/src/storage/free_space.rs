@@ -25,7 +25,7 @@ const BELIEVED: Duration = Duration::from_secs(1);
 const SHOWN_EVERY: Duration = Duration::from_secs(10);
 /// What has to stay free where nothing is said: this part of the disk, and at most so much.
 const PART: u64 = 20;
-const MOST: u64 = 1 << 30;
+const MAX_DEFAULT_RESERVE: u64 = 1 << 30;
 
 /// A pack of fewer bytes is not worth rewriting.
 const MIN_REWRITTEN: u64 = 1 << 20;
@@ -225,7 +225,7 @@ impl Disk {
     }
 
     fn least(&self, room: Room) -> u64 {
-        self.least.map_or_else(|| (room.total / PART).min(MOST), Size::bytes)
+        self.least.map_or_else(|| (room.total / PART).min(MAX_DEFAULT_RESERVE), Size::bytes)
     }
 
     /// Makes the reserve where so much is left then that it is not given away at once.

@@ -30,7 +30,7 @@ const INCOMING: &str = ".incoming";
 const UNFINISHED: &str = ".tmp";
 /// More than this is not copied without a thread of its own, however warm it is: others wait
 /// meanwhile.
-const MOST_AT_ONCE: u64 = 1024 * 1024;
+const MAX_AT_ONCE: u64 = 1024 * 1024;
 
 /// A folder of objects.
 #[derive(Debug, Clone)]
@@ -144,7 +144,7 @@ impl Local {
     ) -> Result<Vec<u8>, StorageError> {
         let (shared, path) = self.locate(key)?;
         if shared.reads_cached
-            && len <= MOST_AT_ONCE
+            && len <= MAX_AT_ONCE
             && let Some(bytes) = cached::read(&path, offset, len)
         {
             return Ok(bytes);

@@ -11,7 +11,7 @@ pub(super) const KEY: &str = "snowbank-instance";
 /// No marker is longer; a read of it takes no more of what requests may hold.
 const MAX_BYTES: u64 = 4096;
 /// More replicas than ever start at the same moment.
-const MOST_TRIALS: usize = 1000;
+const MAX_TRIALS: usize = 1000;
 
 /// What the object says. Versions before the chain wrote and read the first two fields only.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ pub(super) async fn write(storage: &Storage, marker: &Marker) -> Result<u32, Mar
 /// Finds that there is nothing in the storage but a marker, perhaps, and what starting servers try
 /// it with.
 pub(super) async fn find_empty(storage: &Storage) -> Result<(), MarkerError> {
-    let found = storage.list("", None, MOST_TRIALS).await?;
+    let found = storage.list("", None, MAX_TRIALS).await?;
     match found.into_iter().find(|key| !key.starts_with(PROBE_PREFIX) && key != KEY) {
         Some(key) => Err(MarkerError::Unmarked(key)),
         None => Ok(()),

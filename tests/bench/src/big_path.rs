@@ -9,7 +9,7 @@ use snowbank_harness::{Client, NixStore, Random, Scratch, Server, oracle::Oracle
 const LIMIT: Duration = Duration::from_hours(1);
 const MIB: u64 = 1 << 20;
 /// What either end may hold, whatever the size of a path.
-const MOST_MEMORY: u64 = 256 * MIB;
+const MAX_MEMORY: u64 = 256 * MIB;
 
 /// Options of `big-path`.
 #[derive(Debug, clap::Args)]
@@ -49,8 +49,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         other.hashes(&[&path]) == store.hashes(&[&path]),
         "the path came back with another hash"
     );
-    ensure!(client_peak < MOST_MEMORY, "the client held {} MiB", client_peak / MIB);
-    ensure!(peak < MOST_MEMORY, "the server held {} MiB", peak / MIB);
+    ensure!(client_peak < MAX_MEMORY, "the client held {} MiB", client_peak / MIB);
+    ensure!(peak < MAX_MEMORY, "the server held {} MiB", peak / MIB);
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use crate::suite::prefill::Prefilled;
 
 const MIB: u64 = 1 << 20;
 /// What a collection may need.
-const MOST_MEMORY: u64 = 512 * MIB;
+const MAX_MEMORY: u64 = 512 * MIB;
 /// For how long others may have to wait.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// How long one collection may take.
@@ -95,11 +95,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 waits.longest
             ));
         }
-        if output.peak_rss > MOST_MEMORY {
+        if output.peak_rss > MAX_MEMORY {
             missed.push(format!(
                 "{what}: {} MiB; {} are allowed",
                 output.peak_rss / MIB,
-                MOST_MEMORY / MIB
+                MAX_MEMORY / MIB
             ));
         }
     }

@@ -37,8 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long the server may take after an attack to be as it was.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 
-const MOST_MEMORY: Target = Target::AtMost(192.0);
-const MOST_SLOWDOWN: Target = Target::AtMost(10.0);
+const MAX_MEMORY: Target = Target::AtMost(192.0);
+const MAX_SLOWDOWN: Target = Target::AtMost(10.0);
 const NONE_FAILS: Target = Target::AtMost(0.0);
 
 /// Options of `hostile`.
@@ -176,7 +176,7 @@ fn measure(args: &Args, load: &Load, prepared: &Prepared, report: &Report) {
     drop(attack);
     let experience = honest.finish();
     let peak = Series::once(float(server.peak_rss_bytes() >> 20));
-    report.measured(&format!("{}: peak memory of the server", load.id), &peak, "MiB", MOST_MEMORY);
+    report.measured(&format!("{}: peak memory of the server", load.id), &peak, "MiB", MAX_MEMORY);
     judge(load, &calm, &experience, report);
     let began = Instant::now();
     while is_alive(&server) && !server.replicas()[0].is_ready() && began.elapsed() < RECOVERY_LIMIT
@@ -195,7 +195,7 @@ fn judge(load: &Load, calm: &Experience, experience: &Experience, report: &Repor
         &p99(experience),
         &p99(calm),
         "ms",
-        MOST_SLOWDOWN,
+        MAX_SLOWDOWN,
     );
     let failed = |what: &str, count: usize| {
         report.measured(

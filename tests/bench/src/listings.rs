@@ -18,7 +18,7 @@ use crate::suite::prefill::Prefilled;
 /// How long a page may take, half of the times.
 const LIMIT: Duration = Duration::from_millis(20);
 /// How many times as long a narinfo may take beside strangers who list.
-const MOST_TIMES: u32 = 10;
+const MAX_TIMES: u32 = 10;
 
 /// Options of `listings`.
 #[derive(Debug, clap::Args)]
@@ -173,7 +173,7 @@ fn beside_strangers(
         before.as_secs_f64() * 1e3,
         ready.as_secs_f64() * 1e3
     );
-    if during > before * MOST_TIMES {
+    if during > before * MAX_TIMES {
         missed.push(format!(
             "a narinfo takes {during:?} beside strangers who list, {before:?} without them"
         ));

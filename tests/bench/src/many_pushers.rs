@@ -15,7 +15,7 @@ use crate::far::Far;
 const LIMIT: Duration = Duration::from_hours(1);
 const MIB: u64 = 1 << 20;
 /// What the server may hold.
-const MOST_MEMORY: u64 = 384 * MIB;
+const MAX_MEMORY: u64 = 384 * MIB;
 
 /// Options of `many-pushers`.
 #[derive(Debug, clap::Args)]
@@ -64,10 +64,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     );
     println!("  server's peak memory: {} MiB", peak / MIB);
     ensure!(
-        peak < MOST_MEMORY,
+        peak < MAX_MEMORY,
         "the server held {} MiB; less than {} are wanted",
         peak / MIB,
-        MOST_MEMORY / MIB
+        MAX_MEMORY / MIB
     );
     Ok(())
 }

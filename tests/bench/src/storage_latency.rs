@@ -11,7 +11,7 @@ use crate::far::Far;
 const LIMIT: Duration = Duration::from_mins(30);
 const MIB: u64 = 1 << 20;
 /// What one NAR is to stream at, in MB/s of NAR, at 30 ms.
-const LEAST_RATE: f64 = 100.0;
+const MIN_RATE: f64 = 100.0;
 /// A NAR that takes less than this is small: it is one request, wherever it lies.
 const SMALL_NAR: u64 = 8_000_000;
 
@@ -75,7 +75,7 @@ fn large_nar(args: &Args, latency: Duration) -> anyhow::Result<()> {
             far.server.peak_rss_bytes() / MIB,
         );
     }
-    ensure!(best >= LEAST_RATE, "the NAR streamed at {best:.0} MB/s; {LEAST_RATE:.0} are wanted");
+    ensure!(best >= MIN_RATE, "the NAR streamed at {best:.0} MB/s; {MIN_RATE:.0} are wanted");
     Ok(())
 }
 

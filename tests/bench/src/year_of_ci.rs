@@ -22,7 +22,7 @@ use self::world::World;
 
 const MB: f64 = 1e6;
 /// How far the last month may be above the third.
-const MOST_GROWTH: f64 = 1.25;
+const MAX_GROWTH: f64 = 1.25;
 
 const HEAD: &str = "  day stored MB database    paths     NARs    chunks  packs    mean \
     gc   longest   push ms   sent MB";
@@ -121,7 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("{what}: the last month is {ratio:.2} times the third");
     }
     let grown: Vec<&str> =
-        growth.iter().filter(|(_, ratio)| *ratio > MOST_GROWTH).map(|(what, _)| *what).collect();
+        growth.iter().filter(|(_, ratio)| *ratio > MAX_GROWTH).map(|(what, _)| *what).collect();
     ensure!(grown.is_empty(), "not flat: {}", grown.join(", "));
     Ok(())
 }

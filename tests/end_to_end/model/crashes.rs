@@ -13,13 +13,13 @@ use snowbank_harness::{
 use super::{Walk, universe::Member};
 
 /// What a step that is cut off may take at most.
-const MOST_MICROSECONDS: u64 = 120_000;
+const MAX_MICROSECONDS: u64 = 120_000;
 
 impl Walk {
     /// Kills the server a moment after `action` has begun, and starts it again; gives what `action`
     /// came to.
     fn kill_during<T: Send>(&mut self, action: impl FnOnce(&Self) -> T + Send) -> T {
-        let moment = Duration::from_micros(self.random.below(MOST_MICROSECONDS));
+        let moment = Duration::from_micros(self.random.below(MAX_MICROSECONDS));
         let ids: Vec<u32> =
             self.server.replicas().iter().filter_map(snowbank_harness::Replica::id).collect();
         let this = &*self;

@@ -18,7 +18,7 @@ pub(super) type Member = usize;
 /// Bytes that a block may have. Several of the largest share chunks wherever they stand.
 const BLOCK_BYTES: [usize; 4] = [300, 5_000, 40_000, 260_000];
 /// A closure is no larger than this, for the sake of speed.
-const MOST_IN_CLOSURE: usize = 10;
+const MAX_IN_CLOSURE: usize = 10;
 
 /// What a path is made of.
 #[derive(Clone, Debug)]
@@ -145,7 +145,7 @@ impl Universe {
             let Some(back) = pick(random, self.paths.len().min(30)) else { break };
             let member = self.paths.len() - 1 - back;
             let with_it = self.closure(chosen.iter().copied().chain([member]));
-            if chosen.len() < count && with_it.len() < MOST_IN_CLOSURE {
+            if chosen.len() < count && with_it.len() < MAX_IN_CLOSURE {
                 chosen.insert(member);
             }
         }

@@ -14,7 +14,7 @@ use crate::date;
 use crate::exit::Exit;
 
 /// Above this, tokens and certificates are judged wrongly.
-const MOST_SKEW: Duration = Duration::from_mins(1);
+const MAX_SKEW: Duration = Duration::from_mins(1);
 const LOOK_UP: Duration = Duration::from_secs(10);
 
 /// Whether the server's name has an address.
@@ -93,7 +93,7 @@ pub(super) fn clock(probe: &Probe, now: SystemTime) -> Finding {
     };
     let (theirs, ours) = (date::seconds(theirs), date::seconds(now));
     let skew = ours.abs_diff(theirs);
-    if skew <= MOST_SKEW.as_secs() {
+    if skew <= MAX_SKEW.as_secs() {
         return Finding::ok(CLOCK, format!("within {skew} s of the server's"));
     }
     let relation = if ours > theirs { "ahead of" } else { "behind" };

@@ -15,8 +15,8 @@ const STORE: &str = "store";
 const PATH: &str = "path";
 const SIGNATURE: &str = "signature";
 /// Paths looked at, and those of them for which the cache is asked.
-const MOST_LOOKED_AT: usize = 20_000;
-const MOST_ASKED: usize = 256;
+const MAX_LOOKED_AT: usize = 20_000;
+const MAX_ASKED: usize = 256;
 /// Questions under way at a time.
 const QUESTIONS: usize = 16;
 
@@ -92,7 +92,7 @@ async fn candidates(
         Some(path) => store.resolve(&[path.to_owned()]).await.map_err(failed)?,
         None => store.all_valid_paths().await.map_err(failed)?,
     };
-    let looked_at = &paths[..paths.len().min(MOST_LOOKED_AT)];
+    let looked_at = &paths[..paths.len().min(MAX_LOOKED_AT)];
     let infos = store.path_infos(looked_at).await.map_err(failed)?;
     let mut infos: Vec<PathInfo> = infos.into_iter().flatten().collect();
     let names: Vec<&str> =
@@ -101,7 +101,7 @@ async fn candidates(
         let is_signed = path.signatures.iter().any(|signature| names.contains(&signature.name()));
         (!is_signed, !path.ultimate, std::cmp::Reverse(path.registration_time))
     });
-    infos.truncate(MOST_ASKED);
+    infos.truncate(MAX_ASKED);
     Ok(infos)
 }
 

@@ -26,7 +26,7 @@ const ATTEMPTS: u8 = 12;
 /// chunks of this size,
 const INLINE_BYTES: usize = 256 << 10;
 /// or of more when they would be more than so many.
-const MOST_PIECES: usize = 16;
+const MAX_PIECES: usize = 16;
 /// What a path takes in a commit besides its manifest and names.
 const COMMIT_BYTES: usize = 512;
 
@@ -244,7 +244,7 @@ impl Pipeline<'_> {
 
     /// Sends a large manifest ahead, as chunks.
     fn offer_manifest(&mut self, path: u32, encoded: &[u8]) -> Result<(), PushError> {
-        let piece_bytes = encoded.len().div_ceil(MOST_PIECES).max(INLINE_BYTES);
+        let piece_bytes = encoded.len().div_ceil(MAX_PIECES).max(INLINE_BYTES);
         let mut pieces = Vec::new();
         for piece in encoded.chunks(piece_bytes) {
             let chunk = Chunk::closed(piece.to_vec());

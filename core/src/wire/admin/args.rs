@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 
 use super::collection::GcRequest;
-use super::pins::MOST_KEPT;
+use super::pins::MAX_KEPT;
 use super::{CacheSettings, CreateToken, DeletePaths, RevokeTokens, RotateToken, TokenGrants};
 use crate::cache_name::CachePattern;
 use crate::units::Seconds;
@@ -111,7 +111,7 @@ impl From<TokenCreateArgs> for CreateToken {
 pub struct PinKeepArgs {
     /// Keep the paths of so many generations of the name [default: as many as before, 5 for a new
     /// name]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_KEPT)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_KEPT)))]
     pub keep: Option<u32>,
     /// For how long the pin holds, such as 90d [default: until it is removed]
     #[arg(long, value_name = "TIME", value_parser = some_time)]

@@ -12,7 +12,7 @@ use crate::units::{Seconds, date};
 /// How many generations of a new name are kept, unless said otherwise.
 pub const DEFAULT_KEPT: u32 = 5;
 /// How many generations of a name are kept at most.
-pub const MOST_KEPT: u32 = 1_000;
+pub const MAX_KEPT: u32 = 1_000;
 
 /// Body of `PUT /api/v1/caches/{cache}/pins/{name}`. A name that stands for that path already stays
 /// as it is, but for the two numbers: to ask twice is to ask once.

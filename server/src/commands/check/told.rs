@@ -15,7 +15,7 @@ use crate::gc::check::{
 
 /// Findings that are kept for the report and the file; all are counted, and printed as they are
 /// made.
-const MOST_KEPT: usize = 10_000;
+const MAX_KEPT: usize = 10_000;
 const SAVED_EVERY: Duration = Duration::from_secs(3);
 const TOLD_EVERY: Duration = Duration::from_secs(2);
 
@@ -191,13 +191,13 @@ impl Observer for Told {
             say(&finding.to_string());
         }
         self.saved.found += 1;
-        if self.saved.findings.len() < MOST_KEPT {
+        if self.saved.findings.len() < MAX_KEPT {
             self.saved.findings.push(finding);
         }
     }
 
     fn noted(&mut self, note: String) {
-        if self.saved.notes.len() < MOST_KEPT {
+        if self.saved.notes.len() < MAX_KEPT {
             self.saved.notes.push(note);
         }
     }

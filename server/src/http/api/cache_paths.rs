@@ -26,7 +26,7 @@ use crate::clock::unix_now;
 use crate::ingest;
 
 /// Paths in one request to copy.
-const MOST_COPIED: usize = 10_000;
+const MAX_COPIED: usize = 10_000;
 
 pub(in crate::http) async fn list(
     State(app): State<Arc<App>>,
@@ -90,9 +90,9 @@ pub(in crate::http) async fn copy(
     let (request, _held): (CopyPaths, _) =
         json_body(&app, &caller, &headers, body, "list of paths to copy").await?;
     let from = may_pull(&app, &headers, &request.from).await?;
-    if request.paths.is_empty() || request.paths.len() > MOST_COPIED {
+    if request.paths.is_empty() || request.paths.len() > MAX_COPIED {
         return Err(ApiError::limit(format!(
-            "name 1 to {MOST_COPIED} paths to copy; their closures come along"
+            "name 1 to {MAX_COPIED} paths to copy; their closures come along"
         )));
     }
     let dir = &from.target.cache.store_dir;

@@ -10,7 +10,7 @@ use super::block::{self, BlockId};
 use crate::files;
 
 /// What stays free of the disk: this part of it, and at most so much.
-const LEAST_FREE_PART: u64 = 10;
+const MIN_FREE_PART: u64 = 10;
 const MAX_LEAST_FREE: u64 = 1 << 30;
 
 const INCOMING: &str = "incoming";
@@ -129,7 +129,7 @@ impl Files {
     pub(super) fn is_disk_nearly_full(&self) -> bool {
         rustix::fs::statvfs(&self.root).is_ok_and(|said| {
             let bytes = |blocks: u64| blocks.saturating_mul(said.f_frsize);
-            bytes(said.f_bavail) < (bytes(said.f_blocks) / LEAST_FREE_PART).min(MAX_LEAST_FREE)
+            bytes(said.f_bavail) < (bytes(said.f_blocks) / MIN_FREE_PART).min(MAX_LEAST_FREE)
         })
     }
 

@@ -18,7 +18,7 @@ use crate::suite::{
     work::{mebibytes, push},
 };
 
-const MOST_MEMORY: Target = Target::AtMost(24.0);
+const MAX_MEMORY: Target = Target::AtMost(24.0);
 /// How long a start may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -46,9 +46,9 @@ fn memory(suite: &Suite) -> Result<()> {
         empty.push(mebibytes(server.rss_bytes()));
         many.push(mebibytes(copy.server.rss_bytes()));
     }
-    suite.report.measured("idle memory, empty", &empty, "MiB", MOST_MEMORY);
+    suite.report.measured("idle memory, empty", &empty, "MiB", MAX_MEMORY);
     let what = format!("idle memory, {} paths stored", suite.scale.many_paths);
-    suite.report.measured(&what, &many, "MiB", MOST_MEMORY);
+    suite.report.measured(&what, &many, "MiB", MAX_MEMORY);
 
     let (store, paths) = suite.corpus.tiny()?;
     let server = Server::start();

@@ -14,7 +14,7 @@ use crate::suite::{
 };
 
 const LIMIT: Duration = Duration::from_hours(1);
-const MOST: Target = Target::AtMost(192.0);
+const MAX_MEMORY: Target = Target::AtMost(192.0);
 
 /// Pushes at once, pulls at once, and one very large path. The worst run counts.
 pub(crate) fn run(suite: &Suite) -> Result<()> {
@@ -43,8 +43,8 @@ fn pushes(suite: &Suite) -> Result<()> {
         }
     }
     let what = format!("peak memory, push (a) with {CLIENTS} clients at once");
-    suite.report.worst(&format!("{what}: server"), &server_peak, "MiB", MOST);
-    suite.report.worst(&format!("{what}: client"), &client_peak, "MiB", MOST);
+    suite.report.worst(&format!("{what}: server"), &server_peak, "MiB", MAX_MEMORY);
+    suite.report.worst(&format!("{what}: client"), &client_peak, "MiB", MAX_MEMORY);
     suite.report.detail(format!("the slowest of the {CLIENTS} took {} s", number(wall.greatest())));
     Ok(())
 }
@@ -83,7 +83,7 @@ fn pulls(suite: &Suite) -> Result<()> {
         peak.push(mebibytes(server.peak_rss_bytes()));
     }
     let what = format!("peak memory, pull of (a) with {CONNECTIONS} connections: server");
-    suite.report.worst(&what, &peak, "MiB", MOST);
+    suite.report.worst(&what, &peak, "MiB", MAX_MEMORY);
     suite.report.detail(format!("{} MB/s of wire", number(rate.median())));
     Ok(())
 }
@@ -107,8 +107,8 @@ fn large(suite: &Suite) -> Result<()> {
         pulling.push(mebibytes(server.peak_rss_bytes()));
     }
     let what = format!("peak memory, one path of {} MiB", suite.scale.large_mebibytes);
-    suite.report.worst(&format!("{what}, pushed and pulled: server"), &pulling, "MiB", MOST);
-    suite.report.worst(&format!("{what}: client"), &client_peak, "MiB", MOST);
+    suite.report.worst(&format!("{what}, pushed and pulled: server"), &pulling, "MiB", MAX_MEMORY);
+    suite.report.worst(&format!("{what}: client"), &client_peak, "MiB", MAX_MEMORY);
     suite.report.detail(format!(
         "{} MB of NAR pushed in {} s with {} MiB of the server's, fetched by Nix in {} s",
         number(megabytes(path.nar_bytes())),

@@ -95,7 +95,7 @@ async fn push_installables(
         });
     }
     for (argument, reason) in refused {
-        ledger.refused(argument, reason)?;
+        ledger.record_refused(argument, reason)?;
     }
     if roots.is_empty() {
         return Ok(());

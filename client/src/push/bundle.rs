@@ -98,8 +98,8 @@ impl BundleBuilder {
 }
 
 impl Bundle {
-    /// Half of this bundle's bytes, but at least [`MIN_BUNDLE_BYTES`]. `None` when it cannot be made
-    /// smaller.
+    /// Half of this bundle's bytes, but at least [`MIN_BUNDLE_BYTES`]. `None` when it cannot be
+    /// made smaller.
     pub(super) fn half(&self) -> Option<usize> {
         (self.entries.len() > 1 && self.body.len() > MIN_BUNDLE_BYTES)
             .then(|| (self.body.len().div_ceil(2)).max(MIN_BUNDLE_BYTES))

@@ -186,11 +186,11 @@ mod tests {
         fs::write(folder.path().join("a"), vec![7; 3_000_000]).unwrap();
         let job = job(folder.path());
         let mut bytes = 0;
-        let end = reader().read(&job, |chunk| {
+        let outcome = reader().read(&job, |chunk| {
             assert_eq!((chunk.path, chunk.name), (3, chunk.chunk.name()));
             bytes += chunk.chunk.bytes.len() as u64;
         });
-        assert!(matches!(end, ReadOutcome::Whole), "{end:?}");
+        assert!(matches!(outcome, ReadOutcome::Whole), "{outcome:?}");
         assert_eq!(bytes, job.nar_size);
     }
 
@@ -216,13 +216,11 @@ mod tests {
         let job = job(&file);
         for damage in ["content!", "longer contents", ""] {
             fs::write(&file, damage).unwrap();
-            let end = reader().read(&job, drop);
-            let said = end.to_string();
-            assert!(said.contains(&job.nar_hash.to_string()), "{said}");
-            assert!(
-                matches!(end, ReadOutcome::Damaged { actual_hash, .. } if actual_hash != job.nar_hash),
-                "{said}"
-            );
+            let outcome = reader().read(&job, drop);
+            let message = outcome.to_string();
+            assert!(message.contains(&job.nar_hash.to_string()), "{message}");
+            let ReadOutcome::Damaged { actual_hash, .. } = outcome else { panic!("{message}") };
+            assert_ne!(actual_hash, job.nar_hash);
         }
         fs::remove_file(&file).unwrap();
         assert!(matches!(

@@ -33,21 +33,12 @@ pub(super) async fn warn_of_late_signatures(
         .map(PublicKey::name)
         .chain(target.cache.upstream_keys.iter().map(String::as_str))
         .collect();
-    let is_foreign = |signature: &Signature| !known.contains(signature.name());
-    let candidates =
-        signed.into_iter().filter(|info| info.signatures.iter().any(is_foreign)).take(MAX_LOOKUPS);
-    let look_up = |info: PathInfo| async move {
-        // Without a narinfo there is no warning: the token may not read, or the path has gone.
-        let served = api.narinfo(&target.store_dir, &info.path).await.ok().flatten()?;
-        let is_late = |signature: &&Signature| {
-            is_foreign(signature) && !served.signatures.contains(signature)
-        };
-        let late: Vec<String> =
-            info.signatures.iter().filter(is_late).map(|one| one.name().to_owned()).collect();
-        (!late.is_empty()).then(|| format!("{} ({})", target.full(&info.path), late.join(", ")))
-    };
+    let candidates = signed
+        .into_iter()
+        .filter(|info| info.signatures.iter().any(|one| !known.contains(one.name())))
+        .take(MAX_LOOKUPS);
     let late: Vec<String> = stream::iter(candidates)
-        .map(look_up)
+        .map(|info| late_signatures(api, info, target, &known))
         .buffered(MAX_CONCURRENT_LOOKUPS)
         .filter_map(std::future::ready)
         .collect()
@@ -60,6 +51,24 @@ pub(super) async fn warn_of_late_signatures(
             listed(&late)
         );
     }
+}
+
+/// The path and the keys of its signatures that the cache lacks; `None` where it lacks none.
+async fn late_signatures(
+    api: &Api,
+    info: PathInfo,
+    target: &Target,
+    known: &HashSet<&str>,
+) -> Option<String> {
+    // Without a narinfo there is no warning: the token may not read, or the path has gone.
+    let served = api.narinfo(&target.store_dir, &info.path).await.ok().flatten()?;
+    let late: Vec<&str> = info
+        .signatures
+        .iter()
+        .filter(|one| !known.contains(one.name()) && !served.signatures.contains(one))
+        .map(Signature::name)
+        .collect();
+    (!late.is_empty()).then(|| format!("{} ({})", target.full(&info.path), late.join(", ")))
 }
 
 /// Warns of outputs of content-addressed derivations among the paths that were named and those that

@@ -58,8 +58,7 @@ use crate::progress::Progress;
 use crate::store::{PathInfo, Store};
 use missing::Answers;
 use pipeline::{Context, PipelineOptions};
-use plan::Plan;
-use selection::SelectedPath;
+use plan::{Plan, SelectedPath};
 use target::Target;
 
 pub use error::PushError;

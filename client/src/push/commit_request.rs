@@ -1,4 +1,4 @@
-//! The part of a commit that is about one path: its manifest, and what Nix recorded of it.
+//! The part of a commit for one path: its manifest, and its data in Nix.
 //!
 //! A small manifest travels inside the commit, so that the request passes any proxy. A larger one
 //! is sent ahead as chunks, and the commit names these. Who sends them is left to the pipeline.

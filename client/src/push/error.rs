@@ -1,4 +1,4 @@
-//! What stops a push as a whole.
+//! Failures that stop a push as a whole.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// The server, or the way to it.
+    /// The server failed, or cannot be reached.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The Nix store.
+    /// The Nix store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The cache is for another store.
@@ -41,7 +41,7 @@ pub enum PushError {
         /// As it was named.
         key: String,
     },
-    /// A pin is one path's.
+    /// A pin was asked for with more or fewer paths than one.
     #[error(
         "--pin {name} names one path, and {paths} were given; name one, and push others without it"
     )]
@@ -54,8 +54,7 @@ pub enum PushError {
     /// The path that was to be pinned is in another cache.
     #[error(
         "`{name}` was not pinned: {store_path} is left to upstream, so that it is not in this \
-         cache; --no-upstream-filter \
-         pushes it"
+         cache; --no-upstream-filter pushes it"
     )]
     PinOfUpstream {
         /// The pin.
@@ -81,7 +80,7 @@ pub enum PushError {
         #[source]
         source: io::Error,
     },
-    /// Standard input was to name what to push.
+    /// Standard input cannot be read for the paths to push.
     #[error("cannot read installables from standard input")]
     Input(#[source] io::Error),
     /// Nothing was named.
@@ -97,7 +96,7 @@ pub enum PushError {
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
-    /// A fault of this program.
+    /// This program has a fault.
     #[error(
         "the push stopped by a fault of this program ({0}); please report it, and run the push \
          again"
@@ -106,7 +105,7 @@ pub enum PushError {
 }
 
 impl PushError {
-    /// The code to exit with.
+    /// The exit code of the process.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {

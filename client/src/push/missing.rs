@@ -12,7 +12,7 @@ use snowbank_core::hash::NarHash;
 use snowbank_core::receipt::Receipt;
 use snowbank_core::wire::{DifferentPath, MissingPathsRequest, MissingPathsResponse, PathQuery};
 
-use super::selection::SelectedPath;
+use super::plan::SelectedPath;
 use super::target::Target;
 use super::{Ledger, PushError, PushOptions};
 use crate::api::{Api, ApiError};

@@ -1,7 +1,7 @@
 //! The plan of a push: the paths to push in their order, decided before anything is read.
 //!
 //! Invariant: a reference comes before all paths that refer to it. The choice of the paths is left
-//! to `selection` and `missing`.
+//! to `selection`, `missing` and `upstream`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,18 +9,25 @@ use std::path::PathBuf;
 use snowbank_core::bundle::DEFAULT_BUNDLE_BYTES;
 use snowbank_core::store_path::StorePath;
 
-use super::selection::SelectedPath;
 use crate::store::PathInfo;
+
+/// A path that is to be in the cache.
+#[derive(Debug, Clone)]
+pub(super) struct SelectedPath {
+    pub(super) info: PathInfo,
+    /// Base names of the references that upstream has.
+    pub(super) upstream: Vec<String>,
+}
 
 /// A path to push.
 #[derive(Debug)]
 pub(super) struct PlannedPath {
     pub(super) info: PathInfo,
-    /// Base names of those of its references that upstream has.
+    /// Base names of the references that upstream has.
     pub(super) upstream: Vec<String>,
     /// The place of its files.
     pub(super) root: PathBuf,
-    /// The numbers of those of its references that are pushed too; they come before it.
+    /// The numbers of the references that are pushed too; they come before it.
     pub(super) references: Vec<u32>,
 }
 

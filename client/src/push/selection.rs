@@ -1,8 +1,8 @@
 //! The selection of the paths that are to be in the cache, before it is asked about any.
 //!
 //! A closure has paths that Nix no longer knows, paths that upstream signed, and the paths to push.
-//! The ledger gets a line for each path that is left out. What the cache has already is left to
-//! `missing`.
+//! The ledger gets a line for each path that is left out. The question which of them the cache has
+//! already is left to `missing`.
 
 use std::collections::HashSet;
 
@@ -10,19 +10,11 @@ use snowbank_core::receipt::UpstreamReason;
 use snowbank_core::signing::Signature;
 use snowbank_core::store_path::StorePath;
 
-use super::plan::reference_not_pushed;
+use super::plan::{SelectedPath, reference_not_pushed};
 use super::target::Target;
 use super::{Ledger, PushError, PushOptions};
 use crate::exit::Exit;
 use crate::store::{COLLECTED, Closure, PathInfo};
-
-/// A path that is to be in the cache.
-#[derive(Debug, Clone)]
-pub(super) struct SelectedPath {
-    pub(super) info: PathInfo,
-    /// Base names of those of its references that upstream has.
-    pub(super) upstream: Vec<String>,
-}
 
 /// The paths of `closure` that Nix knows. Where the whole closure is to be pushed, paths that refer
 /// to an unknown one are left out too. The ledger has the paths that are left out.

@@ -8,7 +8,7 @@ use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{CacheInfo, Limits};
 
-use super::selection::SelectedPath;
+use super::plan::SelectedPath;
 use super::target::Target;
 use super::{Ledger, LedgerOptions, PushOptions};
 use crate::progress::{Progress, Style};

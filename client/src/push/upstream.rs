@@ -13,7 +13,7 @@ use snowbank_core::narinfo::NarInfo;
 use snowbank_core::receipt::UpstreamReason;
 use snowbank_core::store_path::{StoreDir, StorePath};
 
-use super::selection::SelectedPath;
+use super::plan::SelectedPath;
 use super::target::Target;
 use super::{Ledger, PushError};
 use crate::api::UpstreamCache;

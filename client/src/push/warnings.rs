@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, stream};
 use snowbank_core::signing::{PublicKey, Signature};
 
 use super::Ledger;
-use super::selection::SelectedPath;
+use super::plan::SelectedPath;
 use super::target::Target;
 use crate::api::Api;
 use crate::store::{PathInfo, Store};
@@ -71,8 +71,7 @@ async fn late_signatures(
     (!late.is_empty()).then(|| format!("{} ({})", target.full(&info.path), late.join(", ")))
 }
 
-/// Warns of outputs of content-addressed derivations among the paths that were named and those that
-/// are pushed.
+/// Warns of outputs of content-addressed derivations among the named and the pushed paths.
 pub(super) async fn warn_of_derivations(
     store: &Store,
     named: Vec<PathInfo>,

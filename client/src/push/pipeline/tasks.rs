@@ -1,7 +1,7 @@
 //! The tasks of a push, and the channel on which they report.
 //!
-//! Each task ends by itself and reports with one [`Event`] at its end. Readers and commits report
-//! what they get meanwhile as well. All tasks end with the push: dropping [`Tasks`] aborts them.
+//! Each task ends by itself and reports one [`Event`] at its end. Readers and commits report chunks
+//! and answers meanwhile as well. All tasks end with the push: dropping [`Tasks`] aborts them.
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet};

@@ -14,6 +14,7 @@ pub mod upkeep;
 mod actor;
 mod audit_queue;
 mod audit_text;
+mod cache_details;
 mod caches;
 mod delete;
 mod error;

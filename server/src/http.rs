@@ -19,11 +19,13 @@ mod metrics;
 mod ndjson;
 mod nix;
 mod origin;
+mod rejection;
 mod request_id;
 mod sent;
 mod serve;
 mod socket;
 mod streams;
+mod token;
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Connection, PgConnection, PgPool, Postgres};
 
 use super::DbError;
-use super::connect::pool_options;
+use super::pool::pool_options;
 use crate::config::{DatabaseConfig, DatabaseUrl, PostgresConfig, SecretString, TlsMode};
 
 /// How long the first connection is tried for: servers and databases are started together, in any

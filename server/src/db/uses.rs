@@ -1,10 +1,8 @@
 //! When paths were used last: found, and written.
 
 use super::batch::{self, Engine as _};
-use super::caches::CacheId;
 use super::exec::on_either;
-use super::nars::NarId;
-use super::paths::PathId;
+use super::ids::{CacheId, NarId, PathId};
 use super::{DbError, Exec};
 
 /// Those of these paths that were not used since `before`, sorted.

@@ -14,7 +14,7 @@ use snowbank_core::token::hide_tokens;
 use snowbank_core::wire::{ErrorBody, code};
 
 use super::body::BodyError;
-use super::extract::{path_fault, query_fault};
+use super::rejection::{path_fault, query_fault};
 use crate::admin::AdminError;
 use crate::admission::Refusal;
 use crate::auth::AuthError;

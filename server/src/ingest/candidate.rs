@@ -10,7 +10,8 @@ use snowbank_core::signing::Signature;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{PathCommit, code};
 
-use super::verify::{Claim, VerifyError};
+use super::verify::Claim;
+use super::verify_error::VerifyError;
 use crate::db::caches::Cache;
 use crate::db::nars::Nar;
 

@@ -12,7 +12,9 @@ use snowbank_core::wire::{ManifestSource, PathCommit, code};
 
 use super::Ingest;
 use super::candidate::{Refusal, Unfit, fields_weight};
-use super::verify::{VerifyError, look_into, lookup};
+use super::locate::lookup;
+use super::verify::look_into;
+use super::verify_error::VerifyError;
 use crate::admission::{Client, ManifestRoom};
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;

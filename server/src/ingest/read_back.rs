@@ -19,7 +19,8 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use snowbank_core::manifest::WireManifest;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::verify::{LOOKUP_NAMES, VerifyError, all_missing, lookup};
+use super::locate::{LOOKUP_NAMES, all_missing, lookup};
+use super::verify_error::VerifyError;
 use super::{Ingest, Stopped};
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;

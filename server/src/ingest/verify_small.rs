@@ -13,7 +13,8 @@ use snowbank_core::frame::FrameDecoder;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Ingest;
-use super::verify::{Claim, VerifiedNar, VerifyError, verify, verify_whole};
+use super::verify::{Claim, VerifiedNar, verify, verify_whole};
+use super::verify_error::VerifyError;
 use crate::db;
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use snowbank_core::pack::PackKey;
 use tokio::time::{Instant, sleep};
 
-use super::standing::{Own, Standing};
+use super::standing::{OwnChain, Standing};
 use super::watch::Stopwatch;
 use super::{Chain, ChainError, draw, draw_link, marker_of};
 use crate::db::chain::{self, Link};
@@ -93,7 +93,7 @@ impl Chain {
         let place = self.0.db.place().await?;
         match self.stand().await {
             Err(ChainError::Marker(MarkerError::Missing)) => {
-                let own = Own::load(&self.0.db).await?;
+                let own = OwnChain::load(&self.0.db).await?;
                 if own.is_arriving {
                     return Err(ChainError::Arriving);
                 }
@@ -125,7 +125,7 @@ impl Chain {
         let (instance, next) = self.choose().await?;
         crate::fault::pause("chain-before-marker").await;
         let found = self.find_marker().await?;
-        let own = Own::load(&self.0.db).await?;
+        let own = OwnChain::load(&self.0.db).await?;
         if own.instance != instance || (own.next() != Some(&next) && own.last().link != next) {
             // Another replica has gone further meanwhile, or a command has begun another chain.
             return Ok(own.instance);
@@ -201,11 +201,11 @@ impl Chain {
     /// it.
     async fn choose(&self) -> Result<(Instance, Link), ChainError> {
         let mut tx = self.0.db.upkeep_tx().await?;
-        let mut own = Own::load_in(tx.exec()).await?;
+        let mut own = OwnChain::load_in(tx.exec()).await?;
         if own.next().is_none() {
             chain::add(tx.exec(), &draw_link(own.last().link.number)?).await?;
             // Another replica may have been quicker.
-            own = Own::load_in(tx.exec()).await?;
+            own = OwnChain::load_in(tx.exec()).await?;
         }
         tx.commit().await?;
         let next = own.next().cloned().unwrap_or_else(|| own.last().link);
@@ -213,7 +213,7 @@ impl Chain {
     }
 
     /// The marker says that this database has taken over from the one that its rows come from.
-    async fn arrive(&self, own: &Own) -> Result<(), ChainError> {
+    async fn arrive(&self, own: &OwnChain) -> Result<(), ChainError> {
         if own.is_arriving {
             let mut tx = self.0.db.upkeep_tx().await?;
             transfer::set_state(tx.exec(), None).await?;

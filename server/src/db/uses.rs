@@ -45,7 +45,7 @@ pub async fn unused_with_nars(
     let mut unused = Vec::new();
     on_either!(exec, |conn| {
         for batch in batch::padded(nars) {
-            // One NAR after the other, as with `Padded::ids`.
+            // One NAR after the other, as with `PaddedBatch::ids`.
             let sql = format!(
                 "SELECT p.id FROM (VALUES {}) AS q JOIN paths p ON p.nar_id = q.column1 AND \
                  p.cache_id = ${} \

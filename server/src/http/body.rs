@@ -85,7 +85,7 @@ pub(super) fn limited(
     limits: BodyLimits,
     revoked: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
-    let state = Arriving { body: body.into_data_stream(), total: 0, waited: Duration::ZERO };
+    let state = Arrival { body: body.into_data_stream(), total: 0, waited: Duration::ZERO };
     stream::try_unfold(state, move |mut arriving| {
         let revoked = revoked.clone();
         async move {
@@ -99,14 +99,14 @@ pub(super) fn limited(
     })
 }
 
-struct Arriving {
+struct Arrival {
     body: axum::body::BodyDataStream,
     total: u64,
     /// How long the client was waited for.
     waited: Duration,
 }
 
-impl Arriving {
+impl Arrival {
     async fn next(&mut self, limits: BodyLimits) -> Result<Option<Bytes>, BodyError> {
         let left = limits.deadline.saturating_sub(self.waited);
         let began = Instant::now();

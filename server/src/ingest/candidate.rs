@@ -58,12 +58,12 @@ impl Refusal {
 
 /// What parsing a path may end in besides a refusal.
 #[derive(Debug)]
-pub(super) enum Unfit {
+pub(super) enum CandidateError {
     Refused(Refusal),
     Failed(VerifyError),
 }
 
-impl From<Refusal> for Unfit {
+impl From<Refusal> for CandidateError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
@@ -74,8 +74,8 @@ impl Candidate {
     pub(super) fn parse(
         cache: &Cache,
         commit: PathCommit,
-        manifest: impl FnOnce(&PathCommit) -> Result<WireManifest, Unfit>,
-    ) -> Result<Self, Unfit> {
+        manifest: impl FnOnce(&PathCommit) -> Result<WireManifest, CandidateError>,
+    ) -> Result<Self, CandidateError> {
         let path = store_path(&cache.store_dir, &commit.store_path)?;
         let mut references = base_names("reference", &commit.references)?;
         references.sort_unstable();
@@ -194,7 +194,7 @@ fn start(text: &str) -> &str {
     text.char_indices().nth(MAX_REPEATED).map_or(text, |(end, _)| &text[..end])
 }
 
-impl From<ManifestError> for Unfit {
+impl From<ManifestError> for CandidateError {
     fn from(error: ManifestError) -> Self {
         let code = match error {
             // It may be well formed, and is not that of the NAR that was declared.

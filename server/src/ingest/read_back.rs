@@ -44,7 +44,7 @@ pub(super) struct Group {
 }
 
 /// What [`ReadBack::next`] has.
-pub(super) enum Next {
+pub(super) enum ReadOutcome {
     /// Chunks to decode.
     Group(Group),
     /// Nothing before memory comes free that groups handed out earlier hold; so there are such
@@ -54,7 +54,7 @@ pub(super) enum Next {
     End,
 }
 
-struct Loaded {
+struct LoadedChunks {
     chunks: VecDeque<(u64, StoredChunk)>,
     permit: Arc<ReadPermit>,
 }
@@ -66,8 +66,8 @@ pub(super) struct ReadBack {
     manifest: Arc<WireManifest>,
     next_name: usize,
     located: VecDeque<ChunkLocation>,
-    in_flight: FuturesOrdered<BoxFuture<'static, Result<Loaded, VerifyError>>>,
-    loaded: Option<Loaded>,
+    in_flight: FuturesOrdered<BoxFuture<'static, Result<LoadedChunks, VerifyError>>>,
+    loaded: Option<LoadedChunks>,
     read_bytes: u64,
     /// This verification's share; held by a read while nobody else holds it.
     own: Arc<ReadPermit>,
@@ -103,17 +103,17 @@ impl ReadBack {
     }
 
     /// The next group. May be dropped at any moment: nothing is lost.
-    pub(super) async fn next(&mut self) -> Result<Next, VerifyError> {
+    pub(super) async fn next(&mut self) -> Result<ReadOutcome, VerifyError> {
         loop {
             self.top_up().await?;
-            if let Some(group) = self.loaded.as_mut().and_then(Loaded::next_group) {
-                return Ok(Next::Group(group));
+            if let Some(group) = self.loaded.as_mut().and_then(LoadedChunks::next_group) {
+                return Ok(ReadOutcome::Group(group));
             }
             self.loaded = None;
             self.top_up().await?;
             match self.in_flight.next().await {
-                None if self.located.is_empty() => return Ok(Next::End),
-                None => return Ok(Next::Busy),
+                None if self.located.is_empty() => return Ok(ReadOutcome::End),
+                None => return Ok(ReadOutcome::Busy),
                 Some(loaded) => self.loaded = Some(loaded?),
             }
         }
@@ -143,7 +143,7 @@ impl ReadBack {
                 }
                 let chunks = read_chunks(&packs, &locations).await?;
                 let chunks = locations.iter().map(|location| location.id).zip(chunks).collect();
-                Ok::<_, VerifyError>(Loaded { chunks, permit })
+                Ok::<_, VerifyError>(LoadedChunks { chunks, permit })
             });
             let reading = AbortOnDropHandle::new(reading);
             self.in_flight.push_back(Box::pin(async move { reading.await.map_err(|_| Stopped)? }));
@@ -186,7 +186,7 @@ impl ReadBack {
     }
 }
 
-impl Loaded {
+impl LoadedChunks {
     fn next_group(&mut self) -> Option<Group> {
         let mut raw_bytes = 0;
         let mut chunks = Vec::new();

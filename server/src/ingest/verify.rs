@@ -18,7 +18,7 @@ use snowbank_core::nar::decode::Validator;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::locate::all_missing;
-use super::read_back::{GROUPS_AHEAD, Group, Next, ReadBack};
+use super::read_back::{GROUPS_AHEAD, Group, ReadBack, ReadOutcome};
 use super::verify_error::VerifyError;
 use super::{Ingest, Stopped};
 use crate::db::caches::DomainId;
@@ -131,12 +131,12 @@ async fn decode_all(
             Some(decoded) = decoding.next(), if !decoding.is_empty() => decoded,
             group = reads.next(), if !all_read && !busy && decoding.len() < GROUPS_AHEAD => {
                 let group = match group? {
-                    Next::Group(group) => group,
-                    Next::Busy => {
+                    ReadOutcome::Group(group) => group,
+                    ReadOutcome::Busy => {
                         busy = true;
                         continue;
                     }
-                    Next::End => {
+                    ReadOutcome::End => {
                         all_read = true;
                         continue;
                     }

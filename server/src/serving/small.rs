@@ -7,9 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use snowbank_core::hash::NarHash;
 
-use super::load::{Held, held_bytes, load};
+use super::error::ServeError;
+use super::load::{Holdings, held_bytes, load};
 use super::lookups::FoundNar;
-use super::nar::{NarBody, Representation, ServeError};
+use super::nar::NarBody;
+use super::representation::Representation;
 use super::source::BatchSource;
 use crate::db::caches::CacheId;
 use crate::db::nars::Nar;
@@ -110,7 +112,7 @@ pub fn charged(body: &NarBody, bytes: Bytes) -> Option<Bytes> {
         return Some(bytes);
     }
     let permit = body.read_ahead.try_all(bytes.len() as u64)?;
-    Some(held_bytes(bytes, Arc::new(Held { permit: Some(permit), _place: None })))
+    Some(held_bytes(bytes, Arc::new(Holdings { permit: Some(permit), _place: None })))
 }
 
 async fn whole(
@@ -124,7 +126,7 @@ async fn whole(
     let mut whole = Vec::with_capacity(usize::try_from(length.min(SMALL_NAR_BYTES)).unwrap_or(0));
     while let Some(batch) = source.next(4 * SMALL_NAR_BYTES).await? {
         let _place = body.bench.wait(batch.cost).await;
-        let held = Held { permit: None, _place: None };
+        let held = Holdings { permit: None, _place: None };
         for piece in load(body.packs.clone(), batch, held, representation, 0..length).await? {
             whole.extend_from_slice(&piece);
         }

@@ -44,12 +44,12 @@ struct Disk {
     least: Option<Size>,
     /// What is kept for a database there.
     reserve: Option<Reserve>,
-    known: Mutex<Option<Known>>,
+    known: Mutex<Option<RoomEstimate>>,
 }
 
 /// What the system said, and what was let in since.
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct RoomEstimate {
     asked: Instant,
     room: Room,
     admitted: u64,
@@ -178,7 +178,7 @@ impl FreeSpace {
 }
 
 impl Disk {
-    fn known(&self) -> MutexGuard<'_, Option<Known>> {
+    fn known(&self) -> MutexGuard<'_, Option<RoomEstimate>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -204,7 +204,7 @@ impl Disk {
             .unwrap_or_else(|e| Err(io::Error::other(e)));
         match answer {
             Ok(room) => {
-                *self.known() = Some(Known { asked, room, admitted: 0 });
+                *self.known() = Some(RoomEstimate { asked, room, admitted: 0 });
                 show(self.of, room);
                 Some(room)
             }
@@ -300,7 +300,7 @@ mod tests {
         let disk = disk(Some(Size::from_mib(10)), true);
         assert!(!disk.admit(1), "nothing is known yet");
         let room = Room { free: 30 << 20, total: 100 << 20 };
-        *disk.known() = Some(Known { asked: Instant::now(), room, admitted: 0 });
+        *disk.known() = Some(RoomEstimate { asked: Instant::now(), room, admitted: 0 });
         let let_in = (0..10).filter(|_| disk.admit(8 << 20)).count();
         assert_eq!(let_in, 2, "of 20 MiB above the limit");
         assert!(disk.admit(1 << 20));

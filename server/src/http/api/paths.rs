@@ -14,7 +14,7 @@ use super::super::answer::Answers;
 use super::super::caller::{AuditDetail, Caller};
 use super::super::error::ApiError;
 use super::super::extract::Path;
-use super::super::json::{self, Told};
+use super::super::json::{self, Detail};
 use super::super::ndjson::Lines;
 use super::{JSON_BYTES, check_paths};
 use crate::admin::check_keep;
@@ -33,7 +33,7 @@ pub(in crate::http) async fn paths(
     let push = may_push(&app, &headers, &name).await?;
     app.free_space.check(0).await?;
     let client = Client::new(&push.subject, &caller.actor.remote);
-    let what = (JSON_BYTES, "commit", Told::All);
+    let what = (JSON_BYTES, "commit", Detail::All);
     let (request, held): (CommitRequest, _) =
         json::read(&app, &client, &headers, body, what).await?;
     check_paths("in one commit", request.paths.iter().map(|path| &path.store_path))?;

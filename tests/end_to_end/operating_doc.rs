@@ -19,12 +19,12 @@ const ADDRESS: &str = "https://cache.example.org";
 /// Stands for a server's data folder, and for a place for backups.
 const DATA: &str = "/var/lib/snowbank";
 const BACKUP: &str = "/backup";
-/// Where the section begins that needs SQLite and a folder.
-const LOCAL: &str = "## Back up and restore";
 /// The prompts of the two hosts.
 const PROMPTS: [&str; 2] = ["$ ", "new$ "];
 /// Stands on the page for lines of an answer that are left out.
 const ELISION: &str = "…";
+/// Where the section begins that needs SQLite and a folder.
+const LOCAL: &str = "## Back up and restore";
 
 /// A folder with programs, which are scripts.
 struct Programs {
@@ -55,41 +55,6 @@ impl Programs {
             .collect();
         self.add(name, &format!("{variables}exec {} \"$@\"", words.join(" ")));
     }
-}
-
-/// Whether a line of a session belongs to an answer.
-fn is_answer(line: &str) -> bool {
-    !line.starts_with("```") && !PROMPTS.iter().any(|prompt| line.starts_with(prompt))
-}
-
-/// The first word of a line, which is the same in every run.
-fn first_word(line: &str) -> Option<&str> {
-    line.split_whitespace().next()
-}
-
-/// The answer for the page: `shown`, without the lines that `old`, the answer on the page, leaves
-/// out.
-fn elide(old: &[&str], shown: Vec<String>) -> Vec<String> {
-    if !old.contains(&ELISION) {
-        return shown;
-    }
-    let (mut rest, mut kept) = (shown.iter(), Vec::new());
-    for line in old {
-        if *line == ELISION {
-            kept.push(ELISION.to_owned());
-            continue;
-        }
-        let found = rest.find(|shown| first_word(shown) == first_word(line));
-        kept.push(found.unwrap_or_else(|| panic!("no line `{line}` in {shown:#?}")).clone());
-    }
-    kept
-}
-
-#[test]
-fn lines_that_an_answer_leaves_out_stay_out() {
-    let shown: Vec<String> = ["a  1", "b  2", "c  3", "d  4"].map(str::to_owned).to_vec();
-    assert_eq!(elide(&["a  0", "…", "c  0", "…"], shown.clone()), ["a  1", "…", "c  3", "…"]);
-    assert_eq!(elide(&["x  0"], shown.clone()), shown, "without `…` all of it is replaced");
 }
 
 #[test]
@@ -183,4 +148,39 @@ fn every_command_on_the_page_for_operators_works() {
     if std::env::var_os("SNOWBANK_BLESS").is_some() && server.shared().is_none() {
         fs::write(&page, new.join("\n") + "\n").unwrap();
     }
+}
+
+/// Whether a line of a session belongs to an answer.
+fn is_answer(line: &str) -> bool {
+    !line.starts_with("```") && !PROMPTS.iter().any(|prompt| line.starts_with(prompt))
+}
+
+/// The first word of a line, which is the same in every run.
+fn first_word(line: &str) -> Option<&str> {
+    line.split_whitespace().next()
+}
+
+/// The answer for the page: `shown`, without the lines that `old`, the answer on the page, leaves
+/// out.
+fn elide(old: &[&str], shown: Vec<String>) -> Vec<String> {
+    if !old.contains(&ELISION) {
+        return shown;
+    }
+    let (mut rest, mut kept) = (shown.iter(), Vec::new());
+    for line in old {
+        if *line == ELISION {
+            kept.push(ELISION.to_owned());
+            continue;
+        }
+        let found = rest.find(|shown| first_word(shown) == first_word(line));
+        kept.push(found.unwrap_or_else(|| panic!("no line `{line}` in {shown:#?}")).clone());
+    }
+    kept
+}
+
+#[test]
+fn lines_that_an_answer_leaves_out_stay_out() {
+    let shown: Vec<String> = ["a  1", "b  2", "c  3", "d  4"].map(str::to_owned).to_vec();
+    assert_eq!(elide(&["a  0", "…", "c  0", "…"], shown.clone()), ["a  1", "…", "c  3", "…"]);
+    assert_eq!(elide(&["x  0"], shown.clone()), shown, "without `…` all of it is replaced");
 }

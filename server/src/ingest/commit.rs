@@ -85,6 +85,7 @@ struct CommitContext<'a> {
 ///
 /// Memory: a group waits for what its paths and manifests take before anything is made of them. It
 /// waits while the group before it is committed, which needs no more memory and ends by itself.
+#[tracing::instrument(skip_all, fields(cache = %committer.push.target.cache.name))]
 pub async fn commit(
     ingest: &Ingest,
     committer: Committer<'_>,

@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use snowbank_core::manifest::WireManifest;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::locate::{LOOKUP_NAMES, all_missing, lookup};
 use super::verify_error::VerifyError;
@@ -135,7 +136,7 @@ impl ReadBack {
             let (packs, locations) = (self.ingest.packs.clone(), self.next_read());
             let ahead = packs.plan_ahead(&locations, self.located.iter(), u64::MAX);
             let turn = Arc::clone(&self.ingest.ahead);
-            let reading = tokio::spawn(async move {
+            let reading = async move {
                 if !ahead.is_empty() {
                     // Whoever has the turn waits for the storage alone.
                     let _turn = turn.acquire().await.map_err(|_| Stopped)?;
@@ -144,8 +145,8 @@ impl ReadBack {
                 let chunks = read_chunks(&packs, &locations).await?;
                 let chunks = locations.iter().map(|location| location.id).zip(chunks).collect();
                 Ok::<_, VerifyError>(LoadedChunks { chunks, permit })
-            });
-            let reading = AbortOnDropHandle::new(reading);
+            };
+            let reading = AbortOnDropHandle::new(tokio::spawn(reading.in_current_span()));
             self.in_flight.push_back(Box::pin(async move { reading.await.map_err(|_| Stopped)? }));
         }
         Ok(())

@@ -19,6 +19,7 @@ use snowbank_core::frame::{FrameError, FrameSampler, FrameVerifier};
 use snowbank_core::wire::StoredChunks;
 use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::recode::recode;
 use super::{Ingest, Stopped};
@@ -85,6 +86,7 @@ pub enum ReceiveError<B: std::error::Error + 'static> {
 ///
 /// # Errors
 /// See [`ReceiveError`]; in every case the domain is as it was.
+#[tracing::instrument(name = "bundle", skip_all, fields(cache = %cache.name))]
 pub async fn receive_bundle<B, S>(
     ingest: &Ingest,
     cache: &Cache,
@@ -194,7 +196,7 @@ async fn verify_lot<B: std::error::Error + Send + 'static>(
     // A task of its own: it goes on while the caller waits for memory, which others have that wait
     // for what this one has.
     let ingest = ingest.clone();
-    let task = tokio::spawn(async move {
+    let task = async move {
         match verify_frames(&ingest, lot, entropy, is_wasteful.load(Ordering::Relaxed)).await? {
             Ok(Verified { lot, suspects }) if suspects.is_empty() => Ok(Ok(lot)),
             Ok(Verified { lot, suspects }) => {
@@ -202,8 +204,10 @@ async fn verify_lot<B: std::error::Error + Send + 'static>(
             }
             Err(refused) => Ok(Err(refused)),
         }
-    });
-    let verified = AbortOnDropHandle::new(task).await.map_err(|_| Stopped)??;
+    };
+    let verified = AbortOnDropHandle::new(tokio::spawn(task.in_current_span()))
+        .await
+        .map_err(|_| Stopped)??;
     verified.map_err(|(name, source)| ReceiveError::Chunk { name, source })
 }
 

@@ -16,6 +16,7 @@ use snowbank_core::hash::{FileHash, NarHash, Sha256Hasher};
 use snowbank_core::manifest::{ContentDigest, SegmentBuilder, SegmentEntry, WireManifest};
 use snowbank_core::nar::decode::Validator;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::locate::all_missing;
 use super::read_back::{GROUPS_AHEAD, Group, ReadBack, ReadOutcome};
@@ -70,8 +71,8 @@ pub(super) async fn look_into(
     let Some(suspect) = error.suspect() else { return error };
     let inspector = ingest.inspector.clone();
     // A task of its own: others wait for their turn, and the caller may be waiting for a client.
-    let looking = tokio::spawn(async move { inspector.inspect(suspect, now).await });
-    match AbortOnDropHandle::new(looking).await {
+    let inspection = async move { inspector.inspect(suspect, now).await }.in_current_span();
+    match AbortOnDropHandle::new(tokio::spawn(inspection)).await {
         Ok(Ok(())) => {}
         Ok(Err(reason)) => {
             tracing::warn!(%error, %reason, "a chunk that could not be read back was not looked \
@@ -104,13 +105,13 @@ pub async fn verify(
     // A task of its own: it has memory that others wait for, and its caller may be waiting for a
     // client.
     let (ingest, manifest) = (ingest.clone(), Arc::clone(&claim.manifest));
-    let task = tokio::spawn(async move {
+    let task = async move {
         match decode_all(ingest.clone(), domain, claim).await {
             Err(error) => Err(look_into(&ingest, domain, &manifest.names, error, now).await),
             verified => verified,
         }
-    });
-    AbortOnDropHandle::new(task).await.map_err(|_| Stopped)?
+    };
+    AbortOnDropHandle::new(tokio::spawn(task.in_current_span())).await.map_err(|_| Stopped)?
 }
 
 async fn decode_all(

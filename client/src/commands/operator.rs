@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde::Serialize;
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::token::named_id;
+use snowbank_core::wire::admin::NotOneToken;
 use snowbank_core::wire::admin::args::RotatedToken;
 use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
 use snowbank_core::wire::admin::{
@@ -167,13 +168,20 @@ pub async fn token(global: &GlobalArgs, command: TokenCommand) -> Result<Exit, F
                 RotatedToken::OnlyOf(subject) => {
                     let tokens = all_tokens(&api).await?;
                     let only = tokens.only_valid_of(&subject, now());
-                    only.map_err(|error| Failure::new(Exit::Usage, error))?.id.clone()
+                    only.map_err(|error| Failure::new(exit_of(&error), error))?.id.clone()
                 }
             };
             let path = format!("tokens/{}/rotate", segment(&id)?);
             let created: CreatedToken = api.change(Method::POST, &path, &request).await?;
             print_token(server.json, &created)
         }
+    }
+}
+
+const fn exit_of(error: &NotOneToken) -> Exit {
+    match error {
+        NotOneToken::None(_) => Exit::Absent,
+        NotOneToken::Several { .. } => Exit::Usage,
     }
 }
 

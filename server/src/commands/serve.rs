@@ -211,9 +211,11 @@ fn substituter(config: &Config, listening: SocketAddr) -> (String, String) {
     } else if listening.ip().is_loopback() {
         (
             base,
-            "Substitute on this machine, in nix.conf (for others: snowbankd --listen \
-            0.0.0.0:8080):"
-                .to_owned(),
+            format!(
+                "Substitute on this machine, in nix.conf (for others: snowbankd --listen \
+                 0.0.0.0:{}):",
+                listening.port()
+            ),
         )
     } else {
         (base, "Substitute on any machine that reaches this address, in nix.conf:".to_owned())

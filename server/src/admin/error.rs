@@ -128,11 +128,12 @@ pub enum AdminError {
 
 /// Which pins keep which paths: the first few by name, the others by their number.
 fn pinned(paths: &[(String, String)]) -> String {
-    const NAMED: usize = 5;
-    let named = paths.iter().take(NAMED).map(|(path, pin)| format!("{path} is pinned as `{pin}`"));
+    const MAX_NAMED: usize = 5;
+    let named =
+        paths.iter().take(MAX_NAMED).map(|(path, pin)| format!("{path} is pinned as `{pin}`"));
     let more = paths
         .len()
-        .checked_sub(NAMED)
+        .checked_sub(MAX_NAMED)
         .filter(|more| *more > 0)
         .map(|more| format!("{more} more are pinned"));
     named.chain(more).collect::<Vec<_>>().join(", ")

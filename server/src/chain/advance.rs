@@ -15,13 +15,13 @@ use crate::db::{transfer, unnamed};
 use crate::storage::{Marker, MarkerError};
 
 /// A replica that starts so many seconds after another one has advanced leaves it at that.
-const JUST_NOW: u64 = 30;
+const RECENT_ADVANCE_SECONDS: u64 = 30;
 /// A marker that was read longer ago is read again before it is written.
-const LOOKED_LATELY: Duration = Duration::from_secs(5);
+const MARKER_FRESH_FOR: Duration = Duration::from_secs(5);
 /// For how long a write that was attempted twice may be undone.
-const UNDOING: Duration = Duration::from_mins(5);
+const UNDO_WINDOW: Duration = Duration::from_mins(5);
 /// Packs of which one has to be known.
-const SOME_PACKS: usize = 100;
+const SAMPLED_PACKS: usize = 100;
 /// A storage that takes longer every time is not written to.
 const MAX_LOOKS: u32 = 5;
 /// No object takes longer than this to be written.
@@ -111,7 +111,8 @@ impl Chain {
                     self.ask(&marker).await?;
                 }
                 self.arrive(&own).await?;
-                let is_recent = last.written.is_some_and(|at| at.abs_diff(now) < JUST_NOW);
+                let is_recent =
+                    last.written.is_some_and(|at| at.abs_diff(now) < RECENT_ADVANCE_SECONDS);
                 if self.0.db.is_shared() && is_here && is_recent && standing == Standing::Current {
                     return Ok(own.instance);
                 }
@@ -161,14 +162,14 @@ impl Chain {
     /// the one that came after it.
     pub(super) fn may_be_undone(&self) -> bool {
         let doubted = *self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner);
-        doubted.is_some_and(|clock| clock.elapsed() < UNDOING)
+        doubted.is_some_and(|clock| clock.elapsed() < UNDO_WINDOW)
     }
 
     /// Finds that a storage without a marker is empty, or that it is this database's, whose marker
     /// was lost while it was being written: its packs are known.
     async fn find_unmarked(&self) -> Result<(), ChainError> {
         let Err(error) = self.0.storage.find_empty().await else { return Ok(()) };
-        let objects = self.0.storage.list("packs/", None, SOME_PACKS).await?;
+        let objects = self.0.storage.list("packs/", None, SAMPLED_PACKS).await?;
         let keys: Vec<PackKey> =
             objects.iter().filter_map(|key| key.rsplit('/').next()?.parse().ok()).collect();
         let named = unnamed::named(self.0.db.reader().await?.exec(), &keys).await?;
@@ -190,11 +191,11 @@ impl Chain {
             };
             // A server that was frozen in between looks once more: another one may have taken over
             // meanwhile.
-            if clock.elapsed() < LOOKED_LATELY {
+            if clock.elapsed() < MARKER_FRESH_FOR {
                 return Ok(found);
             }
         }
-        Err(ChainError::Silent(LOOKED_LATELY * MAX_LOOKS))
+        Err(ChainError::Silent(MARKER_FRESH_FOR * MAX_LOOKS))
     }
 
     /// The link that is to be written: chosen now, or before by a server that did not come to write

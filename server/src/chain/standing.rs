@@ -12,7 +12,7 @@ use crate::storage::{Marker, MarkerError};
 
 /// For how long a marker may be seen in part, on a storage whose objects grow while they are
 /// written, or say what another server of this database is about to note.
-const SETTLING: Duration = Duration::from_secs(3);
+const SETTLING_TIME: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What the database knows.
@@ -100,7 +100,7 @@ impl Chain {
     /// again for a moment, since it may be about to be whole, and the database may be about to note
     /// what it says.
     pub(super) async fn stand(&self) -> Result<(OwnChain, Marker, Standing), ChainError> {
-        let until = Instant::now() + SETTLING;
+        let until = Instant::now() + SETTLING_TIME;
         loop {
             let marker = self.0.storage.marker().await;
             let own = OwnChain::load(&self.0.db).await?;

@@ -25,7 +25,7 @@ use crate::storage::{MarkerError, Storage, StorageError};
 const NOT_HERE: u8 = 2;
 
 /// What becomes of a storage that cannot be reached now.
-const LATER: &str = "The next start of the server marks the storage as this database's, before \
+const MARKED_LATER: &str = "The next start of the server marks the storage as this database's, before \
     anything else: it cannot be done now.";
 
 /// `snowbankd backup`: says what was written, and what else belongs to it.
@@ -138,9 +138,9 @@ pub(super) async fn restore_backup(
         }
         Err(RestoreError::Storage(MarkerError::Storage(error))) => {
             eprintln!("snowbankd: warning: {error}");
-            println!("{LATER}");
+            println!("{MARKED_LATER}");
         }
-        Ok(None) => println!("{LATER}"),
+        Ok(None) => println!("{MARKED_LATER}"),
         Err(error) => return Err(error.into()),
     }
     advise(&config, &db).await?;

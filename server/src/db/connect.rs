@@ -33,7 +33,7 @@ const FOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// Who asks whether the database lives has a limit of their own: one that takes longer is as good
 /// as gone.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The advisory lock that keeps commits and destructive transactions apart on PostgreSQL
 /// ("snowbank" in ASCII).
@@ -317,7 +317,7 @@ impl Db {
             Ok(())
         };
         let late = |_| DbError::Busy(sqlx::Error::PoolTimedOut);
-        tokio::time::timeout(SIGN_OF_LIFE, answer).await.map_err(late)?
+        tokio::time::timeout(LIVENESS_TIMEOUT, answer).await.map_err(late)?
     }
 
     /// Moves what was committed from SQLite's write-ahead log into its file, beside the commits, so

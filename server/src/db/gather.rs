@@ -21,7 +21,7 @@ use super::{Db, DbError};
 /// connection that hangs.
 const MAX_AT_ONCE: usize = 4;
 /// A statement that has taken so long is not waited for by those that come now.
-const LONG: Duration = Duration::from_millis(10);
+const SLOW_STATEMENT: Duration = Duration::from_millis(10);
 /// Questions of one statement; a size that statements are prepared for.
 const MAX_TOGETHER: usize = 512;
 
@@ -185,7 +185,7 @@ where
     /// Makes the statement. While it takes long, others may ask beside it.
     async fn ask(&mut self, keys: Vec<K>) -> Result<HashMap<K, V>, DbError> {
         let mut statement = (self.inner.ask)(self.inner.db.clone(), keys);
-        if let Ok(answers) = tokio::time::timeout(LONG, &mut statement).await {
+        if let Ok(answers) = tokio::time::timeout(SLOW_STATEMENT, &mut statement).await {
             return answers;
         }
         self.set_stuck(true);

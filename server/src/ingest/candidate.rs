@@ -23,7 +23,7 @@ const NAME_BYTES: u64 = 320;
 /// What a path takes besides its names and its manifest, while it is verified and committed.
 const PATH_BYTES: u64 = 2_048;
 const MAX_SIGNATURES: usize = 64;
-const LONGEST_CA: usize = 1024;
+const MAX_CA_BYTES: usize = 1024;
 /// Characters of a text that an answer repeats.
 const MAX_REPEATED: usize = 300;
 
@@ -98,7 +98,7 @@ impl Candidate {
         let signatures =
             commit.signatures.iter().map(|text| signature(text)).collect::<Result<_, _>>()?;
         if let Some(ca) = &commit.ca
-            && (ca.len() > LONGEST_CA || !is_content_address(ca))
+            && (ca.len() > MAX_CA_BYTES || !is_content_address(ca))
         {
             return Err(Refusal::new(
                 code::NARINFO_INVALID,

@@ -10,7 +10,7 @@ use crate::db::{self, DbError};
 /// Chunks that are looked up by one question to the database.
 pub(super) const LOOKUP_NAMES: usize = 1024;
 /// At most this many missing chunks are named in one answer.
-const MISSING_NAMED: usize = 8192;
+const MAX_MISSING_NAMED: usize = 8192;
 
 /// The locations of `names` in their order, or those that are missing.
 pub(super) async fn lookup(
@@ -36,7 +36,7 @@ pub(super) async fn all_missing(
     rest: &[ChunkName],
 ) -> Result<Vec<ChunkName>, DbError> {
     for names in rest.chunks(LOOKUP_NAMES) {
-        if missing.len() >= MISSING_NAMED {
+        if missing.len() >= MAX_MISSING_NAMED {
             break;
         }
         let mut conn = ingest.db.reader().await?;
@@ -45,6 +45,6 @@ pub(super) async fn all_missing(
     }
     missing.sort_unstable();
     missing.dedup();
-    missing.truncate(MISSING_NAMED);
+    missing.truncate(MAX_MISSING_NAMED);
     Ok(missing)
 }

@@ -36,7 +36,7 @@ const RECORD_BYTES: u64 = 256;
 /// What it takes while it is stored: in sets of names, in the pack's table, and as a row.
 const STORED_RECORD_BYTES: u64 = 512;
 /// Memory is asked for in steps of so many bytes, and waited for so long.
-const STEP: u64 = 64 * 1024;
+const STEP_BYTES: u64 = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Chunks that take more memory than this to be verified are verified one at a time: of those that
 /// a chunker makes, none.
@@ -150,7 +150,7 @@ where
                     arrived += bytes.len() as u64;
                     let needed = arrived + RECORD_BYTES * records;
                     if needed > hold.bytes() {
-                        hold.grow_within(needed.next_multiple_of(STEP), PATIENCE).await?;
+                        hold.grow_within(needed.next_multiple_of(STEP_BYTES), PATIENCE).await?;
                     }
                     let mut complete = take_records(&mut reader, &bytes)?;
                     records += complete.len() as u64;

@@ -25,9 +25,9 @@ const MAX_FREE_BYTES: usize = 4 * 1024;
 const MAX_BYTES: u64 = 12 * 1024 * 1024;
 /// How long after it was looked for it may be kept; with [`STALENESS`] less than the 5 s that R2
 /// allows.
-const SOON: Duration = Duration::from_secs(1);
+const REPEAT_WINDOW: Duration = Duration::from_secs(1);
 /// What keeping one takes beside its bytes.
-const OVERHEAD: u64 = 512;
+const ENTRY_OVERHEAD_BYTES: u64 = 512;
 
 type Key = (CacheId, NarHash, Representation);
 
@@ -58,7 +58,7 @@ impl SmallNars {
             .max_capacity(MAX_BYTES)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .weigher(|_, small: &Arc<SmallNar>| {
-                u32::try_from(small.bytes.len() as u64 + OVERHEAD).unwrap_or(u32::MAX)
+                u32::try_from(small.bytes.len() as u64 + ENTRY_OVERHEAD_BYTES).unwrap_or(u32::MAX)
             })
             .time_to_live(STALENESS)
             .build();
@@ -97,7 +97,7 @@ impl SmallNars {
         let (nar, at) = (found.nar.clone(), found.at);
         let bytes = whole(body, found, representation).await?;
         // What took longer to read would be shown for too long after it is gone.
-        if at.elapsed() < SOON {
+        if at.elapsed() < REPEAT_WINDOW {
             let key = (cache, nar.nar_hash, representation);
             self.0.insert(key, Arc::new(SmallNar { nar, bytes: bytes.clone() }));
         }

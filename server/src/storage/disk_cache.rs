@@ -35,7 +35,7 @@ use super::{StorageError, StorageFailure};
 use crate::config::CacheConfig;
 
 /// How long nothing is cached after the disk has failed.
-const OFF: Duration = Duration::from_mins(1);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_mins(1);
 /// After so many turns of waiting for others, or of finding damage, what is missing is fetched
 /// without the cache.
 const MAX_TURNS: usize = 4;
@@ -354,7 +354,7 @@ impl Shared {
             let _ = removed.inspect_err(|error| self.turn_off(error));
             if is_disk_nearly_full {
                 // Else what is fetched ahead would be fetched once more.
-                self.lock().off_until = Some(Instant::now() + OFF);
+                self.lock().off_until = Some(Instant::now() + PAUSE_AFTER_FAILURE);
             }
             return false;
         }
@@ -374,7 +374,7 @@ impl Shared {
 
     fn turn_off(&self, error: &io::Error) {
         let mut state = self.lock();
-        state.off_until = Some(Instant::now() + OFF);
+        state.off_until = Some(Instant::now() + PAUSE_AFTER_FAILURE);
         if !std::mem::replace(&mut state.warned, true) {
             tracing::warn!(
                 %error,

@@ -20,11 +20,11 @@ use crate::config::{DatabaseConfig, DatabaseUrl, Size, StorageConfig};
 use crate::db::reserve::Reserve;
 
 /// How long an answer of the system is believed.
-const BELIEVED: Duration = Duration::from_secs(1);
+const ANSWER_FRESH_FOR: Duration = Duration::from_secs(1);
 /// How often the metrics are brought up to date when nobody pushes.
 const SHOWN_EVERY: Duration = Duration::from_secs(10);
 /// What has to stay free where nothing is said: this part of the disk, and at most so much.
-const PART: u64 = 20;
+const RESERVE_PART: u64 = 20;
 const MAX_DEFAULT_RESERVE: u64 = 1 << 30;
 
 /// A pack of fewer bytes is not worth rewriting.
@@ -185,7 +185,8 @@ impl Disk {
     /// Lets `bytes` in where what is known leaves room for them.
     fn admit(&self, bytes: u64) -> bool {
         let mut known = self.known();
-        let Some(known) = known.as_mut().filter(|known| known.asked.elapsed() < BELIEVED) else {
+        let Some(known) = known.as_mut().filter(|known| known.asked.elapsed() < ANSWER_FRESH_FOR)
+        else {
             return false;
         };
         let left = Room { free: known.room.free.saturating_sub(known.admitted), ..known.room };
@@ -225,7 +226,7 @@ impl Disk {
     }
 
     fn least(&self, room: Room) -> u64 {
-        self.least.map_or_else(|| (room.total / PART).min(MAX_DEFAULT_RESERVE), Size::bytes)
+        self.least.map_or_else(|| (room.total / RESERVE_PART).min(MAX_DEFAULT_RESERVE), Size::bytes)
     }
 
     /// Makes the reserve where so much is left then that it is not given away at once.

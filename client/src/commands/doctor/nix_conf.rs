@@ -10,7 +10,7 @@ use snowbank_core::wire::CacheInfo;
 
 use super::Subject;
 use super::report::Finding;
-use super::server::SOON;
+use super::server::EXPIRY_WARNING_SECONDS;
 use crate::api::Api;
 use crate::config::{Secret, Target};
 use crate::date;
@@ -154,7 +154,7 @@ async fn netrc(subject: &Subject, info: &CacheInfo, settings: &NixSettings) -> F
 async fn ending(target: &Target) -> Option<String> {
     let expires = Api::new(target).ok()?.whoami().await.ok()?.expires?;
     let now = date::now();
-    (expires.saturating_sub(now) < SOON)
+    (expires.saturating_sub(now) < EXPIRY_WARNING_SECONDS)
         .then(|| format!("{}, {}", date::utc(expires), date::distance(now, expires)))
 }
 

@@ -18,7 +18,7 @@ use super::fetch::{Fetched, Http};
 use super::key_set::KeySet;
 
 /// How often an issuer is asked at most.
-const PAUSE: Duration = Duration::from_secs(10);
+const REFETCH_PAUSE: Duration = Duration::from_secs(10);
 /// How old keys may be that are used for want of newer ones.
 const MAX_STALENESS: Duration = Duration::from_hours(24);
 
@@ -108,8 +108,8 @@ impl IssuerKeys {
     }
 
     fn unavailable(&self, state: &State) -> AuthError {
-        let waited = state.last.as_ref().map_or(PAUSE, |last| last.began.elapsed());
-        let seconds = PAUSE.saturating_sub(waited).as_secs() + 1;
+        let waited = state.last.as_ref().map_or(REFETCH_PAUSE, |last| last.began.elapsed());
+        let seconds = REFETCH_PAUSE.saturating_sub(waited).as_secs() + 1;
         AuthError::IssuerUnavailable {
             issuer: self.source.name.clone(),
             retry_after_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
@@ -123,7 +123,7 @@ impl State {
         let may_ask = self
             .last
             .as_ref()
-            .is_none_or(|last| now.saturating_duration_since(last.began) >= PAUSE);
+            .is_none_or(|last| now.saturating_duration_since(last.began) >= REFETCH_PAUSE);
         let known = self.usable(now);
         if let Some(known) = known.filter(|known| known.keys.get(kid).is_some()) {
             let is_fresh = now.saturating_duration_since(known.at) < known.fresh_for;

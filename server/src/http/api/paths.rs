@@ -75,11 +75,11 @@ fn check_nar_bytes(paths: &[PathCommit], limit: u64) -> Result<(), ApiError> {
 
 /// What the audit log says of it. What became of each path is in its receipt.
 fn detail(request: &CommitRequest) -> AuditDetail {
-    const NAMED: usize = 3;
+    const MAX_NAMED: usize = 3;
     let name = |path: &PathCommit| {
         path.store_path.rsplit('/').next().unwrap_or_default().chars().take(250).collect()
     };
-    let names: Vec<String> = request.paths.iter().take(NAMED).map(name).collect();
-    let more = if request.paths.len() > NAMED { " …" } else { "" };
+    let names: Vec<String> = request.paths.iter().take(MAX_NAMED).map(name).collect();
+    let more = if request.paths.len() > MAX_NAMED { " …" } else { "" };
     AuditDetail(format!("{} path(s): {}{more}", request.paths.len(), names.join(" ")))
 }

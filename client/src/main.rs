@@ -73,7 +73,7 @@ fn set_up_messages(global: &GlobalArgs) {
         .with_target("snowbank", level);
     let has_colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()
-        .with_writer(|| WithoutTokens(io::stderr()))
+        .with_writer(|| TokenRedactor(io::stderr()))
         .with_ansi(has_colors)
         .with_max_level(level.max(theirs))
         .without_time()
@@ -84,9 +84,9 @@ fn set_up_messages(global: &GlobalArgs) {
 }
 
 /// Leaves tokens out of what is written through it, a message at a time.
-struct WithoutTokens<W>(W);
+struct TokenRedactor<W>(W);
 
-impl<W: Write> Write for WithoutTokens<W> {
+impl<W: Write> Write for TokenRedactor<W> {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
         self.0.write_all(hide_tokens(&String::from_utf8_lossy(message)).as_bytes())?;
         Ok(message.len())

@@ -8,7 +8,7 @@ pub mod program;
 mod settings;
 mod user;
 
-pub use effective::{Effective, Scope};
+pub use effective::{EffectiveSettings, Scope};
 pub use files::NixFiles;
 pub use settings::{NixSettings, Origin, same_substituter};
 pub use user::{User, is_allowed_to_untrusted, is_served_by_daemon};

@@ -76,12 +76,12 @@ pub struct Progress {
     /// Milliseconds from `started` to the next plain line.
     next_line_ms: AtomicU64,
     counts: Counts,
-    now: Mutex<Now>,
+    state: Mutex<DisplayState>,
 }
 
-/// What is the case at the moment.
+/// The state of the display.
 #[derive(Debug, Default)]
-struct Now {
+struct DisplayState {
     /// A bar is up, or lines are printed.
     has_begun: bool,
     /// Until when a failed request waits, and why.
@@ -116,7 +116,7 @@ impl Progress {
             started: Instant::now(),
             next_line_ms,
             counts: Counts::default(),
-            now: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
@@ -125,7 +125,7 @@ impl Progress {
         self.counts.paths_total.fetch_add(paths, Ordering::Relaxed);
         let nar_bytes =
             self.counts.nar_bytes_total.fetch_add(nar_bytes, Ordering::Relaxed) + nar_bytes;
-        self.with_now(|now| now.has_begun = true);
+        self.with_state(|state| state.has_begun = true);
         if self.style == Style::Bar {
             self.bar.set_length(nar_bytes);
             self.bar.reset();
@@ -159,11 +159,11 @@ impl Progress {
         if self.style == Style::Silent || delay < MIN_WAIT {
             return;
         }
-        let line = self.with_now(|now| {
-            let is_news = now.waiting().is_none();
-            let is_shown = self.style == Style::Bar && now.has_begun;
-            now.wait = Some((Instant::now() + delay, cause.to_owned()));
-            (is_news && !is_shown).then(|| now.waiting()).flatten()
+        let line = self.with_state(|state| {
+            let is_news = state.waiting().is_none();
+            let is_shown = self.style == Style::Bar && state.has_begun;
+            state.wait = Some((Instant::now() + delay, cause.to_owned()));
+            (is_news && !is_shown).then(|| state.waiting()).flatten()
         });
         if let Some(line) = line {
             self.say(&line);
@@ -180,15 +180,15 @@ impl Progress {
     }
 
     fn redraw(&self, phase: Phase) {
-        let message = self.with_now(|now| {
-            let waiting = now.waiting();
+        let message = self.with_state(|state| {
+            let waiting = state.waiting();
             let template =
                 if waiting.is_none() && phase == Phase::Uploading { READING } else { WAITING };
             // The template is a constant; were it wrong, the bar would be plain.
-            if now.template != template
+            if state.template != template
                 && let Ok(style) = ProgressStyle::with_template(template)
             {
-                now.template = template;
+                state.template = template;
                 self.bar.set_style(style);
             }
             waiting.unwrap_or_else(|| format!("{phase}: {}", self.counts))
@@ -206,12 +206,12 @@ impl Progress {
         let done = self.counts.nar_bytes.load(Ordering::Relaxed);
         let total = self.counts.nar_bytes_total.load(Ordering::Relaxed);
         let text = format!("{phase}: {} of {}, {}", Bytes(done), Bytes(total), self.counts);
-        let is_news = self.with_now(|now| {
+        let is_news = self.with_state(|state| {
             // Of a request that waits there is a line already.
-            let is_news = now.waiting().is_none()
-                && (now.last_line.0 != text || elapsed_ms >= now.last_line.1);
+            let is_news = state.waiting().is_none()
+                && (state.last_line.0 != text || elapsed_ms >= state.last_line.1);
             if is_news {
-                now.last_line = (text.clone(), millis(elapsed + SAME_LINE_EVERY));
+                state.last_line = (text.clone(), millis(elapsed + SAME_LINE_EVERY));
             }
             is_news
         });
@@ -220,9 +220,9 @@ impl Progress {
         }
     }
 
-    fn with_now<T>(&self, look: impl FnOnce(&mut Now) -> T) -> T {
-        // Whoever held it and panicked left something to show, at worst something old.
-        look(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_state<T>(&self, change: impl FnOnce(&mut DisplayState) -> T) -> T {
+        // A thread that panicked with the lock left a state that can be shown, at worst an old one.
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Prints a line without disturbing the bar.
@@ -239,7 +239,7 @@ impl Progress {
     }
 }
 
-impl Now {
+impl DisplayState {
     /// What is said while a failed request waits.
     fn waiting(&self) -> Option<String> {
         let (until, cause) = self.wait.as_ref()?;
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn a_line_that_says_the_same_comes_rarely() {
         let progress = Progress::new(Style::Lines);
-        let last = || progress.with_now(|now| now.last_line.clone());
+        let last = || progress.with_state(|state| state.last_line.clone());
         progress.line(Duration::from_secs(6), Phase::Uploading);
         let first = last();
         assert!(first.0.starts_with("uploading: 0 B of 0 B") && first.1 == 36_000, "{first:?}");
@@ -326,27 +326,27 @@ mod tests {
         let progress = Progress::new(Style::Bar);
         progress.begin(1, 1000);
         progress.tick(Phase::Uploading);
-        assert_eq!(progress.with_now(|now| now.template), READING);
+        assert_eq!(progress.with_state(|state| state.template), READING);
         progress.waits(Duration::from_millis(300), "a hiccup");
-        assert_eq!(progress.with_now(|now| now.waiting()), None);
+        assert_eq!(progress.with_state(|state| state.waiting()), None);
         progress.waits(Duration::from_secs(400), "connection refused");
         progress.tick(Phase::Uploading);
-        let waiting = progress.with_now(|now| now.waiting()).unwrap();
+        let waiting = progress.with_state(|state| state.waiting()).unwrap();
         assert!(
             waiting.starts_with("retrying in ") && waiting.ends_with(" s (connection refused)"),
             "{waiting}"
         );
         assert_eq!(
-            (progress.bar.message(), progress.with_now(|now| now.template)),
+            (progress.bar.message(), progress.with_state(|state| state.template)),
             (waiting, WAITING)
         );
-        progress.with_now(|now| now.wait = None);
+        progress.with_state(|state| state.wait = None);
         progress.tick(Phase::Sending);
         assert!(
             progress.bar.message().starts_with("sending the last chunks: 0 of 1 paths"),
             "{}",
             progress.bar.message()
         );
-        assert_eq!(progress.with_now(|now| now.template), WAITING);
+        assert_eq!(progress.with_state(|state| state.template), WAITING);
     }
 }

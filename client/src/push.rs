@@ -1,29 +1,45 @@
 //! `snowbank push`: a closure goes up, and a receipt per path comes back.
 //!
 //! ```text
-//! plan ──► read (dump, SHA-256, mask, cut, name) ──► ask ──► encode ──► bundle ──► send ──► commit ──► ledger
+//! select ──► ask for missing paths ──► leave out upstream's ──► plan
+//!                                                                │
+//!        ┌───────────────────────────────────────────────────────┘
+//!        ▼
+//!      read ──────────► ask ──► encode ──► send ──► commit ──► ledger
+//!      (dump, SHA-256,
+//!       mask, cut, name)
 //! ```
 //!
-//! `plan` decides what is to be pushed, `pipeline` does it, and the [`Ledger`] keeps what came of
-//! each path: it is where receipts are written, as they come. Invariant: a path is committed only
-//! after the bytes that were read have the hash that Nix recorded, and after all that it refers to
-//! (what upstream has apart) is visible in the cache.
+//! `selection`, `missing` and `upstream` choose the paths, and `plan` has them in their order.
+//! `pipeline` pushes them; the other modules are its parts, and know neither each other's state nor
+//! the pipeline. The [`Ledger`] records the outcome of each path, and writes receipts as they come.
 //!
-//! What is shown meanwhile is `progress`'s, what travels is `api`'s.
+//! Invariant: a path is committed only after the bytes that were read have the hash that Nix
+//! recorded, and after all its references are visible in the cache, except those that upstream has.
+//!
+//! The display meanwhile is left to `progress`, and requests to `api`.
 
-mod book;
+mod batch;
 mod budget;
 mod bundle;
-mod commit;
-mod encode;
+mod bundle_builders;
+mod chunk_index;
+mod commit_request;
+mod encoder_pool;
 mod error;
-mod fillings;
-mod hash;
 mod ledger;
+mod missing;
+mod nar_hasher;
+mod ordered_results;
 mod pipeline;
 mod plan;
-mod read;
+mod reader;
 mod schedule;
+mod selection;
+mod summary;
+mod target;
+#[cfg(test)]
+mod test_support;
 mod upstream;
 mod warnings;
 
@@ -40,15 +56,20 @@ use crate::api::{Api, UpstreamCache};
 use crate::exit::Exit;
 use crate::progress::Progress;
 use crate::store::{PathInfo, Store};
+use missing::Answers;
+use pipeline::{Context, PipelineOptions};
+use plan::Plan;
+use selection::SelectedPath;
+use target::Target;
 
 pub use error::PushError;
-pub use ledger::{Ledger, LedgerOptions, Summary};
+pub use ledger::{Ledger, LedgerOptions};
+pub use summary::Summary;
 
-/// How often paths are pushed anew when something that they refer to has gone from the cache
-/// meanwhile.
-const ROUNDS: u32 = 3;
+/// Most rounds: paths are pushed again when the cache has lost one of their references meanwhile.
+const MAX_ROUNDS: u32 = 3;
 
-/// What is asked of a push.
+/// The options of a push.
 #[derive(Debug, Clone)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -57,11 +78,11 @@ const ROUNDS: u32 = 3;
 pub struct PushOptions {
     /// Paths read at the same time, and chunks compressed at the same time.
     pub jobs: usize,
-    /// Push what the paths refer to as well.
+    /// Push the references of the paths as well, and theirs.
     pub closure: bool,
-    /// Leave out what a key of the cache's upstreams has signed.
+    /// Leave out paths that a key of the cache's upstreams has signed.
     pub upstream_filter: bool,
-    /// Ask what is missing, and push nothing.
+    /// Ask which paths are missing, and push nothing.
     pub dry_run: bool,
     /// Have the server read back the paths that it has.
     pub verify_present: bool,
@@ -80,18 +101,19 @@ pub struct PinRequest {
     pub keep: Option<u32>,
 }
 
-/// Pushes `roots` (and, if asked to, all that they refer to) from `store` to the cache of `api`,
-/// less what one of `upstreams` has. What came of each path is in `ledger`, also after an error.
+/// Pushes `roots` (and, if asked to, their closure) from `store` to the cache of `api`, without the
+/// paths that one of `upstreams` has. The outcome of each path is in `ledger`, also after an error.
 ///
-/// All that is pushed is kept from garbage collections while `store` is open.
+/// No path that is pushed is garbage-collected here while `store` is open.
 ///
-/// What the cache had when it was asked may be gone when what refers to it is committed, since
-/// nobody had used it for long. Then everything that is left is asked about and pushed once more.
+/// The cache may collect a path between its answer and the commit of a path that refers to it. Then
+/// the cache is asked once more about all paths that are left, and they are pushed in another
+/// round.
 ///
 /// # Errors
-/// [`PushError`], which is about the push as a whole: a server that cannot be reached, a full disk,
-/// a receipts file that cannot be written, a pin that was not made. What is about single paths is
-/// no error of this function.
+/// [`PushError`] is about the push as a whole: a server that cannot be reached, a full disk, a
+/// receipts file that cannot be written, a pin that was not made. A path that fails alone is no
+/// error of this function.
 pub async fn push(
     api: &Api,
     store: &Store,
@@ -106,69 +128,67 @@ pub async fn push(
         tokio::try_join!(async { store.closure(roots).await.map_err(PushError::from) }, async {
             api.cache_info().await.map_err(PushError::from)
         },)?;
-    let target = plan::Target::new(cache, store.store_dir())?;
+    let target = Target::new(cache, store.store_dir())?;
     ledger.begin();
     if let Some(pin) = &pin {
         ledger.watch(&pin.store_path);
     }
     let mut left = roots.to_vec();
     let mut pinned = None;
-    for round in 1..=ROUNDS {
-        let infos = plan::known(closure, options, &target, ledger)?;
-        let wanted = plan::choose(infos, &left, options, &target, ledger)?;
-        let named = named(&wanted, &left);
-        let plan::Answers { missing, signed } =
-            plan::ask(api, wanted, options, &target, ledger).await?;
+    for round in 1..=MAX_ROUNDS {
+        let infos = selection::drop_unknown(closure, options, &target, ledger)?;
+        let selected = selection::select(infos, &left, options, &target, ledger)?;
+        let named = named(&selected, &left);
+        let Answers { missing, signed } =
+            missing::ask(api, selected, options, &target, ledger).await?;
         let missing =
             upstream::leave_out(upstreams, missing, options.closure, &target, ledger).await?;
         if round == 1 {
-            warnings::of_late_signatures(api, signed, &target, ledger).await;
-            warnings::of_derivations(store, named, &missing).await;
+            warnings::warn_of_late_signatures(api, signed, &target, ledger).await;
+            warnings::warn_of_derivations(store, named, &missing).await;
         }
-        let plan = plan::Plan::new(missing, |path| store.real_path(path));
+        let plan = Plan::new(missing, |path| store.real_path(path));
         if options.dry_run {
-            return ledger.would_push(&plan, &target);
+            return ledger.print_plan(&plan, &target);
         }
         progress.begin(plan.paths.len() as u64, plan.nar_bytes());
-        let orders = pipeline::Orders {
+        let pipeline_options = PipelineOptions {
             jobs: options.jobs,
             expires: options.expires,
             pin: pin.clone(),
-            // Without the closure nobody has asked for references, and those that are not there
-            // never were.
-            put_off: options.closure && round < ROUNDS,
+            // Without the closure, the cache was not asked for references. One that it lacks was
+            // not lost, but never pushed.
+            postpones: options.closure && round < MAX_ROUNDS,
         };
-        let done = pipeline::run(api, store, &target, plan, orders, ledger, progress).await?;
-        pinned = pinned.or(done.pinned);
-        if done.put_off.is_empty() {
+        let context =
+            Context { api, store: Some(store), target: &target, plan: &plan, ledger, progress };
+        let outcome = pipeline::run(context, &pipeline_options).await?;
+        pinned = pinned.or(outcome.pinned);
+        if outcome.postponed.is_empty() {
             break;
         }
         tracing::info!(
-            "the cache has lost what {} paths refer to; pushing it again",
-            done.put_off.len()
+            "the cache has lost references of {} paths; pushing them again",
+            outcome.postponed.len()
         );
-        ledger.go_on(done.put_off.iter().map(|path| target.full(path)).collect());
-        closure = store.closure(&done.put_off).await?;
-        left = done.put_off;
+        ledger.start_round(outcome.postponed.iter().map(|path| target.full(path)).collect());
+        closure = store.closure(&outcome.postponed).await?;
+        left = outcome.postponed;
     }
     match pin {
-        Some(pin) => pin_now(api, pin, pinned, ledger).await,
+        Some(pin) => finish_pin(api, pin, pinned, ledger).await,
         None => Ok(()),
     }
 }
 
-/// Those of `wanted` that are among `roots`.
-fn named(wanted: &[plan::Wanted], roots: &[StorePath]) -> Vec<PathInfo> {
+/// The selected paths that are among `roots`.
+fn named(selected: &[SelectedPath], roots: &[StorePath]) -> Vec<PathInfo> {
     let roots: HashSet<&StorePath> = roots.iter().collect();
-    wanted
-        .iter()
-        .map(|wanted| &wanted.info)
-        .filter(|info| roots.contains(&info.path))
-        .cloned()
-        .collect()
+    let infos = selected.iter().map(|path| &path.info);
+    infos.filter(|info| roots.contains(&info.path)).cloned().collect()
 }
 
-/// The pin for the one root that there has to be.
+/// The pin for the root, of which there has to be one.
 fn pin_of(pin: &PinRequest, store: &Store, roots: &[StorePath]) -> Result<PushPin, PushError> {
     let PinRequest { name, keep } = pin.clone();
     match roots {
@@ -177,9 +197,10 @@ fn pin_of(pin: &PinRequest, store: &Store, roots: &[StorePath]) -> Result<PushPi
     }
 }
 
-/// Sees to the pin after the push: it came with its path's commit, or is made now, where the path
-/// was there before, the answer was lost, or the server knows of no pins in commits.
-async fn pin_now(
+/// Makes sure of the pin after the push. The commit of its path may have made it. Otherwise it is
+/// made now: where the path was present, the answer was lost, or the server is too old to make pins
+/// in commits.
+async fn finish_pin(
     api: &Api,
     pin: PushPin,
     pinned: Option<Pinned>,
@@ -188,7 +209,7 @@ async fn pin_now(
     let PushPin { name, store_path, keep } = pin;
     let generation = match pinned {
         Some(pinned) => pinned.generation,
-        None if ledger.watched_is_there() => {
+        None if ledger.has_watched_receipt() => {
             let request = SetPin { path: store_path, keep, expires: None };
             match api.set_pin(&name, &request).await {
                 Ok(details) => details.pin.generation,
@@ -198,12 +219,12 @@ async fn pin_now(
         None if ledger.exit() == Exit::Success => {
             return Err(PushError::PinOfUpstream { name, store_path });
         }
-        // Why is known by now.
+        // The reason was shown already.
         None => {
-            ledger.not_pinned(&name);
+            ledger.report_not_pinned(&name);
             return Ok(());
         }
     };
-    ledger.pinned(Pinned { name, generation });
+    ledger.record_pin(Pinned { name, generation });
     Ok(())
 }

@@ -28,7 +28,7 @@ use tokio::sync::Mutex;
 
 pub use closure::Closure;
 pub use error::{COLLECTED, StoreError};
-pub use resolve::{Resolved, store_path_of};
+pub use resolve::{Resolution, store_path_of};
 
 use connection::Connection;
 use location::Location;

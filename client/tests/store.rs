@@ -305,9 +305,12 @@ async fn closures_of_ten_thousand_paths_come_references_first() {
     let nix = NixRoot::new();
     // Each refers to two others; the last leads to all.
     let last = nix.evaluate(
-        r#"let f = builtins.genList (n: if n < 2 then builtins.toFile "f${toString n}" "leaf ${toString n}"
-             else builtins.toFile "f${toString n}" "${builtins.elemAt f (n - 1)} ${builtins.elemAt f (n / 2)}") 10000;
-           in builtins.deepSeq (map (n: builtins.stringLength (builtins.elemAt f n)) (builtins.genList (n: n) 10000))
+        r#"let
+             text = n: if n < 2 then "leaf ${toString n}"
+               else "${builtins.elemAt f (n - 1)} ${builtins.elemAt f (n / 2)}";
+             f = builtins.genList (n: builtins.toFile "f${toString n}" (text n)) 10000;
+             numbers = builtins.genList (n: n) 10000;
+           in builtins.deepSeq (map (n: builtins.stringLength (builtins.elemAt f n)) numbers)
              builtins.elemAt f 9999"#,
     );
     let store = nix.open().await;
@@ -383,10 +386,16 @@ async fn outputs_of_derivations_resolve() {
     let hash = Sha256::of(b"contents").to_hex();
     // A fixed output's path follows from its hash, so that adding the file makes the output valid
     // without a build.
-    let fixed = nix.nix("nix-instantiate", &["-E", &format!(
-        r#"derivation {{ name = "f"; system = "x"; builder = "x"; outputHashMode = "flat"; outputHashAlgo = "sha256";
-             outputHash = "{hash}"; }}"#
-    )]);
+    let fixed = nix.nix(
+        "nix-instantiate",
+        &[
+            "-E",
+            &format!(
+                r#"derivation {{ name = "f"; system = "x"; builder = "x"; outputHashMode = "flat";
+             outputHashAlgo = "sha256"; outputHash = "{hash}"; }}"#
+            ),
+        ],
+    );
     let two = nix.nix(
         "nix-instantiate",
         &[

@@ -50,8 +50,12 @@ impl Api {
         }
         let stall = self.shared.timeouts.stall;
         let response = tokio::select! {
-            response = builder.send() => response.map_err(|error| ApiError::transport(server, &request.url, &error))?,
-            () = clock.stopped_for(stall) => return Err(ApiError::stalled(server, &request.url, stall)),
+            response = builder.send() => {
+                response.map_err(|error| ApiError::transport(server, &request.url, &error))?
+            }
+            () = clock.stopped_for(stall) => {
+                return Err(ApiError::stalled(server, &request.url, stall));
+            }
         };
         self.shared.reached.store(true, Ordering::Relaxed);
         Answer::new(response, target.clone(), request.url.clone(), stall).success().await

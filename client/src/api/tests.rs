@@ -208,8 +208,9 @@ async fn a_server_that_goes_silent_is_a_timeout() {
 
 #[tokio::test]
 async fn heartbeats_keep_a_commit_alive_and_lines_come_as_they_are_ready() {
-    let lines = "{\"type\":\"heartbeat\"}\n\0{\"type\":\"heart\0beat\"}\n\0{\"type\":\"error\",\"store_path\":\"/p\",\
-                 \"code\":\"busy\",\"message\":\"m\"}\n\0{\"type\":\"end\",\"paths\":1}\n";
+    let lines = "{\"type\":\"heartbeat\"}\n\0{\"type\":\"heart\0beat\"}\n\0\
+                 {\"type\":\"error\",\"store_path\":\"/p\",\"code\":\"busy\",\"message\":\"m\"}\n\0\
+                 {\"type\":\"end\",\"paths\":1}\n";
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
     let server = Script::start(vec![format!("{head}{lines}").into_bytes()]).await;
     let mut got = Vec::new();
@@ -222,7 +223,8 @@ async fn heartbeats_keep_a_commit_alive_and_lines_come_as_they_are_ready() {
 
 #[tokio::test]
 async fn a_commit_whose_answer_is_cut_off_is_an_error_after_its_lines() {
-    let line = "{\"type\":\"error\",\"store_path\":\"/p\",\"code\":\"busy\",\"message\":\"m\"}\n{\"type\":\"en";
+    let line = "{\"type\":\"error\",\"store_path\":\"/p\",\"code\":\"busy\",\"message\":\"m\"}\n\
+                {\"type\":\"en";
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
     let server = Script::start(vec![format!("{head}{line}").into_bytes()]).await;
     let mut got = 0;

@@ -92,7 +92,7 @@ async fn prompt(question: &str) -> Result<Secret, Failure> {
     io::stderr().write_all(question.as_bytes())?;
     // Held by this future, not by the thread that waits for the line: a signal drops the future,
     // and the echo is back.
-    let echo = EchoOff::new()?;
+    let echo = EchoGuard::new()?;
     let line = blocking(|| {
         let mut line = Zeroizing::new(String::with_capacity(4096));
         io::stdin().lock().read_line(&mut line)?;
@@ -114,9 +114,9 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// While it lives, the terminal does not show what is typed.
-struct EchoOff(Termios);
+struct EchoGuard(Termios);
 
-impl EchoOff {
+impl EchoGuard {
     fn new() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut silent = before.clone();
@@ -126,7 +126,7 @@ impl EchoOff {
     }
 }
 
-impl Drop for EchoOff {
+impl Drop for EchoGuard {
     fn drop(&mut self) {
         // A terminal that is gone needs no echo.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);

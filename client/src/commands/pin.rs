@@ -115,12 +115,11 @@ mod tests {
                 (Some(7), Some("30d".to_owned()))
             );
         }
-        assert!(
-            matches!(parsed(&["list", "main"]), Ok(PinCommand::List(target)) if target.cache == "main")
-        );
-        assert!(
-            matches!(parsed(&["history", "main", "a", "--json"]), Ok(PinCommand::Show(pin)) if pin.target.json)
-        );
+        let Ok(PinCommand::List(target)) = parsed(&["list", "main"]) else { panic!("no list") };
+        assert_eq!(target.cache, "main");
+        let history = parsed(&["history", "main", "a", "--json"]);
+        let Ok(PinCommand::Show(pin)) = history else { panic!("no history") };
+        assert!(pin.target.json);
         assert!(matches!(
             parsed(&["rollback", "main", "a", "--to", "3"]),
             Ok(PinCommand::Rollback { to: Some(3), .. })

@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::nix::NixFiles;
 use crate::progress::{Progress, Style};
 use crate::push::{Ledger, LedgerOptions, PinRequest, PushError, PushOptions, push};
-use crate::store::{Resolved, Store, StoreError, StoreOptions};
+use crate::store::{Resolution, Store, StoreError, StoreOptions};
 use input::Input;
 
 /// Above this, more jobs cost memory and gain nothing.
@@ -84,7 +84,7 @@ async fn push_installables(
         return Ok(());
     }
     let store = open_store(args).await?;
-    let Resolved { paths: roots, refused } =
+    let Resolution { paths: roots, refused } =
         store.resolve_each(&input.installables(store.store_dir())).await?;
     if let Some(pin) = &pin
         && roots.len() + refused.len() != 1
@@ -95,7 +95,7 @@ async fn push_installables(
         });
     }
     for (argument, reason) in refused {
-        ledger.refused(argument, reason)?;
+        ledger.record_refused(argument, reason)?;
     }
     if roots.is_empty() {
         return Ok(());

@@ -26,13 +26,13 @@ use files::{Files, NetrcFile};
 use nix_conf::{Block, Settings};
 use token::{HostToken, Rules};
 
-/// A cache to fetch from, as the server describes it.
-struct Chosen {
+/// A cache that Nix is to fetch from, as the server describes it.
+struct SelectedCache {
     target: Target,
     info: CacheInfo,
 }
 
-impl Chosen {
+impl SelectedCache {
     fn substituter(&self) -> String {
         substituter(&self.target)
     }
@@ -57,30 +57,30 @@ pub async fn run(global: &GlobalArgs, args: UseArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     }
 
-    let mut chosen = Vec::with_capacity(targets.len());
+    let mut selected = Vec::with_capacity(targets.len());
     for target in targets {
         let info = Api::new(&target)?.cache_info().await?;
-        chosen.push(Chosen { target, info });
+        selected.push(SelectedCache { target, info });
     }
-    let is_private = chosen.iter().any(|cache| !cache.info.public);
+    let is_private = selected.iter().any(|cache| !cache.info.public);
     if args.print {
-        return print(&args, &files, &chosen).await;
+        return print(&args, &files, &selected).await;
     }
     files.check_editable()?;
-    let written = {
+    let outcome = {
         let lock = files.lock().await?;
         let netrc_file = if is_private { Some(files.netrc_file()?) } else { None };
         let _netrc_lock = match &netrc_file {
             Some(file) => file.lock(&lock).await.map_err(|error| files.explained(error))?,
             None => None,
         };
-        write(&args, &files, &chosen, netrc_file).await?
+        write(&args, &files, &selected, netrc_file).await?
     };
-    say_outcome(global, &args, &files, &written).await
+    say_outcome(global, &args, &files, &outcome).await
 }
 
-/// What was written.
-struct Written {
+/// The result of writing the files.
+struct WriteOutcome {
     blocks: Vec<Block>,
     netrc_file: Option<NetrcFile>,
     tokens: Vec<HostToken>,
@@ -92,11 +92,11 @@ struct Written {
 async fn write(
     args: &UseArgs,
     files: &Files,
-    chosen: &[Chosen],
+    selected: &[SelectedCache],
     netrc_file: Option<NetrcFile>,
-) -> Result<Written, Failure> {
+) -> Result<WriteOutcome, Failure> {
     let old = files.nix_conf_text()?;
-    let blocks = blocks(chosen, netrc_file.as_ref(), args.priority);
+    let blocks = blocks(selected, netrc_file.as_ref(), args.priority);
     let mut new = String::clone(&old);
     for block in &blocks {
         new = nix_conf::with_block(&new, block).map_err(|error| files.invalid(&error))?;
@@ -105,7 +105,7 @@ async fn write(
     let rules = Rules { takes_any: args.this_token, is_dry_run: false };
     let mut tokens = Vec::new();
     if let Some(file) = &netrc_file {
-        tokens = token::choose(chosen, &nix_conf::substituters(&old), file, rules).await?;
+        tokens = token::select(selected, &nix_conf::substituters(&old), file, rules).await?;
         for HostToken { host, token, .. } in &tokens {
             file.add(host, token).map_err(|error| files.explained(error))?;
         }
@@ -114,7 +114,7 @@ async fn write(
     if is_changed {
         files.write_nix_conf(&old, &new).map_err(|error| files.explained(error))?;
     }
-    Ok(Written { blocks, netrc_file, tokens, nix_conf: new, is_changed })
+    Ok(WriteOutcome { blocks, netrc_file, tokens, nix_conf: new, is_changed })
 }
 
 /// Says whether Nix fetches from the caches now, and what else is to know.
@@ -122,9 +122,9 @@ async fn say_outcome(
     global: &GlobalArgs,
     args: &UseArgs,
     files: &Files,
-    written: &Written,
+    outcome: &WriteOutcome,
 ) -> Result<Exit, Failure> {
-    let Written { blocks, netrc_file, tokens, nix_conf, is_changed } = written;
+    let WriteOutcome { blocks, netrc_file, tokens, nix_conf, is_changed } = outcome;
     let path = files.nix_conf.display();
     let Verdict { obstacles, unknown } = advice::verdict(files, blocks, netrc_file.as_ref()).await;
     let notes = tokens.iter().filter_map(|token| token.note.as_deref());
@@ -168,27 +168,31 @@ async fn say_outcome(
 }
 
 /// Shows what would be written.
-async fn print(args: &UseArgs, files: &Files, chosen: &[Chosen]) -> Result<Exit, Failure> {
-    let is_private = chosen.iter().any(|cache| !cache.info.public);
+async fn print(args: &UseArgs, files: &Files, selected: &[SelectedCache]) -> Result<Exit, Failure> {
+    let is_private = selected.iter().any(|cache| !cache.info.public);
     let netrc_file = if is_private { Some(files.netrc_file()?) } else { None };
     let old = files.nix_conf_text()?;
     let rules = Rules { takes_any: args.this_token, is_dry_run: true };
     let tokens = match &netrc_file {
-        Some(file) => token::choose(chosen, &nix_conf::substituters(&old), file, rules).await?,
+        Some(file) => token::select(selected, &nix_conf::substituters(&old), file, rules).await?,
         None => Vec::new(),
     };
-    let blocks = blocks(chosen, netrc_file.as_ref(), args.priority);
+    let blocks = blocks(selected, netrc_file.as_ref(), args.priority);
     io::stdout()
         .write_all(printed(&blocks, &settings(args), netrc_file.as_ref(), &tokens).as_bytes())?;
     Ok(Exit::Success)
 }
 
-fn blocks(chosen: &[Chosen], netrc_file: Option<&NetrcFile>, priority: Option<u32>) -> Vec<Block> {
-    chosen.iter().map(|cache| block(cache, netrc_file, priority)).collect()
+fn blocks(
+    selected: &[SelectedCache],
+    netrc_file: Option<&NetrcFile>,
+    priority: Option<u32>,
+) -> Vec<Block> {
+    selected.iter().map(|cache| block(cache, netrc_file, priority)).collect()
 }
 
 /// What nix.conf is to say of a cache.
-fn block(cache: &Chosen, netrc_file: Option<&NetrcFile>, priority: Option<u32>) -> Block {
+fn block(cache: &SelectedCache, netrc_file: Option<&NetrcFile>, priority: Option<u32>) -> Block {
     let named = netrc_file.filter(|file| !cache.info.public && !file.is_set);
     Block {
         substituter: cache.substituter(),

@@ -154,16 +154,22 @@ impl Output {
                 tracing::info!("{path}: holds, signed by {key}");
                 Ok(())
             }
-            _ if self.json => print(
-                &serde_json::json!({ "store_path": path, "holds": false, "reason": verdict.to_string() }),
-            ),
+            _ if self.json => print(&serde_json::json!({
+                "store_path": path,
+                "holds": false,
+                "reason": verdict.to_string(),
+            })),
             _ => writeln!(io::stderr(), "{path}: {verdict}"),
         }
     }
 
     fn summary(&self, others: &BTreeMap<&'static str, u64>) -> Result<Exit, Failure> {
         if self.json {
-            let summary = serde_json::json!({ "holding": self.holding, "failing": self.failing, "others": others });
+            let summary = serde_json::json!({
+                "holding": self.holding,
+                "failing": self.failing,
+                "others": others,
+            });
             print(&serde_json::json!({ "summary": summary }))?;
         } else if !self.quiet || self.failing > 0 {
             let others: Vec<String> =

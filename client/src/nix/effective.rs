@@ -1,8 +1,9 @@
-//! What Nix says is in effect: `nix config show`, which was `nix show-config` before 2.20.
+//! The settings that are in effect for Nix: `nix config show`, which was `nix show-config` before
+//! 2.20.
 
 use serde_json::Value;
 
-use super::program::{Trouble, run};
+use super::program::{NixRunError, run};
 use super::same_substituter;
 
 const COMMANDS: [&[&str]; 2] = [&["config", "show", "--json"], &["show-config", "--json"]];
@@ -16,20 +17,20 @@ pub enum Scope {
     System,
 }
 
-/// Settings, as Nix shows them.
+/// The settings in effect, as Nix shows them.
 #[derive(Debug, Clone)]
-pub struct Effective {
+pub struct EffectiveSettings {
     settings: Value,
 }
 
-impl Effective {
+impl EffectiveSettings {
     /// Asks Nix.
     ///
     /// # Errors
-    /// [`Trouble`] where Nix does not run; in the inner result what Nix says where it does not like
-    /// its settings.
-    pub async fn ask(scope: Scope) -> Result<Result<Self, String>, Trouble> {
-        let mut said = String::new();
+    /// [`NixRunError`] where Nix does not run. The inner error is Nix's message where it does not
+    /// accept its settings.
+    pub async fn ask(scope: Scope) -> Result<Result<Self, String>, NixRunError> {
+        let mut stderr = String::new();
         for arguments in COMMANDS {
             let output = run(|command| {
                 command.args(arguments);
@@ -40,10 +41,10 @@ impl Effective {
             .await?;
             match serde_json::from_slice(&output.stdout) {
                 Ok(settings) if output.status.success() => return Ok(Ok(Self { settings })),
-                _ => String::from_utf8_lossy(&output.stderr).trim().clone_into(&mut said),
+                _ => String::from_utf8_lossy(&output.stderr).trim().clone_into(&mut stderr),
             }
         }
-        Ok(Err(said))
+        Ok(Err(stderr))
     }
 
     fn value(&self, name: &str) -> &Value {
@@ -81,9 +82,10 @@ mod tests {
 
     #[test]
     fn settings_are_read_from_what_nix_prints() {
-        let text = r#"{"substituters": {"value": ["https://cache.nixos.org/", "http://h/main?priority=3"]},
+        let text = r#"{"substituters":
+                {"value": ["https://cache.nixos.org/", "http://h/main?priority=3"]},
             "trusted-public-keys": {"value": ["k:1"]}, "netrc-file": {"value": "/etc/nix/netrc"}}"#;
-        let effective = Effective { settings: serde_json::from_str(text).unwrap() };
+        let effective = EffectiveSettings { settings: serde_json::from_str(text).unwrap() };
         assert!(
             effective.has_substituter("http://h/main")
                 && !effective.has_substituter("http://h/mai")

@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
     "line {line} has a double quote that does not end on that line, and curl refuses the whole \
      file for it"
 )]
-pub struct Unquoted {
+pub struct UnclosedQuote {
     /// Counted from 1.
     pub line: usize,
 }
@@ -45,11 +45,11 @@ pub struct Entry {
 /// What curl takes from the file for `host`.
 ///
 /// # Errors
-/// [`Unquoted`], if curl gets as far as that.
-pub fn entry(text: &str, host: &str) -> Result<Option<Entry>, Unquoted> {
+/// [`UnclosedQuote`], if curl gets as far as that.
+pub fn entry(text: &str, host: &str) -> Result<Option<Entry>, UnclosedQuote> {
     let mut reader = Reader::new(host);
     for (index, line) in text.split_terminator('\n').enumerate() {
-        reader.read_line(line).map_err(|()| Unquoted { line: index + 1 })?;
+        reader.read_line(line).map_err(|()| UnclosedQuote { line: index + 1 })?;
         if reader.is_done {
             break;
         }
@@ -63,7 +63,7 @@ pub fn entry(text: &str, host: &str) -> Result<Option<Entry>, Unquoted> {
 ///
 /// # Errors
 /// As [`entry`].
-pub fn password(text: &str, host: &str) -> Result<Option<Zeroizing<String>>, Unquoted> {
+pub fn password(text: &str, host: &str) -> Result<Option<Zeroizing<String>>, UnclosedQuote> {
     Ok(entry(text, host)?.map(|entry| entry.password).filter(|password| !password.is_empty()))
 }
 
@@ -297,7 +297,7 @@ mod tests {
     fn a_quote_without_its_end_is_named_where_curl_gets_as_far() {
         let text = "machine h login y password z\nmachine a login \"x\n";
         assert_eq!(read(text).as_deref(), Some("z"));
-        assert_eq!(entry(text, "b"), Err(Unquoted { line: 2 }));
+        assert_eq!(entry(text, "b"), Err(UnclosedQuote { line: 2 }));
     }
 
     #[test]

@@ -13,9 +13,9 @@ const PROGRAMS: [&str; 2] = ["nix", USUAL_NIX];
 /// How long Nix may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Why Nix could not be asked.
+/// The reason why Nix could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum NixRunError {
     /// There is none.
     #[error("there is no `nix` in PATH")]
     NoNix,
@@ -30,8 +30,8 @@ pub enum Trouble {
 /// Runs `nix` with the command that `arrange` gives it, to its end.
 ///
 /// # Errors
-/// [`Trouble`], for a Nix that did not run to its end.
-pub async fn run(arrange: impl Fn(&mut Command)) -> Result<Output, Trouble> {
+/// [`NixRunError`], for a Nix that did not run to its end.
+pub async fn run(arrange: impl Fn(&mut Command)) -> Result<Output, NixRunError> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for program in PROGRAMS {
         let mut command = Command::new(program);
@@ -43,13 +43,13 @@ pub async fn run(arrange: impl Fn(&mut Command)) -> Result<Output, Trouble> {
         match timeout(COMMAND_TIMEOUT, command.output()).await {
             Ok(Ok(output)) => return Ok(output),
             Ok(Err(error)) => last = error,
-            Err(_) => return Err(Trouble::TooSlow),
+            Err(_) => return Err(NixRunError::TooSlow),
         }
     }
     Err(if last.kind() == io::ErrorKind::NotFound {
-        Trouble::NoNix
+        NixRunError::NoNix
     } else {
-        Trouble::NotStarted(last)
+        NixRunError::NotStarted(last)
     })
 }
 

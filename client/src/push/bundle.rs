@@ -1,7 +1,7 @@
-//! Filling bundles with frames, and taking apart those that were too large for a proxy.
+//! One bundle: filled with frames, and split when it is too large for a proxy.
 //!
-//! A bundle is nothing but records one after the other, so any run of whole records of it is a
-//! bundle too: splitting one copies no byte.
+//! A bundle is a sequence of records, so any run of its records is a bundle too. Splitting one
+//! copies no byte.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use snowbank_core::bundle::{BundleWriter, MIN_BUNDLE_BYTES};
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::frame::{ChunkHeader, Encoded};
 
-use super::budget::Held;
+use super::budget::Permit;
 
 /// One chunk of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: ChunkName,
-    /// The path whose reading brought it up.
+    /// The path that it was cut from first.
     pub(super) path: u32,
     pub(super) raw_len: u32,
     /// Bytes of its record: header and frame.
@@ -28,19 +28,19 @@ pub(super) struct Entry {
 pub(super) struct Bundle {
     pub(super) body: Bytes,
     pub(super) entries: Vec<Entry>,
-    /// What the body takes, given back when the last part of it is gone: parts share its memory.
-    held: Arc<Held>,
+    /// The body's permit, given back when the last part of it is gone: parts share its memory.
+    permit: Arc<Permit>,
 }
 
-/// The bundle that is being filled.
+/// A bundle that is still open.
 #[derive(Debug, Default)]
-pub(super) struct Filling {
+pub(super) struct BundleBuilder {
     writer: BundleWriter,
     entries: Vec<Entry>,
-    held: Held,
+    permit: Permit,
 }
 
-impl Filling {
+impl BundleBuilder {
     #[cfg(test)]
     pub(super) const fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -58,7 +58,7 @@ impl Filling {
         self.writer.len()
     }
 
-    /// Adds what another one has; gives the bundle that was full before.
+    /// Adds the chunks of another one. Gives the bundle that was full before.
     pub(super) fn append(
         &mut self,
         mut other: Self,
@@ -71,35 +71,35 @@ impl Filling {
         let full = if fits { None } else { self.take() };
         if fits {
             self.entries.append(&mut other.entries);
-            self.held.join(other.held);
+            self.permit.join(other.permit);
         } else {
             *self = other;
         }
         full
     }
 
-    /// Adds a chunk and what it holds of the budget.
-    pub(super) fn add(&mut self, path: u32, encoded: &Encoded, mut held: Held) {
+    /// Adds a chunk and its permit.
+    pub(super) fn add(&mut self, path: u32, encoded: &Encoded, mut permit: Permit) {
         let before = self.writer.len();
         self.writer.add(&encoded.header, &encoded.frame);
         let record_len = self.writer.len() - before;
-        held.shrink_to(record_len);
-        self.held.join(held);
+        permit.shrink_to(record_len);
+        self.permit.join(permit);
         let ChunkHeader { name, raw_len, .. } = encoded.header;
         self.entries.push(Entry { name, path, raw_len, record_len });
     }
 
     /// The bundle; `None` when it is empty. An empty one is left.
     pub(super) fn take(&mut self) -> Option<Bundle> {
-        let Self { writer, entries, held } = std::mem::take(self);
+        let Self { writer, entries, permit } = std::mem::take(self);
         let body = writer.finish().into();
-        (!entries.is_empty()).then(|| Bundle { body, entries, held: Arc::new(held) })
+        (!entries.is_empty()).then(|| Bundle { body, entries, permit: Arc::new(permit) })
     }
 }
 
 impl Bundle {
-    /// Half of what this bundle has, in bytes, but not below what bundles may always have; `None`
-    /// when it cannot be made smaller.
+    /// Half of this bundle's bytes, but at least [`MIN_BUNDLE_BYTES`]. `None` when it cannot be
+    /// made smaller.
     pub(super) fn half(&self) -> Option<usize> {
         (self.entries.len() > 1 && self.body.len() > MIN_BUNDLE_BYTES)
             .then(|| (self.body.len().div_ceil(2)).max(MIN_BUNDLE_BYTES))
@@ -126,7 +126,7 @@ impl Bundle {
     }
 
     fn cut_off(&mut self, len: usize, entries: Vec<Entry>) -> Self {
-        Self { body: self.body.split_to(len), entries, held: Arc::clone(&self.held) }
+        Self { body: self.body.split_to(len), entries, permit: Arc::clone(&self.permit) }
     }
 }
 
@@ -171,18 +171,18 @@ mod tests {
     #[test]
     fn a_split_bundle_has_the_same_chunks_in_order_and_no_part_over_the_limit() {
         let budget = Budget::new(10_000_000);
-        let mut filling = Filling::default();
+        let mut builder = BundleBuilder::default();
         let chunks: Vec<Encoded> = (0..9).map(|number| encoded(number, 100_000)).collect();
         for (path, chunk) in (0..).zip(&chunks) {
-            assert!(filling.fits(&chunk.header, 1 << 20, 9));
-            filling.add(path, chunk, budget.hold(150_000).unwrap());
+            assert!(builder.fits(&chunk.header, 1 << 20, 9));
+            builder.add(path, chunk, budget.acquire(150_000).unwrap());
         }
         assert!(
-            !filling.fits(&chunks[0].header, 1 << 30, 9)
-                && !filling.fits(&chunks[0].header, 950_000, 99)
+            !builder.fits(&chunks[0].header, 1 << 30, 9)
+                && !builder.fits(&chunks[0].header, 950_000, 99)
         );
-        let bundle = filling.take().unwrap();
-        assert!(filling.is_empty() && filling.take().is_none());
+        let bundle = builder.take().unwrap();
+        assert!(builder.is_empty() && builder.take().is_none());
         assert_eq!(budget.free(), 10_000_000 - bundle.body.len());
         let whole = names(&bundle);
         assert_eq!(whole, chunks.iter().map(|chunk| chunk.header.name).collect::<Vec<_>>());
@@ -201,12 +201,12 @@ mod tests {
 
     #[test]
     fn halving_ends_at_what_bundles_may_always_have() {
-        let mut filling = Filling::default();
-        filling.add(0, &encoded(1, 700_000), Held::default());
-        assert_eq!(filling.take().unwrap().half(), None, "one chunk cannot be split");
-        filling.add(0, &encoded(1, 300_000), Held::default());
-        filling.add(0, &encoded(2, 300_000), Held::default());
-        let bundle = filling.take().unwrap();
+        let mut builder = BundleBuilder::default();
+        builder.add(0, &encoded(1, 700_000), Permit::default());
+        assert_eq!(builder.take().unwrap().half(), None, "one chunk cannot be split");
+        builder.add(0, &encoded(1, 300_000), Permit::default());
+        builder.add(0, &encoded(2, 300_000), Permit::default());
+        let bundle = builder.take().unwrap();
         assert_eq!(bundle.half(), Some(MIN_BUNDLE_BYTES));
         let parts = bundle.split(MIN_BUNDLE_BYTES);
         assert_eq!(parts.len(), 2);

@@ -1,19 +1,21 @@
-//! What came of each path: counted, written as receipts at once, told to people.
+//! The record of a push: the outcome of each path is counted, written as a line at once, and shown
+//! to people.
 //!
-//! Invariants: a path has one line, written to the file before anything that depends on it goes on,
-//! so that a push that is cut off leaves the receipts of what it did; the code to exit with is 0
-//! only when every path is in the cache or is upstream's. Only a path that was present and had to
-//! be pushed after all, since it was gone again, has a second line.
+//! Invariants:
+//!
+//! - Each path has one line. Only a path that was present, was lost, and had to be pushed after all
+//!   has a second one.
+//! - The line is written before anything goes on that depends on it. So a push that is cut off
+//!   leaves the receipts of the paths that it pushed.
+//! - The exit code is 0 only when every path is in the cache or upstream.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde::Serialize;
 use snowbank_core::hash::NarHash;
 use snowbank_core::pin_name::PinName;
 use snowbank_core::receipt::{Receipt, ReceiptLine, ReceiptStatus, UpstreamReason};
@@ -21,57 +23,21 @@ use snowbank_core::units::Bytes;
 use snowbank_core::wire::Pinned;
 
 use super::PushError;
-use super::plan::{Plan, Target};
+use super::plan::Plan;
+use super::summary::Summary;
+use super::target::Target;
 use crate::exit::Exit;
 use crate::progress::Progress;
 
 /// Where the ledger goes.
 #[derive(Debug, Clone, Default)]
 pub struct LedgerOptions {
-    /// A file for receipts; what is in it is replaced.
+    /// A file for receipts; its contents are replaced.
     pub receipts: Option<PathBuf>,
     /// Whether receipts and the summary go to standard output as JSON lines.
     pub json: bool,
-    /// Whether people are told of each path, not only of those that failed.
+    /// Whether people see a line for each path, not only for each that failed.
     pub verbose: bool,
-}
-
-/// What came of a push, as numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// Paths that this push made visible.
-    pub uploaded: u64,
-    /// Paths that the cache had.
-    pub present: u64,
-    /// Paths left to upstream.
-    pub skipped: u64,
-    /// Paths that the cache has with other contents.
-    pub different: u64,
-    /// Paths that were not pushed.
-    pub failed: u64,
-    /// Paths that a dry run found missing.
-    pub missing: u64,
-    /// Bytes of NAR of the uploaded paths.
-    pub nar_bytes: u64,
-    /// Bytes of NAR that the cache did not have.
-    pub new_bytes: u64,
-    /// Chunks that were sent.
-    pub chunks_sent: u64,
-    /// Bytes of bundles that were sent.
-    pub sent_bytes: u64,
-    /// Paths that the cache has without a signature that they have here.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub late_signatures: u64,
-    /// Time since the push began.
-    pub elapsed_ms: u64,
-    /// The pin that was made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pin: Option<Pinned>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form of a predicate")]
-const fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 /// The record of one push.
@@ -87,15 +53,14 @@ pub struct Ledger {
     finished: bool,
     /// The paths that have no line yet, in a round after the first.
     left: Option<HashSet<String>>,
-    /// A path that is looked out for, and whether the cache has it.
+    /// The path of [`Ledger::watch`], and whether it has a receipt.
     watched: Option<(String, bool)>,
-    /// Counts; the pipeline adds what it sends.
+    /// Counts; the pipeline adds the chunks that it sends.
     pub(super) summary: Summary,
 }
 
 impl Ledger {
-    /// An empty ledger; its file is created. A file that held something is replaced, and that is
-    /// said.
+    /// An empty ledger; its file is created. A warning says so when the file was not empty.
     ///
     /// # Errors
     /// The file cannot be created.
@@ -134,38 +99,38 @@ impl Ledger {
         self.has_begun = true;
     }
 
-    /// Whether anything was tried, so that there is something to sum up.
+    /// Whether the push has begun, so that there is something to sum up.
     #[must_use]
     pub const fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// An argument names no path that could be pushed.
+    /// Records an argument that names no path to push.
     ///
     /// # Errors
     /// The line cannot be written.
-    pub fn refused(&mut self, argument: String, reason: String) -> Result<(), PushError> {
+    pub fn record_refused(&mut self, argument: String, reason: String) -> Result<(), PushError> {
         self.progress.say(&format!("error: {argument:?} names no store path: {reason}"));
-        self.given_up(argument, reason, Exit::Store)
+        self.record_stopped(argument, reason, Exit::Store)
     }
 
-    /// The cache has so many paths without a signature that they have here.
-    pub(super) const fn late_signatures(&mut self, paths: usize) {
+    /// Counts the paths that the cache has without a signature that they have here.
+    pub(super) const fn record_late_signatures(&mut self, paths: usize) {
         self.summary.late_signatures = paths as u64;
     }
 
-    /// Looks out for the receipt of a path.
+    /// Remembers whether this path gets a receipt.
     pub(super) fn watch(&mut self, store_path: &str) {
         self.watched = Some((store_path.to_owned(), false));
     }
 
-    /// Whether there was a receipt of the path that is looked out for.
-    pub(super) fn watched_is_there(&self) -> bool {
+    /// Whether the path of [`Ledger::watch`] got a receipt.
+    pub(super) fn has_watched_receipt(&self) -> bool {
         matches!(self.watched, Some((_, true)))
     }
 
-    /// Another round begins for paths that have no line yet. Whatever else comes up in it has one.
-    pub(super) fn go_on(&mut self, left: HashSet<String>) {
+    /// Begins another round, for the paths `left` that have no line yet. All others have one.
+    pub(super) fn start_round(&mut self, left: HashSet<String>) {
         self.left = Some(left);
     }
 
@@ -174,15 +139,15 @@ impl Ledger {
         self.left.as_ref().is_some_and(|left| !left.contains(store_path))
     }
 
-    /// The cache has a path, as its receipt says.
-    pub(super) fn receipt(&mut self, receipt: Receipt) -> Result<(), PushError> {
+    /// Records the receipt of a path that the cache has.
+    pub(super) fn record_receipt(&mut self, receipt: Receipt) -> Result<(), PushError> {
         let has_line = self.has_line(&receipt.store_path);
         match receipt.status {
             ReceiptStatus::Present if has_line => return Ok(()),
             ReceiptStatus::Uploaded => {
                 self.summary.uploaded += 1;
                 self.summary.nar_bytes += receipt.nar_size;
-                self.was_present(has_line);
+                self.uncount_present(has_line);
             }
             ReceiptStatus::Present => self.summary.present += 1,
         }
@@ -199,24 +164,24 @@ impl Ledger {
         self.line(&ReceiptLine::Receipt(receipt))
     }
 
-    /// What counted as present, and was gone again, counts as what becomes of it now.
-    fn was_present(&mut self, has_line: bool) {
+    /// A path that counted as present, and was lost, counts as its new outcome alone.
+    fn uncount_present(&mut self, has_line: bool) {
         self.summary.present = self.summary.present.saturating_sub(u64::from(has_line));
     }
 
-    /// A pin was made.
-    pub(super) fn pinned(&mut self, pinned: Pinned) {
+    /// Records the pin that was made.
+    pub(super) fn record_pin(&mut self, pinned: Pinned) {
         self.summary.pin = Some(pinned);
     }
 
-    /// A pin was not made, since its path was not pushed.
-    pub(super) fn not_pinned(&self, name: &PinName) {
+    /// Shows that a pin was not made because its path was not pushed.
+    pub(super) fn report_not_pinned(&self, name: &PinName) {
         self.progress
             .say(&format!("error: `{name}` was not pinned, since its path was not pushed"));
     }
 
-    /// The cache has a path with other contents.
-    pub(super) fn different(
+    /// Records a path that the cache has with other contents.
+    pub(super) fn record_different(
         &mut self,
         store_path: String,
         nar_hash: NarHash,
@@ -236,8 +201,8 @@ impl Ledger {
         self.line(&ReceiptLine::Different { store_path, nar_hash, cache_nar_hash })
     }
 
-    /// A path is left to upstream.
-    pub(super) fn skipped(
+    /// Records a path that is left to upstream.
+    pub(super) fn record_skipped(
         &mut self,
         store_path: String,
         nar_hash: NarHash,
@@ -253,39 +218,42 @@ impl Ledger {
         self.line(&ReceiptLine::SkippedUpstream { store_path, nar_hash, reason })
     }
 
-    /// A path was not pushed; people are told.
-    pub(super) fn failed(
+    /// Records a path that was not pushed, and shows the reason.
+    pub(super) fn record_failed(
         &mut self,
         store_path: String,
         reason: String,
         exit: Exit,
     ) -> Result<(), PushError> {
         self.progress.say(&format!("error: {store_path}: {reason}"));
-        self.given_up(store_path, reason, exit)
+        self.record_stopped(store_path, reason, exit)
     }
 
-    /// A path was not pushed, for a reason that people are told of elsewhere.
-    pub(super) fn given_up(
+    /// Records a path that was not pushed, for a reason that is shown elsewhere.
+    pub(super) fn record_stopped(
         &mut self,
         store_path: String,
         reason: String,
         exit: Exit,
     ) -> Result<(), PushError> {
-        self.was_present(self.has_line(&store_path));
+        self.uncount_present(self.has_line(&store_path));
         self.summary.failed += 1;
         self.exit = self.exit.worse(exit);
         self.line(&ReceiptLine::Failed { store_path, reason })
     }
 
-    /// What a push would do, and this one does not.
-    pub(super) fn would_push(&mut self, plan: &Plan, target: &Target) -> Result<(), PushError> {
+    /// Prints and counts the paths that a push would push: for a dry run.
+    pub(super) fn print_plan(&mut self, plan: &Plan, target: &Target) -> Result<(), PushError> {
         for path in &plan.paths {
             self.summary.missing += 1;
             let store_path = target.full(&path.info.path);
             let line = if self.options.json {
                 let (nar_hash, nar_size) = (path.info.nar_hash, path.info.nar_size);
                 serde_json::json!({
-                    "status": "missing", "store_path": store_path, "nar_hash": nar_hash, "nar_size": nar_size,
+                    "status": "missing",
+                    "store_path": store_path,
+                    "nar_hash": nar_hash,
+                    "nar_size": nar_size,
                 })
                 .to_string()
             } else {
@@ -296,7 +264,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The code that what came of the paths amounts to.
+    /// The exit code of the whole push.
     #[must_use]
     pub const fn exit(&self) -> Exit {
         self.exit
@@ -333,7 +301,7 @@ impl Ledger {
         }
         if let (Some(file), Some(path)) = (&mut self.file, &self.options.receipts) {
             text.push('\n');
-            // One write without a buffer: the line is there, whatever happens next.
+            // One write without a buffer: the line is in the file, even if the process ends next.
             let failed = |source| PushError::Receipts { path: path.clone(), source };
             file.write_all(text.as_bytes()).map_err(failed)?;
         }
@@ -345,8 +313,7 @@ fn print(line: &str) -> Result<(), PushError> {
     writeln!(io::stdout().lock(), "{line}").map_err(PushError::Output)
 }
 
-/// A push that a signal ends is dropped where it stands; what it did is told, and nothing depends
-/// on that.
+/// A signal drops the push where it stands. Its summary is shown, and nothing depends on that.
 impl Drop for Ledger {
     fn drop(&mut self) {
         if !self.finished {
@@ -357,49 +324,5 @@ impl Drop for Ledger {
                 "stopped before anything was pushed".to_owned()
             });
         }
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            uploaded,
-            present,
-            skipped,
-            different,
-            failed,
-            missing,
-            nar_bytes,
-            new_bytes,
-            ..
-        } = self;
-        if *missing > 0 {
-            write!(f, "{missing} missing, ")?;
-        }
-        write!(f, "{uploaded} uploaded, {present} present")?;
-        for (count, word) in
-            [(skipped, "left to upstream"), (different, "different"), (failed, "failed")]
-        {
-            if *count > 0 {
-                write!(f, ", {count} {word}")?;
-            }
-        }
-        if *uploaded > 0 {
-            let saved =
-                nar_bytes.saturating_sub(*new_bytes).saturating_mul(100).checked_div(*nar_bytes);
-            let (nar, new, sent) = (Bytes(*nar_bytes), Bytes(*new_bytes), Bytes(self.sent_bytes));
-            write!(
-                f,
-                "; {nar} of NARs, {new} of it new ({}% deduplicated), {sent} sent",
-                saved.unwrap_or(0)
-            )?;
-        }
-        if self.late_signatures > 0 {
-            write!(f, "; {} without their later signatures", self.late_signatures)?;
-        }
-        if let Some(Pinned { name, generation }) = &self.pin {
-            write!(f, "; pinned as {name}, generation {generation}")?;
-        }
-        write!(f, "; {:.1} s", Duration::from_millis(self.elapsed_ms).as_secs_f32())
     }
 }

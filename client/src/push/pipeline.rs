@@ -1,237 +1,166 @@
-//! The pipeline: one task that owns the state of a push, and short-lived tasks that read, ask,
-//! encode, send and commit for it and report back as [`Event`]s.
+//! The pipeline of a push: five stages, and a router that passes events between them.
 //!
-//! **Memory.** Chunks, frames and bundles are counted against [`Tuning::budget_bytes`]; each reader
-//! has a few times the largest chunk besides. Manifests of paths that are not yet committed are
-//! bounded by [`Tuning::open_weight`]: a path is opened only while there is room, or when no other
-//! is open. Nothing else grows with what is pushed but the plan itself.
+//! ```text
+//! read ──► ask ──► encode ──► send ──► commit
+//! ```
 //!
-//! **Why it never stalls.** Only readers wait for memory, and whoever waits holds none. What is
-//! held is, at any time, (a) in the window of chunks that were not yet asked about, below
-//! [`Tuning::window_bytes`] and one chunk; (b) in the bundles that are being filled, together below
-//! 16 MiB and one chunk; or (c) queued for, or in the hands of, a task that ends by itself and
-//! passes it on or gives it back. (a) and (b) together leave room for a chunk in the budget, so a
-//! reader that waits means that (c) is not empty, and (c) moves. A reader that ends makes room for
-//! the next path in order. When no reader is left, because all is read or because no further path
-//! may be opened, window and bundles are flushed however little is in them, so that every path that
-//! was read gets all its chunks stored. Of these the first in order has no reference that is not
-//! final: paths are opened in an order in which references come first. So it is committed or fails,
-//! and makes room.
+//! Each stage owns its queue and its tasks, in a file of its own: [`read`], [`ask`], [`encode`],
+//! [`send`] and [`commit`]. A stage knows no other stage. Its tasks are short-lived and report
+//! [`Event`]s. [`Pipeline`] is the router, and one task: it takes an event, gives the result to
+//! the stage that is next, and has every stage start as many tasks as its bound permits. It never
+//! waits for a stage. The state that several stages need is in [`PathTable`] and [`ChunkIndex`].
+//!
+//! **Memory.** Chunks, frames and bundles have permits of a budget of
+//! [`PipelineLimits::budget_bytes`]; each reader has a few times the largest chunk besides.
+//! Manifests of paths without an outcome are bounded by [`PipelineLimits::open_weight`]. Nothing
+//! else grows with the push but the plan itself.
+//!
+//! **Why it never stalls.**
+//!
+//! 1. Only readers wait for memory, and a reader that waits holds none. Every other stage takes its
+//!    input into its queue at once.
+//! 2. Memory is held (a) in a window that is not full, below [`PipelineLimits::window_bytes`] and
+//!    one chunk, (b) in open bundles, together below two bundles and one chunk, or (c) in a queue
+//!    or a task. (a) and (b) together leave room for a chunk in the budget. So where a reader
+//!    waits, (c) is not empty.
+//! 3. (c) moves. A stage with a queue has a task under way, because the router starts tasks after
+//!    every event. A task waits for no other task and for no memory, so it ends, and its result
+//!    moves on to the next stage or gives its memory back. A result that waits for its turn waits
+//!    for a task that was started earlier.
+//! 4. A reader that ends makes room for the next path in order. When no reader is left, because all
+//!    paths are read or because no further path may be opened, the window is flushed. When no chunk
+//!    is left before the bundles, the open ones are flushed too. So all chunks of every path that
+//!    was read are stored in the end.
+//! 5. Paths are opened in an order in which references come first. So all references of the first
+//!    open path have an outcome. That path is committed or fails, and makes room.
+//!
+//! The tests in `tests/stops.rs` stop each stage in turn until nothing moves, and let it go.
 //!
 //! **Order.** Chunks of a window are sorted by path, questions and frames are taken in the order in
-//! which they were given out, and bundles are filled in that order, those of large paths one path
-//! at a time ([`Fillings`]): what a NAR has side by side stays side by side in the server's packs.
+//! which their tasks were started, and bundles are filled in that order, those of large paths one
+//! path at a time ([`super::bundle_builders`]). Neighbors in a NAR stay neighbors in the server's
+//! packs.
 
-mod chunks;
-mod in_order;
-mod paths;
+mod ask;
+mod commit;
+mod encode;
+mod limits;
+mod path_table;
+mod read;
+mod route_chunks;
+mod route_paths;
+mod send;
+mod tasks;
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-use snowbank_core::bundle::{DEFAULT_BUNDLE_BYTES, MAX_BUNDLE_ENTRIES, MIN_BUNDLE_BYTES};
 use snowbank_core::store_path::StorePath;
 use snowbank_core::units::Seconds;
-use snowbank_core::wire::{CacheInfo, CommitLine, PathCommit, Pinned, PushPin, StoredChunks};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use snowbank_core::wire::{CommitLine, Pinned, PushPin, StoredChunks};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-use super::book::Book;
-use super::budget::Budget;
+use super::batch::Batch;
 use super::bundle::Bundle;
-use super::commit::Batch;
-use super::encode::{Encoders, Outcome};
-use super::fillings::{BundleLimits, Fillings};
-use super::plan::{Plan, Target};
-use super::read::{Pending, ReadEnd, Reading};
-use super::schedule::{BatchLimits, Schedule};
+use super::chunk_index::ChunkIndex;
+use super::encoder_pool::{EncodeOutcome, EncoderPool};
+use super::plan::Plan;
+use super::reader::{PathChunk, ReadOutcome};
+use super::target::Target;
 use super::{Ledger, PushError};
 use crate::api::{Api, ApiError};
 use crate::progress::{Phase, Progress};
 use crate::store::Store;
-use in_order::InOrder;
-use paths::PathState;
+use ask::AskStage;
+use commit::CommitStage;
+use encode::EncodeStage;
+use limits::{MAX_EVENTS_IN_A_ROW, MAX_WIND_DOWN, PipelineLimits, TICK};
+use path_table::PathTable;
+use read::ReadStage;
+use send::SendStage;
+use tasks::Tasks;
 
-/// What bounds a push's memory and its requests' sizes.
-#[derive(Debug, Clone, Copy)]
-struct Tuning {
-    /// Bytes of chunks, frames and bundles in memory.
-    budget_bytes: u32,
-    /// What manifests of open paths may weigh, see [`paths::weight`].
-    open_weight: u64,
-    /// A question is asked when its chunks have this many bytes,
-    window_bytes: usize,
-    /// or are so many.
-    window_names: usize,
-    /// The first question is asked sooner, and the first bundle sent: until then network and server
-    /// have nothing to do.
-    first_window_bytes: usize,
-    first_bundle_bytes: usize,
-    /// Bytes of a bundle.
-    bundle_bytes: usize,
-    /// Bounds on one commit.
-    batch: BatchLimits,
-    /// Treat every chunk with slots as one whose slots do not stay open: for tests.
-    never_open: bool,
-}
-
-impl Tuning {
-    /// What suits `cache`, and proxies that let no more through than 1 MiB.
-    fn of(cache: &CacheInfo) -> Self {
-        let limits = &cache.limits;
-        let bundle_bytes = usize::try_from(limits.bundle_bytes).unwrap_or(usize::MAX);
-        Self {
-            budget_bytes: 64 << 20,
-            open_weight: 32 << 20,
-            window_bytes: 8 << 20,
-            window_names: (limits.names_per_request as usize).clamp(1, 2048),
-            first_window_bytes: 2 << 20,
-            first_bundle_bytes: 1 << 20,
-            bundle_bytes: bundle_bytes.clamp(MIN_BUNDLE_BYTES, DEFAULT_BUNDLE_BYTES),
-            batch: BatchLimits {
-                paths: (limits.paths_per_request as usize).clamp(1, 256),
-                request_bytes: 512 << 10,
-                nar_bytes: limits.commit_nar_bytes.min(64 << 20),
-            },
-            never_open: false,
-        }
-    }
-}
-
-/// Questions, bundles and commits under way at a time.
-const QUESTIONS: usize = 4;
-const BUNDLES: usize = 3;
-const COMMITS: usize = 4;
-const TICK: Duration = Duration::from_millis(200);
-/// How long commits under way are waited for when a push is given up.
-const WIND_DOWN: Duration = Duration::from_secs(10);
-/// Events handled before new work is given out.
-const EVENTS_AT_A_TIME: usize = 256;
-
-/// What a task reports.
+/// The report of a task. A path is named by its number in the plan.
 enum Event {
     /// A chunk was cut.
-    Chunk(Pending),
+    Chunk(PathChunk),
     /// A path was read to its end.
-    Read { path: u32, end: ReadEnd },
+    Read { path: u32, outcome: ReadOutcome },
     /// Nix was asked about a path that could not be read whole.
-    Examined { path: u32, end: ReadEnd },
-    /// A question was answered: which of the chunks to send.
-    Asked { turn: u64, window: Vec<Pending>, answer: Result<Vec<usize>, ApiError> },
+    Examined { path: u32, outcome: ReadOutcome },
+    /// A question was answered: the indexes of the chunks that the cache lacks.
+    Asked { turn: u64, window: Vec<PathChunk>, answer: Result<Vec<usize>, ApiError> },
     /// Chunks were encoded.
-    Encoded { turn: u64, outcomes: Vec<Outcome> },
+    Encoded { turn: u64, outcomes: Vec<EncodeOutcome> },
     /// A bundle was sent.
     Sent { bundle: Bundle, answer: Result<StoredChunks, ApiError> },
     /// A path was answered, perhaps with a receipt that the cache has signed.
     Line { path: u32, line: CommitLine, is_signed: bool },
-    /// A commit ended; with an error, some of its paths are without an answer.
+    /// A batch ended; after an error, some of its paths are without an answer.
     Committed(Result<Option<Pinned>, (ApiError, Batch)>),
 }
 
 /// How to push.
 #[derive(Debug, Clone)]
-pub(super) struct Orders {
+pub(super) struct PipelineOptions {
     /// Paths read at the same time, and chunks compressed at the same time.
     pub(super) jobs: usize,
     /// For how long the paths are kept.
     pub(super) expires: Option<Seconds>,
     /// A pin for one of the paths, to be made when that is committed.
     pub(super) pin: Option<PushPin>,
-    /// What refers to something that has gone from the cache meanwhile is put off, not failed.
-    pub(super) put_off: bool,
+    /// A path is postponed, not failed, when the cache has lost one of its references.
+    pub(super) postpones: bool,
 }
 
-/// What came of a push besides what is in the ledger.
+/// The result of a push besides the lines in the ledger.
 #[derive(Debug, Default)]
-pub(super) struct Done {
+pub(super) struct PipelineOutcome {
     /// The pin, if it is known to be made.
     pub(super) pinned: Option<Pinned>,
-    /// Paths that refer to something that has gone from the cache; they have no line in the ledger.
-    pub(super) put_off: Vec<StorePath>,
+    /// Paths with a reference that the cache has lost; they have no line in the ledger.
+    pub(super) postponed: Vec<StorePath>,
 }
 
-/// What is pushed, where to, and who is told.
-struct Push<'a> {
-    api: &'a Api,
-    /// Where the paths are from; `None` where nobody can be asked about them.
-    store: Option<&'a Store>,
-    target: &'a Target,
-    plan: &'a Plan,
-    ledger: &'a mut Ledger,
-    progress: &'a Progress,
+/// The paths to push, their source and destination, and the record of the push.
+pub(super) struct Context<'a> {
+    pub(super) api: &'a Api,
+    /// The store of the paths; `None` where nobody can be asked about them.
+    pub(super) store: Option<&'a Store>,
+    pub(super) target: &'a Target,
+    pub(super) plan: &'a Plan,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) progress: &'a Progress,
 }
 
-/// A push under way.
+/// A push under way: the stages, and the state that they share.
 struct Pipeline<'a> {
-    push: Push<'a>,
-    orders: Orders,
-    done: Done,
-    reading: Arc<Reading>,
-    encoders: Encoders,
-    tasks: JoinSet<()>,
-    events: UnboundedSender<Event>,
-    /// Bundles shrink when a proxy refuses one, commits when the server does.
-    tuning: Tuning,
-
-    paths: Vec<PathState>,
-    schedule: Schedule,
-    book: Book,
-    /// Paths without an outcome.
-    unfinished: usize,
-
-    /// The next path that was never read.
-    next_path: u32,
-    /// Paths to be read again.
-    to_read_again: VecDeque<u32>,
-    open_weight: u64,
-    readers: usize,
-    /// Of these, readers of large paths.
-    large_readers: usize,
-
-    window: Vec<Pending>,
-    window_bytes: usize,
-    questions: InOrder<(Vec<Pending>, Vec<usize>)>,
-    to_encode: VecDeque<Pending>,
-    encodings: InOrder<Vec<Outcome>>,
-
-    fillings: Fillings,
-    /// A bundle was filled.
-    has_filled: bool,
-    /// A bundle was refused for its size, and none has passed since: one at a time.
-    probing: bool,
-    to_send: VecDeque<Bundle>,
-    sending: usize,
-
-    /// Paths whose chunks are all stored, until they are in a batch.
-    commits: HashMap<u32, PathCommit>,
-    committing: usize,
+    context: Context<'a>,
+    postpones: bool,
+    outcome: PipelineOutcome,
+    paths: PathTable,
+    chunks: ChunkIndex,
+    tasks: Tasks,
+    read: ReadStage,
+    ask: AskStage,
+    encode: EncodeStage,
+    send: SendStage,
+    commit: CommitStage,
 }
 
-/// Pushes all paths of `plan`. What came of each is in `ledger`.
+/// Pushes all paths of the plan. The outcome of each is in the ledger.
 ///
 /// # Errors
-/// What stopped the push as a whole. Paths that were under way, or were put off, are then in the
-/// ledger as failed for that reason.
+/// A failure that stopped the push as a whole. Paths that were under way, or were postponed, are
+/// then in the ledger as failed for that reason.
 pub(super) async fn run(
-    api: &Api,
-    store: &Store,
-    target: &Target,
-    plan: Plan,
-    orders: Orders,
-    ledger: &mut Ledger,
-    progress: &Progress,
-) -> Result<Done, PushError> {
-    let (events, mut reports) = unbounded_channel();
-    let push = Push { api, store: Some(store), target, plan: &plan, ledger, progress };
-    let mut pipeline = Pipeline::new(push, orders, Tuning::of(&target.cache), events);
+    context: Context<'_>,
+    options: &PipelineOptions,
+) -> Result<PipelineOutcome, PushError> {
+    let limits = PipelineLimits::for_cache(&context.target.cache);
+    let (mut pipeline, mut reports) = Pipeline::new(context, options, &limits);
     let result = pipeline.run(&mut reports).await;
-    pipeline.reading.budget.close();
-    pipeline.reading.stop.store(true, Ordering::Relaxed);
+    pipeline.read.stop();
     match result {
-        Ok(()) => Ok(pipeline.done),
+        Ok(()) => Ok(pipeline.outcome),
         Err(error) => {
             pipeline.wind_down(&error, &mut reports).await?;
             Err(error)
@@ -240,116 +169,102 @@ pub(super) async fn run(
 }
 
 impl<'a> Pipeline<'a> {
-    fn new(push: Push<'a>, orders: Orders, tuning: Tuning, events: UnboundedSender<Event>) -> Self {
-        let (cache, plan) = (&push.target.cache, push.plan);
-        let reading = Reading {
-            store_dir: push.target.store_dir.clone(),
-            cut: cache.cut,
-            budget: Budget::new(tuning.budget_bytes),
-            stop: Arc::default(),
+    fn new(
+        context: Context<'a>,
+        options: &PipelineOptions,
+        limits: &PipelineLimits,
+    ) -> (Self, UnboundedReceiver<Event>) {
+        let Context { api, target, plan, .. } = context;
+        let (tasks, reports) = Tasks::new();
+        let jobs = options.jobs.max(1);
+        let encoders = EncoderPool::new(target.cache.compression_level, limits.never_open);
+        let pipeline = Self {
+            postpones: options.postpones,
+            outcome: PipelineOutcome::default(),
+            paths: PathTable::new(plan.paths.len()),
+            chunks: ChunkIndex::default(),
+            tasks,
+            read: ReadStage::new(target, limits, jobs),
+            ask: AskStage::new(api, limits),
+            encode: EncodeStage::new(encoders, jobs),
+            send: SendStage::new(api, limits),
+            commit: CommitStage::new(api, target, plan, limits, options),
+            context,
         };
-        Self {
-            orders: Orders { jobs: orders.jobs.max(1), ..orders },
-            done: Done::default(),
-            reading: Arc::new(reading),
-            encoders: Encoders::new(cache.compression_level, tuning.never_open),
-            tasks: JoinSet::new(),
-            events,
-            tuning,
-            paths: plan.paths.iter().map(|_| PathState::default()).collect(),
-            schedule: Schedule::new(plan.paths.iter().map(|path| path.references.as_slice())),
-            book: Book::default(),
-            unfinished: plan.paths.len(),
-            next_path: 0,
-            to_read_again: VecDeque::new(),
-            open_weight: 0,
-            readers: 0,
-            large_readers: 0,
-            window: Vec::new(),
-            window_bytes: 0,
-            questions: InOrder::default(),
-            to_encode: VecDeque::new(),
-            encodings: InOrder::default(),
-            fillings: Fillings::default(),
-            has_filled: false,
-            probing: false,
-            to_send: VecDeque::new(),
-            sending: 0,
-            commits: HashMap::new(),
-            committing: 0,
-            push,
-        }
+        (pipeline, reports)
     }
 
     async fn run(&mut self, reports: &mut UnboundedReceiver<Event>) -> Result<(), PushError> {
-        let mut ticks = tokio::time::interval(TICK);
+        let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        while self.unfinished > 0 {
-            self.give_out_work();
-            if self.unfinished > 0 && self.is_idle() {
+        while self.paths.unfinished() > 0 {
+            self.start_tasks();
+            if self.is_idle() {
                 return Err(PushError::Internal(format!(
                     "nothing under way with {} paths left",
-                    self.unfinished
+                    self.paths.unfinished()
                 )));
             }
             tokio::select! {
                 Some(event) = reports.recv() => {
-                    self.handle(event)?;
-                    for _ in 1..EVENTS_AT_A_TIME {
+                    self.route(event)?;
+                    for _ in 1..MAX_EVENTS_IN_A_ROW {
                         let Ok(event) = reports.try_recv() else { break };
-                        self.handle(event)?;
+                        self.route(event)?;
                     }
                 }
                 Some(ended) = self.tasks.join_next() => {
                     ended.map_err(|error| PushError::Internal(error.to_string()))?;
                 }
-                _ = ticks.tick() => self.push.progress.tick(self.phase()),
+                _ = ticks.tick() => self.context.progress.tick(self.phase()),
             }
         }
         Ok(())
     }
 
-    /// Starts whatever can be started.
-    fn give_out_work(&mut self) {
-        self.start_readers();
-        self.ask();
-        self.encode();
-        self.flush();
-        self.send();
-        self.commit();
+    /// Has every stage start as many tasks as it may.
+    fn start_tasks(&mut self) {
+        self.read.start(self.context.plan, &mut self.paths, &mut self.tasks);
+        let is_reading = self.read.running() > 0;
+        self.ask.start(!is_reading, &mut self.tasks);
+        self.encode.start(&mut self.tasks);
+        if !is_reading && !self.ask.is_busy() && !self.encode.is_busy() {
+            self.send.flush();
+        }
+        self.send.start(&mut self.tasks);
+        self.commit.start(&mut self.tasks);
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), PushError> {
+    /// Passes the result of a task on.
+    fn route(&mut self, event: Event) -> Result<(), PushError> {
         match event {
-            Event::Chunk(pending) => {
-                self.on_chunk(pending);
+            Event::Chunk(chunk) => {
+                self.route_cut_chunk(chunk);
                 Ok(())
             }
-            Event::Read { path, end } => self.on_read(path, end),
-            Event::Examined { path, end } => self.on_examined(path, &end),
+            Event::Read { path, outcome } => self.route_read(path, outcome),
+            Event::Examined { path, outcome } => self.route_examined(path, &outcome),
             Event::Asked { turn, window, answer } => {
-                self.questions.back(turn, (window, answer?));
-                self.on_answers()
+                self.ask.finish(turn, window, answer?);
+                self.route_answers()
             }
             Event::Encoded { turn, outcomes } => {
-                self.encodings.back(turn, outcomes);
-                self.on_encoded()
+                self.encode.finish(turn, outcomes);
+                self.route_frames()
             }
-            Event::Sent { bundle, answer } => self.on_sent(bundle, answer),
-            Event::Line { path, line, is_signed } => self.on_line(path, line, is_signed),
-            Event::Committed(result) => self.on_committed(result),
+            Event::Sent { bundle, answer } => self.route_sent(bundle, answer),
+            Event::Line { path, line, is_signed } => self.route_line(path, line, is_signed),
+            Event::Committed(result) => self.route_committed(result),
         }
     }
 
-    /// What is going on, in a word.
+    /// The phase of the push, for people.
     fn phase(&self) -> Phase {
-        let is_reading = self.readers > 0;
-        let is_asking = self.questions.out() + self.encodings.out() > 0;
-        let is_all_read =
-            self.next_path as usize >= self.paths.len() && self.to_read_again.is_empty();
-        if !is_reading && !is_asking && self.sending == 0 && self.committing > 0 {
+        let is_reading = self.read.running() > 0;
+        let is_storing = self.ask.running() + self.encode.running() + self.send.running() > 0;
+        if !is_reading && !is_storing && self.commit.running() > 0 {
             Phase::Verifying
-        } else if !is_reading && is_all_read {
+        } else if !is_reading && self.read.has_started_all(self.context.plan) {
             Phase::Sending
         } else {
             Phase::Uploading
@@ -358,76 +273,53 @@ impl<'a> Pipeline<'a> {
 
     /// Whether no task is under way.
     fn is_idle(&self) -> bool {
-        self.readers + self.questions.out() + self.encodings.out() + self.sending + self.committing
+        self.read.running()
+            + self.ask.running()
+            + self.encode.running()
+            + self.send.running()
+            + self.commit.running()
             == 0
     }
 
-    /// What one bundle may have now.
-    fn bundle_limits(&self) -> BundleLimits {
-        let Tuning { first_bundle_bytes, bundle_bytes, .. } = self.tuning;
-        let bytes =
-            if self.has_filled { bundle_bytes } else { first_bundle_bytes.min(bundle_bytes) };
-        let entries =
-            (self.push.target.cache.limits.bundle_entries as usize).clamp(1, MAX_BUNDLE_ENTRIES);
-        BundleLimits { bytes, entries }
-    }
-
-    /// Whether a path fills bundles of its own.
-    fn is_large(&self, path: u32) -> bool {
-        paths::is_large(self.push.plan.paths[path as usize].info.nar_size)
-    }
-
-    /// Runs `work` as a task of the push; it ends with the push.
-    fn spawn(&mut self, work: impl Future<Output = Event> + Send + 'static) {
-        let events = self.events.clone();
-        // Where nobody listens any more, the push has ended.
-        self.tasks.spawn(async move { drop(events.send(work.await)) });
-    }
-
-    /// Runs `work` on a thread that may block.
-    fn spawn_blocking(
-        &mut self,
-        work: impl FnOnce(&UnboundedSender<Event>) -> Event + Send + 'static,
-    ) {
-        let events = self.events.clone();
-        self.tasks.spawn_blocking(move || drop(events.send(work(&events))));
-    }
-
-    /// After a failure: waits a little for commits under way, whose receipts are due, and notes
+    /// After a failure: waits a little for commits under way, whose receipts are due, and records
     /// every other path as failed.
     async fn wind_down(
         &mut self,
         error: &PushError,
         reports: &mut UnboundedReceiver<Event>,
     ) -> Result<(), PushError> {
-        let deadline = tokio::time::Instant::now() + WIND_DOWN;
-        while self.committing > 0 {
-            match tokio::time::timeout_at(deadline, reports.recv()).await {
+        let deadline = Instant::now() + MAX_WIND_DOWN;
+        while self.commit.running() > 0 {
+            match timeout_at(deadline, reports.recv()).await {
                 Ok(Some(Event::Line { path, line, is_signed })) => {
                     if matches!(line, CommitLine::Receipt(_) | CommitLine::Different { .. }) {
-                        self.on_line(path, line, is_signed)?;
+                        self.route_line(path, line, is_signed)?;
                     }
                 }
-                Ok(Some(Event::Committed(_))) => self.committing -= 1,
+                // The push has its reason to fail already.
+                Ok(Some(Event::Committed(result))) => drop(self.commit.finish(result)),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => break,
             }
         }
         self.tasks.abort_all();
         let reason = format!("the push stopped before it was done: {error}");
-        for path in std::mem::take(&mut self.done.put_off) {
-            self.push.ledger.given_up(
-                self.push.target.full(&path),
-                reason.clone(),
-                error.exit(),
-            )?;
+        for path in std::mem::take(&mut self.outcome.postponed) {
+            let store_path = self.context.target.full(&path);
+            self.context.ledger.record_stopped(store_path, reason.clone(), error.exit())?;
         }
-        for path in (0..).take(self.paths.len()) {
+        for path in self.paths.numbers() {
             if self.finish(path) {
-                self.push.ledger.given_up(self.full(path), reason.clone(), error.exit())?;
+                let store_path = self.full(path);
+                self.context.ledger.record_stopped(store_path, reason.clone(), error.exit())?;
             }
         }
         Ok(())
+    }
+
+    /// The store path of a number, in full.
+    fn full(&self, path: u32) -> String {
+        self.context.target.full(&self.context.plan.paths[path as usize].info.path)
     }
 }
 

@@ -1,9 +1,10 @@
-//! In which order paths are committed: references before referrers, many at a time.
+//! The order in which paths are committed: references before referrers, many at a time.
 //!
-//! Paths are numbered in an order in which references come first. Invariants: a path is in a batch
-//! only when everything that it refers to is visible in the cache or stands before it in the same
-//! batch, so that batches under way at the same time never depend on each other; a path fails when
-//! something that it refers to fails, and no other way spreads failure.
+//! Paths are numbered in an order in which references come first. Invariants:
+//!
+//! - A path is in a batch only when each of its references is visible in the cache or stands before
+//!   it in the same batch. So batches under way at the same time never depend on each other.
+//! - A path fails when one of its references fails. Failure spreads in no other way.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
@@ -18,9 +19,9 @@ pub(super) struct BatchLimits {
     pub(super) nar_bytes: u64,
 }
 
-/// What a path adds to a batch.
+/// The share of a path in a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Cost {
+pub(super) struct BatchCost {
     pub(super) request_bytes: usize,
     pub(super) nar_bytes: u64,
 }
@@ -30,9 +31,9 @@ enum State {
     /// Its chunks are not all stored yet.
     Pending,
     /// It may be committed as soon as its references are visible.
-    Ready(Cost),
+    Ready(BatchCost),
     /// In a batch.
-    Committing(Cost),
+    Committing(BatchCost),
     /// In the cache.
     Visible,
     /// Given up.
@@ -70,7 +71,7 @@ impl Schedule {
     }
 
     /// All chunks of the path are stored.
-    pub(super) fn ready(&mut self, path: u32, cost: Cost) {
+    pub(super) fn mark_ready(&mut self, path: u32, cost: BatchCost) {
         let node = &mut self.nodes[path as usize];
         if node.state == State::Pending {
             node.state = State::Ready(cost);
@@ -80,22 +81,22 @@ impl Schedule {
         }
     }
 
-    /// The path was in a batch and has to be in another one.
-    pub(super) fn again(&mut self, path: u32) {
-        if let State::Committing(cost) = self.nodes[path as usize].state {
-            self.pending(path);
-            self.ready(path, cost);
-        }
+    /// The path is in a batch and has to be in another one. `false` where it is in none.
+    pub(super) fn requeue(&mut self, path: u32) -> bool {
+        let State::Committing(cost) = self.nodes[path as usize].state else { return false };
+        self.mark_pending(path);
+        self.mark_ready(path, cost);
+        true
     }
 
     /// Chunks of the path have to be sent again.
-    pub(super) fn pending(&mut self, path: u32) {
+    pub(super) fn mark_pending(&mut self, path: u32) {
         self.free.remove(&path);
         self.nodes[path as usize].state = State::Pending;
     }
 
     /// The cache has the path.
-    pub(super) fn visible(&mut self, path: u32) {
+    pub(super) fn mark_visible(&mut self, path: u32) {
         if std::mem::replace(&mut self.nodes[path as usize].state, State::Visible) == State::Visible
         {
             return;
@@ -131,7 +132,7 @@ impl Schedule {
         failed
     }
 
-    /// Whether everything that the path refers to is visible.
+    /// Whether all references of the path are visible.
     pub(super) fn references_are_visible(&self, path: u32) -> bool {
         self.nodes[path as usize].unmet == 0
     }
@@ -139,7 +140,7 @@ impl Schedule {
     /// The next batch, references first; none when nothing can be committed now.
     pub(super) fn next_batch(&mut self, limits: BatchLimits) -> Option<Vec<u32>> {
         let mut batch = Vec::new();
-        let mut total = Cost::default();
+        let mut total = BatchCost::default();
         let mut met_in_batch: HashMap<u32, u32> = HashMap::new();
         let mut candidates: BinaryHeap<Reverse<u32>> =
             self.free.iter().copied().map(Reverse).collect();
@@ -151,7 +152,7 @@ impl Schedule {
             if !batch.is_empty() && !fits {
                 break;
             }
-            total = Cost { request_bytes, nar_bytes };
+            total = BatchCost { request_bytes, nar_bytes };
             batch.push(path);
             self.free.remove(&path);
             self.nodes[path as usize].state = State::Committing(cost);
@@ -177,7 +178,7 @@ mod tests {
 
     const WIDE: BatchLimits =
         BatchLimits { paths: 1000, request_bytes: 1 << 20, nar_bytes: 1 << 30 };
-    const COST: Cost = Cost { request_bytes: 10, nar_bytes: 100 };
+    const COST: BatchCost = BatchCost { request_bytes: 10, nar_bytes: 100 };
 
     fn schedule(references: &[&[u32]]) -> Schedule {
         Schedule::new(references.iter().copied())
@@ -185,7 +186,7 @@ mod tests {
 
     fn all_ready(schedule: &mut Schedule) {
         (0..schedule.nodes.len())
-            .for_each(|path| schedule.ready(u32::try_from(path).unwrap(), COST));
+            .for_each(|path| schedule.mark_ready(u32::try_from(path).unwrap(), COST));
     }
 
     #[test]
@@ -199,19 +200,19 @@ mod tests {
     #[test]
     fn a_path_waits_for_a_reference_that_is_not_ready_or_in_another_batch() {
         let mut schedule = schedule(&[&[], &[0], &[]]);
-        schedule.ready(1, COST);
+        schedule.mark_ready(1, COST);
         assert_eq!(schedule.next_batch(WIDE), None);
-        schedule.ready(0, COST);
+        schedule.mark_ready(0, COST);
         let one = BatchLimits { paths: 1, ..WIDE };
         assert_eq!(schedule.next_batch(one), Some(vec![0]));
-        schedule.ready(2, COST);
+        schedule.mark_ready(2, COST);
         assert_eq!(
             schedule.next_batch(WIDE),
             Some(vec![2]),
             "what is independent goes at the same time"
         );
         assert_eq!(schedule.next_batch(WIDE), None);
-        schedule.visible(0);
+        schedule.mark_visible(0);
         assert_eq!(schedule.next_batch(WIDE), Some(vec![1]));
     }
 
@@ -241,13 +242,13 @@ mod tests {
         all_ready(&mut schedule);
         assert_eq!(schedule.next_batch(WIDE), Some(vec![0, 1]));
         // Chunks of the first are gone, so that the second was refused for its reference.
-        schedule.pending(0);
-        schedule.again(1);
+        schedule.mark_pending(0);
+        assert!(schedule.requeue(1) && !schedule.requeue(1));
         assert!(!schedule.references_are_visible(1));
         assert_eq!(schedule.next_batch(WIDE), None);
-        schedule.ready(0, COST);
+        schedule.mark_ready(0, COST);
         assert_eq!(schedule.next_batch(WIDE), Some(vec![0, 1]));
-        schedule.visible(0);
+        schedule.mark_visible(0);
         assert!(schedule.references_are_visible(1));
     }
 
@@ -279,7 +280,7 @@ mod tests {
                     0 if !unready.is_empty() => {
                         let path = unready
                             .swap_remove(random(u32::try_from(unready.len()).unwrap()) as usize);
-                        schedule.ready(path, COST);
+                        schedule.mark_ready(path, COST);
                     }
                     1 => {
                         let limits = BatchLimits { paths: 1 + random(6) as usize, ..WIDE };
@@ -293,7 +294,7 @@ mod tests {
                     }
                     _ => {
                         for path in flying.pop().unwrap_or_default() {
-                            schedule.visible(path);
+                            schedule.mark_visible(path);
                             visible[path as usize] = true;
                         }
                     }

@@ -1,9 +1,9 @@
-//! Leaving out what other binary caches have: each path that is missing is asked for at each of
-//! them, in their order.
+//! Leaving out paths that other binary caches have: each missing path is looked up in each of them,
+//! in their order.
 //!
-//! A path is left out only where one of them has it under the same name with the same NAR hash;
-//! whoever is served that copy gets these very contents. A cache that does not answer costs a
-//! warning, never a path: what is not known to be upstream's is pushed.
+//! A path is left out only where one of them has it under the same name with the same NAR hash, and
+//! so with the same contents. A cache that does not answer costs a warning, never a path: a path
+//! that may not be upstream's is pushed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,62 +13,62 @@ use snowbank_core::narinfo::NarInfo;
 use snowbank_core::receipt::UpstreamReason;
 use snowbank_core::store_path::{StoreDir, StorePath};
 
-use super::plan::{Target, Wanted};
+use super::selection::SelectedPath;
+use super::target::Target;
 use super::{Ledger, PushError};
 use crate::api::UpstreamCache;
+use crate::store::PathInfo;
 
-/// Questions under way at a time.
-const QUESTIONS: usize = 16;
-/// Failures after which a cache is not asked any more.
+/// Lookups under way at a time.
+const MAX_LOOKUPS: usize = 16;
+/// Failures after which a cache is left alone.
 const MAX_FAILURES: u32 = 3;
 
-/// Those of `missing` that none of `upstreams` has; the others are in the ledger, and named as
-/// upstream's by what refers to them. Without the closure, references are asked for too: they are
-/// not pushed, so somebody else must have them.
+/// The paths of `missing` that none of `upstreams` has. The ledger has the others, and the paths
+/// that refer to them name them as upstream's. Without the closure, references are looked up too:
+/// they are not pushed, so another cache must have them.
 pub(super) async fn leave_out(
     upstreams: &[UpstreamCache],
-    missing: Vec<Wanted>,
+    missing: Vec<SelectedPath>,
     closure: bool,
     target: &Target,
     ledger: &mut Ledger,
-) -> Result<Vec<Wanted>, PushError> {
+) -> Result<Vec<SelectedPath>, PushError> {
     if upstreams.is_empty() {
         return Ok(missing);
     }
-    let asked: Vec<Asked> = upstreams.iter().map(Asked::new).collect();
-    let found = find(&asked, questions(&missing, closure), &target.store_dir).await;
-    let (mut left_out, mut left) =
-        (found_beside(&found, &missing), Vec::with_capacity(missing.len()));
-    for wanted in missing {
-        let same = |info: &NarInfo| {
-            (info.nar_hash, info.nar_size) == (wanted.info.nar_hash, wanted.info.nar_size)
-        };
-        match found.get(&wanted.info.path) {
-            Some((url, info)) if same(info) => {
+    let caches: Vec<CacheLookup> = upstreams.iter().map(CacheLookup::new).collect();
+    let found = look_up(&caches, lookup_paths(&missing, closure), &target.store_dir).await;
+    let mut left_out = found_references(&found, &missing);
+    let mut left = Vec::with_capacity(missing.len());
+    for path in missing {
+        let info = &path.info;
+        match found.get(&info.path) {
+            Some((url, found)) if has_same_nar(found, info) => {
                 let reason = UpstreamReason::FoundAt((*url).to_owned());
-                ledger.skipped(target.full(&wanted.info.path), wanted.info.nar_hash, reason)?;
-                left_out.insert(wanted.info.path);
+                ledger.record_skipped(target.full(&info.path), info.nar_hash, reason)?;
+                left_out.insert(path.info.path);
             }
-            _ => left.push(wanted),
+            _ => left.push(path),
         }
     }
-    for Wanted { info, upstream } in &mut left {
-        let named = info
-            .references
-            .iter()
-            .filter(|path| left_out.contains(*path))
-            .map(StorePath::base_name);
-        upstream.extend(named);
+    for SelectedPath { info, upstream } in &mut left {
+        let references = info.references.iter().filter(|path| left_out.contains(*path));
+        upstream.extend(references.map(StorePath::base_name));
     }
     Ok(left)
 }
 
-/// The paths to ask for, each once.
-fn questions(missing: &[Wanted], closure: bool) -> Vec<StorePath> {
-    let mut seen: HashSet<&StorePath> = missing.iter().map(|wanted| &wanted.info.path).collect();
-    let mut paths: Vec<StorePath> = missing.iter().map(|wanted| wanted.info.path.clone()).collect();
+fn has_same_nar(found: &NarInfo, info: &PathInfo) -> bool {
+    (found.nar_hash, found.nar_size) == (info.nar_hash, info.nar_size)
+}
+
+/// The paths to look up, each once.
+fn lookup_paths(missing: &[SelectedPath], closure: bool) -> Vec<StorePath> {
+    let mut seen: HashSet<&StorePath> = missing.iter().map(|path| &path.info.path).collect();
+    let mut paths: Vec<StorePath> = missing.iter().map(|path| path.info.path.clone()).collect();
     if !closure {
-        for Wanted { info, upstream } in missing {
+        for SelectedPath { info, upstream } in missing {
             let unknown =
                 info.references.iter().filter(|path| !upstream.contains(&path.base_name()));
             paths.extend(unknown.filter(|path| seen.insert(path)).cloned());
@@ -77,21 +77,21 @@ fn questions(missing: &[Wanted], closure: bool) -> Vec<StorePath> {
     paths
 }
 
-/// What was found that is not itself to be pushed.
-fn found_beside(found: &Found, missing: &[Wanted]) -> HashSet<StorePath> {
-    let own: HashSet<&StorePath> = missing.iter().map(|wanted| &wanted.info.path).collect();
+/// The paths that were found and are references only.
+fn found_references(found: &UpstreamInfos, missing: &[SelectedPath]) -> HashSet<StorePath> {
+    let own: HashSet<&StorePath> = missing.iter().map(|path| &path.info.path).collect();
     found.keys().filter(|path| !own.contains(path)).cloned().collect()
 }
 
-/// Where each path was found, and what is said of it there.
-type Found<'u> = HashMap<StorePath, (&'u str, NarInfo)>;
+/// Each path that was found, with the cache's URL and the narinfo there.
+type UpstreamInfos<'u> = HashMap<StorePath, (&'u str, NarInfo)>;
 
-async fn find<'u>(
-    caches: &'u [Asked<'u>],
+async fn look_up<'u>(
+    caches: &'u [CacheLookup<'u>],
     paths: Vec<StorePath>,
     store_dir: &StoreDir,
-) -> Found<'u> {
-    let ask = |path: StorePath| async move {
+) -> UpstreamInfos<'u> {
+    let look_up = |path: StorePath| async move {
         for cache in caches {
             if let Some(info) = cache.narinfo(store_dir, &path).await {
                 return Some((path, (cache.upstream.url(), info)));
@@ -100,20 +100,20 @@ async fn find<'u>(
         None
     };
     stream::iter(paths)
-        .map(ask)
-        .buffer_unordered(QUESTIONS)
+        .map(look_up)
+        .buffer_unordered(MAX_LOOKUPS)
         .filter_map(std::future::ready)
         .collect()
         .await
 }
 
-/// A cache that is asked as long as it answers.
-struct Asked<'u> {
+/// A cache, looked up as long as it answers.
+struct CacheLookup<'u> {
     upstream: &'u UpstreamCache,
     failures: AtomicU32,
 }
 
-impl<'u> Asked<'u> {
+impl<'u> CacheLookup<'u> {
     const fn new(upstream: &'u UpstreamCache) -> Self {
         Self { upstream, failures: AtomicU32::new(0) }
     }
@@ -140,34 +140,18 @@ impl<'u> Asked<'u> {
 
 #[cfg(test)]
 mod tests {
-    use snowbank_core::hash::NarHash;
-
     use super::*;
-    use crate::store::PathInfo;
+    use crate::push::test_support::{path, path_info};
 
-    fn path(number: usize) -> StorePath {
-        StorePath::from_base_name(&format!("{}-p{number}", "0".repeat(32))).unwrap()
-    }
-
-    fn wanted(number: usize, references: &[usize], upstream: &[usize]) -> Wanted {
-        let info = PathInfo {
-            path: path(number),
-            nar_hash: NarHash::from_bytes([1; 32]),
-            nar_size: 1,
-            references: references.iter().copied().map(path).collect(),
-            deriver: None,
-            signatures: Vec::new(),
-            ultimate: false,
-            ca: None,
-            registration_time: 0,
-        };
-        Wanted { info, upstream: upstream.iter().map(|number| path(*number).base_name()).collect() }
+    fn selected(number: usize, references: &[usize], upstream: &[usize]) -> SelectedPath {
+        let upstream = upstream.iter().map(|number| path(*number).base_name()).collect();
+        SelectedPath { info: path_info(path(number), references), upstream }
     }
 
     #[test]
-    fn references_are_asked_for_only_where_they_are_not_pushed_themselves() {
-        let missing = [wanted(1, &[0, 1, 3], &[0]), wanted(2, &[1, 3, 4], &[])];
-        assert_eq!(questions(&missing, true), [path(1), path(2)]);
-        assert_eq!(questions(&missing, false), [path(1), path(2), path(3), path(4)]);
+    fn references_are_looked_up_only_where_they_are_not_pushed_themselves() {
+        let missing = [selected(1, &[0, 1, 3], &[0]), selected(2, &[1, 3, 4], &[])];
+        assert_eq!(lookup_paths(&missing, true), [path(1), path(2)]);
+        assert_eq!(lookup_paths(&missing, false), [path(1), path(2), path(3), path(4)]);
     }
 }

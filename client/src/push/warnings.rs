@@ -1,4 +1,4 @@
-//! What a push does, and a user would expect more of: said, and pushed all the same.
+//! Warnings about paths that are pushed all the same, with less effect than a user may expect.
 
 use std::collections::HashSet;
 
@@ -6,21 +6,22 @@ use futures_util::{StreamExt as _, stream};
 use snowbank_core::signing::{PublicKey, Signature};
 
 use super::Ledger;
-use super::plan::{Target, Wanted};
+use super::selection::SelectedPath;
+use super::target::Target;
 use crate::api::Api;
 use crate::store::{PathInfo, Store};
 
-/// Most paths whose signatures in the cache are asked for.
-const MAX_ASKED: usize = 256;
-/// Questions under way at a time.
-const QUESTIONS: usize = 16;
+/// Most paths whose signatures in the cache are looked up.
+const MAX_LOOKUPS: usize = 256;
+/// Lookups under way at a time.
+const MAX_CONCURRENT_LOOKUPS: usize = 16;
 /// Most paths that a warning names.
 const MAX_NAMED: usize = 20;
 
-/// Warns of paths that the cache has without a signature that they have here. It keeps the
-/// signatures of the push that made a path visible. Those of the cache itself and of upstream are
-/// not looked for.
-pub(super) async fn of_late_signatures(
+/// Warns of paths that the cache has without a signature that they have here. The cache keeps the
+/// signatures of the push that made a path visible. Signatures of the cache itself and of upstream
+/// do not matter.
+pub(super) async fn warn_of_late_signatures(
     api: &Api,
     signed: Vec<PathInfo>,
     target: &Target,
@@ -32,28 +33,18 @@ pub(super) async fn of_late_signatures(
         .map(PublicKey::name)
         .chain(target.cache.upstream_keys.iter().map(String::as_str))
         .collect();
-    let is_foreign = |signature: &Signature| !known.contains(signature.name());
-    let candidates =
-        signed.into_iter().filter(|info| info.signatures.iter().any(is_foreign)).take(MAX_ASKED);
-    let ask = |info: PathInfo| async move {
-        // A token that may not read cannot tell, and a path that has gone meanwhile is no matter of
-        // signatures.
-        let served = api.narinfo(&target.store_dir, &info.path).await.ok().flatten()?;
-        let is_late = |signature: &&Signature| {
-            is_foreign(signature) && !served.signatures.contains(signature)
-        };
-        let late: Vec<String> =
-            info.signatures.iter().filter(is_late).map(|one| one.name().to_owned()).collect();
-        (!late.is_empty()).then(|| format!("{} ({})", target.full(&info.path), late.join(", ")))
-    };
+    let candidates = signed
+        .into_iter()
+        .filter(|info| info.signatures.iter().any(|one| !known.contains(one.name())))
+        .take(MAX_LOOKUPS);
     let late: Vec<String> = stream::iter(candidates)
-        .map(ask)
-        .buffered(QUESTIONS)
+        .map(|info| late_signatures(api, info, target, &known))
+        .buffered(MAX_CONCURRENT_LOOKUPS)
         .filter_map(std::future::ready)
         .collect()
         .await;
     if !late.is_empty() {
-        ledger.late_signatures(late.len());
+        ledger.record_late_signatures(late.len());
         tracing::warn!(
             "the cache keeps the signatures that a path was first pushed with, and does not take \
              newer ones: {}",
@@ -62,13 +53,35 @@ pub(super) async fn of_late_signatures(
     }
 }
 
+/// The path and the keys of its signatures that the cache lacks; `None` where it lacks none.
+async fn late_signatures(
+    api: &Api,
+    info: PathInfo,
+    target: &Target,
+    known: &HashSet<&str>,
+) -> Option<String> {
+    // Without a narinfo there is no warning: the token may not read, or the path has gone.
+    let served = api.narinfo(&target.store_dir, &info.path).await.ok().flatten()?;
+    let late: Vec<&str> = info
+        .signatures
+        .iter()
+        .filter(|one| !known.contains(one.name()) && !served.signatures.contains(one))
+        .map(Signature::name)
+        .collect();
+    (!late.is_empty()).then(|| format!("{} ({})", target.full(&info.path), late.join(", ")))
+}
+
 /// Warns of outputs of content-addressed derivations among the paths that were named and those that
 /// are pushed.
-pub(super) async fn of_derivations(store: &Store, named: Vec<PathInfo>, missing: &[Wanted]) {
+pub(super) async fn warn_of_derivations(
+    store: &Store,
+    named: Vec<PathInfo>,
+    missing: &[SelectedPath],
+) {
     let store = store.clone();
     let mut seen = HashSet::new();
     let mut infos = named;
-    infos.extend(missing.iter().map(|wanted| wanted.info.clone()));
+    infos.extend(missing.iter().map(|path| path.info.clone()));
     infos.retain(|info| info.deriver.is_some() && seen.insert(info.path.clone()));
     let find = move || -> Vec<String> {
         let found = infos.iter().filter(|info| store.is_found_by_realisation(info));
@@ -79,14 +92,14 @@ pub(super) async fn of_derivations(store: &Store, named: Vec<PathInfo>, missing:
     if !found.is_empty() {
         tracing::warn!(
             "outputs of content-addressed derivations are pushed, and Nix cannot substitute them \
-             in a build: the cache does \
-             not serve realisations yet. By its store path each can be fetched: {}",
+             in a build: the cache does not serve realisations yet. By its store path each \
+             can be fetched: {}",
             listed(&found)
         );
     }
 }
 
-/// The first of `items`, and how many more there are.
+/// The first of `items`, and the number of the others.
 fn listed(items: &[String]) -> String {
     let more = items.len().saturating_sub(MAX_NAMED);
     let named = items[..items.len() - more].join(", ");

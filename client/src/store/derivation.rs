@@ -45,13 +45,13 @@ mod tests {
     fn outputs_without_a_path_are_found() {
         for (text, expected) in [
             (
-                r#"Derive([("out","/nix/store/x-a","","")],[],["/nix/store/s"],"x","b",[],[("out","")])"#,
+                r#"Derive([("out","/nix/store/x-a","","")],[],["/nix/s"],"x","b",[],[("out","")])"#,
                 false,
             ),
             (r#"Derive([("out","/nix/store/x-a","r:sha256","ab")],[],[],"x","b",[],[])"#, false),
             (r#"Derive([("out","","r:sha256","")],[],[],"x","b",[],[])"#, true),
             (
-                r#"Derive([("dev","/nix/store/x-a-dev","",""),("out","","","")],[],[],"x","b",[],[])"#,
+                r#"Derive([("dev","/nix/store/x-dev","",""),("out","","","")],[],[],"x","b",[],[])"#,
                 true,
             ),
             (

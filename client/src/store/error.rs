@@ -39,7 +39,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The connection broke.
-    #[error("lost the connection to the Nix daemon{}", said(.stderr))]
+    #[error("lost the connection to the Nix daemon{}", stderr_clause(.stderr))]
     Broken {
         /// What a `nix-daemon` of ours wrote before it ended.
         stderr: String,
@@ -76,11 +76,11 @@ fn way_out(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::NotFound { "; is Nix installed and in PATH?" } else { "" }
 }
 
-fn said(stderr: &str) -> String {
+fn stderr_clause(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!("; it said: {stderr}") }
 }
 
-/// What is said of a path that Nix knew a moment ago.
+/// The error for a path that Nix knew a moment ago.
 pub const COLLECTED: &str = "Nix no longer knows it: it was garbage-collected before it could be \
     pushed, since nothing \
     kept it. Build it again with a result link (`nix build` without `--no-link`), which keeps it";

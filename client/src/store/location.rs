@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::env;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use snowbank_core::store_path::StoreDir;
 
@@ -41,9 +41,10 @@ pub(super) enum Access {
     SocketOrStdio(PathBuf, String),
 }
 
-/// What the environment says; a parameter, so that tests need not change the process's.
+/// The variables of the environment that name a store. A parameter, so that tests need not change
+/// the process's.
 #[derive(Default)]
-struct Surroundings {
+struct StoreEnvironment {
     remote: Option<String>,
     store_dir: Option<String>,
     state_dir: Option<PathBuf>,
@@ -58,7 +59,7 @@ impl Location {
     pub(super) fn find(uri: Option<&str>) -> Result<Self, StoreError> {
         let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let text = |name| env::var(name).ok().filter(|value| !value.is_empty());
-        let surroundings = Surroundings {
+        let environment = StoreEnvironment {
             remote: text("NIX_REMOTE"),
             store_dir: text("NIX_STORE_DIR").or_else(|| text("NIX_STORE")),
             state_dir: path("NIX_STATE_DIR"),
@@ -68,32 +69,27 @@ impl Location {
             working_dir: env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             is_root: rustix::process::geteuid().is_root(),
         };
-        Self::from_parts(uri, &surroundings)
+        Self::from_parts(uri, &environment)
     }
 
-    fn from_parts(uri: Option<&str>, surroundings: &Surroundings) -> Result<Self, StoreError> {
-        let uri = uri.or(surroundings.remote.as_deref()).unwrap_or("auto");
-        let bad =
+    fn from_parts(uri: Option<&str>, environment: &StoreEnvironment) -> Result<Self, StoreError> {
+        let uri = uri.or(environment.remote.as_deref()).unwrap_or("auto");
+        let invalid =
             |reason: &str| StoreError::Address { uri: uri.to_owned(), reason: reason.to_owned() };
         let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
         let mut parameters = parameters(query);
-        let state_dir =
-            surroundings.state_dir.clone().unwrap_or_else(|| PathBuf::from("/nix/var/nix"));
-        let default_socket = || {
-            surroundings.socket.clone().unwrap_or_else(|| state_dir.join("daemon-socket/socket"))
-        };
 
         let access = match base {
             "" | "auto" if query.is_empty() => {
-                if let Some(root) = surroundings.unprivileged_root(&state_dir, &default_socket()) {
+                if let Some(root) = environment.unprivileged_root() {
                     parameters.insert("root".to_owned(), root.into_os_string());
                 }
-                Access::SocketOrStdio(default_socket(), "auto".to_owned())
+                Access::SocketOrStdio(environment.socket(), "auto".to_owned())
             }
             "" | "auto" | "local" => Access::Stdio(uri.to_owned()),
-            "daemon" => Access::Socket(default_socket()),
+            "daemon" => Access::Socket(environment.socket()),
             _ => match base.split_once("://") {
-                Some(("unix", "")) => Access::Socket(default_socket()),
+                Some(("unix", "")) => Access::Socket(environment.socket()),
                 Some(("unix", socket)) => {
                     Access::Socket(PathBuf::from(OsString::from_vec(percent_decoded(socket))))
                 }
@@ -102,20 +98,20 @@ impl Location {
                     parameters.insert("root".to_owned(), root.into());
                     Access::Stdio(uri.to_owned())
                 }
-                Some((kind, _)) => return Err(bad(&format!("{kind}:// is another machine's"))),
+                Some((kind, _)) => return Err(invalid(&format!("{kind}:// is another machine's"))),
                 None if base.contains('/') => {
                     parameters.insert("root".to_owned(), base.into());
                     Access::Stdio(uri.to_owned())
                 }
-                None => return Err(bad("no store is called so")),
+                None => return Err(invalid("no store is called so")),
             },
         };
 
         let store_dir = match parameters.get("store") {
-            Some(dir) => dir.to_str().ok_or_else(|| bad("its `store` is not UTF-8"))?,
-            None => surroundings.store_dir.as_deref().unwrap_or("/nix/store"),
+            Some(dir) => dir.to_str().ok_or_else(|| invalid("its `store` is not UTF-8"))?,
+            None => environment.store_dir.as_deref().unwrap_or("/nix/store"),
         };
-        let store_dir = StoreDir::new(store_dir).map_err(|error| bad(&error.to_string()))?;
+        let store_dir = StoreDir::new(store_dir).map_err(|error| invalid(&error.to_string()))?;
         let path =
             |name: &str| parameters.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         // Below another root the files are always in nix/store, whatever the store directory is
@@ -123,11 +119,12 @@ impl Location {
         let real_dir = path("real")
             .or_else(|| path("root").map(|root| root.join("nix/store")))
             .unwrap_or_else(|| PathBuf::from(store_dir.as_str()));
-        let real_dir = surroundings.working_dir.join(real_dir);
+        let real_dir = environment.working_dir.join(real_dir);
         let canonical_dir = real_dir.canonicalize().unwrap_or_else(|_| real_dir.clone());
-        let state = || path("state").or_else(|| path("root").map(|root| root.join("nix/var/nix")));
-        let database = if matches!(access, Access::Stdio(_)) { state() } else { None };
-        let database = database.map(|state| surroundings.working_dir.join(state).join("db"));
+        let state = path("state").or_else(|| path("root").map(|root| root.join("nix/var/nix")));
+        let database = state
+            .filter(|_| matches!(access, Access::Stdio(_)))
+            .map(|state| environment.working_dir.join(state).join("db"));
         Ok(Self { store_dir, real_dir, canonical_dir, access, database })
     }
 
@@ -142,15 +139,24 @@ impl Location {
     }
 }
 
-impl Surroundings {
+impl StoreEnvironment {
+    fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| PathBuf::from("/nix/var/nix"))
+    }
+
+    /// The socket of the daemon.
+    fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.state_dir().join("daemon-socket/socket"))
+    }
+
     /// The root of the store that Nix makes up for a user on a machine without `/nix`.
-    fn unprivileged_root(&self, state_dir: &Path, socket: &Path) -> Option<PathBuf> {
+    fn unprivileged_root(&self) -> Option<PathBuf> {
         let applies = cfg!(target_os = "linux")
             && !self.is_root
             && self.store_dir.is_none()
             && self.state_dir.is_none()
-            && !state_dir.exists()
-            && !socket.exists();
+            && !self.state_dir().exists()
+            && !self.socket().exists();
         self.data_home.as_ref().filter(|_| applies).map(|home| home.join("nix/root"))
     }
 }
@@ -185,18 +191,20 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    fn surroundings() -> Surroundings {
-        Surroundings {
+    fn environment() -> StoreEnvironment {
+        StoreEnvironment {
             working_dir: PathBuf::from("/work dir"),
             is_root: true,
-            ..Surroundings::default()
+            ..StoreEnvironment::default()
         }
     }
 
     fn find(uri: &str) -> Location {
-        Location::from_parts(Some(uri), &surroundings()).unwrap()
+        Location::from_parts(Some(uri), &environment()).unwrap()
     }
 
     #[test]
@@ -231,22 +239,22 @@ mod tests {
 
     #[test]
     fn the_environment_is_honoured() {
-        let mut surroundings = surroundings();
-        surroundings.remote = Some("daemon".to_owned());
-        surroundings.state_dir = Some("/state".into());
-        surroundings.store_dir = Some("/other/store".to_owned());
-        let location = Location::from_parts(None, &surroundings).unwrap();
+        let mut environment = environment();
+        environment.remote = Some("daemon".to_owned());
+        environment.state_dir = Some("/state".into());
+        environment.store_dir = Some("/other/store".to_owned());
+        let location = Location::from_parts(None, &environment).unwrap();
         assert_eq!(location.access, Access::Socket("/state/daemon-socket/socket".into()));
         assert_eq!(location.real_dir, Path::new("/other/store"));
-        surroundings.socket = Some("/sock".into());
-        let location = Location::from_parts(Some("auto"), &surroundings).unwrap();
+        environment.socket = Some("/sock".into());
+        let location = Location::from_parts(Some("auto"), &environment).unwrap();
         assert_eq!(location.access, Access::SocketOrStdio("/sock".into(), "auto".to_owned()));
     }
 
     #[test]
     fn stores_elsewhere_are_refused() {
         for uri in ["ssh-ng://host", "s3://bucket", "https://cache.nixos.org", "dummy"] {
-            let error = Location::from_parts(Some(uri), &surroundings()).unwrap_err().to_string();
+            let error = Location::from_parts(Some(uri), &environment()).unwrap_err().to_string();
             assert!(error.contains(uri) && error.contains("on this machine"), "{error}");
         }
     }

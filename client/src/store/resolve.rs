@@ -27,12 +27,12 @@ pub fn store_path_of(file: &str) -> Result<StorePath, StoreError> {
         .map_err(|reason| StoreError::Installable { argument: file.to_owned(), reason })
 }
 
-/// What arguments name.
+/// The store paths that arguments name.
 #[derive(Debug, Default)]
-pub struct Resolved {
+pub struct Resolution {
     /// Store paths that Nix knows, each once, in the order of the arguments.
     pub paths: Vec<StorePath>,
-    /// Arguments that name none, and why, in their order.
+    /// Arguments that name none, each with the reason, in their order.
     pub refused: Vec<(String, String)>,
 }
 
@@ -43,14 +43,14 @@ impl Store {
     ///
     /// # Errors
     /// The connection broke, or Nix answered with an error.
-    pub async fn resolve_each(&self, args: &[String]) -> Result<Resolved, StoreError> {
+    pub async fn resolve_each(&self, args: &[String]) -> Result<Resolution, StoreError> {
         let mut named: Vec<(StorePath, &String)> = Vec::with_capacity(args.len());
         let mut refused = Vec::new();
         for arg in args {
             match self.resolve_one(arg).await {
                 Ok(paths) => named.extend(paths.into_iter().map(|path| (path, arg))),
-                Err(Unresolved::Because(reason)) => refused.push((arg.clone(), reason)),
-                Err(Unresolved::Store(error)) => return Err(error),
+                Err(ResolveError::Reason(reason)) => refused.push((arg.clone(), reason)),
+                Err(ResolveError::Store(error)) => return Err(error),
             }
         }
         let mut seen = HashSet::with_capacity(named.len());
@@ -67,7 +67,7 @@ impl Store {
             );
             refused.push(((*arg).clone(), reason));
         }
-        Ok(Resolved {
+        Ok(Resolution {
             paths: paths.into_iter().filter(|path| valid.contains(path)).collect(),
             refused,
         })
@@ -79,28 +79,28 @@ impl Store {
     /// [`StoreError::Installable`] for the first that does not; the connection broke, or Nix
     /// answered with an error.
     pub async fn resolve(&self, args: &[String]) -> Result<Vec<StorePath>, StoreError> {
-        let Resolved { paths, refused } = self.resolve_each(args).await?;
+        let Resolution { paths, refused } = self.resolve_each(args).await?;
         match refused.into_iter().next() {
             None => Ok(paths),
             Some((argument, reason)) => Err(StoreError::Installable { argument, reason }),
         }
     }
 
-    async fn resolve_one(&self, arg: &str) -> Result<Vec<StorePath>, Unresolved> {
+    async fn resolve_one(&self, arg: &str) -> Result<Vec<StorePath>, ResolveError> {
         let location = &self.shared.location;
         let Some((base, outputs)) = arg.rsplit_once('^') else {
             return Ok(vec![locate(location, Path::new(arg)).map_err(|reason| hint(arg, reason))?]);
         };
         let derivation = locate(location, Path::new(base)).map_err(|reason| hint(arg, reason))?;
         if derivation.name().strip_suffix(".drv").is_none() {
-            return Err(Unresolved::Because(format!(
+            return Err(ResolveError::Reason(format!(
                 "{} is no derivation, so it has no outputs",
                 derivation.base_name()
             )));
         }
         let known = self.derivation_outputs(&derivation).await.map_err(|error| match error {
-            StoreError::Nix(message) => Unresolved::Because(message),
-            other => Unresolved::Store(other),
+            StoreError::Nix(message) => ResolveError::Reason(message),
+            other => ResolveError::Store(other),
         })?;
         let wanted: HashSet<&str> = outputs.split(',').map(str::trim).collect();
         let mut paths = Vec::new();
@@ -108,7 +108,7 @@ impl Store {
             if wanted.contains("*") || wanted.contains(name.as_str()) {
                 let path = path.clone();
                 paths.push(path.ok_or_else(|| {
-                    Unresolved::Because(format!("its output {name:?} is not built"))
+                    ResolveError::Reason(format!("its output {name:?} is not built"))
                 })?);
             }
         }
@@ -116,7 +116,7 @@ impl Store {
             None => Ok(paths),
             Some(name) => {
                 let known: Vec<&str> = known.keys().map(String::as_str).collect();
-                Err(Unresolved::Because(format!(
+                Err(ResolveError::Reason(format!(
                     "it has no output {name:?}; it has {}",
                     known.join(", ")
                 )))
@@ -125,16 +125,16 @@ impl Store {
     }
 }
 
-/// Why an argument is no path: something to say of it, or a store that does not answer.
-enum Unresolved {
-    Because(String),
+/// An argument that names no path, with the reason, or a store that does not answer.
+enum ResolveError {
+    Reason(String),
     Store(StoreError),
 }
 
 /// People try what other tools take.
-fn hint(arg: &str, reason: String) -> Unresolved {
+fn hint(arg: &str, reason: String) -> ResolveError {
     let is_flake_reference = arg.contains('#') && !Path::new(arg).exists();
-    Unresolved::Because(if is_flake_reference {
+    ResolveError::Reason(if is_flake_reference {
         format!(
             "it looks like a flake reference; build it first, and give what `nix build \
              --print-out-paths '{arg}'` prints"

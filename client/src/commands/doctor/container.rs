@@ -93,7 +93,9 @@ mod tests {
 
     #[test]
     fn the_gateway_is_the_default_routes() {
-        let table = "Iface\tDestination\tGateway \tFlags\neth0\t0011AC0A\t00000000\t0001\neth0\t00000000\t010011AC\t0003\n";
+        let table = "Iface\tDestination\tGateway \tFlags\n\
+                     eth0\t0011AC0A\t00000000\t0001\n\
+                     eth0\t00000000\t010011AC\t0003\n";
         assert_eq!(gateway(table), Some(Ipv4Addr::new(172, 17, 0, 1)));
         assert_eq!(gateway("Iface\tDestination\tGateway\n"), None);
     }

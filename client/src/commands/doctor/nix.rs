@@ -2,7 +2,7 @@
 //! Nix goes by.
 //!
 //! Nix remembers for an hour (`narinfo-cache-negative-ttl`) that a cache did not have a path, also
-//! when it has it by now, and for a month (`narinfo-cache-positive-ttl`) what it said of one.
+//! when it has it by now, and for a month (`narinfo-cache-positive-ttl`) its answer about one.
 //! Either shows when Nix gives another answer if told to disregard what it remembers.
 
 use std::fs::File;
@@ -17,7 +17,7 @@ use super::Subject;
 use super::report::Finding;
 use crate::exit::Exit;
 use crate::nix::is_served_by_daemon;
-use crate::nix::program::{Trouble, run, version};
+use crate::nix::program::{NixRunError, run, version};
 
 const FETCH: &str = "fetch";
 const MISS: &str = "misses";
@@ -47,19 +47,19 @@ pub(super) async fn check(subject: &Subject, info: &CacheInfo, path: &str) -> Ve
     // In this order: the second question replaces what Nix remembers of the path.
     let both = async {
         let remembered = path_info(subject, path, &[]).await?;
-        Ok::<_, Trouble>((remembered, path_info(subject, path, &ASK_ANEW).await?))
+        Ok::<_, NixRunError>((remembered, path_info(subject, path, &ASK_ANEW).await?))
     };
     let (remembered, asked) = match both.await {
         Ok(both) => both,
         Err(trouble) => return skipped(&trouble.to_string()),
     };
     let Some(hash) = nar_hash(&asked) else {
-        let said = if asked.status.success() {
+        let last_error = if asked.status.success() {
             "it says that there is no such path".to_owned()
         } else {
-            said(&asked)
+            last_error(&asked)
         };
-        let text = format!("Nix does not find {path} in the cache: {said}");
+        let text = format!("Nix does not find {path} in the cache: {last_error}");
         let advice = "what Nix goes by and this program does not: netrc-file, ssl-cert-file, \
             http_proxy in lower case";
         return vec![
@@ -107,7 +107,7 @@ fn miss(subject: &Subject, path: &str, remembered: Option<&Value>, hash: &Value)
     ))
 }
 
-async fn path_info(subject: &Subject, path: &str, options: &[&str]) -> Result<Output, Trouble> {
+async fn path_info(subject: &Subject, path: &str, options: &[&str]) -> Result<Output, NixRunError> {
     let format: &[&str] =
         if version() >= Some(HAS_JSON_FORMATS) { &["--json-format", "1"] } else { &[] };
     run(|command| {
@@ -137,9 +137,8 @@ fn nar_hash(output: &Output) -> Option<Value> {
     find(&answer).cloned()
 }
 
-/// What Nix said went wrong, in a line and without colors: its last error. The body of an answer
-/// may stand behind it.
-fn said(output: &Output) -> String {
+/// The last error of Nix, in a line and without colors. The body of an answer may stand behind it.
+fn last_error(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<String> = text.lines().map(plain).filter(|line| !line.is_empty()).collect();
     let error = lines
@@ -180,13 +179,13 @@ mod tests {
     fn what_nix_said_is_repeated_without_colors() {
         let error = "error: path '/nix/store/y' is not valid";
         let text = "warning: x\n\x1b[31;1merror:\x1b[0m path '/nix/store/y' is not valid\n\n";
-        assert_eq!(said(&output(1, "", text)), error);
+        assert_eq!(last_error(&output(1, "", text)), error);
         let with_body = format!(
             "error:\n       … while x\n\n       {error}\n\n       response \
              body:\n\n       {{\"a\": 1}}\n"
         );
-        assert_eq!(said(&output(1, "", &with_body)), error);
-        assert_eq!(said(&output(1, "", "killed\n")), "killed");
+        assert_eq!(last_error(&output(1, "", &with_body)), error);
+        assert_eq!(last_error(&output(1, "", "killed\n")), "killed");
     }
 
     #[test]

@@ -19,12 +19,12 @@ pub(super) struct Proxy {
     address: String,
 }
 
-/// What is found of proxies for `url`, and the one in effect.
+/// The finding about proxies for `url`, and the proxy in effect.
 pub(super) fn check(url: &Url) -> (Finding, Option<Proxy>) {
-    look(url, &|name| env::var(name).ok().filter(|value| !value.is_empty()))
+    find_proxy(url, &|name| env::var(name).ok().filter(|value| !value.is_empty()))
 }
 
-fn look(url: &Url, variable: &dyn Fn(&str) -> Option<String>) -> (Finding, Option<Proxy>) {
+fn find_proxy(url: &Url, variable: &dyn Fn(&str) -> Option<String>) -> (Finding, Option<Proxy>) {
     let scheme = url.scheme();
     let names = [format!("{scheme}_proxy"), "all_proxy".to_owned()];
     let mut spellings = names.iter().flat_map(|name| [name.clone(), name.to_uppercase()]);
@@ -66,7 +66,7 @@ mod tests {
         let get = |name: &str| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
-        look(&url.parse().unwrap(), &get)
+        find_proxy(&url.parse().unwrap(), &get)
     }
 
     #[test]

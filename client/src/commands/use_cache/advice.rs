@@ -10,7 +10,7 @@ use super::files::{Files, NetrcFile};
 use super::nix_conf::Block;
 use crate::cli::UseArgs;
 use crate::nix::{
-    Effective, NixFiles, NixSettings, Scope, User, is_served_by_daemon, same_substituter,
+    EffectiveSettings, NixFiles, NixSettings, Scope, User, is_served_by_daemon, same_substituter,
 };
 
 /// Whether Nix goes by what was written.
@@ -27,12 +27,12 @@ pub(super) struct Verdict {
 pub(super) async fn verdict(files: &Files, blocks: &[Block], netrc: Option<&NetrcFile>) -> Verdict {
     let mut verdict = Verdict::default();
     let scope = if files.is_system { Scope::System } else { Scope::User };
-    match Effective::ask(scope).await {
+    match EffectiveSettings::ask(scope).await {
         Ok(Ok(effective)) => verdict.obstacles = in_settings(files, blocks, netrc, &effective),
-        Ok(Err(said)) => {
-            verdict.obstacles.push(format!("Nix does not accept its own settings: {said}"));
+        Ok(Err(message)) => {
+            verdict.obstacles.push(format!("Nix does not accept its own settings: {message}"));
         }
-        Err(trouble) => verdict.unknown = Some(trouble.to_string()),
+        Err(error) => verdict.unknown = Some(error.to_string()),
     }
     if let Some(netrc) = netrc {
         verdict.obstacles.extend(files.netrc_is_not_a_source(&netrc.path));
@@ -48,7 +48,7 @@ fn in_settings(
     files: &Files,
     blocks: &[Block],
     netrc: Option<&NetrcFile>,
-    effective: &Effective,
+    effective: &EffectiveSettings,
 ) -> Vec<String> {
     let all = if files.is_system { files.nix().system_settings() } else { files.nix().settings() };
     // Nix was asked, so a file that this program cannot read only costs the reason.

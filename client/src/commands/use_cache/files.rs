@@ -14,7 +14,7 @@ use rustix::fs::Access;
 use snowbank_core::token::token_id;
 use zeroize::Zeroizing;
 
-use super::netrc::{self, Edited};
+use super::netrc::{self, NetrcEdit};
 use super::{host, nix_conf};
 use crate::config::{ConfigError, FolderLock, Secret, write_atomically, write_copy, write_secret};
 use crate::exit::Failure;
@@ -162,15 +162,15 @@ impl Files {
         let _lock = file.lock(lock).await?;
         let old = file.text()?;
         match netrc::without_entry(&old, host_name) {
-            Edited::Text(text) => write_atomically(&file.path, text.as_bytes())?,
-            Edited::Same | Edited::Foreign => return Ok(None),
+            NetrcEdit::Text(text) => write_atomically(&file.path, text.as_bytes())?,
+            NetrcEdit::Same | NetrcEdit::Foreign => return Ok(None),
         }
         let token = nix::netrc::password(&old, host_name).ok().flatten();
         Ok(token.and_then(|token| token_id(&token)))
     }
 
     /// What keeps nix.conf from being edited by a program.
-    pub(super) fn invalid(&self, error: &nix_conf::Unfinished) -> ConfigError {
+    pub(super) fn invalid(&self, error: &nix_conf::UnclosedBlock) -> ConfigError {
         ConfigError::Invalid { path: self.nix_conf.clone(), message: error.to_string() }
     }
 
@@ -241,16 +241,16 @@ impl NetrcFile {
         }
         match netrc::with_entry(&self.text()?, host, token).map_err(|error| self.invalid(error))? {
             // A file that somebody else made keeps its mode: others may be meant to read it.
-            Edited::Text(text) if self.is_set && self.path.exists() => {
+            NetrcEdit::Text(text) if self.is_set && self.path.exists() => {
                 write_atomically(&self.path, text.as_bytes())
             }
-            Edited::Text(text) => write_secret(&self.path, text.as_bytes()),
-            Edited::Same | Edited::Foreign => Ok(()),
+            NetrcEdit::Text(text) => write_secret(&self.path, text.as_bytes()),
+            NetrcEdit::Same | NetrcEdit::Foreign => Ok(()),
         }
     }
 
     /// What keeps the file from being read by curl.
-    pub(super) fn invalid(&self, error: nix::netrc::Unquoted) -> ConfigError {
+    pub(super) fn invalid(&self, error: nix::netrc::UnclosedQuote) -> ConfigError {
         ConfigError::Invalid { path: self.path.clone(), message: error.to_string() }
     }
 }

@@ -9,11 +9,11 @@
 use zeroize::Zeroizing;
 
 use crate::config::Secret;
-use crate::nix::netrc::{Unquoted, entry, lines_in_macros};
+use crate::nix::netrc::{UnclosedQuote, entry, lines_in_macros};
 
-/// What became of the entry.
+/// The result of an edit.
 #[derive(PartialEq, Eq)]
-pub(super) enum Edited {
+pub(super) enum NetrcEdit {
     /// The new text of the file: a secret.
     Text(Zeroizing<String>),
     /// The file already says so, or has nothing to take out.
@@ -26,52 +26,56 @@ pub(super) enum Edited {
 ///
 /// # Errors
 /// A file that curl does not read.
-pub(super) fn with_entry(text: &str, host: &str, token: &Secret) -> Result<Edited, Unquoted> {
+pub(super) fn with_entry(
+    text: &str,
+    host: &str,
+    token: &Secret,
+) -> Result<NetrcEdit, UnclosedQuote> {
     with_password(text, host, token.expose())
 }
 
-fn with_password(text: &str, host: &str, password: &str) -> Result<Edited, Unquoted> {
+fn with_password(text: &str, host: &str, password: &str) -> Result<NetrcEdit, UnclosedQuote> {
     let line = Zeroizing::new(format!("machine {host} login snowbank password {password}\n"));
-    let counts = |text: &str| -> Result<bool, Unquoted> {
+    let counts = |text: &str| -> Result<bool, UnclosedQuote> {
         Ok(entry(text, host)?.is_some_and(|entry| entry.password.as_str() == password))
     };
-    let replaced = edited(text, host, Some(&line));
+    let replaced = edit(text, host, Some(&line));
     if replaced.contains(line.as_str()) && counts(&replaced)? {
-        return Ok(if *replaced == text { Edited::Same } else { Edited::Text(replaced) });
+        return Ok(if *replaced == text { NetrcEdit::Same } else { NetrcEdit::Text(replaced) });
     }
-    let others = edited(text, host, None);
+    let others = edit(text, host, None);
     let theirs = entry(&others, host)?.filter(|entry| entry.is_own);
     if theirs.as_ref().is_some_and(|theirs| theirs.password.as_str() == password) {
-        return Ok(Edited::Foreign);
+        return Ok(NetrcEdit::Foreign);
     }
     let gap = if others.is_empty() || others.ends_with('\n') { "" } else { "\n" };
     let below = Zeroizing::new([others.as_str(), gap, &line].concat());
     if counts(&below)? {
-        return Ok(Edited::Text(below));
+        return Ok(NetrcEdit::Text(below));
     }
     if theirs.is_some() {
-        return Ok(Edited::Foreign);
+        return Ok(NetrcEdit::Foreign);
     }
     // An entry for every host hides those behind it, as does a macro or an entry without its end.
-    Ok(Edited::Text(Zeroizing::new([line.as_str(), &others].concat())))
+    Ok(NetrcEdit::Text(Zeroizing::new([line.as_str(), &others].concat())))
 }
 
 /// Whether an entry of ours would not count for `host` beside one of somebody else's.
 ///
 /// # Errors
 /// A file that curl does not read.
-pub(super) fn is_foreign(text: &str, host: &str) -> Result<bool, Unquoted> {
-    Ok(with_password(text, host, "any")? == Edited::Foreign)
+pub(super) fn is_foreign(text: &str, host: &str) -> Result<bool, UnclosedQuote> {
+    Ok(with_password(text, host, "any")? == NetrcEdit::Foreign)
 }
 
 /// `text` without our entry for `host`.
-pub(super) fn without_entry(text: &str, host: &str) -> Edited {
-    let new = edited(text, host, None);
-    if *new == text { Edited::Same } else { Edited::Text(new) }
+pub(super) fn without_entry(text: &str, host: &str) -> NetrcEdit {
+    let new = edit(text, host, None);
+    if *new == text { NetrcEdit::Same } else { NetrcEdit::Text(new) }
 }
 
 /// `text` with `line` in the place of our first entry for `host`, and without our others.
-fn edited(text: &str, host: &str, line: Option<&str>) -> Zeroizing<String> {
+fn edit(text: &str, host: &str, line: Option<&str>) -> Zeroizing<String> {
     let mut new = Zeroizing::new(String::with_capacity(text.len() + line.map_or(0, str::len)));
     let mut line = line;
     for (old, is_in_macro) in text.split_inclusive('\n').zip(lines_in_macros(text, host)) {
@@ -98,15 +102,15 @@ mod tests {
 
     const HOST: &str = "cache.example.org";
 
-    fn with(text: &str, token: &str) -> Edited {
+    fn with(text: &str, token: &str) -> NetrcEdit {
         with_entry(text, HOST, &Secret::from_text(token).unwrap()).unwrap()
     }
 
-    fn text(edited: &Edited) -> &str {
+    fn text(edited: &NetrcEdit) -> &str {
         match edited {
-            Edited::Text(text) => text,
-            Edited::Same => "same",
-            Edited::Foreign => "foreign",
+            NetrcEdit::Text(text) => text,
+            NetrcEdit::Same => "same",
+            NetrcEdit::Foreign => "foreign",
         }
     }
 
@@ -208,14 +212,14 @@ mod tests {
                 (0..below(24)).flat_map(|_| [pieces[below(pieces.len())], " "]).collect();
             let old = words.concat();
             match with_entry(&old, HOST, &token).unwrap() {
-                Edited::Text(new) => {
+                NetrcEdit::Text(new) => {
                     edited += 1;
                     assert_eq!(
                         entry(&new, HOST).unwrap().unwrap().password.as_str(),
                         "t1",
                         "{old:?}"
                     );
-                    assert!(with_entry(&new, HOST, &token).unwrap() == Edited::Same, "{old:?}");
+                    assert!(with_entry(&new, HOST, &token).unwrap() == NetrcEdit::Same, "{old:?}");
                     let left = without_entry(&new, HOST);
                     assert_eq!(
                         text(&left).trim_end_matches('\n'),
@@ -223,8 +227,10 @@ mod tests {
                         "{old:?}"
                     );
                 }
-                Edited::Foreign => assert!(entry(&old, HOST).unwrap().unwrap().is_own, "{old:?}"),
-                Edited::Same => panic!("{old:?}"),
+                NetrcEdit::Foreign => {
+                    assert!(entry(&old, HOST).unwrap().unwrap().is_own, "{old:?}");
+                }
+                NetrcEdit::Same => panic!("{old:?}"),
             }
         }
         assert!(edited > 10_000, "{edited}");

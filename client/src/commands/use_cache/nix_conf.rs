@@ -79,19 +79,19 @@ pub(super) fn settings_text(settings: &Settings) -> String {
 #[error(
     "line {line} begins a block of `snowbank use` that does not end; mend or delete it by hand"
 )]
-pub(super) struct Unfinished {
+pub(super) struct UnclosedBlock {
     line: usize,
 }
 
 /// `text` with `block`, in the place of an older one for the same substituter, else at the end.
-pub(super) fn with_block(text: &str, block: &Block) -> Result<String, Unfinished> {
+pub(super) fn with_block(text: &str, block: &Block) -> Result<String, UnclosedBlock> {
     let priority = block.priority.or(priority(text, &block.substituter)?);
     put(text, &block.substituter, &Block { priority, ..block.clone() }.text())
 }
 
 /// `text` with `settings` in its block of settings; those that it has already and that are not
 /// among them stay.
-pub(super) fn with_settings(text: &str, settings: &Settings) -> Result<String, Unfinished> {
+pub(super) fn with_settings(text: &str, settings: &Settings) -> Result<String, UnclosedBlock> {
     if settings.is_empty() {
         return Ok(text.to_owned());
     }
@@ -104,7 +104,7 @@ pub(super) fn with_settings(text: &str, settings: &Settings) -> Result<String, U
 }
 
 /// `text` with `block` in the place of the one called `name`, else at the end.
-fn put(text: &str, name: &str, block: &str) -> Result<String, Unfinished> {
+fn put(text: &str, name: &str, block: &str) -> Result<String, UnclosedBlock> {
     match find(text, name)? {
         Some(range) => Ok(format!("{}{block}{}", &text[..range.start], &text[range.end..])),
         None if text.is_empty() || text.ends_with('\n') => Ok(format!("{text}{block}")),
@@ -114,7 +114,7 @@ fn put(text: &str, name: &str, block: &str) -> Result<String, Unfinished> {
 }
 
 /// The rank that the block of `substituter` gives it.
-fn priority(text: &str, substituter: &str) -> Result<Option<u32>, Unfinished> {
+fn priority(text: &str, substituter: &str) -> Result<Option<u32>, UnclosedBlock> {
     let Some(range) = find(text, substituter)? else { return Ok(None) };
     let line = text[range].lines().find_map(|line| line.strip_prefix("extra-substituters = "));
     Ok(line.and_then(|url| url.split_once("?priority=")?.1.trim_end().parse().ok()))
@@ -122,7 +122,10 @@ fn priority(text: &str, substituter: &str) -> Result<Option<u32>, Unfinished> {
 
 /// `text` without the block of `substituter`, and without the block of settings if that was the
 /// last one; `None` when there is none.
-pub(super) fn without_block(text: &str, substituter: &str) -> Result<Option<String>, Unfinished> {
+pub(super) fn without_block(
+    text: &str,
+    substituter: &str,
+) -> Result<Option<String>, UnclosedBlock> {
     let Some(left) = cut(text, substituter)? else { return Ok(None) };
     if !substituters(&left).is_empty() {
         return Ok(Some(left));
@@ -130,7 +133,7 @@ pub(super) fn without_block(text: &str, substituter: &str) -> Result<Option<Stri
     Ok(Some(cut(&left, SETTINGS)?.unwrap_or(left)))
 }
 
-fn cut(text: &str, name: &str) -> Result<Option<String>, Unfinished> {
+fn cut(text: &str, name: &str) -> Result<Option<String>, UnclosedBlock> {
     Ok(find(text, name)?.map(|range| format!("{}{}", &text[..range.start], &text[range.end..])))
 }
 
@@ -162,7 +165,7 @@ fn begins(line: &str) -> Option<&str> {
 }
 
 /// The bytes of the block called `substituter`, from its first comment to the end of its last.
-fn find(text: &str, substituter: &str) -> Result<Option<std::ops::Range<usize>>, Unfinished> {
+fn find(text: &str, substituter: &str) -> Result<Option<std::ops::Range<usize>>, UnclosedBlock> {
     let mut at = 0;
     let mut start = None;
     for (index, line) in text.split_inclusive('\n').enumerate() {
@@ -170,13 +173,13 @@ fn find(text: &str, substituter: &str) -> Result<Option<std::ops::Range<usize>>,
         match start {
             None if begins(bare) == Some(substituter) => start = Some((at, index + 1)),
             Some((start, _)) if bare == END => return Ok(Some(start..at + line.len())),
-            Some((_, line)) if begins(bare).is_some() => return Err(Unfinished { line }),
+            Some((_, line)) if begins(bare).is_some() => return Err(UnclosedBlock { line }),
             _ => {}
         }
         at += line.len();
     }
     match start {
-        Some((_, line)) => Err(Unfinished { line }),
+        Some((_, line)) => Err(UnclosedBlock { line }),
         None => Ok(None),
     }
 }
@@ -289,7 +292,7 @@ mod tests {
         let cut = text.strip_suffix(&format!("{END}\n")).unwrap();
         let more = with_block(cut, &block("two", "k:2")).unwrap();
         for text in [cut, &more] {
-            assert_eq!(with_block(text, &block("main", "k:1")), Err(Unfinished { line: 2 }));
+            assert_eq!(with_block(text, &block("main", "k:1")), Err(UnclosedBlock { line: 2 }));
             assert!(without_block(text, "http://h/main").is_err());
         }
     }

@@ -13,7 +13,7 @@ use snowbank_cli::date;
 use snowbank_core::cache_name::CacheName;
 
 use super::files::NetrcFile;
-use super::{Chosen, host, netrc};
+use super::{SelectedCache, host, netrc};
 use crate::config::{Secret, Target};
 use crate::exit::{Exit, Failure};
 use crate::nix;
@@ -34,7 +34,7 @@ pub(super) struct HostToken {
     pub note: Option<String>,
 }
 
-/// How tokens are chosen.
+/// How tokens are selected.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     /// Whether the token of the login is taken as it is.
@@ -43,19 +43,19 @@ pub(super) struct Rules {
     pub is_dry_run: bool,
 }
 
-/// The tokens for the hosts of the private caches among `chosen`; `used` are the substituters that
-/// nix.conf has already.
-pub(super) async fn choose(
-    chosen: &[Chosen],
+/// The tokens for the hosts of the private caches among `selected`; `used` are the substituters
+/// that nix.conf has already.
+pub(super) async fn select(
+    selected: &[SelectedCache],
     used: &[&str],
     netrc: &NetrcFile,
     rules: Rules,
 ) -> Result<Vec<HostToken>, Failure> {
     let mut tokens: Vec<HostToken> = Vec::new();
-    for cache in chosen.iter().filter(|cache| !cache.info.public) {
+    for cache in selected.iter().filter(|cache| !cache.info.public) {
         let Some(host) = host(&cache.target.server_url) else { continue };
         if tokens.iter().all(|known| known.host != host) {
-            tokens.push(for_host(host, chosen, used, netrc, rules).await?);
+            tokens.push(for_host(host, selected, used, netrc, rules).await?);
         }
     }
     Ok(tokens)
@@ -73,25 +73,26 @@ type CacheAddress = (String, CacheName);
 
 async fn for_host(
     host_name: String,
-    chosen: &[Chosen],
+    selected: &[SelectedCache],
     used: &[&str],
     netrc: &NetrcFile,
     rules: Rules,
 ) -> Result<HostToken, Failure> {
-    let caches = caches_of(&host_name, chosen, used);
+    let caches = caches_of(&host_name, selected, used);
     let text = netrc.text()?;
     let present = nix::netrc::password(&text, &host_name).map_err(|error| netrc.invalid(error))?;
-    let shown = netrc.path.display().to_string();
+    let file = netrc.path.display().to_string();
     let mut candidates: Vec<Candidate> = present
         .and_then(|token| Secret::from_text(&token))
-        .map(|token| Candidate { token, source: shown.clone(), is_in_netrc: true })
+        .map(|token| Candidate { token, source: file.clone(), is_in_netrc: true })
         .into_iter()
         .collect();
     if netrc::is_foreign(&text, &host_name).map_err(|error| netrc.invalid(error))? {
-        return foreign(host_name, &caches, candidates.pop(), &shown).await;
+        return foreign(host_name, &caches, candidates.pop(), &file).await;
     }
-    let is_here = |cache: &&Chosen| host(&cache.target.server_url).as_ref() == Some(&host_name);
-    for Chosen { target, .. } in chosen.iter().filter(is_here) {
+    let is_here =
+        |cache: &&SelectedCache| host(&cache.target.server_url).as_ref() == Some(&host_name);
+    for SelectedCache { target, .. } in selected.iter().filter(is_here) {
         if let Some(token) = &target.token
             && candidates.iter().all(|known| known.token.expose() != token.expose())
         {
@@ -139,9 +140,9 @@ async fn for_host(
 }
 
 /// The caches of the host, those of this run first.
-fn caches_of(host_name: &str, chosen: &[Chosen], used: &[&str]) -> Vec<CacheAddress> {
+fn caches_of(host_name: &str, selected: &[SelectedCache], used: &[&str]) -> Vec<CacheAddress> {
     let is_here = |url: &str| host(url).as_deref() == Some(host_name);
-    let here = chosen.iter().filter(|cache| is_here(&cache.target.server_url));
+    let here = selected.iter().filter(|cache| is_here(&cache.target.server_url));
     let mut caches: Vec<CacheAddress> =
         here.map(|cache| (cache.target.server_url.clone(), cache.target.cache.clone())).collect();
     for url in used.iter().filter(|url| is_here(url)) {
@@ -165,8 +166,7 @@ async fn foreign(
     let wrong = |why: String| {
         let text = format!(
             "{file} has an entry for {host_name} that `snowbank use` did not make, and {why}; \
-             correct that entry, or take it \
-             out and run this again"
+             correct that entry, or take it out and run this again"
         );
         Failure::new(Exit::Config, anyhow::anyhow!(text))
     };

@@ -1,151 +1,20 @@
-//! The pipeline against a server in memory that checks what it is sent.
+//! The pipeline against a server in memory that verifies everything that it gets.
 
 mod fake;
+mod runner;
+mod stops;
 mod tree;
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
-use snowbank_core::receipt::{ReceiptLine, ReceiptStatus};
-use snowbank_core::store_path::StoreDir;
-use snowbank_core::wire::{Pinned, PushPin, code};
-use tokio::sync::mpsc::unbounded_channel;
+use snowbank_core::wire::{PushPin, code};
 
 use self::fake::{FakeServer, Faults};
+use self::runner::{push, push_pinned, push_with_limits};
 use self::tree::Tree;
-use super::{Done, Orders, Pipeline, Push, Tuning};
+use super::limits::PipelineLimits;
 use crate::exit::Exit;
-use crate::progress::{Progress, Style};
-use crate::push::plan::{Plan, Target};
-use crate::push::{Ledger, LedgerOptions, PushError, PushOptions, ROUNDS, Summary, plan};
+use crate::push::MAX_ROUNDS;
+use crate::push::bundle_builders::BundleLimits;
 use crate::store::PathInfo;
-
-/// What came of a push.
-struct Outcome {
-    result: Result<(), PushError>,
-    lines: Vec<ReceiptLine>,
-    exit: Exit,
-    summary: Summary,
-    /// Bytes of the budget that were not given back.
-    held: usize,
-    pinned: Option<Pinned>,
-}
-
-impl Outcome {
-    #[track_caller]
-    fn success(self) -> Self {
-        assert!(
-            self.result.is_ok() && self.exit == Exit::Success,
-            "{:?} {:?} {:?}",
-            self.result,
-            self.exit,
-            self.lines
-        );
-        self
-    }
-
-    fn uploaded(&self) -> Vec<&str> {
-        let uploaded = |line: &&ReceiptLine| matches!(line, ReceiptLine::Receipt(receipt) if receipt.status == ReceiptStatus::Uploaded);
-        self.lines.iter().filter(uploaded).map(ReceiptLine::store_path).collect()
-    }
-
-    fn failed(&self) -> Vec<(&str, &str)> {
-        let mut failed = Vec::new();
-        for line in &self.lines {
-            if let ReceiptLine::Failed { store_path, reason } = line {
-                failed.push((store_path.as_str(), reason.as_str()));
-            }
-        }
-        failed
-    }
-}
-
-async fn push(server: &FakeServer, infos: Vec<PathInfo>, tree: &Tree) -> Outcome {
-    push_tuned(server, infos, tree, |tuning| tuning).await
-}
-
-async fn push_tuned(
-    server: &FakeServer,
-    infos: Vec<PathInfo>,
-    tree: &Tree,
-    tune: impl FnOnce(Tuning) -> Tuning,
-) -> Outcome {
-    push_pinned(server, infos, tree, tune, None).await
-}
-
-async fn push_pinned(
-    server: &FakeServer,
-    infos: Vec<PathInfo>,
-    tree: &Tree,
-    tune: impl FnOnce(Tuning) -> Tuning,
-    pin: Option<PushPin>,
-) -> Outcome {
-    let api = server.api();
-    let progress = Arc::new(Progress::new(Style::Silent));
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let receipts = Some(file.path().to_owned());
-    let mut ledger =
-        Ledger::open(LedgerOptions { receipts, ..LedgerOptions::default() }, &progress).unwrap();
-    let target = Target::new(api.cache_info().await.unwrap(), &StoreDir::default()).unwrap();
-    let options = PushOptions {
-        jobs: 3,
-        closure: true,
-        upstream_filter: true,
-        dry_run: false,
-        verify_present: false,
-        expires: None,
-        pin: None,
-    };
-    let tuning = tune(Tuning::of(&target.cache));
-    let (mut result, mut held, mut pinned) = (Ok(()), 0, None);
-    // As `push` does it, but that it asks about all paths in every round.
-    for round in 1..=ROUNDS {
-        let wanted = plan::choose(infos.clone(), &[], &options, &target, &mut ledger).unwrap();
-        let answers = plan::ask(&api, wanted, &options, &target, &mut ledger).await.unwrap();
-        let plan = Plan::new(answers.missing, |path| tree.root(path));
-        let (events, mut reports) = unbounded_channel();
-        let parts = Push {
-            api: &api,
-            store: None,
-            target: &target,
-            plan: &plan,
-            ledger: &mut ledger,
-            progress: &progress,
-        };
-        let orders = Orders { jobs: 3, expires: None, pin: pin.clone(), put_off: round < ROUNDS };
-        let mut pipeline = Pipeline::new(parts, orders, tuning, events);
-        result = pipeline.run(&mut reports).await;
-        if let Err(error) = &result
-            && let Err(worse) = pipeline.wind_down(error, &mut reports).await
-        {
-            result = Err(worse);
-        }
-        assert_eq!(pipeline.unfinished, 0);
-        let budget = pipeline.reading.budget.clone();
-        pipeline.tasks.shutdown().await;
-        let Done { pinned: made, put_off } = std::mem::take(&mut pipeline.done);
-        drop((pipeline, reports));
-        held += tuning.budget_bytes as usize - budget.free();
-        pinned = pinned.or(made);
-        if put_off.is_empty() {
-            break;
-        }
-        ledger.go_on(put_off.iter().map(tree::full).collect());
-    }
-    let (exit, summary) = (ledger.exit(), ledger.summary());
-    let text = std::fs::read_to_string(file.path()).unwrap();
-    let lines: Vec<ReceiptLine> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let mut seen: HashSet<&str> = HashSet::new();
-    for line in lines.iter().rev() {
-        let is_present = matches!(line, ReceiptLine::Receipt(receipt) if receipt.status == ReceiptStatus::Present);
-        assert!(
-            seen.insert(line.store_path()) || is_present,
-            "each path has one line, or was there before: {line:?}"
-        );
-    }
-    Outcome { result, lines, exit, summary, held, pinned }
-}
 
 #[tokio::test]
 async fn what_was_pushed_is_there_byte_for_byte_references_first() {
@@ -156,7 +25,7 @@ async fn what_was_pushed_is_there_byte_for_byte_references_first() {
     let infos = vec![a, b, c];
     let outcome = push(&server, infos.clone(), &tree).await.success();
     assert_eq!(outcome.uploaded().len(), 3);
-    assert_eq!(outcome.held, 0, "all memory is given back");
+    assert_eq!(outcome.unreleased_bytes, 0, "all memory is given back");
     server.assert_holds(&infos, &tree);
 
     let requests = server.requests().len();
@@ -301,10 +170,8 @@ async fn chunks_that_do_not_stay_open_are_closed() {
     let built = tree.add("built", &[&old], 1_000_000);
     let rebuilt = tree.rebuild(&built, &old, &new);
     let infos = vec![old, new, built, rebuilt];
-    let outcome =
-        push_tuned(&server, infos.clone(), &tree, |tuning| Tuning { never_open: true, ..tuning })
-            .await;
-    outcome.success();
+    let never_open = |limits| PipelineLimits { never_open: true, ..limits };
+    push_with_limits(&server, infos.clone(), &tree, never_open).await.success();
     server.assert_holds(&infos, &tree);
 }
 
@@ -329,15 +196,15 @@ async fn a_push_with_hardly_any_memory_still_comes_to_its_end() {
         let size = if number % 10 == 0 { 3_000_000 } else { 1000 * number };
         infos.push(tree.add(&format!("p-{number}"), &references, size));
     }
-    let tight = |tuning| Tuning {
+    let tight = |limits: PipelineLimits| PipelineLimits {
         budget_bytes: 2 << 20,
         open_weight: 6000,
         window_bytes: 256 << 10,
         window_names: 2,
-        bundle_bytes: 512 << 10,
-        ..tuning
+        bundle: BundleLimits { bytes: 512 << 10, ..limits.bundle },
+        ..limits
     };
-    let outcome = push_tuned(&server, infos.clone(), &tree, tight).await.success();
+    let outcome = push_with_limits(&server, infos.clone(), &tree, tight).await.success();
     assert_eq!(outcome.uploaded().len(), infos.len());
     server.assert_holds(&infos, &tree);
 }
@@ -395,7 +262,7 @@ async fn a_receipt_that_does_not_hold_is_no_receipt() {
 async fn paths_signed_by_upstream_are_left_out_and_named_to_the_server() {
     let (server, mut tree) = (FakeServer::start(Faults::default()).await, Tree::new());
     let mut theirs = tree.add("theirs", &[], 10);
-    theirs.signatures = vec![tree::signature("cache.nixos.org-1")];
+    theirs.signatures = vec![tree::signature("upstream-1")];
     let ours = tree.add("ours", &[&theirs], 10);
     let outcome = push(&server, vec![theirs.clone(), ours.clone()], &tree).await.success();
     assert_eq!(
@@ -437,7 +304,7 @@ async fn references_that_never_come_are_given_up() {
     assert_eq!((outcome.failed().len(), outcome.exit), (2, Exit::Refused), "{:?}", outcome.lines);
     let questions =
         server.requests().iter().filter(|request| request.endpoint == "missing-paths").count();
-    assert_eq!(questions, ROUNDS as usize);
+    assert_eq!(questions, MAX_ROUNDS as usize);
 }
 
 #[tokio::test]
@@ -448,8 +315,7 @@ async fn a_pin_travels_with_the_commit_of_its_path() {
         let root = tree.add("root", &[], 10);
         let name = "latest".parse().unwrap();
         let pin = PushPin { name, store_path: tree::full(&root.path), keep: Some(3) };
-        let outcome =
-            push_pinned(&server, vec![root], &tree, |tuning| tuning, Some(pin.clone())).await;
+        let outcome = push_pinned(&server, vec![root], &tree, pin.clone()).await;
         assert_eq!(server.pins(), std::slice::from_ref(&pin), "asked for once, where its path is");
         assert_eq!(outcome.pinned.is_some(), is_known, "an answer that was lost is not made up");
     }

@@ -22,7 +22,7 @@ use snowbank_core::receipt::{Receipt, ReceiptStatus};
 use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::wire::{
-    CacheInfo, CommitLine, CommitRequest, DifferentPath, ErrorBody, Limits, ManifestSource,
+    CacheInfo, CommitLine, CommitRequest, DifferentPath, ErrorBody, ManifestSource,
     MissingChunksResponse, MissingPathsRequest, MissingPathsResponse, PathCommit, Pinned, PushPin,
     StoredChunks, code,
 };
@@ -30,6 +30,7 @@ use snowbank_core::wire::{
 use super::tree::{self, Tree};
 use crate::api::Api;
 use crate::config::{Secret, Target};
+use crate::push::test_support::cache_info;
 use crate::store::PathInfo;
 
 /// How the server fails.
@@ -106,7 +107,7 @@ impl FakeServer {
             pins: Vec::new(),
         }));
         let app = Router::new()
-            .route("/api/v1/caches/main", get(cache_info))
+            .route("/api/v1/caches/main", get(info))
             .route("/api/v1/caches/main/{endpoint}", post(endpoint))
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&shared));
@@ -158,7 +159,7 @@ impl FakeServer {
     }
 }
 
-async fn cache_info(State(shared): State<Handle>) -> axum::Json<CacheInfo> {
+async fn info(State(shared): State<Handle>) -> axum::Json<CacheInfo> {
     let mut shared = lock(&shared);
     shared.requests.push(Request { endpoint: "info".to_owned(), bytes: 0, status: 200 });
     let cut = shared.faults.cut.map_or(CutParams::DEFAULT, |(min, avg, max)| CutParams {
@@ -167,29 +168,8 @@ async fn cache_info(State(shared): State<Handle>) -> axum::Json<CacheInfo> {
         avg,
         max,
     });
-    axum::Json(CacheInfo {
-        name: "main".to_owned(),
-        public: true,
-        store_dir: "/nix/store".to_owned(),
-        public_keys: vec![shared.key.public().to_string()],
-        priority: 41,
-        upstream_keys: vec!["cache.nixos.org-1".to_owned()],
-        cut,
-        compression_level: 1,
-        limits: Limits {
-            bundle_bytes: 8 << 20,
-            bundle_entries: 8192,
-            names_per_request: 8192,
-            paths_per_request: 256,
-            paths_per_query: 4096,
-            manifest_bytes: 16 << 20,
-            commit_nar_bytes: u64::MAX,
-        },
-        permissions: vec!["push".to_owned()],
-        retired_keys: Vec::new(),
-        url: None,
-        server_version: "0".to_owned(),
-    })
+    let public_keys = vec![shared.key.public().to_string()];
+    axum::Json(CacheInfo { public_keys, cut, ..cache_info() })
 }
 
 async fn endpoint(State(shared): State<Handle>, uri: Uri, body: Bytes) -> Response {

@@ -1,14 +1,14 @@
-//! The bundles that are being filled. A pack is made of a bundle, and a download reads a NAR's
-//! packs in the NAR's order: so two large NARs that are read at the same time fill bundles of their
-//! own, and what is small shares one.
+//! The open bundles. The server makes a pack of each bundle, and a download reads a NAR's packs in
+//! the NAR's order. So two large NARs that are read at the same time fill bundles of their own, and
+//! all small ones share one. Sending a bundle is left to the pipeline.
 
 use snowbank_core::frame::Encoded;
 
-use super::budget::Held;
-use super::bundle::{Bundle, Filling};
+use super::budget::Permit;
+use super::bundle::{Bundle, BundleBuilder};
 
-/// Large paths with a bundle of their own at the same time; no more of them are read at a time.
-pub(super) const MAX_OWN: usize = 2;
+/// Most large paths with a bundle of their own at the same time, and most that are read at a time.
+pub(super) const MAX_LARGE_PATHS: usize = 2;
 
 /// Bounds on one bundle.
 #[derive(Debug, Clone, Copy)]
@@ -17,42 +17,42 @@ pub(super) struct BundleLimits {
     pub(super) entries: usize,
 }
 
-/// All bundles that are being filled; together they have less than two full bundles and a chunk.
+/// All open bundles; together they have less than two full bundles and a chunk.
 #[derive(Debug, Default)]
-pub(super) struct Fillings {
-    shared: Filling,
-    /// The path that a chunk was added for last is the last one.
-    own: Vec<(u32, Filling)>,
+pub(super) struct BundleBuilders {
+    shared: BundleBuilder,
+    /// By large path, ordered by the time of its last chunk.
+    own: Vec<(u32, BundleBuilder)>,
 }
 
-impl Fillings {
+impl BundleBuilders {
     /// Adds a chunk of `path`; gives the bundles that are full.
     pub(super) fn add(
         &mut self,
         path: u32,
         is_large: bool,
         encoded: &Encoded,
-        held: Held,
+        permit: Permit,
         limits: BundleLimits,
     ) -> Vec<Bundle> {
         let mut full = Vec::new();
-        let filling =
+        let builder =
             if is_large { self.own_of(path, limits, &mut full) } else { &mut self.shared };
-        if !filling.fits(&encoded.header, limits.bytes, limits.entries) {
-            full.extend(filling.take());
+        if !builder.fits(&encoded.header, limits.bytes, limits.entries) {
+            full.extend(builder.take());
         }
-        filling.add(path, encoded, held);
+        builder.add(path, encoded, permit);
         if self.bytes() >= 2 * limits.bytes {
             full.extend(self.take_largest());
         }
         full
     }
 
-    /// Everything, in as few bundles as the limits allow.
+    /// All chunks, in as few bundles as the limits allow.
     pub(super) fn take_all(&mut self, limits: BundleLimits) -> Vec<Bundle> {
         let mut bundles = Vec::new();
-        for (_, filling) in std::mem::take(&mut self.own) {
-            bundles.extend(self.shared.append(filling, limits.bytes, limits.entries));
+        for (_, builder) in std::mem::take(&mut self.own) {
+            bundles.extend(self.shared.append(builder, limits.bytes, limits.entries));
         }
         bundles.extend(self.shared.take());
         bundles
@@ -60,15 +60,20 @@ impl Fillings {
 
     /// The bundle of a large path. The path that was added to the longest ago makes room for it: it
     /// has probably ended.
-    fn own_of(&mut self, path: u32, limits: BundleLimits, full: &mut Vec<Bundle>) -> &mut Filling {
+    fn own_of(
+        &mut self,
+        path: u32,
+        limits: BundleLimits,
+        full: &mut Vec<Bundle>,
+    ) -> &mut BundleBuilder {
         let own = if let Some(at) = self.own.iter().position(|(own, _)| *own == path) {
             self.own.remove(at)
         } else {
-            if self.own.len() == MAX_OWN {
+            if self.own.len() == MAX_LARGE_PATHS {
                 let (_, last) = self.own.remove(0);
                 full.extend(self.shared.append(last, limits.bytes, limits.entries));
             }
-            (path, Filling::default())
+            (path, BundleBuilder::default())
         };
         self.own.push(own);
         let last = self.own.len() - 1;
@@ -76,12 +81,13 @@ impl Fillings {
     }
 
     fn take_largest(&mut self) -> Option<Bundle> {
-        let own = self.own.iter_mut().map(|(_, filling)| filling);
-        own.chain([&mut self.shared]).max_by_key(|filling| filling.len())?.take()
+        let own = self.own.iter_mut().map(|(_, builder)| builder);
+        own.chain([&mut self.shared]).max_by_key(|builder| builder.len())?.take()
     }
 
-    fn bytes(&self) -> usize {
-        self.shared.len() + self.own.iter().map(|(_, filling)| filling.len()).sum::<usize>()
+    /// Bytes of all of them together.
+    pub(super) fn bytes(&self) -> usize {
+        self.shared.len() + self.own.iter().map(|(_, builder)| builder.len()).sum::<usize>()
     }
 }
 
@@ -114,13 +120,13 @@ mod tests {
 
     #[test]
     fn two_large_paths_in_turns_fill_bundles_of_their_own() {
-        let (budget, mut fillings, mut full) =
-            (Budget::new(100_000_000), Fillings::default(), Vec::new());
+        let (budget, mut builders, mut full) =
+            (Budget::new(100_000_000), BundleBuilders::default(), Vec::new());
         for number in 0..40 {
-            let held = budget.hold(150_000).unwrap();
-            full.extend(fillings.add(number % 2, true, &chunk(number), held, LIMITS));
+            let permit = budget.acquire(150_000).unwrap();
+            full.extend(builders.add(number % 2, true, &chunk(number), permit, LIMITS));
         }
-        full.extend(fillings.take_all(LIMITS));
+        full.extend(builders.take_all(LIMITS));
         for bundle in &full[..full.len() - 1] {
             assert!(
                 paths(bundle).is_sorted() && bundle.body.len() <= LIMITS.bytes,
@@ -138,26 +144,26 @@ mod tests {
 
     #[test]
     fn what_is_left_of_large_paths_goes_with_what_is_small() {
-        let (budget, mut fillings, mut full) =
-            (Budget::new(100_000_000), Fillings::default(), Vec::new());
+        let (budget, mut builders, mut full) =
+            (Budget::new(100_000_000), BundleBuilders::default(), Vec::new());
         for path in 0..5 {
-            let hold = || budget.hold(150_000).unwrap();
-            full.extend(fillings.add(path, true, &chunk(path), hold(), LIMITS));
-            full.extend(fillings.add(100 + path, false, &chunk(100 + path), hold(), LIMITS));
+            let hold = || budget.acquire(150_000).unwrap();
+            full.extend(builders.add(path, true, &chunk(path), hold(), LIMITS));
+            full.extend(builders.add(100 + path, false, &chunk(100 + path), hold(), LIMITS));
         }
         assert!(full.is_empty());
-        let bundles = fillings.take_all(LIMITS);
+        let bundles = builders.take_all(LIMITS);
         assert_eq!(bundles.iter().map(|bundle| bundle.entries.len()).collect::<Vec<_>>(), [10]);
-        assert!(fillings.take_all(LIMITS).is_empty());
+        assert!(builders.take_all(LIMITS).is_empty());
     }
 
     #[test]
     fn what_is_filled_stays_below_two_bundles() {
-        let (budget, mut fillings) = (Budget::new(100_000_000), Fillings::default());
+        let (budget, mut builders) = (Budget::new(100_000_000), BundleBuilders::default());
         for number in 0..200 {
-            let held = budget.hold(150_000).unwrap();
-            drop(fillings.add(number % 7, number % 3 != 0, &chunk(number), held, LIMITS));
-            assert!(fillings.bytes() < 2 * LIMITS.bytes + 100_100, "{}", fillings.bytes());
+            let permit = budget.acquire(150_000).unwrap();
+            drop(builders.add(number % 7, number % 3 != 0, &chunk(number), permit, LIMITS));
+            assert!(builders.bytes() < 2 * LIMITS.bytes + 100_100, "{}", builders.bytes());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Committing one batch of paths, as often as it takes to get an answer for each.
 //!
-//! What was answered before a connection broke stands; only the rest is asked again. A path that
-//! was committed by an attempt whose answer was lost comes back as present, with its receipt.
+//! Answers from before a connection broke stand, and only the other paths are sent again. A path
+//! that was committed by an attempt whose answer was lost comes back as present, with its receipt.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ pub(super) struct Batch {
 /// if it is known to be made.
 ///
 /// # Errors
-/// The failure that was not waited for any longer, and what is still without an answer.
+/// The failure that the client stopped to wait for, and the paths that are without an answer.
 pub(super) async fn commit(
     api: &Api,
     batch: Batch,
@@ -35,7 +35,7 @@ pub(super) async fn commit(
     let mut pinned = None;
     let mut backoff = api.backoff();
     loop {
-        // What was said of each path: nothing more to do, or a failure that may pass.
+        // The paths with an answer, and the failure where it is one that may pass.
         let mut answered: HashMap<String, Option<CommitLine>> = HashMap::new();
         let (numbers, paths): (Vec<u32>, Vec<PathCommit>) = left.into_iter().unzip();
         let is_pinned = |pin: &&PushPin| paths.iter().any(|path| path.store_path == pin.store_path);
@@ -51,7 +51,7 @@ pub(super) async fn commit(
             .commit(&request, |line| {
                 let Some(store_path) = store_path(&line).map(str::to_owned) else { return };
                 let Some(number) = number.get(store_path.as_str()) else { return };
-                if passing(&line).is_some() {
+                if transient_failure(&line).is_some() {
                     answered.insert(store_path, Some(line));
                 } else if answered.insert(store_path, None).is_none() {
                     on_line(*number, line);
@@ -72,7 +72,7 @@ pub(super) async fn commit(
         }
         match result {
             Ok(()) => {
-                let failure = answered.values().flatten().find_map(passing);
+                let failure = answered.values().flatten().find_map(transient_failure);
                 // Without one, the server went on to leave these out.
                 let failure =
                     failure.unwrap_or_else(|| ApiError::of_line(code::INTERNAL, NO_ANSWER));
@@ -96,14 +96,15 @@ pub(super) async fn commit(
     }
 }
 
-/// What is said of a path of which the server says nothing.
+/// The message for a path without an answer.
 const NO_ANSWER: &str = "the server gave no answer for it";
 
-/// The failure of a path for which another attempt may come out better.
-fn passing(line: &CommitLine) -> Option<ApiError> {
+/// The failure of a path, if it is one that may pass.
+fn transient_failure(line: &CommitLine) -> Option<ApiError> {
     let CommitLine::Error { code, message, .. } = line else { return None };
-    let passes = [code::BUSY, code::STORAGE_UNAVAILABLE, code::INTERNAL].contains(&code.as_str());
-    passes.then(|| ApiError::of_line(code, message))
+    let is_transient =
+        [code::BUSY, code::STORAGE_UNAVAILABLE, code::INTERNAL].contains(&code.as_str());
+    is_transient.then(|| ApiError::of_line(code, message))
 }
 
 fn store_path(line: &CommitLine) -> Option<&str> {

@@ -1,9 +1,9 @@
-//! Which chunks the cache is known to have, and who waits for those that are on their way.
+//! The chunks that the cache is known to have, and the paths that wait for other chunks.
 //!
-//! A name is in flight from when its first chunk is met until the cache is known to have it;
-//! meanwhile further chunks of that name are dropped, and their paths wait with the first. What is
-//! in flight is bounded by the memory budget, what is remembered as known by
-//! [`KNOWN_PER_GENERATION`]. Forgetting a known name costs a question, nothing else.
+//! A name is in flight from its first chunk until the cache is known to have it. Meanwhile further
+//! chunks of that name are dropped, and their paths wait with the first. Names in flight are
+//! bounded by the memory budget, known names by [`MAX_KNOWN_PER_GENERATION`]. Forgetting a known
+//! name costs a question, nothing else.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,22 +11,22 @@ use snowbank_core::chunk::ChunkName;
 
 /// Names remembered since the last change of generations; as many again may be remembered from the
 /// one before.
-const KNOWN_PER_GENERATION: usize = 64 << 10;
+const MAX_KNOWN_PER_GENERATION: usize = 64 << 10;
 
-/// Where a chunk that was just met stands.
+/// The status of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum ChunkStatus {
     /// The cache has it.
-    Known,
-    /// It is on its way; the path now waits for it.
+    Stored,
+    /// It is on its way, and the path now waits for it.
     InFlight,
-    /// It has to be asked about; the path now waits for it.
+    /// The cache has to be asked about it, and the path now waits for it.
     New,
 }
 
-/// The chunks met in a push.
+/// The chunks of a push by name.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct ChunkIndex {
     /// The paths that wait, once for each chunk.
     in_flight: HashMap<ChunkName, Vec<u32>>,
     young: HashSet<ChunkName>,
@@ -35,26 +35,26 @@ pub(super) struct Book {
     to_close: HashSet<ChunkName>,
 }
 
-impl Book {
-    /// A chunk of `path` came up.
-    pub(super) fn meet(&mut self, name: ChunkName, path: u32) -> Standing {
+impl ChunkIndex {
+    /// Adds a chunk of `path`.
+    pub(super) fn add(&mut self, name: ChunkName, path: u32) -> ChunkStatus {
         if let Some(waiting) = self.in_flight.get_mut(&name) {
             waiting.push(path);
-            return Standing::InFlight;
+            return ChunkStatus::InFlight;
         }
         if self.young.contains(&name) {
-            return Standing::Known;
+            return ChunkStatus::Stored;
         }
         if self.old.contains(&name) {
             self.remember(name);
-            return Standing::Known;
+            return ChunkStatus::Stored;
         }
         self.in_flight.insert(name, vec![path]);
-        Standing::New
+        ChunkStatus::New
     }
 
     /// The cache has the chunk. Gives the paths that waited for it, once for each time.
-    pub(super) fn settle(&mut self, name: ChunkName) -> Vec<u32> {
+    pub(super) fn mark_stored(&mut self, name: ChunkName) -> Vec<u32> {
         self.remember(name);
         self.in_flight.remove(&name).unwrap_or_default()
     }
@@ -81,7 +81,7 @@ impl Book {
     }
 
     fn remember(&mut self, name: ChunkName) {
-        if self.young.len() >= KNOWN_PER_GENERATION {
+        if self.young.len() >= MAX_KNOWN_PER_GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(name);
@@ -100,38 +100,38 @@ mod tests {
 
     #[test]
     fn a_chunk_is_asked_about_once_and_everyone_waits_for_it() {
-        let mut book = Book::default();
-        assert_eq!(book.meet(name(1), 7), Standing::New);
-        assert_eq!(book.meet(name(1), 8), Standing::InFlight);
-        assert_eq!(book.meet(name(1), 7), Standing::InFlight);
-        assert_eq!(book.settle(name(1)), [7, 8, 7]);
-        assert_eq!(book.meet(name(1), 9), Standing::Known);
+        let mut index = ChunkIndex::default();
+        assert_eq!(index.add(name(1), 7), ChunkStatus::New);
+        assert_eq!(index.add(name(1), 8), ChunkStatus::InFlight);
+        assert_eq!(index.add(name(1), 7), ChunkStatus::InFlight);
+        assert_eq!(index.mark_stored(name(1)), [7, 8, 7]);
+        assert_eq!(index.add(name(1), 9), ChunkStatus::Stored);
     }
 
     #[test]
     fn what_is_forgotten_or_abandoned_is_new_again() {
-        let mut book = Book::default();
-        book.meet(name(1), 0);
-        book.settle(name(1));
-        book.forget(&name(1));
-        assert_eq!(book.meet(name(1), 0), Standing::New);
-        assert_eq!(book.abandon(&name(1)), [0]);
-        assert_eq!(book.meet(name(1), 0), Standing::New);
+        let mut index = ChunkIndex::default();
+        index.add(name(1), 0);
+        index.mark_stored(name(1));
+        index.forget(&name(1));
+        assert_eq!(index.add(name(1), 0), ChunkStatus::New);
+        assert_eq!(index.abandon(&name(1)), [0]);
+        assert_eq!(index.add(name(1), 0), ChunkStatus::New);
     }
 
     #[test]
     fn memory_is_bounded_and_what_is_met_again_stays() {
-        let mut book = Book::default();
-        for number in 0..5 * KNOWN_PER_GENERATION {
-            assert_eq!(book.meet(name(0), 0) == Standing::New, number == 0);
+        let mut index = ChunkIndex::default();
+        for number in 0..5 * MAX_KNOWN_PER_GENERATION {
+            assert_eq!(index.add(name(0), 0) == ChunkStatus::New, number == 0);
             if number == 0 {
-                book.settle(name(0));
+                index.mark_stored(name(0));
             } else {
-                book.meet(name(number), 0);
-                book.settle(name(number));
+                index.add(name(number), 0);
+                index.mark_stored(name(number));
             }
         }
-        assert!(book.young.len() + book.old.len() <= 2 * KNOWN_PER_GENERATION);
-        assert_eq!(book.meet(name(1), 0), Standing::New);
+        assert!(index.young.len() + index.old.len() <= 2 * MAX_KNOWN_PER_GENERATION);
+        assert_eq!(index.add(name(1), 0), ChunkStatus::New);
     }
 }

@@ -47,10 +47,9 @@ pub use self::{
     decode::FrameDecoder,
     encode::{Encoded, FrameEncoder},
     fill::fill,
-    header::{ChunkHeader, HeaderError, Slot},
+    header::{ChunkHeader, HeaderError, Slot, max_frame_len},
     sample::{FrameSampler, MIN_LEVEL, is_wasteful},
     verify::FrameVerifier,
-    walk::max_frame_len,
 };
 use crate::chunk::ChunkName;
 

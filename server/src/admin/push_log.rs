@@ -2,8 +2,8 @@
 //! it took.
 //!
 //! A client pushes by many requests. Those of one subject, from one address, to one cache are one
-//! push until none has come for [`QUIET_TIME`]. Each server has a line for what came to it. Nothing of
-//! this is kept: the audit log is what lasts.
+//! push until none has come for [`QUIET_TIME`]. Each server has a line for what came to it. Nothing
+//! of this is kept: the audit log is what lasts.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,8 +2,8 @@
 //!
 //! Invariant: a token is refused for a key that is not there only after a load that began when the
 //! token had come already. So a token works from the moment on in which it was made, on every
-//! server. Loads for unknown keys are shared by all that wait, and begin [`LOAD_PAUSE`] apart, so that
-//! invented key ids cause few reads.
+//! server. Loads for unknown keys are shared by all that wait, and begin [`LOAD_PAUSE`] apart, so
+//! that invented key ids cause few reads.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -98,8 +98,8 @@ pub(super) fn rows(columns: usize, rows: usize) -> String {
 }
 
 /// All rows that `$select`, a statement that ends in `… IN`, gives for the ids of `$table` under
-/// `$keys`, within the scope that `$owner` (bound as `$1`) names; see [`PaddedBatch::ids`]. For the body
-/// of `on_either!`.
+/// `$keys`, within the scope that `$owner` (bound as `$1`) names; see [`PaddedBatch::ids`]. For the
+/// body of `on_either!`.
 macro_rules! rows_by_key {
     ($conn:ident, $select:expr, $table:literal, $scope:expr, $owner:expr, $column:literal, $keys:expr, |$key:ident| $value:expr) => {{
         let mut rows = Vec::new();

@@ -4,10 +4,11 @@
 //! Reading and writing have a circuit each, since they fail apart: a service may be read-only for a
 //! while.
 //!
-//! Closed → open: at least [`OPENING_FAILURES`] attempts failed one after the other, over at least [`OPENING_TIME`],
-//! with no success between; a few failures of many requests never open it. Open → closed: one
-//! success. Requests wait for that as long as they would try again anyway (`retry-for`). Once the
-//! service has failed for longer than that, nobody waits: new requests end at once.
+//! Closed → open: at least [`OPENING_FAILURES`] attempts failed one after the other, over at least
+//! [`OPENING_TIME`], with no success between; a few failures of many requests never open it. Open →
+//! closed: one success. Requests wait for that as long as they would try again anyway
+//! (`retry-for`). Once the service has failed for longer than that, nobody waits: new requests end
+//! at once.
 //!
 //! A trial is some caller's request. When the caller goes away before it has an answer, the next
 //! one tries at once.

@@ -8,6 +8,7 @@
 //! `push`.
 
 mod answer;
+mod certificate_file;
 mod connect;
 mod error;
 mod no_proxy;

@@ -22,7 +22,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Time between two plain lines that say the same.
 const SAME_LINE_EVERY: Duration = Duration::from_secs(30);
 /// A shorter wait for a repetition is not worth a line.
-const SHORTEST_WAIT: Duration = Duration::from_millis(700);
+const MIN_WAIT: Duration = Duration::from_millis(700);
 /// What a bar is drawn as while NARs are read: their bytes, the rate, the time left, and the
 /// message below.
 const READING: &str = "{wide_bar:.cyan} {binary_bytes}/{binary_total_bytes} \
@@ -156,7 +156,7 @@ impl Progress {
 
     /// A failed request waits for so long until it is repeated; `cause` says in a few words why.
     pub fn waits(&self, delay: Duration, cause: &str) {
-        if self.style == Style::Silent || delay < SHORTEST_WAIT {
+        if self.style == Style::Silent || delay < MIN_WAIT {
             return;
         }
         let line = self.with_state(|state| {

@@ -1,9 +1,33 @@
-//! Bundles: the body of a request that brings chunks. Chunk headers, each followed by its frame,
-//! and nothing else.
+//! Bundles: the body of a request that brings chunks. It is a sequence of chunk headers, each
+//! followed by its frame, and nothing else.
 //!
 //! [`BundleReader`] takes the body as it comes in, in pieces of any size, and keeps no more than
-//! one record and one piece. It checks lengths and limits; what the frames are is the verifier's to
-//! say.
+//! one record and one piece. It checks lengths and limits.
+//! [`FrameVerifier`](crate::frame::FrameVerifier) checks the frames.
+//!
+//! ```
+//! use snowbank_core::bundle::{BundleReader, BundleWriter};
+//! use snowbank_core::chunk::Chunk;
+//! use snowbank_core::frame::FrameEncoder;
+//!
+//! let chunk = Chunk::closed(b"some bytes".to_vec());
+//! let encoded = FrameEncoder::new(3).encode(&chunk, &chunk.name())?;
+//! let mut writer = BundleWriter::new();
+//! assert!(writer.fits(&encoded.header));
+//! writer.add(&encoded.header, &encoded.frame);
+//!
+//! let mut reader = BundleReader::new();
+//! let mut frames = Vec::new();
+//! for piece in writer.finish().chunks(10) {
+//!     reader.feed(piece);
+//!     while let Some((header, frame)) = reader.next()? {
+//!         frames.push((header.name, frame));
+//!     }
+//! }
+//! reader.finish()?;
+//! assert_eq!(frames, [(chunk.name(), encoded.frame)]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use thiserror::Error;
 
@@ -51,13 +75,13 @@ pub enum BundleError {
 
 /// What a bundle has used of its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Used {
+struct BundleSize {
     bytes: usize,
     entries: usize,
     raw_bytes: u64,
 }
 
-impl Used {
+impl BundleSize {
     fn with(self, header: &ChunkHeader) -> Result<Self, BundleError> {
         let bytes = header.encoded_len() + header.frame_len as usize;
         self.and(Self { bytes, entries: 1, raw_bytes: u64::from(header.raw_len) })
@@ -83,7 +107,7 @@ impl Used {
 #[derive(Clone, Debug, Default)]
 pub struct BundleWriter {
     bytes: Vec<u8>,
-    used: Used,
+    used: BundleSize,
 }
 
 impl BundleWriter {
@@ -104,7 +128,7 @@ impl BundleWriter {
     pub fn add(&mut self, header: &ChunkHeader, frame: &[u8]) {
         header.encode_into(&mut self.bytes);
         self.bytes.extend_from_slice(frame);
-        self.used = Used {
+        self.used = BundleSize {
             bytes: self.bytes.len(),
             entries: self.used.entries + 1,
             raw_bytes: self.used.raw_bytes + u64::from(header.raw_len),
@@ -117,7 +141,7 @@ impl BundleWriter {
         let Ok(used) = self.used.and(other.used) else { return false };
         self.bytes.append(&mut other.bytes);
         self.used = used;
-        other.used = Used::default();
+        other.used = BundleSize::default();
         true
     }
 
@@ -154,7 +178,7 @@ pub struct BundleReader {
     start: usize,
     /// The header of the record under way; its bytes are given out already.
     header: Option<ChunkHeader>,
-    used: Used,
+    used: BundleSize,
 }
 
 impl BundleReader {

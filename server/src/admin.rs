@@ -14,6 +14,7 @@ pub mod upkeep;
 mod actor;
 mod audit_queue;
 mod audit_text;
+mod cache_details;
 mod caches;
 mod delete;
 mod error;
@@ -22,6 +23,7 @@ mod page;
 mod path_cursor;
 mod path_uses;
 mod paths;
+mod pin_error;
 mod pins;
 mod purge;
 mod push_log;
@@ -42,9 +44,9 @@ pub use delete::delete_paths;
 pub use error::AdminError;
 pub use first_start::{FirstStart, first_start};
 pub use paths::{hash_part, list_paths, show_path};
+pub use pin_error::PinError;
 pub use pins::{
-    NewPin, PinError, check_keep, list_pins, pin_in, pinned_path, remove_pin, rollback_pin,
-    set_pin, show_pin,
+    NewPin, check_keep, list_pins, pin_in, pinned_path, remove_pin, rollback_pin, set_pin, show_pin,
 };
 pub use purge::purge_cache;
 pub use push_log::{PushLog, PushRequest};

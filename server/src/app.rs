@@ -93,8 +93,7 @@ impl App {
         let (db, storage) = (admin.db.clone(), Arc::clone(chain.storage()));
         let memory = config.limits.memory.bytes();
         let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 8);
-        // There is no setting for the server as a whole yet: caches that do not say keep
-        // everything.
+        // For caches that have no retention of their own. Without either they keep everything.
         let retention = config.gc.retention;
         let limits = IngestLimits {
             retention,

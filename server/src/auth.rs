@@ -10,6 +10,7 @@
 mod claims;
 mod error;
 mod header;
+mod key_file_error;
 mod keys;
 mod material;
 mod oidc;
@@ -17,19 +18,22 @@ mod proof;
 mod revocations;
 mod token_key;
 mod trust;
+mod trust_error;
 mod uses;
 mod verifier;
 
 pub use claims::{Claims, Grants, Permission, Token, UnknownPermission};
 pub use error::AuthError;
 pub use header::extract_token;
+pub use key_file_error::KeyFileError;
 pub use keys::signed_id;
 pub use proof::{
     MayAdmin, MayCreate, MayManage, MayPull, MayPush, authorize_admin, authorize_create,
     authorize_manage, authorize_name, authorize_pull, authorize_push,
 };
-pub use token_key::{KeyFileError, TokenKey};
-pub use trust::{Trust, TrustError};
+pub use token_key::TokenKey;
+pub use trust::Trust;
+pub use trust_error::TrustError;
 pub use uses::TokenUses;
 pub use verifier::Verifier;
 

@@ -54,7 +54,7 @@ use thiserror::Error;
 use crate::db::{Db, DbError};
 use crate::storage::{Marker, MarkerError, Storage, StorageError};
 pub use standing::foreign;
-use watch::{Looks, Stopwatch};
+use watch::{MarkerWatch, Stopwatch};
 
 /// Why the storage is not known to be the database's.
 #[derive(Debug, Error)]
@@ -189,7 +189,7 @@ struct Inner {
     db: Db,
     storage: Arc<Storage>,
     timing: Timing,
-    looks: Looks,
+    looks: MarkerWatch,
     /// Since when the marker may have been undone.
     doubted: Mutex<Option<Stopwatch>>,
 }
@@ -224,7 +224,7 @@ impl Chain {
             db,
             storage,
             timing,
-            looks: Looks::default(),
+            looks: MarkerWatch::default(),
             doubted: Mutex::default(),
         }))
     }

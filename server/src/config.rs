@@ -42,8 +42,8 @@ pub use token_algorithm::{BadKid, TokenAlgorithm, UnknownAlgorithm, parse_kid};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use auth::Written;
-use database::{Surroundings, Wrong};
+use auth::SourceText;
+use database::{Context, Wrong};
 use error::Problem;
 
 /// What the command line and the environment say; each value wins over the config file's.
@@ -119,7 +119,7 @@ impl Config {
         file.storage
             .validate(overrides.config.as_deref())
             .map_err(|problem| problem.locate(overrides.config.as_deref(), &text))?;
-        let around = Surroundings {
+        let around = Context {
             data_dir: &data_dir,
             config_file: overrides.config.as_deref(),
             from_environment: overrides.database_url.as_ref(),
@@ -134,7 +134,7 @@ impl Config {
             (None, Some(key)) => Some(absolute(&beside(config_dir, &key))?),
             (None, None) => None,
         };
-        let written = Written { path: overrides.config.as_deref(), text: &text };
+        let written = SourceText { path: overrides.config.as_deref(), text: &text };
         let config = Self {
             auth: file.auth.resolve(written, config_dir)?,
             server_key_file,

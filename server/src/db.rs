@@ -20,6 +20,7 @@ pub mod collection;
 pub mod counters;
 pub mod damage;
 pub mod edges;
+pub mod ids;
 pub mod instance;
 pub mod keys;
 pub mod leader;
@@ -48,6 +49,7 @@ mod error;
 mod exec;
 mod gather;
 mod migrate;
+mod pool;
 mod postgres;
 mod tx;
 

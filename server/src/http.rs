@@ -1,5 +1,8 @@
 //! HTTP: the table of all routes, and nothing of what they mean.
 //!
+//! The two reads that nearly all requests are for, narinfos and NARs, stand in the table as well,
+//! but seldom reach it: `service` recognizes them by their path and calls the same functions.
+//!
 //! An endpoint is a file and a short function: it reads the request, asks `access` for a proof that
 //! the caller may, calls a domain function, and turns the result into a response. `error` is the
 //! only place that knows status codes of failures.
@@ -12,18 +15,21 @@ mod caller;
 mod drain;
 mod error;
 mod extract;
-mod front;
+
 mod json;
 mod listing;
 mod metrics;
 mod ndjson;
 mod nix;
 mod origin;
+mod rejection;
 mod request_id;
 mod sent;
 mod serve;
+mod service;
 mod socket;
 mod streams;
+mod token;
 
 use std::sync::Arc;
 
@@ -75,6 +81,7 @@ pub fn routes(app: Arc<App>) -> Router {
         )
         .route("/api/v1/caches/{cache}/pins/{name}/rollback", post(api::pins::rollback))
         .route("/{cache}/nix-cache-info", get(nix::cache_info::nix_cache_info))
+        // A plain GET of these two is answered by `service`, before the table.
         .route("/{cache}/{file}", get(nix::narinfo::narinfo))
         .route("/{cache}/nar/{file}", get(nix::nar::nar))
         .route("/{cache}/pins/{name}", get(nix::pin::pin))

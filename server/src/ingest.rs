@@ -21,12 +21,14 @@ mod copy;
 mod group;
 mod in_flight;
 mod lines;
+mod locate;
 mod manifest;
 mod questions;
 mod read_back;
 mod receive;
 mod recode;
 mod verify;
+mod verify_error;
 mod verify_small;
 
 use std::sync::Arc;
@@ -35,7 +37,8 @@ pub use commit::{Committer, commit};
 pub use copy::{CopyError, copy};
 pub use questions::{missing_chunks, missing_paths};
 pub use receive::{Bundle, ReceiveError, receive_bundle};
-pub use verify::{Claim, VerifiedNar, VerifyError, verify};
+pub use verify::{Claim, VerifiedNar, verify};
+pub use verify_error::VerifyError;
 
 use snowbank_core::units::Seconds;
 use tokio_util::task::AbortOnDropHandle;

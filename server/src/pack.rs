@@ -10,7 +10,7 @@ mod ids;
 mod read;
 mod write;
 
-pub use ahead::Ahead;
+pub use ahead::FetchPlan;
 pub use budget::{ReadBudget, ReadPermit};
 pub use ids::ChunkIds;
 pub use read::{ReadError, StoredChunk, read_chunks, read_chunks_over, read_cost};

@@ -5,19 +5,23 @@
 //! unless the raw stream is asked for, and the length is known before the first byte.
 
 mod bench;
+mod error;
 mod load;
 mod lookups;
 mod nar;
 mod narinfo;
 mod range;
+mod representation;
 mod small;
 mod source;
 mod uses;
 
 pub use bench::Bench;
+pub use error::ServeError;
 pub use lookups::{FoundNar, Lookups};
-pub use nar::{NarBody, Representation, ServeError, nar_stream};
+pub use nar::{NarBody, nar_stream};
 pub use narinfo::{Narinfos, RenderedNarinfo, nix_cache_info};
 pub use range::{RangeRequest, parse_range};
+pub use representation::Representation;
 pub use small::{SMALL_NAR_BYTES, SmallNar, SmallNars, charged};
 pub use uses::{PathUses, TakenUses};

@@ -138,6 +138,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Full`] when there is no room, [`StorageError::Unavailable`] when the storage
     /// cannot be used.
+    #[tracing::instrument(level = "debug", skip_all, fields(key))]
     pub async fn put(&self, key: &str, object: Bytes) -> Result<(), StorageError> {
         match &self.0 {
             Backend::Local(local) => local.put(key, object).await,
@@ -197,6 +198,7 @@ impl Storage {
 
     /// Keeps an object that was just stored, so that reading it asks the bucket for nothing.
     /// Nothing depends on it.
+    #[tracing::instrument(level = "debug", skip_all, fields(key))]
     pub async fn keep(&self, key: &str, object: Bytes) {
         if let Backend::S3 { cache: Some(cache), .. } = &self.0
             && key.starts_with(CACHED)
@@ -222,6 +224,7 @@ impl Storage {
     }
 
     /// Drops what the read cache on disk has of the first `len` bytes of an object.
+    #[tracing::instrument(level = "debug", skip_all, fields(key))]
     pub async fn forget(&self, key: &str, len: u64) {
         if let Backend::S3 { cache: Some(cache), .. } = &self.0 {
             cache.forget(key, len).await;
@@ -282,6 +285,7 @@ impl Storage {
     ///
     /// # Errors
     /// When the storage cannot be used.
+    #[tracing::instrument(level = "debug", skip_all, fields(key))]
     pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
         match &self.0 {
             Backend::Local(local) => local.delete(key).await,

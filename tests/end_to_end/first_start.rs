@@ -48,6 +48,7 @@ fn the_readme_shows_this_first_screen() {
     let shown = server
         .banner()
         .replace(&server.url(), "http://127.0.0.1:8080")
+        .replace(&format!("0.0.0.0:{}", server.address().port()), "0.0.0.0:8080")
         .replace(data.to_str().unwrap(), "DATA");
     let shown = shown.replace(&key, "KEY");
     let readme = fs::read_to_string(format!(

@@ -1,108 +1,140 @@
-//! Inside the server, arrows only fall: no layer imports one above it, and within a layer there is
-//! no circle.
+//! Inside each crate, arrows only fall: no layer imports one above it, and no files import one
+//! another in a circle.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-};
+mod sources;
 
-/// The layers, lowest first, of the server's top-level modules. `app` is what `http` works with:
-/// the two are one.
-const LAYERS: [&[&str]; 8] = [
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use sources::Sources;
+
+/// The layers of the server's top-level modules, lowest first.
+const SERVER: &[&[&str]] = &[
     &["clock", "config", "fault", "files", "telemetry"],
     &["admission", "db", "storage", "secrets"],
     &["chain", "directory"],
     &["auth", "pack"],
     &["damage"],
     &["ingest", "serving", "gc", "admin"],
+    &["app"],
     &["http"],
     &["commands"],
 ];
 
-/// The unit that a module belongs to.
-fn unit(module: &str) -> &str {
-    if module == "app" { "http" } else { module }
+/// The layers of the client's.
+const CLIENT: &[&[&str]] = &[
+    &["cli", "date", "exit"],
+    &["config"],
+    &["api", "nix", "store", "progress"],
+    &["push"],
+    &["commands"],
+];
+
+/// Where a crate is now, not where it was built: a target folder may serve several clones.
+fn source_folder(name: &str) -> PathBuf {
+    Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("..").join(name).join("src")
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        if entry.path().is_dir() {
-            sources(&entry.path(), found);
-        } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
-            found.push(entry.path());
-        }
-    }
-}
-
-/// The top-level modules that a source file names as `crate::MODULE`, tests and comments left out.
-fn imports(text: &str) -> Vec<(usize, String)> {
-    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let mut found = Vec::new();
-    for (number, line) in
-        code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
-    {
-        for rest in line.split("crate::").skip(1) {
-            let names =
-                rest.strip_prefix('{').map_or_else(|| vec![rest], |list| list.split(',').collect());
-            for name in names {
-                let name: String = name
-                    .trim()
-                    .chars()
-                    .take_while(|c| c.is_ascii_lowercase() || *c == '_')
-                    .collect();
-                if !name.is_empty() {
-                    found.push((number + 1, name));
-                }
-            }
-        }
-    }
-    found
-}
-
-#[test]
-fn arrows_only_fall() {
-    let layer_of: BTreeMap<&str, usize> = LAYERS
+#[track_caller]
+fn assert_arrows_fall(name: &str, layers: &[&[&str]]) {
+    let layer_of: BTreeMap<&str, usize> = layers
         .iter()
         .enumerate()
         .flat_map(|(layer, names)| names.iter().map(move |name| (*name, layer)))
         .collect();
-    // Where the crate is now, not where it was built: a target folder may serve several clones.
-    let root = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../server/src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
-    let (mut rising, mut arrows) = (Vec::new(), BTreeMap::<String, BTreeSet<String>>::new());
-    for file in files {
-        let relative = file.strip_prefix(&root).unwrap();
-        let own = relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
-        let own = unit(own.trim_end_matches(".rs"));
-        if own == "lib" || own == "main" || relative.ends_with("tests.rs") {
+    let sources = Sources::read(&source_folder(name));
+    let mut rising = Vec::new();
+    for (from, files) in sources.arrows() {
+        // The crate's root names all of it.
+        if from == "lib.rs" {
             continue;
         }
-        let own_layer = *layer_of
-            .get(own)
-            .unwrap_or_else(|| panic!("the module {own} is in no layer; name its place"));
-        for (line, name) in imports(&fs::read_to_string(&file).unwrap()) {
-            let name = unit(&name);
-            let Some(layer) = layer_of.get(name) else { continue };
-            if *layer > own_layer {
-                rising.push(format!("{}:{line}: {own} imports {name}", relative.display()));
-            }
-            if name != own {
-                arrows.entry(own.to_owned()).or_default().insert(name.to_owned());
-            }
-        }
+        let layer = |file: &str| {
+            let module = file.split('/').next().unwrap().trim_end_matches(".rs");
+            let place = layer_of.get(module).copied();
+            place.unwrap_or_else(|| panic!("{name}'s `{module}` is in no layer; name its place"))
+        };
+        let own = layer(from);
+        rising.extend(
+            files
+                .into_iter()
+                .filter(|to| *to != "lib.rs" && layer(to) > own)
+                .map(|to| format!("{from} imports {to}")),
+        );
     }
-    assert!(rising.is_empty(), "arrows that rise:\n{}", rising.join("\n"));
-    assert!(arrows.len() > 8, "the sources are read: {arrows:?}");
+    assert!(rising.is_empty(), "arrows of {name} that rise:\n{}", rising.join("\n"));
+}
 
-    // Taking away what imports nothing that is left takes away everything, unless there is a
-    // circle.
-    while let Some(lowest) =
-        arrows.iter().find(|(_, to)| to.iter().all(|name| !arrows.contains_key(name)))
-    {
-        let lowest = lowest.0.clone();
-        arrows.remove(&lowest);
+/// Whether `file` is in the folder of the module whose file `module` is. The two are one room: a
+/// module's parts know its types, and it calls its parts.
+fn is_part_of(file: &str, module: &str) -> bool {
+    file.strip_prefix(module.trim_end_matches(".rs")).is_some_and(|rest| rest.starts_with('/'))
+}
+
+#[track_caller]
+fn assert_no_circles(name: &str) {
+    let sources = Sources::read(&source_folder(name));
+    let mut arrows = sources.arrows();
+    assert!(arrows.values().map(BTreeSet::len).sum::<usize>() > arrows.len(), "{name} is read");
+    for (file, to) in &mut arrows {
+        to.retain(|to| *to != "lib.rs" && !is_part_of(file, to));
     }
-    assert!(arrows.is_empty(), "these import one another in a circle: {arrows:?}");
+    let circles = circles(&arrows);
+    assert!(circles.is_empty(), "files of {name} import one another: {circles:#?}");
+}
+
+/// Circles of files; at least one where there is any.
+fn circles<'f>(arrows: &BTreeMap<&'f str, BTreeSet<&'f str>>) -> Vec<Vec<&'f str>> {
+    let (mut done, mut trail, mut found) = (BTreeSet::new(), Vec::new(), Vec::new());
+    for file in arrows.keys() {
+        follow(file, arrows, &mut done, &mut trail, &mut found);
+    }
+    found
+}
+
+fn follow<'f>(
+    file: &'f str,
+    arrows: &BTreeMap<&'f str, BTreeSet<&'f str>>,
+    done: &mut BTreeSet<&'f str>,
+    trail: &mut Vec<&'f str>,
+    found: &mut Vec<Vec<&'f str>>,
+) {
+    if let Some(first) = trail.iter().position(|passed| *passed == file) {
+        found.push(trail[first..].to_vec());
+    } else if done.insert(file) {
+        trail.push(file);
+        for to in &arrows[file] {
+            follow(to, arrows, done, trail, found);
+        }
+        trail.pop();
+    }
+}
+
+#[test]
+fn a_circle_is_found() {
+    let arrows = BTreeMap::from([
+        ("a", BTreeSet::from(["b", "d"])),
+        ("b", BTreeSet::from(["c"])),
+        ("c", BTreeSet::from(["d", "b"])),
+        ("d", BTreeSet::new()),
+    ]);
+    assert_eq!(circles(&arrows), [["b", "c"]]);
+    assert!(is_part_of("gc/mark.rs", "gc.rs") && !is_part_of("gc_mark.rs", "gc.rs"));
+}
+
+#[test]
+fn arrows_of_the_server_fall() {
+    assert_arrows_fall("server", SERVER);
+}
+
+#[test]
+fn arrows_of_the_client_fall() {
+    assert_arrows_fall("client", CLIENT);
+}
+
+#[test]
+fn no_files_import_one_another() {
+    for name in ["core", "client", "server"] {
+        assert_no_circles(name);
+    }
 }

@@ -1,6 +1,9 @@
 //! `docs/operating.md` is true: every command on it is run, in order, and succeeds. With
 //! `SNOWBANK_BLESS` set, the answers on the page are replaced by those of the run.
 //!
+//! An answer with a line `…` leaves out lines there. The lines that it has are those of the run
+//! that begin with the same words, in the same order; one that the run does not have is a failure.
+//!
 //! `systemctl` on the page is this test's own; what stands behind the prompt `new$ ` is run on
 //! another host, which is another data folder. The last section is about SQLite and a folder, and
 //! left out elsewhere.
@@ -16,6 +19,10 @@ const ADDRESS: &str = "https://cache.example.org";
 /// Stands for a server's data folder, and for a place for backups.
 const DATA: &str = "/var/lib/snowbank";
 const BACKUP: &str = "/backup";
+/// The prompts of the two hosts.
+const PROMPTS: [&str; 2] = ["$ ", "new$ "];
+/// Stands on the page for lines of an answer that are left out.
+const ELISION: &str = "…";
 /// Where the section begins that needs SQLite and a folder.
 const LOCAL: &str = "## Back up and restore";
 
@@ -91,15 +98,20 @@ fn every_command_on_the_page_for_operators_works() {
             "```" => false,
             _ => in_session,
         };
-        let prompts =
-            [("$ ", &here, server.data_dir().to_owned()), ("new$ ", &there, new_data.clone())];
+        let [old_prompt, new_prompt] = PROMPTS;
+        let prompts = [
+            (old_prompt, &here, server.data_dir().to_owned()),
+            (new_prompt, &there, new_data.clone()),
+        ];
         let given = prompts.iter().find_map(|(prompt, programs, data)| {
             Some((line.strip_prefix(prompt)?, programs, data))
         });
         if in_session && let Some((command, programs, data)) = given {
             new.push(line.to_owned());
             commands += 1;
-            match (command, line.starts_with("new$ ")) {
+            let written: Vec<&str> =
+                std::iter::from_fn(|| lines.next_if(|line| is_answer(line))).collect();
+            match (command, line.starts_with(new_prompt)) {
                 ("systemctl stop snowbankd", false) => assert!(server.terminate().success()),
                 ("systemctl start snowbankd", false) => server.start_again(),
                 ("systemctl start snowbankd", true) => {
@@ -118,7 +130,8 @@ fn every_command_on_the_page_for_operators_works() {
                         .replace(&server.url(), ADDRESS)
                         .replace(data, DATA)
                         .replace(backup, BACKUP);
-                    new.extend(shown.lines().map(|shown| shown.trim_end().to_owned()));
+                    let shown = shown.lines().map(|shown| shown.trim_end().to_owned()).collect();
+                    new.extend(elide(&written, shown));
                 }
             }
         } else if !in_session || line.starts_with("```") {
@@ -135,4 +148,39 @@ fn every_command_on_the_page_for_operators_works() {
     if std::env::var_os("SNOWBANK_BLESS").is_some() && server.shared().is_none() {
         fs::write(&page, new.join("\n") + "\n").unwrap();
     }
+}
+
+/// Whether a line of a session belongs to an answer.
+fn is_answer(line: &str) -> bool {
+    !line.starts_with("```") && !PROMPTS.iter().any(|prompt| line.starts_with(prompt))
+}
+
+/// The first word of a line, which is the same in every run.
+fn first_word(line: &str) -> Option<&str> {
+    line.split_whitespace().next()
+}
+
+/// The answer for the page: `shown`, without the lines that `old`, the answer on the page, leaves
+/// out.
+fn elide(old: &[&str], shown: Vec<String>) -> Vec<String> {
+    if !old.contains(&ELISION) {
+        return shown;
+    }
+    let (mut rest, mut kept) = (shown.iter(), Vec::new());
+    for line in old {
+        if *line == ELISION {
+            kept.push(ELISION.to_owned());
+            continue;
+        }
+        let found = rest.find(|shown| first_word(shown) == first_word(line));
+        kept.push(found.unwrap_or_else(|| panic!("no line `{line}` in {shown:#?}")).clone());
+    }
+    kept
+}
+
+#[test]
+fn lines_that_an_answer_leaves_out_stay_out() {
+    let shown: Vec<String> = ["a  1", "b  2", "c  3", "d  4"].map(str::to_owned).to_vec();
+    assert_eq!(elide(&["a  0", "…", "c  0", "…"], shown.clone()), ["a  1", "…", "c  3", "…"]);
+    assert_eq!(elide(&["x  0"], shown.clone()), shown, "without `…` all of it is replaced");
 }

@@ -2,18 +2,15 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Certificate;
 use reqwest::redirect::Policy;
 
 use super::ApiError;
+use super::certificate_file::certificate_file;
 use super::no_proxy::is_direct;
-
-/// Files of certificate authorities to trust instead of the system's; the first that is set counts,
-/// as with Nix.
-const CERTIFICATE_VARIABLES: [&str; 2] = ["NIX_SSL_CERT_FILE", "SSL_CERT_FILE"];
 
 /// How long to wait for what does not move.
 #[derive(Debug, Clone, Copy)]
@@ -81,14 +78,6 @@ pub(super) fn client(
 
 fn certificates_of_environment() -> Result<Option<Vec<Certificate>>, ApiError> {
     certificate_file().map(|(variable, file)| certificates(variable, &file)).transpose()
-}
-
-/// The file of certificates that the environment names, and the variable that does.
-pub(super) fn certificate_file() -> Option<(&'static str, PathBuf)> {
-    let of = |variable| {
-        env::var_os(variable).filter(|file| !file.is_empty()).map(|file| (variable, file.into()))
-    };
-    CERTIFICATE_VARIABLES.into_iter().find_map(of)
 }
 
 fn certificates(variable: &str, file: &Path) -> Result<Vec<Certificate>, ApiError> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use snowbank_core::wire::{ErrorDetail, code};
 
-use super::connect::certificate_file;
+use super::certificate_file::certificate_file;
 use crate::config::Target;
 use crate::exit::{Exit, Failure};
 
@@ -280,8 +280,8 @@ impl ApiError {
     pub(super) fn unusable(server: &str, error: &reqwest::Error) -> Self {
         let message = format!(
             "cannot make connections to {server} ({}); without certificates in the system, name a \
-             file of them in \
-             NIX_SSL_CERT_FILE or SSL_CERT_FILE",
+             file of them in NIX_SSL_CERT_FILE or \
+             SSL_CERT_FILE",
             chain(error)
         );
         Self::new(ApiErrorKind::Setup, message)
@@ -343,8 +343,8 @@ fn tls_fault(cause: &str) -> String {
         "its certificate is signed by an authority that is not trusted here"
     } else if fault("CaUsedAsEndEntity") {
         "its certificate is that of an authority (self-signed, with CA:TRUE), which no server may \
-         use; it needs one that the \
-         authority has signed"
+         use; it needs one that the authority has \
+         signed"
     } else if fault("NotValidForName") {
         "its certificate is for another name"
     } else if fault("NotValidYet") {
@@ -368,8 +368,8 @@ fn trusted() -> String {
             )
         }
         None => "trusted are the system's certificates; for those of an authority of your own, \
-            name their file in \
-                 NIX_SSL_CERT_FILE or SSL_CERT_FILE"
+            name their file in NIX_SSL_CERT_FILE or \
+                 SSL_CERT_FILE"
             .to_owned(),
     }
 }

@@ -13,10 +13,10 @@ use snowbank_core::wire::code;
 
 use super::{ApiError, ApiErrorKind};
 
-const FIRST: Duration = Duration::from_millis(250);
-const LONGEST: Duration = Duration::from_secs(15);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// The longest that a server is obeyed that asks to wait.
-const LONGEST_ASKED_FOR: Duration = Duration::from_mins(2);
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(2);
 
 /// Who is told that a failed request will be repeated, and after how long.
 #[derive(Clone)]
@@ -82,8 +82,8 @@ impl Backoff {
         if self.failed >= attempts {
             return None;
         }
-        let doubled = FIRST.saturating_mul(1 << (self.failed - 1).min(16)).min(LONGEST);
-        let asked_for = error.retry_after().unwrap_or_default().min(LONGEST_ASKED_FOR);
+        let doubled = FIRST_PAUSE.saturating_mul(1 << (self.failed - 1).min(16)).min(MAX_PAUSE);
+        let asked_for = error.retry_after().unwrap_or_default().min(MAX_RETRY_AFTER);
         Some(asked_for + jittered(doubled))
     }
 }
@@ -152,7 +152,7 @@ mod tests {
         let delay = backoff.next(&failure(ApiErrorKind::Busy, Some(7))).unwrap();
         assert!((Duration::from_secs(7)..Duration::from_secs(8)).contains(&delay), "{delay:?}");
         let delay = backoff.next(&failure(ApiErrorKind::Busy, Some(100_000))).unwrap();
-        assert!(delay < LONGEST_ASKED_FOR + LONGEST, "{delay:?}");
+        assert!(delay < MAX_RETRY_AFTER + MAX_PAUSE, "{delay:?}");
     }
 
     #[test]
@@ -162,7 +162,10 @@ mod tests {
             std::iter::from_fn(|| backoff.next(&failure(ApiErrorKind::Busy, None)))
                 .take(20)
                 .collect();
-        assert!(delays[0] <= FIRST && delays.iter().all(|delay| *delay <= LONGEST), "{delays:?}");
-        assert!(delays[19] >= LONGEST / 2);
+        assert!(
+            delays[0] <= FIRST_PAUSE && delays.iter().all(|delay| *delay <= MAX_PAUSE),
+            "{delays:?}"
+        );
+        assert!(delays[19] >= MAX_PAUSE / 2);
     }
 }

@@ -43,7 +43,7 @@ pub struct UseArgs {
     pub negative_ttl: Option<u32>,
 
     /// Set connect-timeout: how long Nix waits for a connection to a cache before it goes on
-    /// without (without it 5 s, and before Nix 2.29 for ever)
+    /// without (newer versions of Nix have a default, before 2.29 it waits as long as the system)
     #[arg(long, value_name = "SECONDS")]
     pub connect_timeout: Option<u32>,
 

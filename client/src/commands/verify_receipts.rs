@@ -22,7 +22,7 @@ use crate::exit::{Exit, Failure};
 use check::{CacheChecker, Verdict};
 
 /// Receipts checked at the same time.
-const AT_A_TIME: usize = 16;
+const PARALLEL_REQUESTS: usize = 16;
 
 /// Runs `snowbank verify-receipts`.
 ///
@@ -73,7 +73,7 @@ pub async fn run(global: &GlobalArgs, args: VerifyReceiptsArgs) -> Result<Exit, 
             };
             Ok::<_, Failure>((receipt, verdict))
         })
-        .buffered(AT_A_TIME);
+        .buffered(PARALLEL_REQUESTS);
     while let Some(verdict) = verdicts.next().await {
         let (receipt, verdict) = verdict?;
         out.receipt(receipt, &verdict)?;

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use serde_json::json;
+use snowbank_cli::date;
 use snowbank_core::wire::WhoAmI;
 
 use crate::api::Api;
 use crate::cli::{GlobalArgs, WhoAmIArgs};
 use crate::config::{TargetServer, resolve_server};
-use crate::date;
 use crate::exit::{Exit, Failure};
 
 /// Runs `snowbank whoami`.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 const USUAL_NIX: &str = "/nix/var/nix/profiles/default/bin/nix";
 const PROGRAMS: [&str; 2] = ["nix", USUAL_NIX];
 /// How long Nix may take.
-const LIMIT: Duration = Duration::from_mins(1);
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The reason why Nix could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum NixRunError {
     #[error("`nix` cannot be started ({0})")]
     NotStarted(io::Error),
     /// It takes too long.
-    #[error("Nix does not answer within {} s", LIMIT.as_secs())]
+    #[error("Nix does not answer within {} s", COMMAND_TIMEOUT.as_secs())]
     TooSlow,
 }
 
@@ -40,7 +40,7 @@ pub async fn run(arrange: impl Fn(&mut Command)) -> Result<Output, NixRunError> 
             .stdin(Stdio::null())
             .kill_on_drop(true);
         arrange(&mut command);
-        match timeout(LIMIT, command.output()).await {
+        match timeout(COMMAND_TIMEOUT, command.output()).await {
             Ok(Ok(output)) => return Ok(output),
             Ok(Err(error)) => last = error,
             Err(_) => return Err(NixRunError::TooSlow),

@@ -20,7 +20,7 @@ const USUAL_DAEMON: &str = "/nix/var/nix/profiles/default/bin/nix-daemon";
 /// How much of the end of its standard error an error quotes, in bytes.
 const QUOTED_STDERR_BYTES: usize = 4096;
 /// How long a daemon that broke the connection may take to end, before it is made to.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const STDERR_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process, and what it writes to its standard error.
 pub(super) struct OwnDaemon {
@@ -58,11 +58,11 @@ impl OwnDaemon {
 
     /// What it wrote before it broke the connection off.
     pub(super) async fn last_words(mut self) -> String {
-        let mut stderr = tokio::time::timeout(LAST_WORDS, &mut self.stderr).await;
+        let mut stderr = tokio::time::timeout(STDERR_TIMEOUT, &mut self.stderr).await;
         if stderr.is_err() {
             // Only for the message: one that ended meanwhile cannot be killed, and needs not be.
             drop(self.child.start_kill());
-            stderr = tokio::time::timeout(LAST_WORDS, &mut self.stderr).await;
+            stderr = tokio::time::timeout(STDERR_TIMEOUT, &mut self.stderr).await;
         }
         let bytes = stderr.ok().and_then(Result::ok).unwrap_or_default();
         String::from_utf8_lossy(&bytes).trim().to_owned()

@@ -11,7 +11,6 @@
 
 use thiserror::Error;
 
-use super::walk::max_frame_len;
 use crate::{
     chunk::{ChunkName, MAX_CHUNK_RAW_LEN, MAX_SLOTS_PER_CHUNK, SLOT_LEN},
     varint,
@@ -139,7 +138,7 @@ impl ChunkHeader {
     /// overlap.
     ///
     /// # Errors
-    /// [`HeaderError`] says what is wrong.
+    /// [`HeaderError`] when a length or a slot is out of its bounds.
     pub fn check(&self) -> Result<(), HeaderError> {
         check_lengths(self.raw_len, self.frame_len, self.slots.len())?;
         let (mut raw_end, mut frame_end) = (0, 0);
@@ -216,6 +215,19 @@ fn next_offset(table: &mut &[u8], end: u32, len: u32, index: usize) -> Result<u3
         .and_then(|gap| end.checked_add(gap))
         .filter(|start| start.checked_add(SLOT).is_some_and(|slot_end| slot_end <= len))
         .ok_or(HeaderError::SlotBounds(index))
+}
+
+/// Most bytes that an honest encoder's frame of `raw_len` bytes and `slots` slots can have: zstd's
+/// bound for one piece, and for each slot the headers of its block and of the next.
+#[must_use]
+pub fn max_frame_len(raw_len: u32, slots: usize) -> u32 {
+    let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+    let small = (128_u32 << 10).saturating_sub(raw_len) >> 11;
+    raw_len
+        .saturating_add(raw_len >> 8)
+        .saturating_add(small)
+        .saturating_add(slots.saturating_mul(6))
+        .saturating_add(64)
 }
 
 #[cfg(test)]

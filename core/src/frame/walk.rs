@@ -18,19 +18,6 @@ const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Most bytes of a block, compressed or not (RFC 8878, 3.1.1.2.4).
 const MAX_BLOCK: u64 = 128 << 10;
 
-/// Most bytes that an honest encoder's frame of `raw_len` bytes and `slots` slots can have: zstd's
-/// bound for one piece, and for each slot the headers of its block and of the next.
-#[must_use]
-pub fn max_frame_len(raw_len: u32, slots: usize) -> u32 {
-    let slots = u32::try_from(slots).unwrap_or(u32::MAX);
-    let small = (128_u32 << 10).saturating_sub(raw_len) >> 11;
-    raw_len
-        .saturating_add(raw_len >> 8)
-        .saturating_add(small)
-        .saturating_add(slots.saturating_mul(6))
-        .saturating_add(64)
-}
-
 /// Most blocks that an honest encoder makes: two per slot, and zstd's own splits, which are far
 /// above 256 bytes.
 fn max_blocks(header: &ChunkHeader) -> usize {

@@ -18,7 +18,7 @@ use crate::db::{Db, DbError, Tx};
 
 /// Entries in one answer.
 const MAX_LISTED: u32 = 1_000;
-const LISTED: u32 = 100;
+const DEFAULT_LISTED: u32 = 100;
 /// Entries that are looked at for one answer.
 const MAX_LOOKED_AT: u32 = 5_000;
 
@@ -117,7 +117,7 @@ pub async fn list_audit(db: &Db, query: &AuditQuery) -> Result<AuditPage, AdminE
     let before = query.before.unwrap_or(i64::MAX);
     let without = query.without.as_deref().unwrap_or_default();
     let filter = Filter { subject: &subject, cache: &cache, action: &action, without, before };
-    let limit = if query.limit == 0 { LISTED } else { query.limit.min(MAX_LISTED) };
+    let limit = if query.limit == 0 { DEFAULT_LISTED } else { query.limit.min(MAX_LISTED) };
     let page = audit::page(db.reader().await?.exec(), &filter, MAX_LOOKED_AT, limit).await?;
     let entry = |audit::Entry { id, what }: audit::Entry| {
         let NewEntry { time, subject, token_id, remote, action, cache, detail, outcome } = what;

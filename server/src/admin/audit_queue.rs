@@ -20,10 +20,10 @@ const BATCH: usize = 100;
 
 /// What waits. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct AuditQueue(Arc<Mutex<Waiting>>);
+pub struct AuditQueue(Arc<Mutex<Backlog>>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Backlog {
     entries: VecDeque<NewEntry>,
     refusals: Refusals,
     /// Rows about refusals, no more than there are kinds of them in a minute.
@@ -31,7 +31,7 @@ struct Waiting {
 }
 
 impl AuditQueue {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, Backlog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,21 +5,17 @@
 //! last one wins where they said the same.
 
 use snowbank_core::cache_name::CacheName;
-use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::StoreDir;
 use snowbank_core::token::looks_like_token;
 use snowbank_core::units::Limit;
-use snowbank_core::wire::admin::{
-    CacheDetails, CacheKey, CacheList, CacheSettings, CacheUsage, CreateCache,
-};
+use snowbank_core::wire::admin::{CacheDetails, CacheList, CacheSettings, CreateCache};
 
+use super::cache_details::{details, existing, summary};
 use super::page::cut;
-use super::signing_keys::{first_key, parse_secret};
+use super::signing_keys::{add_key, first_key, parse_secret};
 use super::{Actor, Admin, AdminError};
 use crate::db::caches::{Cache, CacheId, DomainId, NewCache, RESTORABLE_SECONDS};
-use crate::db::keys::SigningKeyRow;
-use crate::db::usage::CacheUsages;
-use crate::db::{self, DbError, Exec, Tx};
+use crate::db::{self, DbError, Tx};
 
 /// Nix asks caches with a lower number first; cache.nixos.org has 40.
 const DEFAULT_PRIORITY: i64 = 41;
@@ -94,17 +90,6 @@ pub(super) async fn create_cache_in(
     let detail = format!("key={}{isolated}{}", key.name(), describe(&request.settings));
     actor.record(tx, "cache.create", name.as_str(), detail, now).await?;
     details(tx.exec(), &cache).await
-}
-
-pub(super) async fn add_key(
-    tx: &mut Tx,
-    admin: &Admin,
-    cache: &Cache,
-    key: &SecretKey,
-    now: i64,
-) -> Result<(), AdminError> {
-    Ok(db::keys::add_signing_key(tx.exec(), cache.id, &admin.sealer.seal_signing_key(key)?, now)
-        .await?)
 }
 
 /// Changes what `settings` names of a cache.
@@ -289,56 +274,12 @@ pub async fn list_caches(
     let mut keys = db::keys::signing_keys_of(conn.exec(), &ids).await?;
     drop(conn);
     let details =
-        |cache: &Cache| shown(cache, keys.remove(&cache.id).unwrap_or_default(), usages.as_ref());
+        |cache: &Cache| summary(cache, keys.remove(&cache.id).unwrap_or_default(), usages.as_ref());
     let mut caches: Vec<CacheDetails> = caches.iter().map(details).collect();
     if cut(&mut caches) {
         next = caches.last().map(|last| last.name.clone());
     }
     Ok(CacheList { caches, next })
-}
-
-pub(super) async fn existing(tx: &mut Tx, name: &CacheName) -> Result<Cache, AdminError> {
-    db::caches::lookup(tx.exec(), name).await?.ok_or_else(|| AdminError::NoCache(name.clone()))
-}
-
-pub(super) async fn details(mut exec: Exec<'_>, cache: &Cache) -> Result<CacheDetails, AdminError> {
-    let usages = db::usage::lookup_caches(exec.again()).await?;
-    let keys = db::keys::signing_keys(exec, cache.id).await?;
-    Ok(shown(cache, keys, usages.as_ref()))
-}
-
-fn shown(cache: &Cache, keys: Vec<SigningKeyRow>, usages: Option<&CacheUsages>) -> CacheDetails {
-    let key = |row: SigningKeyRow| CacheKey {
-        public_key: row.key.public_key,
-        created: row.created,
-        retired: row.retired,
-    };
-    let usage = usages.and_then(|usages| Some((usages.counted, usages.of(cache.id)?)));
-    CacheDetails {
-        name: cache.name.to_string(),
-        public: cache.public,
-        isolated: cache.domain != DomainId::SHARED,
-        store_dir: cache.store_dir.to_string(),
-        priority: u32::try_from(cache.priority).unwrap_or(u32::MAX),
-        want_mass_query: cache.want_mass_query,
-        upstream_keys: cache.upstream_keys.clone(),
-        compression_level: cache.compression_level,
-        description: cache.description.clone(),
-        retention: cache.retention,
-        max_size: cache.max_size,
-        keys: keys.into_iter().map(key).collect(),
-        created: cache.created,
-        destroyed: cache.destroyed,
-        url: None,
-        usage: usage.map(|(counted, usage)| CacheUsage {
-            paths: usage.paths,
-            logical_bytes: usage.logical,
-            stored_bytes: usage.stored,
-            own_bytes: usage.own,
-            shared_bytes: usage.stored.saturating_sub(usage.own),
-            counted,
-        }),
-    }
 }
 
 fn parse_name(name: &str) -> Result<CacheName, AdminError> {

@@ -22,7 +22,7 @@ use crate::db::instance::{self, Instance};
 use crate::db::{self, Tx};
 use crate::secrets::{DataDir, SecretString, random_id, write_secret_file};
 
-const DONE: &str = "first-start";
+const DONE_SETTING: &str = "first-start";
 
 /// What is there after a start, the first or any other.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub async fn first_start(
     server_key::claim(tx.exec(), &admin.sealer).await?;
     let instance = instance::load_or_create(tx.exec(), &random_id::<16>()?, now).await?;
     db::settings::add_cut_params(tx.exec(), &CutParams::DEFAULT).await?;
-    let root_token = if db::settings::add_if_absent(tx.exec(), DONE, "1").await? {
+    let root_token = if db::settings::add_if_absent(tx.exec(), DONE_SETTING, "1").await? {
         let main = CreateCache {
             name: CacheName::main().to_string(),
             isolated: false,

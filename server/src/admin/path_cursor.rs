@@ -72,12 +72,12 @@ fn is_of_names(text: &str) -> bool {
 
 /// What is wanted of a cache.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted<'p> {
+pub(super) struct NameFilter<'p> {
     pattern: Option<&'p str>,
     prefix: &'p str,
 }
 
-impl<'p> Wanted<'p> {
+impl<'p> NameFilter<'p> {
     pub(super) fn new(pattern: Option<&'p str>) -> Self {
         Self { pattern, prefix: pattern.map_or("", literal_prefix) }
     }
@@ -168,19 +168,19 @@ mod tests {
     #[test]
     fn a_pattern_says_where_to_look() {
         let hash = "0123456789abcdfghijklmnpqrsvwxyz";
-        let start = |pattern| Wanted::new(pattern).start();
+        let start = |pattern| NameFilter::new(pattern).start();
         assert_eq!(start(None), Some(PathCursor::Pushed(PathId(0))));
         assert_eq!(start(Some("*-2.12")), Some(PathCursor::Pushed(PathId(0))));
         assert_eq!(start(Some("abc*")), Some(PathCursor::Named("abc".to_owned(), PathId(0))));
         assert_eq!(start(Some("a b*")), None, "no name has a space");
         let part = |pattern: &str| {
-            let wanted = Wanted::new(Some(pattern));
+            let wanted = NameFilter::new(Some(pattern));
             wanted.next_part(&wanted.start().unwrap()).map(|cursor| cursor.to_string())
         };
         assert_eq!(part("abc*").as_deref(), Some("h.abc"));
         assert_eq!(part("hello*"), None, "there is no e in a hash part");
         assert_eq!(part(&format!("{hash}-hello")).as_deref(), Some(&*format!("h.{}", &hash[..31])));
         assert_eq!(part(&format!("{hash}hello")), None);
-        assert_eq!(Wanted::new(None).next_part(&PathCursor::Pushed(PathId(9))), None);
+        assert_eq!(NameFilter::new(None).next_part(&PathCursor::Pushed(PathId(9))), None);
     }
 }

@@ -15,14 +15,14 @@ use crate::db::{self, Db, DbError};
 use crate::serving::{PathUses, TakenUses};
 
 /// How old the time of a path's last use may be.
-const LONGEST_GRAIN: i64 = 240;
+const MAX_GRAIN_SECONDS: i64 = 240;
 /// Rows that are written in one transaction.
 const BATCH: usize = 500;
 
 /// How many seconds ago a path's last use may be for it not to be written again, in a cache that
 /// keeps unused paths for so long.
 fn grain(keeps: Option<i64>) -> i64 {
-    keeps.map_or(LONGEST_GRAIN, |keeps| (keeps / 16).min(LONGEST_GRAIN))
+    keeps.map_or(MAX_GRAIN_SECONDS, |keeps| (keeps / 16).min(MAX_GRAIN_SECONDS))
 }
 
 /// Writes what was noted; `retention` is the server's setting for caches that have none of their

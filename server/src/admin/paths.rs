@@ -8,7 +8,7 @@ use snowbank_core::wire::admin::{PathDetails, PathPage, PathQueryText};
 
 use super::AdminError;
 use super::page::{self, MAX_PAGE_BYTES, fitting};
-use super::path_cursor::{PathCursor, Wanted};
+use super::path_cursor::{NameFilter, PathCursor};
 use crate::db::caches::Cache;
 use crate::db::path_pages::PathKey;
 use crate::db::paths::{PathId, PathRecord};
@@ -41,10 +41,10 @@ pub async fn list_paths(
     shows_subjects: bool,
     now: i64,
 ) -> Result<PathPage, AdminError> {
-    let wanted = Wanted::new(query.pattern.as_deref());
+    let wanted = NameFilter::new(query.pattern.as_deref());
     let start = query.after.as_deref().map(str::parse).transpose()?.or_else(|| wanted.start());
     let mut conn = db.reader().await?;
-    let Found { keys, mut next } = find(&mut conn, cache, &wanted, start).await?;
+    let Selection { keys, mut next } = find(&mut conn, cache, &wanted, start).await?;
     let ids: Vec<PathId> = keys.iter().map(|(key, _)| key.id).collect();
     let hashes: Vec<StorePathHash> = keys.iter().map(|(key, _)| key.store_path.hash()).collect();
     let mut records = db::path_pages::records(conn.exec(), &ids).await?;
@@ -71,7 +71,7 @@ pub async fn list_paths(
 }
 
 /// What is to be shown, each with the cursor behind it, and where to go on.
-struct Found {
+struct Selection {
     keys: Vec<(PathKey, PathCursor)>,
     next: Option<PathCursor>,
 }
@@ -79,9 +79,9 @@ struct Found {
 async fn find(
     conn: &mut Conn,
     cache: &Cache,
-    wanted: &Wanted<'_>,
+    wanted: &NameFilter<'_>,
     start: Option<PathCursor>,
-) -> Result<Found, AdminError> {
+) -> Result<Selection, AdminError> {
     let (mut keys, mut next) = (Vec::new(), start);
     let (mut looked_at, mut bytes) = (0, 0_u64);
     while let Some(cursor) = next.clone().filter(|_| looked_at < MAX_LOOKED_AT) {
@@ -97,7 +97,7 @@ async fn find(
             if wanted.fits(&cursor, &key) {
                 bytes = bytes.saturating_add(key.bytes);
                 if keys.len() >= MAX_LISTED || (bytes > MAX_READ_BYTES && !keys.is_empty()) {
-                    return Ok(Found { keys, next });
+                    return Ok(Selection { keys, next });
                 }
                 keys.push((key, behind.clone()));
             }
@@ -107,7 +107,7 @@ async fn find(
             next = wanted.next_part(&cursor);
         }
     }
-    Ok(Found { keys, next })
+    Ok(Selection { keys, next })
 }
 
 /// A path, by its full store path, base name or hash part. `shows_subjects`: whether the answer

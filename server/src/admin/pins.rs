@@ -20,6 +20,7 @@ use snowbank_core::wire::admin::pins::{
 
 use super::page::{count_rows, cut};
 use super::paths::hash_part;
+use super::pin_error::PinError;
 use super::{Actor, AdminError};
 use crate::db::caches::Cache;
 use crate::db::pins::{Generation, Pin};
@@ -43,21 +44,6 @@ pub struct NewPin<'a> {
     pub expires: Option<i64>,
     /// How many pins the cache may have.
     pub max_pins: u64,
-}
-
-/// Why a pin was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum PinError {
-    /// The cache has as many as it may.
-    #[error(
-        "the cache has {0} pins, as many as the server lets it have (`[limits] pins-per-cache`); \
-         remove one with \
-         `pin rm`, or pin under a name that is there already"
-    )]
-    TooMany(u64),
-    /// The database failed.
-    #[error(transparent)]
-    Database(#[from] DbError),
 }
 
 /// Whether so many generations can be kept.

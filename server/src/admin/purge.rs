@@ -12,7 +12,7 @@ use snowbank_core::cache_name::CacheName;
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::PurgedCache;
 
-use super::caches::details;
+use super::cache_details::details;
 use super::{Actor, Admin, AdminError};
 use crate::db::caches::{Cache, CacheId, RESTORABLE_SECONDS};
 use crate::db::{self, Db, DbError};

@@ -2,8 +2,8 @@
 //! it took.
 //!
 //! A client pushes by many requests. Those of one subject, from one address, to one cache are one
-//! push until none has come for [`QUIET`]. Each server has a line for what came to it. Nothing of
-//! this is kept: the audit log is what lasts.
+//! push until none has come for [`QUIET_TIME`]. Each server has a line for what came to it. Nothing
+//! of this is kept: the audit log is what lasts.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use snowbank_core::receipt::ReceiptStatus;
 use snowbank_core::wire::{CommitLine, MissingPathsResponse};
 
 /// A push that was silent for so long is over.
-const QUIET: Duration = Duration::from_secs(10);
+const QUIET_TIME: Duration = Duration::from_secs(10);
 /// Pushes that are known at the same time, of about half a KiB each; of more there is no line.
 const MAX_PUSHES: usize = 2_000;
 
@@ -107,7 +107,8 @@ impl PushLog {
     fn take_over(&self, now: Instant, is_end: bool) -> Vec<(Pusher, Push)> {
         let mut pushes = self.pushes();
         let is_over = |push: &Push| {
-            is_end || (push.under_way == 0 && now.saturating_duration_since(push.last) >= QUIET)
+            is_end
+                || (push.under_way == 0 && now.saturating_duration_since(push.last) >= QUIET_TIME)
         };
         let over = pushes.extract_if(|_, push| is_over(push));
         // A question alone, about paths that are not there, pushes nothing.
@@ -174,7 +175,7 @@ mod tests {
             code: "nar-mismatch".to_owned(),
             message: String::new(),
         });
-        let later = || Instant::now() + QUIET;
+        let later = || Instant::now() + QUIET_TIME;
         let over = log.take_over(later(), false);
         assert_eq!(over.len(), 1, "the other one has a request under way");
         assert_eq!((over[0].0.cache.as_str(), over[0].1.counts.new_bytes), ("team", 1));

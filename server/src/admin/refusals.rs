@@ -32,7 +32,7 @@ enum Origin {
 }
 
 #[derive(Debug)]
-struct Counted {
+struct RefusalCount {
     /// The first one.
     like: NewEntry,
     written_at: Instant,
@@ -43,8 +43,8 @@ struct Counted {
 /// The kinds of the last minute.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    kinds: HashMap<Kind, Counted>,
-    others: Option<Counted>,
+    kinds: HashMap<Kind, RefusalCount>,
+    others: Option<RefusalCount>,
 }
 
 impl Refusals {
@@ -62,7 +62,7 @@ impl Refusals {
             return None;
         }
         if self.kinds.len() >= MAX_KINDS {
-            let others = self.others.get_or_insert_with(|| Counted {
+            let others = self.others.get_or_insert_with(|| RefusalCount {
                 like: NewEntry {
                     subject: "nobody".to_owned(),
                     token_id: String::new(),
@@ -79,7 +79,8 @@ impl Refusals {
             others.unwritten += 1;
             return None;
         }
-        self.kinds.insert(kind, Counted { like: entry.clone(), written_at: now, unwritten: 0 });
+        self.kinds
+            .insert(kind, RefusalCount { like: entry.clone(), written_at: now, unwritten: 0 });
         Some(entry)
     }
 
@@ -87,10 +88,10 @@ impl Refusals {
     /// the end. `time` is what they are written under, in Unix seconds.
     pub(super) fn take_due(&mut self, now: Instant, time: i64, is_end: bool) -> Vec<NewEntry> {
         let mut rows = Vec::new();
-        let is_due = |counted: &Counted| {
+        let is_due = |counted: &RefusalCount| {
             is_end || now.saturating_duration_since(counted.written_at) >= PERIOD
         };
-        let mut keep = |counted: &mut Counted| {
+        let mut keep = |counted: &mut RefusalCount| {
             if !is_due(counted) {
                 return true;
             }
@@ -105,7 +106,7 @@ impl Refusals {
     }
 }
 
-impl Counted {
+impl RefusalCount {
     fn row(&self, time: i64) -> Option<NewEntry> {
         let detail = match self.unwritten {
             0 => return None,

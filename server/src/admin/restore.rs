@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use snowbank_core::units::date;
+use snowbank_cli::date::utc;
 use thiserror::Error;
 
 use super::Actor;
@@ -32,14 +32,14 @@ use crate::secrets::{SecretError, restore_secret_file};
 use crate::storage::{MarkerError, Storage};
 
 /// The setting of a database whose epoch the storage's marker does not have yet.
-const UNMARKED: &str = "epoch-unmarked";
+const UNMARKED_SETTING: &str = "epoch-unmarked";
 /// Its value where a storage of a later epoch is taken over as well.
-const FORCED: &str = "forced";
+const FORCED_VALUE: &str = "forced";
 /// Ids that a lost database may have given out, for each epoch that it may have had.
 const CHUNKS_PER_EPOCH: i64 = 1 << 32;
 const DOMAINS_PER_EPOCH: i64 = 1 << 20;
 /// What SQLite keeps beside a database.
-const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+const SQLITE_SUFFIXES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Why nothing was restored.
 #[derive(Debug, Error)]
@@ -66,9 +66,9 @@ pub enum RestoreError {
     /// The storage belongs to a database that was restored after this backup was made.
     #[error(
         "the storage is at epoch {storage}, and this database at {backup}: another backup was \
-         restored since this one was made. \
-         Use the database of that one, or `snowbankd restore --force` (with --in-place, if this \
-         database is in its place)"
+         restored since this one was made. Use the database of that one, or `snowbankd restore \
+         --force` (with --in-place, if this database is in its \
+         place)"
     )]
     Older {
         /// The storage's epoch.
@@ -203,7 +203,7 @@ pub async fn restore(
         done.written.push(path.to_owned());
     }
     move_aside(database, now, &mut done).map_err(failed(database))?;
-    for suffix in BESIDE {
+    for suffix in SQLITE_SUFFIXES {
         let beside = with_suffix(database, suffix);
         let aside = with_suffix(&replaced(database, now), suffix);
         move_to(&beside, &aside, &mut done).map_err(failed(&beside))?;
@@ -244,7 +244,7 @@ async fn make_ready(
     };
     let made = made.await.map_err(unusable);
     // Gone with the last connection, unless something failed.
-    for suffix in BESIDE {
+    for suffix in SQLITE_SUFFIXES {
         let _ = fs::remove_file(with_suffix(&path, suffix));
     }
     made?;
@@ -281,7 +281,7 @@ pub async fn restore_in_place(db: &Db, force: bool, now: i64) -> Result<(), Rest
 /// As [`check_storage`].
 pub async fn settle_epoch(db: &Db, storage: &Storage, now: i64) -> Result<Instance, RestoreError> {
     let mut conn = db.reader().await?;
-    if settings::lookup(conn.exec(), UNMARKED).await?.is_none() {
+    if settings::lookup(conn.exec(), UNMARKED_SETTING).await?.is_none() {
         return Ok(identity(conn.exec()).await?);
     }
     drop(conn);
@@ -289,8 +289,8 @@ pub async fn settle_epoch(db: &Db, storage: &Storage, now: i64) -> Result<Instan
     tx.allow_idle().await?;
     let found = identity(tx.exec()).await?;
     // Another server may have been quicker.
-    let Some(how) = settings::lookup(tx.exec(), UNMARKED).await? else { return Ok(found) };
-    check_storage(storage, &found.id, found.epoch, how == FORCED).await?;
+    let Some(how) = settings::lookup(tx.exec(), UNMARKED_SETTING).await? else { return Ok(found) };
+    check_storage(storage, &found.id, found.epoch, how == FORCED_VALUE).await?;
     let marker = storage.marker().await?;
     let highest = marker.as_ref().map_or(0, |marker| marker.epoch);
     let steps = (highest + 1).saturating_sub(found.epoch);
@@ -302,7 +302,7 @@ pub async fn settle_epoch(db: &Db, storage: &Storage, now: i64) -> Result<Instan
         storage.mark(&marker_of(&instance, &link)).await?;
     }
     crate::fault::pause("restore-after-marker").await;
-    settings::remove(tx.exec(), UNMARKED).await?;
+    settings::remove(tx.exec(), UNMARKED_SETTING).await?;
     tx.commit().await?;
     Ok(instance)
 }
@@ -310,13 +310,13 @@ pub async fn settle_epoch(db: &Db, storage: &Storage, now: i64) -> Result<Instan
 async fn mark_restored(tx: &mut Tx, of: Option<i64>, force: bool, now: i64) -> Result<(), DbError> {
     let found = identity(tx.exec()).await?;
     let instance = raise(tx.exec(), found, 1).await?;
-    settings::set(tx.exec(), UNMARKED, if force { FORCED } else { "1" }).await?;
-    let of = of.map_or_else(String::new, |time| format!(" of {}", date(time)));
+    settings::set(tx.exec(), UNMARKED_SETTING, if force { FORCED_VALUE } else { "1" }).await?;
+    let of = of.map_or_else(String::new, |time| format!(" of {}", utc(time)));
     let why = format!(
         "collection is off, since a backup{of} was restored on {}: what was written after the \
          backup is not known yet. Run \
          `snowbankd repair`, which finds it and switches collection on again",
-        date(now)
+        utc(now)
     );
     settings::set(tx.exec(), settings::COLLECTION_OFF, &why).await?;
     let detail = format!("a backup{of}; epoch {}", instance.epoch);

@@ -10,9 +10,10 @@ use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::{CacheDetails, RotateKey, SecretText};
 use zeroize::Zeroizing;
 
-use super::caches::{add_key, details, existing};
+use super::cache_details::{details, existing};
 use super::{Actor, Admin, AdminError};
-use crate::db;
+use crate::db::caches::Cache;
+use crate::db::{self, Tx};
 use crate::secrets::{random, random_id};
 
 /// The longest overlap of two keys, ten years.
@@ -89,6 +90,17 @@ pub async fn export_signing_keys(
     actor.record(&mut tx, "cache.export-key", name.as_str(), String::new(), now).await?;
     tx.commit().await?;
     Ok(keys)
+}
+
+pub(super) async fn add_key(
+    tx: &mut Tx,
+    admin: &Admin,
+    cache: &Cache,
+    key: &SecretKey,
+    now: i64,
+) -> Result<(), AdminError> {
+    Ok(db::keys::add_signing_key(tx.exec(), cache.id, &admin.sealer.seal_signing_key(key)?, now)
+        .await?)
 }
 
 pub(super) fn parse_secret(text: &SecretText) -> Result<SecretKey, AdminError> {

@@ -25,7 +25,7 @@ const CLEAN_EVERY: Duration = Duration::from_hours(1);
 
 /// What a server notes down a moment later than it happens.
 #[derive(Debug, Clone)]
-pub struct Noted {
+pub struct DeferredWrites {
     /// Entries of the audit log.
     pub audit: AuditQueue,
     /// Uses of tokens.
@@ -40,12 +40,12 @@ pub struct Noted {
 /// are kept, `retention` for how long unused paths are by caches that do not say.
 pub async fn run(
     db: Db,
-    noted: Noted,
+    noted: DeferredWrites,
     keep: Seconds,
     retention: Option<Seconds>,
     stop: CancellationToken,
 ) {
-    let Noted { audit, tokens, paths, pushes } = noted;
+    let DeferredWrites { audit, tokens, paths, pushes } = noted;
     let (mut wrote_uses, mut wrote_paths, mut cleaned) =
         (Instant::now(), Instant::now(), None::<Instant>);
     let mut is_last = false;

@@ -27,7 +27,7 @@ const MIN_REQUESTS_PER_CONNECTION: u32 = 2;
 /// A connection that was asked to end is closed after this.
 const MAX_FINISH: Duration = Duration::from_secs(5);
 /// A write that waits for this long makes way for a new connection.
-const STALLED: Duration = Duration::from_secs(1);
+const STALL_TIME: Duration = Duration::from_secs(1);
 /// Bytes that have to leave within the write deadline.
 const MIN_PROGRESS_BYTES: u64 = 64 * 1024;
 
@@ -218,7 +218,9 @@ impl Table {
             let blocked =
                 candidates().map(|connection| (connection.blocked_since.load(Relaxed), connection));
             blocked
-                .filter(|(since, _)| *since != 0 && now.saturating_sub(*since) >= millis(STALLED))
+                .filter(|(since, _)| {
+                    *since != 0 && now.saturating_sub(*since) >= millis(STALL_TIME)
+                })
                 .max_by_key(|(since, _)| Reverse(*since))
                 .map(|(_, connection)| connection)
         };

@@ -53,11 +53,11 @@ fn network(address: &str) -> String {
 /// A pool. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    inside: Arc<Inside>,
+    inside: Arc<PoolState>,
 }
 
 #[derive(Debug)]
-struct Inside {
+struct PoolState {
     name: &'static str,
     largest: u64,
     shares: Mutex<Shares>,
@@ -66,7 +66,7 @@ struct Inside {
 /// Memory of a pool; given back when it is dropped.
 #[derive(Debug)]
 pub struct Hold {
-    inside: Arc<Inside>,
+    inside: Arc<PoolState>,
     age: Age,
     bytes: u64,
     revoked: CancellationToken,
@@ -81,7 +81,7 @@ impl Pool {
         let share = largest.max(total / 100 * u64::from(share_percent));
         let bounds = Bounds { total, largest, share, slack: total.saturating_sub(3 * largest) / 3 };
         let inside =
-            Inside { name, largest: bounds.largest, shares: Mutex::new(Shares::new(bounds)) };
+            PoolState { name, largest: bounds.largest, shares: Mutex::new(Shares::new(bounds)) };
         Self { inside: Arc::new(inside) }
     }
 
@@ -129,7 +129,7 @@ impl Hold {
             return;
         };
         // Should this be dropped, nobody waits any more.
-        let waiting = Waiting { inside: &self.inside, age: self.age };
+        let waiting = QueueEntry { inside: &self.inside, age: self.age };
         while tokio::time::timeout(TAKE_BACK_AFTER, &mut granted).await.is_err() {
             if self.inside.lock().revoke_for(self.age) {
                 count_hit("memory-taken-back");
@@ -210,18 +210,18 @@ impl Drop for Hold {
 }
 
 /// A request that is taken back when its task waits no more.
-struct Waiting<'a> {
-    inside: &'a Inside,
+struct QueueEntry<'a> {
+    inside: &'a PoolState,
     age: Age,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueueEntry<'_> {
     fn drop(&mut self) {
         self.inside.lock().forget(self.age);
     }
 }
 
-impl Inside {
+impl PoolState {
     fn lock(&self) -> MutexGuard<'_, Shares> {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -21,7 +21,7 @@ use super::{Ending, Refusal};
 
 const RETRY_AFTER_SECONDS: u32 = 2;
 /// A client that has taken nothing for this long stands still.
-const STALLED: Duration = Duration::from_secs(5);
+const STALL_TIME: Duration = Duration::from_secs(5);
 /// Time that every response has before its rate counts.
 const RATE_GRACE: Duration = Duration::from_secs(15);
 /// Bytes per second below which a response makes way for others.
@@ -29,7 +29,7 @@ const MIN_RATE: u64 = 32 * 1024;
 /// Bytes per second at which memory has to come back while others lack it.
 const MIN_HELD_RATE: u64 = 64 * 1024;
 /// Memory was lacking if that was so within this time.
-const RECENTLY: Duration = Duration::from_secs(2);
+const RECENT_TIME: Duration = Duration::from_secs(2);
 
 /// The places. Clones share them.
 #[derive(Debug, Clone)]
@@ -152,7 +152,7 @@ impl ResponsePlaces {
     pub fn sweep(&self) {
         let now = self.now();
         let lacks_memory =
-            lasted(self.0.lacking_at.load(Relaxed), now).is_some_and(|since| since < RECENTLY);
+            lasted(self.0.lacking_at.load(Relaxed), now).is_some_and(|since| since < RECENT_TIME);
         let table = self.table();
         // Those who wait for places of their own need nobody else's.
         let waiting = table.waiting.iter().filter(|(client, _)| table.has_share(*client));
@@ -276,7 +276,7 @@ impl Drop for HeldPlace {
 
 impl Holder {
     fn is_stalled(&self, now: u64) -> bool {
-        lasted(self.handed_at.load(Relaxed), now).is_some_and(|time| time >= STALLED)
+        lasted(self.handed_at.load(Relaxed), now).is_some_and(|time| time >= STALL_TIME)
     }
 
     /// Whether it keeps memory, and its client does not take it at a fair rate.

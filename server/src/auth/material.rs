@@ -19,11 +19,9 @@ use rustls_pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 use zeroize::Zeroizing;
 
 use super::AuthError;
+use super::key_file_error::MIN_SECRET_BYTES;
 use crate::config::TokenAlgorithm;
 use crate::secrets::random;
-
-/// The shortest secret for HS256: as long as its hash (RFC 7518, 3.2).
-pub(super) const MIN_SECRET_BYTES: usize = 32;
 
 const PRIVATE: u8 = 1;
 const PUBLIC: u8 = 2;

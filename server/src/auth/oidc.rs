@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use snowbank_core::token::derived_token_id;
 
 use self::keys::IssuerKeys;
-use self::rules::{Misfit, Rule};
+use self::rules::{Mismatch, Rule};
 use super::keys::{CLOCK_SKEW_SECONDS, MAX_TOKEN_BYTES, refusal, validation};
 use super::{AuthError, Grants, Permission, Token, TrustError};
 use crate::config::OidcConfig;
@@ -64,14 +64,14 @@ impl Issuers {
     /// The issuer that a token says it is from, if it is one of these. Nothing is verified yet.
     pub fn named_by(&self, token: &str) -> Option<&Issuer> {
         #[derive(Deserialize)]
-        struct Named {
+        struct IssuerClaim {
             iss: String,
         }
         if self.0.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return None;
         }
         let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-        let named: Named = serde_json::from_slice(&payload).ok()?;
+        let named: IssuerClaim = serde_json::from_slice(&payload).ok()?;
         self.0.iter().find(|issuer| issuer.url == named.iss)
     }
 }
@@ -167,8 +167,8 @@ impl Issuer {
         for rule in &self.rules {
             match rule.check(claims) {
                 Ok(()) => fits = true,
-                Err(Misfit::Audience) => continue,
-                Err(Misfit::Claim(name)) => {
+                Err(Mismatch::Audience) => continue,
+                Err(Mismatch::Claim(name)) => {
                     misfits.push(name.to_owned());
                     continue;
                 }

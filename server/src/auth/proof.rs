@@ -23,7 +23,7 @@ pub struct MayPush {
     pub subject: String,
     /// Whether the token may also read here, and so learn hashes that it did not bring.
     pub may_pull: bool,
-    _checked: Checked,
+    _checked: Check,
 }
 
 /// Proves that a cache may be read.
@@ -34,7 +34,7 @@ pub struct MayPull {
     /// Whether the reader may know who pushed and pinned: whoever may push there, or manage the
     /// cache or the server.
     pub sees_subjects: bool,
-    _checked: Checked,
+    _checked: Check,
 }
 
 /// Proves that a cache may be configured, or its paths deleted, whichever was asked for.
@@ -42,7 +42,7 @@ pub struct MayPull {
 pub struct MayManage {
     /// The cache.
     pub target: Arc<OpenCache>,
-    _checked: Checked,
+    _checked: Check,
 }
 
 /// Proves that a cache of this name may be created.
@@ -50,23 +50,23 @@ pub struct MayManage {
 pub struct MayCreate {
     /// The name.
     pub name: CacheName,
-    _checked: Checked,
+    _checked: Check,
 }
 
 /// Proves that the server may be administrated.
 #[derive(Debug, Clone, Copy)]
 pub struct MayAdmin {
-    _checked: Checked,
+    _checked: Check,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Checked;
+struct Check;
 
 impl MayPush {
     /// For whoever may run commands on the server's host, and so may do anything.
     #[must_use]
     pub fn on_host(target: Arc<OpenCache>) -> Self {
-        Self { target, subject: "host".to_owned(), may_pull: true, _checked: Checked }
+        Self { target, subject: "host".to_owned(), may_pull: true, _checked: Check }
     }
 }
 
@@ -74,7 +74,7 @@ impl MayPull {
     /// For whoever may run commands on the server's host, and so may do anything.
     #[must_use]
     pub fn on_host(target: Arc<OpenCache>) -> Self {
-        Self { target, sees_subjects: true, _checked: Checked }
+        Self { target, sees_subjects: true, _checked: Check }
     }
 }
 
@@ -96,7 +96,7 @@ pub fn authorize_push(
     }
     let target = target.ok_or_else(|| AuthError::NotHere { cache: name.clone() })?;
     let may_pull = target.cache.public || permissions.contains(&Permission::Pull);
-    Ok(MayPush { target, subject: token.sub.clone(), may_pull, _checked: Checked })
+    Ok(MayPush { target, subject: token.sub.clone(), may_pull, _checked: Check })
 }
 
 /// Whether the cache `name`, which is `target` if there is one, may be read: a public one by
@@ -117,7 +117,7 @@ pub fn authorize_pull(
     let sees_subjects =
         permissions.iter().any(changes) || token.is_some_and(|token| token.grants.admin);
     match target.filter(|target| target.cache.public || granted) {
-        Some(target) => Ok(MayPull { target, sees_subjects, _checked: Checked }),
+        Some(target) => Ok(MayPull { target, sees_subjects, _checked: Check }),
         None if token.is_none() => Err(AuthError::Missing),
         None => Err(AuthError::NotHere { cache: name.clone() }),
     }
@@ -136,7 +136,7 @@ pub fn authorize_manage(
 ) -> Result<MayManage, AuthError> {
     check(name, token, permission)?;
     let target = target.ok_or_else(|| AuthError::NotHere { cache: name.clone() })?;
-    Ok(MayManage { target, _checked: Checked })
+    Ok(MayManage { target, _checked: Check })
 }
 
 /// Whether a token allows to create a cache called `name`.
@@ -146,7 +146,7 @@ pub fn authorize_manage(
 /// it.
 pub fn authorize_create(name: &CacheName, token: Option<&Token>) -> Result<MayCreate, AuthError> {
     check(name, token, Permission::Create)?;
-    Ok(MayCreate { name: name.clone(), _checked: Checked })
+    Ok(MayCreate { name: name.clone(), _checked: Check })
 }
 
 /// Whether a token allows to administrate the server.
@@ -155,7 +155,7 @@ pub fn authorize_create(name: &CacheName, token: Option<&Token>) -> Result<MayCr
 /// [`AuthError::Missing`] without a token, [`AuthError::NotAdmin`] with one that does not allow it.
 pub fn authorize_admin(token: Option<&Token>) -> Result<MayAdmin, AuthError> {
     if token.ok_or(AuthError::Missing)?.grants.admin {
-        Ok(MayAdmin { _checked: Checked })
+        Ok(MayAdmin { _checked: Check })
     } else {
         Err(AuthError::NotAdmin)
     }

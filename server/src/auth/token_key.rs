@@ -2,13 +2,14 @@
 //! for the database.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 
-use super::material::{MIN_SECRET_BYTES, Material};
+use super::key_file_error::KeyFileError;
+use super::material::Material;
 use super::{AuthError, Claims};
-use crate::config::{SecretFileError, TokenAlgorithm, TokenKeyFile, read_key_file};
+use crate::config::{TokenAlgorithm, TokenKeyFile, read_key_file};
 use crate::db::keys::SealedTokenKey;
 use crate::secrets::{Sealer, SecretString, random_id};
 
@@ -25,34 +26,6 @@ impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenKey").field("kid", &self.kid).finish_non_exhaustive()
     }
-}
-
-/// Why a file gives no token key.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyFileError {
-    /// It cannot be read, or is open to others.
-    #[error(transparent)]
-    File(#[from] SecretFileError),
-    /// There is no key in it that is of use.
-    #[error(
-        "{} holds no key for tokens: allowed are an unencrypted private key or a public key in PEM \
-         (Ed25519, P-256, or RSA \
-         of 2048 to 8192 bits), and for HS256 a secret of at least {MIN_SECRET_BYTES} bytes, in \
-         base64 or as it is",
-        .0.display()
-    )]
-    NoKey(PathBuf),
-    /// It is a key, for something else.
-    #[error("{} holds a key for {found}, not for {wanted}; name the right algorithm, or another \
-        file", path.display())]
-    OtherAlgorithm {
-        /// The file.
-        path: PathBuf,
-        /// What was asked for.
-        wanted: TokenAlgorithm,
-        /// What the key is for.
-        found: TokenAlgorithm,
-    },
 }
 
 impl TokenKey {

@@ -1,8 +1,9 @@
 //! Whose tokens are believed besides those that the database's keys have signed: what the settings
 //! say of it.
 
+use super::TokenKey;
 use super::oidc::Issuers;
-use super::{AuthError, TokenKey};
+use super::trust_error::TrustError;
 use crate::config::AuthConfig;
 
 /// Keys in files, and other issuers.
@@ -10,24 +11,6 @@ use crate::config::AuthConfig;
 pub struct Trust {
     pub(super) file_keys: Vec<TokenKey>,
     pub(super) issuers: Issuers,
-}
-
-/// Why the settings cannot be followed.
-#[derive(Debug, thiserror::Error)]
-pub enum TrustError {
-    /// A token key cannot be had from its file.
-    #[error("`[[auth.token-key]]`: {0}")]
-    Key(#[source] AuthError),
-    /// A word is no permission.
-    #[error("{place}: `auth.oidc.permissions`: `{word}` is {source}")]
-    Permission {
-        /// The file and the line.
-        place: String,
-        /// The word.
-        word: String,
-        /// What there is instead.
-        source: super::UnknownPermission,
-    },
 }
 
 impl Trust {

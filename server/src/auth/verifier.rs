@@ -2,8 +2,8 @@
 //!
 //! Invariant: a token is refused for a key that is not there only after a load that began when the
 //! token had come already. So a token works from the moment on in which it was made, on every
-//! server. Loads for unknown keys are shared by all that wait, and begin [`PAUSE`] apart, so that
-//! invented key ids cause few reads.
+//! server. Loads for unknown keys are shared by all that wait, and begin [`LOAD_PAUSE`] apart, so
+//! that invented key ids cause few reads.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,7 +19,7 @@ use crate::secrets::{Sealer, SecretString};
 /// everywhere.
 const MAX_AGE: Duration = Duration::from_secs(3);
 /// The least time from the beginning of one load to that of the next.
-const PAUSE: Duration = Duration::from_millis(50);
+const LOAD_PAUSE: Duration = Duration::from_millis(50);
 
 /// Verifies tokens. Clones share what they know.
 #[derive(Clone)]
@@ -157,7 +157,7 @@ impl Verifier {
             return Err(AuthError::Shared(Arc::clone(error)));
         }
         if let Some(began) = last.began {
-            tokio::time::sleep_until((began + PAUSE).into()).await;
+            tokio::time::sleep_until((began + LOAD_PAUSE).into()).await;
         }
         *last = LastLoad { began: Some(Instant::now()), error: None };
         let loaded = load(&self.db, &self.sealer, &self.trust, |error| {

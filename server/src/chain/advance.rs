@@ -6,7 +6,7 @@ use std::time::Duration;
 use snowbank_core::pack::PackKey;
 use tokio::time::{Instant, sleep};
 
-use super::standing::{Own, Standing};
+use super::standing::{OwnChain, Standing};
 use super::watch::Stopwatch;
 use super::{Chain, ChainError, draw, draw_link, marker_of};
 use crate::db::chain::{self, Link};
@@ -15,13 +15,13 @@ use crate::db::{transfer, unnamed};
 use crate::storage::{Marker, MarkerError};
 
 /// A replica that starts so many seconds after another one has advanced leaves it at that.
-const JUST_NOW: u64 = 30;
+const RECENT_ADVANCE_SECONDS: u64 = 30;
 /// A marker that was read longer ago is read again before it is written.
-const LOOKED_LATELY: Duration = Duration::from_secs(5);
+const MARKER_FRESH_FOR: Duration = Duration::from_secs(5);
 /// For how long a write that was attempted twice may be undone.
-const UNDOING: Duration = Duration::from_mins(5);
+const UNDO_WINDOW: Duration = Duration::from_mins(5);
 /// Packs of which one has to be known.
-const SOME_PACKS: usize = 100;
+const SAMPLED_PACKS: usize = 100;
 /// A storage that takes longer every time is not written to.
 const MAX_LOOKS: u32 = 5;
 /// No object takes longer than this to be written.
@@ -93,7 +93,7 @@ impl Chain {
         let place = self.0.db.place().await?;
         match self.stand().await {
             Err(ChainError::Marker(MarkerError::Missing)) => {
-                let own = Own::load(&self.0.db).await?;
+                let own = OwnChain::load(&self.0.db).await?;
                 if own.is_arriving {
                     return Err(ChainError::Arriving);
                 }
@@ -111,7 +111,8 @@ impl Chain {
                     self.ask(&marker).await?;
                 }
                 self.arrive(&own).await?;
-                let is_recent = last.written.is_some_and(|at| at.abs_diff(now) < JUST_NOW);
+                let is_recent =
+                    last.written.is_some_and(|at| at.abs_diff(now) < RECENT_ADVANCE_SECONDS);
                 if self.0.db.is_shared() && is_here && is_recent && standing == Standing::Current {
                     return Ok(own.instance);
                 }
@@ -125,7 +126,7 @@ impl Chain {
         let (instance, next) = self.choose().await?;
         crate::fault::pause("chain-before-marker").await;
         let found = self.find_marker().await?;
-        let own = Own::load(&self.0.db).await?;
+        let own = OwnChain::load(&self.0.db).await?;
         if own.instance != instance || (own.next() != Some(&next) && own.last().link != next) {
             // Another replica has gone further meanwhile, or a command has begun another chain.
             return Ok(own.instance);
@@ -161,14 +162,14 @@ impl Chain {
     /// the one that came after it.
     pub(super) fn may_be_undone(&self) -> bool {
         let doubted = *self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner);
-        doubted.is_some_and(|clock| clock.elapsed() < UNDOING)
+        doubted.is_some_and(|clock| clock.elapsed() < UNDO_WINDOW)
     }
 
     /// Finds that a storage without a marker is empty, or that it is this database's, whose marker
     /// was lost while it was being written: its packs are known.
     async fn find_unmarked(&self) -> Result<(), ChainError> {
         let Err(error) = self.0.storage.find_empty().await else { return Ok(()) };
-        let objects = self.0.storage.list("packs/", None, SOME_PACKS).await?;
+        let objects = self.0.storage.list("packs/", None, SAMPLED_PACKS).await?;
         let keys: Vec<PackKey> =
             objects.iter().filter_map(|key| key.rsplit('/').next()?.parse().ok()).collect();
         let named = unnamed::named(self.0.db.reader().await?.exec(), &keys).await?;
@@ -190,22 +191,22 @@ impl Chain {
             };
             // A server that was frozen in between looks once more: another one may have taken over
             // meanwhile.
-            if clock.elapsed() < LOOKED_LATELY {
+            if clock.elapsed() < MARKER_FRESH_FOR {
                 return Ok(found);
             }
         }
-        Err(ChainError::Silent(LOOKED_LATELY * MAX_LOOKS))
+        Err(ChainError::Silent(MARKER_FRESH_FOR * MAX_LOOKS))
     }
 
     /// The link that is to be written: chosen now, or before by a server that did not come to write
     /// it.
     async fn choose(&self) -> Result<(Instance, Link), ChainError> {
         let mut tx = self.0.db.upkeep_tx().await?;
-        let mut own = Own::load_in(tx.exec()).await?;
+        let mut own = OwnChain::load_in(tx.exec()).await?;
         if own.next().is_none() {
             chain::add(tx.exec(), &draw_link(own.last().link.number)?).await?;
             // Another replica may have been quicker.
-            own = Own::load_in(tx.exec()).await?;
+            own = OwnChain::load_in(tx.exec()).await?;
         }
         tx.commit().await?;
         let next = own.next().cloned().unwrap_or_else(|| own.last().link);
@@ -213,7 +214,7 @@ impl Chain {
     }
 
     /// The marker says that this database has taken over from the one that its rows come from.
-    async fn arrive(&self, own: &Own) -> Result<(), ChainError> {
+    async fn arrive(&self, own: &OwnChain) -> Result<(), ChainError> {
         if own.is_arriving {
             let mut tx = self.0.db.upkeep_tx().await?;
             transfer::set_state(tx.exec(), None).await?;

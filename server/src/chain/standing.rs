@@ -12,12 +12,12 @@ use crate::storage::{Marker, MarkerError};
 
 /// For how long a marker may be seen in part, on a storage whose objects grow while they are
 /// written, or say what another server of this database is about to note.
-const SETTLING: Duration = Duration::from_secs(3);
+const SETTLING_TIME: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What the database knows.
 #[derive(Debug, Clone)]
-pub(super) struct Own {
+pub(super) struct OwnChain {
     pub(super) instance: Instance,
     /// The newest first.
     links: Vec<KnownLink>,
@@ -35,7 +35,7 @@ pub(super) enum Standing {
     Behind,
 }
 
-impl Own {
+impl OwnChain {
     pub(super) async fn load(db: &Db) -> Result<Self, ChainError> {
         Self::load_in(db.reader().await?.exec()).await
     }
@@ -99,11 +99,11 @@ impl Chain {
     /// Reads the marker and what the database knows, and judges. A marker that looks wrong is read
     /// again for a moment, since it may be about to be whole, and the database may be about to note
     /// what it says.
-    pub(super) async fn stand(&self) -> Result<(Own, Marker, Standing), ChainError> {
-        let until = Instant::now() + SETTLING;
+    pub(super) async fn stand(&self) -> Result<(OwnChain, Marker, Standing), ChainError> {
+        let until = Instant::now() + SETTLING_TIME;
         loop {
             let marker = self.0.storage.marker().await;
-            let own = Own::load(&self.0.db).await?;
+            let own = OwnChain::load(&self.0.db).await?;
             let error = match marker {
                 Ok(Some(marker)) => match own.judge(&marker) {
                     Ok(standing) => return Ok((own, marker, standing)),
@@ -133,9 +133,9 @@ mod tests {
         }
     }
 
-    fn own(links: &[KnownLink]) -> Own {
+    fn own(links: &[KnownLink]) -> OwnChain {
         let instance = Instance { id: "a".to_owned(), epoch: 2, created: 0 };
-        Own { instance, links: links.to_vec(), is_arriving: false }
+        OwnChain { instance, links: links.to_vec(), is_arriving: false }
     }
 
     fn marker(epoch: u64, number: u64, link: &str) -> Marker {

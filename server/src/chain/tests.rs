@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::standing::Own;
+use super::standing::OwnChain;
 use super::*;
 use crate::config::{DatabaseConfig, DatabaseUrl, StorageConfig};
 use crate::db::chain::{self, Link};
@@ -56,8 +56,8 @@ impl World {
 }
 
 impl Chain {
-    async fn own(&self) -> Own {
-        Own::load(&self.0.db).await.unwrap()
+    async fn own(&self) -> OwnChain {
+        OwnChain::load(&self.0.db).await.unwrap()
     }
 
     async fn number(&self) -> u64 {

@@ -14,19 +14,19 @@ use crate::clock::unix_now;
 /// A server at work adds a link so often.
 const ADVANCE_EVERY: u64 = 3_600;
 /// How long anybody waits for a look.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long whoever asks for the server's health waits.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
 /// For how long a look that failed is believed.
-const FAILED_LATELY: Duration = Duration::from_secs(8);
+const FAILURE_FRESH_FOR: Duration = Duration::from_secs(8);
 /// Between two looks while the storage is not known to be the database's.
-const AGAIN: Duration = Duration::from_secs(1);
+const UNKNOWN_CHECK_EVERY: Duration = Duration::from_secs(1);
 
-type Outcome = Result<Seen, Arc<ChainError>>;
+type Outcome = Result<Observation, Arc<ChainError>>;
 
 /// What a look saw besides whose the storage is.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct Observation {
     /// Another server asks whether this one is at work.
     is_asked: bool,
     /// The marker has a former link.
@@ -37,14 +37,14 @@ struct Seen {
 
 /// The last look, and the one under way.
 #[derive(Debug, Default)]
-pub(super) struct Looks {
-    last: Mutex<Option<Look>>,
+pub(super) struct MarkerWatch {
+    last: Mutex<Option<MarkerRead>>,
     /// A storage that hangs is waited for by one task, however many ask.
-    under_way: tokio::sync::Mutex<Option<AbortOnDropHandle<Look>>>,
+    under_way: tokio::sync::Mutex<Option<AbortOnDropHandle<MarkerRead>>>,
 }
 
 #[derive(Debug, Clone)]
-struct Look {
+struct MarkerRead {
     clock: Stopwatch,
     outcome: Outcome,
 }
@@ -73,11 +73,11 @@ impl Chain {
     /// # Errors
     /// See [`ChainError`].
     pub async fn confirm(&self) -> Result<(), Arc<ChainError>> {
-        let until = Instant::now() + self.0.storage.patience_left().min(PATIENCE);
+        let until = Instant::now() + self.0.storage.patience_left().min(CHECK_TIMEOUT);
         loop {
-            match self.look(Duration::ZERO, PATIENCE).await {
+            match self.look(Duration::ZERO, CHECK_TIMEOUT).await {
                 Err(error) if error.passes() && Instant::now() < until => {
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(UNKNOWN_CHECK_EVERY).await;
                 }
                 outcome => return outcome.map(drop),
             }
@@ -93,9 +93,9 @@ impl Chain {
     pub async fn confirm_lately(&self) -> Result<(), Arc<ChainError>> {
         let until = Instant::now() + self.0.storage.patience_left();
         loop {
-            match self.look_lately(PATIENCE).await {
+            match self.look_lately(CHECK_TIMEOUT).await {
                 Err(error) if error.passes() && Instant::now() < until => {
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(UNKNOWN_CHECK_EVERY).await;
                 }
                 outcome => return outcome,
             }
@@ -114,14 +114,16 @@ impl Chain {
     async fn look_lately(&self, patience: Duration) -> Result<(), Arc<ChainError>> {
         // The server goes on looking: that the storage is its own again is seen at once.
         match self.last() {
-            Some(Look { clock, outcome: Err(error) }) if clock.elapsed() <= FAILED_LATELY => {
+            Some(MarkerRead { clock, outcome: Err(error) })
+                if clock.elapsed() <= FAILURE_FRESH_FOR =>
+            {
                 Err(error)
             }
             _ => self.look(self.0.timing.period * 2, patience).await.map(drop),
         }
     }
 
-    fn last(&self) -> Option<Look> {
+    fn last(&self) -> Option<MarkerRead> {
         self.0.looks.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -133,14 +135,17 @@ impl Chain {
         loop {
             // From the beginning of one look to that of the next, so that a dead storage shows as
             // soon as a slow one.
-            let period =
-                if was_well { self.0.timing.period } else { self.0.timing.period.min(AGAIN) };
+            let period = if was_well {
+                self.0.timing.period
+            } else {
+                self.0.timing.period.min(UNKNOWN_CHECK_EVERY)
+            };
             if stop.run_until_cancelled(tokio::time::sleep_until(began_at + period)).await.is_none()
             {
                 return;
             }
             began_at = tokio::time::Instant::now();
-            let outcome = self.look(Duration::ZERO, PATIENCE).await;
+            let outcome = self.look(Duration::ZERO, CHECK_TIMEOUT).await;
             match &outcome {
                 Err(error) if was_well && error.is_lost() => {
                     tracing::error!(%error, "the storage is another database's; nothing is written \
@@ -160,7 +165,7 @@ impl Chain {
             metrics::gauge!("snowbank_storage_up").set(if is_up { 1.0 } else { 0.0 });
             let now = unix_now();
             let is_due = match outcome {
-                Ok(Seen { is_asked: true, .. }) => {
+                Ok(Observation { is_asked: true, .. }) => {
                     tracing::warn!(
                         "another server asks for the storage; it is told that this one is at work"
                     );
@@ -183,7 +188,7 @@ impl Chain {
     /// otherwise another one.
     async fn look(&self, max_age: Duration, patience: Duration) -> Outcome {
         let asked = Instant::now();
-        let serves = |look: &Look| {
+        let serves = |look: &MarkerRead| {
             (look.clock.elapsed() <= max_age && look.outcome.is_ok()) || look.clock.began >= asked
         };
         if let Some(look) = self.last().filter(serves) {
@@ -211,13 +216,13 @@ impl Chain {
             .unwrap_or_else(|_| Err(Arc::new(ChainError::Silent(patience))))
     }
 
-    async fn see(self) -> Look {
+    async fn see(self) -> MarkerRead {
         let clock = Stopwatch::start();
-        let outcome = self.stand().await.map(|(own, marker, standing)| Seen {
+        let outcome = self.stand().await.map(|(own, marker, standing)| Observation {
             is_asked: marker.asked.is_some(),
             is_behind: standing == super::standing::Standing::Behind,
             written: own.last().written.unwrap_or_default(),
         });
-        Look { clock, outcome: outcome.map_err(Arc::new) }
+        MarkerRead { clock, outcome: outcome.map_err(Arc::new) }
     }
 }

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use snowbank_core::units::{Bytes, date};
+use snowbank_cli::confirm;
+use snowbank_cli::date::utc;
+use snowbank_core::units::Bytes;
 
 use super::cli::{BackupArgs, RestoreArgs};
-use super::{Beside, confirm, shell_quoted};
+use super::{Beside, shell_quoted};
 use crate::admin::backup::{SecretFile, back_up, secret_files, server_key_file};
 use crate::admin::restore::{
     RestoreError, check_storage, open_backup, restore, restore_in_place, settle_epoch,
@@ -25,7 +27,7 @@ use crate::storage::{MarkerError, Storage, StorageError};
 const NOT_HERE: u8 = 2;
 
 /// What becomes of a storage that cannot be reached now.
-const LATER: &str = "The next start of the server marks the storage as this database's, before \
+const MARKED_LATER: &str = "The next start of the server marks the storage as this database's, before \
     anything else: it cannot be done now.";
 
 /// `snowbankd backup`: says what was written, and what else belongs to it.
@@ -138,9 +140,9 @@ pub(super) async fn restore_backup(
         }
         Err(RestoreError::Storage(MarkerError::Storage(error))) => {
             eprintln!("snowbankd: warning: {error}");
-            println!("{LATER}");
+            println!("{MARKED_LATER}");
         }
-        Ok(None) => println!("{LATER}"),
+        Ok(None) => println!("{MARKED_LATER}"),
         Err(error) => return Err(error.into()),
     }
     advise(&config, &db).await?;
@@ -210,7 +212,7 @@ async fn from_file(
     if let Some(storage) = storage {
         check_storage(storage, &backup.info.instance, backup.info.epoch, args.force).await?;
     }
-    let made = date(backup.info.time);
+    let made = utc(backup.info.time);
     if args.force && !args.yes && database.exists() {
         let what = format!(
             "This puts the backup of {made} in the place of the database {}.",

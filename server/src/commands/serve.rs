@@ -88,7 +88,7 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     beside.spawn(gc::collect::background(app.collector.clone(), stop.clone()).map(Ok));
     beside.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));
     let (audit, tokens, paths) = (app.audit.clone(), app.verifier.uses().clone(), app.uses.clone());
-    let noted = admin::upkeep::Noted { audit, tokens, paths, pushes: app.pushes.clone() };
+    let noted = admin::upkeep::DeferredWrites { audit, tokens, paths, pushes: app.pushes.clone() };
     let keep = app.config.audit.keep;
     beside.spawn(admin::upkeep::run(db.clone(), noted, keep, app.retention, stop.clone()).map(Ok));
     // Damage that is met while serving is looked into here.
@@ -211,9 +211,11 @@ fn substituter(config: &Config, listening: SocketAddr) -> (String, String) {
     } else if listening.ip().is_loopback() {
         (
             base,
-            "Substitute on this machine, in nix.conf (for others: snowbankd --listen \
-            0.0.0.0:8080):"
-                .to_owned(),
+            format!(
+                "Substitute on this machine, in nix.conf (for others: snowbankd --listen \
+                 0.0.0.0:{}):",
+                listening.port()
+            ),
         )
     } else {
         (base, "Substitute on any machine that reaches this address, in nix.conf:".to_owned())

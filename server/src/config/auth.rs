@@ -13,7 +13,7 @@ use snowbank_core::cache_name::CachePattern;
 
 use super::TokenAlgorithm;
 
-pub(super) use sections::{AuthSection, Written};
+pub(super) use sections::{AuthSection, SourceText};
 
 /// The section, checked.
 #[derive(Debug, Clone, Default)]

@@ -34,7 +34,7 @@ pub(super) struct DatabaseSection {
 }
 
 /// What the section's values are relative to, and what wins over them.
-pub(super) struct Surroundings<'a> {
+pub(super) struct Context<'a> {
     pub data_dir: &'a Path,
     pub config_file: Option<&'a Path>,
     /// The environment's address.
@@ -60,7 +60,7 @@ fn wrong(key: &'static [&'static str], message: impl Into<String>) -> Wrong {
 impl DatabaseSection {
     /// The default is a file in the data folder. A relative path of a database is relative to the
     /// data folder, any other to the config file.
-    pub(super) fn resolve(self, around: &Surroundings<'_>) -> Result<DatabaseConfig, Wrong> {
+    pub(super) fn resolve(self, around: &Context<'_>) -> Result<DatabaseConfig, Wrong> {
         let config_dir = around.config_file.and_then(Path::parent);
         if self.url.is_some() && self.url_file.is_some() {
             return Err(wrong(

@@ -13,8 +13,8 @@ use crate::db::{self, Db, DbError};
 /// What is wrong with a manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ManifestFault {
-    /// The invariant that does not hold, as `docs/design.md` numbers them; `damage` where that was
-    /// found and noted before.
+    /// The invariant that does not hold, as `docs/architecture.md` numbers them; `damage` where
+    /// that was found and noted before.
     pub invariant: &'static str,
     /// What is wrong.
     pub detail: String,

@@ -13,12 +13,12 @@ use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
 const SIZES: [usize; 4] = [512, 64, 8, 1];
 
 /// A batch for an `IN` list: the elements, and how many placeholders to write.
-pub(super) struct Padded<'a, T> {
+pub(super) struct PaddedBatch<'a, T> {
     items: &'a [T],
     size: usize,
 }
 
-impl<'a, T> Padded<'a, T> {
+impl<'a, T> PaddedBatch<'a, T> {
     /// As many elements as placeholders; the last element repeats.
     pub(super) fn iter(&self) -> impl Iterator<Item = &'a T> + use<'a, T> {
         self.items.iter().chain(self.items.last().into_iter().cycle()).take(self.size)
@@ -61,10 +61,10 @@ impl<'a, T> Padded<'a, T> {
 }
 
 /// Cuts a list into batches for `IN` lists.
-pub(super) fn padded<T>(items: &[T]) -> impl Iterator<Item = Padded<'_, T>> {
+pub(super) fn padded<T>(items: &[T]) -> impl Iterator<Item = PaddedBatch<'_, T>> {
     items.chunks(SIZES[0]).map(|items| {
         let size = SIZES.into_iter().rev().find(|size| *size >= items.len()).unwrap_or(SIZES[0]);
-        Padded { items, size }
+        PaddedBatch { items, size }
     })
 }
 
@@ -98,8 +98,8 @@ pub(super) fn rows(columns: usize, rows: usize) -> String {
 }
 
 /// All rows that `$select`, a statement that ends in `… IN`, gives for the ids of `$table` under
-/// `$keys`, within the scope that `$owner` (bound as `$1`) names; see [`Padded::ids`]. For the body
-/// of `on_either!`.
+/// `$keys`, within the scope that `$owner` (bound as `$1`) names; see [`PaddedBatch::ids`]. For the
+/// body of `on_either!`.
 macro_rules! rows_by_key {
     ($conn:ident, $select:expr, $table:literal, $scope:expr, $owner:expr, $column:literal, $keys:expr, |$key:ident| $value:expr) => {{
         let mut rows = Vec::new();

@@ -6,22 +6,11 @@ use snowbank_core::units::{Limit, Seconds, Size};
 use sqlx::FromRow;
 
 use super::batch::Engine as _;
-use super::convert::{self, id_types};
+use super::convert;
 use super::counters::{self, Counter};
 use super::exec::on_either;
+pub use super::ids::{CacheId, DomainId};
 use super::{DbError, Exec, batch, pins};
-
-id_types! {
-    /// A cache's id.
-    CacheId;
-    /// A dedup domain's id.
-    DomainId;
-}
-
-impl DomainId {
-    /// The domain that caches are in unless they were created isolated.
-    pub const SHARED: Self = Self(1);
-}
 
 /// For how long a destroyed cache can be restored, in seconds.
 pub const RESTORABLE_SECONDS: i64 = 7 * 86_400;

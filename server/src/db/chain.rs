@@ -10,7 +10,7 @@ use super::{DbError, Exec, convert, settings};
 /// The setting that says where the rows of a database went: no server works with what is left.
 const MOVED: &str = "moved-to";
 /// Links that are kept.
-const KEPT: i64 = 32;
+const MAX_LINKS: i64 = 32;
 
 /// A link: what the storage's marker holds while it belongs to this database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub async fn links(exec: Exec<'_>) -> Result<Vec<KnownLink>, DbError> {
         sqlx::query_as(
             "SELECT number, link, written, place FROM chain ORDER BY number DESC LIMIT $1",
         )
-        .bind(KEPT)
+        .bind(MAX_LINKS)
         .fetch_all(conn)
         .await?
     });
@@ -70,7 +70,7 @@ pub async fn add(mut exec: Exec<'_>, link: &Link) -> Result<(), DbError> {
     });
     on_either!(exec, |conn| {
         sqlx::query("DELETE FROM chain WHERE number <= $1")
-            .bind(number - KEPT)
+            .bind(number - MAX_LINKS)
             .execute(conn)
             .await?;
     });

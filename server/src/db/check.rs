@@ -10,11 +10,10 @@ use snowbank_core::store_path::{StorePath, StorePathHash};
 use sqlx::FromRow;
 
 use super::batch::{self, Engine as _};
-use super::caches::{CacheId, DomainId};
 use super::exec::on_either;
-use super::nars::{Nar, NarId, NarRow, nar_columns};
-use super::packs::{Pack, PackId, PackState};
-use super::paths::PathId;
+use super::ids::{CacheId, DomainId, NarId, PackId, PathId};
+use super::nars::{Nar, NarRow, nar_columns};
+use super::packs::{Pack, PackState};
 use super::{DbError, Exec, convert, packs};
 
 /// A chunk's row, and what is known of what it names.

@@ -10,9 +10,8 @@ use snowbank_core::pack::PackKey;
 use sqlx::FromRow;
 
 use super::batch::{Engine as _, rows_by_key};
-use super::caches::DomainId;
 use super::exec::on_either;
-use super::packs::PackId;
+use super::ids::{DomainId, PackId};
 use super::{DbError, Exec, batch, convert};
 
 /// Where a chunk is.

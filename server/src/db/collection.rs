@@ -10,12 +10,9 @@ use snowbank_core::store_path::StorePathHash;
 use sqlx::FromRow;
 
 use super::batch::{self, Engine as _};
-use super::caches::CacheId;
 use super::counters::{self, Counter};
 use super::exec::on_either;
-use super::nars::NarId;
-use super::packs::PackId;
-use super::paths::PathId;
+use super::ids::{CacheId, NarId, PackId, PathId};
 use super::{DbError, Exec, convert};
 
 /// What decides whether a path stays.

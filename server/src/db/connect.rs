@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
@@ -17,6 +16,7 @@ use tokio::sync::{Mutex, Notify};
 
 use super::counters::{self, Counter};
 use super::exec::on_either;
+use super::pool::{PATIENCE, pool_options};
 use super::reserve::Reserve;
 use super::transfer::MoveState;
 use super::tx::{Conn, ConnInner, Tx, TxInner};
@@ -27,16 +27,13 @@ use crate::config::{DatabaseConfig, DatabaseUrl, PostgresConfig};
 const SQLITE_READERS: u32 = 4;
 /// Page cache of one SQLite connection; with the readers and the writer, 80 MiB.
 const SQLITE_CACHE_KIB: u32 = 16 * 1024;
-/// How long a statement waits for another process's lock on SQLite, or for a connection to come
-/// free.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long commits are gathered before they are folded into SQLite's file.
 const FOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// Who asks whether the database lives has a limit of their own: one that takes longer is as good
 /// as gone.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The advisory lock that keeps commits and destructive transactions apart on PostgreSQL
 /// ("snowbank" in ASCII).
@@ -320,7 +317,7 @@ impl Db {
             Ok(())
         };
         let late = |_| DbError::Busy(sqlx::Error::PoolTimedOut);
-        tokio::time::timeout(SIGN_OF_LIFE, answer).await.map_err(late)?
+        tokio::time::timeout(LIVENESS_TIMEOUT, answer).await.map_err(late)?
     }
 
     /// Moves what was committed from SQLite's write-ahead log into its file, beside the commits, so
@@ -377,15 +374,6 @@ pub(super) fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         // is cut back to that.
         .pragma("wal_autocheckpoint", "16384")
         .pragma("journal_size_limit", "67108864")
-}
-
-/// A pool whose connections live as long as it does, since a new one would begin with a cold cache.
-pub(super) fn pool_options<DB: sqlx::Database>(connections: u32) -> PoolOptions<DB> {
-    PoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(PATIENCE)
-        .max_lifetime(None)
-        .idle_timeout(None)
 }
 
 async fn sqlite_writer(path: &Path, create: bool) -> Result<SqlitePool, DbError> {

@@ -45,19 +45,3 @@ where
 pub(super) fn join<T: Display>(words: &[T]) -> String {
     words.iter().map(T::to_string).collect::<Vec<_>>().join(" ")
 }
-
-/// Declares `i64` newtypes, one per identity, so that they cannot be mixed up.
-macro_rules! id_types {
-    ($($(#[$doc:meta])+ $name:ident;)+) => {$(
-        $(#[$doc])+
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub i64);
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                self.0.fmt(f)
-            }
-        }
-    )+};
-}
-pub(super) use id_types;

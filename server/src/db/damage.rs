@@ -15,11 +15,9 @@ use snowbank_core::store_path::StorePathHash;
 use sqlx::FromRow;
 
 use super::batch::{self, Engine as _};
-use super::caches::{CacheId, DomainId};
 use super::chunks::ChunkLocation;
 use super::exec::on_either;
-use super::nars::NarId;
-use super::paths::PathId;
+use super::ids::{CacheId, DomainId, NarId, PathId};
 use super::{DbError, Exec, convert};
 
 /// BLAKE3's context for retired names.

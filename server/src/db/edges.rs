@@ -2,10 +2,9 @@
 
 use snowbank_core::store_path::StorePathHash;
 
-use super::caches::CacheId;
 use super::counters::{self, Counter};
 use super::exec::on_either;
-use super::paths::PathId;
+use super::ids::{CacheId, PathId};
 use super::{DbError, Exec};
 
 /// What a path refers to.

@@ -21,7 +21,7 @@ use super::{Db, DbError};
 /// connection that hangs.
 const MAX_AT_ONCE: usize = 4;
 /// A statement that has taken so long is not waited for by those that come now.
-const LONG: Duration = Duration::from_millis(10);
+const SLOW_STATEMENT: Duration = Duration::from_millis(10);
 /// Questions of one statement; a size that statements are prepared for.
 const MAX_TOGETHER: usize = 512;
 
@@ -70,7 +70,7 @@ where
         drop(queue);
         // A task of its own, so that nobody waits for ever when the request that began it is cut
         // off.
-        tokio::spawn(ask_all(Asking { inner: Arc::clone(inner), is_done: false, is_stuck: false }));
+        tokio::spawn(ask_all(Asker { inner: Arc::clone(inner), is_done: false, is_stuck: false }));
     }
 }
 
@@ -100,13 +100,13 @@ where
 }
 
 /// One that asks, until the queue is empty.
-struct Asking<K, V> {
+struct Asker<K, V> {
     inner: Arc<Inner<K, V>>,
     is_done: bool,
     is_stuck: bool,
 }
 
-impl<K, V> Asking<K, V> {
+impl<K, V> Asker<K, V> {
     /// What to ask next. With the last of it this one stops being counted, under the same lock, so
     /// that nobody can put a question that it only seems to be there for.
     fn next(&mut self) -> Vec<(K, oneshot::Sender<Answer<V>>)> {
@@ -126,7 +126,7 @@ impl<K, V> Asking<K, V> {
     }
 }
 
-impl<K, V> Drop for Asking<K, V> {
+impl<K, V> Drop for Asker<K, V> {
     /// After a panic, or at the end of the runtime.
     fn drop(&mut self) {
         if !self.is_done {
@@ -141,7 +141,7 @@ impl<K, V> Drop for Asking<K, V> {
     }
 }
 
-async fn ask_all<K, V>(mut asking: Asking<K, V>)
+async fn ask_all<K, V>(mut asking: Asker<K, V>)
 where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + 'static,
@@ -177,7 +177,7 @@ where
     }
 }
 
-impl<K, V> Asking<K, V>
+impl<K, V> Asker<K, V>
 where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + 'static,
@@ -185,7 +185,7 @@ where
     /// Makes the statement. While it takes long, others may ask beside it.
     async fn ask(&mut self, keys: Vec<K>) -> Result<HashMap<K, V>, DbError> {
         let mut statement = (self.inner.ask)(self.inner.db.clone(), keys);
-        if let Ok(answers) = tokio::time::timeout(LONG, &mut statement).await {
+        if let Ok(answers) = tokio::time::timeout(SLOW_STATEMENT, &mut statement).await {
             return answers;
         }
         self.set_stuck(true);

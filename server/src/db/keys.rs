@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::batch::Engine as _;
-use super::caches::CacheId;
 use super::counters::{self, Counter};
 use super::exec::on_either;
+use super::ids::CacheId;
 use super::{DbError, Exec, batch};
 
 /// A cache's key, its secret sealed.

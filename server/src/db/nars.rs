@@ -11,15 +11,11 @@ use snowbank_core::manifest::ContentDigest;
 use sqlx::FromRow;
 
 use super::batch::{Engine as _, rows_by_key};
-use super::caches::DomainId;
-use super::convert::{self, id_types};
+use super::convert;
 use super::exec::on_either;
+use super::ids::DomainId;
+pub use super::ids::NarId;
 use super::{DbError, Exec, batch};
-
-id_types! {
-    /// A NAR's id.
-    NarId;
-}
 
 /// The version of the stored manifests that this program writes.
 const FORMAT: i64 = 1;

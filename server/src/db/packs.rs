@@ -8,15 +8,11 @@ use snowbank_core::pack::PackKey;
 use sqlx::FromRow;
 
 use super::batch::{self, Engine as _};
-use super::caches::{CacheId, DomainId};
-use super::convert::{self, id_types};
+use super::convert;
 use super::exec::on_either;
+pub use super::ids::PackId;
+use super::ids::{CacheId, DomainId};
 use super::{DbError, Exec};
-
-id_types! {
-    /// A pack's id.
-    PackId;
-}
 
 /// Whether a pack's object is still needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

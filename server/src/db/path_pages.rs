@@ -9,10 +9,10 @@ use snowbank_core::store_path::StorePath;
 use sqlx::FromRow;
 
 use super::batch::Engine as _;
-use super::caches::CacheId;
 use super::exec::on_either;
+use super::ids::{CacheId, PathId};
 use super::nars::nar_columns;
-use super::paths::{PathId, PathRecord, PathRow, path_columns, store_path};
+use super::paths::{PathRecord, PathRow, path_columns, store_path};
 use super::{DbError, Exec, batch, convert};
 
 /// What a page is chosen by.

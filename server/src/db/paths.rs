@@ -9,16 +9,12 @@ use snowbank_core::store_path::{StorePath, StorePathHash};
 use sqlx::FromRow;
 
 use super::batch::{Engine as _, rows_by_key};
-use super::caches::CacheId;
-use super::convert::{self, id_types};
+use super::convert;
 use super::exec::on_either;
-use super::nars::{Nar, NarId, NarRow, nar_columns};
+pub use super::ids::PathId;
+use super::ids::{CacheId, NarId};
+use super::nars::{Nar, NarRow, nar_columns};
 use super::{DbError, Exec, batch};
-
-id_types! {
-    /// A path's id.
-    PathId;
-}
 
 /// A visible path with everything that its narinfo says.
 #[derive(Debug, Clone, PartialEq, Eq)]

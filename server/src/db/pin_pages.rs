@@ -10,8 +10,8 @@ use snowbank_core::store_path::StorePathHash;
 use sqlx::FromRow;
 
 use super::batch::Engine as _;
-use super::caches::CacheId;
 use super::exec::on_either;
+use super::ids::CacheId;
 use super::pins::{Generation, Pin, PinRow, store_path};
 use super::{DbError, Exec, batch, convert, paths};
 

@@ -11,9 +11,9 @@ use snowbank_core::pin_name::PinName;
 use snowbank_core::store_path::{StorePath, StorePathHash};
 use sqlx::FromRow;
 
-use super::caches::CacheId;
 use super::convert;
 use super::exec::on_either;
+use super::ids::CacheId;
 use super::{DbError, Exec};
 
 /// A pin, without what it stands for.

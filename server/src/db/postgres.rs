@@ -10,22 +10,22 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Connection, PgConnection, PgPool, Postgres};
 
 use super::DbError;
-use super::connect::pool_options;
+use super::pool::pool_options;
 use crate::config::{DatabaseConfig, DatabaseUrl, PostgresConfig, SecretString, TlsMode};
 
 /// How long the first connection is tried for: servers and databases are started together, in any
 /// order.
 const START_PATIENCE: Duration = Duration::from_secs(8);
 /// How long one attempt may take; a host that drops packets would never answer.
-const ATTEMPT: Duration = Duration::from_secs(4);
-const RETRY: Duration = Duration::from_millis(250);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// How long a request waits for a connection.
-const ACQUIRE: Duration = Duration::from_secs(10);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections on which ids are taken. Each is used for one short statement at a time.
 const COUNTER_CONNECTIONS: u32 = 2;
 /// A connection is made anew after this, so that a name that has moved to another server is
 /// followed.
-const LIFETIME: Duration = Duration::from_mins(30);
+const CONNECTION_LIFETIME: Duration = Duration::from_mins(30);
 const OLDEST_SERVER: i32 = 130_000;
 /// Parameters of an address that the driver knows.
 const PARAMETERS: [&str; 18] = [
@@ -103,16 +103,18 @@ fn known_parameters(url: &SecretString) -> SecretString {
 pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, DbError> {
     let until = Instant::now() + START_PATIENCE;
     let mut connection = loop {
-        let error = match tokio::time::timeout(ATTEMPT, PgConnection::connect_with(options)).await {
+        let error = match tokio::time::timeout(ATTEMPT_TIMEOUT, PgConnection::connect_with(options))
+            .await
+        {
             Ok(Ok(connection)) => break connection,
             Ok(Err(error)) => error,
             Err(_) => sqlx::Error::Io(ErrorKind::TimedOut.into()),
         };
-        if !is_worth_waiting_for(&error) || Instant::now() + RETRY > until {
+        if !is_worth_waiting_for(&error) || Instant::now() + RETRY_PAUSE > until {
             return Err(explain(options, error));
         }
         tracing::debug!(%error, "the database does not answer yet");
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(RETRY_PAUSE).await;
     };
     let fit: (i32, bool, bool) = sqlx::query_as(
         "SELECT current_setting('server_version_num')::int4, pg_is_in_recovery(), \
@@ -308,8 +310,10 @@ async fn connect_pool(
     options: PgConnectOptions,
     limits: Limits,
 ) -> Result<PgPool, DbError> {
-    let pool =
-        pool.acquire_timeout(ACQUIRE).max_lifetime(LIFETIME).after_connect(move |conn, _| {
+    let pool = pool
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .max_lifetime(CONNECTION_LIFETIME)
+        .after_connect(move |conn, _| {
             let limits = limits.clone();
             Box::pin(async move { limits.set(conn).await })
         });
@@ -384,7 +388,7 @@ impl Limits {
 /// they are merely all in use.
 pub(super) async fn outage(pool: &PgPool) -> Option<sqlx::Error> {
     let options = pool.connect_options();
-    match tokio::time::timeout(ATTEMPT, PgConnection::connect_with(&options)).await {
+    match tokio::time::timeout(ATTEMPT_TIMEOUT, PgConnection::connect_with(&options)).await {
         Ok(Ok(connection)) => {
             // Whether it says goodbye changes nothing.
             let _ = connection.close().await;

@@ -10,10 +10,9 @@ use snowbank_core::chunk::ChunkName;
 use sqlx::FromRow;
 
 use super::batch::{self, Engine as _, rows_by_key};
-use super::caches::{CacheId, DomainId};
 use super::counters::Counter;
 use super::exec::on_either;
-use super::packs::PackId;
+use super::ids::{CacheId, DomainId, PackId};
 use super::{DbError, Exec, convert};
 
 /// A chunk's row, whether or not its pack has one.

@@ -17,9 +17,9 @@ use crate::files::open_own;
 
 /// With less free than this many times the file's size, SQLite's log is folded before each
 /// transaction, so that it does not grow.
-const TIGHT: u64 = 4;
+const TIGHT_FACTOR: u64 = 4;
 /// Written at a time where the file system allocates nothing on request.
-const PIECE: usize = 1 << 20;
+const WRITE_BYTES: usize = 1 << 20;
 
 /// The file, which may be there or not.
 #[derive(Debug, Clone)]
@@ -65,10 +65,11 @@ impl Reserve {
             let mut file = open_own(&self.file, OFlags::RDWR | OFlags::CREATE)?;
             match fallocate(&file, FallocateFlags::empty(), 0, self.bytes) {
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                    let piece = vec![0; PIECE];
+                    let piece = vec![0; WRITE_BYTES];
                     let mut left = self.bytes;
                     while left > 0 {
-                        let len = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+                        let len =
+                            usize::try_from(left).map_or(WRITE_BYTES, |left| left.min(WRITE_BYTES));
                         file.write_all(&piece[..len])?;
                         left -= len as u64;
                     }
@@ -103,7 +104,7 @@ impl Reserve {
                  room for it again"
             );
         }
-        room < self.bytes.saturating_mul(TIGHT)
+        room < self.bytes.saturating_mul(TIGHT_FACTOR)
     }
 }
 

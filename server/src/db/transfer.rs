@@ -21,9 +21,9 @@ const OWN_SETTINGS: &str = "'moving', 'moved-to'";
 /// Tables, likewise.
 const OWN_TABLES: [&str; 1] = ["chain"];
 /// Rows of one batch at most.
-const ROWS: u32 = 512;
+const BATCH_ROWS: u32 = 512;
 /// Bytes of one batch at most, but for its last row.
-const BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -362,7 +362,7 @@ impl Table {
     /// As any read.
     pub async fn read(&self, exec: Exec<'_>, after: Option<&[Value]>) -> Result<Vec<Row>, DbError> {
         let sql = format!(
-            "SELECT {} FROM {} {} ORDER BY {} LIMIT {ROWS}",
+            "SELECT {} FROM {} {} ORDER BY {} LIMIT {BATCH_ROWS}",
             self.names(self.columns.len()),
             self.name,
             self.condition(after.is_some()),
@@ -418,7 +418,7 @@ impl Table {
                 }
                 bytes += values.iter().map(Value::len).sum::<usize>();
                 rows.push(values);
-                if bytes >= BYTES {
+                if bytes >= BATCH_BYTES {
                     break;
                 }
             }

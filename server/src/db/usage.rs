@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::caches::CacheId;
 use super::exec::on_either;
+use super::ids::CacheId;
 use super::{DbError, Exec, convert, damage, settings};
 
 const USAGE: &str = "usage";

@@ -1,10 +1,8 @@
 //! When paths were used last: found, and written.
 
 use super::batch::{self, Engine as _};
-use super::caches::CacheId;
 use super::exec::on_either;
-use super::nars::NarId;
-use super::paths::PathId;
+use super::ids::{CacheId, NarId, PathId};
 use super::{DbError, Exec};
 
 /// Those of these paths that were not used since `before`, sorted.
@@ -47,7 +45,7 @@ pub async fn unused_with_nars(
     let mut unused = Vec::new();
     on_either!(exec, |conn| {
         for batch in batch::padded(nars) {
-            // One NAR after the other, as with `Padded::ids`.
+            // One NAR after the other, as with `PaddedBatch::ids`.
             let sql = format!(
                 "SELECT p.id FROM (VALUES {}) AS q JOIN paths p ON p.nar_id = q.column1 AND \
                  p.cache_id = ${} \

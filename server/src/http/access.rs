@@ -10,6 +10,7 @@ use snowbank_core::cache_name::CacheName;
 
 use super::caller::Caller;
 use super::error::ApiError;
+use super::token::token;
 use crate::app::App;
 use crate::auth::{
     self, AuthError, MayAdmin, MayCreate, MayManage, MayPull, MayPush, Permission, Token,
@@ -20,21 +21,6 @@ use crate::secrets::SecretString;
 
 /// The header by which an answer says that the request's token was not taken, and why.
 const IGNORED_TOKEN: &str = "x-snowbank-ignored-token";
-
-/// The request's token, if it brings one; a token that is not valid is an error even where none is
-/// needed.
-pub(super) async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
-    match auth::extract_token(headers) {
-        // Boxed: most reads bring none, and should not carry its state along.
-        Some(secret) => Ok(Some(Box::pin(app.verifier.verify(&secret, unix_now())).await?)),
-        None => Ok(None),
-    }
-}
-
-/// The request's token, or 401.
-pub(super) async fn require_token(app: &App, headers: &HeaderMap) -> Result<Token, ApiError> {
-    Ok(token(app, headers).await?.ok_or(AuthError::Missing)?)
-}
 
 /// The cache of this name, as far as the caller may know of it: any, where the token has one of
 /// these permissions on the name, or else a public one. For whoever has none of them, a private

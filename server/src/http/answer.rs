@@ -53,7 +53,7 @@ pub(super) fn encode(
     text.extend_from_slice(end);
     text.shrink_to_fit();
     room.shrink(text.len() as u64);
-    Ok(Bytes::from_owner(Held { text, _room: room }))
+    Ok(Bytes::from_owner(BoundedText { text, _room: room }))
 }
 
 /// An answer in JSON that holds `room`.
@@ -66,12 +66,12 @@ pub(super) fn json(value: &impl Serialize, room: Hold) -> Result<Response, ApiEr
     Ok(response)
 }
 
-struct Held {
+struct BoundedText {
     text: Vec<u8>,
     _room: Hold,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for BoundedText {
     fn as_ref(&self) -> &[u8] {
         &self.text
     }

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::json::{self, Told};
+use super::json::{self, Detail};
 use crate::admission::Hold;
 use crate::app::App;
 
@@ -77,5 +77,5 @@ async fn json_body<T: DeserializeOwned>(
     body: Body,
     what: &str,
 ) -> Result<(T, Hold), ApiError> {
-    json::read(app, &caller.client(), headers, body, (SMALL_JSON_BYTES, what, Told::Place)).await
+    json::read(app, &caller.client(), headers, body, (SMALL_JSON_BYTES, what, Detail::Place)).await
 }

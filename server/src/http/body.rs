@@ -23,7 +23,7 @@ const RATE_GRACE: Duration = Duration::from_secs(30);
 /// How long a body that has begun waits for memory.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Memory is asked for in steps of this many bytes.
-const STEP: u64 = 64 * 1024;
+const STEP_BYTES: u64 = 64 * 1024;
 
 /// What a body may be.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +85,7 @@ pub(super) fn limited(
     limits: BodyLimits,
     revoked: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
-    let state = Arriving { body: body.into_data_stream(), total: 0, waited: Duration::ZERO };
+    let state = Arrival { body: body.into_data_stream(), total: 0, waited: Duration::ZERO };
     stream::try_unfold(state, move |mut arriving| {
         let revoked = revoked.clone();
         async move {
@@ -99,14 +99,14 @@ pub(super) fn limited(
     })
 }
 
-struct Arriving {
+struct Arrival {
     body: axum::body::BodyDataStream,
     total: u64,
     /// How long the client was waited for.
     waited: Duration,
 }
 
-impl Arriving {
+impl Arrival {
     async fn next(&mut self, limits: BodyLimits) -> Result<Option<Bytes>, BodyError> {
         let left = limits.deadline.saturating_sub(self.waited);
         let began = Instant::now();
@@ -165,6 +165,6 @@ pub(super) async fn grow(hold: &mut Hold, needed: u64, most: Option<u64>) -> Res
     if needed <= hold.bytes() {
         return Ok(());
     }
-    let step = needed.next_multiple_of(STEP).min(most.unwrap_or(u64::MAX)).max(needed);
+    let step = needed.next_multiple_of(STEP_BYTES).min(most.unwrap_or(u64::MAX)).max(needed);
     hold.grow_within(step, PATIENCE).await
 }

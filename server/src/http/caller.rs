@@ -10,9 +10,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use snowbank_core::wire::ErrorBody;
 
-use super::access::token;
 use super::error::ApiError;
 use super::origin;
+use super::token::token;
 use crate::admin::Actor;
 use crate::admission::Client;
 use crate::app::App;

@@ -24,9 +24,9 @@ const MAX_TIME: Duration = Duration::from_secs(5);
 
 /// A body that is lent to the handler; what the handler leaves can still be read.
 #[derive(Clone)]
-struct Lent(Arc<Mutex<BodyDataStream>>);
+struct SharedBody(Arc<Mutex<BodyDataStream>>);
 
-impl Stream for Lent {
+impl Stream for SharedBody {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -37,7 +37,7 @@ impl Stream for Lent {
 /// Reads what a refused request's handler has left of the body, then lets the answer go.
 pub(super) async fn drain_refused(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let lent = Lent(Arc::new(Mutex::new(body.into_data_stream())));
+    let lent = SharedBody(Arc::new(Mutex::new(body.into_data_stream())));
     let response = next.run(Request::from_parts(parts, Body::from_stream(lent.clone()))).await;
     let status = response.status();
     // A body that came in too slowly is not waited for once more.
@@ -50,7 +50,7 @@ pub(super) async fn drain_refused(request: Request, next: Next) -> Response {
     response
 }
 
-async fn drain(mut body: Lent) {
+async fn drain(mut body: SharedBody) {
     let mut left = MAX_BYTES;
     while let Some(Ok(bytes)) = body.next().await {
         left = left.saturating_sub(bytes.len());

@@ -14,7 +14,7 @@ use snowbank_core::token::hide_tokens;
 use snowbank_core::wire::{ErrorBody, code};
 
 use super::body::BodyError;
-use super::extract::{path_fault, query_fault};
+use super::rejection::{path_fault, query_fault};
 use crate::admin::AdminError;
 use crate::admission::Refusal;
 use crate::auth::AuthError;
@@ -35,12 +35,12 @@ pub(super) struct ApiError {
     message: String,
     retry_after_seconds: Option<u32>,
     challenge: bool,
-    inside: Option<Inside>,
+    inside: Option<Cause>,
 }
 
 /// What went wrong inside the server, for its log.
 #[derive(Debug, Clone)]
-pub(super) struct Inside {
+pub(super) struct Cause {
     pub(super) what: &'static str,
     pub(super) error: String,
 }
@@ -59,7 +59,7 @@ impl ApiError {
 
     /// With what the log is to say.
     fn log(self, what: &'static str, error: &impl ToString) -> Self {
-        Self { inside: Some(Inside { what, error: error.to_string() }), ..self }
+        Self { inside: Some(Cause { what, error: error.to_string() }), ..self }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -137,7 +137,7 @@ impl ApiError {
 
     /// The message, for an answer that is under way already; what it leaves to the log is logged.
     pub(super) fn into_message(self) -> String {
-        if let Some(Inside { what, error }) = self.inside {
+        if let Some(Cause { what, error }) = self.inside {
             tracing::error!(error, "{what}");
         }
         hide_tokens(&self.message).into_owned()

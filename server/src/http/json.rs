@@ -27,7 +27,7 @@ const LIST_BYTES: u64 = 64;
 
 /// How much of what serde says is told. It may repeat a value, and a value may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Detail {
     All,
     Place,
 }
@@ -39,7 +39,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     client: &Client,
     headers: &HeaderMap,
     body: Body,
-    (bytes, what, told): (u64, &str, Told),
+    (bytes, what, told): (u64, &str, Detail),
 ) -> Result<(T, Hold), ApiError> {
     let bodies = &app.budgets.bodies;
     let limits = BodyLimits::new(&app.config.limits, bytes.min(bodies.largest()));
@@ -48,8 +48,8 @@ pub(super) async fn read<T: DeserializeOwned>(
     let text = collect(body, declared, limits, &mut hold).await?;
     let refused = |error: &serde_json::Error| {
         let reason = match told {
-            Told::All => format!(": {error}"),
-            Told::Place => format!(" at line {}, column {}", error.line(), error.column()),
+            Detail::All => format!(": {error}"),
+            Detail::Place => format!(" at line {}, column {}", error.line(), error.column()),
         };
         ApiError::bad_request(format!(
             "the {what} does not parse{reason}; docs/protocol.md has its form"
@@ -61,7 +61,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     let most = bodies.largest().saturating_sub(text_bytes + scratch);
     let weight = match weigh(&text, most) {
         Ok(weight) => weight,
-        Err(Weighed::TooHeavy) => {
+        Err(WeighError::TooHeavy) => {
             count_hit("json-values");
             let message = format!(
                 "the {what} has too many values, or too much text, for the memory of this server \
@@ -70,7 +70,7 @@ pub(super) async fn read<T: DeserializeOwned>(
             );
             return Err(ApiError::limit(message));
         }
-        Err(Weighed::Malformed(error)) => return Err(refused(&error)),
+        Err(WeighError::Malformed(error)) => return Err(refused(&error)),
     };
     grow(&mut hold, text_bytes + scratch + weight, None).await?;
     let value = serde_json::from_slice(&text).map_err(|error| refused(&error))?;
@@ -82,21 +82,21 @@ pub(super) async fn read<T: DeserializeOwned>(
 
 /// Why a text was not weighed to its end.
 #[derive(Debug)]
-enum Weighed {
+enum WeighError {
     TooHeavy,
     Malformed(serde_json::Error),
 }
 
 /// The most bytes that any message takes that is parsed from `text`, if they are no more than
 /// `most`.
-fn weigh(text: &[u8], most: u64) -> Result<u64, Weighed> {
+fn weigh(text: &[u8], most: u64) -> Result<u64, WeighError> {
     let mut scale = Scale { weight: 0, most };
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let weighed = scale.deserialize(&mut deserializer).and_then(|()| deserializer.end());
     match weighed {
-        _ if scale.weight > most => Err(Weighed::TooHeavy),
+        _ if scale.weight > most => Err(WeighError::TooHeavy),
         Ok(()) => Ok(scale.weight),
-        Err(error) => Err(Weighed::Malformed(error)),
+        Err(error) => Err(WeighError::Malformed(error)),
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
     fn empty_texts_weigh_what_they_become() {
         let text = format!("[{}\"\"]", "\"\",".repeat(1_000_000));
         assert!(weigh(text.as_bytes(), u64::MAX).unwrap() > 100_000_000);
-        assert!(matches!(weigh(text.as_bytes(), 8 << 20), Err(Weighed::TooHeavy)));
+        assert!(matches!(weigh(text.as_bytes(), 8 << 20), Err(WeighError::TooHeavy)));
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
     fn what_is_no_json_is_refused_as_such() {
         for text in ["", "{", "[1,]", "{\"a\":1} x", "\"\\ud800\""] {
             assert!(
-                matches!(weigh(text.as_bytes(), 1 << 20), Err(Weighed::Malformed(_))),
+                matches!(weigh(text.as_bytes(), 1 << 20), Err(WeighError::Malformed(_))),
                 "{text}"
             );
         }

@@ -25,6 +25,7 @@ use snowbank_core::wire::CommitLine;
 use snowbank_core::wire::admin::collection::GcLine;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::answer::{Answers, encode};
 use crate::admission::count_hit;
@@ -61,8 +62,9 @@ impl Lines {
     {
         let (sender, made) = mpsc::channel(LINES_MADE);
         let (handed, lines) = mpsc::channel(LINES_AHEAD);
-        let work = tokio::spawn(work(sender));
-        let hand_over = tokio::spawn(hand_over(made, handed, answers, patience, note));
+        let work = tokio::spawn(work(sender).in_current_span());
+        let hand_over = hand_over(made, handed, answers, patience, note).in_current_span();
+        let hand_over = tokio::spawn(hand_over);
         Self { lines, tasks: [work, hand_over].map(AbortOnDropHandle::new) }
     }
 

@@ -15,7 +15,7 @@ use snowbank_core::token::hide_tokens;
 use snowbank_core::wire::ErrorBody;
 use tracing::{Instrument as _, Span};
 
-use super::error::Inside;
+use super::error::Cause;
 
 /// Gives the request an id and logs it when its response head is ready.
 pub(super) async fn with_request_id(request: Request, next: Next) -> Response {
@@ -49,7 +49,7 @@ impl RequestId {
         mut response: Response,
         span: impl FnOnce(&Self) -> Span,
     ) -> Response {
-        let inside = response.extensions_mut().remove::<Inside>();
+        let cause = response.extensions_mut().remove::<Cause>();
         if let Some(mut error) = response.extensions_mut().remove::<ErrorBody>() {
             error.error.request_id = Some(self.id.clone());
             let (mut parts, _) = response.into_parts();
@@ -57,9 +57,9 @@ impl RequestId {
             parts.headers.extend(rendered.headers().clone());
             response = Response::from_parts(parts, rendered.into_body());
         }
-        if inside.is_some() || tracing::enabled!(tracing::Level::DEBUG) {
+        if cause.is_some() || tracing::enabled!(tracing::Level::DEBUG) {
             span(&self).in_scope(|| {
-                if let Some(Inside { what, error }) = inside {
+                if let Some(Cause { what, error }) = cause {
                     tracing::error!(error, "{what}");
                 }
                 let (status, micros) =

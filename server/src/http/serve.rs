@@ -15,8 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::front::Front;
 use super::sent::MAX_PIECE_BYTES;
+use super::service::HttpService;
 use super::socket::Socket;
 use super::streams::StreamTasks;
 use crate::admission::ConnectionPlace;
@@ -48,7 +48,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let front = Front::new(Arc::clone(&app));
+    let service = HttpService::new(Arc::clone(&app));
     let mut connections = JoinSet::new();
     let mut sweeps = tokio::time::interval(SWEEP_EVERY);
     loop {
@@ -68,7 +68,7 @@ pub async fn serve(
                 let is_many = address.is_loopback() || app.config.trusted_proxies.contain(address);
                 if let Some(place) = app.connections.admit((!is_many).then_some(address)) {
                     connections.spawn(connection(
-                        front.clone(),
+                        service.clone(),
                         stream,
                         peer,
                         place,
@@ -105,7 +105,7 @@ pub async fn serve(
 
 /// Serves one connection to its end.
 async fn connection(
-    front: Front,
+    service: HttpService,
     stream: TcpStream,
     peer: SocketAddr,
     place: ConnectionPlace,
@@ -125,7 +125,8 @@ async fn connection(
         .max_header_list_size(MAX_HEAD_BYTES)
         .max_send_buf_size(MAX_PIECE_BYTES);
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&place)));
-    let mut connection = pin!(builder.serve_connection(socket, front.of(peer, Arc::clone(&place))));
+    let mut connection =
+        pin!(builder.serve_connection(socket, service.of(peer, Arc::clone(&place))));
     let mut is_finishing = false;
     loop {
         tokio::select! {

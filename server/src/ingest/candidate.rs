@@ -10,7 +10,8 @@ use snowbank_core::signing::Signature;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{PathCommit, code};
 
-use super::verify::{Claim, VerifyError};
+use super::verify::Claim;
+use super::verify_error::VerifyError;
 use crate::db::caches::Cache;
 use crate::db::nars::Nar;
 
@@ -22,7 +23,7 @@ const NAME_BYTES: u64 = 320;
 /// What a path takes besides its names and its manifest, while it is verified and committed.
 const PATH_BYTES: u64 = 2_048;
 const MAX_SIGNATURES: usize = 64;
-const LONGEST_CA: usize = 1024;
+const MAX_CA_BYTES: usize = 1024;
 /// Characters of a text that an answer repeats.
 const MAX_REPEATED: usize = 300;
 
@@ -57,12 +58,12 @@ impl Refusal {
 
 /// What parsing a path may end in besides a refusal.
 #[derive(Debug)]
-pub(super) enum Unfit {
+pub(super) enum CandidateError {
     Refused(Refusal),
     Failed(VerifyError),
 }
 
-impl From<Refusal> for Unfit {
+impl From<Refusal> for CandidateError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
@@ -73,8 +74,8 @@ impl Candidate {
     pub(super) fn parse(
         cache: &Cache,
         commit: PathCommit,
-        manifest: impl FnOnce(&PathCommit) -> Result<WireManifest, Unfit>,
-    ) -> Result<Self, Unfit> {
+        manifest: impl FnOnce(&PathCommit) -> Result<WireManifest, CandidateError>,
+    ) -> Result<Self, CandidateError> {
         let path = store_path(&cache.store_dir, &commit.store_path)?;
         let mut references = base_names("reference", &commit.references)?;
         references.sort_unstable();
@@ -97,7 +98,7 @@ impl Candidate {
         let signatures =
             commit.signatures.iter().map(|text| signature(text)).collect::<Result<_, _>>()?;
         if let Some(ca) = &commit.ca
-            && (ca.len() > LONGEST_CA || !is_content_address(ca))
+            && (ca.len() > MAX_CA_BYTES || !is_content_address(ca))
         {
             return Err(Refusal::new(
                 code::NARINFO_INVALID,
@@ -193,7 +194,7 @@ fn start(text: &str) -> &str {
     text.char_indices().nth(MAX_REPEATED).map_or(text, |(end, _)| &text[..end])
 }
 
-impl From<ManifestError> for Unfit {
+impl From<ManifestError> for CandidateError {
     fn from(error: ManifestError) -> Self {
         let code = match error {
             // It may be well formed, and is not that of the NAR that was declared.

@@ -69,7 +69,7 @@ pub struct Committer<'a> {
 }
 
 /// What is said of all paths of a request.
-struct Asked<'a> {
+struct CommitContext<'a> {
     push: &'a MayPush,
     actor: &'a Actor,
     expires: Option<Seconds>,
@@ -85,6 +85,7 @@ struct Asked<'a> {
 ///
 /// Memory: a group waits for what its paths and manifests take before anything is made of them. It
 /// waits while the group before it is committed, which needs no more memory and ends by itself.
+#[tracing::instrument(skip_all, fields(cache = %committer.push.target.cache.name))]
 pub async fn commit(
     ingest: &Ingest,
     committer: Committer<'_>,
@@ -94,7 +95,7 @@ pub async fn commit(
 ) {
     let CommitRequest { paths, expires, pin } = request;
     let Committer { push, actor, client } = committer;
-    let asked = Asked { push, actor, expires, pin, pinned: OnceLock::new() };
+    let asked = CommitContext { push, actor, expires, pin, pinned: OnceLock::new() };
     let mut answered = 0;
     let mut groups = groups(paths, ingest.budgets.manifests.largest()).into_iter();
     let mut verified = Vec::new();
@@ -212,7 +213,7 @@ async fn known_nars(
 /// Commits `ready` in one transaction, or, where that has to be given up, path by path.
 async fn commit_group(
     ingest: &Ingest,
-    asked: &Asked<'_>,
+    asked: &CommitContext<'_>,
     mut ready: Vec<Ready>,
     now: i64,
 ) -> Vec<CommitLine> {
@@ -282,7 +283,7 @@ async fn begin(ingest: &Ingest) -> Result<Tx, TransactError> {
 
 async fn transact(
     ingest: &Ingest,
-    asked: &Asked<'_>,
+    asked: &CommitContext<'_>,
     ready: &[Ready],
     now: i64,
 ) -> Result<Outcome, TransactError> {
@@ -415,7 +416,7 @@ fn new_brief(id: PathId, candidate: &Candidate, now: i64, expires: Option<i64>) 
 /// by itself, and is told why.
 async fn pin(
     tx: &mut Tx,
-    asked: &Asked<'_>,
+    asked: &CommitContext<'_>,
     ready: &[Ready],
     lines: &[CommitLine],
     max_pins: u64,

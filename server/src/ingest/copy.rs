@@ -96,6 +96,7 @@ pub enum CopyError {
 ///
 /// # Errors
 /// See [`CopyError`]; nothing became visible then.
+#[tracing::instrument(skip_all, fields(from = %from.target.cache.name, to = %to.target.cache.name))]
 pub async fn copy(
     ingest: &Ingest,
     from: &MayPull,

@@ -8,7 +8,7 @@
 use snowbank_core::manifest::WireManifest;
 use snowbank_core::wire::{CommitLine, ManifestSource, PathCommit};
 
-use super::candidate::{Candidate, Unfit, fields_weight};
+use super::candidate::{Candidate, CandidateError, fields_weight};
 use super::lines::{refused, verify_line};
 use super::manifest::{self, Weight};
 use super::{Ingest, Stopped, VerifyError};
@@ -84,17 +84,21 @@ pub(super) async fn parse_group(
 ) -> (ManifestRoom, Vec<Parsed>) {
     let cache = &push.target.cache;
     let parse =
-        |path: PathCommit, manifest: &mut dyn FnMut(&PathCommit) -> Result<WireManifest, Unfit>| {
+        |path: PathCommit,
+         manifest: &mut dyn FnMut(&PathCommit) -> Result<WireManifest, CandidateError>| {
             let store_path = path.store_path.clone();
             match Candidate::parse(cache, path, manifest) {
                 Ok(candidate) => Ok((store_path, candidate)),
-                Err(Unfit::Refused(refusal)) => Err(Box::new(refused(store_path, refusal))),
-                Err(Unfit::Failed(error)) => Err(Box::new(verify_line(store_path, error))),
+                Err(CandidateError::Refused(refusal)) => {
+                    Err(Box::new(refused(store_path, refusal)))
+                }
+                Err(CandidateError::Failed(error)) => Err(Box::new(verify_line(store_path, error))),
             }
         };
     let limit = ingest.limits.max_nar_size;
     let too_large = |path: &PathCommit| {
-        let error = || Unfit::Failed(VerifyError::TooLarge { declared: path.nar_size, limit });
+        let error =
+            || CandidateError::Failed(VerifyError::TooLarge { declared: path.nar_size, limit });
         (path.nar_size > limit).then(error)
     };
     if let [path] = &group.paths[..]
@@ -105,7 +109,7 @@ pub(super) async fn parse_group(
             manifest::read_in_chunks(ingest, cache.domain, client, path, now).await;
         let mut manifest = Some(manifest);
         let mut give = |_: &PathCommit| {
-            manifest.take().unwrap_or(Err(Unfit::Failed(VerifyError::Stopped(Stopped))))
+            manifest.take().unwrap_or(Err(CandidateError::Failed(VerifyError::Stopped(Stopped))))
         };
         return (room, group.paths.into_iter().map(|path| parse(path, &mut give)).collect());
     }
@@ -114,7 +118,9 @@ pub(super) async fn parse_group(
         (_, Some(error)) => Err(error),
         (ManifestSource::Inline(text), None) => Ok(manifest::decode_inline(text, path.nar_size)?),
         // These are alone in their groups.
-        (ManifestSource::Chunks(_), None) => Err(Unfit::Failed(VerifyError::Stopped(Stopped))),
+        (ManifestSource::Chunks(_), None) => {
+            Err(CandidateError::Failed(VerifyError::Stopped(Stopped)))
+        }
     };
     let parsed = group.paths.into_iter().map(|path| parse(path, &mut decode)).collect();
     (room.fitted(&ingest.budgets, client, group.weight.decoded), parsed)

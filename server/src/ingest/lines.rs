@@ -12,10 +12,11 @@ use crate::pack::ReadError;
 use crate::storage::{MarkerError, StorageError, StorageFailure};
 
 pub(super) fn references_missing(missing: &[&StorePath]) -> Refusal {
-    const NAMED: usize = 5;
-    let mut names: Vec<String> = missing.iter().take(NAMED).map(|path| path.base_name()).collect();
-    if missing.len() > NAMED {
-        names.push(format!("{} more", missing.len() - NAMED));
+    const MAX_NAMED: usize = 5;
+    let mut names: Vec<String> =
+        missing.iter().take(MAX_NAMED).map(|path| path.base_name()).collect();
+    if missing.len() > MAX_NAMED {
+        names.push(format!("{} more", missing.len() - MAX_NAMED));
     }
     let message = format!(
         "it refers to paths that the cache does not have: {}; push its whole closure, these first",

@@ -11,8 +11,10 @@ use snowbank_core::manifest::{MAX_MANIFEST_BYTES, ManifestCounts, ManifestError,
 use snowbank_core::wire::{ManifestSource, PathCommit, code};
 
 use super::Ingest;
-use super::candidate::{Refusal, Unfit, fields_weight};
-use super::verify::{VerifyError, look_into, lookup};
+use super::candidate::{CandidateError, Refusal, fields_weight};
+use super::locate::lookup;
+use super::verify::look_into;
+use super::verify_error::VerifyError;
 use crate::admission::{Client, ManifestRoom};
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;
@@ -62,7 +64,7 @@ pub(super) async fn read_in_chunks(
     client: &Client,
     path: &PathCommit,
     now: i64,
-) -> (ManifestRoom, Result<WireManifest, Unfit>) {
+) -> (ManifestRoom, Result<WireManifest, CandidateError>) {
     let own = fields_weight(path);
     // Each piece, and the frame that it comes from.
     let mut bytes = own + 2 * path.manifest.most_bytes();
@@ -79,7 +81,8 @@ pub(super) async fn read_in_chunks(
         let decoded = own + decoded_weight(counts);
         bytes = decoded + encoded.len() as u64;
         if room.covers(bytes) {
-            let manifest = WireManifest::decode_for(&encoded, path.nar_size).map_err(Unfit::from);
+            let manifest =
+                WireManifest::decode_for(&encoded, path.nar_size).map_err(CandidateError::from);
             drop(encoded);
             return (room.fitted(&ingest.budgets, client, decoded), manifest);
         }
@@ -91,7 +94,7 @@ async fn read_pieces(
     domain: DomainId,
     source: &ManifestSource,
     now: i64,
-) -> Result<Vec<u8>, Unfit> {
+) -> Result<Vec<u8>, CandidateError> {
     let names = match source {
         ManifestSource::Inline(text) => return Ok(ManifestSource::inline_bytes(text)?),
         ManifestSource::Chunks(names) => names,
@@ -101,7 +104,7 @@ async fn read_pieces(
             format!("its manifest is named as {} pieces; at most 16 are taken", names.len());
         return Err(Refusal::new(code::LIMIT_EXCEEDED, message).into());
     }
-    let failed = |error: VerifyError| Unfit::Failed(error);
+    let failed = |error: VerifyError| CandidateError::Failed(error);
     let locations = lookup(ingest, domain, names)
         .await
         .map_err(|error| failed(error.into()))?
@@ -109,7 +112,7 @@ async fn read_pieces(
     let mut encoded = Vec::new();
     for location in locations {
         match read_piece(ingest, location, &mut encoded).await {
-            Err(Unfit::Failed(error)) => {
+            Err(CandidateError::Failed(error)) => {
                 return Err(failed(look_into(ingest, domain, names, error, now).await));
             }
             read => read?,
@@ -123,10 +126,10 @@ async fn read_piece(
     ingest: &Ingest,
     location: ChunkLocation,
     encoded: &mut Vec<u8>,
-) -> Result<(), Unfit> {
+) -> Result<(), CandidateError> {
     let id = location.id;
     let read = read_chunks(&ingest.packs, &[location]).await;
-    for chunk in read.map_err(|error| Unfit::Failed(error.into()))? {
+    for chunk in read.map_err(|error| CandidateError::Failed(error.into()))? {
         if chunk.header.raw_len as usize > ManifestSource::PIECE_BYTES {
             return Err(ManifestError::Bytes(chunk.header.raw_len as usize).into());
         }
@@ -137,7 +140,7 @@ async fn read_piece(
         encoded.reserve_exact(chunk.header.raw_len as usize);
         FrameDecoder::new()
             .decode_into(&chunk.frame, chunk.header.raw_len, encoded)
-            .map_err(|source| Unfit::Failed(VerifyError::Frame { chunk: id, source }))?;
+            .map_err(|source| CandidateError::Failed(VerifyError::Frame { chunk: id, source }))?;
     }
     Ok(())
 }

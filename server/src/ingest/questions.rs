@@ -72,14 +72,14 @@ pub async fn missing_paths(
 }
 
 /// A path may have been used so many seconds ago, and a push that finds it present writes nothing.
-const LONGEST_GRAIN: i64 = 3_600;
+const MAX_GRAIN_SECONDS: i64 = 3_600;
 
 /// The time since which a path has to have been used for a push that finds it present to write
 /// nothing.
 pub(super) fn used_before(ingest: &Ingest, cache: &Cache, now: i64) -> i64 {
     let grain = cache
         .keeps_unused(ingest.limits.retention)
-        .map_or(LONGEST_GRAIN, |keeps| (keeps / 16).min(LONGEST_GRAIN));
+        .map_or(MAX_GRAIN_SECONDS, |keeps| (keeps / 16).min(MAX_GRAIN_SECONDS));
     now.saturating_sub(grain)
 }
 

@@ -18,8 +18,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use snowbank_core::manifest::WireManifest;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
-use super::verify::{LOOKUP_NAMES, VerifyError, all_missing, lookup};
+use super::locate::{LOOKUP_NAMES, all_missing, lookup};
+use super::verify_error::VerifyError;
 use super::{Ingest, Stopped};
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;
@@ -43,7 +45,7 @@ pub(super) struct Group {
 }
 
 /// What [`ReadBack::next`] has.
-pub(super) enum Next {
+pub(super) enum ReadOutcome {
     /// Chunks to decode.
     Group(Group),
     /// Nothing before memory comes free that groups handed out earlier hold; so there are such
@@ -53,7 +55,7 @@ pub(super) enum Next {
     End,
 }
 
-struct Loaded {
+struct LoadedChunks {
     chunks: VecDeque<(u64, StoredChunk)>,
     permit: Arc<ReadPermit>,
 }
@@ -65,8 +67,8 @@ pub(super) struct ReadBack {
     manifest: Arc<WireManifest>,
     next_name: usize,
     located: VecDeque<ChunkLocation>,
-    in_flight: FuturesOrdered<BoxFuture<'static, Result<Loaded, VerifyError>>>,
-    loaded: Option<Loaded>,
+    in_flight: FuturesOrdered<BoxFuture<'static, Result<LoadedChunks, VerifyError>>>,
+    loaded: Option<LoadedChunks>,
     read_bytes: u64,
     /// This verification's share; held by a read while nobody else holds it.
     own: Arc<ReadPermit>,
@@ -102,17 +104,17 @@ impl ReadBack {
     }
 
     /// The next group. May be dropped at any moment: nothing is lost.
-    pub(super) async fn next(&mut self) -> Result<Next, VerifyError> {
+    pub(super) async fn next(&mut self) -> Result<ReadOutcome, VerifyError> {
         loop {
             self.top_up().await?;
-            if let Some(group) = self.loaded.as_mut().and_then(Loaded::next_group) {
-                return Ok(Next::Group(group));
+            if let Some(group) = self.loaded.as_mut().and_then(LoadedChunks::next_group) {
+                return Ok(ReadOutcome::Group(group));
             }
             self.loaded = None;
             self.top_up().await?;
             match self.in_flight.next().await {
-                None if self.located.is_empty() => return Ok(Next::End),
-                None => return Ok(Next::Busy),
+                None if self.located.is_empty() => return Ok(ReadOutcome::End),
+                None => return Ok(ReadOutcome::Busy),
                 Some(loaded) => self.loaded = Some(loaded?),
             }
         }
@@ -134,7 +136,7 @@ impl ReadBack {
             let (packs, locations) = (self.ingest.packs.clone(), self.next_read());
             let ahead = packs.plan_ahead(&locations, self.located.iter(), u64::MAX);
             let turn = Arc::clone(&self.ingest.ahead);
-            let reading = tokio::spawn(async move {
+            let reading = async move {
                 if !ahead.is_empty() {
                     // Whoever has the turn waits for the storage alone.
                     let _turn = turn.acquire().await.map_err(|_| Stopped)?;
@@ -142,9 +144,9 @@ impl ReadBack {
                 }
                 let chunks = read_chunks(&packs, &locations).await?;
                 let chunks = locations.iter().map(|location| location.id).zip(chunks).collect();
-                Ok::<_, VerifyError>(Loaded { chunks, permit })
-            });
-            let reading = AbortOnDropHandle::new(reading);
+                Ok::<_, VerifyError>(LoadedChunks { chunks, permit })
+            };
+            let reading = AbortOnDropHandle::new(tokio::spawn(reading.in_current_span()));
             self.in_flight.push_back(Box::pin(async move { reading.await.map_err(|_| Stopped)? }));
         }
         Ok(())
@@ -185,7 +187,7 @@ impl ReadBack {
     }
 }
 
-impl Loaded {
+impl LoadedChunks {
     fn next_group(&mut self) -> Option<Group> {
         let mut raw_bytes = 0;
         let mut chunks = Vec::new();

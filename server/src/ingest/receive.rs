@@ -19,6 +19,7 @@ use snowbank_core::frame::{FrameError, FrameSampler, FrameVerifier};
 use snowbank_core::wire::StoredChunks;
 use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::recode::recode;
 use super::{Ingest, Stopped};
@@ -35,7 +36,7 @@ const RECORD_BYTES: u64 = 256;
 /// What it takes while it is stored: in sets of names, in the pack's table, and as a row.
 const STORED_RECORD_BYTES: u64 = 512;
 /// Memory is asked for in steps of so many bytes, and waited for so long.
-const STEP: u64 = 64 * 1024;
+const STEP_BYTES: u64 = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Chunks that take more memory than this to be verified are verified one at a time: of those that
 /// a chunker makes, none.
@@ -85,6 +86,7 @@ pub enum ReceiveError<B: std::error::Error + 'static> {
 ///
 /// # Errors
 /// See [`ReceiveError`]; in every case the domain is as it was.
+#[tracing::instrument(name = "bundle", skip_all, fields(cache = %cache.name))]
 pub async fn receive_bundle<B, S>(
     ingest: &Ingest,
     cache: &Cache,
@@ -148,7 +150,7 @@ where
                     arrived += bytes.len() as u64;
                     let needed = arrived + RECORD_BYTES * records;
                     if needed > hold.bytes() {
-                        hold.grow_within(needed.next_multiple_of(STEP), PATIENCE).await?;
+                        hold.grow_within(needed.next_multiple_of(STEP_BYTES), PATIENCE).await?;
                     }
                     let mut complete = take_records(&mut reader, &bytes)?;
                     records += complete.len() as u64;
@@ -194,7 +196,7 @@ async fn verify_lot<B: std::error::Error + Send + 'static>(
     // A task of its own: it goes on while the caller waits for memory, which others have that wait
     // for what this one has.
     let ingest = ingest.clone();
-    let task = tokio::spawn(async move {
+    let task = async move {
         match verify_frames(&ingest, lot, entropy, is_wasteful.load(Ordering::Relaxed)).await? {
             Ok(Verified { lot, suspects }) if suspects.is_empty() => Ok(Ok(lot)),
             Ok(Verified { lot, suspects }) => {
@@ -202,8 +204,10 @@ async fn verify_lot<B: std::error::Error + Send + 'static>(
             }
             Err(refused) => Ok(Err(refused)),
         }
-    });
-    let verified = AbortOnDropHandle::new(task).await.map_err(|_| Stopped)??;
+    };
+    let verified = AbortOnDropHandle::new(tokio::spawn(task.in_current_span()))
+        .await
+        .map_err(|_| Stopped)??;
     verified.map_err(|(name, source)| ReceiveError::Chunk { name, source })
 }
 

@@ -11,26 +11,20 @@ use std::sync::Arc;
 
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use snowbank_core::chunk::ChunkName;
-use snowbank_core::frame::{FrameDecoder, FrameError, fill};
+use snowbank_core::frame::{FrameDecoder, fill};
 use snowbank_core::hash::{FileHash, NarHash, Sha256Hasher};
 use snowbank_core::manifest::{ContentDigest, SegmentBuilder, SegmentEntry, WireManifest};
-use snowbank_core::nar::decode::{NarError, Validator};
-use thiserror::Error;
+use snowbank_core::nar::decode::Validator;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
-use super::read_back::{GROUPS_AHEAD, Group, Next, ReadBack};
+use super::locate::all_missing;
+use super::read_back::{GROUPS_AHEAD, Group, ReadBack, ReadOutcome};
+use super::verify_error::VerifyError;
 use super::{Ingest, Stopped};
-use crate::damage::Suspect;
 use crate::db::caches::DomainId;
-use crate::db::chunks::ChunkLocation;
 use crate::db::nars::EncodedSegment;
-use crate::db::{self, DbError};
-use crate::pack::{ReadError, StoredChunk};
-
-/// Chunks that are looked up by one question to the database.
-pub(super) const LOOKUP_NAMES: usize = 1024;
-/// At most this many missing chunks are named in one answer.
-const MISSING_NAMED: usize = 8192;
+use crate::pack::StoredChunk;
 
 /// A NAR that this server has decoded, as it will be stored.
 #[derive(Debug)]
@@ -65,66 +59,6 @@ pub struct Claim {
     pub nar_size: u64,
 }
 
-/// Why a manifest is not the NAR that it claims to be.
-#[derive(Debug, Error)]
-pub enum VerifyError {
-    /// These chunks are not stored; the client is to send them again.
-    #[error("{} chunks of this NAR are not stored", .0.len())]
-    Missing(Vec<ChunkName>),
-    /// The stream's SHA-256 or size is not the declared one. What it is instead is not told.
-    #[error("the chunks do not make up the declared NAR: {0} differs")]
-    Mismatch(&'static str),
-    /// The stream is not a well-formed NAR.
-    #[error("not a valid NAR: {0}")]
-    Nar(#[from] NarError),
-    /// Slot values and the slots of the chunks do not fit each other.
-    #[error("the manifest has {values} slot values, but its chunks have {slots} slots")]
-    Slots {
-        /// Values in the manifest.
-        values: usize,
-        /// Slots found so far.
-        slots: usize,
-    },
-    /// The declared size is beyond what a commit may make the server decode.
-    #[error(
-        "the NAR is {declared} bytes; this server takes at most {limit} (`[limits] max-nar-size`)"
-    )]
-    TooLarge {
-        /// As declared.
-        declared: u64,
-        /// As configured.
-        limit: u64,
-    },
-    /// A stored frame does not decode.
-    #[error("chunk {chunk}: {source}")]
-    Frame {
-        /// The chunk's id.
-        chunk: u64,
-        /// Why.
-        source: FrameError,
-    },
-    /// A stored chunk could not be read back.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The database failed.
-    #[error(transparent)]
-    Database(#[from] DbError),
-    /// The server is stopping.
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-}
-
-impl VerifyError {
-    /// What may be damaged, where that is what the failure looks like.
-    fn suspect(&self) -> Option<Suspect> {
-        match self {
-            Self::Read(error) => error.suspect().map(Suspect::Pack),
-            Self::Frame { chunk, .. } => Some(Suspect::Chunk(*chunk)),
-            _ => None,
-        }
-    }
-}
-
 /// What a failure to read some of the chunks `names` comes to. What is damaged for certain is
 /// retired, and so the client has to send it again: then the push succeeds.
 pub(super) async fn look_into(
@@ -137,8 +71,8 @@ pub(super) async fn look_into(
     let Some(suspect) = error.suspect() else { return error };
     let inspector = ingest.inspector.clone();
     // A task of its own: others wait for their turn, and the caller may be waiting for a client.
-    let looking = tokio::spawn(async move { inspector.inspect(suspect, now).await });
-    match AbortOnDropHandle::new(looking).await {
+    let inspection = async move { inspector.inspect(suspect, now).await }.in_current_span();
+    match AbortOnDropHandle::new(tokio::spawn(inspection)).await {
         Ok(Ok(())) => {}
         Ok(Err(reason)) => {
             tracing::warn!(%error, %reason, "a chunk that could not be read back was not looked \
@@ -171,13 +105,13 @@ pub async fn verify(
     // A task of its own: it has memory that others wait for, and its caller may be waiting for a
     // client.
     let (ingest, manifest) = (ingest.clone(), Arc::clone(&claim.manifest));
-    let task = tokio::spawn(async move {
+    let task = async move {
         match decode_all(ingest.clone(), domain, claim).await {
             Err(error) => Err(look_into(&ingest, domain, &manifest.names, error, now).await),
             verified => verified,
         }
-    });
-    AbortOnDropHandle::new(task).await.map_err(|_| Stopped)?
+    };
+    AbortOnDropHandle::new(tokio::spawn(task.in_current_span())).await.map_err(|_| Stopped)?
 }
 
 async fn decode_all(
@@ -198,12 +132,12 @@ async fn decode_all(
             Some(decoded) = decoding.next(), if !decoding.is_empty() => decoded,
             group = reads.next(), if !all_read && !busy && decoding.len() < GROUPS_AHEAD => {
                 let group = match group? {
-                    Next::Group(group) => group,
-                    Next::Busy => {
+                    ReadOutcome::Group(group) => group,
+                    ReadOutcome::Busy => {
                         busy = true;
                         continue;
                     }
-                    Next::End => {
+                    ReadOutcome::End => {
                         all_read = true;
                         continue;
                     }
@@ -238,43 +172,6 @@ async fn decode_all(
     }
     let state = state.take().ok_or(Stopped)?;
     state.finish(nar_hash, &manifest, reads.ids)
-}
-
-/// The locations of `names` in their order, or those that are missing.
-pub(super) async fn lookup(
-    ingest: &Ingest,
-    domain: DomainId,
-    names: &[ChunkName],
-) -> Result<Result<Vec<ChunkLocation>, Vec<ChunkName>>, DbError> {
-    let mut conn = ingest.db.reader().await?;
-    let found = db::chunks::lookup_by_names(conn.exec(), domain, names).await?;
-    let locations: Vec<ChunkLocation> =
-        names.iter().filter_map(|name| found.get(name).cloned()).collect();
-    if locations.len() == names.len() {
-        return Ok(Ok(locations));
-    }
-    Ok(Err(names.iter().filter(|name| !found.contains_key(name)).copied().collect()))
-}
-
-/// Adds what is missing from `rest`, so that the client learns of all of it at once.
-pub(super) async fn all_missing(
-    ingest: &Ingest,
-    domain: DomainId,
-    mut missing: Vec<ChunkName>,
-    rest: &[ChunkName],
-) -> Result<Vec<ChunkName>, DbError> {
-    for names in rest.chunks(LOOKUP_NAMES) {
-        if missing.len() >= MISSING_NAMED {
-            break;
-        }
-        let mut conn = ingest.db.reader().await?;
-        let present = db::chunks::present(conn.exec(), domain, names).await?;
-        missing.extend(names.iter().filter(|name| !present.contains(name)));
-    }
-    missing.sort_unstable();
-    missing.dedup();
-    missing.truncate(MISSING_NAMED);
-    Ok(missing)
 }
 
 /// Verifies a NAR all of whose chunks are here, in order.

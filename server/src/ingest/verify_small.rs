@@ -11,9 +11,11 @@ use futures_util::stream::{self, StreamExt};
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::frame::FrameDecoder;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::Ingest;
-use super::verify::{Claim, VerifiedNar, VerifyError, verify, verify_whole};
+use super::verify::{Claim, VerifiedNar, verify, verify_whole};
+use super::verify_error::VerifyError;
 use crate::db;
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;
@@ -45,8 +47,8 @@ pub(super) async fn verify_all(
     let ahead = ingest.limits.verify_threads.max(1) * 2;
     let batches = stream::iter(batches(small)).map(|batch| async move {
         // A task of its own, for the same reasons as `verify`'s.
-        let task = tokio::spawn(verify_batch(ingest.clone(), domain, batch.clone()));
-        (batch, AbortOnDropHandle::new(task).await)
+        let task = verify_batch(ingest.clone(), domain, batch.clone()).in_current_span();
+        (batch, AbortOnDropHandle::new(tokio::spawn(task)).await)
     });
     for (batch, done) in batches.buffer_unordered(ahead).collect::<Vec<_>>().await {
         match done {

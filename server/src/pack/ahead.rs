@@ -18,12 +18,12 @@ const MAX_GAP_BYTES: u64 = 1024 * 1024;
 
 /// Parts of packs that are worth a request each.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Ahead {
+pub struct FetchPlan {
     packs: Vec<(PackKey, Vec<Range<u64>>)>,
     is_needed: bool,
 }
 
-impl Ahead {
+impl FetchPlan {
     /// Whether there is nothing to fetch.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -46,9 +46,9 @@ impl Packs {
         next: &[ChunkLocation],
         later: impl Iterator<Item = &'a ChunkLocation>,
         most_bytes: u64,
-    ) -> Ahead {
+    ) -> FetchPlan {
         if !self.storage().is_bucket() || self.is_direct() {
-            return Ahead::default();
+            return FetchPlan::default();
         }
         let mut ahead = plan(next, later, most_bytes.min(self.read_window()));
         ahead.packs.retain(|(pack, _)| {
@@ -59,7 +59,7 @@ impl Packs {
 
     /// Fetches what was planned, part by part, each of which takes memory. What fails is read again
     /// by whoever needs it.
-    pub async fn fetch_ahead(&self, ahead: &Ahead) {
+    pub async fn fetch_ahead(&self, ahead: &FetchPlan) {
         for (pack, parts) in &ahead.packs {
             self.storage().fetch_ahead(&pack_object_key(pack), parts).await;
         }
@@ -70,7 +70,7 @@ fn plan<'a>(
     next: &[ChunkLocation],
     later: impl Iterator<Item = &'a ChunkLocation>,
     most_bytes: u64,
-) -> Ahead {
+) -> FetchPlan {
     let mut packs: BTreeMap<i64, (PackKey, Vec<Range<u64>>)> = BTreeMap::new();
     for chunk in next {
         packs
@@ -92,7 +92,7 @@ fn plan<'a>(
     let is_needed = is_needed_later || !is_in_order || turns >= packs.len();
     let parts =
         packs.into_values().map(|(pack, places)| (pack, merge(places, most_bytes))).collect();
-    Ahead { packs: parts, is_needed }
+    FetchPlan { packs: parts, is_needed }
 }
 
 fn place(chunk: &ChunkLocation) -> Range<u64> {

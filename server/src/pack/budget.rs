@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What one permit stands for.
-const UNIT: u64 = 64 * 1024;
+const UNIT_BYTES: u64 = 64 * 1024;
 
 /// The permits. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ impl ReadBudget {
     /// one read may be under way while another is used up, and something is left for others.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        let all = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).clamp(1, 1 << 24);
+        let all = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX).clamp(1, 1 << 24);
         Self { permits: Arc::new(Semaphore::new(all as usize)), most: (all * 3 / 8).max(1) }
     }
 
@@ -37,7 +37,7 @@ impl ReadBudget {
     /// free.
     #[must_use]
     pub fn try_some(&self, bytes: u64, least: u64) -> Option<ReadPermit> {
-        let least = u32::try_from(least.div_ceil(UNIT)).unwrap_or(u32::MAX).max(1);
+        let least = u32::try_from(least.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).max(1);
         let half = || u32::try_from(self.permits.available_permits() / 2).unwrap_or(u32::MAX);
         self.take(self.units(bytes).max(least))
             .or_else(|| self.take(self.units(bytes).min(half()).max(least)))
@@ -60,7 +60,7 @@ impl ReadBudget {
     }
 
     fn units(&self, bytes: u64) -> u32 {
-        u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.most)
+        u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.most)
     }
 
     fn take(&self, permits: u32) -> Option<ReadPermit> {
@@ -72,7 +72,7 @@ impl ReadPermit {
     /// How much memory it stands for.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.0.num_permits() as u64 * UNIT
+        self.0.num_permits() as u64 * UNIT_BYTES
     }
 
     /// Gives back what is beyond `bytes`.
@@ -80,7 +80,7 @@ impl ReadPermit {
         let unused = self
             .0
             .num_permits()
-            .saturating_sub(usize::try_from(bytes.div_ceil(UNIT)).unwrap_or(usize::MAX));
+            .saturating_sub(usize::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(usize::MAX));
         drop(self.0.split(unused));
     }
 }
@@ -91,12 +91,12 @@ mod tests {
 
     #[test]
     fn what_is_short_is_taken_by_halves_to_the_last_unit() {
-        let budget = ReadBudget::new(32 * UNIT);
-        let sizes: Vec<u64> = std::iter::from_fn(|| budget.try_some(100 * UNIT, 1))
+        let budget = ReadBudget::new(32 * UNIT_BYTES);
+        let sizes: Vec<u64> = std::iter::from_fn(|| budget.try_some(100 * UNIT_BYTES, 1))
             .map(|permit| {
                 let bytes = permit.bytes();
                 std::mem::forget(permit);
-                bytes / UNIT
+                bytes / UNIT_BYTES
             })
             .collect();
         assert_eq!(sizes, [12, 12, 4, 2, 1, 1]);
@@ -104,26 +104,29 @@ mod tests {
 
     #[test]
     fn less_than_the_least_is_not_taken() {
-        let budget = ReadBudget::new(32 * UNIT);
-        assert_eq!(budget.try_some(UNIT, 20 * UNIT).map(|permit| permit.bytes()), Some(20 * UNIT));
-        let held = budget.try_all(12 * UNIT).unwrap();
-        assert!(budget.try_some(UNIT, 21 * UNIT).is_none());
+        let budget = ReadBudget::new(32 * UNIT_BYTES);
         assert_eq!(
-            budget.try_some(100 * UNIT, 11 * UNIT).map(|permit| permit.bytes()),
-            Some(12 * UNIT)
+            budget.try_some(UNIT_BYTES, 20 * UNIT_BYTES).map(|permit| permit.bytes()),
+            Some(20 * UNIT_BYTES)
+        );
+        let held = budget.try_all(12 * UNIT_BYTES).unwrap();
+        assert!(budget.try_some(UNIT_BYTES, 21 * UNIT_BYTES).is_none());
+        assert_eq!(
+            budget.try_some(100 * UNIT_BYTES, 11 * UNIT_BYTES).map(|permit| permit.bytes()),
+            Some(12 * UNIT_BYTES)
         );
         drop(held);
     }
 
     #[test]
     fn what_is_not_needed_is_given_back() {
-        let budget = ReadBudget::new(32 * UNIT);
-        let mut permit = budget.try_all(8 * UNIT).unwrap();
-        permit.shrink_to(3 * UNIT - 1);
-        assert_eq!(permit.bytes(), 3 * UNIT);
-        let others: Vec<_> = std::iter::from_fn(|| budget.try_all(10 * UNIT)).collect();
+        let budget = ReadBudget::new(32 * UNIT_BYTES);
+        let mut permit = budget.try_all(8 * UNIT_BYTES).unwrap();
+        permit.shrink_to(3 * UNIT_BYTES - 1);
+        assert_eq!(permit.bytes(), 3 * UNIT_BYTES);
+        let others: Vec<_> = std::iter::from_fn(|| budget.try_all(10 * UNIT_BYTES)).collect();
         assert_eq!(others.len(), 2);
         drop(permit);
-        assert!(budget.try_all(12 * UNIT).is_some());
+        assert!(budget.try_all(12 * UNIT_BYTES).is_some());
     }
 }

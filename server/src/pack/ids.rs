@@ -12,7 +12,7 @@ use crate::db::counters::Counter;
 use crate::db::{Db, DbError};
 
 /// How many ids one reservation takes at least: one small transaction per this many chunks.
-const BLOCK: u32 = 16_384;
+const IDS_PER_BLOCK: u32 = 16_384;
 
 /// Hands out runs of neighbouring chunk ids.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl ChunkIds {
     pub async fn take(&self, db: &Db, count: u32) -> Result<Range<u64>, DbError> {
         let mut free = self.free.lock().await;
         if free.end - free.start < u64::from(count) {
-            let block = BLOCK.max(count);
+            let block = IDS_PER_BLOCK.max(count);
             let first = db.reserve(Counter::Chunk, block).await?;
             let first = u64::try_from(first)
                 .map_err(|_| DbError::corrupt("the chunk counter is negative"))?;

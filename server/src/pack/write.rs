@@ -276,7 +276,7 @@ pub struct Rewritten {
 }
 
 /// Chunk rows that are changed in one transaction.
-const MOVES: usize = 512;
+const MOVES_PER_STATEMENT: usize = 512;
 
 impl Packs {
     /// Copies records that fit one pack into a new one: W1 the object is durable, then C4 each
@@ -311,7 +311,7 @@ impl Packs {
         crate::fault::pause("compact-after-put").await;
 
         let (mut new, mut rows) = (None, 0);
-        for batch in moves.chunks(MOVES) {
+        for batch in moves.chunks(MOVES_PER_STATEMENT) {
             let mut tx = self.db.commit_tx().await?;
             let id = if let Some(id) = new {
                 id

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use snowbank_core::frame::{FrameDecoder, fill};
 use snowbank_core::manifest::SegmentEntry;
 
-use super::nar::{Representation, ServeError};
+use super::error::ServeError;
+use super::representation::Representation;
 use super::source::Batch;
 use crate::admission::ResponsePlace;
 use crate::pack::{Packs, ReadPermit, StoredChunk, read_chunks};
@@ -18,7 +19,7 @@ use crate::pack::{Packs, ReadPermit, StoredChunk, read_chunks};
 pub(super) async fn load(
     packs: Packs,
     batch: Batch,
-    mut held: Held,
+    mut held: Holdings,
     representation: Representation,
     wanted: Range<u64>,
 ) -> Result<VecDeque<Bytes>, ServeError> {
@@ -41,7 +42,7 @@ pub(super) async fn load(
 
 /// What a response holds for the bytes that it sends.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Holdings {
     /// Memory; none for what was copied.
     pub(super) permit: Option<ReadPermit>,
     /// The response's place, while any of its bytes is here.
@@ -50,7 +51,7 @@ pub(super) struct Held {
 
 struct Piece<T> {
     bytes: T,
-    _held: Arc<Held>,
+    _held: Arc<Holdings>,
 }
 
 impl<T: AsRef<[u8]>> AsRef<[u8]> for Piece<T> {
@@ -60,7 +61,7 @@ impl<T: AsRef<[u8]>> AsRef<[u8]> for Piece<T> {
 }
 
 /// Bytes with which `held` goes, once the last of them has left.
-pub(super) fn held_bytes<T: AsRef<[u8]> + Send + 'static>(bytes: T, held: Arc<Held>) -> Bytes {
+pub(super) fn held_bytes<T: AsRef<[u8]> + Send + 'static>(bytes: T, held: Arc<Holdings>) -> Bytes {
     Bytes::from_owner(Piece { bytes, _held: held })
 }
 
@@ -69,7 +70,7 @@ pub(super) fn held_bytes<T: AsRef<[u8]> + Send + 'static>(bytes: T, held: Arc<He
 fn filled_frames(
     chunks: Vec<StoredChunk>,
     batch: &Batch,
-    held: &Arc<Held>,
+    held: &Arc<Holdings>,
 ) -> Result<VecDeque<Bytes>, ServeError> {
     let mut pieces = VecDeque::with_capacity(chunks.len());
     each_filled(chunks, batch, |_, chunk| {

@@ -25,14 +25,14 @@ pub struct FoundNar {
     /// The NAR.
     pub nar: Nar,
     /// All of its manifest, where that is short.
-    pub(super) known: Option<Arc<Known>>,
+    pub(super) known: Option<Arc<ShortManifest>>,
     /// When it was looked for.
     pub(super) at: Instant,
 }
 
 /// A short manifest, and where its chunks lie, if they are few.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct ShortManifest {
     pub(super) manifest: Segment,
     pub(super) places: HashMap<u64, ChunkLocation>,
 }
@@ -126,7 +126,7 @@ fn ask_nars(db: Db, keys: Vec<(CacheId, NarHash)>) -> Answers<(CacheId, NarHash)
                 .take(FEW_CHUNKS)
                 .filter_map(|entry| place(entry.id))
                 .collect();
-            Arc::new(Known { manifest, places })
+            Arc::new(ShortManifest { manifest, places })
         };
         Ok(found
             .into_iter()

@@ -17,20 +17,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, FuturesOrdered, Stream, StreamExt};
-use snowbank_core::frame::FrameError;
-use snowbank_core::manifest::SegmentEntry;
-use thiserror::Error;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::bench::Bench;
-use super::load::{Held, held_bytes, load};
+use super::error::ServeError;
+use super::load::{Holdings, held_bytes, load};
 use super::lookups::FoundNar;
+use super::representation::Representation;
 use super::source::{Batch, BatchSource};
 use crate::admission::ResponsePlace;
-use crate::damage::Suspect;
-use crate::db::nars::Nar;
-use crate::db::{Db, DbError};
-use crate::pack::{Packs, ReadBudget, ReadError};
+use crate::db::Db;
+use crate::pack::{Packs, ReadBudget};
 
 /// Batches of one response that may be in flight, the first included.
 const MAX_AHEAD: usize = 6;
@@ -38,97 +35,6 @@ const MAX_AHEAD: usize = 6;
 const MAX_PIECE_BYTES: usize = 64 * 1024;
 /// Of a chunk that is loaded again for each piece.
 const BENCH_PIECE_BYTES: usize = 32 * 1024;
-/// Raw batches are counted with what they decode to, and so may be this many times as large.
-const RAW_WINDOWS: u64 = 4;
-
-/// Which of the two forms of a NAR is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Representation {
-    /// `.nar.zst`: the filled frames, one after the other.
-    Zstd,
-    /// `.nar`: what they decode to.
-    Raw,
-}
-
-impl Representation {
-    /// Bytes of the whole NAR in this form.
-    #[must_use]
-    pub fn len(self, nar: &Nar) -> u64 {
-        match self {
-            Self::Zstd => nar.file_size,
-            Self::Raw => nar.nar_size,
-        }
-    }
-
-    /// Memory that a chunk takes beside what is read of it.
-    pub(super) fn cost_of(self, entry: &SegmentEntry) -> u64 {
-        match self {
-            Self::Zstd => 0,
-            Self::Raw => entry.raw_len.into(),
-        }
-    }
-
-    fn windows(self) -> u64 {
-        match self {
-            Self::Zstd => 1,
-            Self::Raw => RAW_WINDOWS,
-        }
-    }
-
-    pub(super) fn len_of(self, entry: &SegmentEntry) -> u64 {
-        u64::from(match self {
-            Self::Zstd => entry.frame_len,
-            Self::Raw => entry.raw_len,
-        })
-    }
-}
-
-/// Why a NAR could not be served to its end. The connection is broken off, so that no client takes
-/// it for complete.
-#[derive(Debug, Error)]
-pub enum ServeError {
-    /// The database failed or contradicts itself.
-    #[error(transparent)]
-    Database(#[from] DbError),
-    /// The same, told to all that asked together.
-    #[error(transparent)]
-    Shared(#[from] Arc<DbError>),
-    /// A chunk could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A frame cannot be filled or decoded.
-    #[error("chunk {chunk}: {source}")]
-    Frame {
-        /// The chunk's id.
-        chunk: u64,
-        /// Why.
-        source: FrameError,
-    },
-    /// The manifest does not parse.
-    #[error("the manifest is damaged: {0}")]
-    Manifest(String),
-    /// Manifest and chunk disagree.
-    #[error("chunk {0} is not as long as the manifest says, or is gone")]
-    Chunk(u64),
-    /// A worker thread stopped.
-    #[error("a worker thread stopped before it had finished")]
-    Stopped,
-}
-
-impl ServeError {
-    /// What may be damaged, where that is what the failure looks like.
-    #[must_use]
-    pub fn suspect(&self) -> Option<Suspect> {
-        match self {
-            Self::Frame { chunk, .. } | Self::Chunk(chunk) => Some(Suspect::Chunk(*chunk)),
-            Self::Manifest(_)
-            | Self::Database(DbError::Corrupt(_))
-            | Self::Read(ReadError::Database(DbError::Corrupt(_))) => Some(Suspect::Manifest),
-            Self::Read(error) => error.suspect().map(Suspect::Pack),
-            Self::Database(_) | Self::Shared(_) | Self::Stopped => None,
-        }
-    }
-}
 
 /// What serving a NAR needs. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -253,7 +159,7 @@ impl State {
             self.note_held(batch.cost);
             // In the memory that the batch takes afterwards.
             let ahead = self.source.ahead(&self.body.packs, &batch, permit.bytes());
-            let held = Held { permit: Some(permit), _place: self.place.clone() };
+            let held = Holdings { permit: Some(permit), _place: self.place.clone() };
             let (packs, representation, wanted) =
                 (self.body.packs.clone(), self.representation, self.wanted.clone());
             // A task of its own: when the client stops reading, a batch half loaded goes on, and
@@ -283,7 +189,7 @@ impl State {
         let is_held = permit.is_some();
         // Given back before the client is waited for.
         let bench = if is_held { None } else { Some(self.body.bench.wait(chunk.cost).await) };
-        let held = Held { permit, _place: place.clone() };
+        let held = Holdings { permit, _place: place.clone() };
         let (packs, wanted) = (self.body.packs.clone(), self.wanted.clone());
         let mut pieces = load(packs, chunk.clone(), held, self.representation, wanted).await?;
         // One chunk of which something is wanted is one piece, and as long each time.
@@ -297,7 +203,7 @@ impl State {
         }
         let length = rest.len().min(BENCH_PIECE_BYTES);
         let copy =
-            held_bytes(rest[..length].to_vec(), Arc::new(Held { permit: None, _place: place }));
+            held_bytes(rest[..length].to_vec(), Arc::new(Holdings { permit: None, _place: place }));
         if length < rest.len() {
             self.chunk = Some((chunk, sent + length));
         }

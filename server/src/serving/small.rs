@@ -7,9 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use snowbank_core::hash::NarHash;
 
-use super::load::{Held, held_bytes, load};
+use super::error::ServeError;
+use super::load::{Holdings, held_bytes, load};
 use super::lookups::FoundNar;
-use super::nar::{NarBody, Representation, ServeError};
+use super::nar::NarBody;
+use super::representation::Representation;
 use super::source::BatchSource;
 use crate::db::caches::CacheId;
 use crate::db::nars::Nar;
@@ -23,9 +25,9 @@ const MAX_FREE_BYTES: usize = 4 * 1024;
 const MAX_BYTES: u64 = 12 * 1024 * 1024;
 /// How long after it was looked for it may be kept; with [`STALENESS`] less than the 5 s that R2
 /// allows.
-const SOON: Duration = Duration::from_secs(1);
+const REPEAT_WINDOW: Duration = Duration::from_secs(1);
 /// What keeping one takes beside its bytes.
-const OVERHEAD: u64 = 512;
+const ENTRY_OVERHEAD_BYTES: u64 = 512;
 
 type Key = (CacheId, NarHash, Representation);
 
@@ -56,7 +58,7 @@ impl SmallNars {
             .max_capacity(MAX_BYTES)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .weigher(|_, small: &Arc<SmallNar>| {
-                u32::try_from(small.bytes.len() as u64 + OVERHEAD).unwrap_or(u32::MAX)
+                u32::try_from(small.bytes.len() as u64 + ENTRY_OVERHEAD_BYTES).unwrap_or(u32::MAX)
             })
             .time_to_live(STALENESS)
             .build();
@@ -95,7 +97,7 @@ impl SmallNars {
         let (nar, at) = (found.nar.clone(), found.at);
         let bytes = whole(body, found, representation).await?;
         // What took longer to read would be shown for too long after it is gone.
-        if at.elapsed() < SOON {
+        if at.elapsed() < REPEAT_WINDOW {
             let key = (cache, nar.nar_hash, representation);
             self.0.insert(key, Arc::new(SmallNar { nar, bytes: bytes.clone() }));
         }
@@ -110,7 +112,7 @@ pub fn charged(body: &NarBody, bytes: Bytes) -> Option<Bytes> {
         return Some(bytes);
     }
     let permit = body.read_ahead.try_all(bytes.len() as u64)?;
-    Some(held_bytes(bytes, Arc::new(Held { permit: Some(permit), _place: None })))
+    Some(held_bytes(bytes, Arc::new(Holdings { permit: Some(permit), _place: None })))
 }
 
 async fn whole(
@@ -124,7 +126,7 @@ async fn whole(
     let mut whole = Vec::with_capacity(usize::try_from(length.min(SMALL_NAR_BYTES)).unwrap_or(0));
     while let Some(batch) = source.next(4 * SMALL_NAR_BYTES).await? {
         let _place = body.bench.wait(batch.cost).await;
-        let held = Held { permit: None, _place: None };
+        let held = Holdings { permit: None, _place: None };
         for piece in load(body.packs.clone(), batch, held, representation, 0..length).await? {
             whole.extend_from_slice(&piece);
         }

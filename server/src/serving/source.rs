@@ -12,12 +12,13 @@ use std::sync::Arc;
 use snowbank_core::manifest::{Segment, SegmentEntry};
 use snowbank_core::store_path::StorePathHash;
 
-use super::lookups::{FoundNar, Known};
-use super::nar::{Representation, ServeError};
+use super::error::ServeError;
+use super::lookups::{FoundNar, ShortManifest};
+use super::representation::Representation;
 use crate::db::chunks::ChunkLocation;
 use crate::db::nars::Nar;
 use crate::db::{self, Db, DbError};
-use crate::pack::{Ahead, Packs, read_cost};
+use crate::pack::{FetchPlan, Packs, read_cost};
 
 /// A batch of at least this many bytes ends where the next chunk lies in another pack: the rest of
 /// that pack and the beginning of the next one would be two reads in any case.
@@ -37,7 +38,7 @@ pub(super) struct Batch {
 
 impl BatchSource {
     /// What to fetch of packs before `batch` is read, in parts of at most `most_bytes`.
-    pub(super) fn ahead(&self, packs: &Packs, batch: &Batch, most_bytes: u64) -> Ahead {
+    pub(super) fn ahead(&self, packs: &Packs, batch: &Batch, most_bytes: u64) -> FetchPlan {
         packs.plan_ahead(
             &batch.locations,
             self.chunks.iter().map(|(_, location)| location),
@@ -51,7 +52,7 @@ impl BatchSource {
 pub(super) struct BatchSource {
     db: Db,
     nar: Nar,
-    known: Option<Arc<Known>>,
+    known: Option<Arc<ShortManifest>>,
     representation: Representation,
     /// Bytes before this one are not wanted.
     from: u64,

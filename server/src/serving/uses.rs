@@ -24,12 +24,12 @@ pub struct PathUses(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    noted: Mutex<Noted>,
+    noted: Mutex<UseSet>,
     nearly_full: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Noted {
+struct UseSet {
     paths: HashSet<(CacheId, PathId)>,
     nars: HashSet<(CacheId, NarId)>,
 }
@@ -43,7 +43,7 @@ pub struct TakenUses {
     pub nars: Vec<(CacheId, NarId)>,
 }
 
-impl Noted {
+impl UseSet {
     fn len(&self) -> usize {
         self.paths.len() + self.nars.len()
     }
@@ -86,7 +86,7 @@ impl PathUses {
     /// Everything that was noted, which is forgotten here.
     #[must_use]
     pub fn take(&self) -> TakenUses {
-        let Noted { paths, nars } = std::mem::take(&mut *self.noted());
+        let UseSet { paths, nars } = std::mem::take(&mut *self.noted());
         let mut taken =
             TakenUses { paths: paths.into_iter().collect(), nars: nars.into_iter().collect() };
         // Always in the same order, so that two servers that write do not wait for each other.
@@ -104,7 +104,7 @@ impl PathUses {
         noted.nars.extend(taken.nars.into_iter().take(room));
     }
 
-    fn noted(&self) -> MutexGuard<'_, Noted> {
+    fn noted(&self) -> MutexGuard<'_, UseSet> {
         self.0.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

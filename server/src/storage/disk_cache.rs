@@ -29,13 +29,13 @@ use futures_util::future::{try_join, try_join_all};
 use tokio::sync::Notify;
 
 use self::block::{BLOCK_LEN, BlockId};
-use self::files::{Files, Found};
+use self::files::{BlockRead, Files};
 use self::index::Index;
 use super::{StorageError, StorageFailure};
 use crate::config::CacheConfig;
 
 /// How long nothing is cached after the disk has failed.
-const OFF: Duration = Duration::from_mins(1);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_mins(1);
 /// After so many turns of waiting for others, or of finding damage, what is missing is fetched
 /// without the cache.
 const MAX_TURNS: usize = 4;
@@ -113,7 +113,7 @@ impl DiskCache {
         F: Fn(u64, u64) -> R,
         R: Future<Output = Result<Vec<u8>, StorageError>>,
     {
-        let mut wanted = Wanted::new(key, offset..offset.saturating_add(len));
+        let mut wanted = Assembly::new(key, offset..offset.saturating_add(len));
         let numbers = offset / BLOCK_LEN..wanted.range.end.div_ceil(BLOCK_LEN);
         if len == 0 || self.shared.is_off() {
             wanted.put(offset..wanted.range.end, fetch(offset, len).await?)?;
@@ -320,13 +320,13 @@ impl Shared {
 
     fn read(&self, id: BlockId) -> Option<Vec<u8>> {
         match self.files.read(id) {
-            Found::Block(bytes) => {
+            BlockRead::Block(bytes) => {
                 count("hit");
                 return Some(bytes);
             }
             // It counts as missing when it is looked for again.
-            Found::Nothing => {}
-            Found::Damaged => {
+            BlockRead::Nothing => {}
+            BlockRead::Damaged => {
                 count("damaged");
                 if let Err(error) = self.files.remove(id) {
                     self.turn_off(&error);
@@ -354,7 +354,7 @@ impl Shared {
             let _ = removed.inspect_err(|error| self.turn_off(error));
             if is_disk_nearly_full {
                 // Else what is fetched ahead would be fetched once more.
-                self.lock().off_until = Some(Instant::now() + OFF);
+                self.lock().off_until = Some(Instant::now() + PAUSE_AFTER_FAILURE);
             }
             return false;
         }
@@ -374,7 +374,7 @@ impl Shared {
 
     fn turn_off(&self, error: &io::Error) {
         let mut state = self.lock();
-        state.off_until = Some(Instant::now() + OFF);
+        state.off_until = Some(Instant::now() + PAUSE_AFTER_FAILURE);
         if !std::mem::replace(&mut state.warned, true) {
             tracing::warn!(
                 %error,
@@ -417,13 +417,13 @@ impl Drop for Claim {
 }
 
 /// The range that a reader wants, as it is put together.
-struct Wanted<'a> {
+struct Assembly<'a> {
     key: &'a str,
     range: Range<u64>,
     bytes: Vec<u8>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Assembly<'a> {
     fn new(key: &'a str, range: Range<u64>) -> Self {
         Self { key, range, bytes: Vec::new() }
     }

@@ -20,11 +20,11 @@ use crate::config::{DatabaseConfig, DatabaseUrl, Size, StorageConfig};
 use crate::db::reserve::Reserve;
 
 /// How long an answer of the system is believed.
-const BELIEVED: Duration = Duration::from_secs(1);
+const ANSWER_FRESH_FOR: Duration = Duration::from_secs(1);
 /// How often the metrics are brought up to date when nobody pushes.
 const SHOWN_EVERY: Duration = Duration::from_secs(10);
 /// What has to stay free where nothing is said: this part of the disk, and at most so much.
-const PART: u64 = 20;
+const RESERVE_PART: u64 = 20;
 const MAX_DEFAULT_RESERVE: u64 = 1 << 30;
 
 /// A pack of fewer bytes is not worth rewriting.
@@ -44,12 +44,12 @@ struct Disk {
     least: Option<Size>,
     /// What is kept for a database there.
     reserve: Option<Reserve>,
-    known: Mutex<Option<Known>>,
+    known: Mutex<Option<RoomEstimate>>,
 }
 
 /// What the system said, and what was let in since.
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct RoomEstimate {
     asked: Instant,
     room: Room,
     admitted: u64,
@@ -178,14 +178,15 @@ impl FreeSpace {
 }
 
 impl Disk {
-    fn known(&self) -> MutexGuard<'_, Option<Known>> {
+    fn known(&self) -> MutexGuard<'_, Option<RoomEstimate>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets `bytes` in where what is known leaves room for them.
     fn admit(&self, bytes: u64) -> bool {
         let mut known = self.known();
-        let Some(known) = known.as_mut().filter(|known| known.asked.elapsed() < BELIEVED) else {
+        let Some(known) = known.as_mut().filter(|known| known.asked.elapsed() < ANSWER_FRESH_FOR)
+        else {
             return false;
         };
         let left = Room { free: known.room.free.saturating_sub(known.admitted), ..known.room };
@@ -204,7 +205,7 @@ impl Disk {
             .unwrap_or_else(|e| Err(io::Error::other(e)));
         match answer {
             Ok(room) => {
-                *self.known() = Some(Known { asked, room, admitted: 0 });
+                *self.known() = Some(RoomEstimate { asked, room, admitted: 0 });
                 show(self.of, room);
                 Some(room)
             }
@@ -225,7 +226,7 @@ impl Disk {
     }
 
     fn least(&self, room: Room) -> u64 {
-        self.least.map_or_else(|| (room.total / PART).min(MAX_DEFAULT_RESERVE), Size::bytes)
+        self.least.map_or_else(|| (room.total / RESERVE_PART).min(MAX_DEFAULT_RESERVE), Size::bytes)
     }
 
     /// Makes the reserve where so much is left then that it is not given away at once.
@@ -300,7 +301,7 @@ mod tests {
         let disk = disk(Some(Size::from_mib(10)), true);
         assert!(!disk.admit(1), "nothing is known yet");
         let room = Room { free: 30 << 20, total: 100 << 20 };
-        *disk.known() = Some(Known { asked: Instant::now(), room, admitted: 0 });
+        *disk.known() = Some(RoomEstimate { asked: Instant::now(), room, admitted: 0 });
         let let_in = (0..10).filter(|_| disk.admit(8 << 20)).count();
         assert_eq!(let_in, 2, "of 20 MiB above the limit");
         assert!(disk.admit(1 << 20));

@@ -1,7 +1,7 @@
 //! Benchmarks of Snowbank. Without a subcommand it measures the whole system beside its peers (see
-//! `suite`); each subcommand looks into one thing. Build with `--release`:
+//! `suite`); each subcommand looks into one thing. Build with `--profile dist`:
 //!
-//! `cargo build --workspace --release --bins && cargo run --release -p snowbank-bench`
+//! `cargo build --workspace --profile dist --bins && cargo run --profile dist -p snowbank-bench`
 //!
 //! The binaries measured are those beside this one (`SNOWBANK_TEST_BIN` names another folder).
 

@@ -1,9 +1,9 @@
 //! The whole suite: every figure of the system as users meet it, beside what they would otherwise
 //! use, in one run.
 //!
-//! `cargo run --release -p snowbank-bench` measures what stands beside its own binary: build all of
-//! it first, with `cargo build --workspace --release --bins`. `docs/benchmarks.md` is made with
-//! `--write docs/benchmarks.md`.
+//! `cargo run --profile dist -p snowbank-bench` measures what stands beside its own binary: build
+//! all of it first, with `cargo build --workspace --profile dist --bins`. `docs/benchmarks.md` is
+//! made with `--write docs/benchmarks.md`.
 //!
 //! Figures are ratios within one run: ours and the peer's take turns, each on a fresh server, store
 //! or folder as the figure demands, and the median over the runs is what counts. Everything runs on
@@ -172,10 +172,10 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 fn ensure_release_binaries() -> Result<()> {
-    let build = "cargo build --workspace --release --bins";
+    let build = "cargo build --workspace --profile dist --bins";
     ensure!(
         !cfg!(debug_assertions),
-        "this is a debug build, which says nothing: run it with --release"
+        "this is a debug build, which says nothing: run it with --profile dist"
     );
     let own = std::env::current_exe().context("cannot tell where this binary is")?;
     let folder = std::env::var_os("SNOWBANK_TEST_BIN")
@@ -186,7 +186,7 @@ fn ensure_release_binaries() -> Result<()> {
         let is_debug = fs::canonicalize(&folder)?.ends_with("debug");
         ensure!(
             !is_debug,
-            "{} is a debug build, which says nothing; build a release: {build}",
+            "{} is a debug build, which says nothing; build it with: {build}",
             binary.display()
         );
         // The harness finds the same one.

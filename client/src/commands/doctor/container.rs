@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long one address is tried.
-const LIMIT: Duration = Duration::from_secs(1);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
 /// Names that container engines give the machine they run on.
 const HOST_NAMES: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
 
@@ -26,8 +26,10 @@ pub(super) async fn advice(url: &Url) -> Option<String> {
     for name in
         HOST_NAMES.map(str::to_owned).into_iter().chain(gateway.map(|address| address.to_string()))
     {
-        let answers =
-            matches!(timeout(LIMIT, TcpStream::connect((name.as_str(), port))).await, Ok(Ok(_)));
+        let answers = matches!(
+            timeout(COMMAND_TIMEOUT, TcpStream::connect((name.as_str(), port))).await,
+            Ok(Ok(_))
+        );
         let word = if answers { "something listens there" } else { "does not answer" };
         lines.push(format!("  {}://{name}:{port} ({word})", url.scheme()));
     }

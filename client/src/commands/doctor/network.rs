@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::Url;
+use snowbank_cli::date;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
@@ -10,12 +11,11 @@ use super::container;
 use super::proxy::Proxy;
 use super::report::Finding;
 use crate::api::{Api, Probe};
-use crate::date;
 use crate::exit::Exit;
 
 /// Above this, tokens and certificates are judged wrongly.
 const MAX_SKEW: Duration = Duration::from_mins(1);
-const LOOK_UP: Duration = Duration::from_secs(10);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether the server's name has an address.
 pub(super) async fn name(url: &Url, proxy: Option<&Proxy>) -> Finding {
@@ -27,7 +27,9 @@ pub(super) async fn name(url: &Url, proxy: Option<&Proxy>) -> Finding {
     if host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok() {
         return Finding::ok(NAME, format!("{host} is an address"));
     }
-    match timeout(LOOK_UP, lookup_host((host, url.port_or_known_default().unwrap_or(443)))).await {
+    match timeout(LOOKUP_TIMEOUT, lookup_host((host, url.port_or_known_default().unwrap_or(443))))
+        .await
+    {
         Ok(Ok(addresses)) => {
             let addresses: Vec<String> =
                 addresses.map(|address| address.ip().to_string()).collect();

@@ -27,7 +27,7 @@ const ASK_ANEW: [&str; 6] =
 /// The first version of Nix that wants to be told the format of its JSON.
 const HAS_JSON_FORMATS: (u32, u32) = (2, 34);
 /// The most of what Nix says that is repeated, in characters.
-const QUOTED: usize = 300;
+const MAX_QUOTED_CHARS: usize = 300;
 
 /// Has Nix ask the cache for `path`, which is there: as it would by itself, then disregarding what
 /// it remembers.
@@ -146,7 +146,7 @@ fn last_error(output: &Output) -> String {
         .rev()
         .find(|line| line.strip_prefix("error:").is_some_and(|rest| !rest.is_empty()));
     let line = error.or(lines.last()).map_or("it says nothing", String::as_str);
-    line.chars().take(QUOTED).collect()
+    line.chars().take(MAX_QUOTED_CHARS).collect()
 }
 
 /// A line without colors, control characters, and white space at its ends.

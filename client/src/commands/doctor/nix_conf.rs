@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
+use snowbank_cli::date;
 use snowbank_core::wire::CacheInfo;
 
 use super::Subject;
 use super::report::Finding;
-use super::server::SOON;
+use super::server::EXPIRY_WARNING_SECONDS;
 use crate::api::Api;
 use crate::config::{Secret, Target};
-use crate::date;
 use crate::exit::Exit;
 use crate::nix::{
     self, NixSettings, User, is_allowed_to_untrusted, is_served_by_daemon, same_substituter,
@@ -154,7 +154,7 @@ async fn netrc(subject: &Subject, info: &CacheInfo, settings: &NixSettings) -> F
 async fn ending(target: &Target) -> Option<String> {
     let expires = Api::new(target).ok()?.whoami().await.ok()?.expires?;
     let now = date::now();
-    (expires.saturating_sub(now) < SOON)
+    (expires.saturating_sub(now) < EXPIRY_WARNING_SECONDS)
         .then(|| format!("{}, {}", date::utc(expires), date::distance(now, expires)))
 }
 

@@ -18,7 +18,7 @@ const SIGNATURE: &str = "signature";
 const MAX_LOOKED_AT: usize = 20_000;
 const MAX_ASKED: usize = 256;
 /// Questions under way at a time.
-const QUESTIONS: usize = 16;
+const SAMPLED_PATHS: usize = 16;
 
 /// A path, as this machine and the cache describe it.
 pub(super) struct Sample {
@@ -59,7 +59,7 @@ pub(super) async fn find(
             there.filter(|there| there.store_path == here.path).map(|there| (here, there)),
         )
     };
-    let mut answers = stream::iter(candidates).map(ask).buffer_unordered(QUESTIONS);
+    let mut answers = stream::iter(candidates).map(ask).buffer_unordered(SAMPLED_PATHS);
     while let Some(answer) =
         answers.try_next().await.map_err(|error| Finding::of_failure(PATH, error))?
     {

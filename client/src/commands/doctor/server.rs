@@ -1,15 +1,15 @@
 //! What the server says: its version, the token's owner and end, the cache and what the token may
 //! do there.
 
+use snowbank_cli::date;
 use snowbank_core::wire::{CacheInfo, WhoAmI};
 
 use super::report::Finding;
 use crate::api::{Api, ApiErrorKind};
-use crate::date;
 
 const RIGHTS: &str = "token's rights";
 /// Seconds before its end from which on a token is warned of.
-pub(super) const SOON: i64 = 7 * 24 * 3600;
+pub(super) const EXPIRY_WARNING_SECONDS: i64 = 7 * 24 * 3600;
 
 /// The server's version and the token's state, by one question.
 pub(super) async fn whoami(api: &Api) -> Vec<Finding> {
@@ -52,7 +52,7 @@ fn expiry(whoami: &WhoAmI, now: i64) -> Finding {
     const EXPIRY: &str = "token's end";
     let Some(expires) = whoami.expires else { return Finding::ok(EXPIRY, "none") };
     let text = format!("{}, {}", date::utc(expires), date::distance(now, expires));
-    if expires.saturating_sub(now) >= SOON {
+    if expires.saturating_sub(now) >= EXPIRY_WARNING_SECONDS {
         Finding::ok(EXPIRY, text)
     } else {
         Finding::warn(EXPIRY, text)
@@ -123,8 +123,8 @@ mod tests {
         let now = 1_700_000_000;
         for (expires, status) in [
             (None, Status::Ok),
-            (Some(now + SOON), Status::Ok),
-            (Some(now + SOON - 1), Status::Warn),
+            (Some(now + EXPIRY_WARNING_SECONDS), Status::Ok),
+            (Some(now + EXPIRY_WARNING_SECONDS - 1), Status::Warn),
             (Some(now - 5), Status::Warn),
         ] {
             assert_eq!(expiry(&whoami(expires), now).status, status, "{expires:?}");

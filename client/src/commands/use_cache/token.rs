@@ -9,12 +9,12 @@
 mod issue;
 mod rights;
 
+use snowbank_cli::date;
 use snowbank_core::cache_name::CacheName;
 
 use super::files::NetrcFile;
 use super::{SelectedCache, host, netrc};
 use crate::config::{Secret, Target};
-use crate::date;
 use crate::exit::{Exit, Failure};
 use crate::nix;
 
@@ -22,7 +22,7 @@ use issue::issued;
 use rights::{Access, access, rights};
 
 /// A token that ends within this many seconds gives way to another that may do as much.
-const SOON: i64 = 30 * 86_400;
+const RENEWAL_SECONDS: i64 = 30 * 86_400;
 
 /// A host's netrc entry.
 pub(super) struct HostToken {
@@ -117,7 +117,8 @@ async fn for_host(
             continue;
         }
         let rights = rights(&caches, candidate).await?;
-        let is_ending = rights.expires.is_some_and(|expires| expires < date::now() + SOON);
+        let is_ending =
+            rights.expires.is_some_and(|expires| expires < date::now() + RENEWAL_SECONDS);
         if rights.is_admin && !rules.takes_any {
             return issued(host_name, candidate, &private, rules).await;
         }

@@ -117,7 +117,7 @@ async fn a_restored_database_has_a_higher_epoch_other_ids_and_no_collection() {
     let mut conn = db.reader().await.unwrap();
     let why = settings::lookup(conn.exec(), settings::COLLECTION_OFF).await.unwrap().unwrap();
     assert!(why.contains("snowbankd repair"), "{why}");
-    assert_eq!(settings::lookup(conn.exec(), UNMARKED).await.unwrap(), None);
+    assert_eq!(settings::lookup(conn.exec(), UNMARKED_SETTING).await.unwrap(), None);
     drop(conn);
     db.close().await;
     let bytes = fs::read(host.at("snowbank.db")).unwrap();

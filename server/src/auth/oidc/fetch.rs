@@ -23,17 +23,17 @@ use crate::config::Transport;
 /// The longest answer that is read.
 const MAX_BYTES: usize = 256 * 1024;
 /// How long both requests together may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long keys are believed: unless the issuer says so, and at the least and the most.
-const DEFAULT_AGE: Duration = Duration::from_mins(10);
+const DEFAULT_FRESH_FOR: Duration = Duration::from_mins(10);
 const MIN_AGE: Duration = Duration::from_mins(1);
 const MAX_AGE: Duration = Duration::from_hours(24);
 
 /// Why there are no keys. Told to the log alone.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("no answer within {} s", PATIENCE.as_secs())]
+    #[error("no answer within {} s", FETCH_TIMEOUT.as_secs())]
     Timeout,
     #[error("{url}: {problem}")]
     Http { url: String, problem: String },
@@ -89,7 +89,7 @@ impl Http {
 
     /// Asks for an issuer's keys.
     pub async fn fetch(&self, issuer: &str) -> Result<Fetched, FetchError> {
-        tokio::time::timeout(PATIENCE, self.fetch_both(issuer))
+        tokio::time::timeout(FETCH_TIMEOUT, self.fetch_both(issuer))
             .await
             .unwrap_or(Err(FetchError::Timeout))
     }
@@ -152,7 +152,8 @@ fn age(cache_control: Option<&str>) -> Duration {
     }
     let seconds = directives()
         .find_map(|one| one.to_ascii_lowercase().strip_prefix("max-age=")?.parse().ok());
-    seconds.map_or(DEFAULT_AGE, |seconds| Duration::from_secs(seconds).clamp(MIN_AGE, MAX_AGE))
+    seconds
+        .map_or(DEFAULT_FRESH_FOR, |seconds| Duration::from_secs(seconds).clamp(MIN_AGE, MAX_AGE))
 }
 
 /// An error and its causes: the client's own say nothing.

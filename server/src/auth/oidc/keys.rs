@@ -18,7 +18,7 @@ use super::fetch::{Fetched, Http};
 use super::key_set::KeySet;
 
 /// How often an issuer is asked at most.
-const PAUSE: Duration = Duration::from_secs(10);
+const REFETCH_PAUSE: Duration = Duration::from_secs(10);
 /// How old keys may be that are used for want of newer ones.
 const MAX_STALENESS: Duration = Duration::from_hours(24);
 
@@ -36,13 +36,13 @@ struct Source {
 
 #[derive(Default)]
 struct State {
-    known: Option<Known>,
+    known: Option<FreshKeys>,
     last: Option<Attempt>,
-    asking: Option<Asking>,
+    asking: Option<KeyFetch>,
 }
 
 #[derive(Clone)]
-struct Known {
+struct FreshKeys {
     keys: Arc<KeySet>,
     at: Instant,
     fresh_for: Duration,
@@ -55,12 +55,12 @@ struct Attempt {
 
 /// A request under way, which goes on whoever waits for it; `None` when it failed, which has been
 /// logged.
-type Asking = Shared<BoxFuture<'static, Option<Known>>>;
+type KeyFetch = Shared<BoxFuture<'static, Option<FreshKeys>>>;
 
 /// What to do about a token's key.
-enum Next {
+enum KeyDecision {
     Use(Arc<KeySet>),
-    Wait(Asking),
+    Wait(KeyFetch),
     Ask,
     Refuse,
 }
@@ -85,10 +85,10 @@ impl IssuerKeys {
         let asking = {
             let mut state = self.state();
             match state.next(kid, Instant::now()) {
-                Next::Use(keys) => return Ok(keys),
-                Next::Refuse => return Err(self.unavailable(&state)),
-                Next::Wait(asking) => asking,
-                Next::Ask => state.ask(Arc::clone(&self.source)),
+                KeyDecision::Use(keys) => return Ok(keys),
+                KeyDecision::Refuse => return Err(self.unavailable(&state)),
+                KeyDecision::Wait(asking) => asking,
+                KeyDecision::Ask => state.ask(Arc::clone(&self.source)),
             }
         };
         let answer = asking.await;
@@ -108,8 +108,8 @@ impl IssuerKeys {
     }
 
     fn unavailable(&self, state: &State) -> AuthError {
-        let waited = state.last.as_ref().map_or(PAUSE, |last| last.began.elapsed());
-        let seconds = PAUSE.saturating_sub(waited).as_secs() + 1;
+        let waited = state.last.as_ref().map_or(REFETCH_PAUSE, |last| last.began.elapsed());
+        let seconds = REFETCH_PAUSE.saturating_sub(waited).as_secs() + 1;
         AuthError::IssuerUnavailable {
             issuer: self.source.name.clone(),
             retry_after_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
@@ -118,37 +118,37 @@ impl IssuerKeys {
 }
 
 impl State {
-    fn next(&mut self, kid: &str, now: Instant) -> Next {
+    fn next(&mut self, kid: &str, now: Instant) -> KeyDecision {
         self.settle();
         let may_ask = self
             .last
             .as_ref()
-            .is_none_or(|last| now.saturating_duration_since(last.began) >= PAUSE);
+            .is_none_or(|last| now.saturating_duration_since(last.began) >= REFETCH_PAUSE);
         let known = self.usable(now);
         if let Some(known) = known.filter(|known| known.keys.get(kid).is_some()) {
             let is_fresh = now.saturating_duration_since(known.at) < known.fresh_for;
             if is_fresh || self.asking.is_some() || !may_ask {
-                return Next::Use(Arc::clone(&known.keys));
+                return KeyDecision::Use(Arc::clone(&known.keys));
             }
         }
         match (&self.asking, known) {
-            (Some(asking), _) => Next::Wait(asking.clone()),
-            (None, _) if may_ask => Next::Ask,
+            (Some(asking), _) => KeyDecision::Wait(asking.clone()),
+            (None, _) if may_ask => KeyDecision::Ask,
             // The issuer has just said which keys it has.
             (None, Some(known)) if self.last.as_ref().is_some_and(|last| !last.has_failed) => {
-                Next::Use(Arc::clone(&known.keys))
+                KeyDecision::Use(Arc::clone(&known.keys))
             }
-            (None, _) => Next::Refuse,
+            (None, _) => KeyDecision::Refuse,
         }
     }
 
-    fn usable(&self, now: Instant) -> Option<&Known> {
+    fn usable(&self, now: Instant) -> Option<&FreshKeys> {
         self.known.as_ref().filter(|known| now.saturating_duration_since(known.at) < MAX_STALENESS)
     }
 
     /// Begins a request. It is a task of its own, so that it does not end with a client that goes
     /// away, and ends with the server.
-    fn ask(&mut self, source: Arc<Source>) -> Asking {
+    fn ask(&mut self, source: Arc<Source>) -> KeyFetch {
         let task = AbortOnDropHandle::new(tokio::spawn(async move { source.ask().await }));
         let asking = async move { task.await.ok().flatten() }.boxed().shared();
         self.last = Some(Attempt { began: Instant::now(), has_failed: false });
@@ -173,11 +173,13 @@ impl State {
 }
 
 impl Source {
-    async fn ask(&self) -> Option<Known> {
+    async fn ask(&self) -> Option<FreshKeys> {
         // Before the request: what changes meanwhile counts as not seen.
         let at = Instant::now();
         match self.http.fetch(&self.issuer).await {
-            Ok(Fetched { keys, fresh_for }) => Some(Known { keys: Arc::new(keys), at, fresh_for }),
+            Ok(Fetched { keys, fresh_for }) => {
+                Some(FreshKeys { keys: Arc::new(keys), at, fresh_for })
+            }
             Err(error) => {
                 tracing::warn!(issuer = self.name, %error, "the keys of an issuer cannot be \
                     fetched");
@@ -191,9 +193,9 @@ impl Source {
 mod tests {
     use super::*;
 
-    fn known(at: Instant) -> Known {
+    fn known(at: Instant) -> FreshKeys {
         let set = r#"{"keys": [{"kid": "k", "kty": "RSA", "n": "AQAB", "e": "AQAB"}]}"#;
-        Known {
+        FreshKeys {
             keys: Arc::new(KeySet::parse(set.as_bytes()).unwrap()),
             at,
             fresh_for: Duration::from_mins(10),
@@ -205,7 +207,7 @@ mod tests {
         State { known: Some(known(at)), last, asking: None }
     }
 
-    fn silent() -> Asking {
+    fn silent() -> KeyFetch {
         std::future::pending().boxed().shared()
     }
 
@@ -214,19 +216,25 @@ mod tests {
         let start = Instant::now();
         let later = |seconds: u64| start + Duration::from_secs(seconds);
         let mut nothing = State::default();
-        assert!(matches!(nothing.next("k", start), Next::Ask));
+        assert!(matches!(nothing.next("k", start), KeyDecision::Ask));
         nothing.last = Some(Attempt { began: start, has_failed: true });
-        assert!(matches!(nothing.next("k", later(9)), Next::Refuse), "it has just not answered");
-        assert!(matches!(nothing.next("k", later(10)), Next::Ask));
+        assert!(
+            matches!(nothing.next("k", later(9)), KeyDecision::Refuse),
+            "it has just not answered"
+        );
+        assert!(matches!(nothing.next("k", later(10)), KeyDecision::Ask));
 
         let mut fresh = state(start, Some((start, false)));
-        assert!(matches!(fresh.next("k", later(599)), Next::Use(_)));
+        assert!(matches!(fresh.next("k", later(599)), KeyDecision::Use(_)));
         assert!(
-            matches!(fresh.next("other", later(9)), Next::Use(_)),
+            matches!(fresh.next("other", later(9)), KeyDecision::Use(_)),
             "it has just said that there is no other"
         );
-        assert!(matches!(fresh.next("other", later(11)), Next::Ask), "there may be a new key");
-        assert!(matches!(fresh.next("k", later(600)), Next::Ask), "they are old");
+        assert!(
+            matches!(fresh.next("other", later(11)), KeyDecision::Ask),
+            "there may be a new key"
+        );
+        assert!(matches!(fresh.next("k", later(600)), KeyDecision::Ask), "they are old");
     }
 
     #[test]
@@ -234,15 +242,15 @@ mod tests {
         let start = Instant::now();
         let later = |seconds: u64| start + Duration::from_secs(seconds);
         let mut failed = state(start, Some((later(3_600), true)));
-        assert!(matches!(failed.next("k", later(3_605)), Next::Use(_)));
-        assert!(matches!(failed.next("other", later(3_605)), Next::Refuse), "nobody knows");
-        assert!(matches!(failed.next("k", later(3_610)), Next::Ask));
+        assert!(matches!(failed.next("k", later(3_605)), KeyDecision::Use(_)));
+        assert!(matches!(failed.next("other", later(3_605)), KeyDecision::Refuse), "nobody knows");
+        assert!(matches!(failed.next("k", later(3_610)), KeyDecision::Ask));
         failed.asking = Some(silent());
         assert!(
-            matches!(failed.next("k", later(3_611)), Next::Use(_)),
+            matches!(failed.next("k", later(3_611)), KeyDecision::Use(_)),
             "nobody waits who need not"
         );
-        assert!(matches!(failed.next("other", later(3_611)), Next::Wait(_)));
-        assert!(matches!(failed.next("k", later(86_400)), Next::Wait(_)), "too old");
+        assert!(matches!(failed.next("other", later(3_611)), KeyDecision::Wait(_)));
+        assert!(matches!(failed.next("k", later(86_400)), KeyDecision::Wait(_)), "too old");
     }
 }

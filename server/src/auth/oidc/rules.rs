@@ -17,7 +17,7 @@ pub(super) struct Rule {
 
 /// Why a token does not fit a rule.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Misfit<'a> {
+pub(super) enum Mismatch<'a> {
     /// It is meant for somebody else.
     Audience,
     /// This claim has another value, or is not there.
@@ -51,7 +51,7 @@ impl Rule {
     }
 
     /// Whether a token with these claims is one of those that the entry is about.
-    pub fn check<'a>(&'a self, token: &Map<String, Value>) -> Result<(), Misfit<'a>> {
+    pub fn check<'a>(&'a self, token: &Map<String, Value>) -> Result<(), Mismatch<'a>> {
         let meant_for_us = match token.get("aud") {
             Some(Value::String(audience)) => *audience == self.audience,
             Some(Value::Array(several)) => {
@@ -60,14 +60,14 @@ impl Rule {
             _ => false,
         };
         if !meant_for_us {
-            return Err(Misfit::Audience);
+            return Err(Mismatch::Audience);
         }
         let fits = |(name, patterns): &&(String, Vec<String>)| {
             lookup(token, name)
                 .is_some_and(|value| patterns.iter().any(|pattern| value_matches(pattern, value)))
         };
         match self.claims.iter().find(|claim| !fits(claim)) {
-            Some((name, _)) => Err(Misfit::Claim(name)),
+            Some((name, _)) => Err(Mismatch::Claim(name)),
             None => Ok(()),
         }
     }

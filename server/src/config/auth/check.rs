@@ -8,14 +8,14 @@ use snowbank_core::cache_name::CachePattern;
 use toml::Spanned;
 
 use super::super::{ConfigError, absolute, beside, parse_kid};
-use super::sections::{AuthSection, OidcSection, Patterns, TokenKeySection, Written};
+use super::sections::{AuthSection, OidcSection, Patterns, SourceText, TokenKeySection};
 use super::{AuthConfig, OidcConfig, OidcGrant, TokenKeyFile, Transport};
 
 impl AuthSection {
     /// Checks everything that can be checked without opening another file.
     pub(in crate::config) fn resolve(
         self,
-        written: Written<'_>,
+        written: SourceText<'_>,
         config_dir: Option<&Path>,
     ) -> Result<AuthConfig, ConfigError> {
         let mut token_keys: Vec<TokenKeyFile> = Vec::new();
@@ -33,7 +33,7 @@ impl AuthSection {
 fn token_key(
     section: &TokenKeySection,
     before: &[TokenKeyFile],
-    written: Written<'_>,
+    written: SourceText<'_>,
     config_dir: Option<&Path>,
 ) -> Result<TokenKeyFile, ConfigError> {
     let wrong = |message: &str| written.problem(&section.kid.span(), "auth.token-key.kid", message);
@@ -51,7 +51,7 @@ fn token_key(
 fn entry(
     section: OidcSection,
     before: &[OidcConfig],
-    written: Written<'_>,
+    written: SourceText<'_>,
 ) -> Result<OidcConfig, ConfigError> {
     let wrong = |value: &Spanned<String>, key: &str, message: &str| {
         written.problem(&value.span(), &format!("auth.oidc.{key}"), message)
@@ -116,7 +116,7 @@ fn host(url: &str) -> String {
 fn claim_patterns(
     claims: BTreeMap<String, Spanned<Patterns>>,
     issuer: &Spanned<String>,
-    written: Written<'_>,
+    written: SourceText<'_>,
 ) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
     let mut checked = BTreeMap::new();
     for (name, patterns) in claims {
@@ -144,7 +144,7 @@ fn claim_patterns(
 fn grants(
     permissions: BTreeMap<String, Spanned<Vec<String>>>,
     issuer: &Spanned<String>,
-    written: Written<'_>,
+    written: SourceText<'_>,
 ) -> Result<Vec<OidcGrant>, ConfigError> {
     const KEY: &str = "auth.oidc.permissions";
     if permissions.is_empty() {

@@ -57,12 +57,12 @@ impl Patterns {
 
 /// The config file: where its values stand.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::config) struct Written<'a> {
+pub(in crate::config) struct SourceText<'a> {
     pub path: Option<&'a Path>,
     pub text: &'a str,
 }
 
-impl Written<'_> {
+impl SourceText<'_> {
     /// What is wrong with the value at this place.
     pub fn problem(&self, at: &Range<usize>, key: &str, message: &str) -> ConfigError {
         let message = format!("`{key}`: {message}");

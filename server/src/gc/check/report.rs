@@ -10,7 +10,7 @@ use super::Phase;
 /// Something that contradicts an invariant, or that is known to be damaged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Which invariant, as `docs/design.md` numbers them.
+    /// Which invariant, as `docs/architecture.md` numbers them.
     pub invariant: String,
     /// What it was found at.
     pub subject: String,

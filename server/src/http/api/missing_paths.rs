@@ -12,7 +12,7 @@ use super::super::access::may_push;
 use super::super::answer::{self, Answers};
 use super::super::error::ApiError;
 use super::super::extract::Path;
-use super::super::json::{self, Told};
+use super::super::json::{self, Detail};
 use super::super::origin::Remote;
 use super::{JSON_BYTES, PATHS_PER_QUERY, check_lengths};
 use crate::admission::Client;
@@ -32,7 +32,7 @@ pub(in crate::http) async fn missing_paths(
 ) -> Result<Response, ApiError> {
     let push = may_push(&app, &headers, &name).await?;
     let client = Client::new(&push.subject, &address);
-    let what = (JSON_BYTES, "question for missing paths", Told::All);
+    let what = (JSON_BYTES, "question for missing paths", Detail::All);
     let (request, _held): (MissingPathsRequest, _) =
         json::read(&app, &client, &headers, body, what).await?;
     if request.paths.len() > PATHS_PER_QUERY as usize {

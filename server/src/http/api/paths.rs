@@ -14,7 +14,7 @@ use super::super::answer::Answers;
 use super::super::caller::{AuditDetail, Caller};
 use super::super::error::ApiError;
 use super::super::extract::Path;
-use super::super::json::{self, Told};
+use super::super::json::{self, Detail};
 use super::super::ndjson::Lines;
 use super::{JSON_BYTES, check_paths};
 use crate::admin::check_keep;
@@ -33,7 +33,7 @@ pub(in crate::http) async fn paths(
     let push = may_push(&app, &headers, &name).await?;
     app.free_space.check(0).await?;
     let client = Client::new(&push.subject, &caller.actor.remote);
-    let what = (JSON_BYTES, "commit", Told::All);
+    let what = (JSON_BYTES, "commit", Detail::All);
     let (request, held): (CommitRequest, _) =
         json::read(&app, &client, &headers, body, what).await?;
     check_paths("in one commit", request.paths.iter().map(|path| &path.store_path))?;
@@ -75,11 +75,11 @@ fn check_nar_bytes(paths: &[PathCommit], limit: u64) -> Result<(), ApiError> {
 
 /// What the audit log says of it. What became of each path is in its receipt.
 fn detail(request: &CommitRequest) -> AuditDetail {
-    const NAMED: usize = 3;
+    const MAX_NAMED: usize = 3;
     let name = |path: &PathCommit| {
         path.store_path.rsplit('/').next().unwrap_or_default().chars().take(250).collect()
     };
-    let names: Vec<String> = request.paths.iter().take(NAMED).map(name).collect();
-    let more = if request.paths.len() > NAMED { " …" } else { "" };
+    let names: Vec<String> = request.paths.iter().take(MAX_NAMED).map(name).collect();
+    let more = if request.paths.len() > MAX_NAMED { " …" } else { "" };
     AuditDetail(format!("{} path(s): {}{more}", request.paths.len(), names.join(" ")))
 }

@@ -15,7 +15,7 @@ use super::super::answer::Answers;
 use super::super::caller::Caller;
 use super::super::error::ApiError;
 use super::super::extract::Path;
-use super::super::json::{self, Told};
+use super::super::json::{self, Detail};
 use super::super::ndjson::Lines;
 use super::{JSON_BYTES, check_paths};
 use crate::admission::Client;
@@ -32,7 +32,7 @@ pub(in crate::http) async fn verify_paths(
 ) -> Result<Response, ApiError> {
     let push = may_push(&app, &headers, &name).await?;
     let client = Client::new(&push.subject, &caller.actor.remote);
-    let what = (JSON_BYTES, "question for a read-back", Told::All);
+    let what = (JSON_BYTES, "question for a read-back", Detail::All);
     let (request, held): (MissingPathsRequest, _) =
         json::read(&app, &client, &headers, body, what).await?;
     check_paths("to read back", request.paths.iter().map(|query| &query.store_path))?;

@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use snowbank_core::wire::WhoAmI;
 
-use super::super::access::require_token;
 use super::super::error::ApiError;
+use super::super::token::require_token;
 use crate::app::App;
 
 pub(in crate::http) async fn whoami(

@@ -25,7 +25,7 @@ pub(super) struct Files {
 }
 
 /// What reading a block's file gave.
-pub(super) enum Found {
+pub(super) enum BlockRead {
     Block(Vec<u8>),
     Nothing,
     /// It is not what was written.
@@ -72,24 +72,24 @@ impl Files {
         Ok(found.into_iter().map(|(_, id, bytes)| (id, bytes)).collect())
     }
 
-    pub(super) fn read(&self, id: BlockId) -> Found {
+    pub(super) fn read(&self, id: BlockId) -> BlockRead {
         match self.try_read(id) {
             Ok(found) => found,
-            Err(error) if error.kind() == ErrorKind::NotFound => Found::Nothing,
-            Err(_) => Found::Damaged,
+            Err(error) if error.kind() == ErrorKind::NotFound => BlockRead::Nothing,
+            Err(_) => BlockRead::Damaged,
         }
     }
 
-    fn try_read(&self, id: BlockId) -> io::Result<Found> {
+    fn try_read(&self, id: BlockId) -> io::Result<BlockRead> {
         let mut file = File::open(self.root.join(id.file_name()))?;
         let metadata = file.metadata()?;
         if metadata.len() > block::MAX_FILE_LEN {
-            return Ok(Found::Damaged);
+            return Ok(BlockRead::Damaged);
         }
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
         (&mut file).take(block::MAX_FILE_LEN).read_to_end(&mut bytes)?;
         let Some(block) = block::parse(id, &bytes) else {
-            return Ok(Found::Damaged);
+            return Ok(BlockRead::Damaged);
         };
         let now = SystemTime::now();
         let used = metadata.modified().unwrap_or(now);
@@ -99,7 +99,7 @@ impl Files {
         }
         let header = bytes.len() - block.len();
         bytes.drain(..header);
-        Ok(Found::Block(bytes))
+        Ok(BlockRead::Block(bytes))
     }
 
     /// Not synced: after a power cut the checksum says what is whole.

@@ -21,15 +21,15 @@ use super::lane::{Journey, Lane};
 use crate::config::S3Config;
 
 /// Memory in flight is counted in units of this many bytes.
-const UNIT: u64 = 64 * 1024;
+const MEMORY_UNIT_BYTES: u64 = 64 * 1024;
 /// The first pause is at most this long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// No pause is longer, unless the service asks for it.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The least pause after "too many requests": some services allow one write per second to a key.
 const BUSY_PAUSE: Duration = Duration::from_millis(1_100);
 /// A body that gives nothing for this long has stalled.
-const STALLED: Duration = Duration::from_secs(10);
+const STALL_TIME: Duration = Duration::from_secs(10);
 /// All attempts at the marker together: it is read every few seconds, and who reads it knows soon
 /// whether the service answers.
 const MARKER_PATIENCE: Duration = Duration::from_secs(4);
@@ -122,8 +122,9 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new(config: &S3Config) -> Self {
-        let all_units =
-            u32::try_from(config.memory_in_flight.bytes() / UNIT).unwrap_or(u32::MAX / 2).max(1);
+        let all_units = u32::try_from(config.memory_in_flight.bytes() / MEMORY_UNIT_BYTES)
+            .unwrap_or(u32::MAX / 2)
+            .max(1);
         Self {
             requests: Arc::new(Semaphore::new(config.max_requests)),
             memory: Arc::new(Semaphore::new(all_units as usize)),
@@ -198,7 +199,7 @@ impl Calls {
             tracing::debug!(key, %failure, "a storage request is tried again");
             // A circuit that closes ends the pause.
             let _ = timeout(wait, circuit.changed()).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
@@ -286,7 +287,9 @@ impl Calls {
     }
 
     async fn room(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.all_units);
+        let units = u32::try_from(bytes.div_ceil(MEMORY_UNIT_BYTES))
+            .unwrap_or(u32::MAX)
+            .min(self.all_units);
         // The semaphore is never closed.
         Arc::clone(&self.memory).acquire_many_owned(units).await.ok()
     }
@@ -300,7 +303,7 @@ impl Calls {
         len: u64,
         expected: u64,
     ) -> Result<Vec<u8>, BodyFailure> {
-        let stalled = self.request_timeout.min(STALLED);
+        let stalled = self.request_timeout.min(STALL_TIME);
         let most = len.min(super::super::MAX_WHOLE_BYTES);
         let mut bytes = Vec::with_capacity(usize::try_from(expected.min(most)).unwrap_or(0));
         let mut before = skip;
@@ -365,5 +368,5 @@ fn wait_after(failure: &ServiceFailure, pause: Duration) -> Duration {
         Some(429) => BUSY_PAUSE,
         _ => Duration::ZERO,
     };
-    drawn.max(least).max(failure.retry_after.unwrap_or_default().min(LONGEST_PAUSE * 2))
+    drawn.max(least).max(failure.retry_after.unwrap_or_default().min(MAX_PAUSE * 2))
 }

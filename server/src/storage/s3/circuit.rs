@@ -4,10 +4,11 @@
 //! Reading and writing have a circuit each, since they fail apart: a service may be read-only for a
 //! while.
 //!
-//! Closed → open: at least [`FAILURES`] attempts failed one after the other, over at least [`FOR`],
-//! with no success between; a few failures of many requests never open it. Open → closed: one
-//! success. Requests wait for that as long as they would try again anyway (`retry-for`). Once the
-//! service has failed for longer than that, nobody waits: new requests end at once.
+//! Closed → open: at least [`OPENING_FAILURES`] attempts failed one after the other, over at least
+//! [`OPENING_TIME`], with no success between; a few failures of many requests never open it. Open →
+//! closed: one success. Requests wait for that as long as they would try again anyway
+//! (`retry-for`). Once the service has failed for longer than that, nobody waits: new requests end
+//! at once.
 //!
 //! A trial is some caller's request. When the caller goes away before it has an answer, the next
 //! one tries at once.
@@ -19,12 +20,12 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 /// So many attempts have to fail in a row.
-const FAILURES: u32 = 5;
+const OPENING_FAILURES: u32 = 5;
 /// Over at least this time.
-const FOR: Duration = Duration::from_secs(5);
+const OPENING_TIME: Duration = Duration::from_secs(5);
 /// A run of failures ends when nothing was asked for this long, and for longer than anybody waits:
 /// what was before says little.
-const OLD: Duration = Duration::from_mins(1);
+const FAILURE_MEMORY: Duration = Duration::from_mins(1);
 /// While open, one request may try this often.
 const TRIAL_EVERY: Duration = Duration::from_secs(1);
 
@@ -149,8 +150,8 @@ impl Circuit {
         how.clone_into(&mut state.latest);
         let since = *state.failing_since.get_or_insert(now);
         let opens = state.next_trial.is_none()
-            && state.failures >= FAILURES
-            && now.duration_since(since) >= FOR;
+            && state.failures >= OPENING_FAILURES
+            && now.duration_since(since) >= OPENING_TIME;
         if opens {
             state.next_trial = Some(now + TRIAL_EVERY);
         }
@@ -160,7 +161,8 @@ impl Circuit {
     /// The state, with a new run of failures where the last one is old.
     fn state_at(&self, now: Instant) -> MutexGuard<'_, State> {
         let mut state = self.state();
-        let is_old = |at: Instant| now.saturating_duration_since(at) > self.patience.max(OLD);
+        let is_old =
+            |at: Instant| now.saturating_duration_since(at) > self.patience.max(FAILURE_MEMORY);
         if state.last_failed_at.is_some_and(is_old) {
             let is_open = state.next_trial.is_some();
             state.last_failed_at = is_open.then_some(now);

@@ -26,7 +26,7 @@ use super::stall::PatientClient;
 use crate::config::S3Config;
 
 /// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client for this service, with credentials that have been found.
 ///
@@ -36,7 +36,7 @@ pub(super) async fn connect(config: &S3Config) -> Result<Client, StorageError> {
     let http = http_client(config)?;
     let credentials = credentials::find(config, &http).await?;
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT.min(config.request_timeout.duration()))
+        .connect_timeout(CONNECT_TIMEOUT.min(config.request_timeout.duration()))
         .build();
     let mut settings = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 /// A shorter body says little of the link.
 const MIN_MEASURED_BYTES: u64 = 256 * 1024;
 /// For how long a lane is not narrowed by slow bodies after that was found not to help.
-const STEADY: Duration = Duration::from_mins(10);
+const STEADY_TIME: Duration = Duration::from_mins(10);
 
 /// Places for bodies.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl State {
             {
                 self.limit = self.limit.max(limit);
                 self.before = None;
-                self.steady_until = Some(now + STEADY);
+                self.steady_until = Some(now + STEADY_TIME);
             }
             _ if companions < 2 => {}
             _ if journey == Journey::Arrived
@@ -162,7 +162,7 @@ impl State {
 mod tests {
     use super::*;
 
-    const SLOW: Duration = Duration::from_secs(30);
+    const SLOW_TIME: Duration = Duration::from_secs(30);
 
     /// A lane on which each body of a round begins once the last round has ended; gives the limit
     /// after each round. `took` says how long one of so many takes.
@@ -184,7 +184,15 @@ mod tests {
 
     fn state() -> State {
         let (narrowed_at, before, steady_until) = (None, None, None);
-        State { slow: SLOW, most: 64, limit: 64, under_way: 0, narrowed_at, before, steady_until }
+        State {
+            slow: SLOW_TIME,
+            most: 64,
+            limit: 64,
+            under_way: 0,
+            narrowed_at,
+            before,
+            steady_until,
+        }
     }
 
     #[test]
@@ -216,17 +224,17 @@ mod tests {
     fn a_body_that_stalls_alone_says_nothing_of_others() {
         let (mut state, now) = (state(), Instant::now());
         state.under_way = 1;
-        state.learn(Journey::Stalled, now, now + SLOW, 1);
+        state.learn(Journey::Stalled, now, now + SLOW_TIME, 1);
         assert_eq!(state.limit, 64);
         state.under_way = 6;
-        state.learn(Journey::Stalled, now, now + SLOW, 6);
-        state.learn(Journey::Stalled, now, now + SLOW, 6);
+        state.learn(Journey::Stalled, now, now + SLOW_TIME, 6);
+        state.learn(Journey::Stalled, now, now + SLOW_TIME, 6);
         assert_eq!(state.limit, 3, "of those that began together, the first one counts");
     }
 
     #[tokio::test]
     async fn who_finds_no_place_waits_for_one() {
-        let lane = Lane::new(1, SLOW);
+        let lane = Lane::new(1, SLOW_TIME);
         let first = lane.enter(1).await;
         let second = async { drop(lane.enter(1).await) };
         tokio::join!(second, async {

@@ -9,9 +9,9 @@ use super::super::{FailureKind, PROBE_PREFIX, SETTLING, StorageError, StorageFai
 use super::S3;
 use crate::config::S3Config;
 
-const LEN: u64 = 4096;
+const PROBE_BYTES: u64 = 4096;
 /// A service that is starting as well, beside this server, gets this long to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What one probe ended with, if it failed.
 enum Problem {
@@ -46,10 +46,11 @@ async fn once(s3: &S3, config: &S3Config) -> Result<(), Problem> {
         Problem::Other(StorageError::Settings(format!("no random bytes: {error}")))
     })?;
     let key = format!("{PROBE_PREFIX}{:016x}", u64::from_le_bytes(random));
-    let object: Bytes = (0..LEN).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
+    let object: Bytes =
+        (0..PROBE_BYTES).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
     let explain = |step, error| failed(step, config, error);
 
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + PROBE_TIMEOUT;
     loop {
         match s3.put(&key, object.clone()).await {
             Ok(()) => break,

@@ -247,7 +247,7 @@ impl Report {
     }
 }
 
-const HEAD: [&str; 6] = ["what", "measured", "peer", "ratio", "target", "met?"];
+const HEAD: [&str; 6] = ["figure", "measured", "peer", "ratio", "target", "met?"];
 
 #[cfg(test)]
 mod tests {

@@ -42,7 +42,7 @@ fn one(suite: &Suite, name: &str, store: &NixStore, paths: &[String]) {
     let what = format!("push {name} again: requests per 1,000 paths or fewer");
     report.measured(&what, &Series::once(per_thousand), "", Target::AtMost(5.0));
     report.detail(format!(
-        "{name}: {} paths, first push {} s; both ends' CPU {} ms; requests: {}",
+        "{name}: {} paths, first push {} s, both ends' CPU {} ms, requests: {}",
         paths.len(),
         number(first.wall),
         number(cpu.median()),

@@ -42,7 +42,7 @@ fn one(suite: &Suite, name: &str, store: &NixStore, paths: &Paths) -> Result<()>
     let what = format!("closure of {name} into an empty store: wall");
     suite.report.compared(&what, &ours.wall, &peer.wall, "s", Target::AtMost(1.05));
     suite.report.detail(format!(
-        "{name}: CPU seconds of Nix {} and, from nginx, {}; of our server {}",
+        "{name}: CPU seconds of Nix {} and, from nginx, {}, of our server {}",
         number(ours.cpu.median()),
         number(peer.cpu.median()),
         number(cpu.median())

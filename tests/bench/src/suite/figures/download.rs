@@ -54,7 +54,7 @@ pub(crate) fn trees(suite: &Suite) -> Result<()> {
             Target::AtMost(0.3),
         );
         report.detail(format!(
-            "{what}: {} NARs of {} MB of wire, {} times per run; nginx's CPU {} s/GB",
+            "{what}: {} NARs of {} MB of wire, {} times per run, nginx's CPU {} s/GB",
             mirror.nars.len(),
             number(megabytes(bytes)),
             suite.scale.passes,
@@ -95,7 +95,7 @@ pub(crate) fn tiny(suite: &Suite) -> Result<()> {
     let what = format!("{} tiny NARs, {CONNECTIONS} connections: time", paths.paths.len());
     suite.report.compared(&what, &ours, &peer, "s", Target::AtMost(1.3));
     suite.report.detail(format!(
-        "{} MB of wire; server's CPU {} s",
+        "{} MB of wire, server's CPU {} s",
         number(megabytes(bytes)),
         number(cpu.median())
     ));

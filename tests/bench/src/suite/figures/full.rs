@@ -80,7 +80,7 @@ pub(crate) fn narinfo(suite: &Suite) -> Result<()> {
     }
     report.detail(format!(
         "hits spread over all paths, each asked for once or never: {} requests/s, 99th percentile \
-         {} ms; the database: {} MB",
+         {} ms, the database: {} MB",
         number(spread.rate.median()),
         number(spread.p99.median()),
         number(megabytes(database_bytes(full)))

@@ -42,7 +42,7 @@ fn large(suite: &Suite) -> Result<()> {
     let what = format!("storage latency 30 ms, cold: one NAR of {} MB", suite.scale.far_megabytes);
     suite.report.measured(&what, &rate, "MB/s of NAR", Target::AtLeast(100.0));
     suite.report.detail(format!(
-        "{} requests to the storage per download; server's peak memory {} MiB",
+        "{} requests to the storage per download, server's peak memory {} MiB",
         number(gets.median()),
         number(mebibytes(far.server.peak_rss_bytes()))
     ));

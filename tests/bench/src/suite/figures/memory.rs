@@ -21,7 +21,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
     pushes(suite)?;
     pulls(suite)?;
     large(suite)?;
-    suite.report.detail(format!("runs: {}; the worst counts", suite.few_runs()));
+    suite.report.detail(format!("runs: {}, the worst counts", suite.few_runs()));
     Ok(())
 }
 

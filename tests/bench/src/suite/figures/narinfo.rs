@@ -58,7 +58,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
             Target::AtMost(1.5),
         );
         report.detail(format!(
-            "{name}: median latency {} ms, nginx's {} ms; CPU seconds per second of load {} and \
+            "{name}: median latency {} ms, nginx's {} ms, CPU seconds per second of load {} and \
              nginx's {}",
             number(ours.p50.median()),
             number(peer.p50.median()),

@@ -130,7 +130,7 @@ impl Both {
         let median = |series: &Series| number(series.median());
         let report = &suite.report;
         report.detail(format!(
-            "corpus: {}; peer: nix copy --to 'file://…?compression=zstd'",
+            "corpus: {}, peer: nix copy --to 'file://…?compression=zstd'",
             self.corpus
         ));
         report.detail(format!(
@@ -146,7 +146,7 @@ impl Both {
             median(&self.peer_peak)
         ));
         report.detail(format!(
-            "MB: {} sent, {} of packs and {} of database stored; nix copy's files {}",
+            "MB: {} sent, {} of packs and {} of database stored, nix copy's files {}",
             median(&self.sent),
             median(&self.stored),
             median(&self.database),

@@ -83,7 +83,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         number(taken.iter().map(part).sum::<f64>() / float(taken.len() as u64))
     };
     report.detail(format!(
-        "{} paths, {} MB of NAR; {} requests; CPU: client {} s, server {} s",
+        "{} paths, {} MB of NAR, {} requests, CPU: client {} s, server {} s",
         rebuild.paths.len(),
         number(megabytes(rebuild.nar_bytes())),
         requests.len(),

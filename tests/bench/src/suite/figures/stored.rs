@@ -37,13 +37,12 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
             Target::AtMost(most),
         );
         report.detail(format!(
-            "{what}: {} MB of NAR; the database grew by {} MB",
+            "{what}: {} MB of NAR, the database grew by {} MB",
             number(megabytes(paths.nar_bytes())),
             number(megabytes(database_bytes(&server).saturating_sub(database)))
         ));
     }
-    report
-        .detail("ours is whole pack objects, headers and tables included; blind's is frames alone");
+    report.detail("ours is whole pack objects with headers and tables, blind's is frames alone");
     Ok(())
 }
 

@@ -31,14 +31,14 @@ use crate::app::App;
 
 /// The whole of the HTTP interface, for one connection. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Front {
+pub(super) struct HttpService {
     app: Arc<App>,
     router: TowerToHyperService<Router>,
     peer: Option<Peer>,
     place: Option<Arc<ConnectionPlace>>,
 }
 
-impl Front {
+impl HttpService {
     pub(super) fn new(app: Arc<App>) -> Self {
         let router = TowerToHyperService::new(routes(Arc::clone(&app)));
         Self { router, app, peer: None, place: None }
@@ -95,13 +95,13 @@ impl Front {
     }
 }
 
-impl Service<Request<Incoming>> for Front {
+impl Service<Request<Incoming>> for HttpService {
     type Response = axum::http::Response<SentBody>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (front, place) =
+        let (service, place) =
             (self.clone(), self.place.as_ref().map(|place| (place.request(), place.is_reserve())));
         Box::pin(async move {
             let (place, refused) = match place {
@@ -117,11 +117,11 @@ impl Service<Request<Incoming>> for Front {
             }
             let stream = streams::current();
             let has_stream = stream.is_some();
-            let ending = front.place.as_ref().map(|place| Ending {
-                client: front.client_behind_proxy(&request).unwrap_or(place.number()),
+            let ending = service.place.as_ref().map(|place| Ending {
+                client: service.client_behind_proxy(&request).unwrap_or(place.number()),
                 ..place.ending(stream)
             });
-            let response = front.answer(request, ending.clone()).await;
+            let response = service.answer(request, ending.clone()).await;
             Ok(response.map(|body| SentBody::new(body, place, ending.filter(|_| has_stream))))
         })
     }

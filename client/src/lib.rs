@@ -2,13 +2,13 @@
 //! call it.
 //!
 //! Arrows fall one way: `commands` → `push` → {`api`, `store`, `nix`} → `config` → `exit`; `cli`
-//! holds clap types only and knows none of them, nor does `date`.
+//! holds clap types only and knows none of them. Arguments and tables that the server's commands
+//! have as well are in `snowbank-cli`.
 
 pub mod api;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod date;
 pub mod exit;
 pub mod nix;
 pub mod progress;

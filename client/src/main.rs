@@ -5,10 +5,11 @@ use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use snowbank_cli::hide_in_usage;
 use snowbank_client::cli::{Cli, GlobalArgs};
 use snowbank_client::commands;
 use snowbank_client::exit::{Exit, Failure};
-use snowbank_core::token::{hide_in_usage, hide_tokens};
+use snowbank_core::token::hide_tokens;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;

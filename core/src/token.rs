@@ -53,18 +53,6 @@ pub fn hide_tokens(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A command line's error without the tokens that its arguments may be.
-#[cfg(feature = "cli")]
-#[must_use]
-pub fn hide_in_usage(error: clap::Error) -> clap::Error {
-    let text = error.render().to_string();
-    if !looks_like_token(&text) {
-        return error;
-    }
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    clap::Error::raw(error.kind(), hide_tokens(text))
-}
-
 /// The whole token in a text, however it was copied: with `Bearer` before it, or broken into lines.
 #[must_use]
 pub fn whole_token(text: &str) -> Option<String> {

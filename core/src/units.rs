@@ -1,7 +1,15 @@
-//! Sizes (`"128MiB"`) and times (`"30s"`) as people write them, in config files, flags and
-//! messages.
+//! Sizes (`"128MiB"`) and lengths of time (`"30s"`) as people write them, in config files, flags
+//! and messages.
 //!
-//! A unit is always written out: a bare number would leave it to the reader to guess.
+//! The unit is always there, so that nobody has to guess it.
+//!
+//! ```
+//! use snowbank_core::units::{Limit, Seconds, Size};
+//!
+//! assert_eq!("128MiB".parse(), Ok(Size::from_mib(128)));
+//! assert_eq!("90d".parse(), Ok(Limit::Some(Seconds::new(90 * 86_400))));
+//! assert!("128".parse::<Size>().is_err());
+//! ```
 
 use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
@@ -79,14 +87,14 @@ impl FromStr for Size {
     }
 }
 
-impl Written for Size {
+impl UnitText for Size {
     const EXPECTED: &'static str = "a size: write a whole number and one of B, KiB, MiB, GiB, TiB, \
         kB, MB, GB, TB, such as \"128MiB\"";
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(WrittenVisitor(PhantomData))
+        deserializer.deserialize_str(UnitTextVisitor(PhantomData))
     }
 }
 
@@ -142,14 +150,14 @@ impl FromStr for Seconds {
     }
 }
 
-impl Written for Seconds {
+impl UnitText for Seconds {
     const EXPECTED: &'static str =
         "a length of time: write a whole number and one of s, m, h, d, such as \"30s\" or \"90d\"";
 }
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(WrittenVisitor(PhantomData))
+        deserializer.deserialize_str(UnitTextVisitor(PhantomData))
     }
 }
 
@@ -169,16 +177,16 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// A quantity that is written as a text with a unit.
-trait Written: FromStr<Err = UnitError> {
-    /// What such a text looks like.
+/// A quantity whose text has a unit.
+trait UnitText: FromStr<Err = UnitError> {
+    /// How such a text looks, for error messages.
     const EXPECTED: &'static str;
 }
 
-/// Reads a quantity; a bare number, which has no unit, is told what to write instead.
-struct WrittenVisitor<T>(PhantomData<T>);
+/// Reads a quantity. The error for a bare number says how to write it with a unit.
+struct UnitTextVisitor<T>(PhantomData<T>);
 
-impl<T: Written> Visitor<'_> for WrittenVisitor<T> {
+impl<T: UnitText> Visitor<'_> for UnitTextVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -247,24 +255,6 @@ where
     }
 }
 
-/// A moment, in Unix seconds, as `2026-01-31 12:00:00 UTC`.
-#[must_use]
-pub fn date(unix_seconds: i64) -> String {
-    let (days, seconds) = (unix_seconds.div_euclid(86_400), unix_seconds.rem_euclid(86_400));
-    // Days since 0000-03-01, in eras of 400 years; H. Hinnant, "chrono-Compatible Low-Level Date
-    // Algorithms".
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
 /// A number of bytes as people read it: `0 B`, `17.3 KiB`, `1.20 GiB`.
 #[derive(Debug, Clone, Copy)]
 pub struct Bytes(pub u64);
@@ -313,18 +303,5 @@ mod tests {
         assert_eq!("200GB".parse::<Size>().unwrap().to_string(), "200GB");
         assert_eq!("2048KiB".parse::<Size>().unwrap().to_string(), "2MiB");
         assert!("200".parse::<Limit<Size>>().is_err());
-    }
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, text) in [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_782_399, "2000-02-28 23:59:59 UTC"),
-            (951_782_400, "2000-02-29 00:00:00 UTC"),
-            (1_798_761_599, "2026-12-31 23:59:59 UTC"),
-            (-1, "1969-12-31 23:59:59 UTC"),
-        ] {
-            assert_eq!(date(seconds), text);
-        }
     }
 }

@@ -18,8 +18,7 @@ mod serve;
 mod token;
 mod token_key;
 
-use std::fmt::Display;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,6 +26,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use rustix::fs::Mode;
 use serde::Serialize;
+use snowbank_cli::{Render, format_answer};
 use snowbank_core::token::hide_tokens;
 
 use crate::admin::{self, Admin};
@@ -129,23 +129,10 @@ impl Beside {
 }
 
 /// Prints an answer for people or for programs.
-fn print<T: Display + Serialize>(as_json: bool, answer: &T) -> anyhow::Result<()> {
-    let text = if as_json { serde_json::to_string_pretty(answer)? } else { answer.to_string() };
+fn print<T: Render + Serialize>(as_json: bool, answer: &T) -> anyhow::Result<()> {
+    let text = format_answer(as_json, answer)?;
     // A pipe that nobody reads any more is no failure of the command.
     let _ = writeln!(io::stdout(), "{text}");
-    Ok(())
-}
-
-/// Asks on the terminal for `word`, without which the command ends here.
-fn confirm(what: &str, word: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        io::stdin().is_terminal(),
-        "{what} Nothing was done; add --yes where nobody can be asked"
-    );
-    eprint!("{what} Type `{word}` to go on: ");
-    let mut line = String::new();
-    io::stdin().read_line(&mut line)?;
-    anyhow::ensure!(line.trim() == word, "nothing was done");
     Ok(())
 }
 

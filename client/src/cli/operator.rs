@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use snowbank_core::units::Seconds;
-use snowbank_core::wire::admin::AuditQuery;
-use snowbank_core::wire::admin::args::{
-    CacheChanges, DeleteFlags, GcArgs, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs,
-    TokenRotateArgs,
+use snowbank_cli::args::{
+    AuditQueryArgs, CacheChanges, DeleteFlags, GcArgs, NewCacheArgs, TokenCreateArgs,
+    TokenRevokeArgs, TokenRotateArgs,
 };
+use snowbank_core::units::Seconds;
 
 /// Which server is meant, and how its answer is printed.
 #[derive(Debug, Clone, Default, Args)]
@@ -268,7 +267,7 @@ pub struct GcCommandArgs {
 pub struct AuditArgs {
     /// Which entries.
     #[command(flatten)]
-    pub query: AuditQuery,
+    pub query: AuditQueryArgs,
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,

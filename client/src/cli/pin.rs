@@ -1,8 +1,8 @@
 //! `snowbank pin`: its arguments.
 
 use clap::{Args, Subcommand};
+use snowbank_cli::args::PinKeepArgs;
 use snowbank_core::pin_name::PinName;
-use snowbank_core::wire::admin::args::PinKeepArgs;
 
 use super::operator::CacheArgs;
 

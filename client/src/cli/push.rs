@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use snowbank_cli::args::parse_nonzero_time;
 use snowbank_core::pin_name::PinName;
 use snowbank_core::units::Seconds;
-use snowbank_core::wire::admin::args::some_time;
 use snowbank_core::wire::admin::pins::MAX_KEPT;
 
 /// `snowbank push CACHE INSTALLABLE…`.
@@ -82,7 +82,7 @@ pub struct PushArgs {
 
     /// Keep what is pushed for this long and no longer, whoever reads it, such as 24h; what the
     /// cache keeps for longer already stays so
-    #[arg(long, value_name = "TIME", value_parser = some_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_nonzero_time)]
     pub expires: Option<Seconds>,
 
     /// Pin the one path that is named, in the moment in which it is there: it is kept until the pin

@@ -1,16 +1,16 @@
 //! What operators run: each asks the server for one thing and prints its answer.
 
-use std::fmt::Display;
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use reqwest::Method;
 use serde::Serialize;
+use snowbank_cli::args::{RotatedToken, only_valid_token};
+use snowbank_cli::date::now;
+use snowbank_cli::{ConfirmError, Render, format_answer};
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::token::named_id;
-use snowbank_core::wire::admin::args::RotatedToken;
 use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
 use snowbank_core::wire::admin::{
     AfterQuery, AuditPage, CacheDetails, CacheList, CopiedPaths, CopyPaths, CreateCache,
@@ -166,7 +166,7 @@ pub async fn token(global: &GlobalArgs, command: TokenCommand) -> Result<Exit, F
                 RotatedToken::Id(id) => id_of(&id)?,
                 RotatedToken::OnlyOf(subject) => {
                     let tokens = all_tokens(&api).await?;
-                    let only = tokens.only_valid_of(&subject, now());
+                    let only = only_valid_token(&tokens, &subject, now());
                     only.map_err(|error| Failure::new(Exit::Usage, error))?.id.clone()
                 }
             };
@@ -250,7 +250,7 @@ pub async fn delete(global: &GlobalArgs, args: DeleteArgs) -> Result<Exit, Failu
     let path = format!("caches/{}/delete", api.cache());
     let mut answer: DeletedPaths = api.change(Method::POST, &path, &request).await?;
     if args.flags.asks() {
-        writeln!(io::stderr(), "{answer}")?;
+        writeln!(io::stderr(), "{}", answer.text())?;
         confirm("Nobody can fetch these paths any more then.", api.cache().as_str())?;
         request.dry_run = false;
         answer = api.change(Method::POST, &path, &request).await?;
@@ -264,7 +264,7 @@ pub async fn delete(global: &GlobalArgs, args: DeleteArgs) -> Result<Exit, Failu
 /// As [`cache`].
 pub async fn audit(global: &GlobalArgs, args: AuditArgs) -> Result<Exit, Failure> {
     let (api, mut query, mut all) =
-        (server_api(global, &args.server)?, args.query.of_command(), AuditPage::default());
+        (server_api(global, &args.server)?, args.query.into_query(), AuditPage::default());
     loop {
         let page: AuditPage = api.ask_with("audit", &query).await?;
         if !all.take(page, &mut query) {
@@ -338,28 +338,18 @@ fn signing_key(file: &Path) -> Result<SecretText, Failure> {
     Ok(SecretText(text.trim().to_owned()))
 }
 
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
 /// Asks on the terminal for `word`, without which nothing is done.
 pub(super) fn confirm(what: &str, word: &str) -> Result<(), Failure> {
-    let failed = |message: String| Failure::new(Exit::Usage, anyhow::anyhow!(message));
-    if !io::stdin().is_terminal() {
-        return Err(failed(format!(
-            "{what} Nothing was done; add --yes where nobody can be asked"
-        )));
-    }
-    write!(io::stderr(), "{what} Type `{word}` to go on: ")?;
-    let mut line = String::new();
-    io::stdin().read_line(&mut line)?;
-    if line.trim() == word { Ok(()) } else { Err(failed("nothing was done".to_owned())) }
+    snowbank_cli::confirm(what, word).map_err(|error| match error {
+        ConfirmError::Io(error) => error.into(),
+        refused => Failure::new(Exit::Usage, refused),
+    })
 }
 
 /// For people or for programs.
-pub(super) fn print<T: Display + Serialize>(as_json: bool, answer: &T) -> Result<Exit, Failure> {
-    let text = if as_json { to_json(answer)? } else { answer.to_string() };
+pub(super) fn print<T: Render + Serialize>(as_json: bool, answer: &T) -> Result<Exit, Failure> {
+    let text =
+        format_answer(as_json, answer).map_err(|error| Failure::new(Exit::Unexpected, error))?;
     writeln!(io::stdout(), "{text}")?;
     Ok(Exit::Success)
 }

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use serde_json::json;
+use snowbank_cli::date;
 use snowbank_core::wire::WhoAmI;
 
 use crate::api::Api;
 use crate::cli::{GlobalArgs, WhoAmIArgs};
 use crate::config::{TargetServer, resolve_server};
-use crate::date;
 use crate::exit::{Exit, Failure};
 
 /// Runs `snowbank whoami`.
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(
             text,
             "server   work (https://h), Snowbank 0.1.0\ntoken    ci (id 17), from \
-             /t\nexpires  2026-03-01 12:00 UTC, \
+             /t\nexpires  2026-03-01 12:00:00 UTC, \
              in 3 days\nadmin    no\nmay      blog-*: pull, push\n         x: pull\n"
         );
     }

@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use snowbank_core::units::date;
+use snowbank_cli::date::utc;
 use thiserror::Error;
 
 use super::Actor;
@@ -311,12 +311,12 @@ async fn mark_restored(tx: &mut Tx, of: Option<i64>, force: bool, now: i64) -> R
     let found = identity(tx.exec()).await?;
     let instance = raise(tx.exec(), found, 1).await?;
     settings::set(tx.exec(), UNMARKED, if force { FORCED } else { "1" }).await?;
-    let of = of.map_or_else(String::new, |time| format!(" of {}", date(time)));
+    let of = of.map_or_else(String::new, |time| format!(" of {}", utc(time)));
     let why = format!(
         "collection is off, since a backup{of} was restored on {}: what was written after the \
          backup is not known yet. Run \
          `snowbankd repair`, which finds it and switches collection on again",
-        date(now)
+        utc(now)
     );
     settings::set(tx.exec(), settings::COLLECTION_OFF, &why).await?;
     let detail = format!("a backup{of}; epoch {}", instance.epoch);

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use snowbank_core::units::{Bytes, date};
+use snowbank_cli::confirm;
+use snowbank_cli::date::utc;
+use snowbank_core::units::Bytes;
 
 use super::cli::{BackupArgs, RestoreArgs};
-use super::{Beside, confirm, shell_quoted};
+use super::{Beside, shell_quoted};
 use crate::admin::backup::{SecretFile, back_up, secret_files, server_key_file};
 use crate::admin::restore::{
     RestoreError, check_storage, open_backup, restore, restore_in_place, settle_epoch,
@@ -210,7 +212,7 @@ async fn from_file(
     if let Some(storage) = storage {
         check_storage(storage, &backup.info.instance, backup.info.epoch, args.force).await?;
     }
-    let made = date(backup.info.time);
+    let made = utc(backup.info.time);
     if args.force && !args.yes && database.exists() {
         let what = format!(
             "This puts the backup of {made} in the place of the database {}.",

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use snowbank_cli::{Render as _, confirm};
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::wire::admin::{
     CacheDetails, CacheList, CopiedPaths, CreateCache, RotateKey, SecretText,
 };
 
 use super::cli::{CacheCommand, CacheCreateArgs};
-use super::{Beside, confirm, print};
+use super::{Beside, print};
 use crate::admin::{self, Actor, AdminError};
 use crate::admission::{self, Budgets};
 use crate::auth::{MayPull, MayPush};
@@ -57,7 +58,8 @@ pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow:
                 !settings.is_empty(),
                 "say what to change; `snowbankd cache configure --help` lists it"
             );
-            println!("{}", admin::configure_cache(&admin, &actor, &name, &settings, now).await?);
+            let details = admin::configure_cache(&admin, &actor, &name, &settings, now).await?;
+            println!("{}", details.text());
         }
         CacheCommand::Rename { name, new } => {
             let details = admin::rename_cache(&admin, &actor, &name, &new, now).await?;
@@ -98,7 +100,8 @@ pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow:
         CacheCommand::RotateKey { name, overlap, signing_key_file } => {
             let signing_key = signing_key_file.as_deref().map(signing_key).transpose()?;
             let request = RotateKey { overlap, signing_key };
-            println!("{}", admin::rotate_signing_key(&admin, &actor, &name, &request, now).await?);
+            let details = admin::rotate_signing_key(&admin, &actor, &name, &request, now).await?;
+            println!("{}", details.text());
         }
         CacheCommand::ExportKey { name } => {
             for key in admin::export_signing_keys(&admin, &actor, &name, now).await? {

@@ -12,13 +12,12 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
-use snowbank_core::cache_name::CacheName;
-use snowbank_core::token::hide_in_usage;
-use snowbank_core::wire::admin::AuditQuery;
-use snowbank_core::wire::admin::args::{
-    CacheChanges, DeleteFlags, GcArgs, NewCacheArgs, TokenCreateArgs, TokenRevokeArgs,
-    TokenRotateArgs,
+use snowbank_cli::args::{
+    AuditQueryArgs, CacheChanges, DeleteFlags, GcArgs, NewCacheArgs, TokenCreateArgs,
+    TokenRevokeArgs, TokenRotateArgs,
 };
+use snowbank_cli::hide_in_usage;
+use snowbank_core::cache_name::CacheName;
 
 use crate::config::{Overrides, Seconds, SecretString, Size};
 use crate::gc::PathPattern;
@@ -424,7 +423,7 @@ pub(super) struct GcCommandArgs {
 #[derive(Debug, Args)]
 pub(super) struct AuditArgs {
     #[command(flatten)]
-    pub query: AuditQuery,
+    pub query: AuditQueryArgs,
     #[command(flatten)]
     pub output: Output,
 }

@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use snowbank_cli::confirm;
+
 use super::cli::GcCommandArgs;
-use super::{Beside, confirm, print};
+use super::{Beside, print};
 use crate::admin::Actor;
 use crate::clock::unix_now;
 use crate::config::Overrides;

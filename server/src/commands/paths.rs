@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use snowbank_cli::{Render as _, confirm};
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
 use snowbank_core::wire::admin::{AuditPage, PathPage, PathQueryText};
 
 use super::cli::{AuditArgs, DeleteArgs, PathCommand};
-use super::{Beside, confirm, print};
+use super::{Beside, print};
 use crate::admin::{self, Actor, AdminError};
 use crate::clock::unix_now;
 use crate::config::Overrides;
@@ -66,7 +67,7 @@ pub(super) async fn delete(overrides: &Overrides, args: DeleteArgs) -> anyhow::R
     let mut request = args.flags.into_request(args.paths);
     let mut answer = admin::delete_paths(&admin, &actor, &cache, &request, now).await?;
     if args.flags.asks() {
-        eprintln!("{answer}");
+        eprintln!("{}", answer.text());
         confirm("Nobody can fetch these paths any more then.", cache.name.as_str())?;
         request.dry_run = false;
         answer = admin::delete_paths(&admin, &actor, &cache, &request, now).await?;
@@ -79,7 +80,7 @@ pub(super) async fn delete(overrides: &Overrides, args: DeleteArgs) -> anyhow::R
 /// `snowbankd audit`
 pub(super) async fn audit(overrides: &Overrides, args: AuditArgs) -> anyhow::Result<ExitCode> {
     let beside = Beside::open(overrides).await?;
-    let (mut query, mut all) = (args.query.of_command(), AuditPage::default());
+    let (mut query, mut all) = (args.query.into_query(), AuditPage::default());
     loop {
         let page = admin::list_audit(&beside.db, &query).await?;
         if !all.take(page, &mut query) {

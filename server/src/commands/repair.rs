@@ -5,9 +5,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use snowbank_cli::confirm;
+
 use super::check::{Opened, drawn};
 use super::cli::RepairArgs;
-use super::confirm;
 use crate::clock::unix_now;
 use crate::config::{Overrides, Size};
 use crate::gc::repair::{RepairOptions, Repairer};

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use snowbank_cli::Render as _;
+use snowbank_cli::args::{RotatedToken, only_valid_token};
 use snowbank_core::wire::admin::TokenList;
-use snowbank_core::wire::admin::args::RotatedToken;
 
 use super::cli::TokenCommand;
 use super::{Beside, print};
@@ -25,7 +26,7 @@ pub(super) async fn run(overrides: &Overrides, command: TokenCommand) -> anyhow:
             let id = match which {
                 RotatedToken::Id(id) => id,
                 RotatedToken::OnlyOf(subject) => {
-                    all(&admin).await?.only_valid_of(&subject, now)?.id.clone()
+                    only_valid_token(&all(&admin).await?, &subject, now)?.id.clone()
                 }
             };
             println!("{}", admin::rotate_token(&admin, &actor, &id, &request, now).await?.token.0);
@@ -37,10 +38,9 @@ pub(super) async fn run(overrides: &Overrides, command: TokenCommand) -> anyhow:
             print(output.json, &admin::show_token(&admin, &id).await?)?;
         }
         TokenCommand::Revoke(args) => {
-            println!(
-                "{}",
-                admin::revoke_tokens(&admin, &actor, &args.into_request(now), now).await?
-            );
+            let revoked =
+                admin::revoke_tokens(&admin, &actor, &args.into_request(now), now).await?;
+            println!("{}", revoked.text());
         }
     }
     beside.db.close().await;

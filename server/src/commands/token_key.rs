@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use snowbank_core::units::date;
+use snowbank_cli::date::utc;
 
 use super::Beside;
 use super::cli::{TokenKeyAddArgs, TokenKeyCommand, TokenKeyRemoveArgs};
@@ -110,11 +110,11 @@ fn consequence(outlook: &Outlook) -> String {
 
 fn line(key: &TokenKeyInfo) -> String {
     let source = match key.source {
-        KeySource::Database { created } => format!("made {}", date(created)),
+        KeySource::Database { created } => format!("made {}", utc(created)),
         KeySource::ConfigFile => "config file".to_owned(),
     };
     let state = match key.retired {
-        Some(when) => format!("retired {}", date(when)),
+        Some(when) => format!("retired {}", utc(when)),
         None if key.signs_new => "signs new tokens".to_owned(),
         None if key.can_sign => "verifies".to_owned(),
         None => "verifies (public key)".to_owned(),

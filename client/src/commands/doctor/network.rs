@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::Url;
+use snowbank_cli::date;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
@@ -10,7 +11,6 @@ use super::container;
 use super::proxy::Proxy;
 use super::report::Finding;
 use crate::api::{Api, Probe};
-use crate::date;
 use crate::exit::Exit;
 
 /// Above this, tokens and certificates are judged wrongly.

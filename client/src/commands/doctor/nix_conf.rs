@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
+use snowbank_cli::date;
 use snowbank_core::wire::CacheInfo;
 
 use super::Subject;
@@ -13,7 +14,6 @@ use super::report::Finding;
 use super::server::SOON;
 use crate::api::Api;
 use crate::config::{Secret, Target};
-use crate::date;
 use crate::exit::Exit;
 use crate::nix::{
     self, NixSettings, User, is_allowed_to_untrusted, is_served_by_daemon, same_substituter,

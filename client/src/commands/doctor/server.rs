@@ -1,11 +1,11 @@
 //! What the server says: its version, the token's owner and end, the cache and what the token may
 //! do there.
 
+use snowbank_cli::date;
 use snowbank_core::wire::{CacheInfo, WhoAmI};
 
 use super::report::Finding;
 use crate::api::{Api, ApiErrorKind};
-use crate::date;
 
 const RIGHTS: &str = "token's rights";
 /// Seconds before its end from which on a token is warned of.

@@ -9,12 +9,12 @@
 mod issue;
 mod rights;
 
+use snowbank_cli::date;
 use snowbank_core::cache_name::CacheName;
 
 use super::files::NetrcFile;
 use super::{Chosen, host, netrc};
 use crate::config::{Secret, Target};
-use crate::date;
 use crate::exit::{Exit, Failure};
 use crate::nix;
 

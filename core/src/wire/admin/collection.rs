@@ -1,12 +1,9 @@
 //! What is asked of a collection, and what it did: which paths go and why, and what storage that
 //! frees.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use super::show::Table;
-use crate::units::{Bytes, Seconds, date};
+use crate::units::Seconds;
 
 /// Body of `POST /api/v1/gc`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,17 +50,6 @@ pub enum GoingReason {
     CacheSize,
     /// The server is above its size limit, and this was used least recently.
     ServerSize,
-}
-
-impl fmt::Display for GoingReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Unused => "unused",
-            Self::Expired => "expired",
-            Self::CacheSize => "cache above its limit",
-            Self::ServerSize => "server above its limit",
-        })
-    }
 }
 
 /// A path that goes.
@@ -149,84 +135,4 @@ pub struct GcReport {
     pub stored_bytes: u64,
     /// What an operator should know.
     pub notes: Vec<String>,
-}
-
-impl fmt::Display for GcReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut caches = Table::new(&["CACHE", "PATHS", "GOING", "LOGICAL", "STORED", "OWN"]);
-        for cache in &self.caches {
-            caches.row([
-                cache.name.clone(),
-                cache.paths.to_string(),
-                cache.going.to_string(),
-                Bytes(cache.logical_bytes).to_string(),
-                Bytes(cache.stored_bytes).to_string(),
-                Bytes(cache.own_bytes).to_string(),
-            ]);
-        }
-        writeln!(f, "{caches}\n")?;
-        if !self.going.is_empty() {
-            let mut going = Table::new(&["CACHE", "WHY", "LAST USED", "NAR", "PATH"]);
-            for path in &self.going {
-                going.row([
-                    path.cache.clone(),
-                    path.reason.to_string(),
-                    date(path.used),
-                    Bytes(path.nar_bytes).to_string(),
-                    path.store_path.clone(),
-                ]);
-            }
-            writeln!(f, "{going}")?;
-            let more = self.paths.saturating_sub(self.going.len() as u64);
-            if more > 0 {
-                writeln!(f, "and {more} more")?;
-            }
-            writeln!(f)?;
-        }
-        let (would, goes) =
-            if self.dry_run { ("would go", "would free") } else { ("gone", "freed") };
-        writeln!(f, "paths      {} {would}, {} of NARs", self.paths, Bytes(self.nar_bytes))?;
-        writeln!(f, "NARs       {} {would}", self.nars)?;
-        writeln!(f, "chunks     {} {would}, {} at rest", self.chunks, Bytes(self.chunk_bytes))?;
-        writeln!(f, "packs      {} {would}: {goes} {}", self.packs, Bytes(self.freed_bytes))?;
-        writeln!(
-            f,
-            "compacted  {} packs: {goes} {}",
-            self.compacted_packs,
-            Bytes(self.compacted_bytes)
-        )?;
-        writeln!(
-            f,
-            "waiting    {} that nothing needs, for the grace period or to be worth rewriting",
-            Bytes(self.waiting_bytes)
-        )?;
-        if !self.dry_run {
-            writeln!(
-                f,
-                "objects    {} removed from the storage, {} failed",
-                self.objects, self.failed_objects
-            )?;
-        }
-        if self.unnamed_objects > 0 {
-            writeln!(f, "unnamed    {} objects that no row names", self.unnamed_objects)?;
-        }
-        write!(f, "stored     {} in packs", Bytes(self.stored_bytes))?;
-        for cache in &self.caches {
-            let Some(until) = cache.restorable_until.filter(|until| *until > self.started) else {
-                continue;
-            };
-            write!(
-                f,
-                "\nnote: `{0}` was destroyed, and {1} that it alone needs stay until {2}; `cache \
-                 purge {0}` gives them back sooner",
-                cache.name,
-                Bytes(cache.own_bytes),
-                date(until)
-            )?;
-        }
-        for note in &self.notes {
-            write!(f, "\nnote: {note}")?;
-        }
-        Ok(())
-    }
 }

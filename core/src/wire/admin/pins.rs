@@ -1,13 +1,10 @@
 //! Pins: names for paths that are to stay, each with the history of what it stood for.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use super::show::{Table, by, plain};
 use crate::hash::NarHash;
 use crate::pin_name::PinName;
-use crate::units::{Seconds, date};
+use crate::units::Seconds;
 
 /// How many generations of a new name are kept, unless said otherwise.
 pub const DEFAULT_KEPT: u32 = 5;
@@ -129,82 +126,31 @@ pub struct PinnedPath {
     pub expires: Option<i64>,
 }
 
-fn presence(present: bool) -> &'static str {
-    if present { "" } else { "  (out of sight: push it again)" }
-}
-
-impl fmt::Display for PinList {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table =
-            Table::new(&["NAME", "GENERATION", "KEEPS", "PINNED", "BY", "EXPIRES", "PATH"]);
-        for pin in &self.pins {
-            table.row([
-                pin.name.to_string(),
-                pin.generation.to_string(),
-                pin.keep.to_string(),
-                date(pin.created),
-                pin.created_by.clone().unwrap_or_default(),
-                pin.expires.map_or_else(|| "never".to_owned(), date),
-                format!("{}{}", pin.store_path, presence(pin.present)),
-            ]);
-        }
-        table.fmt(f)
-    }
-}
-
-impl fmt::Display for PinDetails {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pin, history, next: _ } = self;
-        writeln!(f, "pin         {}", pin.name)?;
-        writeln!(f, "path        {}{}", pin.store_path, presence(pin.present))?;
-        writeln!(f, "pinned      {}{}", date(pin.created), by(pin.created_by.as_deref()))?;
-        writeln!(f, "expires     {}", pin.expires.map_or_else(|| "never".to_owned(), date))?;
-        write!(f, "generation  {}, the newest {} are kept", pin.generation, pin.keep)?;
-        for one in history {
-            let mark = if one.generation == pin.generation { '*' } else { ' ' };
-            let PinGeneration { generation, store_path, present, created, created_by } = one;
-            let (when, there) = (date(*created), presence(*present));
-            let who = created_by
-                .as_deref()
-                .map_or_else(String::new, |who| format!("  by {}", plain(who)));
-            write!(f, "\n{mark} {generation:>8}  {when}  {store_path}{who}{there}")?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_history_marks_what_the_name_stands_for() {
-        let one = |generation, present| PinGeneration {
-            generation,
-            store_path: format!("/nix/store/{}-v{generation}", "0".repeat(32)),
-            present,
-            created: 0,
-            created_by: Some("ci".to_owned()),
-        };
+    fn a_pin_and_its_history_are_one_object() {
+        let [store_path, created_by] = ["/nix/store/x", "ci"].map(str::to_owned);
         let pin = PinInfo {
             name: "latest".parse().unwrap(),
-            store_path: one(2, true).store_path,
+            store_path: store_path.clone(),
             present: true,
             generation: 2,
             keep: 5,
             expires: None,
             created: 0,
-            created_by: Some("ci".to_owned()),
+            created_by: Some(created_by),
         };
-        let details = PinDetails {
-            pin,
-            history: vec![one(3, true), one(2, true), one(1, false)],
-            next: None,
+        let one = PinGeneration {
+            generation: 2,
+            store_path,
+            present: true,
+            created: 0,
+            created_by: None,
         };
-        let shown = details.to_string();
-        let marked: Vec<&str> = shown.lines().filter(|line| line.starts_with('*')).collect();
-        assert!(matches!(marked[..], [line] if line.contains("-v2")), "{shown}");
-        assert!(shown.lines().last().unwrap().contains("push it again"), "{shown}");
+        let details = PinDetails { pin, history: vec![one], next: None };
         let text = serde_json::to_string(&details).unwrap();
         assert!(text.contains(r#""name":"latest""#) && !text.contains("expires"), "{text}");
         assert_eq!(serde_json::from_str::<PinDetails>(&text).unwrap(), details);

@@ -1,10 +1,6 @@
 //! What a cache had to take out of sight, since chunks of it are damaged or gone.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
-
-use crate::units::date;
 
 /// Query of `GET /api/v1/caches/{cache}/withdrawn`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,16 +32,4 @@ pub struct WithdrawnPage {
     /// What to ask for as `after` to get the rest; absent at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-}
-
-impl fmt::Display for WithdrawnPage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for WithdrawnPath { path, reason, since, .. } in &self.paths {
-            writeln!(f, "{path}  since {}: {reason}", date(*since))?;
-        }
-        match self.paths.len() {
-            0 => f.write_str("No path is withdrawn."),
-            paths => write!(f, "{paths} path(s) are withdrawn (404) until they are pushed again."),
-        }
-    }
 }

@@ -7,6 +7,7 @@ use crate::db::caches::DomainId;
 use crate::db::nars::{NarId, NewNar};
 use crate::db::paths::NewPath;
 use crate::secrets::Sealer;
+use snowbank_cli::Render as _;
 use snowbank_core::hash::{FileHash, NarHash, Sha256};
 use snowbank_core::manifest::ContentDigest;
 use snowbank_core::wire::admin::{CacheSettings, CreateCache};
@@ -165,12 +166,12 @@ async fn long_rows_make_short_pages() {
     let long = show_path(&place.db, &place.cache, &path(21).base_name(), true, 1).await.unwrap();
     assert_eq!((long.references.len(), long.more_references), (MAX_REFERENCES, 1_000));
     assert_eq!(long.pushed_by.as_deref(), Some("ci"));
-    assert!(long.to_string().ends_with("and 1000 more"));
+    assert!(long.text().to_string().ends_with("and 1000 more"));
     let brief = show_path(&place.db, &place.cache, &path(30).base_name(), false, 1).await.unwrap();
     assert!(
         brief.pushed_by.is_none()
-            && brief.to_string().contains("pushed      1970-01-01 00:00:01 UTC\n"),
-        "{brief}"
+            && brief.text().to_string().contains("pushed      1970-01-01 00:00:01 UTC\n"),
+        "{brief:?}"
     );
 }
 

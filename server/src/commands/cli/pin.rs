@@ -1,9 +1,9 @@
 //! The command line of `snowbankd pin`.
 
 use clap::{Args, Subcommand};
+use snowbank_cli::args::PinKeepArgs;
 use snowbank_core::cache_name::CacheName;
 use snowbank_core::pin_name::PinName;
-use snowbank_core::wire::admin::args::PinKeepArgs;
 
 use super::Output;
 

@@ -1,6 +1,6 @@
 //! Counters, pins, leftovers, and what is known to be damaged or withdrawn.
 
-use snowbank_core::units::date;
+use snowbank_cli::date::utc;
 
 use super::{CheckError, PAGE, Run};
 use crate::db;
@@ -105,7 +105,7 @@ async fn damaged(run: &mut Run<'_>) -> Result<(), CheckError> {
                 let detail = format!(
                     "found damaged on {}: {}; `snowbankd repair` settles it and others of that \
                      pack",
-                    date(chunk.found),
+                    utc(chunk.found),
                     chunk.reason
                 );
                 run.found("damage", subject, detail);
@@ -131,7 +131,7 @@ async fn withdrawn(run: &mut Run<'_>) -> Result<(), CheckError> {
             let detail = format!(
                 "withdrawn since {}: {}; push it again to make it whole, or forget it with \
                  `snowbankd repair --forget-withdrawn`",
-                date(path.since),
+                utc(path.since),
                 path.reason
             );
             run.found("damage", format!("path {} of the cache {cache}", path.base_name()), detail);

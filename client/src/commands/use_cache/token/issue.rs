@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use reqwest::Method;
+use snowbank_cli::date;
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::{CreateToken, CreatedToken, TokenGrants};
 
 use super::{CacheAddress, Candidate, HostToken, Rules, target};
 use crate::api::Api;
 use crate::config::Secret;
-use crate::date;
 use crate::exit::{Exit, Failure};
 
 /// For how long a token is made.

@@ -51,13 +51,13 @@ pub enum BundleError {
 
 /// What a bundle has used of its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Used {
+struct BundleSize {
     bytes: usize,
     entries: usize,
     raw_bytes: u64,
 }
 
-impl Used {
+impl BundleSize {
     fn with(self, header: &ChunkHeader) -> Result<Self, BundleError> {
         let bytes = header.encoded_len() + header.frame_len as usize;
         self.and(Self { bytes, entries: 1, raw_bytes: u64::from(header.raw_len) })
@@ -83,7 +83,7 @@ impl Used {
 #[derive(Clone, Debug, Default)]
 pub struct BundleWriter {
     bytes: Vec<u8>,
-    used: Used,
+    used: BundleSize,
 }
 
 impl BundleWriter {
@@ -104,7 +104,7 @@ impl BundleWriter {
     pub fn add(&mut self, header: &ChunkHeader, frame: &[u8]) {
         header.encode_into(&mut self.bytes);
         self.bytes.extend_from_slice(frame);
-        self.used = Used {
+        self.used = BundleSize {
             bytes: self.bytes.len(),
             entries: self.used.entries + 1,
             raw_bytes: self.used.raw_bytes + u64::from(header.raw_len),
@@ -117,7 +117,7 @@ impl BundleWriter {
         let Ok(used) = self.used.and(other.used) else { return false };
         self.bytes.append(&mut other.bytes);
         self.used = used;
-        other.used = Used::default();
+        other.used = BundleSize::default();
         true
     }
 
@@ -154,7 +154,7 @@ pub struct BundleReader {
     start: usize,
     /// The header of the record under way; its bytes are given out already.
     header: Option<ChunkHeader>,
-    used: Used,
+    used: BundleSize,
 }
 
 impl BundleReader {

@@ -21,7 +21,7 @@ use crate::{
     store_path::{StoreDir, StorePathHash},
 };
 
-/// Parameters that no chunker can work by.
+/// Why no chunker can work by some parameters.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum CutParamsError {
     /// The id is from a later version.
@@ -30,9 +30,8 @@ pub enum CutParamsError {
     /// A size is out of its bounds.
     #[error(
         "cut parameters {min}/{avg}/{max} (min/avg/max bytes) are refused: wanted are even \
-         numbers, \
-         64 <= min <= avg <= max <= {limit}, avg >= 256, max >= 1024",
-        limit = CutParams::MAX_MAX
+         numbers, 64 <= min <= avg <= max <= {limit}, avg >= 256, max >= 1024",
+        limit = CutParams::MAX_CHUNK_BYTES
     )]
     Sizes {
         /// Least bytes of a chunk.
@@ -61,20 +60,20 @@ impl CutParams {
     /// What a cache is made with.
     pub const DEFAULT: Self = Self { id: 1, min: 32 << 10, avg: 128 << 10, max: 512 << 10 };
 
-    /// Most that `max` may be: a cut that moves to a slot's end still makes no chunk above
-    /// [`MAX_CHUNK_RAW_LEN`].
-    pub const MAX_MAX: u32 = MAX_CHUNK_RAW_LEN - 32;
+    /// The largest `max`. A cut that moves to a slot's end adds less than a slot, and still makes
+    /// no chunk above [`MAX_CHUNK_RAW_LEN`].
+    pub const MAX_CHUNK_BYTES: u32 = MAX_CHUNK_RAW_LEN - 32;
 
-    /// Whether a chunker can work by these.
+    /// Checks that a chunker can work by these.
     ///
     /// # Errors
-    /// [`CutParamsError`] says what is wrong.
+    /// [`CutParamsError`] for an unknown id, and for sizes out of their bounds or out of order.
     pub fn validate(&self) -> Result<(), CutParamsError> {
         self.normalization().ok_or(CutParamsError::UnknownId(self.id))?;
         let Self { min, avg, max, .. } = *self;
         let even = [min, avg, max].iter().all(|size| size % 2 == 0);
         let ordered = (64..=avg).contains(&min) && min <= 1 << 20 && avg >= 256 && avg <= max;
-        if even && ordered && (1024..=Self::MAX_MAX).contains(&max) {
+        if even && ordered && (1024..=Self::MAX_CHUNK_BYTES).contains(&max) {
             Ok(())
         } else {
             Err(CutParamsError::Sizes { min, avg, max })
@@ -144,7 +143,7 @@ impl Chunker {
     /// A chunker for one NAR stream of `store_dir`.
     ///
     /// # Errors
-    /// [`CutParams::validate`]'s.
+    /// As [`CutParams::validate`].
     pub fn new(store_dir: &StoreDir, params: CutParams) -> Result<Self, CutParamsError> {
         Ok(Self {
             masker: Masker::new(store_dir),

@@ -171,7 +171,8 @@ mod tests {
                 let (now, later) = rest.split_at(rest.len().min(*step));
                 buffer.extend_from_slice(now);
                 rest = later;
-                let decided = masker.mask(&mut buffer, from, rest.is_empty(), |slot, _| slots.push(slot));
+                let on_slot = |slot, _| slots.push(slot);
+                let decided = masker.mask(&mut buffer, from, rest.is_empty(), on_slot);
                 prop_assert!(decided >= from && buffer.len() - decided < 11 + SLOT_LEN);
                 from = decided;
                 if rest.is_empty() {

@@ -98,7 +98,8 @@ impl NarInfo {
         out.maybe("FileSize", self.file_size);
         out.line("NarHash", self.nar_hash);
         out.line("NarSize", self.nar_size);
-        out.line("References", Joined(&sorted(&self.references), " ", ""));
+        let references = sorted(&self.references);
+        out.line("References", PathList { paths: &references, separator: " ", prefix: "" });
         out.maybe("Deriver", self.deriver.as_ref());
         out.maybe("System", self.system.as_ref());
         for signature in &self.signatures {
@@ -127,7 +128,8 @@ pub fn fingerprint(
 ) -> String {
     let prefix = format!("{store_dir}/");
     let references = sorted(references);
-    format!("1;{prefix}{store_path};{nar_hash};{nar_size};{}", Joined(&references, ",", &prefix))
+    let references = PathList { paths: &references, separator: ",", prefix: &prefix };
+    format!("1;{prefix}{store_path};{nar_hash};{nar_size};{references}")
 }
 
 /// Whether `text` can be the value of `URL`, `Compression` or `System`: not empty, no white space,
@@ -174,13 +176,17 @@ fn sorted(references: &[StorePath]) -> Vec<&StorePath> {
 }
 
 /// Paths with a separator between them and a prefix before each.
-struct Joined<'a>(&'a [&'a StorePath], &'static str, &'a str);
+struct PathList<'a> {
+    paths: &'a [&'a StorePath],
+    separator: &'static str,
+    prefix: &'a str,
+}
 
-impl fmt::Display for Joined<'_> {
+impl fmt::Display for PathList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, path) in self.0.iter().enumerate() {
-            let separator = if at == 0 { "" } else { self.1 };
-            write!(f, "{separator}{}{path}", self.2)?;
+        for (at, path) in self.paths.iter().enumerate() {
+            let separator = if at == 0 { "" } else { self.separator };
+            write!(f, "{separator}{}{path}", self.prefix)?;
         }
         Ok(())
     }

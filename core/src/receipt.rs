@@ -184,8 +184,8 @@ impl ReceiptLine {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "kebab-case")]
 enum Line {
-    Uploaded(Acknowledged),
-    Present(Acknowledged),
+    Uploaded(ReceiptFields),
+    Present(ReceiptFields),
     Different {
         store_path: String,
         nar_hash: NarHash,
@@ -204,9 +204,9 @@ enum Line {
     },
 }
 
-/// [`Receipt`] without its status, which is the line's tag.
+/// The fields of a [`Receipt`] but for its status, which is the line's tag.
 #[derive(Serialize, Deserialize)]
-struct Acknowledged {
+struct ReceiptFields {
     store_path: String,
     nar_hash: NarHash,
     nar_size: u64,
@@ -218,7 +218,7 @@ struct Acknowledged {
     stats: Option<ReceiptStats>,
 }
 
-impl Acknowledged {
+impl ReceiptFields {
     fn with(self, status: ReceiptStatus) -> ReceiptLine {
         let Self { store_path, nar_hash, nar_size, cache, time, signatures, stats } = self;
         ReceiptLine::Receipt(Receipt {
@@ -264,8 +264,15 @@ impl From<ReceiptLine> for Line {
                     signatures,
                     stats,
                 } = receipt;
-                let receipt =
-                    Acknowledged { store_path, nar_hash, nar_size, cache, time, signatures, stats };
+                let receipt = ReceiptFields {
+                    store_path,
+                    nar_hash,
+                    nar_size,
+                    cache,
+                    time,
+                    signatures,
+                    stats,
+                };
                 match status {
                     ReceiptStatus::Uploaded => Self::Uploaded(receipt),
                     ReceiptStatus::Present => Self::Present(receipt),

@@ -17,8 +17,8 @@ use crate::{
     mask::{MASK, SLOT_LEN},
 };
 
-/// How often the filler is drawn before a chunk is given up.
-const SEEDS: u8 = 8;
+/// How often the filler of a chunk is drawn at most.
+const MAX_SEEDS: u8 = 8;
 
 /// A frame and its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +54,8 @@ impl FrameEncoder {
     /// to be the chunk's name.
     ///
     /// # Errors
-    /// [`FrameError::WillNotStayOpen`]: close the chunk and encode that. [`FrameError::Chunk`] for one that is empty, too long, or
-    /// has slots that overlap or are not masked.
+    /// [`FrameError::WillNotStayOpen`]: close the chunk and encode that. [`FrameError::Chunk`] for
+    /// a chunk that is empty, too long, or has slots that overlap or are not masked.
     pub fn encode(&mut self, chunk: &Chunk, name: &ChunkName) -> Result<Encoded, FrameError> {
         let raw_len = check(chunk)?;
         if !chunk.is_open() {
@@ -69,7 +69,7 @@ impl FrameEncoder {
         bytes.clear();
         bytes.extend_from_slice(&chunk.bytes);
         let mut outcome = Err(FrameError::WillNotStayOpen);
-        for seed in 0..SEEDS {
+        for seed in 0..MAX_SEEDS {
             filler.write(&mut bytes, &chunk.slots, name, seed);
             let made = self.encode_open(&bytes, &chunk.slots, name, raw_len)?;
             let fillers: Vec<_> = chunk

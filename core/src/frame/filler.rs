@@ -14,8 +14,8 @@ use crate::{
 const CONTEXT: &str = "snowbank 2026 slot filler v1";
 /// Absent byte values that suffice: any fewer, and filler might compress.
 const MIN_ABSENT: usize = 32;
-/// How often one byte is drawn. What is then still unsafe is left to the verifier.
-const DRAWS: usize = 512;
+/// How often one byte is drawn at most. The verifier finds filler that is unsafe even then.
+const MAX_DRAWS: usize = 512;
 
 /// Makes filler for one chunk.
 pub(super) struct Filler {
@@ -25,8 +25,8 @@ pub(super) struct Filler {
 enum Kind {
     /// The byte values that the chunk does not have.
     Absent(Vec<u8>),
-    /// The chunk has nearly all of them; these are its threes outside of the slots.
-    Threes(Threes),
+    /// The chunk has nearly all of them; these are its trigrams outside of the slots.
+    Trigrams(Trigrams),
 }
 
 impl Filler {
@@ -39,7 +39,7 @@ impl Filler {
         let kind = if absent.len() >= MIN_ABSENT {
             Kind::Absent(absent)
         } else {
-            Kind::Threes(Threes::of(chunk))
+            Kind::Trigrams(Trigrams::of(chunk))
         };
         Self { kind }
     }
@@ -59,45 +59,46 @@ impl Filler {
                         *place = values[usize::from(byte) * values.len() / 256];
                     }
                 }
-                Kind::Threes(threes) => threes.draw(bytes, start, &mut random),
+                Kind::Trigrams(trigrams) => trigrams.draw(bytes, start, &mut random),
             }
         }
     }
 }
 
-/// A set of three bytes in a row, by a hash of as many values as its bits. It may hold more than
-/// was put in, never less.
-struct Threes {
+/// A set of sequences of three bytes, by a hash of as many values as its bits. It may hold more
+/// than was put in, never less.
+struct Trigrams {
     bits: Vec<u64>,
     shift: u32,
 }
 
-impl Threes {
-    /// The threes of a chunk outside of its slots.
+impl Trigrams {
+    /// The trigrams of a chunk outside of its slots.
     fn of(chunk: &Chunk) -> Self {
         // Eight bits per byte leave most of them unset; 2^24 is one for each there can be.
         let log = (chunk.bytes.len() * 8).next_power_of_two().trailing_zeros().clamp(10, 24);
-        let mut threes = Self { bits: vec![0; 1 << (log - 6)], shift: 32 - log };
+        let mut trigrams = Self { bits: vec![0; 1 << (log - 6)], shift: 32 - log };
         let mut start = 0;
         let ends = chunk.slots.iter().map(|&slot| slot as usize).chain([chunk.bytes.len()]);
         for end in ends {
-            for three in chunk.bytes[start..end].array_windows() {
-                let (word, bit) = threes.place(*three);
-                threes.bits[word] |= bit;
+            for trigram in chunk.bytes[start..end].array_windows() {
+                let (word, bit) = trigrams.place(*trigram);
+                trigrams.bits[word] |= bit;
             }
             start = (end + SLOT_LEN).min(chunk.bytes.len());
         }
-        threes
+        trigrams
     }
 
-    fn place(&self, [one, two, three]: [u8; 3]) -> (usize, u64) {
-        // Multiplying by an odd number below 2^32 maps threes in the upper 24 bits one to one.
+    fn place(&self, trigram: [u8; 3]) -> (usize, u64) {
+        let [one, two, three] = trigram;
+        // Multiplying by an odd number below 2^32 maps trigrams in the upper 24 bits one to one.
         let hash = u32::from_be_bytes([one, two, three, 0]).wrapping_mul(0x9e37_79b1) >> self.shift;
         ((hash >> 6) as usize, 1 << (hash & 63))
     }
 
-    fn contains(&self, three: [u8; 3]) -> bool {
-        let (word, bit) = self.place(three);
+    fn contains(&self, trigram: [u8; 3]) -> bool {
+        let (word, bit) = self.place(trigram);
         self.bits[word] & bit != 0
     }
 
@@ -106,10 +107,10 @@ impl Threes {
         let mut pool = [0; 64];
         let mut left = 0;
         for at in start..start + SLOT_LEN {
-            // The threes that this byte completes: behind the last of the slot, those with the two
-            // that follow.
+            // The trigrams that this byte completes. The last byte of the slot also decides those
+            // with the two bytes that follow.
             let until = if at + 1 == start + SLOT_LEN { (at + 2).min(bytes.len() - 1) } else { at };
-            for _ in 0..DRAWS {
+            for _ in 0..MAX_DRAWS {
                 if left == 0 {
                     random.fill(&mut pool);
                     left = pool.len();

@@ -139,7 +139,7 @@ impl ChunkHeader {
     /// overlap.
     ///
     /// # Errors
-    /// [`HeaderError`] says what is wrong.
+    /// [`HeaderError`] when a length or a slot is out of its bounds.
     pub fn check(&self) -> Result<(), HeaderError> {
         check_lengths(self.raw_len, self.frame_len, self.slots.len())?;
         let (mut raw_end, mut frame_end) = (0, 0);

@@ -36,7 +36,7 @@ impl FrameVerifier {
     /// bytes that whoever made the frame could not foresee.
     ///
     /// # Errors
-    /// [`FrameError`] says what is wrong with it.
+    /// [`FrameError`] when the frame does not decode, depends on a slot, or is another chunk's.
     pub fn verify(
         &mut self,
         header: &ChunkHeader,

@@ -32,7 +32,7 @@ impl Footer {
     /// Parses the last [`FOOTER_LEN`] bytes of a pack.
     ///
     /// # Errors
-    /// [`PackError`] when they are no pack's.
+    /// [`PackError`] when these bytes do not end a pack.
     pub fn parse(bytes: &[u8; FOOTER_LEN]) -> Result<Self, PackError> {
         let mut rest = &bytes[..];
         let table_offset = take_u32(&mut rest)?;
@@ -80,7 +80,7 @@ impl PackIndex {
     /// Parses a whole pack's head, table and footer. The records are not looked at.
     ///
     /// # Errors
-    /// [`PackError`] says what is wrong.
+    /// [`PackError`] when the parts do not fit each other, or are not those of a pack.
     pub fn parse(pack: &[u8]) -> Result<Self, PackError> {
         if pack.len() > MAX_PACK_BYTES {
             return Err(PackError::Full { bytes: pack.len() });
@@ -100,7 +100,7 @@ impl PackIndex {
     /// says that it is.
     ///
     /// # Errors
-    /// [`PackError`] says what is wrong.
+    /// [`PackError`] when the parts do not fit each other, or are not those of a pack.
     pub fn parse_parts(
         head: &[u8; HEAD_LEN],
         table: &[u8],

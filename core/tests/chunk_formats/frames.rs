@@ -186,7 +186,10 @@ fn check_mutant(
 
 proptest! {
     #[test]
-    fn any_stream_comes_back(stream in planted().prop_filter("empty", |stream| !stream.is_empty()), level in 1_i32..=19) {
+    fn any_stream_comes_back(
+        stream in planted().prop_filter("empty", |stream| !stream.is_empty()),
+        level in 1_i32..=19,
+    ) {
         round_trip(&mut FrameEncoder::new(level), &one_chunk(&stream));
     }
 
@@ -217,7 +220,8 @@ proptest! {
     fn arbitrary_frames_never_panic(bytes: Vec<u8>, raw_len in 1_u32..5000) {
         let frame = [&[0x28, 0xb5, 0x2f, 0xfd], &bytes[..]].concat();
         let name = Chunk::closed(vec![]).name();
-        let header = ChunkHeader { name, raw_len, frame_len: u32::try_from(frame.len()).unwrap(), slots: vec![] };
+        let frame_len = u32::try_from(frame.len()).unwrap();
+        let header = ChunkHeader { name, raw_len, frame_len, slots: vec![] };
         prop_assert!(FrameVerifier::new().verify(&header, &frame, &[0; 32]).is_err());
     }
 }

@@ -52,7 +52,10 @@ fn holds<T: Serialize + DeserializeOwned + PartialEq + Debug>(first: Value) {
 }
 
 fn receipt() -> Value {
-    json!({"status": "present", "store_path": STORE_PATH, "nar_hash": nar_hash(), "nar_size": 5, "cache": "main", "time": 7})
+    json!({
+        "status": "present", "store_path": STORE_PATH, "nar_hash": nar_hash(), "nar_size": 5,
+        "cache": "main", "time": 7,
+    })
 }
 
 fn nar_hash() -> Value {
@@ -62,14 +65,16 @@ fn nar_hash() -> Value {
 #[test]
 fn what_servers_say_is_read_by_clients_of_other_versions() {
     holds::<CacheInfo>(json!({
-        "name": "main", "public": true, "store_dir": "/nix/store", "public_keys": ["a:b"], "priority": 41,
+        "name": "main", "public": true, "store_dir": "/nix/store", "public_keys": ["a:b"],
+        "priority": 41,
         "cut": {"id": 1, "min": 64, "avg": 256, "max": 1024}, "compression_level": 3,
-        "limits": {"bundle_bytes": 1, "bundle_entries": 2, "names_per_request": 3, "paths_per_request": 4,
-                   "paths_per_query": 5, "manifest_bytes": 6},
+        "limits": {"bundle_bytes": 1, "bundle_entries": 2, "names_per_request": 3,
+                   "paths_per_request": 4, "paths_per_query": 5, "manifest_bytes": 6},
         "server_version": "0.1.0",
     }));
     holds::<WhoAmI>(json!({
-        "subject": "ci", "token_id": "1", "admin": false, "caches": {"main": ["push"]}, "server_version": "0.1.0",
+        "subject": "ci", "token_id": "1", "admin": false, "caches": {"main": ["push"]},
+        "server_version": "0.1.0",
     }));
     holds::<MissingPathsResponse>(json!({
         "missing": [STORE_PATH], "present": [receipt()], "different": [{"store_path": STORE_PATH}],
@@ -104,7 +109,8 @@ fn what_clients_ask_is_read_by_servers_of_other_versions() {
     );
     for manifest in [json!({"inline": "AAAA"}), json!({"chunks": ["00".repeat(32)]})] {
         holds::<CommitRequest>(json!({"paths": [{
-            "store_path": STORE_PATH, "nar_hash": nar_hash(), "nar_size": 5, "references": [], "manifest": manifest,
+            "store_path": STORE_PATH, "nar_hash": nar_hash(), "nar_size": 5, "references": [],
+            "manifest": manifest,
         }]}));
     }
 }
@@ -113,7 +119,8 @@ fn what_clients_ask_is_read_by_servers_of_other_versions() {
 fn a_cut_id_is_optional_and_bounded() {
     let with = |cut: Value| {
         let mut path = json!({
-            "store_path": STORE_PATH, "nar_hash": nar_hash(), "nar_size": 5, "references": [], "manifest": {"inline": ""},
+            "store_path": STORE_PATH, "nar_hash": nar_hash(), "nar_size": 5, "references": [],
+            "manifest": {"inline": ""},
         });
         path["cut"] = cut;
         serde_json::from_value::<CommitRequest>(json!({"paths": [path]}))

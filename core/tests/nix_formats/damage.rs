@@ -63,7 +63,8 @@ pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
     let damage = prop_oneof![
         3 => (any::<Index>(), any::<u8>()).prop_map(|(at, bit)| Damage::Flip(at, bit)),
         2 => (any::<Index>(), any::<u8>()).prop_map(|(at, value)| Damage::Set(at, value)),
-        1 => (any::<Index>(), bytes.clone()).prop_map(|(at, inserted)| Damage::Insert(at, inserted)),
+        1 => (any::<Index>(), bytes.clone())
+            .prop_map(|(at, inserted)| Damage::Insert(at, inserted)),
         2 => (any::<Index>(), len.clone()).prop_map(|(at, len)| Damage::Remove(at, len)),
         2 => (any::<Index>(), len).prop_map(|(at, len)| Damage::Repeat(at, len)),
         1 => any::<Index>().prop_map(Damage::Truncate),

@@ -337,7 +337,11 @@ proptest! {
     }
 
     #[test]
-    fn any_damaged_nar_is_judged_the_same_however_cut(tree in node(), damages in damages(), cuts in cuts()) {
+    fn any_damaged_nar_is_judged_the_same_however_cut(
+        tree in node(),
+        damages in damages(),
+        cuts in cuts(),
+    ) {
         check_any(&damaged(tree.to_nar(), &damages), &cuts)?;
     }
 }

@@ -78,7 +78,9 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_a_digest_or_not(text in "(sha256[:-])?([0-9a-z]{51,53}|[0-9A-Fa-f]{64}|[A-Za-z0-9+/=]{44}|\\PC*)") {
+    fn any_text_is_a_digest_or_not(
+        text in "(sha256[:-])?([0-9a-z]{51,53}|[0-9A-Fa-f]{64}|[A-Za-z0-9+/=]{44}|\\PC*)",
+    ) {
         if let Ok(digest) = text.parse::<Sha256>() {
             prop_assert_eq!(digest.to_string().parse(), Ok(digest));
         }

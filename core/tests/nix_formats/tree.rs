@@ -184,7 +184,8 @@ pub fn node() -> impl Strategy<Value = Node> {
     let target =
         prop_oneof![1_usize..20, Just(4_095)].prop_map(|len| Node::Symlink(vec![b't'; len]));
     let leaf = prop_oneof![
-        4 => (any::<bool>(), contents()).prop_map(|(executable, contents)| Node::Regular { executable, contents }),
+        4 => (any::<bool>(), contents())
+            .prop_map(|(executable, contents)| Node::Regular { executable, contents }),
         1 => target,
     ];
     leaf.prop_recursive(6, 40, 6, |inner| {

@@ -1,9 +1,33 @@
-//! Bundles: the body of a request that brings chunks. Chunk headers, each followed by its frame,
-//! and nothing else.
+//! Bundles: the body of a request that brings chunks. It is a sequence of chunk headers, each
+//! followed by its frame, and nothing else.
 //!
 //! [`BundleReader`] takes the body as it comes in, in pieces of any size, and keeps no more than
-//! one record and one piece. It checks lengths and limits; what the frames are is the verifier's to
-//! say.
+//! one record and one piece. It checks lengths and limits.
+//! [`FrameVerifier`](crate::frame::FrameVerifier) checks the frames.
+//!
+//! ```
+//! use snowbank_core::bundle::{BundleReader, BundleWriter};
+//! use snowbank_core::chunk::Chunk;
+//! use snowbank_core::frame::FrameEncoder;
+//!
+//! let chunk = Chunk::closed(b"some bytes".to_vec());
+//! let encoded = FrameEncoder::new(3).encode(&chunk, &chunk.name())?;
+//! let mut writer = BundleWriter::new();
+//! assert!(writer.fits(&encoded.header));
+//! writer.add(&encoded.header, &encoded.frame);
+//!
+//! let mut reader = BundleReader::new();
+//! let mut frames = Vec::new();
+//! for piece in writer.finish().chunks(10) {
+//!     reader.feed(piece);
+//!     while let Some((header, frame)) = reader.next()? {
+//!         frames.push((header.name, frame));
+//!     }
+//! }
+//! reader.finish()?;
+//! assert_eq!(frames, [(chunk.name(), encoded.frame)]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use thiserror::Error;
 

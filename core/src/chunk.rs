@@ -1,9 +1,27 @@
 //! Chunks: pieces of a masked NAR stream, and their names.
 //!
-//! A chunk with slots is *open*: its bytes are masked, and its slot values travel beside it. Any
-//! other is *closed*: its bytes are the true ones. The name binds bytes and slots, so that two
-//! chunks of one name are alike wherever they came from; it does not bind the values, which is the
-//! point: a rebuild with other store hashes has the same names.
+//! A chunk with slots is *open*: its bytes are masked, and the values of its slots travel beside
+//! it. A chunk without slots is *closed*: its bytes are those of the NAR. The name is a BLAKE3 hash
+//! over the bytes and the places of the slots. It does not cover the values, so a rebuild that
+//! differs in store hashes alone has chunks of the same names.
+//!
+//! ```
+//! use snowbank_core::chunk::{Chunk, Chunker, CutParams};
+//! use snowbank_core::store_path::StoreDir;
+//!
+//! let open = |bytes: &[u8]| {
+//!     let mut chunks = Vec::new();
+//!     let mut chunker = Chunker::new(&StoreDir::default(), CutParams::DEFAULT).unwrap();
+//!     chunker.feed(bytes, &mut |chunk| chunks.push(chunk));
+//!     chunker.finish(&mut |chunk| chunks.push(chunk));
+//!     chunks.remove(0)
+//! };
+//! let one = open(b"/nix/store/1b9p07z77phvv2hf6gm9f28syp39f1ag-hello");
+//! let two = open(b"/nix/store/0123456789abcdfghijklmnpqrsvwxyz-hello");
+//! assert!(one.is_open() && one.values != two.values);
+//! assert_eq!(one.name(), two.name());
+//! assert_ne!(one.name(), Chunk::closed(one.true_bytes()).name());
+//! ```
 
 use std::{fmt, str::FromStr};
 

@@ -1,12 +1,34 @@
-//! Cutting: a NAR stream in pieces of any size, masked and cut into chunks by content.
+//! Cutting: a NAR stream comes in pieces of any size, and goes out as chunks, masked and cut by
+//! content.
 //!
 //! The cut is `FastCDC` (Xia et al., 2020, as in the crate `fastcdc`) over the masked stream, so
 //! that it does not move when store hashes change. Chunks depend on the stream and the parameters
-//! alone, never on how the stream was fed. No slot is ever cut: a cut that falls inside one moves
-//! to its end. Memory is a few times the largest chunk.
+//! alone, never on how the stream was fed. A cut inside of a slot moves to the slot's end. The
+//! chunker's memory is a few times the largest chunk.
 //!
-//! Parameters are advice: any server takes chunks cut by any parameters, they merely meet no
-//! others.
+//! ```
+//! use snowbank_core::cut::{Chunker, CutParams};
+//! use snowbank_core::store_path::StoreDir;
+//!
+//! let stream: Vec<u8> =
+//!     (0..200_000_u32).flat_map(|i| i.wrapping_mul(i).to_le_bytes()).collect();
+//! let cut = |piece: usize| {
+//!     let mut chunks = Vec::new();
+//!     let mut chunker = Chunker::new(&StoreDir::default(), CutParams::DEFAULT).unwrap();
+//!     for piece in stream.chunks(piece) {
+//!         chunker.feed(piece, &mut |chunk| chunks.push(chunk));
+//!     }
+//!     chunker.finish(&mut |chunk| chunks.push(chunk));
+//!     chunks
+//! };
+//! let chunks = cut(1_000);
+//! assert!(chunks.len() > 1);
+//! assert_eq!(chunks, cut(4_096));
+//! assert_eq!(chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>(), stream.len());
+//! ```
+//!
+//! Parameters are advice. A server takes chunks cut by any parameters, but only those that are cut
+//! alike are found again.
 
 use std::collections::{HashSet, VecDeque};
 

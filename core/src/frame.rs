@@ -1,11 +1,34 @@
-//! Frames: how a chunk rests and travels. One zstd frame per chunk, with its slots left open in the
-//! compressed bytes, and a header that names the chunk and says where the slots are.
+//! Frames: compressed chunks, at rest and on their way. A chunk is one zstd frame, with its slots
+//! left open in the compressed bytes. The [`ChunkHeader`] before it has the chunk's name and the
+//! places of the slots.
 //!
 //! An open frame holds each slot as the payload of a Raw block of exactly 32 bytes, and no other
-//! byte that it decodes to depends on one. So whoever has the slot values writes them over the
-//! payloads ([`fill`]) and has a valid frame of the true bytes, without decompressing anything.
-//! That is checked, never trusted: [`FrameVerifier`] proves it of every frame that comes from
-//! outside, and [`FrameEncoder`] of every frame that it makes.
+//! byte that it decodes to depends on a slot. So [`fill`] writes the slot values over the payloads
+//! and has a valid frame of the true bytes, without decompressing anything. [`FrameEncoder`] proves
+//! this of every frame that it makes, and [`FrameVerifier`] of every frame from outside.
+//!
+//! ```
+//! use snowbank_core::chunk::Chunk;
+//! use snowbank_core::frame::{FrameDecoder, FrameEncoder, FrameVerifier, fill};
+//! use snowbank_core::mask::{MASK, SLOT_LEN};
+//!
+//! // A slot behind 100 bytes.
+//! let mut bytes = vec![b'x'; 200];
+//! bytes[100..100 + SLOT_LEN].copy_from_slice(&MASK);
+//! let value = "1b9p07z77phvv2hf6gm9f28syp39f1ag".parse()?;
+//! let chunk = Chunk { bytes, slots: vec![100], values: vec![value] };
+//!
+//! let encoded = FrameEncoder::new(3).encode(&chunk, &chunk.name())?;
+//! let entropy = [7; 32]; // in earnest: random bytes that nobody could foresee
+//! FrameVerifier::new().verify(&encoded.header, &encoded.frame, &entropy)?;
+//!
+//! let mut frame = encoded.frame;
+//! fill(&mut frame, &encoded.header.slots, &chunk.values)?;
+//! let mut out = Vec::new();
+//! FrameDecoder::new().decode_into(&frame, encoded.header.raw_len, &mut out)?;
+//! assert_eq!(out, chunk.true_bytes());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! Source of zstd's own format: RFC 8878.
 

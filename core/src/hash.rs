@@ -1,10 +1,22 @@
 //! SHA-256 digests as Nix writes them: `sha256:` with nix32, hex or base64, and the SRI form
 //! `sha256-` with base64.
 //!
-//! A digest of a NAR and a digest of a served file are different types: the one can never stand
-//! where the other is meant. Texts that are not the one spelling of some digest (non-canonical
-//! base64, a nix32 text with bits beyond the 256th) are refused. Other hash algorithms are left
-//! out: Nix uses none of them in a binary cache.
+//! The digest of a NAR and the digest of a served file are different types, so that the one can
+//! never stand in the place of the other. A text that is not the one spelling of its digest is
+//! refused: base64 with stray bits, nix32 with bits beyond the 256th.
+//!
+//! ```
+//! use snowbank_core::hash::{NarHash, Sha256};
+//!
+//! let digest = Sha256::of(b"");
+//! let text = "sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73";
+//! assert_eq!(digest.to_string(), text);
+//! assert_eq!(digest.to_sri(), "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+//! assert_eq!(digest.to_sri().parse(), Ok(digest));
+//! assert_eq!(text.parse(), Ok(NarHash::from(digest)));
+//! ```
+//!
+//! Other algorithms are left out: Nix uses none of them in a binary cache.
 //!
 //! Source: Nix, `libutil/hash.cc`.
 

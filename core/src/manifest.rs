@@ -1,12 +1,24 @@
-//! Manifests: which chunks, with which values in their slots, make up a NAR.
+//! Manifests: the chunks, and the values in their slots, that make up a NAR.
 //!
-//! The *wire* manifest names the chunks, as a client knows them. The *stored* manifest is kept with
-//! the NAR's row and says their ids, with lengths, in segments that can be read one by one. Both
-//! are binary and have one encoding each. A decoder never allocates more than a small multiple of
-//! the bytes that it was given, and at most [`MAX_MANIFEST_ENTRIES`].
+//! The *wire* manifest has the names of the chunks, as a client knows them. The *stored* manifest
+//! is kept with the NAR's row. It has the chunks' ids and lengths, in segments that can be read one
+//! by one. Both are binary and have one encoding each. A decoder never allocates more than a small
+//! multiple of the bytes that it was given, and at most [`MAX_MANIFEST_ENTRIES`].
 //!
-//! The [`ContentDigest`] is what both have in common: the same NAR cut the same way, whatever the
-//! ids are.
+//! The [`ContentDigest`] is the same for both: it covers names and values, and no id.
+//!
+//! ```
+//! use snowbank_core::chunk::Chunk;
+//! use snowbank_core::manifest::WireManifest;
+//!
+//! let chunks = [b"first ", b"second"].map(|bytes| Chunk::closed(bytes.to_vec()));
+//! let manifest =
+//!     WireManifest { names: chunks.iter().map(Chunk::name).collect(), values: vec![] };
+//! let bytes = manifest.encode();
+//! assert_eq!(WireManifest::decode(&bytes)?, manifest);
+//! assert!(WireManifest::decode(&bytes[..40]).is_err());
+//! # Ok::<(), snowbank_core::manifest::ManifestError>(())
+//! ```
 
 mod digest;
 mod read;

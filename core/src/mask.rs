@@ -1,10 +1,23 @@
-//! Masking: where the store directory, a slash and 32 nix32 characters stand, those characters are
-//! a *slot*. They become `0`s, and the hash that they spell joins the stream's slot values, left to
-//! right, scanning on after each slot.
+//! Masking: where a stream has the store directory, a slash and 32 nix32 characters, those
+//! characters are a *slot*. Masking turns them into `0`s. The hash that they spell joins the
+//! stream's slot values, from left to right. The scan goes on behind each slot.
 //!
-//! `Masker` works in place over a growing buffer and never looks at a byte twice, but for the few
-//! at the end that may yet become a slot. Its result does not depend on how the bytes arrive. It
-//! cuts nothing; that is [`crate::cut`].
+//! [`Masker`] works in place over a growing buffer, and looks at each byte once, but for the few at
+//! the end that may yet become a slot. The result does not depend on how the bytes arrive.
+//!
+//! ```
+//! use snowbank_core::mask::Masker;
+//! use snowbank_core::store_path::StoreDir;
+//!
+//! let mut bytes = b"in /nix/store/1b9p07z77phvv2hf6gm9f28syp39f1ag-hello".to_vec();
+//! let mut slots = Vec::new();
+//! let masker = Masker::new(&StoreDir::default());
+//! masker.mask(&mut bytes, 0, true, |at, value| slots.push((at, value.to_string())));
+//! assert_eq!(bytes, b"in /nix/store/00000000000000000000000000000000-hello");
+//! assert_eq!(slots, [(14, "1b9p07z77phvv2hf6gm9f28syp39f1ag".to_owned())]);
+//! ```
+//!
+//! Cutting is left to [`crate::cut`].
 
 use memchr::memmem::Finder;
 

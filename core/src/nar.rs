@@ -1,5 +1,5 @@
-//! NAR, the archive that Nix hashes, signs and ships: one file, symlink or directory tree, with
-//! nothing in it that could differ between two machines that hold the same.
+//! NAR, the archive that Nix hashes, signs and ships. It holds one file, symlink or directory tree,
+//! and nothing that could differ between two machines with the same tree.
 //!
 //! ```text
 //! str(s)  = u64 LE length of s | s | zeros up to a multiple of 8
@@ -10,9 +10,33 @@
 //!         | str("directory") { str("entry") str("(") str("name") str(bytes) str("node") node str(")") }
 //! ```
 //!
-//! Entries are sorted by the bytes of their names, each name once. [`encode`] writes the tokens,
-//! [`decode`] reads them back and takes nothing that Nix would not have written. File systems are
-//! left out.
+//! Entries are sorted by the bytes of their names, and each name stands once. [`encode`] writes the
+//! tokens. [`decode`] reads them back, and refuses everything that Nix would not have written.
+//!
+//! ```
+//! use snowbank_core::nar::decode::{Decoder, Event};
+//! use snowbank_core::nar::encode;
+//!
+//! let mut nar = Vec::new();
+//! encode::magic(&mut nar);
+//! encode::regular_start(&mut nar, true, 2);
+//! nar.extend_from_slice(b"hi");
+//! encode::regular_end(&mut nar, 2);
+//! assert_eq!(nar.len() as u64, encode::MAGIC_LEN + encode::regular_len(true, 2));
+//!
+//! let mut contents = Vec::new();
+//! let mut decoder = Decoder::new();
+//! decoder.feed(&nar, &mut |event: Event<'_>| {
+//!     if let Event::Data(bytes) = event {
+//!         contents.extend_from_slice(bytes);
+//!     }
+//! })?;
+//! decoder.finish()?;
+//! assert_eq!(contents, b"hi");
+//! # Ok::<(), snowbank_core::nar::decode::NarError>(())
+//! ```
+//!
+//! File systems are left out.
 //!
 //! Source: Nix, `libutil/archive.cc` (`dump`, `parse`).
 

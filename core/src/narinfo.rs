@@ -1,10 +1,36 @@
 //! narinfo: the text by which a binary cache describes one store path, a `Field: value` per line.
 //!
-//! Reading is stricter than Nix, never looser: a field that may stand once and stands twice, a
-//! value that is not what its field holds, and a text cut off in its last line are refused; fields
-//! that nobody knows are passed over. A missing `Compression` means bzip2, as in Nix. Writing
-//! always says it. References are a set, sorted as Nix sorts them, since the signed fingerprint
-//! covers them in that order. Which signatures are to be trusted is left to the reader.
+//! Reading is stricter than Nix and never looser. The parser refuses a field that stands twice, a
+//! value that does not fit its field, and a text whose last line is cut off. It passes over fields
+//! that it does not know. A missing `Compression` means bzip2, as in Nix; writing always says it.
+//! References are a set, sorted as Nix sorts them, since the signed fingerprint covers them in that
+//! order. The caller decides which signatures to trust.
+//!
+//! ```
+//! use snowbank_core::narinfo::NarInfo;
+//! use snowbank_core::signing::SecretKey;
+//! use snowbank_core::store_path::StoreDir;
+//!
+//! let store_dir = StoreDir::default();
+//! let mut info = NarInfo::parse(
+//!     &store_dir,
+//!     "StorePath: /nix/store/1b9p07z77phvv2hf6gm9f28syp39f1ag-hello-2.12.1\n\
+//!      URL: nar/hello.nar.zst\n\
+//!      Compression: zstd\n\
+//!      NarHash: sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73\n\
+//!      NarSize: 226560\n\
+//!      References: 1b9p07z77phvv2hf6gm9f28syp39f1ag-hello-2.12.1\n",
+//! )?;
+//! assert_eq!(info.store_path.name(), "hello-2.12.1");
+//!
+//! // A cache signs the fingerprint, and its users verify it.
+//! let key = SecretKey::from_seed("cache.example.org-1", [1; 32])?;
+//! info.signatures.push(key.sign(info.fingerprint(&store_dir).as_bytes()));
+//! let read = NarInfo::parse(&store_dir, &info.render(&store_dir))?;
+//! let fingerprint = read.fingerprint(&store_dir);
+//! assert!(key.public().verify(fingerprint.as_bytes(), &read.signatures[0]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! Source: Nix, `libstore/nar-info.cc`, `libstore/path-info.cc` (`fingerprint`),
 //! `libstore/content-address.cc`.

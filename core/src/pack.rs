@@ -1,5 +1,5 @@
-//! Packs: immutable objects of up to 16 MiB in which chunks rest. The chunk index can be rebuilt
-//! from them alone.
+//! Packs: immutable objects of up to 16 MiB that hold chunks at rest. The chunk index can be
+//! rebuilt from packs alone.
 //!
 //! ```text
 //! head    magic "SNOWPACK" | version u32 | flags u32 (0) | domain u64 | pack key 16                     40 bytes
@@ -7,9 +7,28 @@
 //! table   id u64 | record offset u32 | chunk header                                           one per record, in order
 //! footer  table offset u32 | table bytes u32 | records u32 | BLAKE3 of head and table 32 | version u32 | "SNOWTAIL"
 //! ```
+//!
 //! All numbers are little endian. The checksum is XXH3-64 of the encoded header and the frame with
-//! the id as its seed; it is against bit rot. A writer adds nothing that would take the pack over
-//! its limit; readers hold any bytes for possible.
+//! the id as its seed, against bit rot. A writer adds nothing that would take the pack over its
+//! limit. A reader is ready for any bytes.
+//!
+//! ```
+//! use snowbank_core::chunk::Chunk;
+//! use snowbank_core::frame::FrameEncoder;
+//! use snowbank_core::pack::{PackIndex, PackKey, PackWriter, Record};
+//!
+//! let chunk = Chunk::closed(b"some bytes".to_vec());
+//! let encoded = FrameEncoder::new(3).encode(&chunk, &chunk.name())?;
+//! let mut writer = PackWriter::new(1, PackKey::from_bytes([9; 16]));
+//! let span = writer.add(42, &encoded.header, &encoded.frame)?;
+//! let pack = writer.finish();
+//!
+//! let index = PackIndex::parse(&pack)?;
+//! assert_eq!((index.domain, index.entries[0].id, index.entries[0].span), (1, 42, span));
+//! let record = Record::parse(&pack[span.offset as usize..][..span.len as usize])?;
+//! assert_eq!(record.frame, encoded.frame);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod index;
 mod record;

@@ -1,9 +1,36 @@
-//! Receipts: what a server promises about a path, and the lines that a push writes of every path it
-//! handled.
+//! Receipts: a server's signed promise about a path, and the lines that a push writes about every
+//! path that it handled.
 //!
-//! A receipt is signed with the cache's own key over [`Receipt::signed_text`]. That text begins
-//! with `snowbank-receipt;1;`, while Nix's fingerprint of a path begins with `1;`: neither
-//! signature can pass for the other. No clock is read here; the time is the caller's.
+//! A receipt is signed with the cache's own key, over [`Receipt::signed_text`]. That text begins
+//! with `snowbank-receipt;1;`, while Nix's fingerprint of a path begins with `1;`, so that neither
+//! signature can pass for the other.
+//!
+//! ```
+//! use snowbank_core::hash::{NarHash, Sha256};
+//! use snowbank_core::receipt::{Receipt, ReceiptStatus};
+//! use snowbank_core::signing::SecretKey;
+//!
+//! let mut receipt = Receipt {
+//!     status: ReceiptStatus::Uploaded,
+//!     store_path: "/nix/store/1b9p07z77phvv2hf6gm9f28syp39f1ag-hello-2.12.1".to_owned(),
+//!     nar_hash: NarHash::from(Sha256::of(b"a NAR")),
+//!     nar_size: 226_560,
+//!     cache: "main".to_owned(),
+//!     time: 1_790_000_000,
+//!     signatures: vec![],
+//!     stats: None,
+//! };
+//! let key = SecretKey::from_seed("cache.example.org-1", [1; 32])?;
+//! receipt.sign(&key);
+//! assert!(receipt.verify(&[key.public()]));
+//!
+//! receipt.nar_size += 1;
+//! assert!(!receipt.verify(&[key.public()]));
+//! # Ok::<(), snowbank_core::signing::KeyError>(())
+//! ```
+//!
+//! The example `verify_receipt` checks a whole file of them. The caller brings the time: no clock
+//! is read here.
 
 use std::fmt;
 

@@ -1,10 +1,22 @@
 //! Signing and checking in Nix's key format: ed25519 keys and signatures as `name:base64`.
 //!
-//! A signature counts for a key only if it names that key, and verification is strict: signatures
-//! and keys that other implementations might judge otherwise (small-order points, non-canonical
-//! scalars, base64 with stray bits) are refused, so that whatever verifies here verifies in Nix.
-//! Secrets are wiped from memory when dropped and never shown by `Debug` or in an error. Making a
-//! seed, and what text is signed, is left to the caller.
+//! A signature counts for a key only if it names that key. Verification is strict: it refuses
+//! signatures and keys that other implementations might judge otherwise (small-order points,
+//! non-canonical scalars, base64 with stray bits), so that a signature that is valid here is valid
+//! in Nix. Secrets are wiped from memory when dropped, and never shown by `Debug` or in an error.
+//! The caller draws the seed and chooses the text.
+//!
+//! ```
+//! use snowbank_core::signing::{PublicKey, SecretKey};
+//!
+//! let secret = SecretKey::from_seed("cache.example.org-1", [1; 32])?;
+//! let signature = secret.sign(b"a text");
+//! let key: PublicKey =
+//!     "cache.example.org-1:iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=".parse()?;
+//! assert!(key.verify(b"a text", &signature));
+//! assert!(!key.verify(b"another text", &signature));
+//! # Ok::<(), snowbank_core::signing::KeyError>(())
+//! ```
 //!
 //! Source: Nix, `libutil/signature/local-keys.cc` (a secret key is libsodium's: 32 bytes of seed,
 //! 32 of public key).

@@ -1,9 +1,23 @@
 //! Store paths: `/nix/store/<hash>-<name>`, and their parts.
 //!
-//! A [`StorePath`] is known to be a valid base name directly in a store directory; which directory
-//! is said beside it. Order is that of the text, as in Nix, since signatures cover sorted
-//! references. Output names (`.drv^out`), sub-paths of a store path and the making of hashes from
-//! derivations are left out.
+//! A [`StorePath`] is a valid base name directly in a store directory. The [`StoreDir`] is a value
+//! of its own. Store paths sort by their text, as in Nix, since signatures cover sorted references.
+//!
+//! ```
+//! use snowbank_core::store_path::{StoreDir, StorePath};
+//!
+//! let store_dir = StoreDir::default();
+//! let text = "/nix/store/1b9p07z77phvv2hf6gm9f28syp39f1ag-hello-2.12.1";
+//! let path = StorePath::parse(&store_dir, text)?;
+//! assert_eq!(path.name(), "hello-2.12.1");
+//! assert_eq!(path.hash().to_string(), "1b9p07z77phvv2hf6gm9f28syp39f1ag");
+//! assert_eq!(path.full(&store_dir), text);
+//! assert!(StorePath::parse(&store_dir, "/nix/store/hello").is_err());
+//! # Ok::<(), snowbank_core::store_path::StorePathError>(())
+//! ```
+//!
+//! Output names (`.drv^out`), paths below a store path, and the making of hashes from derivations
+//! are left out.
 //!
 //! Source: Nix, `libstore/path.cc`.
 

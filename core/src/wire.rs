@@ -1,10 +1,24 @@
-//! The JSON messages of the push protocol: what a server and a client of any two versions must
-//! agree on.
+//! The JSON messages of the push protocol, which servers and clients of any two versions
+//! understand.
 //!
 //! Field names are the format (`snake_case`). Readers ignore fields that they do not know, and
-//! every field added later has a default, so that old and new talk. Lists are bounded by
-//! [`Limits`], which a server states in [`CacheInfo`]. Bytes do not travel here but as bundles
-//! (`bundle`) and, for what is missing, as bare 32-byte names.
+//! every field that was added later has a default. A server states the [`Limits`] of lists in its
+//! [`CacheInfo`]. Chunks travel in bundles ([`crate::bundle`]), and the names of missing chunks as
+//! bare 32 bytes each.
+//!
+//! ```
+//! use snowbank_core::wire::{CommitLine, ErrorBody, code};
+//!
+//! let line: CommitLine = serde_json::from_str(r#"{"type":"end","paths":4,"added_later":true}"#)?;
+//! assert_eq!(line, CommitLine::End { paths: 4, pin: None });
+//!
+//! let body = ErrorBody::new(code::NO_PATH, "the cache has no such path");
+//! assert_eq!(
+//!     serde_json::to_string(&body)?,
+//!     r#"{"error":{"code":"no-such-path","message":"the cache has no such path"}}"#
+//! );
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 pub mod admin;
 

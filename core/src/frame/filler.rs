@@ -1,5 +1,5 @@
-//! What is fed in a slot's place while a chunk is compressed: bytes that no match can reach, and
-//! that do not compress.
+//! Filler: the bytes in a slot's place while a chunk is compressed. No match can reach them, and
+//! they do not compress.
 //!
 //! A match that copies from a slot copies at least three bytes (zstd has no shorter ones) of which
 //! one at least is the slot's, and they stand again outside of the slots. So filler is safe when no

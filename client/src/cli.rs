@@ -45,10 +45,8 @@ pub use whoami::WhoAmIArgs;
     max_term_width = 110
 )]
 pub struct Cli {
-    /// Options that every subcommand takes, before or after its name.
     #[command(flatten)]
     pub global: GlobalArgs,
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }

@@ -132,9 +132,6 @@ impl Api {
     }
 
     /// `GET /api/v1/whoami`.
-    ///
-    /// # Errors
-    /// As [`Api::cache_info`].
     pub async fn whoami(&self) -> Result<WhoAmI, ApiError> {
         self.json(Request::get(format!("{}/api/v1/whoami", self.server_url()))).await
     }
@@ -159,9 +156,6 @@ impl Api {
     }
 
     /// Which of these paths are missing, present or different.
-    ///
-    /// # Errors
-    /// As [`Api::cache_info`].
     pub async fn missing_paths(
         &self,
         request: &MissingPathsRequest,

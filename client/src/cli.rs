@@ -3,6 +3,8 @@
 //! A file per subcommand below `cli/`. What an argument means (which server, which store) is
 //! decided where it is used; here only its shape is checked.
 
+#![allow(missing_docs, reason = "clap shows the docs of options as help, and no others are read")]
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -43,10 +45,8 @@ pub use whoami::WhoAmIArgs;
     max_term_width = 110
 )]
 pub struct Cli {
-    /// Options that every subcommand takes, before or after its name.
     #[command(flatten)]
     pub global: GlobalArgs,
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }

@@ -250,9 +250,6 @@ fn draw() -> Result<String, ChainError> {
 }
 
 /// A link that no other has, at the beginning of a chain or above `number`.
-///
-/// # Errors
-/// When the system gives no random bytes.
 pub fn draw_link(number: u64) -> Result<crate::db::chain::Link, ChainError> {
     Ok(crate::db::chain::Link { number: number + 1, link: draw()? })
 }

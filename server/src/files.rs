@@ -46,9 +46,6 @@ pub fn open_existing_lock(path: &Path) -> io::Result<File> {
 
 /// The file with its lock, unless another process has that. It is not to be removed, so that all
 /// lock the same one.
-///
-/// # Errors
-/// When the system refuses.
 pub fn try_lock(file: File) -> io::Result<Option<File>> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
@@ -96,9 +93,6 @@ pub fn remove_leftovers(folder: &Path, is_ours: impl Fn(&str) -> bool) -> io::Re
 
 /// Refuses a file or folder that everybody may change, and warns of one that is open to others in a
 /// lesser way. One that is not there is nobody's.
-///
-/// # Errors
-/// [`OpenToAll`].
 pub fn check_private(what: &'static str, path: &Path) -> Result<(), OpenToAll> {
     let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
     let mode = metadata.permissions().mode() & 0o7777;

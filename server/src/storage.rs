@@ -91,9 +91,6 @@ impl Storage {
 
     /// Removes what a killed server left half written, if it is at least as old as `age`: where
     /// others may be writing, what is younger may be theirs.
-    ///
-    /// # Errors
-    /// When the storage cannot be used.
     pub async fn remove_unfinished(&self, age: Duration) -> Result<(), StorageError> {
         match &self.0 {
             Backend::Local(local) => local.remove_unfinished(age).await,
@@ -112,9 +109,6 @@ impl Storage {
 
     /// Marks this storage; gives how many attempts that took. Whether it is the caller's to mark
     /// was found before.
-    ///
-    /// # Errors
-    /// What the storage said.
     pub async fn mark(&self, marker: &Marker) -> Result<u32, MarkerError> {
         marker::write(self, marker).await
     }
@@ -271,9 +265,6 @@ impl Storage {
     }
 
     /// An object's length, or `None` when there is no such object.
-    ///
-    /// # Errors
-    /// When the storage cannot be used.
     pub async fn len(&self, key: &str) -> Result<Option<u64>, StorageError> {
         match &self.0 {
             Backend::Local(local) => local.len(key).await,
@@ -282,9 +273,6 @@ impl Storage {
     }
 
     /// Removes an object, durably; one that is not there is removed already.
-    ///
-    /// # Errors
-    /// When the storage cannot be used.
     #[tracing::instrument(level = "debug", skip_all, fields(key))]
     pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
         match &self.0 {
@@ -311,9 +299,6 @@ impl Storage {
 
     /// Up to `limit` keys that begin with `prefix` and come after `after` in bytewise order, in
     /// that order.
-    ///
-    /// # Errors
-    /// When the storage cannot be used.
     pub async fn list(
         &self,
         prefix: &str,
@@ -327,9 +312,6 @@ impl Storage {
     }
 
     /// As [`Storage::list`], with the objects' lengths.
-    ///
-    /// # Errors
-    /// When the storage cannot be used.
     pub async fn list_objects(
         &self,
         prefix: &str,

@@ -52,9 +52,6 @@ impl MemoryLimit {
     }
 
     /// Limits a process that runs. What it holds already counts.
-    ///
-    /// # Errors
-    /// When the system refuses it.
     pub fn take_in(&self, id: u32) -> Result<()> {
         // A group counts what its processes take from now on.
         let left = self.bytes.saturating_sub(process::rss(id));

@@ -55,9 +55,6 @@ impl Drop for Scratch {
 }
 
 /// Removes a tree, folders that nobody may write to (as in a Nix store) included.
-///
-/// # Errors
-/// What the file system says.
 pub fn remove(path: &Path) -> std::io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         make_writable(path)?;

@@ -13,17 +13,11 @@ use super::{Api, ApiError, JSON, MAX_ANSWER_BYTES, Request};
 
 impl Api {
     /// `GET /api/v1/{path}`, an answer in JSON.
-    ///
-    /// # Errors
-    /// As [`Api::cache_info`].
     pub async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         self.json(Request::get(format!("{}/api/v1/{path}", self.server_url()))).await
     }
 
     /// `GET /api/v1/{path}` with the fields of `query`.
-    ///
-    /// # Errors
-    /// As [`Api::cache_info`].
     pub async fn ask_with<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -42,9 +36,6 @@ impl Api {
 
     /// `PUT /api/v1/caches/{cache}/pins/{name}`. Said twice it is as if it were said once, and so
     /// it may be repeated.
-    ///
-    /// # Errors
-    /// As [`Api::cache_info`].
     pub async fn set_pin(&self, name: &PinName, pin: &SetPin) -> Result<PinDetails, ApiError> {
         let url = format!("{}/api/v1/caches/{}/pins/{name}", self.server_url(), self.cache());
         let body = self.to_json("pins", pin)?;
@@ -52,9 +43,6 @@ impl Api {
     }
 
     /// Asks for a change, once; an answer in JSON.
-    ///
-    /// # Errors
-    /// As [`Api::cache_info`].
     pub async fn change<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -40,13 +40,10 @@ pub enum CacheCommand {
             200GB"
     )]
     Create {
-        /// The cache.
         #[command(flatten)]
         target: CacheArgs,
-        /// What can be said only now.
         #[command(flatten)]
         new: NewCacheArgs,
-        /// The settings.
         #[command(flatten)]
         changes: CacheChanges,
     },
@@ -61,17 +58,14 @@ pub enum CacheCommand {
         after_help = "Example:\n  snowbank cache configure team --priority 30 --retention never"
     )]
     Configure {
-        /// The cache.
         #[command(flatten)]
         target: CacheArgs,
-        /// The settings.
         #[command(flatten)]
         changes: CacheChanges,
     },
     /// Give a cache another name: its address changes, its keys do not
     #[command(after_help = "Example:\n  snowbank cache rename team platform")]
     Rename {
-        /// The cache.
         #[command(flatten)]
         target: CacheArgs,
         /// The new name
@@ -81,7 +75,6 @@ pub enum CacheCommand {
     /// Take a cache out of sight; `snowbank cache restore` undoes it for 7 days
     #[command(after_help = "Example:\n  snowbank cache destroy old-team")]
     Destroy {
-        /// The cache.
         #[command(flatten)]
         target: CacheArgs,
         /// Do not ask for the name again
@@ -96,7 +89,6 @@ pub enum CacheCommand {
     #[command(after_help = "Example:\n  snowbank cache purge old-team\n\nNeeds a token that \
             administrates.")]
     Purge {
-        /// The cache.
         #[command(flatten)]
         target: CacheArgs,
         /// Do not ask for the name again
@@ -107,7 +99,6 @@ pub enum CacheCommand {
     /// is shut out
     #[command(after_help = "Example:\n  snowbank cache rotate-key team --overlap 45d")]
     RotateKey {
-        /// The cache.
         #[command(flatten)]
         target: CacheArgs,
         /// For how long the old keys go on signing; Nix keeps narinfos for 30 days
@@ -145,10 +136,8 @@ pub enum TokenCommand {
         snowbank token create --sub ci-blog --pull '*' --push 'blog-*' --expires 90d --label \"the \
         blog's jobs\" > token")]
     Create {
-        /// The token.
         #[command(flatten)]
         token: TokenCreateArgs,
-        /// The server.
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -162,7 +151,6 @@ pub enum TokenCommand {
         /// Its id
         #[arg(value_name = "ID")]
         id: String,
-        /// The server.
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -173,10 +161,8 @@ pub enum TokenCommand {
         snowbank token revoke --before 30d\n\nEvery server refuses them within 5 s."
     )]
     Revoke {
-        /// The tokens.
         #[command(flatten)]
         tokens: TokenRevokeArgs,
-        /// The server.
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -185,10 +171,8 @@ pub enum TokenCommand {
         after_help = "Example:\n  snowbank token rotate --subject ci-blog --grace 1d > token"
     )]
     Rotate {
-        /// The token.
         #[command(flatten)]
         token: TokenRotateArgs,
-        /// The server.
         #[command(flatten)]
         server: ServerArgs,
     },
@@ -203,7 +187,6 @@ pub enum PathCommand {
             'hello-*'"
     )]
     List {
-        /// The cache.
         #[command(flatten)]
         target: CacheArgs,
         /// A text that NAME or HASH-NAME contains, or a pattern with `*` that one of them fits
@@ -218,7 +201,6 @@ pub enum PathCommand {
     /// when
     #[command(after_help = "Example:\n  snowbank path info main ./result")]
     Info {
-        /// The cache.
         #[command(flatten)]
         target: CacheArgs,
         /// A store path, its base name or its hash part, or a symlink to one
@@ -232,13 +214,11 @@ pub enum PathCommand {
 #[command(after_help = "Examples:\n  snowbank delete main /nix/store/…-leaked --dry-run\n  \
     snowbank delete main /nix/store/…-leaked --referrers --yes")]
 pub struct DeleteArgs {
-    /// The cache.
     #[command(flatten)]
     pub target: CacheArgs,
     /// Store paths, their base names or hash parts, or symlinks to them
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<String>,
-    /// What goes with them, and whether to ask.
     #[command(flatten)]
     pub flags: DeleteFlags,
 }
@@ -250,10 +230,8 @@ pub struct DeleteArgs {
         token that administrates."
 )]
 pub struct GcCommandArgs {
-    /// What is asked for.
     #[command(flatten)]
     pub flags: GcArgs,
-    /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
 }
@@ -265,10 +243,8 @@ pub struct GcCommandArgs {
         --json"
 )]
 pub struct AuditArgs {
-    /// Which entries.
     #[command(flatten)]
     pub query: AuditQueryArgs,
-    /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
 }

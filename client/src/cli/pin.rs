@@ -23,7 +23,6 @@ Examples:
   snowbank pin set list latest ./result   # for a cache that is called like one of the commands"
 )]
 pub struct PinArgs {
-    /// What else to do.
     #[command(subcommand)]
     pub command: Option<PinCommand>,
     /// The cache
@@ -35,7 +34,6 @@ pub struct PinArgs {
     /// A store path in the cache, its base name or its hash part, or a symlink to one
     #[arg(value_name = "PATH", required = true)]
     pub path: Option<String>,
-    /// How long it is kept.
     #[command(flatten)]
     pub keep: PinKeepArgs,
     /// Print JSON
@@ -47,7 +45,6 @@ pub struct PinArgs {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  snowbank pin set main latest ./result --keep 10")]
 pub struct SetPinArgs {
-    /// The cache.
     #[command(flatten)]
     pub target: CacheArgs,
     /// The pin: 1 to 100 letters, digits, `.`, `_`, `+` and `-`
@@ -56,7 +53,6 @@ pub struct SetPinArgs {
     /// A store path in the cache, its base name or its hash part, or a symlink to one
     #[arg(value_name = "PATH")]
     pub path: String,
-    /// How long it is kept.
     #[command(flatten)]
     pub keep: PinKeepArgs,
 }
@@ -64,7 +60,6 @@ pub struct SetPinArgs {
 /// Which pin is meant, and how the answer is printed.
 #[derive(Debug, Clone, Args)]
 pub struct NamedPinArgs {
-    /// The cache.
     #[command(flatten)]
     pub target: CacheArgs,
     /// The pin
@@ -92,7 +87,6 @@ pub enum PinCommand {
             latest --to 12"
     )]
     Rollback {
-        /// The pin.
         #[command(flatten)]
         pin: NamedPinArgs,
         /// The generation (default: the one before the current one)

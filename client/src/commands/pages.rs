@@ -10,9 +10,6 @@ use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::exit::{Exit, Failure};
 
 /// Runs `snowbank completions`.
-///
-/// # Errors
-/// Standard output cannot be written.
 pub fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
     // Into memory first: the generator panics where a pipe is closed.
     let mut text = Vec::new();

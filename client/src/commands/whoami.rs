@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(
             text,
             "server   work (https://h), Snowbank 0.1.0\ntoken    ci (id 17), from \
-             /t\nexpires  2026-03-01 12:00 UTC, \
+             /t\nexpires  2026-03-01 12:00:00 UTC, \
              in 3 days\nadmin    no\nmay      blog-*: pull, push\n         x: pull\n"
         );
     }

@@ -13,9 +13,6 @@ use super::{Store, StoreError};
 impl Store {
     /// Makes `paths` temporary roots where Nix gives some: one whose store is read-only, which
     /// nobody can collect either, does not have to.
-    ///
-    /// # Errors
-    /// The connection broke.
     pub(super) async fn keep(&self, paths: &[StorePath]) -> Result<(), StoreError> {
         if self.shared.is_rootless.load(Ordering::Relaxed) {
             return Ok(());

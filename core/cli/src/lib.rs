@@ -15,6 +15,8 @@
 //! assert!(text.ends_with("1 path(s) with 2.00 KiB of NARs would be deleted."));
 //! ```
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod args;
 mod confirm;
 pub mod date;

@@ -18,7 +18,7 @@ pub trait Render {
     /// Writes the text, without a line end after its last line.
     ///
     /// # Errors
-    /// The errors of the formatter, which alone can fail.
+    /// Only those of the formatter.
     fn render(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
     /// The text, for `format!` and its like.
@@ -40,7 +40,7 @@ impl<T: Render + ?Sized> fmt::Display for Text<'_, T> {
 /// An answer for programs, as JSON, or for people, as text.
 ///
 /// # Errors
-/// The errors of `serde_json`; the messages of the wire cause none.
+/// Those of `serde_json`, which no message of the wire causes.
 pub fn format_answer<T: Render + Serialize>(
     as_json: bool,
     answer: &T,

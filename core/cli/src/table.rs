@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-/// Columns as wide as their widest entry; the last one as it comes. Control characters of what
-/// others wrote are not shown.
+/// Columns as wide as their widest entry, with `?` for control characters in cells.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }

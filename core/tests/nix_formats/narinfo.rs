@@ -170,7 +170,8 @@ fn a_fingerprint_covers_sorted_distinct_references() {
         fingerprint(&store_dir, &a, &hash, 120, &[b.clone(), a.clone(), b]),
         "1;/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a;\
          sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s;120;\
-         /nix/store/0123456789abcdfghijklmnpqrsvwxyz-a,/nix/store/1123456789abcdfghijklmnpqrsvwxyz-b"
+         /nix/store/0123456789abcdfghijklmnpqrsvwxyz-a,\
+         /nix/store/1123456789abcdfghijklmnpqrsvwxyz-b"
     );
     assert!(fingerprint(&store_dir, &a, &hash, 120, &[]).ends_with(";120;"));
 }

@@ -108,9 +108,6 @@ impl Actor {
 }
 
 /// What was done and tried, newest first.
-///
-/// # Errors
-/// As any read.
 pub async fn list_audit(db: &Db, query: &AuditQuery) -> Result<AuditPage, AdminError> {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let (subject, cache, action) = (text(&query.subject), text(&query.cache), text(&query.action));

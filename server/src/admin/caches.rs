@@ -250,9 +250,6 @@ pub async fn show_cache(admin: &Admin, name: &CacheName) -> Result<CacheDetails,
 
 /// The caches that `may_see` allows, by name; `after` is the name that an earlier answer ended
 /// with.
-///
-/// # Errors
-/// As any read.
 pub async fn list_caches(
     admin: &Admin,
     after: Option<&str>,

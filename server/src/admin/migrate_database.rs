@@ -179,9 +179,6 @@ async fn find_empty(target: &Db) -> Result<(), MoveError> {
 }
 
 /// Removes the rows of a target that was moved away from.
-///
-/// # Errors
-/// As any write.
 pub async fn empty(target: &Db) -> Result<(), MoveError> {
     let removed = async {
         let mut tx = target.exclusive_tx().await?;
@@ -291,9 +288,6 @@ pub async fn hand_over(
 }
 
 /// Makes the marks that are left once the storage's marker has the target's link.
-///
-/// # Errors
-/// As any write.
 pub async fn finish(source: &Db, target: &Db, to: &str) -> Result<(), MoveError> {
     let moved = async {
         let mut tx = source.exclusive_tx().await?;

@@ -252,9 +252,6 @@ async fn locked(tx: &mut Tx, cache: &Cache, name: &PinName, now: i64) -> Result<
 }
 
 /// The cache's pins, by name; `after` is the name that an earlier answer ended with.
-///
-/// # Errors
-/// As any read.
 pub async fn list_pins(
     db: &Db,
     cache: &Cache,
@@ -318,9 +315,6 @@ pub async fn pinned_path(
 }
 
 /// The names of the pins that keep each path.
-///
-/// # Errors
-/// As any read.
 pub(super) async fn pins_by_path(
     exec: Exec<'_>,
     cache: &Cache,

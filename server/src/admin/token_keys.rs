@@ -190,9 +190,6 @@ fn info(key: &TokenKey, source: KeySource, retired: Option<i64>, live_tokens: u6
 }
 
 /// What the end of a key would mean, and whether it may end.
-///
-/// # Errors
-/// [`TokenKeyError`].
 pub async fn look(
     db: &Db,
     sealer: &Sealer,

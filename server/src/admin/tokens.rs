@@ -87,9 +87,6 @@ pub(super) async fn issue(
 
 /// Tokens that were issued here, newest first; `after` is the id of the last one of an earlier
 /// answer.
-///
-/// # Errors
-/// As any read.
 pub async fn list_tokens(admin: &Admin, after: Option<&str>) -> Result<TokenList, AdminError> {
     let mut conn = admin.db.reader().await?;
     let after = match after {

@@ -11,9 +11,6 @@ use crate::db::{self, Db};
 const MAX_LISTED: u32 = 1_000;
 
 /// Withdrawn paths, by hash part.
-///
-/// # Errors
-/// As any read.
 pub async fn list_withdrawn(
     db: &Db,
     cache: &Cache,

@@ -34,17 +34,11 @@ impl TokenKey {
     }
 
     /// A new key for HS256, under an id of its own.
-    ///
-    /// # Errors
-    /// When the system gives no random bytes.
     pub fn generate() -> Result<Self, AuthError> {
         Self::generate_for(TokenAlgorithm::Hs256, None)
     }
 
     /// A new key, under this id or one of its own.
-    ///
-    /// # Errors
-    /// When the system gives no random bytes.
     pub fn generate_for(algorithm: TokenAlgorithm, kid: Option<String>) -> Result<Self, AuthError> {
         Ok(Self::new(kid_or_random(kid)?, Material::generate(algorithm)?))
     }

@@ -15,9 +15,6 @@ pub struct Trust {
 
 impl Trust {
     /// Reads the keys; no issuer is asked anything before a token of its comes.
-    ///
-    /// # Errors
-    /// [`TrustError`].
     pub fn from_config(config: &AuthConfig) -> Result<Self, TrustError> {
         let file_keys = TokenKey::from_config(&config.token_keys).map_err(TrustError::Key)?;
         Ok(Self { file_keys, issuers: Issuers::from_config(&config.oidc)? })

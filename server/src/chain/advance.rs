@@ -74,9 +74,6 @@ impl Chain {
     /// Finds that the storage is the database's, for a command that removes or adds: beside the
     /// server of this database, or without one. A command over a copy asks like a server, and takes
     /// over where nobody answers, so that the other server finds out.
-    ///
-    /// # Errors
-    /// See [`ChainError`].
     pub async fn join(&self, now: i64) -> Result<(), ChainError> {
         let (own, _, standing) = self.stand().await?;
         let last = own.last().place;

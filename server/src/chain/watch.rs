@@ -69,9 +69,6 @@ impl Stopwatch {
 
 impl Chain {
     /// Finds that the storage is the database's by a look that begins now.
-    ///
-    /// # Errors
-    /// See [`ChainError`].
     pub async fn confirm(&self) -> Result<(), Arc<ChainError>> {
         let until = Instant::now() + self.0.storage.patience_left().min(CHECK_TIMEOUT);
         loop {

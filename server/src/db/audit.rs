@@ -54,9 +54,6 @@ pub struct Filter<'f> {
 }
 
 /// Adds entries, in their order.
-///
-/// # Errors
-/// As any write.
 pub async fn add(tx: &mut Tx, entries: &[NewEntry]) -> Result<(), DbError> {
     let first =
         tx.reserve(Counter::Audit, u32::try_from(entries.len()).unwrap_or(u32::MAX)).await?;
@@ -100,9 +97,6 @@ pub(super) const PAGE: &str = "SELECT id, time, subject, token_id, remote, actio
      ORDER BY id DESC LIMIT $6";
 
 /// Up to `limit` of the entries among the `looked_at` newest.
-///
-/// # Errors
-/// As any read.
 pub async fn page(
     mut exec: Exec<'_>,
     filter: &Filter<'_>,
@@ -143,9 +137,6 @@ pub async fn page(
 }
 
 /// Removes what is older than a time.
-///
-/// # Errors
-/// As any write.
 pub async fn remove_before(exec: Exec<'_>, time: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query("DELETE FROM audit WHERE time < $1").bind(time).execute(conn).await?;

@@ -161,9 +161,6 @@ async fn read_from(
 
 /// Takes what is about the backup out of a database that is made of it. What is left of secrets in
 /// unused pages is overwritten: a copy of a database is no copy of the keys.
-///
-/// # Errors
-/// As any write.
 pub async fn strip(copy: &Path) -> Result<(), DbError> {
     let mut conn = single_file(copy).pragma("secure_delete", "ON").connect().await?;
     let mut tx = conn.begin().await?;

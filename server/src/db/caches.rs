@@ -156,17 +156,11 @@ impl TryFrom<CacheRow> for Cache {
 }
 
 /// The cache of that name, unless it was destroyed.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup(exec: Exec<'_>, name: &CacheName) -> Result<Option<Cache>, DbError> {
     Ok(lookup_any(exec, name).await?.filter(|cache| cache.destroyed.is_none()))
 }
 
 /// The cache of that name, also one that was destroyed.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup_any(exec: Exec<'_>, name: &CacheName) -> Result<Option<Cache>, DbError> {
     let row: Option<CacheRow> = on_either!(exec, |conn| {
         sqlx::query_as(concat!("SELECT ", columns!(), " FROM caches WHERE name = $1"))
@@ -181,9 +175,6 @@ pub async fn lookup_any(exec: Exec<'_>, name: &CacheName) -> Result<Option<Cache
 ///
 /// Each name leads to one row, its own or else the next one, and it is for the caller to tell
 /// which: so a name that no cache has takes as long as that of a private one.
-///
-/// # Errors
-/// As any read.
 pub async fn publicity(
     exec: Exec<'_>,
     names: &[CacheName],
@@ -211,9 +202,6 @@ pub async fn publicity(
 }
 
 /// Every cache, by name, also those that were destroyed.
-///
-/// # Errors
-/// As any read.
 pub async fn list(exec: Exec<'_>) -> Result<Vec<Cache>, DbError> {
     let rows: Vec<CacheRow> = on_either!(exec, |conn| {
         sqlx::query_as(concat!("SELECT ", columns!(), " FROM caches ORDER BY name"))
@@ -227,9 +215,6 @@ pub(super) const PAGE: &str =
     concat!("SELECT ", columns!(), " FROM caches WHERE name > $1 ORDER BY name LIMIT $2");
 
 /// Up to `limit` caches whose name comes after `after`, by name, also those that were destroyed.
-///
-/// # Errors
-/// As any read.
 pub async fn page(exec: Exec<'_>, after: &str, limit: u32) -> Result<Vec<Cache>, DbError> {
     let rows: Vec<CacheRow> = on_either!(exec, |conn| {
         sqlx::query_as(PAGE).bind(after).bind(i64::from(limit)).fetch_all(conn).await?
@@ -298,9 +283,6 @@ pub async fn add(mut exec: Exec<'_>, new: &NewCache) -> Result<Cache, DbError> {
 }
 
 /// Makes a domain of its own for a cache that is to share with no other.
-///
-/// # Errors
-/// As any write.
 pub async fn add_domain(mut exec: Exec<'_>, now: i64) -> Result<DomainId, DbError> {
     let id = counters::reserve(exec.again(), Counter::Domain, 1).await?;
     on_either!(exec, |conn| {
@@ -314,9 +296,6 @@ pub async fn add_domain(mut exec: Exec<'_>, now: i64) -> Result<DomainId, DbErro
 }
 
 /// Removes up to `limit` of a cache's path rows; gives how many it were.
-///
-/// # Errors
-/// As any write.
 pub async fn remove_some_paths(exec: Exec<'_>, cache: CacheId, limit: u32) -> Result<u64, DbError> {
     Ok(on_either!(exec, |conn| {
         sqlx::query(

@@ -34,9 +34,6 @@ pub struct KnownLink {
 }
 
 /// The last links, the newest first.
-///
-/// # Errors
-/// As any read.
 pub async fn links(exec: Exec<'_>) -> Result<Vec<KnownLink>, DbError> {
     let rows: Vec<(i64, String, Option<i64>, Option<String>)> = on_either!(exec, |conn| {
         sqlx::query_as(
@@ -54,9 +51,6 @@ pub async fn links(exec: Exec<'_>) -> Result<Vec<KnownLink>, DbError> {
 }
 
 /// Adds a link that is to be written, unless another server has chosen one of its number.
-///
-/// # Errors
-/// As any write.
 pub async fn add(mut exec: Exec<'_>, link: &Link) -> Result<(), DbError> {
     let number = convert::to_db(link.number)?;
     on_either!(exec.again(), |conn| {
@@ -78,9 +72,6 @@ pub async fn add(mut exec: Exec<'_>, link: &Link) -> Result<(), DbError> {
 }
 
 /// Notes that the storage's marker has the link.
-///
-/// # Errors
-/// As any write.
 pub async fn written(exec: Exec<'_>, link: &Link, place: &str, now: i64) -> Result<(), DbError> {
     let number = convert::to_db(link.number)?;
     on_either!(exec, |conn| {
@@ -99,9 +90,6 @@ pub async fn written(exec: Exec<'_>, link: &Link, place: &str, now: i64) -> Resu
 }
 
 /// Begins another chain with `link`, which a command writes into the storage's marker.
-///
-/// # Errors
-/// As any write.
 pub async fn begin(mut exec: Exec<'_>, link: &Link, now: i64) -> Result<(), DbError> {
     let number = convert::to_db(link.number)?;
     on_either!(exec.again(), |conn| {
@@ -119,17 +107,11 @@ pub async fn begin(mut exec: Exec<'_>, link: &Link, now: i64) -> Result<(), DbEr
 }
 
 /// Where the rows of this database went, if they did.
-///
-/// # Errors
-/// As any read.
 pub async fn moved_to(exec: Exec<'_>) -> Result<Option<String>, DbError> {
     settings::lookup(exec, MOVED).await
 }
 
 /// Notes where the rows went, without a password; or, with `None`, that this database counts again.
-///
-/// # Errors
-/// As any write.
 pub async fn set_moved_to(exec: Exec<'_>, place: Option<&str>) -> Result<(), DbError> {
     match place {
         Some(place) => settings::set(exec, MOVED, place).await,

@@ -74,9 +74,6 @@ impl TryFrom<ChunkRow> for ChunkFacts {
 pub type Checked<T> = (i64, Result<T, DbError>);
 
 /// Up to `limit` chunks with an id above `after`, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn chunks(
     exec: Exec<'_>,
     after: i64,
@@ -116,9 +113,6 @@ struct NarFactsRow {
 }
 
 /// Up to `limit` NARs with an id above `after`, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn nars(
     exec: Exec<'_>,
     after: i64,
@@ -143,9 +137,6 @@ pub async fn nars(
 }
 
 /// The NAR of that id.
-///
-/// # Errors
-/// As any read.
 pub async fn nar(exec: Exec<'_>, id: NarId) -> Result<Option<Checked<NarFacts>>, DbError> {
     let found = nars(exec, id.0.saturating_sub(1), 1).await?;
     Ok(found.into_iter().find(|(found, _)| *found == id.0))
@@ -207,9 +198,6 @@ impl From<PathFactsRow> for PathFacts {
 }
 
 /// Up to `limit` paths with an id above `after`, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn paths(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<PathFacts>, DbError> {
     let rows: Vec<PathFactsRow> = on_either!(exec, |conn| {
         sqlx::query_as(
@@ -227,18 +215,12 @@ pub async fn paths(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<Path
 }
 
 /// The path of that id.
-///
-/// # Errors
-/// As any read.
 pub async fn path(exec: Exec<'_>, id: PathId) -> Result<Option<PathFacts>, DbError> {
     let found = paths(exec, PathId(id.0.saturating_sub(1)), 1).await?;
     Ok(found.into_iter().find(|found| found.id == id))
 }
 
 /// The packs under these keys, live or dead.
-///
-/// # Errors
-/// As any read.
 pub async fn packs_by_key(
     mut exec: Exec<'_>,
     keys: &[PackKey],
@@ -274,9 +256,6 @@ pub struct LoosePin {
 
 /// Up to `limit` generations of pins, of caches that are there, that point to nothing. What has
 /// expired may.
-///
-/// # Errors
-/// As any read.
 pub async fn loose_pins(exec: Exec<'_>, now: i64, limit: u32) -> Result<Vec<LoosePin>, DbError> {
     let rows: Vec<(String, String, i64, String, String)> = on_either!(exec, |conn| {
         sqlx::query_as(
@@ -306,9 +285,6 @@ pub async fn loose_pins(exec: Exec<'_>, now: i64, limit: u32) -> Result<Vec<Loos
 
 /// Names of up to `limit` pins that stand for a generation that is not there, each with its
 /// cache's.
-///
-/// # Errors
-/// As any read.
 pub async fn pins_without_generation(
     exec: Exec<'_>,
     limit: u32,
@@ -365,9 +341,6 @@ const COUNTED: [(&str, &str); 8] = [
 ];
 
 /// Every counter, each by one statement, so that it is seen together with what it counts.
-///
-/// # Errors
-/// As any read.
 pub async fn counters(mut exec: Exec<'_>) -> Result<Vec<CounterFacts>, DbError> {
     let mut found = Vec::with_capacity(COUNTED.len());
     for (name, sql) in COUNTED {
@@ -379,9 +352,6 @@ pub async fn counters(mut exec: Exec<'_>) -> Result<Vec<CounterFacts>, DbError> 
 }
 
 /// Segments of manifests that no NAR's row accounts for.
-///
-/// # Errors
-/// As any read.
 pub async fn loose_segments(exec: Exec<'_>) -> Result<u64, DbError> {
     let count: i64 = on_either!(exec, |conn| {
         sqlx::query_scalar(

@@ -81,9 +81,6 @@ const IN_DOMAIN: &str = "x.domain_id = $1";
 const RANGE_LEN: usize = 16;
 
 /// Which of these names the domain has.
-///
-/// # Errors
-/// As any read.
 pub async fn present(
     exec: Exec<'_>,
     domain: DomainId,
@@ -100,9 +97,6 @@ pub async fn present(
 }
 
 /// Where these chunks are; a name that the domain does not have is not in the result.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup_by_names(
     exec: Exec<'_>,
     domain: DomainId,
@@ -119,9 +113,6 @@ pub async fn lookup_by_names(
 }
 
 /// Where these chunks are; an id that no row has is not in the result.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup_by_ids(
     exec: Exec<'_>,
     ids: &[u64],
@@ -208,9 +199,6 @@ pub async fn add(exec: Exec<'_>, domain: DomainId, chunks: &[NewChunk]) -> Resul
 
 /// Looks whether each id still has the name that it had; gives the names (sorted, once each) for
 /// which it has not.
-///
-/// # Errors
-/// As any read.
 pub async fn exists(
     exec: Exec<'_>,
     chunks: &[(u64, ChunkName)],
@@ -227,9 +215,6 @@ pub async fn exists(
 }
 
 /// Up to `limit` chunks with an id above `after`, by id, with the domain that each is in.
-///
-/// # Errors
-/// As any read.
 pub async fn page(
     exec: Exec<'_>,
     after: u64,
@@ -258,9 +243,6 @@ pub async fn page(
 }
 
 /// The chunks that a pack holds, of every domain, in the order of their places.
-///
-/// # Errors
-/// As any read.
 pub async fn in_pack(
     exec: Exec<'_>,
     pack: PackId,
@@ -301,9 +283,6 @@ pub struct ChunkMove {
 
 /// C4: names the new place of each chunk that is still where it was copied from; gives how many it
 /// were.
-///
-/// # Errors
-/// As any write.
 pub async fn relocate(exec: Exec<'_>, to: PackId, moves: &[ChunkMove]) -> Result<u64, DbError> {
     let mut changed = 0;
     on_either!(exec, |conn| {

@@ -65,9 +65,6 @@ impl TryFrom<PathUseRow> for PathUse {
 }
 
 /// Up to `limit` paths of all caches with an id above `after`, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn path_uses(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<PathUse>, DbError> {
     let rows: Vec<PathUseRow> = on_either!(exec, |conn| {
         sqlx::query_as(
@@ -83,9 +80,6 @@ pub async fn path_uses(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<
 }
 
 /// The same for these paths, as far as they are there.
-///
-/// # Errors
-/// As any read.
 pub async fn path_uses_of(exec: Exec<'_>, ids: &[PathId]) -> Result<Vec<PathUse>, DbError> {
     let mut rows: Vec<PathUseRow> = Vec::with_capacity(ids.len());
     on_either!(exec, |conn| {
@@ -106,9 +100,6 @@ pub async fn path_uses_of(exec: Exec<'_>, ids: &[PathId]) -> Result<Vec<PathUse>
 }
 
 /// The base names of these paths.
-///
-/// # Errors
-/// As any read.
 pub async fn path_names(
     exec: Exec<'_>,
     ids: &[PathId],
@@ -147,18 +138,12 @@ macro_rules! for_ids {
 }
 
 /// Takes paths out of sight.
-///
-/// # Errors
-/// As any write.
 pub async fn remove_paths(exec: Exec<'_>, ids: &[PathId]) -> Result<u64, DbError> {
     Ok(for_ids!(exec, "DELETE FROM paths WHERE id IN", ids, |id| id.0))
 }
 
 /// The highest id that a NAR may have. Under an exclusive transaction, every NAR up to it is there
 /// or never will be.
-///
-/// # Errors
-/// As any read.
 pub async fn last_nar(exec: Exec<'_>) -> Result<NarId, DbError> {
     counters::last(exec, Counter::Nar).await.map(NarId)
 }
@@ -177,9 +162,6 @@ pub struct NarManifest {
 }
 
 /// Up to `limit` NARs with an id above `after` and at most `last`, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn manifests(
     exec: Exec<'_>,
     after: NarId,
@@ -209,9 +191,6 @@ pub async fn manifests(
 }
 
 /// NARs that were found without a path, and when.
-///
-/// # Errors
-/// As any read.
 pub async fn unreferenced(exec: Exec<'_>) -> Result<HashMap<NarId, i64>, DbError> {
     let rows: Vec<(i64, i64)> = on_either!(exec, |conn| {
         sqlx::query_as("SELECT nar_id, since FROM unreferenced_nars").fetch_all(conn).await?
@@ -221,9 +200,6 @@ pub async fn unreferenced(exec: Exec<'_>) -> Result<HashMap<NarId, i64>, DbError
 
 /// Notes that these NARs were found without a path; of those that were before, the earlier time
 /// stays.
-///
-/// # Errors
-/// As any write.
 pub async fn note_unreferenced(exec: Exec<'_>, nars: &[NarId], since: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         for batch in batch::exact(nars) {
@@ -243,18 +219,12 @@ pub async fn note_unreferenced(exec: Exec<'_>, nars: &[NarId], since: i64) -> Re
 }
 
 /// Forgets that these NARs were found without a path.
-///
-/// # Errors
-/// As any write.
 pub async fn forget_unreferenced(exec: Exec<'_>, nars: &[NarId]) -> Result<(), DbError> {
     for_ids!(exec, "DELETE FROM unreferenced_nars WHERE nar_id IN", nars, |nar| nar.0);
     Ok(())
 }
 
 /// Removes those of these NARs that no path has, with their manifests; gives those that stay.
-///
-/// # Errors
-/// As any write.
 pub async fn remove_nars(mut exec: Exec<'_>, nars: &[NarId]) -> Result<Vec<NarId>, DbError> {
     let mut needed: HashSet<NarId> = HashSet::new();
     on_either!(exec.again(), |conn| {
@@ -290,9 +260,6 @@ pub struct ChunkPlace {
 }
 
 /// Up to `limit` chunks with an id above `after`, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn chunk_places(
     exec: Exec<'_>,
     after: u64,
@@ -319,9 +286,6 @@ pub async fn chunk_places(
 }
 
 /// Removes chunks, and what is known of damage to them.
-///
-/// # Errors
-/// As any write.
 pub async fn remove_chunks(mut exec: Exec<'_>, ids: &[u64]) -> Result<u64, DbError> {
     let ids = ids.iter().map(|id| convert::to_db(*id)).collect::<Result<Vec<i64>, DbError>>()?;
     for_ids!(exec.again(), "DELETE FROM damaged_chunks WHERE chunk_id IN", &ids, |id| *id);

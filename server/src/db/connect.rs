@@ -260,9 +260,6 @@ impl Db {
 
     /// Takes `count` neighbouring ids for good, and gives the first: as durable as a commit, and
     /// not part of one.
-    ///
-    /// # Errors
-    /// As any write.
     pub async fn reserve(&self, counter: Counter, count: u32) -> Result<i64, DbError> {
         if let Pools::Postgres { pool, .. } = &self.0 {
             metrics::counter!("snowbank_database_transactions_total", "kind" => "commit")

@@ -49,9 +49,6 @@ pub struct Retirement {
 }
 
 /// Retires those of these chunks whose rows are still as they were found; gives their ids.
-///
-/// # Errors
-/// As any write.
 pub async fn retire(
     mut exec: Exec<'_>,
     chunks: &[Retirement],
@@ -154,9 +151,6 @@ impl TryFrom<DamagedRow> for DamagedChunk {
 }
 
 /// Up to `limit` retired chunks with an id above `after`, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn page(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<DamagedChunk>, DbError> {
     let after = convert::to_db(after)?;
     let rows: Vec<DamagedRow> = on_either!(exec, |conn| {
@@ -174,9 +168,6 @@ pub async fn page(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<DamagedC
 }
 
 /// How many chunks are retired, and how many paths withdrawn.
-///
-/// # Errors
-/// As any read.
 pub async fn counts(exec: Exec<'_>) -> Result<(u64, u64), DbError> {
     let (chunks, paths): (i64, i64) = on_either!(exec, |conn| {
         sqlx::query_as(
@@ -245,9 +236,6 @@ impl TryFrom<WithdrawnRow> for WithdrawnPath {
 }
 
 /// Up to `limit` of the paths that have this NAR, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn paths_of(exec: Exec<'_>, nar: NarId, limit: u32) -> Result<Vec<PathId>, DbError> {
     let ids: Vec<i64> = on_either!(exec, |conn| {
         sqlx::query_scalar("SELECT id FROM paths WHERE nar_id = $1 ORDER BY id LIMIT $2")
@@ -260,9 +248,6 @@ pub async fn paths_of(exec: Exec<'_>, nar: NarId, limit: u32) -> Result<Vec<Path
 }
 
 /// Takes paths out of sight, and writes down that and why; gives those that were there.
-///
-/// # Errors
-/// As any write.
 pub async fn withdraw(
     exec: Exec<'_>,
     paths: &[PathId],
@@ -318,9 +303,6 @@ pub async fn remove_nar(exec: Exec<'_>, nar: NarId) -> Result<(), DbError> {
 }
 
 /// Forgets that paths were withdrawn, since they are visible again: part of what makes them so.
-///
-/// # Errors
-/// As any write.
 pub async fn clear(
     exec: Exec<'_>,
     cache: CacheId,
@@ -343,9 +325,6 @@ pub async fn clear(
 }
 
 /// Up to `limit` withdrawn paths after this cache and hash part, by both.
-///
-/// # Errors
-/// As any read.
 pub async fn withdrawn(
     exec: Exec<'_>,
     (cache, hash): (CacheId, &str),
@@ -370,9 +349,6 @@ pub(super) const WITHDRAWN_OF: &str = "SELECT cache_id, hash, name, nar_hash, re
      WHERE cache_id = $1 AND hash > $2 ORDER BY hash LIMIT $3";
 
 /// Up to `limit` withdrawn paths of a cache with a hash part above `after`, by hash part.
-///
-/// # Errors
-/// As any read.
 pub async fn withdrawn_of(
     exec: Exec<'_>,
     cache: CacheId,
@@ -391,9 +367,6 @@ pub async fn withdrawn_of(
 }
 
 /// Which of these hash parts a cache has withdrawn.
-///
-/// # Errors
-/// As any read.
 pub async fn withdrawn_among(
     exec: Exec<'_>,
     cache: CacheId,

@@ -43,9 +43,6 @@ fn path_edges((id, cache, own, refs): EdgesRow) -> Result<PathEdges, DbError> {
 
 /// Up to `limit` paths of a cache with a hash part after `after`, sorted by it, with no more than
 /// what they refer to.
-///
-/// # Errors
-/// As any read.
 pub async fn of_cache(
     exec: Exec<'_>,
     cache: CacheId,
@@ -70,9 +67,6 @@ pub async fn of_cache(
 /// Up to `limit` paths of all caches with an id above `after`, by id. Ids are not in the order of
 /// commits: only what was [`last_id`] under an exclusive transaction has no lower one that is yet
 /// to come.
-///
-/// # Errors
-/// As any read.
 pub async fn since(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<PathEdges>, DbError> {
     let rows: Vec<EdgesRow> = on_either!(exec, |conn| {
         sqlx::query_as(
@@ -87,9 +81,6 @@ pub async fn since(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<Path
 }
 
 /// The highest id that a path has, or had.
-///
-/// # Errors
-/// As any read.
 pub async fn last_id(exec: Exec<'_>) -> Result<PathId, DbError> {
     counters::last(exec, Counter::Path).await.map(PathId)
 }

@@ -19,9 +19,6 @@ pub struct Instance {
 }
 
 /// The identity, if one has been given.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup(exec: Exec<'_>) -> Result<Option<Instance>, DbError> {
     let row: Option<(String, i64, i64)> = on_either!(exec, |conn| {
         sqlx::query_as("SELECT id, epoch, created FROM instance").fetch_optional(conn).await?
@@ -34,9 +31,6 @@ pub async fn lookup(exec: Exec<'_>) -> Result<Option<Instance>, DbError> {
 
 /// The identity; `new_id` becomes it where there is none. To be called under
 /// [`Db::exclusive_tx`](super::Db::exclusive_tx), so that two servers that start together agree.
-///
-/// # Errors
-/// As any write.
 pub async fn load_or_create(
     mut exec: Exec<'_>,
     new_id: &str,
@@ -57,9 +51,6 @@ pub async fn load_or_create(
 
 /// Writes another epoch, a higher one. To be called under
 /// [`Db::exclusive_tx`](super::Db::exclusive_tx).
-///
-/// # Errors
-/// As any write.
 pub async fn set_epoch(exec: Exec<'_>, epoch: u64) -> Result<(), DbError> {
     let epoch = convert::to_db(epoch)?;
     on_either!(exec, |conn| {

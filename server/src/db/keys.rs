@@ -69,9 +69,6 @@ impl SigningKeyRow {
 }
 
 /// All keys that a cache ever had, oldest first.
-///
-/// # Errors
-/// As any read.
 pub async fn signing_keys(exec: Exec<'_>, cache: CacheId) -> Result<Vec<SigningKeyRow>, DbError> {
     type Row = (String, String, Vec<u8>, i64, Option<i64>);
     let rows: Vec<Row> = on_either!(exec, |conn| {
@@ -92,9 +89,6 @@ pub async fn signing_keys(exec: Exec<'_>, cache: CacheId) -> Result<Vec<SigningK
 }
 
 /// As [`signing_keys`], of several caches; one that has none is not in the result.
-///
-/// # Errors
-/// As any read.
 pub async fn signing_keys_of(
     exec: Exec<'_>,
     caches: &[CacheId],
@@ -125,9 +119,6 @@ pub async fn signing_keys_of(
 }
 
 /// Lets a cache's keys sign until `at` and no longer; those that end earlier stay so.
-///
-/// # Errors
-/// As any write.
 pub async fn retire_signing_keys(exec: Exec<'_>, cache: CacheId, at: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
@@ -143,9 +134,6 @@ pub async fn retire_signing_keys(exec: Exec<'_>, cache: CacheId, at: i64) -> Res
 }
 
 /// Gives a cache a key to sign with.
-///
-/// # Errors
-/// As any write.
 pub async fn add_signing_key(
     mut exec: Exec<'_>,
     cache: CacheId,
@@ -172,9 +160,6 @@ pub async fn add_signing_key(
 }
 
 /// The keys that tokens may be signed with, newest first: the first is the one for new tokens.
-///
-/// # Errors
-/// As any read.
 pub async fn token_keys(exec: Exec<'_>) -> Result<Vec<SealedTokenKey>, DbError> {
     let rows: Vec<(String, String, Vec<u8>, i64)> = on_either!(exec, |conn| {
         sqlx::query_as(

@@ -138,9 +138,6 @@ impl TryFrom<NarRow> for Nar {
 const IN_DOMAIN: &str = "x.domain_id = $1";
 
 /// Those of these NARs that the domain has, whether or not a path makes them visible.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup_many(
     exec: Exec<'_>,
     domain: DomainId,
@@ -156,9 +153,6 @@ pub async fn lookup_many(
 }
 
 /// The ids of those of these NARs that the domain has.
-///
-/// # Errors
-/// As any read.
 pub async fn ids(
     exec: Exec<'_>,
     domain: DomainId,
@@ -254,9 +248,6 @@ pub async fn add(exec: Exec<'_>, nars: &[NewNar<'_>]) -> Result<(), DbError> {
 
 /// The chunking under which a NAR was cut, 0 where the client did not say. It is no part of
 /// [`Nar`], since its column stands behind the manifest.
-///
-/// # Errors
-/// As any read.
 pub async fn cut_id(exec: Exec<'_>, nar: NarId) -> Result<Option<u32>, DbError> {
     let found: Option<i64> = on_either!(exec, |conn| {
         sqlx::query_scalar("SELECT cut_id FROM nars WHERE id = $1")
@@ -268,9 +259,6 @@ pub async fn cut_id(exec: Exec<'_>, nar: NarId) -> Result<Option<u32>, DbError> 
 }
 
 /// One segment of a NAR's manifest, counted from 0.
-///
-/// # Errors
-/// As any read.
 pub async fn segment(exec: Exec<'_>, nar: NarId, seq: u32) -> Result<Option<Vec<u8>>, DbError> {
     Ok(on_either!(exec, |conn| {
         if seq == 0 {
@@ -285,9 +273,6 @@ pub async fn segment(exec: Exec<'_>, nar: NarId, seq: u32) -> Result<Option<Vec<
 
 /// The segment that holds the byte at `offset` of the compressed stream, and its number. An offset
 /// behind the end gives the last segment.
-///
-/// # Errors
-/// As any read.
 pub async fn segment_at_stored(
     exec: Exec<'_>,
     nar: NarId,
@@ -300,9 +285,6 @@ pub async fn segment_at_stored(
 
 /// The segment that holds the byte at `offset` of the NAR, and its number. An offset behind the end
 /// gives the last segment.
-///
-/// # Errors
-/// As any read.
 pub async fn segment_at_raw(
     exec: Exec<'_>,
     nar: NarId,
@@ -331,9 +313,6 @@ async fn segment_at(
 }
 
 /// Up to `limit` NARs with an id above `after`, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn page(exec: Exec<'_>, after: NarId, limit: u32) -> Result<Vec<Nar>, DbError> {
     let rows: Vec<NarRow> = on_either!(exec, |conn| {
         sqlx::query_as(concat!(

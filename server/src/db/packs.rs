@@ -121,9 +121,6 @@ pub async fn add(exec: Exec<'_>, pack: &NewPack) -> Result<(), DbError> {
 }
 
 /// The pack of that id.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup(exec: Exec<'_>, id: PackId) -> Result<Option<Pack>, DbError> {
     let row: Option<PackRow> = on_either!(exec, |conn| {
         sqlx::query_as(
@@ -138,9 +135,6 @@ pub async fn lookup(exec: Exec<'_>, id: PackId) -> Result<Option<Pack>, DbError>
 }
 
 /// Those of these packs that there are.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup_many(exec: Exec<'_>, ids: &[PackId]) -> Result<Vec<Pack>, DbError> {
     let mut rows: Vec<PackRow> = Vec::with_capacity(ids.len());
     on_either!(exec, |conn| {
@@ -161,9 +155,6 @@ pub async fn lookup_many(exec: Exec<'_>, ids: &[PackId]) -> Result<Vec<Pack>, Db
 }
 
 /// Up to `limit` packs with an id above `after`, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn page(exec: Exec<'_>, after: PackId, limit: u32) -> Result<Vec<Pack>, DbError> {
     let rows: Vec<PackRow> = on_either!(exec, |conn| {
         sqlx::query_as(
@@ -179,9 +170,6 @@ pub async fn page(exec: Exec<'_>, after: PackId, limit: u32) -> Result<Vec<Pack>
 }
 
 /// Claims those of these packs that no chunk is in (C3); gives how many it were.
-///
-/// # Errors
-/// As any write.
 pub async fn claim_empty(exec: Exec<'_>, packs: &[PackId], now: i64) -> Result<u64, DbError> {
     let mut claimed = 0;
     on_either!(exec, |conn| {
@@ -204,9 +192,6 @@ pub async fn claim_empty(exec: Exec<'_>, packs: &[PackId], now: i64) -> Result<u
 /// Claims an object that no row names, by a row of its own, which a writer who comes late collides
 /// with (C3). Whether there was none. The row has no chunks, and a byte for as long as the object
 /// is there.
-///
-/// # Errors
-/// As any write.
 pub async fn claim_unnamed(
     exec: Exec<'_>,
     id: PackId,
@@ -234,9 +219,6 @@ pub async fn claim_unnamed(
 /// Up to `limit` claimed packs with an id above `after` whose objects are to be removed, by id:
 /// those that chunks once named and that died at `until` or before, and those that no row ever
 /// named, at once.
-///
-/// # Errors
-/// As any read.
 pub async fn dead(
     exec: Exec<'_>,
     after: PackId,
@@ -262,9 +244,6 @@ pub async fn dead(
 
 /// Notes that the objects of these claimed packs are gone: their rows go, but those of objects that
 /// no row ever named stay until [`forget_dead`].
-///
-/// # Errors
-/// As any write.
 pub async fn remove_dead(exec: Exec<'_>, packs: &[PackId]) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         for batch in batch::padded(packs) {
@@ -285,9 +264,6 @@ pub async fn remove_dead(exec: Exec<'_>, packs: &[PackId]) -> Result<(), DbError
 }
 
 /// Removes the rows of objects that no row ever named and that were claimed at `until` or before.
-///
-/// # Errors
-/// As any write.
 pub async fn forget_dead(exec: Exec<'_>, until: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(

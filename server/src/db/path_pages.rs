@@ -78,9 +78,6 @@ pub(super) const BY_HASH: &str =
     select_key!("WHERE p.cache_id = $1 AND p.hash > $2 AND p.hash < $3 ORDER BY p.hash LIMIT $4");
 
 /// Keys with an id above `after`, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn in_order(
     exec: Exec<'_>,
     cache: CacheId,
@@ -104,9 +101,6 @@ pub async fn in_order(
 
 /// Keys whose name is below `end` and that come after a name and an id, by name and id. Texts
 /// compare bytewise.
-///
-/// # Errors
-/// As any read.
 pub async fn by_name(
     exec: Exec<'_>,
     cache: CacheId,
@@ -138,9 +132,6 @@ pub async fn by_name(
 }
 
 /// Keys whose hash part is above `after` and below `end`, by hash part.
-///
-/// # Errors
-/// As any read.
 pub async fn by_hash(
     exec: Exec<'_>,
     cache: CacheId,
@@ -161,9 +152,6 @@ pub async fn by_hash(
 }
 
 /// The paths with these ids; one that is gone is not in the result.
-///
-/// # Errors
-/// As any read.
 pub async fn records(
     exec: Exec<'_>,
     ids: &[PathId],

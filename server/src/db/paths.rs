@@ -174,9 +174,6 @@ pub(super) fn store_path(hash: &str, name: &str) -> Result<StorePath, DbError> {
 const IN_CACHE: &str = "x.cache_id = $1";
 
 /// The cache's paths with these hash parts; what it does not have is not in the result.
-///
-/// # Errors
-/// As any read.
 pub async fn records(
     exec: Exec<'_>,
     cache: CacheId,
@@ -193,9 +190,6 @@ pub async fn records(
 }
 
 /// Which of these hash parts the cache has, and what it has there.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup_many(
     exec: Exec<'_>,
     cache: CacheId,
@@ -248,9 +242,6 @@ pub const SHORT_MANIFEST_BYTES: i64 = 4096;
 
 /// Those of these NARs that the cache has a path with; one of which the domain only has the chunks
 /// does not exist for it.
-///
-/// # Errors
-/// As any read.
 pub async fn visible_nars(
     exec: Exec<'_>,
     cache: CacheId,
@@ -335,9 +326,6 @@ pub async fn add(exec: Exec<'_>, paths: &[NewPath<'_>]) -> Result<(), DbError> {
 }
 
 /// How many paths a cache shows.
-///
-/// # Errors
-/// As any read.
 pub async fn count(exec: Exec<'_>, cache: CacheId) -> Result<u64, DbError> {
     let count: i64 = on_either!(exec, |conn| {
         sqlx::query_scalar("SELECT count(*) FROM paths WHERE cache_id = $1")
@@ -349,9 +337,6 @@ pub async fn count(exec: Exec<'_>, cache: CacheId) -> Result<u64, DbError> {
 }
 
 /// Up to `limit` paths with an id above `after`, by id, with the cache that shows each.
-///
-/// # Errors
-/// As any read.
 pub async fn page(
     exec: Exec<'_>,
     after: PathId,
@@ -380,9 +365,6 @@ pub async fn page(
 }
 
 /// Takes paths out of sight. Their NARs stay until they are collected.
-///
-/// # Errors
-/// As any write.
 pub async fn remove(
     exec: Exec<'_>,
     cache: CacheId,

@@ -84,9 +84,6 @@ impl Row {
 
 /// The pins whose name is above `after`, by name: of at most `limit` rows those whose time is not
 /// over.
-///
-/// # Errors
-/// As any read.
 pub async fn page(
     mut exec: Exec<'_>,
     cache: CacheId,
@@ -128,9 +125,6 @@ pub struct PinsOfPath {
 
 /// The pins that keep each of these paths, by the first `rows` generations of each; a path that has
 /// none is not in the result.
-///
-/// # Errors
-/// As any read.
 pub async fn of_paths(
     mut exec: Exec<'_>,
     cache: CacheId,

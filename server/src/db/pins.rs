@@ -117,9 +117,6 @@ pub(super) fn store_path(hash: &str, name: &str) -> Result<StorePath, DbError> {
 }
 
 /// The pin of that name, unless its time is over.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup(
     exec: Exec<'_>,
     cache: CacheId,
@@ -148,9 +145,6 @@ pub(super) const GENERATIONS: &str = concat!(
 );
 
 /// Up to `limit` generations of a name with a number below `before`, newest first.
-///
-/// # Errors
-/// As any read.
 pub async fn generations(
     exec: Exec<'_>,
     cache: CacheId,
@@ -172,9 +166,6 @@ pub async fn generations(
 }
 
 /// The newest generation of a name with a number below `before`.
-///
-/// # Errors
-/// As any read.
 pub async fn generation_before(
     exec: Exec<'_>,
     cache: CacheId,
@@ -185,9 +176,6 @@ pub async fn generation_before(
 }
 
 /// How many pins a cache has, also those whose time is over; counts no further than `limit`.
-///
-/// # Errors
-/// As any read.
 pub async fn count(exec: Exec<'_>, cache: CacheId, limit: u64) -> Result<u64, DbError> {
     let limit = convert::to_db(limit)?;
     let count: i64 = on_either!(exec, |conn| {
@@ -204,9 +192,6 @@ pub async fn count(exec: Exec<'_>, cache: CacheId, limit: u64) -> Result<u64, Db
 }
 
 /// The path that a name stands for, where the cache shows it at this moment.
-///
-/// # Errors
-/// As any read.
 pub async fn resolve(
     exec: Exec<'_>,
     cache: CacheId,
@@ -254,9 +239,6 @@ pub async fn resolve(
 
 /// The hash parts that the cache's pins keep, all generations of those whose time is not over, each
 /// with the pin's name.
-///
-/// # Errors
-/// As any read.
 pub async fn kept(
     exec: Exec<'_>,
     cache: CacheId,
@@ -285,9 +267,6 @@ pub async fn kept(
 
 /// Takes a pin's row, if there is one, so that nobody else changes the pin until the transaction
 /// ends.
-///
-/// # Errors
-/// As any write.
 pub async fn lock(exec: Exec<'_>, cache: CacheId, name: &PinName) -> Result<Option<Pin>, DbError> {
     let row: Option<PinRow> = on_either!(exec, |conn| {
         sqlx::query_as(
@@ -304,9 +283,6 @@ pub async fn lock(exec: Exec<'_>, cache: CacheId, name: &PinName) -> Result<Opti
 
 /// Makes a pin or changes the one that is there, which the caller has locked; gives no word of its
 /// generations.
-///
-/// # Errors
-/// As any write.
 pub async fn set(exec: Exec<'_>, cache: CacheId, name: &PinName, pin: &Pin) -> Result<(), DbError> {
     let generation = convert::to_db(pin.generation)?;
     on_either!(exec, |conn| {
@@ -358,9 +334,6 @@ pub async fn add_generation(
 
 /// Removes the generations of a pin that are neither among its newest, as many as are kept, nor
 /// what it stands for.
-///
-/// # Errors
-/// As any write.
 pub async fn remove_surplus(
     exec: Exec<'_>,
     cache: CacheId,
@@ -386,9 +359,6 @@ pub async fn remove_surplus(
 }
 
 /// Removes a pin and its generations; whether there was one.
-///
-/// # Errors
-/// As any write.
 pub async fn remove(mut exec: Exec<'_>, cache: CacheId, name: &PinName) -> Result<bool, DbError> {
     on_either!(exec.again(), |conn| {
         let sql = "DELETE FROM pin_generations WHERE cache_id = $1 AND name = $2";
@@ -402,9 +372,6 @@ pub async fn remove(mut exec: Exec<'_>, cache: CacheId, name: &PinName) -> Resul
 }
 
 /// Removes all pins of a cache.
-///
-/// # Errors
-/// As any write.
 pub async fn remove_all(mut exec: Exec<'_>, cache: CacheId) -> Result<(), DbError> {
     for sql in
         ["DELETE FROM pin_generations WHERE cache_id = $1", "DELETE FROM pins WHERE cache_id = $1"]
@@ -417,9 +384,6 @@ pub async fn remove_all(mut exec: Exec<'_>, cache: CacheId) -> Result<(), DbErro
 }
 
 /// Removes the pins of all caches whose time is over; gives how many it were.
-///
-/// # Errors
-/// As any write.
 pub async fn remove_expired(mut exec: Exec<'_>, now: i64) -> Result<u64, DbError> {
     let expired: Vec<(i64, String)> = on_either!(exec.again(), |conn| {
         // Their rows' locks are taken, so that one that is set anew at this moment is not among
@@ -432,9 +396,6 @@ pub async fn remove_expired(mut exec: Exec<'_>, now: i64) -> Result<u64, DbError
 }
 
 /// As [`remove_expired`], in one cache.
-///
-/// # Errors
-/// As any write.
 pub async fn remove_expired_of(
     mut exec: Exec<'_>,
     cache: CacheId,

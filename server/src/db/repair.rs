@@ -61,9 +61,6 @@ impl TryFrom<Row> for ChunkRow {
 const IN_DOMAIN: &str = "x.domain_id = $1";
 
 /// The rows that a domain has under these names.
-///
-/// # Errors
-/// As any read.
 pub async fn by_names(
     exec: Exec<'_>,
     domain: DomainId,
@@ -79,9 +76,6 @@ pub async fn by_names(
 }
 
 /// Those of these ids that a row has.
-///
-/// # Errors
-/// As any read.
 pub async fn taken(exec: Exec<'_>, ids: &[u64]) -> Result<HashSet<u64>, DbError> {
     let ids = ids.iter().map(|id| convert::to_db(*id)).collect::<Result<Vec<i64>, DbError>>()?;
     let mut found: Vec<i64> = Vec::with_capacity(ids.len());
@@ -100,9 +94,6 @@ pub async fn taken(exec: Exec<'_>, ids: &[u64]) -> Result<HashSet<u64>, DbError>
 }
 
 /// Up to `limit` chunks with an id above `after` whose pack has no row, by id.
-///
-/// # Errors
-/// As any read.
 pub async fn without_pack(
     exec: Exec<'_>,
     after: u64,
@@ -125,9 +116,6 @@ pub async fn without_pack(
 
 /// Up to `limit` live packs with an id above `after` that have more records than chunks name, by
 /// id.
-///
-/// # Errors
-/// As any read.
 pub async fn incomplete_packs(
     exec: Exec<'_>,
     after: PackId,
@@ -201,9 +189,6 @@ pub async fn change_rows(exec: Exec<'_>, changes: &[RowChange]) -> Result<u64, D
 
 /// Removes the rows of these retired chunks, which nothing names, and what is known of the damage;
 /// gives the packs that they were in.
-///
-/// # Errors
-/// As any write.
 pub async fn remove_retired(exec: Exec<'_>, ids: &[u64]) -> Result<Vec<PackId>, DbError> {
     let ids = ids.iter().map(|id| convert::to_db(*id)).collect::<Result<Vec<i64>, DbError>>()?;
     let mut packs: Vec<i64> = Vec::new();
@@ -235,17 +220,11 @@ pub async fn remove_retired(exec: Exec<'_>, ids: &[u64]) -> Result<Vec<PackId>, 
 }
 
 /// Makes sure that a counter gives no id below `next`.
-///
-/// # Errors
-/// As any write.
 pub async fn raise(exec: Exec<'_>, counter: Counter, next: i64) -> Result<(), DbError> {
     raise_named(exec, counter.name(), next).await
 }
 
 /// As [`raise`], for the counter of that name.
-///
-/// # Errors
-/// As any write.
 pub async fn raise_named(exec: Exec<'_>, counter: &str, next: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
@@ -262,9 +241,6 @@ pub async fn raise_named(exec: Exec<'_>, counter: &str, next: i64) -> Result<(),
 }
 
 /// Domains that there are, each with a cache of it, if it has one.
-///
-/// # Errors
-/// As any read.
 pub async fn domains(exec: Exec<'_>) -> Result<Vec<(DomainId, CacheId)>, DbError> {
     let rows: Vec<(i64, i64)> = on_either!(exec, |conn| {
         sqlx::query_as(
@@ -288,9 +264,6 @@ const STALE: [&str; 3] = [
 ];
 
 /// How many rows there are that contradict others and tell nothing by themselves.
-///
-/// # Errors
-/// As any read.
 pub async fn count_stale(exec: Exec<'_>) -> Result<u64, DbError> {
     let mut found = 0;
     on_either!(exec, |conn| {
@@ -304,9 +277,6 @@ pub async fn count_stale(exec: Exec<'_>) -> Result<u64, DbError> {
 }
 
 /// Removes them; gives how many it were.
-///
-/// # Errors
-/// As any write.
 pub async fn remove_stale(exec: Exec<'_>) -> Result<u64, DbError> {
     let mut removed = 0;
     on_either!(exec, |conn| {
@@ -319,9 +289,6 @@ pub async fn remove_stale(exec: Exec<'_>) -> Result<u64, DbError> {
 }
 
 /// Forgets every path that was withdrawn up to `until`; gives how many it were.
-///
-/// # Errors
-/// As any write.
 pub async fn forget_withdrawn(exec: Exec<'_>, until: i64) -> Result<u64, DbError> {
     Ok(on_either!(exec, |conn| {
         sqlx::query("DELETE FROM withdrawn_paths WHERE since <= $1")

@@ -57,9 +57,6 @@ impl Reserve {
     }
 
     /// Makes the file; leaves nothing behind where there is no room for all of it.
-    ///
-    /// # Errors
-    /// When it cannot be made.
     pub fn make(&self) -> io::Result<()> {
         let made = || {
             let mut file = open_own(&self.file, OFlags::RDWR | OFlags::CREATE)?;

@@ -22,9 +22,6 @@ pub struct RevokedSubject {
 }
 
 /// Everything that is refused.
-///
-/// # Errors
-/// As any read.
 pub async fn list(mut exec: Exec<'_>) -> Result<(Vec<RevokedToken>, Vec<RevokedSubject>), DbError> {
     let tokens: Vec<(String, i64)> = on_either!(exec.again(), |conn| {
         sqlx::query_as("SELECT jti, revoked FROM revoked_tokens").fetch_all(conn).await?
@@ -38,9 +35,6 @@ pub async fn list(mut exec: Exec<'_>) -> Result<(Vec<RevokedToken>, Vec<RevokedS
 }
 
 /// Refuses a token from a time on; what is refused from an earlier one stays so.
-///
-/// # Errors
-/// As any write.
 pub async fn add_token(exec: Exec<'_>, jti: &str, from: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
@@ -58,9 +52,6 @@ pub async fn add_token(exec: Exec<'_>, jti: &str, from: i64) -> Result<(), DbErr
 }
 
 /// Refuses a subject's tokens that were issued until a time; a later time that is set stays.
-///
-/// # Errors
-/// As any write.
 pub async fn add_subject(
     exec: Exec<'_>,
     subject: &str,
@@ -84,9 +75,6 @@ pub async fn add_subject(
 
 /// Until when a subject's tokens are refused by the time of their issue, its own rule and
 /// everybody's together.
-///
-/// # Errors
-/// As any read.
 pub async fn issued_until(exec: Exec<'_>, subject: &str) -> Result<Option<i64>, DbError> {
     Ok(on_either!(exec, |conn| {
         sqlx::query_scalar(

@@ -12,9 +12,6 @@ const CUT: &str = "cut";
 pub const COLLECTION_OFF: &str = "collection-off";
 
 /// The value of a setting.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup(exec: Exec<'_>, key: &str) -> Result<Option<String>, DbError> {
     Ok(on_either!(exec, |conn| {
         sqlx::query_scalar("SELECT value FROM settings WHERE key = $1")
@@ -25,9 +22,6 @@ pub async fn lookup(exec: Exec<'_>, key: &str) -> Result<Option<String>, DbError
 }
 
 /// Sets a setting that is not set yet, and leaves one that is.
-///
-/// # Errors
-/// As any write.
 pub async fn add_if_absent(exec: Exec<'_>, key: &str, value: &str) -> Result<bool, DbError> {
     let rows = on_either!(exec, |conn| {
         sqlx::query(
@@ -43,9 +37,6 @@ pub async fn add_if_absent(exec: Exec<'_>, key: &str, value: &str) -> Result<boo
 }
 
 /// Sets a setting, whatever it was.
-///
-/// # Errors
-/// As any write.
 pub async fn set(exec: Exec<'_>, key: &str, value: &str) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
@@ -61,9 +52,6 @@ pub async fn set(exec: Exec<'_>, key: &str, value: &str) -> Result<(), DbError> 
 }
 
 /// Unsets a setting; one that is not set stays so.
-///
-/// # Errors
-/// As any write.
 pub async fn remove(exec: Exec<'_>, key: &str) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query("DELETE FROM settings WHERE key = $1").bind(key).execute(conn).await?;
@@ -84,9 +72,6 @@ pub async fn cut_params(exec: Exec<'_>) -> Result<Option<CutParams>, DbError> {
 }
 
 /// Sets how clients are told to cut, unless it is set.
-///
-/// # Errors
-/// As any write.
 pub async fn add_cut_params(exec: Exec<'_>, params: &CutParams) -> Result<(), DbError> {
     let text = serde_json::to_string(params)
         .map_err(|error| DbError::corrupt(format!("cut parameters: {error}")))?;

@@ -5,9 +5,6 @@ use super::{DbError, Exec, convert};
 
 /// How many tokens that a key has signed are good at the time `now`: not over, and not taken back,
 /// by themselves or with all of their subject.
-///
-/// # Errors
-/// As any read.
 pub async fn count_live_by_kid(exec: Exec<'_>, kid: &str, now: i64) -> Result<u64, DbError> {
     let count: i64 = on_either!(exec, |conn| {
         sqlx::query_scalar(

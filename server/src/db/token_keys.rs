@@ -19,9 +19,6 @@ pub struct TokenKeyRow {
 type Columns = (String, String, Vec<u8>, i64, Option<i64>);
 
 /// Every token key, newest first.
-///
-/// # Errors
-/// As any read.
 pub async fn list(exec: Exec<'_>) -> Result<Vec<TokenKeyRow>, DbError> {
     let rows: Vec<Columns> = on_either!(exec, |conn| {
         sqlx::query_as(
@@ -39,9 +36,6 @@ pub async fn list(exec: Exec<'_>) -> Result<Vec<TokenKeyRow>, DbError> {
 }
 
 /// Retires a key; says whether there was one of this id that was not retired.
-///
-/// # Errors
-/// As any write.
 pub async fn retire(exec: Exec<'_>, kid: &str, now: i64) -> Result<bool, DbError> {
     let rows = on_either!(exec, |conn| {
         sqlx::query("UPDATE token_keys SET retired = $2 WHERE kid = $1 AND retired IS NULL")
@@ -55,9 +49,6 @@ pub async fn retire(exec: Exec<'_>, kid: &str, now: i64) -> Result<bool, DbError
 }
 
 /// Removes a key; says whether there was one of this id.
-///
-/// # Errors
-/// As any write.
 pub async fn remove(exec: Exec<'_>, kid: &str) -> Result<bool, DbError> {
     let rows = on_either!(exec, |conn| {
         sqlx::query("DELETE FROM token_keys WHERE kid = $1")

@@ -46,9 +46,6 @@ macro_rules! select {
 }
 
 /// Notes a token down; its `last_used` and `revoked` are not looked at.
-///
-/// # Errors
-/// As any write.
 pub async fn add(exec: Exec<'_>, token: &TokenRow) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
@@ -71,9 +68,6 @@ pub async fn add(exec: Exec<'_>, token: &TokenRow) -> Result<(), DbError> {
 }
 
 /// The token with this id.
-///
-/// # Errors
-/// As any read.
 pub async fn lookup(exec: Exec<'_>, jti: &str) -> Result<Option<TokenRow>, DbError> {
     Ok(on_either!(exec, |conn| {
         sqlx::query_as(select!("WHERE t.jti = $1")).bind(jti).fetch_optional(conn).await?
@@ -81,9 +75,6 @@ pub async fn lookup(exec: Exec<'_>, jti: &str) -> Result<Option<TokenRow>, DbErr
 }
 
 /// Whether any token was issued for a subject.
-///
-/// # Errors
-/// As any read.
 pub async fn has_subject(exec: Exec<'_>, subject: &str) -> Result<bool, DbError> {
     let found: Option<String> = on_either!(exec, |conn| {
         sqlx::query_scalar("SELECT jti FROM tokens WHERE subject = $1 LIMIT 1")
@@ -101,9 +92,6 @@ pub(super) const PAGE: &str =
 pub type TokenPlace<'a> = (i64, &'a str);
 
 /// Up to `limit` tokens, newest first, after a place.
-///
-/// # Errors
-/// As any read.
 pub async fn page(
     exec: Exec<'_>,
     after: TokenPlace<'_>,
@@ -121,9 +109,6 @@ pub async fn page(
 
 /// How many tokens are valid at the time `now` among those of a subject (any, where there is none)
 /// that were issued until a time.
-///
-/// # Errors
-/// As any read.
 pub async fn count_valid(
     exec: Exec<'_>,
     subject: Option<&str>,
@@ -150,9 +135,6 @@ pub async fn count_valid(
 }
 
 /// Notes when tokens were used last.
-///
-/// # Errors
-/// As any write.
 pub async fn used(mut exec: Exec<'_>, uses: &[(String, i64)]) -> Result<(), DbError> {
     for (jti, at) in uses {
         on_either!(exec.again(), |conn| {

@@ -357,9 +357,6 @@ impl Table {
     }
 
     /// The rows behind the key `after`, up to a batch.
-    ///
-    /// # Errors
-    /// As any read.
     pub async fn read(&self, exec: Exec<'_>, after: Option<&[Value]>) -> Result<Vec<Row>, DbError> {
         let sql = format!(
             "SELECT {} FROM {} {} ORDER BY {} LIMIT {BATCH_ROWS}",
@@ -372,9 +369,6 @@ impl Table {
     }
 
     /// The key of the last row.
-    ///
-    /// # Errors
-    /// As any read.
     pub async fn last_key(&self, exec: Exec<'_>) -> Result<Option<Row>, DbError> {
         let order = self.names(self.key).replace(", ", " DESC, ");
         let sql = format!(
@@ -427,9 +421,6 @@ impl Table {
     }
 
     /// Writes rows; in a seeded table over those that are there.
-    ///
-    /// # Errors
-    /// As any write.
     pub async fn write(&self, exec: Exec<'_>, rows: &[Row]) -> Result<(), DbError> {
         let count = self.columns.len();
         let over = if self.seeded {
@@ -474,9 +465,6 @@ pub enum MoveState {
 }
 
 /// How far the move into this database has come, if there is one under way.
-///
-/// # Errors
-/// As any read.
 pub async fn state(exec: Exec<'_>) -> Result<Option<MoveState>, DbError> {
     let found = settings::lookup(exec, MOVING).await?;
     Ok(found
@@ -484,9 +472,6 @@ pub async fn state(exec: Exec<'_>) -> Result<Option<MoveState>, DbError> {
 }
 
 /// Notes how far the move into this database has come; `None`: it has ended.
-///
-/// # Errors
-/// As any write.
 pub async fn set_state(exec: Exec<'_>, state: Option<MoveState>) -> Result<(), DbError> {
     match state {
         Some(MoveState::Incomplete) => settings::set(exec, MOVING, INCOMPLETE).await,
@@ -497,9 +482,6 @@ pub async fn set_state(exec: Exec<'_>, state: Option<MoveState>) -> Result<(), D
 
 /// Removes every row of a database that was moved away from, and marks it as one that rows are
 /// moved into.
-///
-/// # Errors
-/// As any write.
 pub async fn empty(mut exec: Exec<'_>) -> Result<(), DbError> {
     let names = || TABLES.iter().rev().map(|table| table.name).chain(OWN_TABLES);
     match exec.again() {

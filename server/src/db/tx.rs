@@ -59,9 +59,6 @@ impl Tx {
 
     /// Takes `count` neighbouring ids and gives the first; of none, any number. On PostgreSQL
     /// nobody waits for this transaction because of it, and ids that it does not use are lost.
-    ///
-    /// # Errors
-    /// As any write.
     pub async fn reserve(&mut self, counter: Counter, count: u32) -> Result<i64, DbError> {
         match &mut self.0 {
             _ if count == 0 => Ok(0),
@@ -73,9 +70,6 @@ impl Tx {
     }
 
     /// Allows the transaction to stand still for a minute, for one that waits for the storage.
-    ///
-    /// # Errors
-    /// As any statement.
     pub async fn allow_idle(&mut self) -> Result<(), DbError> {
         if let TxInner::Postgres { tx, .. } = &mut self.0 {
             sqlx::query("SET LOCAL idle_in_transaction_session_timeout = '60s'")

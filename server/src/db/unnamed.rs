@@ -10,9 +10,6 @@ use super::exec::on_either;
 use super::{DbError, Exec, convert};
 
 /// Those of `keys` that a pack's row has, live or dead.
-///
-/// # Errors
-/// As any read.
 pub async fn named(exec: Exec<'_>, keys: &[PackKey]) -> Result<HashSet<PackKey>, DbError> {
     let mut found: Vec<Vec<u8>> = Vec::with_capacity(keys.len());
     on_either!(exec, |conn| {
@@ -29,9 +26,6 @@ pub async fn named(exec: Exec<'_>, keys: &[PackKey]) -> Result<HashSet<PackKey>,
 }
 
 /// Notes that these were found without a row; of those that were before, the earlier time stays.
-///
-/// # Errors
-/// As any write.
 pub async fn note(exec: Exec<'_>, keys: &[PackKey], seen: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         for batch in batch::exact(keys) {
@@ -50,9 +44,6 @@ pub async fn note(exec: Exec<'_>, keys: &[PackKey], seen: i64) -> Result<(), DbE
 }
 
 /// Up to `limit` of those that were found first at `until` or before.
-///
-/// # Errors
-/// As any read.
 pub async fn seen_until(exec: Exec<'_>, until: i64, limit: u32) -> Result<Vec<PackKey>, DbError> {
     let rows: Vec<Vec<u8>> = on_either!(exec, |conn| {
         sqlx::query_scalar("SELECT key FROM unnamed_objects WHERE seen <= $1 ORDER BY key LIMIT $2")
@@ -67,9 +58,6 @@ pub async fn seen_until(exec: Exec<'_>, until: i64, limit: u32) -> Result<Vec<Pa
 }
 
 /// Forgets these.
-///
-/// # Errors
-/// As any write.
 pub async fn forget(exec: Exec<'_>, keys: &[PackKey]) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         for batch in batch::padded(keys) {
@@ -86,9 +74,6 @@ pub async fn forget(exec: Exec<'_>, keys: &[PackKey]) -> Result<(), DbError> {
 }
 
 /// Forgets all that have a row by now.
-///
-/// # Errors
-/// As any write.
 pub async fn forget_named(exec: Exec<'_>) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(

@@ -35,9 +35,6 @@ pub struct Usage {
 }
 
 /// Counts. Chunks are summed up over packs, of which there are thousands of times fewer.
-///
-/// # Errors
-/// As any read.
 pub async fn count(mut exec: Exec<'_>, now: i64) -> Result<Usage, DbError> {
     // The one question that is about all rows.
     read_whole_tables(&mut exec, "on").await?;
@@ -79,9 +76,6 @@ async fn count_rows(mut exec: Exec<'_>, now: i64) -> Result<Usage, DbError> {
 }
 
 /// Keeps the sums for every server to read.
-///
-/// # Errors
-/// As any write.
 pub async fn store(exec: Exec<'_>, usage: &Usage) -> Result<(), DbError> {
     store_as(exec, USAGE, usage).await
 }
@@ -131,9 +125,6 @@ impl CacheUsages {
 }
 
 /// Keeps what the caches hold for every server to read.
-///
-/// # Errors
-/// As any write.
 pub async fn store_caches(exec: Exec<'_>, usages: &CacheUsages) -> Result<(), DbError> {
     store_as(exec, USAGE_BY_CACHE, usages).await
 }

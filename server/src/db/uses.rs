@@ -6,9 +6,6 @@ use super::ids::{CacheId, NarId, PathId};
 use super::{DbError, Exec};
 
 /// Those of these paths that were not used since `before`, sorted.
-///
-/// # Errors
-/// As any read.
 pub async fn unused_since(
     exec: Exec<'_>,
     paths: &[PathId],
@@ -33,9 +30,6 @@ pub async fn unused_since(
 }
 
 /// The cache's paths with one of these NARs that were not used since `before`, sorted.
-///
-/// # Errors
-/// As any read.
 pub async fn unused_with_nars(
     exec: Exec<'_>,
     cache: CacheId,
@@ -74,9 +68,6 @@ fn sorted(mut ids: Vec<i64>) -> Vec<PathId> {
 
 /// Notes that paths, sorted, were read at the time `now`; those that were used since `before` stay
 /// as they are.
-///
-/// # Errors
-/// As any write.
 pub async fn used(exec: Exec<'_>, paths: &[PathId], now: i64, before: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         for batch in batch::padded(paths) {
@@ -98,9 +89,6 @@ pub async fn used(exec: Exec<'_>, paths: &[PathId], now: i64, before: i64) -> Re
 /// Notes that paths were pushed again at the time `now`, to be kept until `expires`, or, where that
 /// is `None`, as long as the cache keeps paths. What is kept for longer stays so: a later end goes
 /// before a sooner one, and none before any.
-///
-/// # Errors
-/// As any write.
 pub async fn touch(
     exec: Exec<'_>,
     paths: &[PathId],

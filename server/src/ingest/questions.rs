@@ -22,9 +22,6 @@ use crate::directory::OpenCache;
 
 /// Sorts the paths asked about into missing, present and different. A text that is no store path of
 /// this cache counts as missing: the commit refuses it with the reason.
-///
-/// # Errors
-/// When the database fails.
 pub async fn missing_paths(
     ingest: &Ingest,
     push: &MayPush,
@@ -131,9 +128,6 @@ async fn touch_present(
 }
 
 /// Ascending indexes of those of `names` that the cache's domain does not have.
-///
-/// # Errors
-/// When the database fails.
 pub async fn missing_chunks(
     ingest: &Ingest,
     push: &MayPush,

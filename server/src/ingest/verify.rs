@@ -89,9 +89,6 @@ pub(super) async fn look_into(
 
 /// Decodes the NAR that a manifest describes and compares it with what was declared. `now` is in
 /// unix seconds.
-///
-/// # Errors
-/// See [`VerifyError`].
 pub async fn verify(
     ingest: &Ingest,
     domain: DomainId,

@@ -218,9 +218,6 @@ impl Packs {
     /// Gives `domain` chunk rows of its own on records that are stored for another one. `places`
     /// are sorted by name; names that the domain has meanwhile keep the row that they have. Whether
     /// all of the records were still there.
-    ///
-    /// # Errors
-    /// As any write.
     pub async fn share(&self, domain: DomainId, places: &[ChunkLocation]) -> Result<bool, DbError> {
         if places.is_empty() {
             return Ok(true);

@@ -11,9 +11,6 @@ use super::{SecretError, SecretString};
 
 /// Writes a secret and a line end to a file of mode 0600: whole or not at all, and durably. What
 /// was there is replaced.
-///
-/// # Errors
-/// When it cannot be written.
 pub fn write_secret_file(path: &Path, secret: &SecretString) -> Result<(), SecretError> {
     let failed = |source| SecretError::Write { path: path.to_owned(), source };
     let file = prepare(path, &line(secret)).map_err(failed)?;
@@ -23,9 +20,6 @@ pub fn write_secret_file(path: &Path, secret: &SecretString) -> Result<(), Secre
 
 /// As [`write_secret_file`], for a file that is put back as it was, with the mode that it had;
 /// nobody but its owner and group gets to it.
-///
-/// # Errors
-/// When it cannot be written.
 pub fn restore_secret_file(path: &Path, contents: &[u8], mode: u32) -> Result<(), SecretError> {
     let failed = |source| SecretError::Write { path: path.to_owned(), source };
     let file = prepare(path, contents).map_err(failed)?;

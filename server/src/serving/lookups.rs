@@ -58,9 +58,6 @@ impl Lookups {
     }
 
     /// The path with this hash part, if the cache has it.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn path(
         &self,
         cache: CacheId,
@@ -70,9 +67,6 @@ impl Lookups {
     }
 
     /// The NAR with this hash, if the cache shows a path with it.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn nar(
         &self,
         cache: CacheId,

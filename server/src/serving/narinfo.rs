@@ -51,9 +51,6 @@ impl Narinfos {
     }
 
     /// The narinfo of the path with this hash part, if the cache has it.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn lookup(
         &self,
         cache: &OpenCache,

@@ -18,18 +18,12 @@ pub struct BlindStore {
 
 impl BlindStore {
     /// An empty store.
-    ///
-    /// # Errors
-    /// When zstd fails.
     pub fn new() -> Result<Self> {
         Ok(Self { zstd: Compressor::new(LEVEL)?, seen: HashSet::new() })
     }
 
     /// Adds a NAR, and gives the bytes of the frames that are new: frames alone, without any
     /// header.
-    ///
-    /// # Errors
-    /// When zstd fails.
     pub fn add(&mut self, nar: &[u8]) -> Result<u64> {
         let (min, avg, max) = SIZES;
         let mut stored = 0;

@@ -42,9 +42,6 @@ pub struct Streams {
 
 impl Streams {
     /// Makes them.
-    ///
-    /// # Errors
-    /// When a tree cannot be read.
     pub fn make(pair: &Pair) -> Result<Self> {
         let build = |own, dependencies| Build { own, dependencies };
         let mut first = nar(&pair.old)?;
@@ -78,9 +75,6 @@ fn hash_chars(digest: &blake3::Hash) -> String {
 }
 
 /// The release's NAR, with planted paths whose hashes await [`rehash`].
-///
-/// # Errors
-/// When the tree cannot be read.
 pub fn nar(release: &Release) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     encode::magic(&mut out);

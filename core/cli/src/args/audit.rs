@@ -1,9 +1,9 @@
-//! Which entries of the audit log a command shows.
+//! The entries of the audit log that a command shows.
 
 use clap::Args;
 use snowbank_core::wire::admin::AuditQuery;
 
-/// Which entries of the audit log are shown.
+/// The filters of `audit`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct AuditQueryArgs {
     /// Only what this subject did
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_chunks_of_pushes_are_shown_to_those_who_ask_for_them() {
+    fn the_chunks_of_pushes_are_shown_on_demand() {
         let usual = AuditQueryArgs::default();
         assert_eq!(usual.clone().into_query().without.as_deref(), Some("push.chunks"));
         let all = AuditQueryArgs { all: true, ..usual.clone() };

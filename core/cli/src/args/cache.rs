@@ -6,7 +6,7 @@ use clap::Args;
 use snowbank_core::units::{Limit, Seconds, Size};
 use snowbank_core::wire::admin::CacheSettings;
 
-/// What can be said of a cache, when it is made and later.
+/// The settings of a cache, for `create` and `configure`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CacheChanges {
     /// Anyone may read it
@@ -64,7 +64,7 @@ impl CacheChanges {
     }
 }
 
-/// What can be said of a cache only when it is made.
+/// The properties of a cache that never change, for `create`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct NewCacheArgs {
     /// Share no chunks with other caches, so that nobody who pushes elsewhere can learn what is in

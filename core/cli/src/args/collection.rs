@@ -4,7 +4,7 @@ use clap::Args;
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::collection::GcRequest;
 
-/// A collection that is to be run.
+/// The flags of `gc`.
 #[derive(Debug, Clone, Copy, Default, Args)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -29,7 +29,7 @@ pub struct GcArgs {
 }
 
 impl GcArgs {
-    /// What somebody has to agree to first.
+    /// The question to ask before the collection, if there is one.
     #[must_use]
     pub fn question(self) -> Option<&'static str> {
         let asks = self.grace == Some(Seconds::new(0)) && !self.dry_run && !self.yes;
@@ -39,7 +39,7 @@ impl GcArgs {
         )
     }
 
-    /// What follows from a grace period other than the server's, where nobody is asked about it.
+    /// The warning about a short grace period, if there is no question about it.
     #[must_use]
     pub fn warning(self) -> Option<&'static str> {
         let warns = self.grace.is_some() && !self.dry_run && self.question().is_none();

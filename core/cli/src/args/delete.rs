@@ -3,7 +3,7 @@
 use clap::Args;
 use snowbank_core::wire::admin::DeletePaths;
 
-/// What goes with paths that are deleted.
+/// The flags of `delete`.
 #[derive(Debug, Clone, Copy, Default, Args)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -25,13 +25,13 @@ pub struct DeleteFlags {
 }
 
 impl DeleteFlags {
-    /// Whether somebody has to be asked, after the answer to a dry run.
+    /// Whether the command shows the answer to a dry run and asks before it deletes.
     #[must_use]
     pub const fn asks(self) -> bool {
         !self.dry_run && !self.yes
     }
 
-    /// As a message about `paths`; a dry run where somebody is asked first.
+    /// As a message about `paths`: a dry run if the command asks first.
     #[must_use]
     pub fn into_request(self, paths: Vec<String>) -> DeletePaths {
         let dry_run = self.dry_run || self.asks();

@@ -4,7 +4,7 @@ use clap::Args;
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::pins::MAX_KEPT;
 
-/// What can be said of a pin besides its name and its path.
+/// How long a pin holds, and how much of its history is kept.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct PinKeepArgs {
     /// Keep the paths of so many generations of the name [default: as many as before, 5 for a new
@@ -20,7 +20,7 @@ pub struct PinKeepArgs {
 /// A length of time above zero, for clap.
 ///
 /// # Errors
-/// What is wrong with the text, for people.
+/// The reason, for people, why the text is no such length.
 pub fn parse_nonzero_time(text: &str) -> Result<Seconds, String> {
     match text.parse::<Seconds>() {
         Ok(time) if time.get() == 0 => {

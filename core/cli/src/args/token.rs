@@ -7,7 +7,7 @@ use snowbank_core::cache_name::CachePattern;
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::{CreateToken, RevokeTokens, RotateToken, TokenGrants};
 
-/// A token that is to be made.
+/// The token that `token create` makes.
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("grant").required(true).multiple(true)
     .args(["pull", "push", "delete", "configure", "create", "admin"]))]
@@ -60,7 +60,7 @@ impl From<TokenCreateArgs> for CreateToken {
     }
 }
 
-/// Tokens that are to be taken back.
+/// The tokens that `token revoke` takes back.
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("which").required(true).multiple(true)
     .args(["ids", "subject", "before"]))]
@@ -91,7 +91,7 @@ impl TokenRevokeArgs {
     }
 }
 
-/// A token that is to be replaced.
+/// The token that `token rotate` replaces.
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("rotated").required(true).args(["id", "subject"]))]
 pub struct TokenRotateArgs {
@@ -110,7 +110,7 @@ pub struct TokenRotateArgs {
 }
 
 impl TokenRotateArgs {
-    /// Which token is meant, and the rest as a message.
+    /// The token's name, and the rest as a message.
     #[must_use]
     pub fn into_request(self) -> (RotatedToken, RotateToken) {
         let which = match (self.id, self.subject) {
@@ -121,7 +121,7 @@ impl TokenRotateArgs {
     }
 }
 
-/// Which token is to be replaced.
+/// The two ways to name the token for `token rotate`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RotatedToken {
     /// The one of this id, or this token itself.

@@ -109,9 +109,6 @@ sums!(Cuts: chunks, raw, open_raw, slots, closed_raw, next_chunks);
 sums!(Frames: stored, open, open_plain, gave_up, cpu_nanos);
 
 /// Measures the classic design.
-///
-/// # Errors
-/// When zstd fails.
 pub fn blind(streams: &Streams) -> Result<Blind> {
     let mut store = BlindStore::new()?;
     let started = cpu_nanos()?;
@@ -124,9 +121,6 @@ pub fn blind(streams: &Streams) -> Result<Blind> {
 }
 
 /// Measures ours: one [`Frames`] per level.
-///
-/// # Errors
-/// When the encoder fails.
 pub fn masked(streams: &Streams, params: CutParams, levels: &[i32]) -> Result<(Cuts, Vec<Frames>)> {
     let mut seen = HashSet::new();
     let mut new_chunks = |nar: &[u8]| -> Result<Vec<Chunk>> {

@@ -40,9 +40,6 @@ pub(crate) struct OnCopy {
 
 impl Prefilled {
     /// Makes one of `chunks` chunks and `paths` paths, no fewer chunks than paths.
-    ///
-    /// # Errors
-    /// When the database refuses a row.
     pub(crate) fn make(chunks: u64, paths: u64) -> Result<Self> {
         ensure!(chunks >= paths && paths > 0, "every path needs a chunk");
         eprintln!("making a database of {chunks} chunks and {paths} paths");

@@ -37,9 +37,6 @@ pub(crate) struct SlowLink {
 
 impl SlowLink {
     /// Starts one before `upstream`; `delay` is that of each direction.
-    ///
-    /// # Errors
-    /// When it cannot listen.
     pub(crate) fn before(
         upstream: SocketAddr,
         bits_per_second: u32,
@@ -66,9 +63,6 @@ impl SlowLink {
 
     /// How long `bytes` in one plain stream take on such a link until their receiver's answer is
     /// there: what the link is worth by itself.
-    ///
-    /// # Errors
-    /// When a connection breaks.
     pub(crate) fn plain_stream(
         bytes: usize,
         bits_per_second: u32,

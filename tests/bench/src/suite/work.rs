@@ -161,9 +161,6 @@ pub(crate) struct Mirror {
 
 impl Mirror {
     /// Fetches all of `paths` from `server`.
-    ///
-    /// # Errors
-    /// When one is not there.
     pub(crate) fn of(server: &Server, paths: &[String]) -> Result<Self> {
         let folder = Scratch::new("mirror");
         let (oracle, api) = (Oracle::main(server), Api::anonymous(server));

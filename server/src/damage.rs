@@ -11,6 +11,9 @@
 //! fetched.
 //!
 //! Memory: one pack at a time is looked at, and takes twice its size at most.
+//!
+//! Ingest and serving report here, so this module lies below them; `check` and `repair`, which read
+//! NARs through serving, lie above ([`integrity`](crate::integrity)).
 
 mod examine;
 mod follow;

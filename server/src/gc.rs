@@ -1,33 +1,25 @@
-//! What is kept and what goes (collection, compaction), sums over what there is, and proof that
-//! database and storage agree.
+//! Collection and compaction: which paths stay, and the removal of everything that none of them
+//! needs. Besides, sums over what is stored.
 //!
 //! `collect` plans and executes: `ages` says how old things are, `graph` and `paths` which paths
 //! stay, `limits` what size limits take, `mark` and `sweep` which NARs, chunks and packs nothing
-//! needs, `objects` removes from the storage, `compact` rewrites packs. `check` is the oracle,
-//! `repair` mends what it finds, `verify_present` is a check of what a push relies on.
+//! needs, `objects` removes from the storage, `compact` rewrites packs.
 
 pub mod ages;
-pub mod check;
 pub mod collect;
-pub mod repair;
 pub mod usage;
-pub mod verify_present;
 
 mod compact;
 mod graph;
 mod limits;
-mod listing;
 mod mark;
 mod objects;
 mod paths;
-mod pattern;
 mod run;
 mod sweep;
 
 #[cfg(test)]
 mod tests;
-
-pub use pattern::{PathPattern, PatternError};
 
 use std::sync::Arc;
 

@@ -9,13 +9,14 @@ use std::{
 
 /// The layers, lowest first, of the server's top-level modules. `app` is what `http` works with:
 /// the two are one.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["clock", "config", "fault", "files", "telemetry"],
     &["admission", "db", "storage", "secrets"],
     &["chain", "directory"],
     &["auth", "pack"],
     &["damage"],
     &["ingest", "serving", "gc", "admin"],
+    &["integrity"],
     &["http"],
     &["commands"],
 ];

@@ -14,8 +14,8 @@ use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::{Overrides, Size};
 use crate::db;
-use crate::gc::PathPattern;
-use crate::gc::check::{CheckOptions, Checker, Percent, Sample, means_any};
+use crate::integrity::check::{CheckOptions, Checker};
+use crate::integrity::{PathPattern, Percent, Sample, matches_any};
 use crate::pack::{Packs, ReadBudget};
 use crate::serving::{Bench, NarBody};
 use crate::storage::Storage;
@@ -68,7 +68,7 @@ async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode>
 
 /// The packs that are to be read, if any.
 pub(super) fn drawn(share: Option<Percent>, seed: Option<u64>) -> anyhow::Result<Option<Sample>> {
-    let sample = share.map(|share| Sample::drawn(share, seed)).transpose();
+    let sample = share.map(|share| Sample::draw(share, seed)).transpose();
     sample.map_err(|error| anyhow!("the system gives no random number: {error}"))
 }
 
@@ -124,7 +124,7 @@ impl Opened {
     /// Refuses a pattern that means no path.
     pub(super) async fn find_paths(&self, pattern: Option<&PathPattern>) -> anyhow::Result<()> {
         if let Some(pattern) = pattern
-            && !means_any(&self.beside.db, pattern).await?
+            && !matches_any(&self.beside.db, pattern).await?
         {
             bail!(
                 "no path fits `--paths {pattern}`; `snowbankd path list CACHE` shows which there \

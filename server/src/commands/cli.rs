@@ -21,8 +21,7 @@ use snowbank_core::wire::admin::args::{
 };
 
 use crate::config::{Overrides, Seconds, SecretString, Size};
-use crate::gc::PathPattern;
-use crate::gc::check::Percent;
+use crate::integrity::{PathPattern, Percent};
 
 pub(super) use backup::{BackupArgs, RestoreArgs};
 pub(super) use pin::{PinArgs, PinCommand, SetPinArgs};

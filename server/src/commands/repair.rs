@@ -10,7 +10,7 @@ use super::cli::RepairArgs;
 use super::confirm;
 use crate::clock::unix_now;
 use crate::config::{Overrides, Size};
-use crate::gc::repair::{RepairOptions, Repairer};
+use crate::integrity::repair::{RepairOptions, Repairer};
 
 const TOLD_EVERY: Duration = Duration::from_secs(2);
 

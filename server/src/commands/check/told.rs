@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::gc::check::{
-    CONTENT, CheckError, CheckOptions, CheckStats, Finding, Observer, PACK_DATA, Place, Sample,
+use crate::integrity::Sample;
+use crate::integrity::check::{
+    CONTENT, CheckError, CheckOptions, CheckStats, Finding, Observer, PACK_DATA, Place,
 };
 
 /// Findings that are kept for the report and the file; all are counted, and printed as they are
@@ -283,7 +284,8 @@ fn summary(stats: &CheckStats, findings: u64, repair: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gc::check::{Percent, Phase};
+    use crate::integrity::Percent;
+    use crate::integrity::check::Phase;
 
     fn told(file: &Path, options: &CheckOptions) -> anyhow::Result<Told> {
         Told::new(true, Some(file), "instance 1", options.clone())

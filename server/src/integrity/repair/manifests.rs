@@ -17,7 +17,8 @@ use crate::db::nars::NarId;
 use crate::db::packs::PackId;
 use crate::db::paths::PathId;
 use crate::db::{self, DbError};
-use crate::gc::check::{Pace, Wanted, content_fault};
+use crate::integrity::content::{NarSelection, content_fault};
+use crate::integrity::pace::Pace;
 
 /// Rows read at a time.
 const PAGE: u32 = 512;
@@ -195,11 +196,11 @@ impl Repairer<'_> {
             }
         }
         if let Some(pattern) = &self.options.paths {
-            let (mut wanted, mut pace) =
-                (Wanted::new(self.db, 0).await?, Pace::new(self.options.rate));
+            let mut selection = NarSelection::new(self.db, pattern, 0).await?;
+            let mut pace = Pace::new(self.options.rate);
             let known: HashSet<NarId> =
                 plan.nars.iter().map(|nar| nar.nar).chain(plan.healed.iter().copied()).collect();
-            while let Some((page, last)) = wanted.next(self.db, pattern).await? {
+            while let Some((page, last)) = selection.next(self.db).await? {
                 for nar in page.into_iter().filter(|nar| !known.contains(nar)) {
                     let found = db::check::nar(self.db.reader().await?.exec(), nar).await?;
                     let Some((_, Ok(facts))) = found else { continue };

@@ -21,7 +21,7 @@ use crate::db::damage::retired_name;
 use crate::db::packs::PackId;
 use crate::db::repair::{ChunkRow, RowChange};
 use crate::db::{self, DbError, Exec};
-use crate::gc::listing::Objects;
+use crate::integrity::listing::Objects;
 use crate::pack::pack_object_key;
 use crate::serving::ServeError;
 use crate::storage::{Storage, StorageError};

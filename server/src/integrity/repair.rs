@@ -34,9 +34,8 @@ use thiserror::Error;
 use plan::Reading;
 pub use plan::{RepairPlan, RepairReport};
 
-use super::PathPattern;
-use super::check::{CheckError, Sample};
 use super::listing::{self, ObjectsError};
+use super::{PathPattern, Sample};
 use crate::chain::{Chain, ChainError};
 use crate::db::{self, Db, DbError};
 use crate::pack::{PackWriteError, Packs};
@@ -87,17 +86,6 @@ impl From<ObjectsError> for RepairError {
         match error {
             ObjectsError::Database(error) => error.into(),
             ObjectsError::Storage(error) => error.into(),
-        }
-    }
-}
-
-impl From<CheckError> for RepairError {
-    fn from(error: CheckError) -> Self {
-        match error {
-            CheckError::Database(error) => error.into(),
-            CheckError::Storage(error) => error.into(),
-            CheckError::Chain(error) => error.into(),
-            CheckError::Serve(error) => error.into(),
         }
     }
 }

@@ -38,7 +38,7 @@ impl PathPattern {
 
     /// Whether a path `HASH-NAME` of that cache is meant.
     #[must_use]
-    pub fn means(&self, cache: &CacheName, base_name: &str) -> bool {
+    pub fn matches(&self, cache: &CacheName, base_name: &str) -> bool {
         let name = base_name.split_once('-').map_or(base_name, |(_, name)| name);
         self.cache.as_ref().is_none_or(|only| only == cache)
             && (fits(&self.pattern, name) || fits(&self.pattern, base_name))
@@ -93,7 +93,7 @@ mod tests {
         ] {
             let pattern: PathPattern = text.parse().unwrap();
             assert_eq!(
-                (pattern.means(&main, path), pattern.means(&team, path)),
+                (pattern.matches(&main, path), pattern.matches(&team, path)),
                 (in_main, in_team),
                 "{text}"
             );

@@ -11,7 +11,6 @@
 mod content;
 mod data;
 mod lists;
-mod pace;
 mod paths;
 mod report;
 mod rows;
@@ -21,13 +20,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use content::means_any;
-pub(super) use content::{Wanted, content_fault};
-pub use pace::Pace;
-pub use report::{CheckStats, Finding, Observer, Percent, PercentError, Place, Sample};
+pub use report::{CheckStats, Finding, Observer, Place};
 
-use super::PathPattern;
 use super::listing::{self, ObjectsError};
+use super::pace::Pace;
+use super::{PathPattern, Sample};
 use crate::chain::{Chain, ChainError};
 use crate::db::{Db, DbError};
 use crate::pack::pack_object_key;

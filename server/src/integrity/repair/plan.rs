@@ -13,8 +13,7 @@ use crate::db::nars::NarId;
 use crate::db::packs::PackId;
 use crate::db::paths::PathId;
 use crate::db::repair::{ChunkRow, RowChange};
-use crate::gc::PathPattern;
-use crate::gc::check::Sample;
+use crate::integrity::{PathPattern, Sample};
 use crate::pack::pack_object_key;
 
 /// A pack that is damaged or gone.

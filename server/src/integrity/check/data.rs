@@ -21,7 +21,7 @@ pub(super) async fn packs(run: &mut Run<'_>, after: i64) -> Result<(), CheckErro
         let Some(last) = page.last() else { return Ok(()) };
         after = last.id;
         for pack in
-            page.iter().filter(|pack| pack.state == PackState::Live && sample.draws(pack.id.0))
+            page.iter().filter(|pack| pack.state == PackState::Live && sample.includes(pack.id.0))
         {
             one(run, pack).await?;
             run.reached(Phase::Packs, pack.id.0);

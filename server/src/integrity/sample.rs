@@ -1,88 +1,9 @@
-//! What a check says: findings, notes, counts, and how far it is.
+//! Which packs a check or a repair reads: all of them, or a share that a seed draws.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-
-use super::Phase;
-
-/// Something that contradicts an invariant, or that is known to be damaged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// Which invariant, as `docs/design.md` numbers them.
-    pub invariant: String,
-    /// What it was found at.
-    pub subject: String,
-    /// What is wrong.
-    pub detail: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.invariant, self.subject, self.detail)
-    }
-}
-
-/// What was looked at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CheckStats {
-    /// Live packs.
-    pub packs: u64,
-    /// Objects of packs that were claimed, and are yet to be removed.
-    pub dead_packs: u64,
-    /// Chunk rows.
-    pub chunks: u64,
-    /// NAR rows.
-    pub nars: u64,
-    /// Path rows.
-    pub paths: u64,
-    /// Pack objects that no row names.
-    pub unnamed_objects: u64,
-    /// Bytes of them.
-    pub unnamed_bytes: u64,
-    /// Packs whose bytes were read.
-    pub read_packs: u64,
-    /// NARs that were decoded.
-    pub decoded_nars: u64,
-    /// Stored bytes that were read and verified, and bytes of NARs that were decoded.
-    pub read_bytes: u64,
-    /// Chunks that are retired.
-    pub damaged_chunks: u64,
-    /// Paths that are withdrawn.
-    pub withdrawn_paths: u64,
-    /// Visible paths that refer to one that is withdrawn.
-    pub incomplete_closures: u64,
-    /// The highest chunk id in any manifest.
-    pub highest_named_chunk: u64,
-}
-
-/// How far a check is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// What is looked at.
-    pub phase: Phase,
-    /// The last id that was.
-    pub after: i64,
-}
-
-impl Place {
-    /// Where it begins.
-    pub const START: Self = Self { phase: Phase::Objects, after: 0 };
-}
-
-/// Whoever is told about a check under way.
-pub trait Observer: Send {
-    /// Something was found.
-    fn found(&mut self, finding: Finding);
-
-    /// Something is worth knowing, and is no fault.
-    fn noted(&mut self, note: String);
-
-    /// So far it is; from here it may go on another time.
-    fn reached(&mut self, place: Place, stats: &CheckStats);
-}
 
 /// A share, in hundredths of a percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,13 +74,13 @@ impl Sample {
     ///
     /// # Errors
     /// When the system gives no random number.
-    pub fn drawn(share: Percent, seed: Option<u64>) -> Result<Self, getrandom::Error> {
+    pub fn draw(share: Percent, seed: Option<u64>) -> Result<Self, getrandom::Error> {
         Ok(Self { share, seed: seed.map_or_else(getrandom::u64, Ok)? })
     }
 
     /// Whether the one with this id is drawn.
     #[must_use]
-    pub fn draws(&self, id: i64) -> bool {
+    pub fn includes(&self, id: i64) -> bool {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.seed.to_le_bytes());
         bytes[8..].copy_from_slice(&id.to_le_bytes());
@@ -197,12 +118,12 @@ mod tests {
     fn a_sample_is_a_share_and_the_same_for_the_same_seed() {
         let drawn = |seed| {
             let sample = Sample { share: "5%".parse().unwrap(), seed };
-            (1..=10_000).filter(|id| sample.draws(*id)).collect::<Vec<i64>>()
+            (1..=10_000).filter(|id| sample.includes(*id)).collect::<Vec<i64>>()
         };
         let first = drawn(7);
         assert!((400..600).contains(&first.len()), "{}", first.len());
         assert_eq!(first, drawn(7));
         assert_ne!(first, drawn(8));
-        assert!((1..1_000).all(|id| Sample::ALL.draws(id)));
+        assert!((1..1_000).all(|id| Sample::ALL.includes(id)));
     }
 }

@@ -16,8 +16,8 @@ use crate::db::chunks::ChunkLocation;
 use crate::db::damage::is_retired;
 use crate::db::packs::{Pack, PackId, PackState};
 use crate::db::repair::{ChunkRow, RowChange};
-use crate::gc::check::Pace;
-use crate::gc::listing::Objects;
+use crate::integrity::listing::Objects;
+use crate::integrity::pace::Pace;
 use crate::serving::ServeError;
 
 /// Rows read at a time.
@@ -60,7 +60,7 @@ impl Repairer<'_> {
                 let Some(last) = page.last() else { break };
                 after = last.id;
                 let is_read =
-                    |pack: &&Pack| sample.draws(pack.id.0) || suspects.contains(&pack.key);
+                    |pack: &&Pack| sample.includes(pack.id.0) || suspects.contains(&pack.key);
                 for pack in page.iter().filter(|pack| pack.state == PackState::Live).filter(is_read)
                 {
                     self.survey_pack(pack, &retired, plan, &mut tempo).await?;

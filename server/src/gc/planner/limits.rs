@@ -1,10 +1,10 @@
 //! Size limits: above the high-water mark the roots that were used least recently go, until the
 //! low-water mark is reached.
 //!
-//! A root is a path that no other path of its cache refers to which stays. What is pinned, or was
-//! used within the least age, stays with all that it needs. What a root frees is counted exactly:
-//! the chunks that no other path needs. Memory is 16 bytes a chunk, and is taken only where a limit
-//! is passed.
+//! A root is a path to which no other path refers that its cache keeps. A path that is pinned, or
+//! was used within the least age, stays with its closure. The bytes that a root frees are counted
+//! exactly: they are the chunks that no other path needs. Memory is 16 bytes a chunk, and is taken
+//! only where a limit is set.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -13,17 +13,18 @@ use roaring::RoaringTreemap;
 use snowbank_core::units::{Bytes, Limit};
 use snowbank_core::wire::admin::collection::GoingReason;
 
-use super::GcError;
-use super::graph::{Fate, Graph};
-use super::mark::{Marks, entries};
+use super::super::GcError;
+use super::super::plan::graph::{Graph, PathState};
+use super::super::plan::marks::entries;
+use super::marking::Marking;
 use crate::db::Db;
 use crate::db::collection;
 use crate::db::nars::NarId;
 
-/// Above this part of a limit, something goes.
-const HIGH: f64 = 0.95;
-/// Until no more than this part is left.
-const LOW: f64 = 0.85;
+/// Above this part of a limit, roots go.
+const HIGH_WATER: f64 = 0.95;
+/// They go until this part is left.
+const LOW_WATER: f64 = 0.85;
 /// Rows read at a time.
 const PAGE: u32 = 8_000;
 const NARS: u32 = 256;
@@ -76,7 +77,7 @@ impl Chunks {
         bytes
     }
 
-    /// Counts a NAR's need of its chunks; gives the bytes that were needed by nobody before.
+    /// Counts a NAR's need of its chunks. Gives the bytes that no NAR needed before.
     fn need(&mut self, ids: &HashSet<u64>) -> u64 {
         self.count(ids, |needed| {
             *needed += 1;
@@ -84,7 +85,7 @@ impl Chunks {
         })
     }
 
-    /// The opposite; gives the bytes that are needed by nobody any more.
+    /// The opposite. Gives the bytes that no NAR needs any more.
     fn release(&mut self, ids: &HashSet<u64>) -> u64 {
         self.count(ids, |needed| {
             *needed = needed.saturating_sub(1);
@@ -109,11 +110,18 @@ impl Chunks {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     /// The server's limit.
-    pub(super) server: Option<u64>,
+    pub(super) max_bytes: Option<u64>,
     /// Bytes of all packs that are live.
-    pub(super) stored: u64,
-    /// What was used after this stays.
-    pub(super) least_age: i64,
+    pub(super) stored_bytes: u64,
+    /// Paths that were used after this instant stay.
+    pub(super) used_before: i64,
+}
+
+impl Bounds {
+    /// Whether the server is near its limit, or above it.
+    pub(super) fn is_pressed(self) -> bool {
+        self.max_bytes.is_some_and(|limit| self.stored_bytes > limit / 10 * 9)
+    }
 }
 
 fn limit_of(graph: &Graph) -> Option<u64> {
@@ -125,32 +133,33 @@ fn limit_of(graph: &Graph) -> Option<u64> {
 
 /// Whether a limit is set at all.
 pub(super) fn is_any(graphs: &[Graph], bounds: Bounds) -> bool {
-    bounds.server.is_some() || graphs.iter().any(|graph| limit_of(graph).is_some())
+    bounds.max_bytes.is_some() || graphs.iter().any(|graph| limit_of(graph).is_some())
 }
 
-/// Lets go of what limits ask for; gives notes for the operator, and whether anything changed.
+/// Lets roots go until the limits hold. Gives notes for the operator, and whether a path goes that
+/// would have stayed.
 pub(super) async fn enforce(
     db: &Db,
     graphs: &mut [Graph],
-    marks: &Marks,
+    marking: &Marking,
     bounds: Bounds,
 ) -> Result<(Vec<String>, bool), GcError> {
-    let mut chunks = Chunks::load(db, &marks.all).await?;
+    let mut chunks = Chunks::load(db, marking.marks.chunks()).await?;
     let (mut notes, mut changed) = (Vec::new(), false);
     for index in 0..graphs.len() {
         let Some(limit) = limit_of(&graphs[index]) else { continue };
-        let stored = chunks.bytes_of(&marks.caches[index]);
-        if stored <= part(limit, HIGH) {
+        let stored = chunks.bytes_of(&marking.caches[index]);
+        if stored <= part(limit, HIGH_WATER) {
             continue;
         }
-        let excess = stored - part(limit, LOW);
+        let excess = stored - part(limit, LOW_WATER);
         let freed = evict(
             db,
             &mut graphs[index..=index],
-            marks,
+            marking,
             &mut chunks,
             excess,
-            bounds.least_age,
+            bounds.used_before,
             GoingReason::CacheSize,
         )
         .await?;
@@ -166,18 +175,28 @@ pub(super) async fn enforce(
             ));
         }
     }
-    if let Some(limit) = bounds.server.filter(|limit| bounds.stored > part(*limit, HIGH)) {
+    if let Some(limit) =
+        bounds.max_bytes.filter(|limit| bounds.stored_bytes > part(*limit, HIGH_WATER))
+    {
         let mut needed = RoaringTreemap::new();
-        for set in staying_chunks(db, graphs, marks).await? {
+        for set in kept_chunks(db, graphs, marking).await? {
             needed |= set;
         }
         let stored = chunks.bytes_of(&needed);
-        let excess = stored.saturating_sub(part(limit, LOW));
+        let excess = stored.saturating_sub(part(limit, LOW_WATER));
         let freed = if excess == 0 {
             0
         } else {
-            evict(db, graphs, marks, &mut chunks, excess, bounds.least_age, GoingReason::ServerSize)
-                .await?
+            evict(
+                db,
+                graphs,
+                marking,
+                &mut chunks,
+                excess,
+                bounds.used_before,
+                GoingReason::ServerSize,
+            )
+            .await?
         };
         changed |= freed > 0;
         if stored - freed > limit {
@@ -193,18 +212,18 @@ pub(super) async fn enforce(
     Ok((notes, changed))
 }
 
-/// What each cache's paths need that stay now.
-async fn staying_chunks(
+/// The chunks that the paths of each cache need which stay now.
+async fn kept_chunks(
     db: &Db,
     graphs: &[Graph],
-    marks: &Marks,
+    marking: &Marking,
 ) -> Result<Vec<RoaringTreemap>, GcError> {
     let mut sets = Vec::with_capacity(graphs.len());
     for graph in graphs {
         let nars: RoaringTreemap =
-            graph.staying().map(|(_, node)| node.nar.0.unsigned_abs()).collect();
+            graph.kept().map(|(_, node)| node.nar.0.unsigned_abs()).collect();
         let mut set = RoaringTreemap::new();
-        each_nar(db, marks, &nars, |_, ids| set.extend(ids.iter().copied())).await?;
+        each_nar(db, marking, &nars, |_, ids| set.extend(ids.iter().copied())).await?;
         sets.push(set);
     }
     Ok(sets)
@@ -213,14 +232,15 @@ async fn staying_chunks(
 /// Calls `visit` with each of these NARs and its chunks.
 async fn each_nar(
     db: &Db,
-    marks: &Marks,
+    marking: &Marking,
     nars: &RoaringTreemap,
     mut visit: impl FnMut(NarId, &HashSet<u64>),
 ) -> Result<(), GcError> {
     let mut after = NarId(0);
     loop {
         let page =
-            collection::manifests(db.reader().await?.exec(), after, marks.last(), NARS).await?;
+            collection::manifests(db.reader().await?.exec(), after, marking.marks.last(), NARS)
+                .await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.id;
         for nar in page.iter().filter(|nar| nars.contains(nar.id.0.unsigned_abs())) {
@@ -231,24 +251,24 @@ async fn each_nar(
     }
 }
 
-/// Lets roots of `graphs` go, least recently used first, until `excess` bytes are freed or nothing
-/// is left that may go; gives the bytes.
+/// Lets roots of `graphs` go, least recently used first, until `excess` bytes are freed or no root is
+/// left that may go. Gives the bytes.
 async fn evict(
     db: &Db,
     graphs: &mut [Graph],
-    marks: &Marks,
+    marking: &Marking,
     chunks: &mut Chunks,
     excess: u64,
-    least_age: i64,
+    used_before: i64,
     reason: GoingReason,
 ) -> Result<u64, GcError> {
     let mut paths_of: HashMap<NarId, u32> = HashMap::new();
-    for node in graphs.iter().flat_map(|graph| graph.staying().map(|(_, node)| node)) {
+    for node in graphs.iter().flat_map(|graph| graph.kept().map(|(_, node)| node)) {
         *paths_of.entry(node.nar).or_default() += 1;
     }
     chunks.needed.fill(0);
     let nars: RoaringTreemap = paths_of.keys().map(|nar| nar.0.unsigned_abs()).collect();
-    each_nar(db, marks, &nars, |_, ids| {
+    each_nar(db, marking, &nars, |_, ids| {
         chunks.need(ids);
     })
     .await?;
@@ -256,7 +276,7 @@ async fn evict(
     let mut referrers: Vec<Vec<u32>> =
         graphs.iter().map(|graph| vec![0; graph.nodes.len()]).collect();
     for (graph, referrers) in graphs.iter().zip(&mut referrers) {
-        for (index, _) in graph.staying() {
+        for (index, _) in graph.kept() {
             for &to in graph.refs(index) {
                 referrers[to as usize] += 1;
             }
@@ -266,25 +286,26 @@ async fn evict(
     for (number, graph) in
         graphs.iter().enumerate().filter(|(_, graph)| graph.cache.destroyed.is_none())
     {
-        let free = graph.staying().filter(|(index, _)| referrers[number][*index as usize] == 0);
-        roots.extend(free.map(|(index, node)| Reverse((node.used, number, index))));
+        let free = graph.kept().filter(|(index, _)| referrers[number][*index as usize] == 0);
+        roots.extend(free.map(|(index, node)| Reverse((node.used_at, number, index))));
     }
     let mut freed = 0;
     while freed < excess
-        && let Some(Reverse((used, number, index))) = roots.pop()
+        && let Some(Reverse((used_at, number, index))) = roots.pop()
     {
         let graph = &mut graphs[number];
         let node = graph.node(index);
-        let (nar, may_go) = (node.nar, used <= least_age && !graph.pinned.contains(&node.hash));
+        let (nar, may_go) =
+            (node.nar, used_at <= used_before && !graph.pinned.contains(&node.hash));
         if !may_go {
             continue;
         }
-        graph.set_fate(index, Fate::Goes(reason));
+        graph.set_state(index, PathState::Going(reason));
         for &to in graph.refs(index) {
             let count = &mut referrers[number][to as usize];
             *count -= 1;
-            if *count == 0 && graph.node(to).fate == Fate::Stays {
-                roots.push(Reverse((graph.node(to).used, number, to)));
+            if *count == 0 && graph.node(to).state == PathState::Kept {
+                roots.push(Reverse((graph.node(to).used_at, number, to)));
             }
         }
         let paths = paths_of.entry(nar).or_default();
@@ -311,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_are_freed_with_the_last_that_needs_them() {
+    fn a_chunk_is_freed_with_the_last_nar_that_needs_it() {
         let mut chunks = Chunks { ids: vec![3, 5, 9], lens: vec![10, 20, 40], needed: vec![0; 3] };
         let (one, two) = (HashSet::from([3, 5]), HashSet::from([5, 9, 77]));
         assert_eq!(chunks.need(&one), 30);

@@ -1,12 +1,15 @@
-//! The paths of a cache and what they refer to, in memory: about 60 bytes a path and 4 bytes a
-//! reference.
+//! The paths of a cache and their references, and which of them go: about 60 bytes of memory a path
+//! and 4 bytes a reference.
 
 use std::collections::{BTreeMap, BinaryHeap, HashSet};
 
 use snowbank_core::store_path::StorePathHash;
+use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::collection::GoingReason;
 
-use super::GcError;
+use super::super::GcError;
+use super::super::ages::Ages;
+use super::retention::RetentionRule;
 use crate::db::caches::{Cache, CacheId};
 use crate::db::collection::{self, PathUse};
 use crate::db::nars::NarId;
@@ -18,64 +21,66 @@ const PAGE: u32 = 4_000;
 
 /// Whether a path stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It is kept by itself or by what refers to it.
-    Stays,
-    /// It goes.
-    Goes(GoingReason),
-    /// It has gone, or was gone already.
-    Gone,
+pub(in crate::gc) enum PathState {
+    /// It stays by itself, or a path that stays refers to it.
+    Kept,
+    /// It is to go.
+    Going(GoingReason),
+    /// It has been removed.
+    Removed,
 }
 
 /// A path.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) hash: StorePathHash,
-    pub(super) id: PathId,
-    pub(super) nar: NarId,
+pub(in crate::gc) struct Node {
+    pub(in crate::gc) hash: StorePathHash,
+    pub(in crate::gc) id: PathId,
+    pub(in crate::gc) nar: NarId,
     /// When it was pushed or read last.
-    pub(super) used: i64,
+    pub(in crate::gc) used_at: i64,
     /// Until when it is kept, where it was pushed for a time.
-    pub(super) expires: Option<i64>,
-    pub(super) fate: Fate,
-    /// Where its references end in the list of all.
+    pub(in crate::gc) expires_at: Option<i64>,
+    pub(in crate::gc) state: PathState,
+    /// Where its references end in the list of all references.
     refs_end: u32,
 }
 
 /// A cache's paths, by hash part.
 #[derive(Debug)]
-pub(super) struct Graph {
-    pub(super) cache: Cache,
-    pub(super) nodes: Vec<Node>,
+pub(in crate::gc) struct Graph {
+    pub(in crate::gc) cache: Cache,
+    pub(in crate::gc) rule: RetentionRule,
+    pub(in crate::gc) nodes: Vec<Node>,
     refs: Vec<u32>,
-    /// Paths with a higher id came later.
-    pub(super) seen: PathId,
-    /// Names by which paths are pinned.
-    pub(super) pinned: HashSet<StorePathHash>,
+    /// Paths with a higher id came later, and have not been read.
+    pub(in crate::gc) last_read: PathId,
+    /// Hash parts of the paths that are pinned.
+    pub(in crate::gc) pinned: HashSet<StorePathHash>,
 }
 
-/// When a path was pushed or read last, as far as was noted.
-pub(super) fn used_at(path: &PathUse, since: i64) -> i64 {
-    path.last_used.unwrap_or(since).max(path.created).max(since)
+/// When a path was pushed or read last. Uses were noted first at `noted_since`, so none counts as
+/// older.
+pub(in crate::gc) fn used_at(path: &PathUse, noted_since: i64) -> i64 {
+    path.last_used.unwrap_or(noted_since).max(path.created).max(noted_since)
 }
 
 impl Graph {
-    /// Reads the paths of all caches up to `last`, which was read under the exclusive lock, and
-    /// gives the graphs of these. `since` is when uses were noted first, `now` decides which pins
-    /// count.
-    pub(super) async fn load(
+    /// Reads the paths of all caches up to `last`, which was read under the exclusive lock. All of
+    /// them go as yet. `retention` is that of caches without their own.
+    pub(in crate::gc) async fn load(
         db: &Db,
         caches: Vec<Cache>,
         last: PathId,
-        since: i64,
-        now: i64,
+        retention: Option<Seconds>,
+        ages: &Ages,
     ) -> Result<Vec<Self>, GcError> {
         let mut conn = db.reader().await?;
-        let graph = |cache| Self {
+        let graph = |cache: Cache| Self {
+            rule: RetentionRule::of(&cache, retention, ages),
             cache,
             nodes: Vec::new(),
             refs: Vec::new(),
-            seen: PathId(0),
+            last_read: PathId(0),
             pinned: HashSet::new(),
         };
         let mut graphs: BTreeMap<CacheId, Self> =
@@ -90,24 +95,24 @@ impl Graph {
                     hash: path.hash,
                     id: path.id,
                     nar: path.nar,
-                    used: used_at(&path, since),
-                    expires: path.expires,
-                    fate: Fate::Goes(GoingReason::Unused),
+                    used_at: used_at(&path, ages.since()),
+                    expires_at: path.expires,
+                    state: PathState::Going(GoingReason::Unused),
                     refs_end: 0,
                 });
             }
         }
         for graph in graphs.values_mut() {
             graph.nodes.sort_unstable_by_key(|node| node.hash);
-            graph.seen = last;
-            let pins = db::pins::kept(conn.exec(), graph.cache.id, now).await?;
+            graph.last_read = last;
+            let pins = db::pins::kept(conn.exec(), graph.cache.id, ages.now()).await?;
             graph.pinned.extend(pins.into_iter().map(|(hash, _)| hash));
         }
         load_refs(conn.exec(), &mut graphs).await?;
         Ok(graphs.into_values().collect())
     }
 
-    /// Takes in what the paths refer to, as pairs of places in the list of nodes.
+    /// Takes in the references, as pairs of places in the list of nodes.
     fn set_refs(&mut self, mut pairs: Vec<(u32, u32)>) {
         pairs.sort_unstable();
         pairs.dedup();
@@ -121,74 +126,78 @@ impl Graph {
     }
 
     /// Where the path with this hash part is.
-    pub(super) fn find(&self, hash: &StorePathHash) -> Option<u32> {
+    pub(in crate::gc) fn find(&self, hash: &StorePathHash) -> Option<u32> {
         let index = self.nodes.binary_search_by_key(hash, |node| node.hash).ok()?;
         u32::try_from(index).ok()
     }
 
-    pub(super) fn node(&self, index: u32) -> &Node {
+    pub(in crate::gc) fn node(&self, index: u32) -> &Node {
         &self.nodes[index as usize]
     }
 
-    /// What the path refers to, less itself and what the cache does not have.
-    pub(super) fn refs(&self, index: u32) -> &[u32] {
+    /// The references of a path, without itself and without paths that the cache does not have.
+    pub(in crate::gc) fn refs(&self, index: u32) -> &[u32] {
         let start = index.checked_sub(1).map_or(0, |before| self.nodes[before as usize].refs_end);
         &self.refs[start as usize..self.nodes[index as usize].refs_end as usize]
     }
 
-    pub(super) fn indexes(&self) -> std::ops::Range<u32> {
+    pub(in crate::gc) fn indexes(&self) -> std::ops::Range<u32> {
         0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
     }
 
-    /// Keeps the paths that `alive` says are kept by themselves, and all that these refer to.
-    pub(super) fn settle(&mut self, alive: impl Fn(&Node) -> bool) {
+    /// Keeps the paths that are pinned or that the retention rule keeps, with their closures.
+    pub(in crate::gc) fn apply_retention(&mut self) {
         for index in self.indexes() {
-            if alive(self.node(index)) {
+            let node = self.node(index);
+            if self.pinned.contains(&node.hash) || self.rule.keeps(node.used_at, node.expires_at) {
                 self.keep(index);
             }
         }
         for node in &mut self.nodes {
-            if matches!(node.fate, Fate::Goes(_)) && node.expires.is_some() {
-                node.fate = Fate::Goes(GoingReason::Expired);
+            if matches!(node.state, PathState::Going(_)) && node.expires_at.is_some() {
+                node.state = PathState::Going(GoingReason::Expired);
             }
         }
     }
 
-    /// Keeps a path and all that it refers to, as far as it has not gone.
-    pub(super) fn keep(&mut self, index: u32) {
+    /// Keeps a path and its closure, as far as they have not been removed.
+    pub(in crate::gc) fn keep(&mut self, index: u32) {
         let mut next = vec![index];
         while let Some(index) = next.pop() {
             let node = &mut self.nodes[index as usize];
-            if matches!(node.fate, Fate::Goes(_)) {
-                node.fate = Fate::Stays;
+            if matches!(node.state, PathState::Going(_)) {
+                node.state = PathState::Kept;
                 next.extend_from_slice(self.refs(index));
             }
         }
     }
 
-    pub(super) fn set_fate(&mut self, index: u32, fate: Fate) {
-        self.nodes[index as usize].fate = fate;
+    pub(in crate::gc) fn set_state(&mut self, index: u32, state: PathState) {
+        self.nodes[index as usize].state = state;
     }
 
-    pub(super) fn staying(&self) -> impl Iterator<Item = (u32, &Node)> {
-        (0..).zip(&self.nodes).filter(|(_, node)| node.fate == Fate::Stays)
+    pub(in crate::gc) fn is_going(&self, index: u32) -> bool {
+        matches!(self.node(index).state, PathState::Going(_))
     }
 
-    /// The paths that go, each before all that it refers to: whatever is visible has its closure at
+    pub(in crate::gc) fn kept(&self) -> impl Iterator<Item = (u32, &Node)> {
+        (0..).zip(&self.nodes).filter(|(_, node)| node.state == PathState::Kept)
+    }
+
+    /// The paths that go, each before its references, so that every visible path has its closure at
     /// every moment.
-    pub(super) fn going_in_order(&self) -> Vec<u32> {
-        let goes = |index: u32| matches!(self.node(index).fate, Fate::Goes(_));
+    pub(in crate::gc) fn going_in_order(&self) -> Vec<u32> {
         let mut referrers: Vec<u32> = vec![0; self.nodes.len()];
-        for index in self.indexes().filter(|index| goes(*index)) {
+        for index in self.indexes().filter(|index| self.is_going(*index)) {
             for &to in self.refs(index) {
                 referrers[to as usize] += 1;
             }
         }
-        // Those that were pushed last come first, which is nearly the order already.
+        // The paths that were pushed last come first, which is nearly the order already.
         let ready = |index: u32| (self.node(index).id, index);
         let mut heap: BinaryHeap<_> = self
             .indexes()
-            .filter(|&index| goes(index) && referrers[index as usize] == 0)
+            .filter(|&index| self.is_going(index) && referrers[index as usize] == 0)
             .map(ready)
             .collect();
         let mut ordered = Vec::new();
@@ -197,7 +206,7 @@ impl Graph {
             for &to in self.refs(index) {
                 let count = &mut referrers[to as usize];
                 *count -= 1;
-                if *count == 0 && goes(to) {
+                if *count == 0 && self.is_going(to) {
                     heap.push(ready(to));
                 }
             }
@@ -206,7 +215,7 @@ impl Graph {
     }
 }
 
-/// Reads what the paths refer to.
+/// Reads the references of all paths.
 async fn load_refs(
     mut exec: Exec<'_>,
     graphs: &mut BTreeMap<CacheId, Graph>,
@@ -233,11 +242,13 @@ async fn load_refs(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use crate::db::caches::DomainId;
     use snowbank_core::store_path::StoreDir;
     use snowbank_core::units::Limit;
+
+    use crate::gc::ages;
 
     fn hash(number: u8) -> StorePathHash {
         StorePathHash::from_bytes([number; 20])
@@ -245,7 +256,7 @@ pub(super) mod tests {
 
     /// Paths 0, 1, 2, … with what each refers to; path `n` was used at time `n` and has the NAR
     /// `n`.
-    pub(in super::super) fn graph(refs: &[&[u32]]) -> Graph {
+    fn graph(refs: &[&[u32]]) -> Graph {
         let cache = Cache {
             id: CacheId(1),
             name: "test".parse().unwrap(),
@@ -262,11 +273,13 @@ pub(super) mod tests {
             max_size: Limit::Default,
             destroyed: None,
         };
+        let rule = RetentionRule::of(&cache, Some(Seconds::new(1)), &ages::tests::started(100));
         let mut graph = Graph {
             cache,
+            rule,
             nodes: Vec::new(),
             refs: Vec::new(),
-            seen: PathId(0),
+            last_read: PathId(0),
             pinned: HashSet::new(),
         };
         for (number, refs) in (0..).zip(refs) {
@@ -275,9 +288,9 @@ pub(super) mod tests {
                 hash: hash(number),
                 id: PathId(i64::from(number)),
                 nar: NarId(i64::from(number)),
-                used: i64::from(number),
-                expires: None,
-                fate: Fate::Goes(GoingReason::Unused),
+                used_at: i64::from(number),
+                expires_at: None,
+                state: PathState::Going(GoingReason::Unused),
                 refs_end: u32::try_from(graph.refs.len()).unwrap(),
             });
         }
@@ -285,15 +298,16 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_a_kept_path_needs_is_kept_however_indirectly() {
+    fn a_path_that_is_kept_keeps_its_closure() {
         let mut graph = graph(&[&[], &[0], &[1], &[0], &[3]]);
-        graph.settle(|node| node.id == PathId(2));
-        let stays: Vec<u32> = graph.staying().map(|(index, _)| index).collect();
-        assert_eq!(stays, [0, 1, 2]);
+        graph.pinned.insert(hash(2));
+        graph.apply_retention();
+        let kept: Vec<u32> = graph.kept().map(|(index, _)| index).collect();
+        assert_eq!(kept, [0, 1, 2]);
     }
 
     #[test]
-    fn referrers_go_before_what_they_refer_to() {
+    fn referrers_go_before_their_references() {
         let mut graph = graph(&[&[], &[0], &[0, 1], &[0, 2], &[]]);
         graph.keep(4);
         assert_eq!(graph.going_in_order(), [3, 2, 1, 0]);

@@ -1,5 +1,4 @@
-//! What a check says while it goes on and at its end, and the file in which it writes down how far
-//! it is.
+//! The output of a check, while it goes on and at its end, and the file that says how far it is.
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -17,12 +16,12 @@ use crate::integrity::check::{
 /// Findings that are kept for the report and the file; all are counted, and printed as they are
 /// made.
 const MAX_KEPT: usize = 10_000;
-const SAVED_EVERY: Duration = Duration::from_secs(3);
-const TOLD_EVERY: Duration = Duration::from_secs(2);
+const SAVE_INTERVAL: Duration = Duration::from_secs(3);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How far a check is, as it stands in the file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Saved {
+struct Checkpoint {
     /// Of which instance, and with which options: with others it would be another check.
     instance: String,
     options: String,
@@ -52,17 +51,17 @@ struct Report<'r> {
 }
 
 /// Prints, keeps and saves.
-pub(super) struct Told {
+pub(super) struct CheckOutput {
     as_json: bool,
     file: Option<PathBuf>,
     options: CheckOptions,
-    saved: Saved,
+    saved: Checkpoint,
     saved_at: Instant,
-    spoke_at: Instant,
-    tells: bool,
+    shown_at: Instant,
+    shows_progress: bool,
 }
 
-impl Told {
+impl CheckOutput {
     /// Reads the file, if it is there, and finds that it can be written.
     pub(super) fn new(
         as_json: bool,
@@ -72,7 +71,7 @@ impl Told {
     ) -> anyhow::Result<Self> {
         let share = options.read_data.map(|sample| sample.share.to_string()).unwrap_or_default();
         let paths = options.paths.as_ref().map(ToString::to_string).unwrap_or_default();
-        let mut saved = Saved {
+        let mut saved = Checkpoint {
             instance: instance.to_owned(),
             options: format!("read-data={share} paths={paths}"),
             sample: options.read_data,
@@ -97,15 +96,15 @@ impl Told {
             }
             write(file, &saved)?;
         }
-        let (now, tells) = (Instant::now(), io::stderr().is_terminal());
+        let (now, shows_progress) = (Instant::now(), io::stderr().is_terminal());
         Ok(Self {
             as_json,
             file: file.map(Path::to_owned),
             options,
             saved,
             saved_at: now,
-            spoke_at: now,
-            tells,
+            shown_at: now,
+            shows_progress,
         })
     }
 
@@ -156,7 +155,7 @@ impl Told {
 
     /// The command that finds what this check has found, and says what can be done about it.
     fn repair(&self) -> Option<String> {
-        let Saved { found, findings, .. } = &self.saved;
+        let Checkpoint { found, findings, .. } = &self.saved;
         // Of more findings than are kept, any may be of any kind.
         let may_be = |kind: &str| {
             findings.iter().any(|finding| finding.invariant == kind)
@@ -178,7 +177,7 @@ impl Told {
         error: Option<String>,
         stats: &CheckStats,
     ) -> anyhow::Result<()> {
-        let Saved { found, findings, notes, sample, .. } = &self.saved;
+        let Checkpoint { found, findings, notes, sample, .. } = &self.saved;
         let (found, sample, repair) = (*found, *sample, self.repair());
         let report = Report { finished, error, found, findings, notes, stats, sample, repair };
         say(&serde_json::to_string_pretty(&report)?);
@@ -186,7 +185,7 @@ impl Told {
     }
 }
 
-impl Observer for Told {
+impl Observer for CheckOutput {
     fn found(&mut self, finding: Finding) {
         if !self.as_json {
             say(&finding.to_string());
@@ -205,14 +204,15 @@ impl Observer for Told {
 
     fn reached(&mut self, place: Place, stats: &CheckStats) {
         (self.saved.place, self.saved.stats) = (place, *stats);
-        if let Some(file) = self.file.as_ref().filter(|_| self.saved_at.elapsed() >= SAVED_EVERY) {
+        if let Some(file) = self.file.as_ref().filter(|_| self.saved_at.elapsed() >= SAVE_INTERVAL)
+        {
             self.saved_at = Instant::now();
             if let Err(error) = write(file, &self.saved) {
                 eprintln!("snowbankd: warning: {error:#}; the check goes on");
             }
         }
-        if self.tells && self.spoke_at.elapsed() >= TOLD_EVERY {
-            self.spoke_at = Instant::now();
+        if self.shows_progress && self.shown_at.elapsed() >= PROGRESS_INTERVAL {
+            self.shown_at = Instant::now();
             let CheckStats { packs, chunks, nars, paths, read_bytes, .. } = stats;
             eprintln!(
                 "checking {}: {packs} packs, {chunks} chunks, {nars} NARs, {paths} paths, \
@@ -228,7 +228,7 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-fn read(file: &Path) -> anyhow::Result<Option<Saved>> {
+fn read(file: &Path) -> anyhow::Result<Option<Checkpoint>> {
     let text = match fs::read(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text.with_context(|| format!("cannot read {}", file.display()))?,
@@ -240,7 +240,7 @@ fn read(file: &Path) -> anyhow::Result<Option<Saved>> {
 }
 
 /// Whole or not at all: a check may be killed at any moment.
-fn write(file: &Path, saved: &Saved) -> anyhow::Result<()> {
+fn write(file: &Path, saved: &Checkpoint) -> anyhow::Result<()> {
     let folder =
         file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = || -> anyhow::Result<()> {
@@ -287,8 +287,8 @@ mod tests {
     use crate::integrity::Percent;
     use crate::integrity::check::Phase;
 
-    fn told(file: &Path, options: &CheckOptions) -> anyhow::Result<Told> {
-        Told::new(true, Some(file), "instance 1", options.clone())
+    fn output(file: &Path, options: &CheckOptions) -> anyhow::Result<CheckOutput> {
+        CheckOutput::new(true, Some(file), "instance 1", options.clone())
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod tests {
         let file = folder.path().join("place");
         let read_data = Some(Sample { share: "5%".parse::<Percent>().unwrap(), seed: 17 });
         let options = CheckOptions { read_data, ..CheckOptions::default() };
-        let mut first = told(&file, &options).unwrap();
+        let mut first = output(&file, &options).unwrap();
         assert_eq!(first.begin(), (Place::START, CheckStats::default()));
         first.found(Finding {
             invariant: "W1".to_owned(),
@@ -308,13 +308,13 @@ mod tests {
             Place { phase: Phase::Packs, after: 40 },
             CheckStats { packs: 7, ..CheckStats::default() },
         );
-        first.saved_at = Instant::now().checked_sub(SAVED_EVERY).unwrap();
+        first.saved_at = Instant::now().checked_sub(SAVE_INTERVAL).unwrap();
         first.reached(place, &stats);
         drop(first);
 
         let other = Some(Sample { share: "5%".parse().unwrap(), seed: 99 });
         let mut second =
-            told(&file, &CheckOptions { read_data: other, ..CheckOptions::default() }).unwrap();
+            output(&file, &CheckOptions { read_data: other, ..CheckOptions::default() }).unwrap();
         assert_eq!(second.begin(), (place, stats));
         assert_eq!(second.options().read_data, read_data, "the same packs are drawn");
         assert!(!second.end(&stats).unwrap(), "what was found before counts");
@@ -325,12 +325,12 @@ mod tests {
     fn a_place_of_another_check_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("place");
-        drop(told(&file, &CheckOptions::default()).unwrap());
+        drop(output(&file, &CheckOptions::default()).unwrap());
         let options = CheckOptions { paths: Some("*".parse().unwrap()), ..CheckOptions::default() };
-        assert!(told(&file, &options).err().unwrap().to_string().contains("other options"));
+        assert!(output(&file, &options).err().unwrap().to_string().contains("other options"));
         fs::write(&file, "{}").unwrap();
-        assert!(told(&file, &options).err().unwrap().to_string().contains("remove it"));
+        assert!(output(&file, &options).err().unwrap().to_string().contains("remove it"));
         let nowhere = folder.path().join("no/such/folder");
-        assert!(told(&nowhere, &options).is_err(), "it is said at once");
+        assert!(output(&nowhere, &options).is_err(), "it is said at once");
     }
 }

@@ -17,12 +17,12 @@
 
 mod examine;
 mod follow;
+mod hourly_limit;
 mod inspector;
 mod manifest;
-mod valve;
 mod withdraw;
 
-pub use examine::{Examined, Fault, Head, examine, read_pack, record_at};
+pub use examine::{Fault, Head, PackExamination, examine, read_pack, record_at};
 pub use inspector::{InspectError, Inspector, Suspect, Suspicion};
 pub use manifest::{ManifestFault, manifest_fault};
 pub use withdraw::{Withdrawn, retire, withdraw_nar, withdraw_paths};

@@ -1,12 +1,12 @@
 //! `check`: each invariant of the design as a query or a read, and the oracle after every crash.
 //!
-//! It reads in pages, so memory does not grow with the cache, and it changes nothing. It may run
-//! beside a live server, where rows change and objects go while they are looked at: whatever
-//! contradicts an invariant is read once more before it counts. Objects that no row names are not a
-//! fault (a crash between W1 and W2 leaves them); they are counted.
+//! A check reads in pages, so that memory does not grow with the cache, and it changes nothing. It
+//! may run beside a live server, where rows change and objects go meanwhile. So a contradiction to
+//! an invariant is read once more before it counts. Objects that no row names are counted, and are
+//! no fault: a crash between W1 and W2 leaves them.
 //!
-//! It goes phase by phase, each in the order of ids, so that one that was cut off goes on where it
-//! was.
+//! A check goes phase by phase, each in the order of ids, so that an interrupted check can go on
+//! where it was.
 
 mod content;
 mod data;
@@ -31,14 +31,14 @@ use crate::pack::pack_object_key;
 use crate::serving::{NarBody, ServeError};
 use crate::storage::{Storage, StorageError};
 
-/// What findings within packs are called.
+/// The kind of the findings within packs.
 pub const PACK_DATA: &str = "pack data";
-/// What findings at decoded NARs are called: the invariant.
+/// The kind of the findings at decoded NARs: the invariant.
 pub const CONTENT: &str = "R1";
-/// Rows that are read by one query.
+/// Rows read by one query.
 const PAGE: u32 = 512;
 
-/// What is looked at, in this order.
+/// The parts of a check, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -50,7 +50,7 @@ pub enum Phase {
     Nars,
     /// Paths' rows.
     Paths,
-    /// Counters, pins, what is known to be damaged.
+    /// Counters, pins, and the lists of damage.
     Lists,
     /// The packs' bytes.
     Packs,
@@ -70,7 +70,7 @@ impl Phase {
         Self::Content,
     ];
 
-    /// What is looked at, in a word.
+    /// The name of the phase, for progress.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -88,11 +88,11 @@ impl Phase {
 /// How much is read.
 #[derive(Debug, Clone, Default)]
 pub struct CheckOptions {
-    /// Of which packs the bytes are read and verified: table, checksums, frames and names.
+    /// The packs whose bytes are read and verified: table, checksums, frames and names.
     pub read_data: Option<Sample>,
-    /// Of which paths the NARs are decoded as they are served.
+    /// The paths whose NARs are decoded as clients get them.
     pub paths: Option<PathPattern>,
-    /// Bytes a second that are read of data.
+    /// Bytes that are read in a second of packs and NARs.
     pub rate: Option<u64>,
 }
 
@@ -122,16 +122,16 @@ impl From<ObjectsError> for CheckError {
     }
 }
 
-/// What a check reads from.
+/// Checks one server.
 #[derive(Debug)]
 pub struct Checker<'a> {
-    /// Whose the storage is.
+    /// Proves that the storage is the database's.
     pub chain: &'a Chain,
     /// Metadata.
     pub db: &'a Db,
     /// Objects.
     pub storage: &'a Storage,
-    /// NARs as they are served.
+    /// Decodes NARs as clients get them.
     pub nars: &'a NarBody,
     /// How much is read.
     pub options: CheckOptions,
@@ -159,8 +159,8 @@ impl Run<'_> {
 }
 
 impl Checker<'_> {
-    /// Looks at everything from a place on; `observer` is told what is found, and how far it is.
-    /// `stats` is what was counted up to there.
+    /// Looks at everything from a place on, and tells `observer` of findings and of how far it is.
+    /// `stats` are the counts up to that place.
     ///
     /// # Errors
     /// When database or storage cannot be read at all.
@@ -184,7 +184,7 @@ impl Checker<'_> {
                 Phase::Content => content::nars(&mut run, after).await?,
             }
         }
-        // C3: nothing of what was found holds if the storage is another database's by now.
+        // C3: no finding holds if the storage is another database's by now.
         self.chain.confirm().await?;
         Ok(run.stats)
     }
@@ -194,11 +194,11 @@ impl Checker<'_> {
 async fn packs_and_objects(run: &mut Run<'_>) -> Result<(), CheckError> {
     let Run { checker, observer, stats, .. } = run;
     let stats_so_far = *stats;
-    let mut tell = |objects| {
+    let mut progress = |objects| {
         let stats = CheckStats { packs: objects, ..stats_so_far };
         observer.reached(Place { phase: Phase::Objects, after: 0 }, &stats);
     };
-    let found = listing::survey(checker.db, checker.storage, &mut tell).await?;
+    let found = listing::survey(checker.db, checker.storage, &mut progress).await?;
     run.stats.packs = found.live + (found.gone.len() + found.odd.len()) as u64;
     run.stats.dead_packs = found.dead;
     run.stats.unnamed_objects = found.unnamed.len() as u64;

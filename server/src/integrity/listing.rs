@@ -1,8 +1,8 @@
-//! The storage's listing against the packs' rows: what is gone, what has another length, what no
-//! row names.
+//! The storage's listing against the packs' rows: objects that are gone, that have another length,
+//! or that no row names.
 //!
-//! A listing takes a while, and pushes, compaction and collection go on meanwhile. So whatever is
-//! odd is looked at once more before it is believed.
+//! A listing takes a while, and pushes, compaction and collection go on meanwhile. So every
+//! contradiction is looked at once more before it is believed.
 
 use roaring::RoaringTreemap;
 use snowbank_core::pack::PackKey;
@@ -15,15 +15,15 @@ use crate::storage::{Storage, StorageError};
 
 /// Keys, and rows, that are read at a time.
 const PAGE: u32 = 1_000;
-/// What every pack's key begins with.
+/// The prefix of the packs' keys.
 const PACKS: &str = "packs/";
 
-/// What the storage has.
+/// The objects of the storage, compared with the rows.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     /// Live packs whose object is there, with the right length.
     pub(super) live: u64,
-    /// Bytes of them.
+    /// Their bytes.
     pub(super) live_bytes: u64,
     /// Objects of packs that were claimed, and are yet to be removed.
     pub(super) dead: u64,
@@ -33,11 +33,11 @@ pub(super) struct Objects {
     pub(super) odd: Vec<(Pack, u64)>,
     /// Objects that no row names, with their lengths.
     pub(super) unnamed: Vec<(PackKey, u64)>,
-    /// Keys among the packs' that are none of ours.
+    /// Keys below the prefix that no pack has.
     pub(super) strange: Vec<String>,
 }
 
-/// Why it could not be found out.
+/// Why the storage could not be compared with the rows.
 #[derive(Debug, Error)]
 pub enum ObjectsError {
     /// The database failed.
@@ -48,11 +48,11 @@ pub enum ObjectsError {
     Storage(#[from] StorageError),
 }
 
-/// Lists all packs and compares them with the rows. `tell` is told how many were listed so far.
+/// Lists all packs and compares them with the rows. `progress` gets how many were listed so far.
 pub(super) async fn survey(
     db: &Db,
     storage: &Storage,
-    tell: &mut (dyn FnMut(u64) + Send),
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Objects, ObjectsError> {
     let mut found = Objects::default();
     let mut seen = RoaringTreemap::new();
@@ -86,7 +86,7 @@ pub(super) async fn survey(
                 }
             }
         }
-        tell(listed);
+        progress(listed);
     }
     unlisted(db, &seen, &mut found).await?;
     look_again(db, storage, found).await
@@ -106,7 +106,7 @@ async fn unlisted(db: &Db, seen: &RoaringTreemap, found: &mut Objects) -> Result
     }
 }
 
-/// Looks once more at all that is odd.
+/// Looks once more at every contradiction.
 async fn look_again(
     db: &Db,
     storage: &Storage,
@@ -149,7 +149,7 @@ async fn look_again(
     Ok(found)
 }
 
-/// A pack's id as bitmaps have it.
+/// A pack's id in a bitmap.
 pub(super) fn number(pack: PackId) -> u64 {
     pack.0.unsigned_abs()
 }

@@ -1,8 +1,8 @@
-//! No more bytes in a second than the operator allows, so that clients have the rest.
+//! Limits the bytes that are read in a second, so that clients have the rest.
 
 use std::time::{Duration, Instant};
 
-/// Counts what is read, and waits where that was too fast.
+/// Counts the bytes that are read, and waits where that was too fast.
 #[derive(Debug)]
 pub struct Pace {
     rate: Option<u64>,
@@ -11,7 +11,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// At most `rate` bytes a second; any number without one.
+    /// At most `rate` bytes a second, or any number without a rate.
     #[must_use]
     pub fn new(rate: Option<u64>) -> Self {
         Self { rate: rate.filter(|rate| *rate > 0), began: Instant::now(), bytes: 0 }

@@ -1,4 +1,4 @@
-//! Which paths are meant: `[CACHE:]PATTERN`, matched against `NAME` and `HASH-NAME`.
+//! Patterns for paths: `[CACHE:]PATTERN`, matched against `NAME` and `HASH-NAME`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 use snowbank_core::cache_name::{CacheName, CacheNameError};
 use snowbank_core::pattern::fits;
 
-/// Paths of one cache, or of all.
+/// A pattern for the paths of one cache, or of all caches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern {
     cache: Option<CacheName>,
     pattern: String,
 }
 
-/// A text that means no paths.
+/// A text that is no pattern.
 #[derive(Debug, thiserror::Error)]
 pub enum PatternError {
-    /// What stands before the colon is no cache's name.
+    /// The part before the colon is no cache's name.
     #[error("`{text}`: {source}; write PATTERN or CACHE:PATTERN, with `*` for any characters")]
     Cache {
         /// The text.
@@ -30,13 +30,13 @@ pub enum PatternError {
 }
 
 impl PathPattern {
-    /// Whether it is all paths of all caches.
+    /// Whether it matches all paths of all caches.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.cache.is_none() && self.pattern.bytes().all(|byte| byte == b'*')
     }
 
-    /// Whether a path `HASH-NAME` of that cache is meant.
+    /// Whether it matches the path `HASH-NAME` of a cache.
     #[must_use]
     pub fn matches(&self, cache: &CacheName, base_name: &str) -> bool {
         let name = base_name.split_once('-').map_or(base_name, |(_, name)| name);

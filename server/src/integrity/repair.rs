@@ -1,18 +1,20 @@
 //! `repair`: makes database and storage agree again, and loses nothing that can still be had.
 //!
-//! A plan first, made by reading alone, then an execution that consumes it. Both look at the same
-//! things in the same order:
-//! - the objects: those that are gone, those that no row names (a database that is older than the
+//! First a plan is made by reading alone, and then an execution consumes it. Both go in the same
+//! order; each part of the plan has one owner:
+//! - the objects: those that are gone, and those that no row names (the database is older than the
 //!   storage);
-//! - the packs' bytes, where they are suspect, or all with `read_data`;
-//! - the manifests: chunks that they name and that have no row or no bytes;
-//! - the packs' own tables, from which rows are made anew: for a chunk that a manifest names, under
-//!   the id that it has there; for one that no manifest names, under the id in the table when that
-//!   is free.
+//! - the packs' bytes, where they are suspect, or all with `read_data` (`PackSurvey`);
+//! - the manifests: chunks that they name and that have no row or no bytes
+//!   (`ManifestSurvey`);
+//! - the packs' own tables (`TableSurvey`). From them rows are made anew: under the id
+//!   that a manifest names, or for a chunk that no manifest names under the id in the table, when
+//!   that is free;
+//! - the paths, and NARs as clients get them (`PathSurvey`).
 //!
-//! Only what cannot be healed so is taken out of sight: chunks are retired, the NARs that name them
-//! withdrawn (`damage`), and once nothing names them their rows go. An object that does not parse
-//! as a pack is never touched.
+//! Only chunks that cannot be healed so are retired, and the NARs that name them withdrawn
+//! (`damage`). Once nothing names the chunks, their rows go. An object that does not parse as a
+//! pack is never touched.
 //!
 //! Every change is a short exclusive transaction that changes a row only where it is as it was
 //! found, so that a live server, its collection and its compaction may go on, and a repair that was
@@ -22,22 +24,29 @@
 mod execute;
 mod manifests;
 mod packs;
+mod paths;
 mod plan;
+mod read_table;
 mod rewrite;
 mod settle;
+mod table_rows;
 mod tables;
 
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use plan::Reading;
+use manifests::{ManifestSurvey, NarFindings};
+use packs::{PackFindings, PackSurvey};
+use paths::PathSurvey;
+use plan::{LostChunks, Reading};
 pub use plan::{RepairPlan, RepairReport};
+use tables::{TableFindings, TableSurvey};
 
 use super::listing::{self, ObjectsError};
 use super::{PathPattern, Sample};
 use crate::chain::{Chain, ChainError};
-use crate::db::{self, Db, DbError};
+use crate::db::{self, Conn, Db, DbError, settings};
 use crate::pack::{PackWriteError, Packs};
 use crate::serving::{NarBody, ServeError};
 use crate::storage::{Storage, StorageError};
@@ -90,8 +99,8 @@ impl From<ObjectsError> for RepairError {
     }
 }
 
-/// Whoever is told what is being done, line by line.
-pub type Tell<'t> = &'t mut (dyn FnMut(String) + Send);
+/// Gets a line for each thing that is being done.
+pub type Progress<'p> = &'p mut (dyn FnMut(String) + Send);
 
 /// What a repair works with.
 #[derive(Debug)]
@@ -113,56 +122,76 @@ pub struct Repairer<'a> {
 }
 
 impl Repairer<'_> {
-    /// Looks at everything and says what there is to do; changes nothing.
+    /// Looks at everything, and gives what there is to do. Changes nothing.
     ///
     /// # Errors
     /// When database or storage cannot be read, or do not belong together.
-    pub async fn plan(&self, tell: Tell<'_>) -> Result<RepairPlan, RepairError> {
+    pub async fn plan(&self, progress: Progress<'_>) -> Result<RepairPlan, RepairError> {
         // C3: what another storage, or none, does not have proves nothing.
         self.chain.confirm().await?;
-        let read =
-            Reading { packs: 0, sample: self.options.read_data, paths: self.options.paths.clone() };
-        let mut plan = RepairPlan {
-            forget_withdrawn: self.options.forget_withdrawn,
-            read,
-            ..RepairPlan::default()
-        };
-        tell("listing the objects".to_owned());
+        progress("listing the objects".to_owned());
         let listed = listing::survey(self.db, self.storage, &mut |objects| {
-            tell(format!("listed {objects} objects"));
+            progress(format!("listed {objects} objects"));
         })
         .await?;
-        self.survey_packs(&listed, &mut plan, tell).await?;
-        let pending = self.survey_manifests(&mut plan, tell).await?;
-        self.survey_tables(&listed, &mut plan, tell).await?;
-        self.judge(pending, &mut plan).await?;
-        self.survey_paths(&mut plan, tell).await?;
-        self.survey_rest(&mut plan).await?;
-        plan.skipped.extend(
+        let mut packs = PackSurvey::new(self);
+        packs.read(&listed, progress).await?;
+        let mut manifests = ManifestSurvey::new(self);
+        manifests.read(&mut packs, progress).await?;
+        let PackFindings { packs, changes, without_pack, bad, retired, read } = packs.finish();
+        let lost = LostChunks { missing: manifests.take_missing(), bad, retired };
+        let tables = TableSurvey::new(self, &lost).await?.read(&listed, progress).await?;
+        let TableFindings { sources, restored, highest_chunk, mut skipped } = tables;
+        let mut nars = manifests.finish(&((&lost.missing | &lost.bad) - restored)).await?;
+        let paths = PathSurvey::new(self).await?;
+        let broken_paths = paths.broken_paths().await?;
+        let undecodable = paths.undecodable_nars(&nars, progress).await?;
+        nars.broken.extend(undecodable);
+        paths.name_paths(&mut nars.broken).await?;
+        skipped.extend(
             listed.strange.into_iter().map(|key| format!("{key}: this is no pack's object")),
         );
-        Ok(plan)
-    }
-
-    /// Counters, leftovers, and whether collection is off.
-    async fn survey_rest(&self, plan: &mut RepairPlan) -> Result<(), RepairError> {
+        let highest_chunk = highest_chunk.max(nars.highest_chunk);
+        let NarFindings { broken, healed, last_nar, .. } = nars;
+        let options = &self.options;
         let mut conn = self.db.reader().await?;
-        for counter in db::check::counters(conn.exec()).await? {
-            let highest = if counter.name == "chunk" {
-                counter.highest.max(plan.highest_chunk)
-            } else {
-                counter.highest
-            };
-            if counter.next.is_none_or(|next| next <= highest) {
-                plan.counters.push((counter.name, highest + 1));
-            }
-        }
-        plan.stale = db::repair::count_stale(conn.exec()).await?;
-        plan.collection_off =
-            db::settings::lookup(conn.exec(), db::settings::COLLECTION_OFF).await?;
-        if plan.forget_withdrawn {
-            (_, plan.withdrawn_before) = db::damage::counts(conn.exec()).await?;
-        }
-        Ok(())
+        let withdrawn_before = match options.forget_withdrawn {
+            true => db::damage::counts(conn.exec()).await?.1,
+            false => 0,
+        };
+        Ok(RepairPlan {
+            counters: counters(&mut conn, highest_chunk).await?,
+            changes,
+            packs,
+            without_pack,
+            sources,
+            lost,
+            nars: broken,
+            healed,
+            last_nar,
+            paths: broken_paths,
+            stale: db::repair::count_stale(conn.exec()).await?,
+            collection_off: settings::lookup(conn.exec(), settings::COLLECTION_OFF).await?,
+            forget_withdrawn: options.forget_withdrawn,
+            withdrawn_before,
+            skipped,
+            read: Reading { packs: read, sample: options.read_data, paths: options.paths.clone() },
+        })
     }
+}
+
+/// The counters that would give ids which are in use, with the ids that they are to give next.
+async fn counters(
+    conn: &mut Conn,
+    highest_chunk: i64,
+) -> Result<Vec<(&'static str, i64)>, RepairError> {
+    let mut raised = Vec::new();
+    for counter in db::check::counters(conn.exec()).await? {
+        let is_chunk = counter.name == "chunk";
+        let highest = if is_chunk { counter.highest.max(highest_chunk) } else { counter.highest };
+        if counter.next.is_none_or(|next| next <= highest) {
+            raised.push((counter.name, highest + 1));
+        }
+    }
+    Ok(raised)
 }

@@ -46,16 +46,16 @@ impl fmt::Display for Percent {
     }
 }
 
-/// Which packs are read: a share of them, drawn by a seed, so that the same can be read again.
+/// A share of all packs, drawn by a seed, so that the same packs can be read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// How many.
+    /// How many of them.
     pub share: Percent,
-    /// Which.
+    /// Decides which.
     pub seed: u64,
 }
 
-/// As the options of a command that draw it.
+/// The options of a command that draw it.
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.share == Self::ALL.share {
@@ -70,7 +70,7 @@ impl Sample {
     /// All of them.
     pub const ALL: Self = Self { share: Percent::ALL, seed: 0 };
 
-    /// So much of them, those that `seed` draws; without one, others each time.
+    /// A share of the packs. Without a seed, other packs each time.
     ///
     /// # Errors
     /// When the system gives no random number.
@@ -78,7 +78,7 @@ impl Sample {
         Ok(Self { share, seed: seed.map_or_else(getrandom::u64, Ok)? })
     }
 
-    /// Whether the one with this id is drawn.
+    /// Whether the pack with this id is drawn.
     #[must_use]
     pub fn includes(&self, id: i64) -> bool {
         let mut bytes = [0; 16];

@@ -1,9 +1,9 @@
-//! Reading back the paths that a push finds present: each as it would be served, so that a receipt
+//! Reads back the paths that a push finds present, each as clients would get it, so that a receipt
 //! does not rest on rows alone.
 //!
-//! What fails is looked into ([`crate::damage`]), and withdrawn where it is damaged for certain;
-//! the push then sends it like any path that is missing. The storage itself is read, whatever the
-//! server has in memory or on its disk.
+//! A path that cannot be read is looked into ([`crate::damage`]), and withdrawn where it is damaged
+//! for certain. The push then sends it like any path that is missing. The storage itself is read,
+//! even if the server has the bytes in memory or in its disk cache.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ use crate::serving::{FoundNar, Lookups, NarBody, Representation, ServeError, nar
 /// Before a NAR is read again that was found whole after it could not be read.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What paths are read back with.
+/// Reads paths back.
 #[expect(missing_debug_implementations, reason = "a function has none")]
 pub struct ReadBack<'a> {
-    /// Which paths are there.
+    /// Knows which paths are there.
     pub ingest: &'a Ingest,
     /// Finds NARs.
     pub lookups: &'a Lookups,
@@ -34,11 +34,11 @@ pub struct ReadBack<'a> {
     pub nars: &'a NarBody,
     /// Looks into those that cannot be read.
     pub inspector: &'a Inspector,
-    /// Is told what is out of sight now.
+    /// Forgets cached answers about NARs that were withdrawn.
     pub forget: &'a (dyn Fn(&Withdrawn) + Send + Sync),
 }
 
-/// What came of a NAR.
+/// The result of reading a NAR back.
 enum Outcome {
     Whole,
     /// It is out of sight, or was gone already.

@@ -1,4 +1,4 @@
-//! What the bytes of packs say: every record that a row names, and every pack's table.
+//! The bytes of packs: every record that a row names, and every pack's table.
 //!
 //! Each pack is read once, whatever refers to it. A record that no row names is dead weight, and is
 //! not looked at.
@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::{CheckError, PACK_DATA, PAGE, Phase, Run};
-use crate::damage::{Examined, examine, read_pack};
+use crate::damage::{PackExamination, examine, read_pack};
 use crate::db;
 use crate::db::packs::{Pack, PackId, PackState};
 use crate::pack::pack_object_key;
@@ -67,7 +67,7 @@ async fn one(run: &mut Run<'_>, pack: &Pack) -> Result<(), CheckError> {
 }
 
 /// Reads and judges a pack; `None` where the object is gone, which is reported as W1.
-async fn read(run: &mut Run<'_>, pack: &Pack) -> Result<Option<Examined>, CheckError> {
+async fn read(run: &mut Run<'_>, pack: &Pack) -> Result<Option<PackExamination>, CheckError> {
     let Some(object) = read_pack(run.checker.storage, &pack.key).await? else { return Ok(None) };
     let bytes = object.len() as u64;
     run.stats.read_bytes += bytes;

@@ -1,4 +1,4 @@
-//! Counters, pins, leftovers, and what is known to be damaged or withdrawn.
+//! Counters, pins, leftovers, and the lists of damaged chunks and withdrawn paths.
 
 use snowbank_core::units::date;
 

@@ -1,4 +1,4 @@
-//! What a check says: findings, notes, counts, and how far it is.
+//! The results of a check: findings, notes, counts, and how far it is.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::Phase;
 pub struct Finding {
     /// Which invariant, as `docs/design.md` numbers them.
     pub invariant: String,
-    /// What it was found at.
+    /// The row or object at which it was found.
     pub subject: String,
     /// What is wrong.
     pub detail: String,
@@ -23,7 +23,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What was looked at.
+/// Counts of everything that was looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CheckStats {
@@ -39,7 +39,7 @@ pub struct CheckStats {
     pub paths: u64,
     /// Pack objects that no row names.
     pub unnamed_objects: u64,
-    /// Bytes of them.
+    /// Their bytes.
     pub unnamed_bytes: u64,
     /// Packs whose bytes were read.
     pub read_packs: u64,
@@ -60,18 +60,18 @@ pub struct CheckStats {
 /// How far a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// What is looked at.
+    /// The phase.
     pub phase: Phase,
-    /// The last id that was.
+    /// The last id that was looked at.
     pub after: i64,
 }
 
 impl Place {
-    /// Where it begins.
+    /// The beginning.
     pub const START: Self = Self { phase: Phase::Objects, after: 0 };
 }
 
-/// Whoever is told about a check under way.
+/// Follows a check under way.
 pub trait Observer: Send {
     /// Something was found.
     fn found(&mut self, finding: Finding);
@@ -79,6 +79,6 @@ pub trait Observer: Send {
     /// Something is worth knowing, and is no fault.
     fn noted(&mut self, note: String);
 
-    /// So far it is; from here it may go on another time.
+    /// The check is so far, and can go on from here another time.
     fn reached(&mut self, place: Place, stats: &CheckStats);
 }

@@ -1,4 +1,4 @@
-//! What the rows of chunks and NARs say of each other.
+//! The rows of chunks and NARs, against each other.
 
 use super::{CheckError, PAGE, Phase, Run};
 use crate::damage::{ManifestFault, manifest_fault};

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use snowbank_core::pack::{PackIndex, PackKey};
 
-use super::packs::Retired;
-use super::plan::{PackPlan, RepairPlan, RepairReport, Source};
-use super::tables::{Given, NewRow, Rows, Sought, give, read_sound, read_table};
-use super::{RepairError, Repairer, Tell};
+use super::packs::RetiredNames;
+use super::plan::{LostChunks, PackPlan, RepairPlan, RepairReport, Source};
+use super::read_table::{read_sound, read_table};
+use super::table_rows::{ExistingRows, NewRow, TableQuery, TableRows, rows_from_table};
+use super::{Progress, RepairError, Repairer};
 use crate::damage::retire;
 use crate::db::caches::{CacheId, DomainId};
 use crate::db::chunks::{ChunkLocation, NewChunk};
@@ -26,21 +27,21 @@ const WAIT: Duration = Duration::from_millis(500);
 
 impl Repairer<'_> {
     /// Does what the plan says, as far as it still holds. Waits for a collection, or another
-    /// repair, to end: both would move what the plan names.
+    /// repair, to end: both would move the chunks that the plan names.
     ///
     /// # Errors
-    /// When database or storage fail. What was done is done; a new plan has the rest.
+    /// When database or storage fail. What was done before stays done; a new plan has the rest.
     pub async fn execute(
         &self,
         plan: RepairPlan,
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<RepairReport, RepairError> {
         let mut leader = self.db.leader(Work::Collection);
         while !leader.holds().await? {
-            tell("waiting for a collection, or another repair, to end".to_owned());
+            progress("waiting for a collection, or another repair, to end".to_owned());
             tokio::time::sleep(WAIT).await;
         }
-        let result = self.work(plan, tell).await;
+        let result = self.work(plan, progress).await;
         leader.release().await;
         result
     }
@@ -48,23 +49,27 @@ impl Repairer<'_> {
     async fn work(
         &self,
         mut plan: RepairPlan,
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<RepairReport, RepairError> {
         self.chain.confirm().await?;
-        let mut report = RepairReport::default();
         self.raise(&plan).await?;
-        self.change_rows(&plan.changes, &mut report).await?;
-        self.take_from_tables(&mut plan, &mut report, tell).await?;
-        let retired: Retired = plan.retired.iter().map(|((_, name), id)| (*id, *name)).collect();
+        let mut report = self.change_rows(&plan.changes).await?;
+        let sources = std::mem::take(&mut plan.sources);
+        report += self.take_from_tables(sources, &plan.lost, progress).await?;
+        let names = plan.lost.retired.iter().map(|((_, name), id)| (*id, *name));
+        let retired: RetiredNames = names.collect();
         for pack in &plan.packs {
             self.chain.confirm_lately().await?;
-            self.mend(pack, &retired, &mut report).await?;
-            tell(format!("mended {}", pack_object_key(&pack.key)));
+            report += self.mend(pack, &retired).await?;
+            progress(format!("mended {}", pack_object_key(&pack.key)));
         }
         self.chain.confirm().await?;
-        self.retire_without_pack(&plan, &mut report).await?;
-        self.withdraw(&plan, &mut report, tell).await?;
-        self.settle(&plan, &mut report).await?;
+        // Rows that a table has given another place are not as they were found.
+        report += self.retire_rows(&plan.without_pack, "its pack has no row").await?;
+        report += self.withdraw(&plan).await?;
+        progress(format!("withdrew {} paths", report.paths.len()));
+        report += self.settle_chunks(&plan).await?;
+        self.finish(&plan, &report).await?;
         Ok(report)
     }
 
@@ -80,13 +85,9 @@ impl Repairer<'_> {
         Ok(tx.commit().await?)
     }
 
-    /// Sets rows right. One whose name another row has got since is of no use, and is retired.
-    async fn change_rows(
-        &self,
-        changes: &[RowChange],
-        report: &mut RepairReport,
-    ) -> Result<(), RepairError> {
-        let mut useless = Vec::new();
+    /// Sets rows right. A row whose name another row has got since is of no use, and is retired.
+    async fn change_rows(&self, changes: &[RowChange]) -> Result<RepairReport, RepairError> {
+        let (mut report, mut useless) = (RepairReport::default(), Vec::new());
         for batch in changes.chunks(BATCH) {
             let mut tx = self.db.exclusive_tx().await?;
             let mut possible = Vec::with_capacity(batch.len());
@@ -98,54 +99,55 @@ impl Repairer<'_> {
             report.rows += db::repair::change_rows(tx.exec(), &possible).await?;
             tx.commit().await?;
         }
-        self.retire_rows(&useless, "its row does not say what its record is", report).await
+        let reason = "its row does not say what its record is";
+        report += self.retire_rows(&useless, reason).await?;
+        Ok(report)
     }
 
     /// First what manifests name, under the ids that they name; then the other chunks of objects
     /// that no row names.
     async fn take_from_tables(
         &self,
-        plan: &mut RepairPlan,
-        report: &mut RepairReport,
-        tell: Tell<'_>,
-    ) -> Result<(), RepairError> {
-        let mut sources = std::mem::take(&mut plan.sources);
+        mut sources: Vec<Source>,
+        lost: &LostChunks,
+        progress: Progress<'_>,
+    ) -> Result<RepairReport, RepairError> {
+        let mut report = RepairReport::default();
         for source in sources.iter_mut().filter(|source| source.is_needed) {
             self.chain.confirm_lately().await?;
-            self.take_from(source, false, plan, report).await?;
-            tell(format!("took chunks that are needed from {}", pack_object_key(&source.key)));
+            report += self.take_from(source, false, lost).await?;
+            progress(format!("took chunks that are needed from {}", pack_object_key(&source.key)));
         }
         for source in sources.iter_mut().filter(|source| source.takes_all) {
             self.chain.confirm_lately().await?;
-            self.take_from(source, true, plan, report).await?;
-            tell(format!("took chunks from {}", pack_object_key(&source.key)));
+            report += self.take_from(source, true, lost).await?;
+            progress(format!("took chunks from {}", pack_object_key(&source.key)));
         }
-        Ok(())
+        Ok(report)
     }
 
     async fn take_from(
         &self,
         source: &mut Source,
         all: bool,
-        plan: &RepairPlan,
-        report: &mut RepairReport,
-    ) -> Result<(), RepairError> {
-        // What a manifest depends on is read; of the rest the table is believed.
+        lost: &LostChunks,
+    ) -> Result<RepairReport, RepairError> {
+        let mut report = RepairReport::default();
+        // Records on which a manifest depends are read. Of the others the table is believed.
         let index = if all && !self.options.reads_all_packs() {
             read_table(self.storage, &source.key, source.bytes).await?
         } else {
             read_sound(self.storage, &source.key).await?
         };
-        let Ok(index) = index else { return Ok(()) };
+        let Ok(index) = index else { return Ok(report) };
         let mut tx = self.db.exclusive_tx().await?;
-        let Some(into) = self.target(&mut tx, source).await? else { return Ok(()) };
+        let Some(into) = self.target(&mut tx, source).await? else { return Ok(report) };
         let domains = db::repair::domains(tx.exec()).await?;
         let known: Vec<DomainId> = domains.iter().map(|(domain, _)| *domain).collect();
-        let rows = Rows::load(tx.exec(), &index, &known, plan).await?;
-        let sought = Sought { missing: &plan.missing, bad: &plan.bad, all };
-        let given = give(&index, &known, &rows, sought, into);
+        let rows = ExistingRows::load(tx.exec(), &index, &known, lost).await?;
+        let given = rows_from_table(&index, &known, &rows, TableQuery { lost, all }, into);
         if given.is_empty() {
-            return Ok(());
+            return Ok(report);
         }
         let domain = DomainId(i64::try_from(index.domain).unwrap_or(i64::MAX));
         if source.pack.is_none() {
@@ -159,11 +161,10 @@ impl Repairer<'_> {
         report.rows += add_rows(&mut tx, domain, into, &given).await?;
         tx.commit().await?;
         source.pack = Some(into);
-        Ok(())
+        Ok(report)
     }
 
-    /// The pack that rows are to name; `None` where somebody has claimed or named the object
-    /// meanwhile.
+    /// The pack that rows are to name; `None` where the object was claimed or named meanwhile.
     async fn target(&self, tx: &mut Tx, source: &Source) -> Result<Option<PackId>, RepairError> {
         let row = db::check::packs_by_key(tx.exec(), &[source.key]).await?.remove(&source.key);
         Ok(match (source.pack, row) {
@@ -199,11 +200,13 @@ impl Repairer<'_> {
     async fn mend(
         &self,
         plan: &PackPlan,
-        retired: &Retired,
-        report: &mut RepairReport,
-    ) -> Result<(), RepairError> {
+        retired: &RetiredNames,
+    ) -> Result<RepairReport, RepairError> {
+        let mut report = RepairReport::default();
         let row = db::packs::lookup(self.db.reader().await?.exec(), plan.pack).await?;
-        let Some(pack) = row.filter(|pack| pack.state == PackState::Live) else { return Ok(()) };
+        let Some(pack) = row.filter(|pack| pack.state == PackState::Live) else {
+            return Ok(report);
+        };
         let lost: Vec<Retirement> = match self.examine(&pack, retired).await? {
             None => {
                 let rows = db::chunks::in_pack(self.db.reader().await?.exec(), pack.id).await?;
@@ -213,7 +216,7 @@ impl Repairer<'_> {
                     .collect()
             }
             Some((found, changes)) => {
-                self.change_rows(&changes, report).await?;
+                report += self.change_rows(&changes).await?;
                 let healed = |id: u64| changes.iter().any(|change| change.found.id == id);
                 if found.table.is_some() && !found.heads.is_empty() {
                     report.rows += self.rewrite(&pack).await?;
@@ -229,24 +232,14 @@ impl Repairer<'_> {
             }
         };
         report.retired += retire(self.db, &lost, self.now).await?.len() as u64;
-        Ok(())
-    }
-
-    async fn retire_without_pack(
-        &self,
-        plan: &RepairPlan,
-        report: &mut RepairReport,
-    ) -> Result<(), RepairError> {
-        // Those that a table has given another place are not as they were found.
-        self.retire_rows(&plan.without_pack, "its pack has no row", report).await
+        Ok(report)
     }
 
     async fn retire_rows(
         &self,
         rows: &[ChunkRow],
         reason: &str,
-        report: &mut RepairReport,
-    ) -> Result<(), RepairError> {
+    ) -> Result<RepairReport, RepairError> {
         let retirement = |row: &ChunkRow| {
             // Which pack it is does not matter any more.
             let pack_key = PackKey::from_bytes([0; 16]);
@@ -255,8 +248,8 @@ impl Repairer<'_> {
             Retirement { domain: row.domain, chunk, reason: reason.to_owned() }
         };
         let lost = rows.iter().filter(|row| row.name != retired_name(row.id)).map(retirement);
-        report.retired += retire(self.db, &lost.collect::<Vec<_>>(), self.now).await?.len() as u64;
-        Ok(())
+        let retired = retire(self.db, &lost.collect::<Vec<_>>(), self.now).await?.len() as u64;
+        Ok(RepairReport { retired, ..RepairReport::default() })
     }
 }
 
@@ -270,7 +263,7 @@ async fn add_rows(
     tx: &mut Tx,
     domain: DomainId,
     into: PackId,
-    given: &Given,
+    given: &TableRows,
 ) -> Result<u64, RepairError> {
     let without_id = given.new.iter().filter(|row| row.id.is_none()).count();
     let without_id = u32::try_from(without_id).unwrap_or(u32::MAX);

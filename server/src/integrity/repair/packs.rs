@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use roaring::RoaringTreemap;
 use snowbank_core::chunk::ChunkName;
 use snowbank_core::frame::FrameVerifier;
 use snowbank_core::pack::{PackEntry, PackIndex, PackKey};
 
-use super::plan::{PackPlan, RepairPlan};
-use super::{RepairError, Repairer, Tell};
-use crate::damage::{Examined, examine, read_pack, record_at};
+use super::plan::{PackPlan, RetiredChunks};
+use super::{Progress, RepairError, Repairer};
+use crate::damage::{PackExamination, examine, read_pack, record_at};
 use crate::db;
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;
@@ -23,160 +24,188 @@ use crate::serving::ServeError;
 /// Rows read at a time.
 const PAGE: u32 = 512;
 
-/// What retired chunks were called, by id.
-pub(super) type Retired = HashMap<u64, ChunkName>;
+/// The names that retired chunks had, by id.
+pub(super) type RetiredNames = HashMap<u64, ChunkName>;
 
-impl Repairer<'_> {
-    /// Objects that are gone, packs that are suspect or drawn by `read_data`, and rows of packs
-    /// that have none.
-    pub(super) async fn survey_packs(
-        &self,
+/// Reads packs, and notes what is wrong with them.
+pub(super) struct PackSurvey<'a> {
+    repairer: &'a Repairer<'a>,
+    pace: Pace,
+    retired_names: RetiredNames,
+    found: PackFindings,
+}
+
+/// What was found in packs.
+#[derive(Debug, Default)]
+pub(super) struct PackFindings {
+    /// Packs that are damaged or gone.
+    pub(super) packs: Vec<PackPlan>,
+    /// Rows that say something else than their pack, which is right.
+    pub(super) changes: Vec<RowChange>,
+    /// Chunks whose pack has no row.
+    pub(super) without_pack: Vec<ChunkRow>,
+    /// Chunks whose rows lead to no bytes, or to others.
+    pub(super) bad: RoaringTreemap,
+    pub(super) retired: RetiredChunks,
+    /// Packs that were read whole.
+    pub(super) read: u64,
+}
+
+impl<'a> PackSurvey<'a> {
+    /// Has read nothing yet.
+    pub(super) fn new(repairer: &'a Repairer<'a>) -> Self {
+        Self {
+            repairer,
+            pace: Pace::new(repairer.options.rate),
+            retired_names: RetiredNames::new(),
+            found: PackFindings::default(),
+        }
+    }
+
+    /// Looks at objects that are gone, at packs that are suspect or drawn by `read_data`, and at
+    /// rows of packs that have none.
+    pub(super) async fn read(
+        &mut self,
         listed: &Objects,
-        plan: &mut RepairPlan,
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<(), RepairError> {
-        let mut retired = Retired::new();
+        let db = self.repairer.db;
         let mut suspects: BTreeSet<PackKey> = listed.odd.iter().map(|(pack, _)| pack.key).collect();
-        let mut after = 0;
-        loop {
-            let page = db::damage::page(self.db.reader().await?.exec(), after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.id;
-            for chunk in page {
-                retired.insert(chunk.id, chunk.name);
-                plan.retired.insert((chunk.domain, chunk.name), chunk.id);
-                plan.bad.insert(chunk.id);
-                suspects.insert(chunk.pack_key);
-            }
-        }
+        suspects.extend(self.read_retired().await?);
         for (pack, key) in &listed.gone {
-            self.note_gone(*pack, *key, plan).await?;
+            self.note_gone(*pack, *key).await?;
         }
-        let mut tempo = Pace::new(self.options.rate);
-        if let Some(sample) = self.options.read_data {
+        if let Some(sample) = self.repairer.options.read_data {
             let mut after = PackId(0);
             loop {
-                let page = db::packs::page(self.db.reader().await?.exec(), after, PAGE).await?;
+                let page = db::packs::page(db.reader().await?.exec(), after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = last.id;
                 let is_read =
                     |pack: &&Pack| sample.includes(pack.id.0) || suspects.contains(&pack.key);
                 for pack in page.iter().filter(|pack| pack.state == PackState::Live).filter(is_read)
                 {
-                    self.survey_pack(pack, &retired, plan, &mut tempo).await?;
+                    self.read_pack(pack).await?;
                 }
-                tell(format!("read packs up to number {after}"));
+                progress(format!("read packs up to number {after}"));
             }
         } else {
             let suspects: Vec<PackKey> = suspects.into_iter().collect();
             for keys in suspects.chunks(PAGE as usize) {
-                let found = db::check::packs_by_key(self.db.reader().await?.exec(), keys).await?;
+                let found = db::check::packs_by_key(db.reader().await?.exec(), keys).await?;
                 for pack in found.values().filter(|pack| pack.state == PackState::Live) {
-                    self.survey_pack(pack, &retired, plan, &mut tempo).await?;
+                    self.read_pack(pack).await?;
                 }
             }
         }
-        self.survey_without_pack(plan).await
+        self.read_without_pack().await
     }
 
-    /// Reads these packs, but for those that are known to be damaged.
-    pub(super) async fn survey_packs_of(
-        &self,
-        packs: &BTreeSet<PackId>,
-        plan: &mut RepairPlan,
-    ) -> Result<(), RepairError> {
-        let known: BTreeSet<PackId> = plan
+    /// Reads these packs, except those that are known to be damaged.
+    pub(super) async fn read_these(&mut self, packs: &BTreeSet<PackId>) -> Result<(), RepairError> {
+        let known: BTreeSet<PackId> = self
+            .found
             .packs
             .iter()
             .map(|pack| pack.pack)
-            .chain(plan.changes.iter().map(|change| change.pack))
+            .chain(self.found.changes.iter().map(|change| change.pack))
             .collect();
         let unknown: Vec<PackId> = packs.difference(&known).copied().collect();
-        let retired: Retired = plan.retired.iter().map(|((_, name), id)| (*id, *name)).collect();
-        let mut tempo = Pace::new(self.options.rate);
-        for pack in db::packs::lookup_many(self.db.reader().await?.exec(), &unknown).await? {
-            if pack.state == PackState::Live {
-                self.survey_pack(&pack, &retired, plan, &mut tempo).await?;
-            }
+        let mut conn = self.repairer.db.reader().await?;
+        let packs = db::packs::lookup_many(conn.exec(), &unknown).await?;
+        drop(conn);
+        for pack in packs.iter().filter(|pack| pack.state == PackState::Live) {
+            self.read_pack(pack).await?;
         }
         Ok(())
     }
 
-    async fn survey_without_pack(&self, plan: &mut RepairPlan) -> Result<(), RepairError> {
+    /// Whether the row of a chunk leads to no bytes, or to others.
+    pub(super) fn is_bad(&self, chunk: u64) -> bool {
+        self.found.bad.contains(chunk)
+    }
+
+    /// Chunks whose rows are set right.
+    pub(super) fn healing(&self) -> RoaringTreemap {
+        self.found.changes.iter().map(|change| change.found.id).collect()
+    }
+
+    /// All that was found.
+    pub(super) fn finish(self) -> PackFindings {
+        self.found
+    }
+
+    /// Takes in the chunks that were retired before. Gives the packs in which they are.
+    async fn read_retired(&mut self) -> Result<BTreeSet<PackKey>, RepairError> {
+        let (mut packs, mut after) = (BTreeSet::new(), 0);
+        loop {
+            let mut conn = self.repairer.db.reader().await?;
+            let page = db::damage::page(conn.exec(), after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(packs) };
+            after = last.id;
+            for chunk in page {
+                self.retired_names.insert(chunk.id, chunk.name);
+                self.found.retired.insert((chunk.domain, chunk.name), chunk.id);
+                self.found.bad.insert(chunk.id);
+                packs.insert(chunk.pack_key);
+            }
+        }
+    }
+
+    async fn read_without_pack(&mut self) -> Result<(), RepairError> {
         let mut after = 0;
         loop {
-            let page =
-                db::repair::without_pack(self.db.reader().await?.exec(), after, PAGE).await?;
+            let mut conn = self.repairer.db.reader().await?;
+            let page = db::repair::without_pack(conn.exec(), after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
-            plan.bad.extend(page.iter().map(|row| row.id));
-            plan.without_pack.extend(
+            self.found.bad.extend(page.iter().map(|row| row.id));
+            self.found.without_pack.extend(
                 page.into_iter().filter(|row| row.name != db::damage::retired_name(row.id)),
             );
         }
     }
 
-    async fn note_gone(
-        &self,
-        pack: PackId,
-        key: PackKey,
-        plan: &mut RepairPlan,
-    ) -> Result<(), RepairError> {
-        let rows = db::chunks::in_pack(self.db.reader().await?.exec(), pack).await?;
-        plan.bad.extend(rows.iter().map(|(_, chunk)| chunk.id));
+    async fn note_gone(&mut self, pack: PackId, key: PackKey) -> Result<(), RepairError> {
+        let rows = db::chunks::in_pack(self.repairer.db.reader().await?.exec(), pack).await?;
+        self.found.bad.extend(rows.iter().map(|(_, chunk)| chunk.id));
         let faults = rows.iter().filter(|(_, chunk)| !is_retired(chunk)).count() as u64;
-        plan.packs.push(PackPlan { pack, key, is_gone: true, faults, sound: 0, table: None });
+        self.found.packs.push(PackPlan { pack, key, is_gone: true, faults, sound: 0, table: None });
         Ok(())
     }
 
-    async fn survey_pack(
-        &self,
-        pack: &Pack,
-        retired: &Retired,
-        plan: &mut RepairPlan,
-        tempo: &mut Pace,
-    ) -> Result<(), RepairError> {
-        let Some((found, changes)) = self.examine(pack, retired).await? else {
-            // Those that the listing did not have are known.
-            return Ok(());
-        };
-        tempo.read(pack.bytes).await;
-        plan.read.packs += 1;
+    async fn read_pack(&mut self, pack: &Pack) -> Result<(), RepairError> {
+        let examined = self.repairer.examine(pack, &self.retired_names).await?;
+        // Objects that are gone are known from the listing.
+        let Some((examined, changes)) = examined else { return Ok(()) };
+        self.pace.read(pack.bytes).await;
+        self.found.read += 1;
         let healed: Vec<u64> = changes.iter().map(|change| change.found.id).collect();
-        let faults: Vec<u64> = found
-            .faults
-            .iter()
-            .map(|fault| fault.chunk.id)
-            .filter(|id| !healed.contains(id))
-            .collect();
-        plan.bad.extend(faults.iter().copied());
+        let ids = examined.faults.iter().map(|fault| fault.chunk.id);
+        let faults: Vec<u64> = ids.filter(|id| !healed.contains(id)).collect();
+        self.found.bad.extend(faults.iter().copied());
         for id in healed {
-            plan.bad.remove(id);
+            self.found.bad.remove(id);
         }
         let faults = faults.len() as u64;
-        let sound = (found.heads.len() + changes.len()) as u64;
-        plan.changes.extend(changes);
-        if faults > 0 || found.table.is_some() {
-            let (pack, key) = (pack.id, pack.key);
-            plan.packs.push(PackPlan {
-                pack,
-                key,
-                is_gone: false,
-                faults,
-                sound,
-                table: found.table,
-            });
+        let sound = (examined.heads.len() + changes.len()) as u64;
+        self.found.changes.extend(changes);
+        if faults > 0 || examined.table.is_some() {
+            let (pack, key, table) = (pack.id, pack.key, examined.table);
+            self.found.packs.push(PackPlan { pack, key, is_gone: false, faults, sound, table });
         }
         Ok(())
     }
+}
 
+impl Repairer<'_> {
     /// Reads a pack and judges its rows; `None` where the object is gone. The changes are those
     /// that its own table gives.
     pub(super) async fn examine(
         &self,
         pack: &Pack,
-        retired: &Retired,
-    ) -> Result<Option<(Examined, Vec<RowChange>)>, RepairError> {
+        retired: &RetiredNames,
+    ) -> Result<Option<(PackExamination, Vec<RowChange>)>, RepairError> {
         let Some(object) = read_pack(self.storage, &pack.key).await? else { return Ok(None) };
         let rows = db::chunks::in_pack(self.db.reader().await?.exec(), pack.id).await?;
         let (key, retired) = (pack.key, rows_retired(&rows, retired));
@@ -202,7 +231,7 @@ impl Repairer<'_> {
 /// The rows that are retired, with the names that they had.
 fn rows_retired(
     rows: &[(DomainId, ChunkLocation)],
-    names: &Retired,
+    names: &RetiredNames,
 ) -> Vec<(DomainId, ChunkLocation, ChunkName)> {
     let retired = rows.iter().filter(|(_, chunk)| is_retired(chunk));
     retired

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::AddAssign;
 
 use roaring::RoaringTreemap;
 use snowbank_core::chunk::ChunkName;
@@ -31,6 +32,28 @@ pub(super) struct PackPlan {
     pub(super) table: Option<String>,
 }
 
+/// Retired chunks, by the names that they had.
+pub(super) type RetiredChunks = HashMap<(DomainId, ChunkName), u64>;
+
+/// Chunks that cannot be read by their rows.
+#[derive(Debug, Default)]
+pub(super) struct LostChunks {
+    /// Manifests name them, and they have no row.
+    pub(super) missing: RoaringTreemap,
+    /// Their rows lead to no bytes, or to others.
+    pub(super) bad: RoaringTreemap,
+    pub(super) retired: RetiredChunks,
+}
+
+/// A path whose row makes no sense.
+#[derive(Debug, Clone)]
+pub(super) struct PathPlan {
+    pub(super) id: PathId,
+    /// `CACHE HASH-NAME`.
+    pub(super) path: String,
+    pub(super) reason: String,
+}
+
 /// A pack whose table has chunks that rows lack.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
@@ -57,6 +80,13 @@ pub(super) struct NarPlan {
     pub(super) is_decoded: bool,
     /// Its paths, `CACHE HASH-NAME`.
     pub(super) paths: Vec<String>,
+}
+
+impl NarPlan {
+    /// Its paths are not named yet.
+    pub(super) const fn new(nar: NarId, hash: Option<NarHash>, reason: String) -> Self {
+        Self { nar, hash, reason, is_decoded: false, paths: Vec::new() }
+    }
 }
 
 /// What was read for a plan besides all rows, manifests and the list of objects.
@@ -96,33 +126,25 @@ impl fmt::Display for Reading {
 pub struct RepairPlan {
     /// Counters that would give ids that are in use, and what they are to give next.
     pub(super) counters: Vec<(&'static str, i64)>,
-    pub(super) highest_chunk: i64,
     /// Rows that say something else than their pack, which is right.
     pub(super) changes: Vec<RowChange>,
     pub(super) packs: Vec<PackPlan>,
     /// Chunks whose pack has no row.
     pub(super) without_pack: Vec<ChunkRow>,
     pub(super) sources: Vec<Source>,
-    /// Chunks that manifests name and that have no row.
-    pub(super) missing: RoaringTreemap,
-    /// Chunks whose rows lead to no bytes, or to others.
-    pub(super) bad: RoaringTreemap,
-    /// Of these, the ones that the sources give.
-    pub(super) restored: RoaringTreemap,
-    /// Retired chunks by the names that they had.
-    pub(super) retired: HashMap<(DomainId, ChunkName), u64>,
+    pub(super) lost: LostChunks,
     pub(super) nars: Vec<NarPlan>,
     /// NARs that are expected to be whole then.
     pub(super) healed: Vec<NarId>,
     /// NARs with a higher id came later.
     pub(super) last_nar: i64,
-    /// Paths whose rows make no sense: `CACHE HASH-NAME`, and why.
-    pub(super) paths: Vec<(PathId, String, String)>,
+    pub(super) paths: Vec<PathPlan>,
+    /// Rows that belong to nothing.
     pub(super) stale: u64,
     pub(super) collection_off: Option<String>,
     pub(super) forget_withdrawn: bool,
     pub(super) withdrawn_before: u64,
-    /// What is not touched, and why.
+    /// Objects that are not touched, and why.
     pub(super) skipped: Vec<String>,
     pub(super) read: Reading,
 }
@@ -136,7 +158,7 @@ impl RepairPlan {
             && self.packs.is_empty()
             && self.without_pack.is_empty()
             && self.sources.is_empty()
-            && self.retired.is_empty()
+            && self.lost.retired.is_empty()
             && self.nars.is_empty()
             && self.healed.is_empty()
             && self.paths.is_empty()
@@ -149,7 +171,7 @@ impl RepairPlan {
     #[must_use]
     pub fn withdrawn(&self) -> Vec<&str> {
         let of_nars = self.nars.iter().flat_map(|nar| &nar.paths);
-        of_nars.chain(self.paths.iter().map(|(_, path, _)| path)).map(String::as_str).collect()
+        of_nars.chain(self.paths.iter().map(|path| &path.path)).map(String::as_str).collect()
     }
 }
 
@@ -188,8 +210,8 @@ impl fmt::Display for RepairPlan {
         if !self.without_pack.is_empty() {
             writeln!(f, "retire {} chunks whose pack has no row", self.without_pack.len())?;
         }
-        if !self.retired.is_empty() {
-            writeln!(f, "settle {} chunks that were retired before", self.retired.len())?;
+        if !self.lost.retired.is_empty() {
+            writeln!(f, "settle {} chunks that were retired before", self.lost.retired.len())?;
         }
         if !self.healed.is_empty() {
             writeln!(f, "see that {} NARs are whole then", self.healed.len())?;
@@ -201,7 +223,7 @@ impl fmt::Display for RepairPlan {
             writeln!(f, "withdraw the NAR {hash}: {}", nar.reason)?;
             nar.paths.iter().try_for_each(|path| writeln!(f, "  {path}"))?;
         }
-        for (_, path, reason) in &self.paths {
+        for PathPlan { path, reason, .. } in &self.paths {
             writeln!(f, "withdraw a path: {reason}\n  {path}")?;
         }
         if self.stale > 0 {
@@ -227,7 +249,7 @@ impl fmt::Display for RepairPlan {
     }
 }
 
-/// What was done.
+/// What was done, of all of a repair or of one stage.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct RepairReport {
     /// Chunk rows that were made from packs' tables, or set right by them.
@@ -242,6 +264,18 @@ pub struct RepairReport {
     pub paths: Vec<String>,
     /// Rows of retired chunks that went.
     pub settled: u64,
+}
+
+impl AddAssign for RepairReport {
+    fn add_assign(&mut self, stage: Self) {
+        let Self { rows, packs, retired, nars, paths, settled } = stage;
+        self.rows += rows;
+        self.packs += packs;
+        self.retired += retired;
+        self.nars += nars;
+        self.paths.extend(paths);
+        self.settled += settled;
+    }
 }
 
 impl fmt::Display for RepairReport {

@@ -8,7 +8,7 @@ use snowbank_core::hash::NarHash;
 use snowbank_core::manifest::Segment;
 
 use super::plan::{RepairPlan, RepairReport};
-use super::{RepairError, Repairer, Tell};
+use super::{RepairError, Repairer};
 use crate::admin::Actor;
 use crate::damage::{manifest_fault, withdraw_nar, withdraw_paths};
 use crate::db::audit;
@@ -39,21 +39,17 @@ impl Repairer<'_> {
     /// Withdraws the NARs of the plan that are not whole by now, those that were expected to be and
     /// are not, and those that came since and name a chunk that was retired; and paths whose rows
     /// make no sense.
-    pub(super) async fn withdraw(
-        &self,
-        plan: &RepairPlan,
-        report: &mut RepairReport,
-        tell: Tell<'_>,
-    ) -> Result<(), RepairError> {
+    pub(super) async fn withdraw(&self, plan: &RepairPlan) -> Result<RepairReport, RepairError> {
+        let mut report = RepairReport::default();
         let caches = db::caches::list(self.db.reader().await?.exec()).await?;
         let names =
             Names(caches.into_iter().map(|cache| (cache.id, cache.name.to_string())).collect());
         for nar in &plan.nars {
             let known = nar.is_decoded.then_some(nar.reason.as_str());
-            self.withdraw_if_broken(nar.nar, known, &names, report).await?;
+            report += self.withdraw_if_broken(nar.nar, known, &names).await?;
         }
         for nar in &plan.healed {
-            self.withdraw_if_broken(*nar, None, &names, report).await?;
+            report += self.withdraw_if_broken(*nar, None, &names).await?;
         }
         let mut after = plan.last_nar;
         loop {
@@ -61,15 +57,14 @@ impl Repairer<'_> {
             let Some((last, _)) = page.last() else { break };
             after = *last;
             for (id, _) in page {
-                self.withdraw_if_broken(NarId(id), None, &names, report).await?;
+                report += self.withdraw_if_broken(NarId(id), None, &names).await?;
             }
         }
-        for (id, _, reason) in &plan.paths {
-            let withdrawn = withdraw_paths(self.db, &[*id], reason, self.now).await?;
+        for path in &plan.paths {
+            let withdrawn = withdraw_paths(self.db, &[path.id], &path.reason, self.now).await?;
             report.paths.extend(names.of(&withdrawn));
         }
-        tell(format!("withdrew {} paths", report.paths.len()));
-        Ok(())
+        Ok(report)
     }
 
     /// `known` is why a NAR is to go whose rows look well.
@@ -78,10 +73,10 @@ impl Repairer<'_> {
         nar: NarId,
         known: Option<&str>,
         names: &Names,
-        report: &mut RepairReport,
-    ) -> Result<(), RepairError> {
+    ) -> Result<RepairReport, RepairError> {
+        let mut report = RepairReport::default();
         let Some((_, row)) = db::check::nar(self.db.reader().await?.exec(), nar).await? else {
-            return Ok(());
+            return Ok(report);
         };
         let (hash, reason) = match row {
             Ok(NarFacts { nar, first }) => {
@@ -96,16 +91,16 @@ impl Repairer<'_> {
             report.nars += 1;
             report.paths.extend(names.of(&withdrawn.paths));
         }
-        Ok(())
+        Ok(report)
     }
 
-    /// Removes the rows of retired chunks that nothing names, claims the packs that nothing is in
-    /// then, and turns collection on again.
-    pub(super) async fn settle(
+    /// Removes the rows of retired chunks that nothing names, and claims the packs that are empty
+    /// then.
+    pub(super) async fn settle_chunks(
         &self,
         plan: &RepairPlan,
-        report: &mut RepairReport,
-    ) -> Result<(), RepairError> {
+    ) -> Result<RepairReport, RepairError> {
+        let mut report = RepairReport::default();
         let mut retired = RoaringTreemap::new();
         let mut after = 0;
         loop {
@@ -133,6 +128,15 @@ impl Repairer<'_> {
             db::packs::claim_empty(tx.exec(), batch, self.now).await?;
             tx.commit().await?;
         }
+        Ok(report)
+    }
+
+    /// Removes rows that belong to nothing, turns collection on again, and writes the audit log.
+    pub(super) async fn finish(
+        &self,
+        plan: &RepairPlan,
+        report: &RepairReport,
+    ) -> Result<(), RepairError> {
         let mut tx = self.db.exclusive_tx().await?;
         if plan.stale > 0 {
             db::repair::remove_stale(tx.exec()).await?;

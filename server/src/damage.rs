@@ -11,15 +11,18 @@
 //! fetched.
 //!
 //! Memory: one pack at a time is looked at, and takes twice its size at most.
+//!
+//! Ingest and serving report here, so this module lies below them; `check` and `repair`, which read
+//! NARs through serving, lie above ([`integrity`](crate::integrity)).
 
 mod examine;
 mod follow;
+mod hourly_limit;
 mod inspector;
 mod manifest;
-mod valve;
 mod withdraw;
 
-pub use examine::{Examined, Fault, Head, examine, read_pack, record_at};
+pub use examine::{Fault, Head, PackExamination, examine, read_pack, record_at};
 pub use inspector::{InspectError, Inspector, Suspect, Suspicion};
 pub use manifest::{ManifestFault, manifest_fault};
 pub use withdraw::{Withdrawn, retire, withdraw_nar, withdraw_paths};

@@ -1,33 +1,24 @@
-//! What is kept and what goes (collection, compaction), sums over what there is, and proof that
-//! database and storage agree.
+//! Collection and compaction: which paths stay, and the removal of everything that none of them
+//! needs. Besides, sums over what is stored.
 //!
-//! `collect` plans and executes: `ages` says how old things are, `graph` and `paths` which paths
-//! stay, `limits` what size limits take, `mark` and `sweep` which NARs, chunks and packs nothing
-//! needs, `objects` removes from the storage, `compact` rewrites packs. `check` is the oracle,
-//! `repair` mends what it finds, `verify_present` is a check of what a push relies on.
+//! `collect` runs one collection: `planner` makes a `plan` by reading alone, and `execute` consumes
+//! it, in the order of the invariants; a dry run reports the plan. `transactions` are those that
+//! remove rows, `ages` and `cutoffs` say how old things are, `schedule` collects by itself, `usage`
+//! has the sums.
 
 pub mod ages;
-pub mod check;
 pub mod collect;
-pub mod repair;
+pub mod schedule;
 pub mod usage;
-pub mod verify_present;
 
-mod compact;
-mod graph;
-mod limits;
-mod listing;
-mod mark;
-mod objects;
-mod paths;
-mod pattern;
-mod run;
-mod sweep;
+mod cutoffs;
+mod execute;
+mod plan;
+mod planner;
+mod transactions;
 
 #[cfg(test)]
 mod tests;
-
-pub use pattern::{PathPattern, PatternError};
 
 use std::sync::Arc;
 
@@ -37,6 +28,9 @@ use crate::chain::ChainError;
 use crate::db::DbError;
 use crate::pack::PackWriteError;
 use crate::storage::{NoRoom, StorageError};
+
+/// Gets a line for each thing that is being done.
+pub type Progress<'p> = &'p mut (dyn FnMut(String) + Send);
 
 /// Why a collection did not run, or not to its end.
 #[derive(Debug, Error)]

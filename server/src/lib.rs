@@ -1,9 +1,10 @@
 //! The server of Snowbank, a self-hosted Nix binary cache: everything behind the binary
 //! `snowbankd`.
 //!
-//! Modules depend on each other in one direction only: commands → http → {ingest, serving, gc,
-//! admin} → damage → {auth, pack} → {chain, directory} → {admission, db, storage} → {config,
-//! files}. `db` holds the only SQL, `storage` the only object I/O, `http` the only status codes.
+//! Modules depend on each other in one direction only: commands → http → integrity → {ingest,
+//! serving, gc, admin} → damage → {auth, pack} → {chain, directory} → {admission, db, storage} →
+//! {config, files}. `db` holds the only SQL, `storage` the only object I/O, `http` the only status
+//! codes.
 
 pub mod admin;
 pub mod admission;
@@ -21,6 +22,7 @@ pub mod files;
 pub mod gc;
 pub mod http;
 pub mod ingest;
+pub mod integrity;
 pub mod pack;
 pub mod secrets;
 pub mod serving;

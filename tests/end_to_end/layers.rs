@@ -16,6 +16,7 @@ const SERVER: &[&[&str]] = &[
     &["auth", "pack"],
     &["damage"],
     &["ingest", "serving", "gc", "admin"],
+    &["integrity"],
     &["app"],
     &["http"],
     &["commands"],

@@ -1,7 +1,7 @@
 //! `snowbankd check`: proves that database and storage agree, beside a running server or without
 //! one.
 
-mod told;
+mod output;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::{Overrides, Size};
 use crate::db;
-use crate::gc::PathPattern;
-use crate::gc::check::{CheckOptions, Checker, Percent, Sample, means_any};
+use crate::integrity::check::{CheckOptions, Checker};
+use crate::integrity::{PathPattern, Percent, Sample, matches_any};
 use crate::pack::{Packs, ReadBudget};
 use crate::serving::{Bench, NarBody};
 use crate::storage::Storage;
-use told::Told;
+use output::CheckOutput;
 
 /// Memory for what is read ahead while NARs are decoded.
 const READ_AHEAD_BYTES: u64 = 24 << 20;
@@ -40,27 +40,28 @@ pub(super) async fn check(overrides: &Overrides, args: CheckArgs) -> anyhow::Res
 }
 
 async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let opened = Opened::open(overrides).await?;
-    opened.find_paths(args.content.paths.as_ref()).await?;
+    let stores = Stores::open(overrides).await?;
+    stores.find_paths(args.content.paths.as_ref()).await?;
     let sample = drawn(args.read_data, args.seed)?;
     let (paths, rate) = (args.content.paths, args.content.rate.map(Size::bytes));
     let options = CheckOptions { read_data: sample, paths, rate };
-    let mut told = Told::new(args.output.json, args.resume.as_deref(), &opened.instance, options)?;
+    let mut output =
+        CheckOutput::new(args.output.json, args.resume.as_deref(), &stores.instance, options)?;
     let checker = Checker {
-        chain: &opened.chain,
-        db: &opened.beside.db,
-        storage: &opened.storage,
-        nars: &opened.nars,
-        options: told.options().clone(),
+        chain: &stores.chain,
+        db: &stores.beside.db,
+        storage: &stores.storage,
+        nars: &stores.nars,
+        options: output.options().clone(),
         now: unix_now(),
     };
-    let (place, stats) = told.begin();
-    let outcome = checker.run(place, stats, &mut told).await;
-    opened.beside.db.close().await;
+    let (place, stats) = output.begin();
+    let outcome = checker.run(place, stats, &mut output).await;
+    stores.beside.db.close().await;
     match outcome {
-        Ok(stats) => Ok(if told.end(&stats)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Ok(stats) => Ok(if output.end(&stats)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Err(error) => {
-            told.break_off(&error)?;
+            output.break_off(&error)?;
             Err(error.into())
         }
     }
@@ -68,12 +69,12 @@ async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode>
 
 /// The packs that are to be read, if any.
 pub(super) fn drawn(share: Option<Percent>, seed: Option<u64>) -> anyhow::Result<Option<Sample>> {
-    let sample = share.map(|share| Sample::drawn(share, seed)).transpose();
+    let sample = share.map(|share| Sample::draw(share, seed)).transpose();
     sample.map_err(|error| anyhow!("the system gives no random number: {error}"))
 }
 
 /// Database and storage, found to belong together.
-pub(super) struct Opened {
+pub(super) struct Stores {
     pub(super) beside: Beside,
     pub(super) chain: Chain,
     pub(super) storage: Arc<Storage>,
@@ -83,7 +84,7 @@ pub(super) struct Opened {
     pub(super) instance: String,
 }
 
-impl Opened {
+impl Stores {
     /// For reading alone.
     pub(super) async fn open(overrides: &Overrides) -> anyhow::Result<Self> {
         let beside = Beside::open(overrides).await?;
@@ -124,7 +125,7 @@ impl Opened {
     /// Refuses a pattern that means no path.
     pub(super) async fn find_paths(&self, pattern: Option<&PathPattern>) -> anyhow::Result<()> {
         if let Some(pattern) = pattern
-            && !means_any(&self.beside.db, pattern).await?
+            && !matches_any(&self.beside.db, pattern).await?
         {
             bail!(
                 "no path fits `--paths {pattern}`; `snowbankd path list CACHE` shows which there \

@@ -20,8 +20,7 @@ use snowbank_cli::hide_in_usage;
 use snowbank_core::cache_name::CacheName;
 
 use crate::config::{Overrides, Seconds, SecretString, Size};
-use crate::gc::PathPattern;
-use crate::gc::check::Percent;
+use crate::integrity::{PathPattern, Percent};
 
 pub(super) use backup::{BackupArgs, RestoreArgs};
 pub(super) use pin::{PinArgs, PinCommand, SetPinArgs};

@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 
 use snowbank_cli::confirm;
 
-use super::check::{Opened, drawn};
+use super::check::{Stores, drawn};
 use super::cli::RepairArgs;
 use crate::clock::unix_now;
 use crate::config::{Overrides, Size};
-use crate::gc::repair::{RepairOptions, Repairer};
+use crate::integrity::repair::{RepairOptions, Repairer};
 
-const TOLD_EVERY: Duration = Duration::from_secs(2);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Prints the plan and, once it is done, what was done.
 pub(super) async fn repair(overrides: &Overrides, args: RepairArgs) -> anyhow::Result<ExitCode> {
-    let opened = if args.dry_run {
-        Opened::open(overrides).await?
+    let stores = if args.dry_run {
+        Stores::open(overrides).await?
     } else {
-        Opened::open_joined(overrides).await?
+        Stores::open_joined(overrides).await?
     };
-    opened.find_paths(args.content.paths.as_ref()).await?;
+    stores.find_paths(args.content.paths.as_ref()).await?;
     let repairer = Repairer {
-        chain: &opened.chain,
-        db: &opened.beside.db,
-        storage: &opened.storage,
-        packs: &opened.packs,
-        nars: &opened.nars,
+        chain: &stores.chain,
+        db: &stores.beside.db,
+        storage: &stores.storage,
+        packs: &stores.packs,
+        nars: &stores.nars,
         options: RepairOptions {
             read_data: drawn(args.read_data, args.seed)?,
             paths: args.content.paths,
@@ -37,25 +37,25 @@ pub(super) async fn repair(overrides: &Overrides, args: RepairArgs) -> anyhow::R
         },
         now: unix_now(),
     };
-    let mut told = Instant::now();
-    let tells = io::stderr().is_terminal();
-    let mut tell = move |line: String| {
-        if tells && told.elapsed() >= TOLD_EVERY {
-            told = Instant::now();
+    let mut shown_at = Instant::now();
+    let shows_progress = io::stderr().is_terminal();
+    let mut progress = move |line: String| {
+        if shows_progress && shown_at.elapsed() >= PROGRESS_INTERVAL {
+            shown_at = Instant::now();
             eprintln!("{line}");
         }
     };
-    let plan = repairer.plan(&mut tell).await?;
+    let plan = repairer.plan(&mut progress).await?;
     say(&plan.to_string());
     if args.dry_run || plan.is_empty() {
-        opened.beside.db.close().await;
+        stores.beside.db.close().await;
         return Ok(ExitCode::SUCCESS);
     }
     if !args.yes {
         confirm("This changes the database, and may take paths out of sight.", "repair")?;
     }
-    let report = repairer.execute(plan, &mut tell).await?;
-    opened.beside.db.close().await;
+    let report = repairer.execute(plan, &mut progress).await?;
+    stores.beside.db.close().await;
     say(&report.to_string());
     Ok(ExitCode::SUCCESS)
 }

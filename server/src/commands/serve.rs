@@ -85,7 +85,7 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
         stop.clone().run_until_cancelled_owned(app.free_space.clone().watch()).map(|_| Ok(())),
     );
     // Where nothing is collected on a schedule, it notes the clock for `snowbankd gc`.
-    beside.spawn(gc::collect::background(app.collector.clone(), stop.clone()).map(Ok));
+    beside.spawn(gc::schedule::run(app.collector.clone(), stop.clone()).map(Ok));
     beside.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));
     let (audit, tokens, paths) = (app.audit.clone(), app.verifier.uses().clone(), app.uses.clone());
     let noted = admin::upkeep::DeferredWrites { audit, tokens, paths, pushes: app.pushes.clone() };

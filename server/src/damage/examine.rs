@@ -43,9 +43,9 @@ impl Head {
     }
 }
 
-/// What was found in a pack.
+/// What a pack's object and its rows say of each other.
 #[derive(Debug, Default)]
-pub struct Examined {
+pub struct PackExamination {
     /// Rows whose record is not what they say. Retired ones are not among them.
     pub faults: Vec<Fault>,
     /// Heads of the sound rows, by id.
@@ -79,8 +79,8 @@ pub fn examine(
     key: &PackKey,
     object: Option<&[u8]>,
     rows: &[(DomainId, ChunkLocation)],
-) -> Examined {
-    let mut found = Examined::default();
+) -> PackExamination {
+    let mut found = PackExamination::default();
     match object.map(PackIndex::parse) {
         None => {}
         Some(Ok(index)) if index.key == *key => found.index = Some(index),

@@ -15,8 +15,10 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::valve::Valve;
-use super::{Examined, Head, Withdrawn, examine, manifest_fault, read_pack, retire, withdraw_nar};
+use super::hourly_limit::HourlyLimit;
+use super::{
+    Head, PackExamination, Withdrawn, examine, manifest_fault, read_pack, retire, withdraw_nar,
+};
 use crate::chain::{Chain, ChainError};
 use crate::db::damage::Retirement;
 use crate::db::nars::NarId;
@@ -75,7 +77,7 @@ pub enum InspectError {
         "too much was withdrawn within an hour; run `snowbankd check --read-data` and `snowbankd \
          repair --read-data`"
     )]
-    Shut,
+    TooMuch,
     /// The server is stopping.
     #[error("a worker thread stopped before it had finished")]
     Stopped,
@@ -93,8 +95,8 @@ struct Inner {
     packs: Packs,
     /// Held by the one who looks.
     turn: tokio::sync::Mutex<()>,
-    served: Valve,
-    followed: Valve,
+    served: HourlyLimit,
+    followed: HourlyLimit,
     suspicions: Mutex<VecDeque<Suspicion>>,
     reported: Notify,
     /// Retired chunks for which other NARs have not been looked through.
@@ -102,9 +104,9 @@ struct Inner {
     retired: Notify,
 }
 
-/// What looking at a pack gave.
+/// What was found in a pack.
 #[derive(Debug, Default)]
-struct Looked {
+struct Inspection {
     heads: HashMap<u64, Head>,
     retired: usize,
 }
@@ -119,8 +121,8 @@ impl Inspector {
             chain,
             packs,
             turn: tokio::sync::Mutex::default(),
-            served: Valve::new(MAX_SERVED),
-            followed: Valve::new(MAX_FOLLOWED),
+            served: HourlyLimit::new(MAX_SERVED),
+            followed: HourlyLimit::new(MAX_FOLLOWED),
             suspicions: Mutex::default(),
             reported: Notify::new(),
             unfollowed: Mutex::default(),
@@ -170,7 +172,7 @@ impl Inspector {
                     tracing::warn!(%nar, "a NAR could not be served to its end, and is found whole \
                         now");
                 }
-                Some(Err(InspectError::Shut)) => {
+                Some(Err(InspectError::TooMuch)) => {
                     tracing::debug!(%nar, "a NAR that could not be served is left visible");
                 }
                 Some(Err(error)) => {
@@ -192,8 +194,8 @@ impl Inspector {
     ) -> Result<Option<Withdrawn>, InspectError> {
         let Inner { db, served, .. } = &*self.0;
         let _turn = self.0.turn.lock().await;
-        if !served.is_open(Instant::now()) {
-            return Err(InspectError::Shut);
+        if !served.has_room(Instant::now()) {
+            return Err(InspectError::TooMuch);
         }
         let Some((_, row)) = db::check::nar(db.reader().await?.exec(), suspicion.nar).await? else {
             return Ok(None);
@@ -223,7 +225,7 @@ impl Inspector {
         };
         let Some(reason) = reason else { return Ok(None) };
         if !served.take(Instant::now()) {
-            return Err(InspectError::Shut);
+            return Err(InspectError::TooMuch);
         }
         Ok(Some(withdraw_nar(db, suspicion.nar, suspicion.nar_hash, &reason, now).await?))
     }
@@ -235,8 +237,8 @@ impl Inspector {
     /// See [`InspectError`].
     pub async fn inspect(&self, suspect: Suspect, now: i64) -> Result<(), InspectError> {
         let _turn = self.0.turn.lock().await;
-        if !self.0.served.is_open(Instant::now()) {
-            return Err(InspectError::Shut);
+        if !self.0.served.has_room(Instant::now()) {
+            return Err(InspectError::TooMuch);
         }
         if self.look_at(suspect, now).await?.retired > 0 {
             self.0.served.take(Instant::now());
@@ -244,7 +246,7 @@ impl Inspector {
         Ok(())
     }
 
-    async fn look_at(&self, suspect: Suspect, now: i64) -> Result<Looked, InspectError> {
+    async fn look_at(&self, suspect: Suspect, now: i64) -> Result<Inspection, InspectError> {
         let key = match suspect {
             Suspect::Pack(key) => Some(key),
             Suspect::Chunk(id) => {
@@ -260,17 +262,17 @@ impl Inspector {
         };
         match key {
             Some(key) => self.look(&key, now).await,
-            None => Ok(Looked::default()),
+            None => Ok(Inspection::default()),
         }
     }
 
     /// Reads a pack twice, and retires what is at fault both times.
-    async fn look(&self, key: &PackKey, now: i64) -> Result<Looked, InspectError> {
+    async fn look(&self, key: &PackKey, now: i64) -> Result<Inspection, InspectError> {
         let Inner { db, packs, .. } = &*self.0;
         let found = db::check::packs_by_key(db.reader().await?.exec(), &[*key]).await?.remove(key);
         // Compaction has moved its chunks; whoever reads them looks them up again (C4).
         let Some(pack) = found.filter(|pack| pack.state == PackState::Live) else {
-            return Ok(Looked::default());
+            return Ok(Inspection::default());
         };
         // C3: what another storage, or none, does not have proves nothing.
         self.0.chain.confirm().await?;
@@ -278,7 +280,7 @@ impl Inspector {
         if first.faults.is_empty() {
             // What was read was not what the storage has.
             packs.forget(pack.id, key).await;
-            return Ok(Looked { heads: first.heads, retired: 0 });
+            return Ok(Inspection { heads: first.heads, retired: 0 });
         }
         tokio::time::sleep(PAUSE).await;
         let second = self.examine(&pack).await?;
@@ -308,10 +310,10 @@ impl Inspector {
             );
         }
         self.leave_to_follow(retired.iter().copied());
-        Ok(Looked { heads: second.heads, retired: retired.len() })
+        Ok(Inspection { heads: second.heads, retired: retired.len() })
     }
 
-    async fn examine(&self, pack: &Pack) -> Result<Examined, InspectError> {
+    async fn examine(&self, pack: &Pack) -> Result<PackExamination, InspectError> {
         let rows = db::chunks::in_pack(self.0.db.reader().await?.exec(), pack.id).await?;
         let (key, object) = (pack.key, read_pack(&self.0.storage, &pack.key).await?);
         let examined = tokio::task::spawn_blocking(move || examine(&key, object.as_deref(), &rows));

@@ -129,13 +129,13 @@ async fn load(exec: Exec<'_>, now: i64) -> Result<Clock, DbError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const DAY: i64 = 86_400;
     const YEAR: i64 = 365 * DAY;
 
-    fn started(at: i64) -> Ages {
+    pub(in super::super) fn started(at: i64) -> Ages {
         Ages { now: at, clock: Clock { since: at, noted: at, jumps: Vec::new() } }
     }
 

@@ -183,8 +183,18 @@ impl World {
         self.collector().run(&request, &|| self.now, &mut |_| ()).await.unwrap()
     }
 
+    /// Collects, and finds that just what the dry run planned is done.
     async fn gc(&self) -> GcReport {
-        self.collect(GcRequest::default()).await
+        let plan = self.collect(GcRequest { dry_run: true, ..GcRequest::default() }).await;
+        let done = self.collect(GcRequest::default()).await;
+        let rows = |of: &GcReport| {
+            (of.paths, of.nar_bytes, of.nars, of.chunks, of.chunk_bytes, of.packs, of.freed_bytes)
+        };
+        let packs = |of: &GcReport| (of.compacted_packs, of.compacted_bytes, of.unnamed_objects);
+        assert_eq!((rows(&plan), packs(&plan)), (rows(&done), packs(&done)));
+        assert_eq!((&plan.going, &plan.caches), (&done.going, &done.caches));
+        assert_eq!(plan.notes, done.notes);
+        done
     }
 
     /// Names of the visible paths.

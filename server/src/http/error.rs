@@ -21,7 +21,7 @@ use crate::auth::AuthError;
 use crate::chain::ChainError;
 use crate::db::DbError;
 use crate::directory::DirectoryError;
-use crate::gc::collect::GcError;
+use crate::gc::GcError;
 use crate::ingest::{CopyError, ReceiveError};
 use crate::pack::{PackWriteError, ReadError};
 use crate::serving::ServeError;

@@ -22,7 +22,7 @@ use super::json_body;
 use crate::admin::Actor;
 use crate::app::App;
 use crate::clock::unix_now;
-use crate::gc::collect::GcError;
+use crate::gc::GcError;
 
 /// A collection that has not been refused by then has begun.
 const PATIENCE: Duration = Duration::from_millis(500);

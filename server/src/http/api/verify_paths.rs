@@ -21,7 +21,7 @@ use super::{JSON_BYTES, check_paths};
 use crate::admission::Client;
 use crate::app::App;
 use crate::clock::unix_now;
-use crate::gc::verify_present::ReadBack;
+use crate::integrity::verify_present::ReadBack;
 
 pub(in crate::http) async fn verify_paths(
     State(app): State<Arc<App>>,

@@ -29,6 +29,9 @@ use crate::db::DbError;
 use crate::pack::PackWriteError;
 use crate::storage::{NoRoom, StorageError};
 
+/// The setting with the time at which the last collection ended.
+const COLLECTED_AT: &str = "collected";
+
 /// Gets a line for each thing that is being done.
 pub type Progress<'p> = &'p mut (dyn FnMut(String) + Send);
 

@@ -6,13 +6,11 @@ use snowbank_core::wire::admin::collection::GcRequest;
 use tokio_util::sync::CancellationToken;
 
 use super::collect::Collector;
-use super::{GcError, ages};
+use super::{COLLECTED_AT, GcError, ages};
 use crate::clock::unix_now;
 use crate::config::GcConfig;
 use crate::db::{Db, settings, usage};
 
-/// The setting with the time at which the last collection ended.
-pub(super) const COLLECTED_AT: &str = "collected";
 /// How often the time is noted, and the schedule looked at.
 const PERIOD: Duration = Duration::from_mins(1);
 /// The first scheduled collection comes this long after the start at the earliest.

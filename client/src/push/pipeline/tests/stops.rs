@@ -94,7 +94,9 @@ async fn run_with_stops(
         assert_bounded(pipeline, budget_bytes);
         match timeout(QUIET, reports.recv()).await {
             // The first stops show the most; after them, the push goes on to its end.
-            Ok(Some(event)) if stops < 3 && stop.holds(&event) => held.push(event),
+            Ok(Some(event)) if stops < 3 && (stop.holds(&event) || ends_path_of(&event, &held)) => {
+                held.push(event);
+            }
             Ok(Some(event)) => pipeline.route(event)?,
             Ok(None) => unreachable!("the pipeline keeps the channel"),
             Err(_) if !held.is_empty() => {
@@ -109,6 +111,13 @@ async fn run_with_stops(
         }
     }
     Ok(stops)
+}
+
+/// Whether this is the end of a path some of whose chunks are held back. A reader reports it after
+/// them.
+fn ends_path_of(event: &Event, held: &[Event]) -> bool {
+    let Event::Read { path: ended, .. } = event else { return false };
+    held.iter().any(|held| matches!(held, Event::Chunk(chunk) if chunk.path == *ended))
 }
 
 #[track_caller]

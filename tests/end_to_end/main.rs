@@ -12,6 +12,7 @@ mod check_upstream;
 mod client_killed;
 mod clock;
 mod collection;
+mod daemon_users;
 mod damage;
 mod damaged_path;
 mod data_folder;

@@ -21,6 +21,7 @@ mod different_path;
 mod disk_full;
 mod docs_commands;
 mod doctor;
+mod document;
 mod error_bodies;
 mod existence;
 mod expires;

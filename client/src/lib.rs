@@ -2,7 +2,7 @@
 //! call it.
 //!
 //! Arrows fall one way: `commands` → `push` → {`api`, `store`, `nix`} → `config` → `exit`; `cli`
-//! holds clap types only and knows none of them, nor does `date`.
+//! holds clap types only and knows none of them, nor does `date`. `fuzzing` is for tests alone.
 
 pub mod api;
 pub mod cli;
@@ -10,6 +10,8 @@ pub mod commands;
 pub mod config;
 pub mod date;
 pub mod exit;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod nix;
 pub mod progress;
 pub mod push;

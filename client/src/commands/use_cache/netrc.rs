@@ -13,7 +13,7 @@ use crate::nix::netrc::{Unquoted, entry, lines_in_macros};
 
 /// What became of the entry.
 #[derive(PartialEq, Eq)]
-pub(super) enum Edited {
+pub(crate) enum Edited {
     /// The new text of the file: a secret.
     Text(Zeroizing<String>),
     /// The file already says so, or has nothing to take out.
@@ -26,7 +26,7 @@ pub(super) enum Edited {
 ///
 /// # Errors
 /// A file that curl does not read.
-pub(super) fn with_entry(text: &str, host: &str, token: &Secret) -> Result<Edited, Unquoted> {
+pub(crate) fn with_entry(text: &str, host: &str, token: &Secret) -> Result<Edited, Unquoted> {
     with_password(text, host, token.expose())
 }
 
@@ -65,7 +65,7 @@ pub(super) fn is_foreign(text: &str, host: &str) -> Result<bool, Unquoted> {
 }
 
 /// `text` without our entry for `host`.
-pub(super) fn without_entry(text: &str, host: &str) -> Edited {
+pub(crate) fn without_entry(text: &str, host: &str) -> Edited {
     let new = edited(text, host, None);
     if *new == text { Edited::Same } else { Edited::Text(new) }
 }

@@ -3,13 +3,15 @@
 //!
 //! Arrows fall one way: `commands` → `push` → {`api`, `store`, `nix`} → `config` → `exit`; `cli`
 //! holds clap types only and knows none of them. Arguments and tables that the server's commands
-//! have as well are in `snowbank-cli`.
+//! have as well are in `snowbank-cli`. `fuzzing` is for tests alone.
 
 pub mod api;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod exit;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod nix;
 pub mod progress;
 pub mod push;

@@ -7,7 +7,7 @@
 
 mod closure;
 mod connection;
-mod derivation;
+pub(crate) mod derivation;
 pub mod dump;
 mod error;
 mod location;

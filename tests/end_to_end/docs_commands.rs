@@ -1,39 +1,23 @@
 //! The commands in the documents are ones that the programs take: names, options, and values as far
 //! as their form says.
 //!
-//! Each is run with `--help` behind it, which changes nothing. What the commands do is shown
-//! elsewhere.
+//! Each is run with `--help` behind it, which changes nothing. The modules run the commands of
+//! single pages as they stand there, as `operating_doc` does with those of `docs/operating.md`.
+
+mod client;
+mod readme;
+mod repair;
+mod storage;
+mod tokens;
 
 use std::{fs, path::Path};
 
 use snowbank_harness::{Scratch, process};
 
-/// The commands of a line of a shell, each as words; comments and redirections are left out.
-fn commands(line: &str) -> Vec<Vec<String>> {
-    let (mut all, mut words, mut word) = (Vec::new(), Vec::new(), None::<String>);
-    let (mut quote, mut is_target) = (None, false);
-    for c in line.chars().chain(['\n']) {
-        match (quote, c) {
-            (Some(open), _) if c == open => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, '#') if word.is_none() => break,
-            (None, ' ' | '\n' | '|' | ';' | '&' | '<' | '>' | '(' | ')') => {
-                words.extend(word.take().filter(|_| !std::mem::take(&mut is_target)));
-                is_target |= matches!(c, '<' | '>');
-                if matches!(c, '\n' | '|' | ';' | '&' | '(' | ')') {
-                    all.push(std::mem::take(&mut words));
-                }
-            }
-            (_, _) => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word.filter(|_| !is_target));
-    all.push(words);
-    all
-}
+use crate::document::commands;
+
+/// Why a command in the text of a page is not run.
+const NAME: &str = "the name of a command, which needs arguments";
 
 /// The command, where it is one of ours.
 fn own(mut words: Vec<String>) -> Option<Vec<String>> {

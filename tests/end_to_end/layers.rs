@@ -24,11 +24,12 @@ const SERVER: &[&[&str]] = &[
 
 /// The layers of the client's.
 const CLIENT: &[&[&str]] = &[
-    &["cli", "date", "exit"],
+    &["cli", "exit"],
     &["config"],
     &["api", "nix", "store", "progress"],
     &["push"],
     &["commands"],
+    &["fuzzing"],
 ];
 
 /// Where a crate is now, not where it was built: a target folder may serve several clones.

@@ -9,10 +9,11 @@
 //! left out elsewhere.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use snowbank_harness::{Client, NixStore, Server, oracle, process, trees};
+
+use crate::document::{Page, Programs};
 
 /// Stands for the server's address on the page.
 const ADDRESS: &str = "https://cache.example.org";
@@ -26,43 +27,9 @@ const ELISION: &str = "…";
 /// Where the section begins that needs SQLite and a folder.
 const LOCAL: &str = "## Back up and restore";
 
-/// A folder with programs, which are scripts.
-struct Programs {
-    folder: PathBuf,
-}
-
-impl Programs {
-    fn new(folder: PathBuf) -> Self {
-        fs::create_dir(&folder).unwrap();
-        Self { folder }
-    }
-
-    fn add(&self, name: &str, script: &str) {
-        let file = self.folder.join(name);
-        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    }
-
-    /// What runs this command with whatever arguments are given.
-    fn add_command(&self, name: &str, command: &Command) {
-        let all = std::iter::once(command.get_program()).chain(command.get_args());
-        let words: Vec<String> = all.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-        let variables: String = command
-            .get_envs()
-            .filter_map(|(name, value)| {
-                Some(format!("export {}='{}'\n", name.to_str()?, value?.to_str()?))
-            })
-            .collect();
-        self.add(name, &format!("{variables}exec {} \"$@\"", words.join(" ")));
-    }
-}
-
 #[test]
 fn every_command_on_the_page_for_operators_works() {
-    // Where the crate is now, not where it was built: a target folder may serve several clones.
-    let page =
-        PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../docs/operating.md");
-    let text = fs::read_to_string(&page).unwrap();
+    let Page { file: page, text } = Page::read("docs/operating.md");
     let (mut server, store) = (Server::start(), NixStore::new());
     let client = Client::of(&server, &store);
     let folder = client.home().join("work");

@@ -26,6 +26,8 @@ use crate::{
 
 /// Where an issuer publishes its keys.
 const KEYS: &str = "/keys";
+/// Where its jobs request tokens.
+const JOB_TOKEN: &str = "/job-token";
 /// For whom its jobs request tokens unless a test says otherwise.
 pub const AUDIENCE: &str = "https://cache.example.org";
 
@@ -195,12 +197,13 @@ impl Issuer {
     /// minutes.
     #[must_use]
     pub fn job(&self) -> Value {
-        let now = unix_now();
-        json!({
-            "iss": self.url(), "aud": AUDIENCE, "sub": "repo:team/app:ref:refs/heads/main",
-            "jti": format!("job-{now}"), "iat": now, "nbf": now, "exp": now + 300,
-            "repository": "team/app", "ref": "refs/heads/main",
-        })
+        self.job_for(AUDIENCE)
+    }
+
+    /// The same for another audience.
+    #[must_use]
+    pub fn job_for(&self, audience: &str) -> Value {
+        self.0.handler().job(audience)
     }
 
     /// A token with these claims, signed with its first key.
@@ -224,6 +227,24 @@ impl Issuer {
     }
 }
 
+impl Desk {
+    fn job(&self, audience: &str) -> Value {
+        let now = unix_now();
+        json!({
+            "iss": self.url, "aud": audience, "sub": "repo:team/app:ref:refs/heads/main",
+            "jti": format!("job-{now}"), "iat": now, "nbf": now, "exp": now + 300,
+            "repository": "team/app", "repository_owner": "team", "ref": "refs/heads/main",
+        })
+    }
+
+    /// What a job gets that requests a token, as from GitHub.
+    fn hand_out(&self, query: &str) -> Value {
+        let audience = query.split('&').find_map(|one| one.strip_prefix("audience="));
+        let claims = self.job(audience.unwrap_or(AUDIENCE));
+        json!({"value": lock(&self.state).keys.first().map(|key| key.sign(&claims))})
+    }
+}
+
 impl Handle for Desk {
     async fn handle(
         self: Arc<Self>,
@@ -243,6 +264,7 @@ impl Handle for Desk {
                 json!({"issuer": self.url, "jwks_uri": format!("{}{KEYS}", self.url)}),
             ),
             KEYS => (StatusCode::OK, json!({"keys": keys})),
+            JOB_TOKEN => (StatusCode::OK, self.hand_out(request.uri().query().unwrap_or_default())),
             _ => (StatusCode::NOT_FOUND, Value::Null),
         };
         let mut response = Response::new(full(body.to_string()));

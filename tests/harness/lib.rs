@@ -35,6 +35,7 @@ pub mod loopback;
 pub mod memory_limit;
 pub mod nginx;
 pub mod nix;
+pub mod nobody;
 pub mod oracle;
 pub mod pins;
 pub mod postgres;

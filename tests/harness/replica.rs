@@ -50,6 +50,8 @@ impl Replica {
             .map(|address| format!("\n[metrics]\nlisten = \"{address}\"\n"))
             .unwrap_or_default();
         let file = scratch.join("config.toml");
+        let address = process::own_address();
+        let config = config.replace("@address@", &address.to_string());
         process::write(&file, format!("{config}{section}"));
         // It may hold secrets.
         let private = fs::set_permissions(&file, fs::Permissions::from_mode(0o600));
@@ -57,7 +59,7 @@ impl Replica {
         Self {
             child: None,
             data_dir,
-            address: process::own_address(),
+            address,
             metrics,
             environment: environment.to_vec(),
             peak_rss: 0,

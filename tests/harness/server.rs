@@ -40,7 +40,7 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// Lines for its config file.
+    /// Lines for its config file, in which `@address@` stands for the address that it listens on.
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);

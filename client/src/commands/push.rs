@@ -1,6 +1,6 @@
 //! `snowbank push`: uploads store paths and all they refer to.
 
-mod input;
+pub(crate) mod input;
 
 use std::io::{self, Write as _};
 use std::sync::Arc;

@@ -7,8 +7,8 @@
 
 mod advice;
 mod files;
-mod netrc;
-mod nix_conf;
+pub(crate) mod netrc;
+pub(crate) mod nix_conf;
 mod token;
 
 use std::fmt::Write as _;

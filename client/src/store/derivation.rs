@@ -28,7 +28,7 @@ impl Store {
 }
 
 /// Whether the derivation that `text` begins has an output without a path.
-fn has_unnamed_output(text: &str) -> bool {
+pub(crate) fn has_unnamed_output(text: &str) -> bool {
     let Some((head, outputs)) = text.split_once('[') else { return false };
     let is_derivation = head.starts_with("Derive(") || head.starts_with("DrvWithVersion(");
     let outputs = outputs.split(']').next().unwrap_or_default();

@@ -1,18 +1,10 @@
 //! What only Nix can tell, and what it cannot tell this user.
 
-use std::{
-    fs,
-    os::unix::fs::{PermissionsExt as _, chown},
-    os::unix::process::CommandExt as _,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
-use snowbank_harness::{Scratch, nix::NixDaemon};
+use snowbank_harness::{nix::NixDaemon, nobody::Nobody};
 
 use super::*;
-
-/// A user who owns nothing.
-const NOBODY: u32 = 65_534;
 
 /// The same derivation and so the same store path, whatever its builder makes of the day.
 const UNREPRODUCIBLE: &str = r#"derivation {
@@ -22,10 +14,6 @@ const UNREPRODUCIBLE: &str = r#"derivation {
 
 #[test]
 fn a_netrc_for_root_alone_is_no_problem_where_a_daemon_fetches() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root may run a program as another user");
-        return;
-    }
     let (server, store) = (Server::start(), NixStore::new());
     let _ = server.command(&["cache", "create", "team", "--private"]).success();
     let root = Client::of(&server, &store);
@@ -34,25 +22,13 @@ fn a_netrc_for_root_alone_is_no_problem_where_a_daemon_fetches() {
     let _ = root.run(&["use", "team", "--system"]).success();
     let conf = store.root().with_file_name("conf");
     assert_eq!(fs::metadata(conf.join("netrc")).unwrap().permissions().mode() & 0o777, 0o600);
-    fs::set_permissions(conf.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
     let daemon = NixDaemon::of(&store);
-
-    let home = Scratch::new("nobody");
-    chown(home.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let Some(nobody) = Nobody::of(&daemon, &store) else { return };
     let as_nobody = |args: &[&str]| {
-        let mut command = process::command(process::binary("snowbank"), home.path());
-        command.args(args).uid(NOBODY).gid(NOBODY);
-        command.env("NIX_REMOTE", daemon.uri(&store)).env("NIX_CONF_DIR", &conf);
-        command.env("SNOWBANK_URL", server.url());
+        let mut command = nobody.command(process::binary("snowbank"));
+        command.args(args).env("SNOWBANK_URL", server.url());
         command
     };
-    if as_nobody(&["--version"]).output().is_err() {
-        eprintln!(
-            "SKIPPED: {} is in a folder that others may not enter",
-            process::binary("snowbank").display()
-        );
-        return;
-    }
     let mut command = as_nobody(&["doctor", "team", "--json", "--path", &path]);
     command.env("SNOWBANK_TOKEN", server.token("reader", &["team"], &[]));
     let (code, checks) = doctor(command);

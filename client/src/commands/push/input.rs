@@ -68,19 +68,25 @@ impl Input {
     /// All installables: the arguments, then those of standard input. That has one on each line. A
     /// line whose words are all store paths, as Nix's `OUT_PATHS` is, has one in each word.
     pub(super) fn installables(self, store_dir: &StoreDir) -> Vec<String> {
-        let prefix = format!("{store_dir}/");
         let mut installables = self.arguments;
-        for line in
-            self.text.unwrap_or_default().lines().map(str::trim).filter(|line| !line.is_empty())
-        {
-            if line.split_whitespace().all(|word| word.starts_with(&prefix)) {
-                installables.extend(line.split_whitespace().map(str::to_owned));
-            } else {
-                installables.push(line.to_owned());
-            }
-        }
+        let text = self.text.unwrap_or_default();
+        installables.extend(in_lines(&text, store_dir).into_iter().map(str::to_owned));
         installables
     }
+}
+
+/// The installables in the lines of a text.
+pub(crate) fn in_lines<'t>(text: &'t str, store_dir: &StoreDir) -> Vec<&'t str> {
+    let prefix = format!("{store_dir}/");
+    let mut installables = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if line.split_whitespace().all(|word| word.starts_with(&prefix)) {
+            installables.extend(line.split_whitespace());
+        } else {
+            installables.push(line);
+        }
+    }
+    installables
 }
 
 /// Whether standard input is a pipe or a file, so that somebody may have meant it.

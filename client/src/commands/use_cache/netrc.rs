@@ -13,7 +13,7 @@ use crate::nix::netrc::{UnclosedQuote, entry, lines_in_macros};
 
 /// The result of an edit.
 #[derive(PartialEq, Eq)]
-pub(super) enum NetrcEdit {
+pub(crate) enum NetrcEdit {
     /// The new text of the file: a secret.
     Text(Zeroizing<String>),
     /// The file already says so, or has nothing to take out.
@@ -26,7 +26,7 @@ pub(super) enum NetrcEdit {
 ///
 /// # Errors
 /// A file that curl does not read.
-pub(super) fn with_entry(
+pub(crate) fn with_entry(
     text: &str,
     host: &str,
     token: &Secret,
@@ -69,7 +69,7 @@ pub(super) fn is_foreign(text: &str, host: &str) -> Result<bool, UnclosedQuote> 
 }
 
 /// `text` without our entry for `host`.
-pub(super) fn without_entry(text: &str, host: &str) -> NetrcEdit {
+pub(crate) fn without_entry(text: &str, host: &str) -> NetrcEdit {
     let new = edit(text, host, None);
     if *new == text { NetrcEdit::Same } else { NetrcEdit::Text(new) }
 }

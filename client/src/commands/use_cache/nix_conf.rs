@@ -26,7 +26,7 @@ const SETTINGS: &str = "settings";
 
 /// A block's lines, without its comments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Block {
+pub(crate) struct Block {
     /// The substituter's address, by which the block is known.
     pub substituter: String,
     /// Its rank among substituters, where it is not to be the cache's own.
@@ -79,12 +79,12 @@ pub(super) fn settings_text(settings: &Settings) -> String {
 #[error(
     "line {line} begins a block of `snowbank use` that does not end; mend or delete it by hand"
 )]
-pub(super) struct UnclosedBlock {
+pub(crate) struct UnclosedBlock {
     line: usize,
 }
 
 /// `text` with `block`, in the place of an older one for the same substituter, else at the end.
-pub(super) fn with_block(text: &str, block: &Block) -> Result<String, UnclosedBlock> {
+pub(crate) fn with_block(text: &str, block: &Block) -> Result<String, UnclosedBlock> {
     let priority = block.priority.or(priority(text, &block.substituter)?);
     put(text, &block.substituter, &Block { priority, ..block.clone() }.text())
 }
@@ -108,7 +108,7 @@ fn put(text: &str, name: &str, block: &str) -> Result<String, UnclosedBlock> {
     match find(text, name)? {
         Some(range) => Ok(format!("{}{block}{}", &text[..range.start], &text[range.end..])),
         None if text.is_empty() || text.ends_with('\n') => Ok(format!("{text}{block}")),
-        // The line break belongs to the block: taking the block out takes it out too.
+        // The line break stays when the block is taken out.
         None => Ok(format!("{text}\n{block}")),
     }
 }
@@ -122,7 +122,7 @@ fn priority(text: &str, substituter: &str) -> Result<Option<u32>, UnclosedBlock>
 
 /// `text` without the block of `substituter`, and without the block of settings if that was the
 /// last one; `None` when there is none.
-pub(super) fn without_block(
+pub(crate) fn without_block(
     text: &str,
     substituter: &str,
 ) -> Result<Option<String>, UnclosedBlock> {
@@ -138,7 +138,7 @@ fn cut(text: &str, name: &str) -> Result<Option<String>, UnclosedBlock> {
 }
 
 /// The substituters of all blocks.
-pub(super) fn substituters(text: &str) -> Vec<&str> {
+pub(crate) fn substituters(text: &str) -> Vec<&str> {
     text.lines().filter_map(begins).filter(|name| *name != SETTINGS).collect()
 }
 

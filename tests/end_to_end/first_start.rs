@@ -56,8 +56,11 @@ fn the_readme_shows_this_first_screen() {
         std::env::var("CARGO_MANIFEST_DIR").unwrap()
     ))
     .unwrap();
-    let screen =
-        readme.split("```\n").find(|block| block.starts_with("Snowbank is listening")).unwrap();
+    let screen = readme
+        .split("```")
+        .map(|block| block.trim_start_matches("text\n"))
+        .find(|block| block.starts_with("Snowbank is listening"))
+        .unwrap();
     let screen = screen
         .replace("/home/me/.local/share/snowbank", "DATA")
         .replace("snowbank-0123456789-main-1:…", "KEY");

@@ -49,8 +49,7 @@ pub enum CacheNameError {
     /// The text has a character or a length that no cache's name has.
     #[error(
         "`{0}` is not a cache name: it must be 1 to 50 characters of A-Z, a-z, 0-9, `_`, `+` and \
-         `-`, the first a \
-             letter or digit"
+         `-`, the first a letter or digit"
     )]
     BadName(String),
     /// The word is one of the server's own.
@@ -61,8 +60,7 @@ pub enum CacheNameError {
     /// The text has a character or a length that no pattern has.
     #[error(
         "`{0}` is not a pattern of cache names: it must be 1 to 50 characters of A-Z, a-z, 0-9, \
-         `_`, `+`, `-` and \
-             the wildcard `*`, the first a letter, a digit or `*`"
+         `_`, `+`, `-` and the wildcard `*`, the first a letter, a digit or `*`"
     )]
     BadPattern(String),
 }

@@ -57,8 +57,7 @@ pub enum ManifestError {
     /// It has too many chunks and slot values.
     #[error(
         "the manifest has {0} chunks and slot values; at most {MAX_MANIFEST_ENTRIES} are allowed, \
-         of which \
-         {MAX_MANIFEST_SLOTS} slot values"
+         of which {MAX_MANIFEST_SLOTS} slot values"
     )]
     Entries(u64),
     /// It has more chunks or slot values than the NAR that it is said to describe.

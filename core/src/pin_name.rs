@@ -16,8 +16,7 @@ pub const MAX_PIN_NAME_LEN: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a pin's name: it must be 1 to 100 characters of A-Z, a-z, 0-9, `.`, `_`, `+` and \
-     `-`, the first a \
-     letter or digit"
+     `-`, the first a letter or digit"
 )]
 pub struct PinNameError(String);
 

@@ -41,8 +41,7 @@ pub enum StorePathError {
     /// The text is not a usable store directory.
     #[error(
         "`{0}` is not a store directory: expected an absolute path such as `/nix/store`, without \
-         `.`, `..`, `//`, \
-             a slash at its end, white space, `,` or `;`"
+         `.`, `..`, `//`, a slash at its end, white space, `,` or `;`"
     )]
     BadStoreDir(String),
     /// The text is not directly in the store directory.
@@ -65,8 +64,7 @@ pub enum StorePathError {
     /// The name is empty, too long, or has characters or a beginning that Nix refuses.
     #[error(
         "`{0}` is not a store path: its name must be 1 to 211 characters of 0-9, A-Z, a-z and \
-         +-._?= and its first \
-             part neither `.` nor `..`"
+         +-._?= and its first part neither `.` nor `..`"
     )]
     BadName(String),
 }

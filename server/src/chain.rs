@@ -62,9 +62,8 @@ pub enum ChainError {
     /// It belongs to another Snowbank.
     #[error(
         "the storage belongs to Snowbank instance {theirs} (epoch {their_epoch}), the database to \
-         {ours} (epoch \
-         {our_epoch}). Use the database and the storage that belong together; for a new Snowbank \
-         give both an empty place"
+         {ours} (epoch {our_epoch}). Use the database and the storage that belong together; for a \
+         new Snowbank give both an empty place"
     )]
     Foreign {
         /// The storage's instance.
@@ -79,9 +78,8 @@ pub enum ChainError {
     /// It belongs to another Snowbank, and the database is new.
     #[error(
         "the storage belongs to Snowbank instance {theirs} (epoch {their_epoch}), and the database \
-         is new. Use the \
-         database that belongs to this storage, or restore its backup; for a new Snowbank give \
-         `[storage]` an empty place"
+         is new. Use the database that belongs to this storage, or restore its backup; for a new \
+         Snowbank give `[storage]` an empty place"
     )]
     Taken {
         /// The storage's instance.
@@ -92,12 +90,11 @@ pub enum ChainError {
     /// A copy of this database has it, or this is an older state.
     #[error(
         "another copy of this database has taken over the storage: the storage is at epoch \
-         {their_epoch}, link {their_number}; \
-         this database at epoch {our_epoch}, link {our_number}. One of the two is a copy or an \
-         older state. Nothing is \
-         written or removed with this one. To use the other one, stop this server. If this one \
-         counts, stop the servers of \
-         the other one, run `snowbankd restore --in-place` here, and then `snowbankd repair`"
+         {their_epoch}, link {their_number}; this database at epoch {our_epoch}, link \
+         {our_number}. One of the two is a copy or an older state. Nothing is written or removed \
+         with this one. To use the other one, stop this server. If this one counts, stop the \
+         servers of the other one, run `snowbankd restore --in-place` here, and then `snowbankd \
+         repair`"
     )]
     Superseded {
         /// The storage's epoch.
@@ -112,8 +109,7 @@ pub enum ChainError {
     /// The move into this database was cut off before it took over.
     #[error(
         "the database has all rows of another one, which still has the storage. Run `snowbankd \
-         migrate-database` again to its \
-         end, or use the other one"
+         migrate-database` again to its end, or use the other one"
     )]
     Arriving,
     /// Another server asks too.

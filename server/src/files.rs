@@ -17,8 +17,7 @@ use rustix::io::Errno;
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{what} {} can be changed by every user of this machine (mode {mode:04o}), and with it what \
-     the server keeps and serves. \
-     Run: chmod {advice} {}",
+     the server keeps and serves. Run: chmod {advice} {}",
     path.display(), path.display()
 )]
 pub struct OpenToAll {

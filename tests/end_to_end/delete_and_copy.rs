@@ -9,10 +9,9 @@ use snowbank_harness::{Api, Client, NixStore, Server, database, oracle, oracle::
 /// to as well.
 fn chain(store: &NixStore) -> [String; 4] {
     let expression = "let p = name: text: derivation \
-        { inherit name text; system = builtins.currentSystem; builder = \"/bin/sh\"; \
-                      args = [ \"-c\" \"echo $text > $out\" ]; }; a = p \"a\" \"a\"; side = \
-                      p \"side\" \"side\"; b = p \"b\" \"${a}\"; \
-                      c = p \"c\" \"${b} ${side}\"; in [ a b c side ]";
+        { inherit name text; system = builtins.currentSystem; builder = \"/bin/sh\"; args = [ \"-c\" \"echo $text > $out\" ]; }; \
+        a = p \"a\" \"a\"; side = p \"side\" \"side\"; b = p \"b\" \"${a}\"; c = p \"c\" \"${b} \
+        ${side}\"; in [ a b c side ]";
     store
         .build(expression)
         .try_into()
@@ -78,8 +77,7 @@ fn what_others_need_stays_when_a_closure_goes() {
     let _ = client.push(&[&c]).success();
     let other = store.build(&format!(
         "derivation {{ name = \"other\"; system = builtins.currentSystem; builder = \"/bin/sh\"; \
-         args = [ \"-c\" \"echo \
-         ${{builtins.storePath {a}}} > $out\" ]; }}"
+         args = [ \"-c\" \"echo ${{builtins.storePath {a}}} > $out\" ]; }}"
     ));
     let _ = client.push(&other).success();
     server.command(&["delete", "main", &c, "--closure-of", "--yes"]).succeeds();

@@ -354,8 +354,7 @@ fn the_configurations_in_the_documentation_are_good() {
         let evaluator = root().join("nix/tests/evaluate.nix");
         let problems = evaluate_expression(&format!(
             "let all = import (/. + \"{}\"); block = {block}; in (if block ? services then \
-             all.server block.services.snowbank \
-             else all.client block.programs.snowbank).problems",
+             all.server block.services.snowbank else all.client block.programs.snowbank).problems",
             evaluator.display()
         ));
         assert_eq!(problems, serde_json::json!([]), "{block}");

@@ -79,8 +79,8 @@ fn awkward(store: &NixStore, random: &mut Random) -> Vec<String> {
     let scripts: Vec<(String, Vec<u8>)> = (0..300)
         .map(|number| {
             let text = format!(
-                "#!{}/bin/sh\nexport PATH={}/bin:{}/bin:$PATH\nexec \
-                 {}/bin/.wrapped-{number} \"$@\"\n",
+                "#!{}/bin/sh\nexport PATH={}/bin:{}/bin:$PATH\nexec {}/bin/.wrapped-{number} \
+                 \"$@\"\n",
                 path(0),
                 path(number),
                 path(number + 1),

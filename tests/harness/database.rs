@@ -124,8 +124,7 @@ pub struct StoredChunk {
 #[must_use]
 pub fn stored_chunks(server: &Server, names: &[[u8; 32]]) -> Vec<StoredChunk> {
     const SQL: &str = "SELECT c.id, p.key, c.pack_offset, c.record_len FROM chunks c JOIN packs p \
-        ON p.id = c.pack_id \
-                       WHERE c.name = $1";
+        ON p.id = c.pack_id WHERE c.name = $1";
     let rows = async {
         let mut rows: Vec<(i64, Vec<u8>, i64, i64)> = Vec::new();
         match Beside::open(server).await? {

@@ -141,8 +141,7 @@ impl ApiError {
         let message = match kind {
             ApiErrorKind::Unauthenticated if target.token.is_none() => format!(
                 "{server} wants a token and there is none ({said}); run `snowbank login NAME \
-                 {server}`, or set \
-                 SNOWBANK_TOKEN"
+                 {server}`, or set SNOWBANK_TOKEN"
             ),
             ApiErrorKind::Unauthenticated => format!(
                 "{server} does not accept the token from {} ({said}); log in again with a token \
@@ -151,8 +150,7 @@ impl ApiError {
             ),
             ApiErrorKind::Forbidden => format!(
                 "the token from {} does not permit this at {server} ({said}); ask the operator for \
-                 one with that \
-                 permission",
+                 one with that permission",
                 target.token_source
             ),
             ApiErrorKind::NotFound if detail.is_none() => {
@@ -203,8 +201,7 @@ impl ApiError {
         if error.is_timeout() {
             let message = format!(
                 "no connection to {server} within the time allowed; is the address right, and does \
-                 a firewall let it \
-                 through?"
+                 a firewall let it through?"
             );
             return Self::new(ApiErrorKind::Timeout, message);
         }
@@ -280,8 +277,7 @@ impl ApiError {
     pub(super) fn unusable(server: &str, error: &reqwest::Error) -> Self {
         let message = format!(
             "cannot make connections to {server} ({}); without certificates in the system, name a \
-             file of them in NIX_SSL_CERT_FILE or \
-             SSL_CERT_FILE",
+             file of them in NIX_SSL_CERT_FILE or SSL_CERT_FILE",
             chain(error)
         );
         Self::new(ApiErrorKind::Setup, message)
@@ -343,8 +339,7 @@ fn tls_fault(cause: &str) -> String {
         "its certificate is signed by an authority that is not trusted here"
     } else if fault("CaUsedAsEndEntity") {
         "its certificate is that of an authority (self-signed, with CA:TRUE), which no server may \
-         use; it needs one that the authority has \
-         signed"
+         use; it needs one that the authority has signed"
     } else if fault("NotValidForName") {
         "its certificate is for another name"
     } else if fault("NotValidYet") {
@@ -362,14 +357,12 @@ fn trusted() -> String {
     match certificate_file() {
         Some((variable, file)) => {
             format!(
-                "trusted are the certificates in {}, which {variable} names, and no \
-                others",
+                "trusted are the certificates in {}, which {variable} names, and no others",
                 file.display()
             )
         }
         None => "trusted are the system's certificates; for those of an authority of your own, \
-            name their file in NIX_SSL_CERT_FILE or \
-                 SSL_CERT_FILE"
+            name their file in NIX_SSL_CERT_FILE or SSL_CERT_FILE"
             .to_owned(),
     }
 }

@@ -20,10 +20,9 @@ const STANDARD_INPUT: &str = "standard input";
 
 /// Nothing of the argument is repeated: it may be a token of any form, or a part of one.
 const TOKEN_AS_ARGUMENT: &str = "a token is not taken as an argument, where `ps` shows it to every \
-    user of this machine; give it \
-on standard input (`snowbank login NAME URL < FILE`, in CI `printenv TOKEN | snowbank login NAME \
-URL`), with `--token-file \
-FILE`, or in the variable SNOWBANK_TOKEN";
+    user of this machine; give it on standard input (`snowbank login NAME URL < FILE`, in CI \
+    `printenv TOKEN | snowbank login NAME URL`), with `--token-file FILE`, or in the variable \
+    SNOWBANK_TOKEN";
 
 /// Runs `snowbank login`.
 ///

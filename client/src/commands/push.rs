@@ -77,8 +77,8 @@ async fn push_installables(
     if input.is_empty() && pin.is_none() {
         if !global.quiet {
             progress.say(
-                "Nothing to push: standard input names no path. Did the command before \
-                the pipe fail?",
+                "Nothing to push: standard input names no path. Did the command before the pipe \
+                fail?",
             );
         }
         return Ok(());

@@ -58,8 +58,7 @@ impl Attributes {
                     error.kind(),
                     format!(
                         "it belongs to user {user} and group {group}, which would not stay so \
-                         ({error}); run this as that \
-                         user or as root"
+                         ({error}); run this as that user or as root"
                     ),
                 )
             })?;

@@ -138,8 +138,7 @@ mod tests {
     #[test]
     fn what_is_there_is_kept() {
         let old = "# mine\ndefault-server = \"x\" # the one\n\n[servers.x]\nurl = \"http://x\" # \
-            here\ntoken-file = \
-                   \"/t\"\n\n[servers.a]\n# old address\nurl = \"http://old\"\n";
+            here\ntoken-file = \"/t\"\n\n[servers.a]\n# old address\nurl = \"http://old\"\n";
         let (new, is_default) = edited(Path::new("/c"), old, &login("a", "http://new")).unwrap();
         assert_eq!(new, old.replace("http://old", "http://new"));
         assert!(!is_default);

@@ -223,8 +223,7 @@ mod tests {
     fn the_users_entries_replace_the_systems_whole() {
         let mut config = parse(
             "default-server = 'a'\n[servers.a]\nurl = 'https://a.example/'\ntoken-file = \
-             '/t'\n[servers.s]\nurl = \
-             'http://s'\n",
+             '/t'\n[servers.s]\nurl = 'http://s'\n",
         )
         .unwrap();
         config.merge(parse("[servers.a]\nurl = 'https://other.example'\n").unwrap());

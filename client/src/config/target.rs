@@ -173,8 +173,7 @@ fn default_server(config: &ClientConfig) -> Result<(Option<ServerName>, Server),
         )),
         (Some(_), Some(_)) => Err(ConfigError::NoServer(
             "several servers are configured and none is the default: write SERVER:CACHE, or set \
-             `default-server` in \
-             client.toml",
+             `default-server` in client.toml",
         )),
     }
 }
@@ -196,8 +195,7 @@ mod tests {
     fn two_servers(token: &std::path::Path) -> ClientConfig {
         config(&format!(
             "default-server = 'a'\n[servers.a]\nurl = 'http://a'\ntoken-file = \
-             '{0}'\n[servers.b]\nurl = \
-             'http://b'\ntoken-file = '{0}'\n",
+             '{0}'\n[servers.b]\nurl = 'http://b'\ntoken-file = '{0}'\n",
             token.display()
         ))
     }

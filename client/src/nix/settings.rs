@@ -236,8 +236,8 @@ mod tests {
         fs::write(folder.path().join("more"), "substituters = http://in\n").unwrap();
         fs::write(
             &file,
-            "substituters = http://before\ninclude more\n!include \
-            none\nextra-substituters = http://x\n",
+            "substituters = http://before\ninclude more\n!include none\nextra-substituters = \
+            http://x\n",
         )
         .unwrap();
         let mut settings = NixSettings::default();

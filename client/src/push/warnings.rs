@@ -91,8 +91,8 @@ pub(super) async fn warn_of_derivations(
     if !found.is_empty() {
         tracing::warn!(
             "outputs of content-addressed derivations are pushed, and Nix cannot substitute them \
-             in a build: the cache does not serve realisations yet. By its store path each \
-             can be fetched: {}",
+             in a build: the cache does not serve realisations yet. By its store path each can be \
+             fetched: {}",
             listed(&found)
         );
     }

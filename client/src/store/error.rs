@@ -12,8 +12,7 @@ pub enum StoreError {
     /// A store address of a kind that cannot be pushed from.
     #[error(
         "cannot push from the store {uri:?}: {reason}; it must be a store on this machine (auto, \
-         daemon, unix://SOCKET, \
-         local, local?root=DIR or DIR)"
+         daemon, unix://SOCKET, local, local?root=DIR or DIR)"
     )]
     Address {
         /// The address.
@@ -82,8 +81,8 @@ fn stderr_clause(stderr: &str) -> String {
 
 /// The error for a path that Nix knew a moment ago.
 pub const COLLECTED: &str = "Nix no longer knows it: it was garbage-collected before it could be \
-    pushed, since nothing \
-    kept it. Build it again with a result link (`nix build` without `--no-link`), which keeps it";
+    pushed, since nothing kept it. Build it again with a result link (`nix build` without \
+    `--no-link`), which keeps it";
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {

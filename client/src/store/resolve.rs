@@ -61,8 +61,8 @@ impl Store {
         for (path, arg) in named.iter().filter(|(path, _)| !valid.contains(path)) {
             let reason = format!(
                 "{} is not a valid path of the Nix store; it was never built or fetched here, or \
-                 was garbage-collected since. \
-                 Build it with a result link (`nix build` without `--no-link`), which keeps it",
+                 was garbage-collected since. Build it with a result link (`nix build` without \
+                 `--no-link`), which keeps it",
                 path.full(self.store_dir())
             );
             refused.push(((*arg).clone(), reason));

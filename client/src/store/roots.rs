@@ -22,8 +22,7 @@ impl Store {
                 self.shared.is_rootless.store(true, Ordering::Relaxed);
                 tracing::warn!(
                     "Nix does not keep the paths from garbage collections while they are pushed \
-                     ({message}); do not collect \
-                     meanwhile"
+                     ({message}); do not collect meanwhile"
                 );
                 Ok(())
             }

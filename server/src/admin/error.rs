@@ -19,8 +19,7 @@ pub enum AdminError {
     /// A cache of that name was destroyed and can still be restored.
     #[error(
         "a cache `{0}` was destroyed and keeps its name for 7 days; bring it back with `cache \
-         restore {0}`, remove it for good with `cache purge \
-         {0}`, or choose another name"
+         restore {0}`, remove it for good with `cache purge {0}`, or choose another name"
     )]
     NameDestroyed(CacheName),
     /// There is no cache of that name.
@@ -44,9 +43,8 @@ pub enum AdminError {
     /// An id or a subject that was to be revoked is of no token that was issued here.
     #[error(
         "nothing was revoked: this server issued no token {what} `{text}`; `token list` shows \
-         those that it did. Tokens of an identity provider, or of another system's key, are \
-         not recorded here: for one of those, add \
-         --force"
+         those that it did. Tokens of an identity provider, or of another system's key, are not \
+         recorded here: for one of those, add --force"
     )]
     NeverIssued {
         /// Which of the two it is.
@@ -63,8 +61,7 @@ pub enum AdminError {
     /// Paths that are to stay refer to those that are to go.
     #[error(
         "nothing was deleted: {} of the paths that stay refer to what would go, such as {}; add \
-         --referrers to delete them as \
-         well", .0.len(), .0.first().map_or("", String::as_str)
+         --referrers to delete them as well", .0.len(), .0.first().map_or("", String::as_str)
     )]
     Referred(Vec<String>),
     /// Pins keep paths that are to go.
@@ -105,8 +102,8 @@ pub enum AdminError {
     /// The database belongs to another server key.
     #[error(
         "this database's secrets were sealed with another server key. Give every server that \
-         shares it the same file (`server-key-file`, SNOWBANKD_SERVER_KEY_FILE, or `server-key` \
-         in the data folder)"
+         shares it the same file (`server-key-file`, SNOWBANKD_SERVER_KEY_FILE, or `server-key` in \
+         the data folder)"
     )]
     OtherServerKey,
     /// A token would be of no use.

@@ -67,8 +67,7 @@ pub enum RestoreError {
     #[error(
         "the storage is at epoch {storage}, and this database at {backup}: another backup was \
          restored since this one was made. Use the database of that one, or `snowbankd restore \
-         --force` (with --in-place, if this database is in its \
-         place)"
+         --force` (with --in-place, if this database is in its place)"
     )]
     Older {
         /// The storage's epoch.
@@ -314,8 +313,8 @@ async fn mark_restored(tx: &mut Tx, of: Option<i64>, force: bool, now: i64) -> R
     let of = of.map_or_else(String::new, |time| format!(" of {}", utc(time)));
     let why = format!(
         "collection is off, since a backup{of} was restored on {}: what was written after the \
-         backup is not known yet. Run \
-         `snowbankd repair`, which finds it and switches collection on again",
+         backup is not known yet. Run `snowbankd repair`, which finds it and switches collection \
+         on again",
         utc(now)
     );
     settings::set(tx.exec(), settings::COLLECTION_OFF, &why).await?;

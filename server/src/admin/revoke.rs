@@ -48,8 +48,7 @@ pub(super) async fn resolve(
         }
         Err(_) => Err(AdminError::BadToken(
             "the token that was given is damaged: its signature is wrong. Copy it whole, or give \
-             its id, which `token list` \
-             shows",
+             its id, which `token list` shows",
         )),
     }
 }

@@ -15,8 +15,7 @@ pub enum AuthError {
     /// There is none.
     #[error(
         "this needs a token; get one from the cache's operator, then run `snowbank login` (for \
-         Nix: a netrc line whose password is the \
-         token)"
+         Nix: a netrc line whose password is the token)"
     )]
     Missing,
     /// It is no JSON Web Token of ours, or asks for an algorithm that does not exist here, such as
@@ -146,8 +145,7 @@ pub enum AuthError {
     /// A token of an issuer is meant for somebody else.
     #[error(
         "the token of `{issuer}` is meant for another audience (claim `aud`); ask the cache's \
-         operator for which audience to request \
-         it"
+         operator for which audience to request it"
     )]
     WrongAudience {
         /// The issuer's name in the settings.
@@ -156,8 +154,7 @@ pub enum AuthError {
     /// A token of an issuer is one that the settings do not let in.
     #[error(
         "this server lets in some tokens of `{issuer}`, and not this one: no match for {}; ask the \
-         cache's operator which jobs may come \
-         in",
+         cache's operator which jobs may come in",
         Claimed(claims)
     )]
     ClaimMismatch {

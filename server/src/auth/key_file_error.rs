@@ -16,9 +16,8 @@ pub enum KeyFileError {
     /// There is no key in it that is of use.
     #[error(
         "{} holds no key for tokens: allowed are an unencrypted private key or a public key in PEM \
-         (Ed25519, P-256, or RSA \
-         of 2048 to 8192 bits), and for HS256 a secret of at least {MIN_SECRET_BYTES} bytes, in \
-         base64 or as it is",
+         (Ed25519, P-256, or RSA of 2048 to 8192 bits), and for HS256 a secret of at least \
+         {MIN_SECRET_BYTES} bytes, in base64 or as it is",
         .0.display()
     )]
     NoKey(PathBuf),

@@ -228,8 +228,7 @@ impl Chain {
         tracing::info!(
             seconds = patience.as_secs(),
             "this database was last at work in another place, or on another start of this machine; \
-             looking whether another \
-             server has its storage"
+             looking whether another server has its storage"
         );
         let question = Marker { asked: Some(draw()?), ..found.clone() };
         self.0.storage.mark(&question).await?;

@@ -27,8 +27,8 @@ use crate::storage::{MarkerError, Storage, StorageError};
 const NOT_HERE: u8 = 2;
 
 /// What becomes of a storage that cannot be reached now.
-const MARKED_LATER: &str = "The next start of the server marks the storage as this database's, before \
-    anything else: it cannot be done now.";
+const MARKED_LATER: &str = "The next start of the server marks the storage as this database's, \
+    before anything else: it cannot be done now.";
 
 /// `snowbankd backup`: says what was written, and what else belongs to it.
 pub(super) async fn backup(overrides: &Overrides, args: BackupArgs) -> anyhow::Result<ExitCode> {

@@ -78,8 +78,8 @@ pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow:
             admin::destroy_cache(&admin, &actor, &name, now).await?;
             println!(
                 "`{name}` is gone from every server within 5 s. For 7 days, `snowbankd cache \
-                 restore {name}` undoes this, and its \
-                 room stays taken; `snowbankd cache purge {name}` ends that."
+                 restore {name}` undoes this, and its room stays taken; `snowbankd cache purge \
+                 {name}` ends that."
             );
         }
         CacheCommand::Restore { name } => {

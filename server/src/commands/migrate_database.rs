@@ -69,8 +69,7 @@ pub(super) async fn migrate(
     if !is_moved {
         eprintln!(
             "snowbankd: error: the databases differ. Empty the one that was moved to, and run the \
-             command again; the one \
-             that was moved from is unchanged"
+             command again; the one that was moved from is unchanged"
         );
         return Ok(ExitCode::FAILURE);
     }

@@ -179,8 +179,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
              its own with --listen ADDR"
         ),
         _ => anyhow!(
-            "cannot listen on {address}: {error}. Choose another address with --listen \
-            ADDR"
+            "cannot listen on {address}: {error}. Choose another address with --listen ADDR"
         ),
     })
 }

@@ -139,8 +139,8 @@ fn refuse_shown_password(url: &DatabaseUrl, path: &Path) -> Result<(), Wrong> {
             &["database", "url"],
             format!(
                 "it holds a password, and others can read this file (mode {mode:04o}). Run: chmod \
-                 600 {}; or put the \
-                 address into a file of its own (`url-file`) or into SNOWBANKD_DATABASE_URL",
+                 600 {}; or put the address into a file of its own (`url-file`) or into \
+                 SNOWBANKD_DATABASE_URL",
                 path.display()
             ),
         )),
@@ -216,8 +216,8 @@ impl DatabaseConfig {
         }
         let mode = tls.or_else(|| self.url.tls_mode());
         if tls_ca_file.is_some() && !matches!(mode, Some(TlsMode::VerifyCa | TlsMode::VerifyFull)) {
-            let message = "certificates are verified only with `tls = \"verify-full\"` \
-                or \"verify-ca\"; set that too";
+            let message = "certificates are verified only with `tls = \"verify-full\"` or \
+                \"verify-ca\"; set that too";
             return problem(&["database", "tls-ca-file"], message.to_owned());
         }
         Ok(())

@@ -42,8 +42,7 @@ pub enum ConfigError {
     /// Neither the settings nor the environment say where data goes.
     #[error(
         "cannot tell where to keep data: neither XDG_DATA_HOME nor HOME is set. Say it with \
-         --data-dir DIR, with \
-         SNOWBANKD_DATA_DIR, or with `data-dir` in the config file"
+         --data-dir DIR, with SNOWBANKD_DATA_DIR, or with `data-dir` in the config file"
     )]
     NoDataDir,
 }

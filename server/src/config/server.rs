@@ -24,8 +24,8 @@ impl TryFrom<String> for Listen {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse().map(Self).map_err(|_| {
             format!(
-                "`{text}` is not an IP address and a port, such \
-                as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\""
+                "`{text}` is not an IP address and a port, such as \"127.0.0.1:8080\", \
+                \"0.0.0.0:8080\" or \"[::]:8080\""
             )
         })
     }
@@ -62,8 +62,8 @@ impl FromStr for PublicUrl {
         let url = text.trim().trim_end_matches('/');
         let problem = || {
             format!(
-                "`{text}` is not an http or https address without query and user, such \
-                 as \"https://cache.example.org\""
+                "`{text}` is not an http or https address without query and user, such as \
+                 \"https://cache.example.org\""
             )
         };
         let uri: Uri = url.parse().map_err(|_| problem())?;

@@ -118,8 +118,8 @@ impl StorageSection {
         {
             let message = format!(
                 "others can read this file (mode {mode:04o}). Run: chmod 600 {}; or give the \
-                 server another source of \
-                 credentials, such as AWS_SECRET_ACCESS_KEY or `credentials-file`",
+                 server another source of credentials, such as AWS_SECRET_ACCESS_KEY or \
+                 `credentials-file`",
                 config_file.unwrap_or(Path::new("FILE")).display()
             );
             return Err(Problem { key: &["storage", "secret-access-key"], message });

@@ -41,8 +41,8 @@ impl HourlyLimit {
             tracing::error!(
                 most = self.max,
                 "more NARs than this were withdrawn within an hour, and no more are until it is \
-                 over. See whether the storage \
-                 is well; then run `snowbankd check --read-data` and `snowbankd repair --read-data`"
+                 over. See whether the storage is well; then run `snowbankd check --read-data` and \
+                 `snowbankd repair --read-data`"
             );
         }
         false

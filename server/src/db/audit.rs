@@ -61,8 +61,7 @@ pub async fn add(tx: &mut Tx, entries: &[NewEntry]) -> Result<(), DbError> {
         on_either!(tx.exec(), |conn| {
             sqlx::query(
                 "INSERT INTO audit (id, time, subject, token_id, remote, action, cache, detail, \
-                 outcome) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                 outcome) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             )
             .bind(id)
             .bind(entry.time)
@@ -90,11 +89,9 @@ pub struct Page {
 }
 
 pub(super) const PAGE: &str = "SELECT id, time, subject, token_id, remote, action, cache, detail, \
-    outcome FROM audit \
-     WHERE id < $1 AND id >= $7 AND ($2 = '' OR subject = $2) AND ($3 = '' OR cache = $3) \
-     AND ($4 = '' OR action = $4 OR ($5 = 1 AND substr(action, 1, length($4)) = $4)) AND ($8 = '' \
-     OR action <> $8) \
-     ORDER BY id DESC LIMIT $6";
+    outcome FROM audit WHERE id < $1 AND id >= $7 AND ($2 = '' OR subject = $2) AND ($3 = '' OR \
+    cache = $3) AND ($4 = '' OR action = $4 OR ($5 = 1 AND substr(action, 1, length($4)) = $4)) \
+    AND ($8 = '' OR action <> $8) ORDER BY id DESC LIMIT $6";
 
 /// Up to `limit` of the entries among the `looked_at` newest.
 pub async fn page(

@@ -105,8 +105,7 @@ struct CacheRow {
 macro_rules! columns {
     () => {
         "id, name, domain_id, public, store_dir, priority, want_mass_query, upstream_keys, \
-         compression_level, created, \
-         description, retention, max_size, destroyed"
+         compression_level, created, description, retention, max_size, destroyed"
     };
 }
 
@@ -233,9 +232,8 @@ pub async fn update(exec: Exec<'_>, cache: &Cache) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
             "UPDATE caches SET name = $2, public = $3, priority = $4, want_mass_query = $5, \
-             upstream_keys = $6, \
-             compression_level = $7, description = $8, retention = $9, max_size = $10, destroyed = \
-             $11 WHERE id = $1",
+             upstream_keys = $6, compression_level = $7, description = $8, retention = $9, \
+             max_size = $10, destroyed = $11 WHERE id = $1",
         )
         .bind(cache.id.0)
         .bind(cache.name.as_str())
@@ -263,8 +261,8 @@ pub async fn add(mut exec: Exec<'_>, new: &NewCache) -> Result<Cache, DbError> {
     let row: CacheRow = on_either!(exec, |conn| {
         sqlx::query_as(concat!(
             "INSERT INTO caches (id, name, domain_id, public, store_dir, priority, \
-             want_mass_query, upstream_keys, \
-             compression_level, created) VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9) RETURNING ",
+             want_mass_query, upstream_keys, compression_level, created) VALUES ($1, $2, $3, $4, \
+             $5, $6, 1, $7, $8, $9) RETURNING ",
             columns!()
         ))
         .bind(id)

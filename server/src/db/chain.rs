@@ -76,8 +76,8 @@ pub async fn written(exec: Exec<'_>, link: &Link, place: &str, now: i64) -> Resu
     let number = convert::to_db(link.number)?;
     on_either!(exec, |conn| {
         sqlx::query(
-            "UPDATE chain SET written = $1, place = $2 WHERE number = $3 AND link = $4 AND \
-            written IS NULL",
+            "UPDATE chain SET written = $1, place = $2 WHERE number = $3 AND link = $4 AND written \
+            IS NULL",
         )
         .bind(now)
         .bind(place)

@@ -82,10 +82,8 @@ pub async fn chunks(
     let rows: Vec<ChunkRow> = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT c.id, c.domain_id, d.id AS known_domain, c.name, c.pack_id, c.pack_offset, \
-             c.record_len, p.state, \
-             p.bytes FROM chunks c LEFT JOIN packs p ON p.id = c.pack_id LEFT JOIN domains d ON \
-             d.id = c.domain_id \
-             WHERE c.id > $1 ORDER BY c.id LIMIT $2",
+             c.record_len, p.state, p.bytes FROM chunks c LEFT JOIN packs p ON p.id = c.pack_id \
+             LEFT JOIN domains d ON d.id = c.domain_id WHERE c.id > $1 ORDER BY c.id LIMIT $2",
         )
         .bind(after)
         .bind(i64::from(limit))
@@ -202,9 +200,8 @@ pub async fn paths(exec: Exec<'_>, after: PathId, limit: u32) -> Result<Vec<Path
     let rows: Vec<PathFactsRow> = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT p.id, p.cache_id, p.hash, p.name, p.nar_id, n.domain_id AS nar_domain, p.refs, \
-             p.deriver, p.signatures \
-             FROM paths p LEFT JOIN nars n ON n.id = p.nar_id WHERE p.id > $1 ORDER BY p.id LIMIT \
-             $2",
+             p.deriver, p.signatures FROM paths p LEFT JOIN nars n ON n.id = p.nar_id WHERE p.id > \
+             $1 ORDER BY p.id LIMIT $2",
         )
         .bind(after.0)
         .bind(i64::from(limit))
@@ -259,15 +256,12 @@ pub struct LoosePin {
 pub async fn loose_pins(exec: Exec<'_>, now: i64, limit: u32) -> Result<Vec<LoosePin>, DbError> {
     let rows: Vec<(String, String, i64, String, String)> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT c.name, g.name, g.generation, g.hash, g.path_name FROM pin_generations g \
-             JOIN pins i ON i.cache_id = g.cache_id AND i.name = g.name JOIN caches c ON c.id = \
-             g.cache_id \
-             WHERE c.destroyed IS NULL AND (i.expires IS NULL OR i.expires > $1) \
-             AND NOT EXISTS (SELECT 1 FROM paths p WHERE p.cache_id = g.cache_id AND p.hash = \
-             g.hash) \
+            "SELECT c.name, g.name, g.generation, g.hash, g.path_name FROM pin_generations g JOIN \
+             pins i ON i.cache_id = g.cache_id AND i.name = g.name JOIN caches c ON c.id = \
+             g.cache_id WHERE c.destroyed IS NULL AND (i.expires IS NULL OR i.expires > $1) AND \
+             NOT EXISTS (SELECT 1 FROM paths p WHERE p.cache_id = g.cache_id AND p.hash = g.hash) \
              AND NOT EXISTS (SELECT 1 FROM withdrawn_paths w WHERE w.cache_id = g.cache_id AND \
-             w.hash = g.hash) \
-             ORDER BY g.cache_id, g.name, g.generation LIMIT $2",
+             w.hash = g.hash) ORDER BY g.cache_id, g.name, g.generation LIMIT $2",
         )
         .bind(now)
         .bind(i64::from(limit))
@@ -293,8 +287,7 @@ pub async fn pins_without_generation(
         sqlx::query_as(
             "SELECT c.name, i.name FROM pins i JOIN caches c ON c.id = i.cache_id WHERE NOT EXISTS \
              (SELECT 1 FROM pin_generations g WHERE g.cache_id = i.cache_id AND g.name = i.name \
-             AND g.generation = i.generation) \
-             ORDER BY i.cache_id, i.name LIMIT $1",
+             AND g.generation = i.generation) ORDER BY i.cache_id, i.name LIMIT $1",
         )
         .bind(i64::from(limit))
         .fetch_all(conn)
@@ -355,8 +348,8 @@ pub async fn counters(mut exec: Exec<'_>) -> Result<Vec<CounterFacts>, DbError> 
 pub async fn loose_segments(exec: Exec<'_>) -> Result<u64, DbError> {
     let count: i64 = on_either!(exec, |conn| {
         sqlx::query_scalar(
-            "SELECT count(*) FROM nar_segments s WHERE NOT EXISTS \
-             (SELECT 1 FROM nars n WHERE n.id = s.nar_id AND n.segment_count > s.seq)",
+            "SELECT count(*) FROM nar_segments s WHERE NOT EXISTS (SELECT 1 FROM nars n WHERE n.id \
+             = s.nar_id AND n.segment_count > s.seq)",
         )
         .fetch_one(conn)
         .await?

@@ -71,8 +71,8 @@ impl TryFrom<ChunkRow> for ChunkLocation {
     }
 }
 
-const SELECT: &str = "SELECT c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len \
-                      FROM chunks c JOIN packs p ON p.id = c.pack_id";
+const SELECT: &str = "SELECT c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len FROM \
+                      chunks c JOIN packs p ON p.id = c.pack_id";
 
 /// For [`rows_by_key`].
 const IN_DOMAIN: &str = "x.domain_id = $1";
@@ -177,8 +177,7 @@ pub async fn add(exec: Exec<'_>, domain: DomainId, chunks: &[NewChunk]) -> Resul
         for batch in batch::exact(chunks) {
             let sql = format!(
                 "INSERT INTO chunks (id, domain_id, name, pack_id, pack_offset, record_len) VALUES \
-                 {} \
-                 ON CONFLICT (domain_id, name) DO NOTHING",
+                 {} ON CONFLICT (domain_id, name) DO NOTHING",
                 batch::rows(6, batch.len())
             );
             let mut query = sqlx::query(conn.text(sql));
@@ -229,8 +228,8 @@ pub async fn page(
     let after = convert::to_db(after)?;
     let rows: Vec<Row> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT c.domain_id, c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len \
-             FROM chunks c JOIN packs p ON p.id = c.pack_id WHERE c.id > $1 ORDER BY c.id LIMIT $2",
+            "SELECT c.domain_id, c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len FROM \
+             chunks c JOIN packs p ON p.id = c.pack_id WHERE c.id > $1 ORDER BY c.id LIMIT $2",
         )
         .bind(after)
         .bind(i64::from(limit))
@@ -255,8 +254,8 @@ pub async fn in_pack(
     }
     let rows: Vec<Row> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT c.domain_id, c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len \
-             FROM chunks c JOIN packs p ON p.id = c.pack_id WHERE c.pack_id = $1 ORDER BY \
+            "SELECT c.domain_id, c.id, c.name, c.pack_id, p.key, c.pack_offset, c.record_len FROM \
+             chunks c JOIN packs p ON p.id = c.pack_id WHERE c.pack_id = $1 ORDER BY \
              c.pack_offset, c.id",
         )
         .bind(pack.0)

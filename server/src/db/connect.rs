@@ -175,8 +175,8 @@ impl Db {
             }
             Pools::Postgres { pool, .. } => {
                 let (oid, started): (i64, String) = sqlx::query_as(
-                    "SELECT oid::bigint, pg_postmaster_start_time()::text FROM pg_database \
-                     WHERE datname = current_database()",
+                    "SELECT oid::bigint, pg_postmaster_start_time()::text FROM pg_database WHERE \
+                     datname = current_database()",
                 )
                 .fetch_one(pool)
                 .await?;

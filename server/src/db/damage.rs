@@ -59,9 +59,8 @@ pub async fn retire(
         for batch in batch::exact(chunks) {
             let sql = format!(
                 "UPDATE chunks SET name = q.column2 FROM (VALUES {}) AS q WHERE chunks.id = \
-                 q.column1 \
-                 AND chunks.name = q.column3 AND chunks.pack_id = q.column4 AND chunks.pack_offset \
-                 = q.column5 RETURNING id",
+                 q.column1 AND chunks.name = q.column3 AND chunks.pack_id = q.column4 AND \
+                 chunks.pack_offset = q.column5 RETURNING id",
                 batch::rows(5, batch.len())
             );
             let mut query = sqlx::query_scalar(conn.text(sql));
@@ -85,8 +84,7 @@ pub async fn retire(
         for batch in batch::exact(&retired) {
             let sql = format!(
                 "INSERT INTO damaged_chunks (chunk_id, domain_id, name, pack_key, reason, found) \
-                 VALUES {} \
-                 ON CONFLICT (chunk_id) DO NOTHING",
+                 VALUES {} ON CONFLICT (chunk_id) DO NOTHING",
                 batch::rows(6, batch.len())
             );
             let mut query = sqlx::query(conn.text(sql));
@@ -156,8 +154,7 @@ pub async fn page(exec: Exec<'_>, after: u64, limit: u32) -> Result<Vec<DamagedC
     let rows: Vec<DamagedRow> = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT chunk_id, domain_id, name, pack_key, reason, found FROM damaged_chunks WHERE \
-             chunk_id > $1 \
-             ORDER BY chunk_id LIMIT $2",
+             chunk_id > $1 ORDER BY chunk_id LIMIT $2",
         )
         .bind(after)
         .bind(i64::from(limit))
@@ -262,10 +259,9 @@ pub async fn withdraw(
                 "INSERT INTO withdrawn_paths (cache_id, hash, name, nar_hash, reason, since) \
                  SELECT p.cache_id, p.hash, p.name, coalesce(n.nar_hash, $1), $2, $3 FROM paths p \
                  LEFT JOIN nars n ON n.id = p.nar_id WHERE p.id IN ({}) ON CONFLICT (cache_id, \
-                 hash) DO UPDATE SET \
-                 name = excluded.name, nar_hash = excluded.nar_hash, reason = excluded.reason, \
-                 since = excluded.since \
-                 RETURNING cache_id, hash, name, nar_hash, reason, since",
+                 hash) DO UPDATE SET name = excluded.name, nar_hash = excluded.nar_hash, reason = \
+                 excluded.reason, since = excluded.since RETURNING cache_id, hash, name, nar_hash, \
+                 reason, since",
                 batch.placeholders(4)
             );
             let mut query =
@@ -332,8 +328,8 @@ pub async fn withdrawn(
 ) -> Result<Vec<WithdrawnPath>, DbError> {
     let rows: Vec<WithdrawnRow> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT cache_id, hash, name, nar_hash, reason, since FROM withdrawn_paths \
-             WHERE (cache_id, hash) > ($1, $2) ORDER BY cache_id, hash LIMIT $3",
+            "SELECT cache_id, hash, name, nar_hash, reason, since FROM withdrawn_paths WHERE \
+             (cache_id, hash) > ($1, $2) ORDER BY cache_id, hash LIMIT $3",
         )
         .bind(cache.0)
         .bind(hash)
@@ -345,8 +341,7 @@ pub async fn withdrawn(
 }
 
 pub(super) const WITHDRAWN_OF: &str = "SELECT cache_id, hash, name, nar_hash, reason, since FROM \
-    withdrawn_paths \
-     WHERE cache_id = $1 AND hash > $2 ORDER BY hash LIMIT $3";
+    withdrawn_paths WHERE cache_id = $1 AND hash > $2 ORDER BY hash LIMIT $3";
 
 /// Up to `limit` withdrawn paths of a cache with a hash part above `after`, by hash part.
 pub async fn withdrawn_of(

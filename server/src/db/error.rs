@@ -31,8 +31,7 @@ pub enum DbError {
     /// The database file cannot be opened.
     #[error(
         "cannot open the database file {}: {source}. Its folder has to be there and writable for \
-         the user that runs \
-         snowbankd, and the file has to be a SQLite database",
+         the user that runs snowbankd, and the file has to be a SQLite database",
         path.display()
     )]
     Open {
@@ -60,8 +59,7 @@ pub enum DbError {
     /// A newer version has changed the schema.
     #[error(
         "the database was written by a newer version of snowbankd (schema {found}; this one knows \
-         {known}). Start the \
-         newer version, or restore a backup from before the upgrade"
+         {known}). Start the newer version, or restore a backup from before the upgrade"
     )]
     Newer {
         /// A schema version that the database has and this program does not know.
@@ -72,24 +70,20 @@ pub enum DbError {
     /// A move into this database was cut off.
     #[error(
         "the database is not complete: `snowbankd migrate-database` was moving rows into it. Run \
-         that command again to the \
-         end, or use the database that they come from"
+         that command again to the end, or use the database that they come from"
     )]
     Moving,
     /// Its rows were moved to another one.
     #[error(
         "the database was moved to {0} by `snowbankd migrate-database`; use that one. To go back, \
-         run `snowbankd \
-         migrate-database` the other way; if the new one is lost, `snowbankd restore --in-place \
-         --force` makes this one \
-         count again, without what was pushed since"
+         run `snowbankd migrate-database` the other way; if the new one is lost, `snowbankd \
+         restore --in-place --force` makes this one count again, without what was pushed since"
     )]
     Moved(String),
     /// This version has to upgrade the schema before a command can use it.
     #[error(
         "the database has the schema of an older version of snowbankd (this one needs {0}). \
-         Restart the server with this \
-         version first, which upgrades it"
+         Restart the server with this version first, which upgrades it"
     )]
     Older(i64),
     /// The schema could not be brought up to date.

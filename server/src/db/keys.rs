@@ -99,8 +99,7 @@ pub async fn signing_keys_of(
         for batch in batch::padded(caches) {
             let sql = format!(
                 "SELECT cache_id, name, public_key, sealed_secret, created, retired FROM \
-                 signing_keys \
-                 WHERE cache_id IN ({}) ORDER BY id",
+                 signing_keys WHERE cache_id IN ({}) ORDER BY id",
                 batch.placeholders(1)
             );
             let mut query = sqlx::query_as(conn.text(sql));
@@ -122,8 +121,8 @@ pub async fn signing_keys_of(
 pub async fn retire_signing_keys(exec: Exec<'_>, cache: CacheId, at: i64) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
-            "UPDATE signing_keys SET retired = $2 WHERE cache_id = $1 AND (retired IS NULL \
-            OR retired > $2)",
+            "UPDATE signing_keys SET retired = $2 WHERE cache_id = $1 AND (retired IS NULL OR \
+            retired > $2)",
         )
         .bind(cache.0)
         .bind(at)
@@ -144,8 +143,7 @@ pub async fn add_signing_key(
     on_either!(exec, |conn| {
         sqlx::query(
             "INSERT INTO signing_keys (id, cache_id, name, public_key, sealed_secret, created, \
-             retired) \
-             VALUES ($1, $2, $3, $4, $5, $6, NULL)",
+             retired) VALUES ($1, $2, $3, $4, $5, $6, NULL)",
         )
         .bind(id)
         .bind(cache.0)
@@ -163,8 +161,8 @@ pub async fn add_signing_key(
 pub async fn token_keys(exec: Exec<'_>) -> Result<Vec<SealedTokenKey>, DbError> {
     let rows: Vec<(String, String, Vec<u8>, i64)> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT kid, algorithm, sealed_secret, created FROM token_keys \
-             WHERE retired IS NULL ORDER BY created DESC, kid",
+            "SELECT kid, algorithm, sealed_secret, created FROM token_keys WHERE retired IS NULL \
+             ORDER BY created DESC, kid",
         )
         .fetch_all(conn)
         .await?

@@ -105,8 +105,8 @@ pub(super) struct NarRow {
 macro_rules! nar_columns {
     () => {
         "n.id AS nar_id, n.domain_id AS nar_domain, n.nar_hash, n.nar_size, n.file_hash, \
-         n.file_size, \
-         n.content_digest, n.chunk_count, n.segment_count, n.format, n.created AS nar_created"
+         n.file_size, n.content_digest, n.chunk_count, n.segment_count, n.format, n.created AS \
+         nar_created"
     };
 }
 pub(super) use nar_columns;
@@ -201,8 +201,8 @@ pub async fn add(exec: Exec<'_>, nars: &[NewNar<'_>]) -> Result<(), DbError> {
         for batch in batch::exact(&rows) {
             let sql = format!(
                 "INSERT INTO nars (id, domain_id, nar_hash, nar_size, file_hash, file_size, \
-                 content_digest, chunk_count, \
-                 segment_count, format, created, manifest, cut_id) VALUES {}",
+                 content_digest, chunk_count, segment_count, format, created, manifest, cut_id) \
+                 VALUES {}",
                 batch::rows(13, batch.len())
             );
             let mut query = sqlx::query(conn.text(sql));
@@ -278,8 +278,8 @@ pub async fn segment_at_stored(
     nar: NarId,
     offset: u64,
 ) -> Result<Option<(u32, Vec<u8>)>, DbError> {
-    let sql = "SELECT seq, data FROM nar_segments WHERE nar_id = $1 AND seq = \
-               (SELECT max(seq) FROM nar_segments WHERE nar_id = $1 AND first_stored <= $2)";
+    let sql = "SELECT seq, data FROM nar_segments WHERE nar_id = $1 AND seq = (SELECT max(seq) \
+               FROM nar_segments WHERE nar_id = $1 AND first_stored <= $2)";
     segment_at(exec, sql, nar, offset).await
 }
 
@@ -290,8 +290,8 @@ pub async fn segment_at_raw(
     nar: NarId,
     offset: u64,
 ) -> Result<Option<(u32, Vec<u8>)>, DbError> {
-    let sql = "SELECT seq, data FROM nar_segments WHERE nar_id = $1 AND seq = \
-               (SELECT max(seq) FROM nar_segments WHERE nar_id = $1 AND first_raw <= $2)";
+    let sql = "SELECT seq, data FROM nar_segments WHERE nar_id = $1 AND seq = (SELECT max(seq) \
+               FROM nar_segments WHERE nar_id = $1 AND first_raw <= $2)";
     segment_at(exec, sql, nar, offset).await
 }
 

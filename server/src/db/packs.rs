@@ -175,8 +175,8 @@ pub async fn claim_empty(exec: Exec<'_>, packs: &[PackId], now: i64) -> Result<u
     on_either!(exec, |conn| {
         for batch in batch::padded(packs) {
             let sql = format!(
-                "UPDATE packs SET state = 1, died = $1 WHERE state = 0 \
-                 AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.pack_id = packs.id) AND id IN ({})",
+                "UPDATE packs SET state = 1, died = $1 WHERE state = 0 AND NOT EXISTS (SELECT 1 \
+                 FROM chunks c WHERE c.pack_id = packs.id) AND id IN ({})",
                 batch.placeholders(2)
             );
             let mut query = sqlx::query(conn.text(sql)).bind(now);
@@ -201,8 +201,7 @@ pub async fn claim_unnamed(
     let rows = on_either!(exec, |conn| {
         sqlx::query(
             "INSERT INTO packs (id, domain_id, cache_id, key, state, bytes, chunk_count, created, \
-             died) \
-             VALUES ($1, $2, 0, $3, 1, 1, 0, $4, $5) ON CONFLICT (key) DO NOTHING",
+             died) VALUES ($1, $2, 0, $3, 1, 1, 0, $4, $5) ON CONFLICT (key) DO NOTHING",
         )
         .bind(id.0)
         .bind(DomainId::SHARED.0)
@@ -228,10 +227,8 @@ pub async fn dead(
     let rows: Vec<PackRow> = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT id, domain_id, cache_id, key, state, bytes, chunk_count, created FROM packs \
-             WHERE state = 1 AND id > $1 \
-             AND ((chunk_count > 0 AND (died IS NULL OR died <= $2)) OR (chunk_count = 0 AND bytes \
-             > 0)) \
-             ORDER BY id LIMIT $3",
+             WHERE state = 1 AND id > $1 AND ((chunk_count > 0 AND (died IS NULL OR died <= $2)) \
+             OR (chunk_count = 0 AND bytes > 0)) ORDER BY id LIMIT $3",
         )
         .bind(after.0)
         .bind(until)

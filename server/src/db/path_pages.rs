@@ -50,8 +50,8 @@ impl TryFrom<KeyRow> for PathKey {
 macro_rules! select_key {
     ($rest:literal) => {
         concat!(
-            "SELECT p.id, p.hash, p.name, CAST(octet_length(p.refs) + octet_length(p.signatures) \
-             + octet_length(p.pushed_by) AS BIGINT) AS bytes FROM paths p ",
+            "SELECT p.id, p.hash, p.name, CAST(octet_length(p.refs) + octet_length(p.signatures) + \
+             octet_length(p.pushed_by) AS BIGINT) AS bytes FROM paths p ",
             $rest
         )
     };

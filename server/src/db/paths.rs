@@ -127,8 +127,7 @@ macro_rules! path_columns {
     () => {
         concat!(
             "p.id, p.hash, p.name, p.refs, p.deriver, p.signatures, p.ca, p.pushed_by, p.created, \
-             p.last_used, \
-             p.expires, ",
+             p.last_used, p.expires, ",
             nar_columns!()
         )
     };
@@ -207,8 +206,7 @@ pub async fn lookup_many(
         expires: Option<i64>,
     }
     let select = "SELECT p.id, p.hash, p.name, n.nar_hash, n.nar_size, p.created, p.last_used, \
-        p.expires FROM paths p \
-                  JOIN nars n ON n.id = p.nar_id WHERE p.id IN";
+        p.expires FROM paths p JOIN nars n ON n.id = p.nar_id WHERE p.id IN";
     let rows: Vec<Row> = on_either!(exec, |conn| {
         rows_by_key!(conn, select, "paths", IN_CACHE, cache.0, "hash", hashes, |hash| hash
             .to_string())
@@ -262,8 +260,7 @@ pub async fn visible_nars(
                      n.manifest END AS short, ",
                     nar_columns!(),
                     " FROM nars n WHERE EXISTS (SELECT 1 FROM paths p WHERE p.nar_id = n.id AND \
-                     p.cache_id = $2) \
-                     AND n.id IN ({})"
+                     p.cache_id = $2) AND n.id IN ({})"
                 ),
                 batch.ids(
                     "nars",
@@ -296,8 +293,7 @@ pub async fn add(exec: Exec<'_>, paths: &[NewPath<'_>]) -> Result<(), DbError> {
         for batch in batch::exact(paths) {
             let sql = format!(
                 "INSERT INTO paths (id, cache_id, hash, name, nar_id, refs, deriver, signatures, \
-                 ca, pushed_by, created, \
-                 expires) VALUES {}",
+                 ca, pushed_by, created, expires) VALUES {}",
                 batch::rows(12, batch.len())
             );
             let mut query = sqlx::query(conn.text(sql));

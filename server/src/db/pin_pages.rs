@@ -34,8 +34,8 @@ macro_rules! of_generation {
         concat!(
             "(SELECT g.",
             $column,
-            " FROM pin_generations g WHERE g.cache_id = s.cache_id AND g.name = s.name \
-             AND g.generation = s.generation) AS ",
+            " FROM pin_generations g WHERE g.cache_id = s.cache_id AND g.name = s.name AND \
+             g.generation = s.generation) AS ",
             $column
         )
     };
@@ -140,8 +140,7 @@ pub async fn of_paths(
                 (0..some.len()).map(|part| of_path(part * 3 + 1, part)).collect();
             let sql = format!(
                 "SELECT g.hash, g.name, (SELECT s.expires FROM pins s WHERE s.cache_id = \
-                 g.cache_id AND s.name = g.name) \
-                 AS expires FROM ({}) AS g",
+                 g.cache_id AND s.name = g.name) AS expires FROM ({}) AS g",
                 parts.join(" UNION ALL ")
             );
             let mut query = sqlx::query_as(conn.text(sql));
@@ -172,8 +171,7 @@ pub async fn of_paths(
 pub(super) fn of_path(first: usize, part: usize) -> String {
     format!(
         "SELECT * FROM (SELECT cache_id, hash, name FROM pin_generations WHERE cache_id = ${first} \
-         AND hash = ${} \
-         ORDER BY name LIMIT ${}) AS part{part}",
+         AND hash = ${} ORDER BY name LIMIT ${}) AS part{part}",
         first + 1,
         first + 2
     )
@@ -190,8 +188,7 @@ async fn pinned_among(
         for batch in batch::padded(hashes) {
             let sql = format!(
                 "SELECT q.column1 FROM (VALUES {}) AS q WHERE EXISTS (SELECT 1 FROM \
-                 pin_generations g \
-                 WHERE g.hash = q.column1 AND g.cache_id = ${})",
+                 pin_generations g WHERE g.hash = q.column1 AND g.cache_id = ${})",
                 batch.values(1),
                 batch.len() + 1
             );

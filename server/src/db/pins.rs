@@ -91,9 +91,8 @@ struct GenerationRow {
 /// What [`GenerationRow`] reads, from a table called `g`.
 macro_rules! generation_columns {
     () => {
-        "g.generation AS number, g.hash, g.path_name, g.created, g.created_by, \
-         (SELECT count(*) FROM paths p WHERE p.cache_id = g.cache_id AND p.hash = g.hash AND \
-         p.name = g.path_name) \
+        "g.generation AS number, g.hash, g.path_name, g.created, g.created_by, (SELECT count(*) \
+         FROM paths p WHERE p.cache_id = g.cache_id AND p.hash = g.hash AND p.name = g.path_name) \
          AS present"
     };
 }
@@ -125,8 +124,8 @@ pub async fn lookup(
 ) -> Result<Option<Pin>, DbError> {
     let row: Option<PinRow> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT generation, keep, expires FROM pins WHERE cache_id = $1 AND name = $2 \
-             AND (expires IS NULL OR expires > $3)",
+            "SELECT generation, keep, expires FROM pins WHERE cache_id = $1 AND name = $2 AND \
+             (expires IS NULL OR expires > $3)",
         )
         .bind(cache.0)
         .bind(name.as_str())
@@ -140,8 +139,8 @@ pub async fn lookup(
 pub(super) const GENERATIONS: &str = concat!(
     "SELECT ",
     generation_columns!(),
-    " FROM pin_generations g WHERE g.cache_id = $1 AND g.name = $2 AND g.generation < $3 \
-     ORDER BY g.generation DESC LIMIT $4"
+    " FROM pin_generations g WHERE g.cache_id = $1 AND g.name = $2 AND g.generation < $3 ORDER BY \
+     g.generation DESC LIMIT $4"
 );
 
 /// Up to `limit` generations of a name with a number below `before`, newest first.
@@ -180,8 +179,8 @@ pub async fn count(exec: Exec<'_>, cache: CacheId, limit: u64) -> Result<u64, Db
     let limit = convert::to_db(limit)?;
     let count: i64 = on_either!(exec, |conn| {
         sqlx::query_scalar(
-            "SELECT count(*) FROM (SELECT 1 AS one FROM pins WHERE cache_id = $1 \
-            LIMIT $2) AS counted",
+            "SELECT count(*) FROM (SELECT 1 AS one FROM pins WHERE cache_id = $1 LIMIT $2) AS \
+            counted",
         )
         .bind(cache.0)
         .bind(limit)
@@ -211,12 +210,10 @@ pub async fn resolve(
     let row: Option<Row> = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT g.generation, g.hash, g.path_name, n.nar_hash, n.nar_size, g.created, \
-             s.expires FROM pins s \
-             JOIN pin_generations g ON g.cache_id = s.cache_id AND g.name = s.name AND \
-             g.generation = s.generation \
-             JOIN paths p ON p.cache_id = g.cache_id AND p.hash = g.hash AND p.name = g.path_name \
-             JOIN nars n ON n.id = p.nar_id \
-             WHERE s.cache_id = $1 AND s.name = $2 AND (s.expires IS NULL OR s.expires > $3)",
+             s.expires FROM pins s JOIN pin_generations g ON g.cache_id = s.cache_id AND g.name = \
+             s.name AND g.generation = s.generation JOIN paths p ON p.cache_id = g.cache_id AND \
+             p.hash = g.hash AND p.name = g.path_name JOIN nars n ON n.id = p.nar_id WHERE \
+             s.cache_id = $1 AND s.name = $2 AND (s.expires IS NULL OR s.expires > $3)",
         )
         .bind(cache.0)
         .bind(name.as_str())
@@ -246,10 +243,9 @@ pub async fn kept(
 ) -> Result<Vec<(StorePathHash, String)>, DbError> {
     let rows: Vec<(String, String)> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT DISTINCT g.hash, g.name FROM pins s \
-             JOIN pin_generations g ON g.cache_id = s.cache_id AND g.name = s.name \
-             WHERE s.cache_id = $1 AND (s.expires IS NULL OR s.expires > $2) ORDER BY g.name, \
-             g.hash",
+            "SELECT DISTINCT g.hash, g.name FROM pins s JOIN pin_generations g ON g.cache_id = \
+             s.cache_id AND g.name = s.name WHERE s.cache_id = $1 AND (s.expires IS NULL OR \
+             s.expires > $2) ORDER BY g.name, g.hash",
         )
         .bind(cache.0)
         .bind(now)
@@ -270,8 +266,8 @@ pub async fn kept(
 pub async fn lock(exec: Exec<'_>, cache: CacheId, name: &PinName) -> Result<Option<Pin>, DbError> {
     let row: Option<PinRow> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "UPDATE pins SET generation = generation WHERE cache_id = $1 AND name = $2 \
-             RETURNING generation, keep, expires",
+            "UPDATE pins SET generation = generation WHERE cache_id = $1 AND name = $2 RETURNING \
+             generation, keep, expires",
         )
         .bind(cache.0)
         .bind(name.as_str())
@@ -288,8 +284,8 @@ pub async fn set(exec: Exec<'_>, cache: CacheId, name: &PinName, pin: &Pin) -> R
     on_either!(exec, |conn| {
         sqlx::query(
             "INSERT INTO pins (cache_id, name, generation, keep, expires) VALUES ($1, $2, $3, $4, \
-             $5) \
-             ON CONFLICT (cache_id, name) DO UPDATE SET generation = $3, keep = $4, expires = $5",
+             $5) ON CONFLICT (cache_id, name) DO UPDATE SET generation = $3, keep = $4, expires = \
+             $5",
         )
         .bind(cache.0)
         .bind(name.as_str())
@@ -316,8 +312,7 @@ pub async fn add_generation(
     on_either!(exec, |conn| {
         sqlx::query(
             "INSERT INTO pin_generations (cache_id, name, generation, hash, path_name, created, \
-             created_by) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+             created_by) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(cache.0)
         .bind(name.as_str())
@@ -344,9 +339,8 @@ pub async fn remove_surplus(
     on_either!(exec, |conn| {
         sqlx::query(
             "DELETE FROM pin_generations WHERE cache_id = $1 AND name = $2 AND generation <> $3 \
-             AND generation NOT IN \
-             (SELECT g.generation FROM pin_generations g WHERE g.cache_id = $1 AND g.name = $2 \
-             ORDER BY g.generation DESC LIMIT $4)",
+             AND generation NOT IN (SELECT g.generation FROM pin_generations g WHERE g.cache_id = \
+             $1 AND g.name = $2 ORDER BY g.generation DESC LIMIT $4)",
         )
         .bind(cache.0)
         .bind(name.as_str())

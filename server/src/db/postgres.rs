@@ -59,8 +59,7 @@ pub(super) fn options(
         target: "of the configured address".to_owned(),
         problem:
             "the address cannot be understood; write postgres://USER:PASSWORD@HOST:PORT/NAME, with \
-             characters such \
-                  as / : @ in the password written as %2F %3A %40"
+             characters such as / : @ in the password written as %2F %3A %40"
                 .to_owned(),
         source: Some(source),
     })?;
@@ -131,14 +130,12 @@ pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, 
         ),
         (_, true, _) => {
             "the server only follows another one (a hot standby) and takes no writes. Give the \
-             address of the \
-                         primary"
+             address of the primary"
                 .to_owned()
         }
         (_, _, true) => {
             "sessions are read-only there (default_transaction_read_only). Set it to off for this \
-             user and \
-                         database"
+             user and database"
                 .to_owned()
         }
         _ => return Ok(connection),
@@ -161,9 +158,8 @@ pub(super) fn explain(options: &PgConnectOptions, source: sqlx::Error) -> DbErro
         sqlx::Error::Io(error) => explain_io(error),
         sqlx::Error::Tls(error) => format!(
             "no encrypted connection: {error}. Check `tls` and `tls-ca-file` in [database]: the \
-             server's certificate has \
-             to be of a trusted authority (\"verify-ca\") and for this host's name \
-             (\"verify-full\")"
+             server's certificate has to be of a trusted authority (\"verify-ca\") and for this \
+             host's name (\"verify-full\")"
         ),
         sqlx::Error::Database(error) => {
             let what = match error.code().as_deref() {
@@ -176,13 +172,12 @@ pub(super) fn explain(options: &PgConnectOptions, source: sqlx::Error) -> DbErro
                     .to_owned(),
                 Some("42501") => format!(
                     "The user `{}` has to be allowed to make tables: GRANT CREATE, USAGE ON SCHEMA \
-                     public TO that user, or \
-                     make it the database's owner",
+                     public TO that user, or make it the database's owner",
                     options.get_username()
                 ),
-                Some("25006") => "The server takes no writes; give the address of the \
-                    primary"
-                    .to_owned(),
+                Some("25006") => {
+                    "The server takes no writes; give the address of the primary".to_owned()
+                }
                 Some("53300") => {
                     "Raise max_connections there, or lower `connections` in [database] on each \
                      server"
@@ -359,19 +354,14 @@ impl Limits {
         // are not there yet, and costs ten times as much.
         sqlx::query(
             "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, \
-             false), \
-             set_config('idle_in_transaction_session_timeout', $3, false), \
+             false), set_config('idle_in_transaction_session_timeout', $3, false), \
              set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', \
-             '10', false), \
-             set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', $4, \
-             false), \
-             set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', \
-             false), \
-             set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false), \
-             set_config('synchronous_commit', CASE WHEN $5 <> '' THEN $5 WHEN \
-             current_setting('synchronous_commit') \
-             IN ('off', 'local', 'remote_write') THEN 'on' ELSE \
-             current_setting('synchronous_commit') END, false)",
+             '10', false), set_config('tcp_keepalives_count', '3', false), \
+             set_config('tcp_user_timeout', $4, false), set_config('enable_hashjoin', 'off', \
+             false), set_config('enable_mergejoin', 'off', false), set_config('enable_seqscan', \
+             'off', false), set_config('jit', 'off', false), set_config('synchronous_commit', CASE \
+             WHEN $5 <> '' THEN $5 WHEN current_setting('synchronous_commit') IN ('off', 'local', \
+             'remote_write') THEN 'on' ELSE current_setting('synchronous_commit') END, false)",
         )
         .bind(&self.statement)
         .bind(&self.lock)

@@ -103,8 +103,8 @@ pub async fn without_pack(
     let rows: Vec<Row> = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT c.id, c.domain_id, c.name, c.pack_id, c.pack_offset, c.record_len FROM chunks \
-             c WHERE c.id > $1 \
-             AND NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = c.pack_id) ORDER BY c.id LIMIT $2",
+             c WHERE c.id > $1 AND NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = c.pack_id) ORDER \
+             BY c.id LIMIT $2",
         )
         .bind(after)
         .bind(i64::from(limit))
@@ -123,9 +123,8 @@ pub async fn incomplete_packs(
 ) -> Result<Vec<PackId>, DbError> {
     let ids: Vec<i64> = on_either!(exec, |conn| {
         sqlx::query_scalar(
-            "SELECT p.id FROM packs p WHERE p.id > $1 AND p.state = 0 \
-             AND p.chunk_count > (SELECT count(*) FROM chunks c WHERE c.pack_id = p.id) ORDER BY \
-             p.id LIMIT $2",
+            "SELECT p.id FROM packs p WHERE p.id > $1 AND p.state = 0 AND p.chunk_count > (SELECT \
+             count(*) FROM chunks c WHERE c.pack_id = p.id) ORDER BY p.id LIMIT $2",
         )
         .bind(after.0)
         .bind(i64::from(limit))
@@ -196,9 +195,8 @@ pub async fn remove_retired(exec: Exec<'_>, ids: &[u64]) -> Result<Vec<PackId>, 
         for batch in batch::padded(&ids) {
             let places = batch.placeholders(1);
             let sql = format!(
-                "DELETE FROM chunks WHERE id IN ({places}) \
-                 AND EXISTS (SELECT 1 FROM damaged_chunks d WHERE d.chunk_id = chunks.id) \
-                 RETURNING pack_id"
+                "DELETE FROM chunks WHERE id IN ({places}) AND EXISTS (SELECT 1 FROM \
+                 damaged_chunks d WHERE d.chunk_id = chunks.id) RETURNING pack_id"
             );
             let mut query = sqlx::query_scalar(conn.text(sql));
             for id in batch.iter() {
@@ -229,8 +227,7 @@ pub async fn raise_named(exec: Exec<'_>, counter: &str, next: i64) -> Result<(),
     on_either!(exec, |conn| {
         sqlx::query(
             "INSERT INTO counters (name, next) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET \
-             next = excluded.next \
-             WHERE counters.next < excluded.next",
+             next = excluded.next WHERE counters.next < excluded.next",
         )
         .bind(counter)
         .bind(next)
@@ -257,10 +254,10 @@ pub async fn domains(exec: Exec<'_>) -> Result<Vec<(DomainId, CacheId)>, DbError
 /// more, withdrawals of paths that are visible, segments of manifests that no NAR accounts for.
 const STALE: [&str; 3] = [
     "damaged_chunks WHERE NOT EXISTS (SELECT 1 FROM chunks c WHERE c.id = damaged_chunks.chunk_id)",
-    "withdrawn_paths WHERE EXISTS (SELECT 1 FROM paths p \
-     WHERE p.cache_id = withdrawn_paths.cache_id AND p.hash = withdrawn_paths.hash)",
-    "nar_segments WHERE NOT EXISTS (SELECT 1 FROM nars n \
-     WHERE n.id = nar_segments.nar_id AND n.segment_count > nar_segments.seq)",
+    "withdrawn_paths WHERE EXISTS (SELECT 1 FROM paths p WHERE p.cache_id = \
+     withdrawn_paths.cache_id AND p.hash = withdrawn_paths.hash)",
+    "nar_segments WHERE NOT EXISTS (SELECT 1 FROM nars n WHERE n.id = nar_segments.nar_id AND \
+     n.segment_count > nar_segments.seq)",
 ];
 
 /// How many rows there are that contradict others and tell nothing by themselves.

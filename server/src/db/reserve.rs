@@ -97,8 +97,7 @@ impl Reserve {
                 file = %self.file.display(),
                 free = room,
                 "the disk with the database is nearly full: its reserve was released, and pushes \
-                 are refused until there is \
-                 room for it again"
+                 are refused until there is room for it again"
             );
         }
         room < self.bytes.saturating_mul(TIGHT_FACTOR)

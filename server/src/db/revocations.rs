@@ -39,9 +39,8 @@ pub async fn add_token(exec: Exec<'_>, jti: &str, from: i64) -> Result<(), DbErr
     on_either!(exec, |conn| {
         sqlx::query(
             "INSERT INTO revoked_tokens (jti, revoked) VALUES ($1, $2) ON CONFLICT (jti) DO UPDATE \
-             SET \
-             revoked = CASE WHEN $2 < revoked_tokens.revoked THEN $2 ELSE revoked_tokens.revoked \
-             END",
+             SET revoked = CASE WHEN $2 < revoked_tokens.revoked THEN $2 ELSE \
+             revoked_tokens.revoked END",
         )
         .bind(jti)
         .bind(from)
@@ -60,8 +59,8 @@ pub async fn add_subject(
 ) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
-            "INSERT INTO revoked_subjects (subject, issued_until, revoked) VALUES ($1, $2, $3) \
-             ON CONFLICT (subject) DO UPDATE SET revoked = $3, issued_until = CASE WHEN $2 > \
+            "INSERT INTO revoked_subjects (subject, issued_until, revoked) VALUES ($1, $2, $3) ON \
+             CONFLICT (subject) DO UPDATE SET revoked = $3, issued_until = CASE WHEN $2 > \
              revoked_subjects.issued_until THEN $2 ELSE revoked_subjects.issued_until END",
         )
         .bind(subject)

@@ -40,8 +40,8 @@ pub async fn add_if_absent(exec: Exec<'_>, key: &str, value: &str) -> Result<boo
 pub async fn set(exec: Exec<'_>, key: &str, value: &str) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
-            "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE \
-            SET value = $2",
+            "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET \
+            value = $2",
         )
         .bind(key)
         .bind(value)

@@ -8,12 +8,10 @@ use super::{DbError, Exec, convert};
 pub async fn count_live_by_kid(exec: Exec<'_>, kid: &str, now: i64) -> Result<u64, DbError> {
     let count: i64 = on_either!(exec, |conn| {
         sqlx::query_scalar(
-            "SELECT count(*) FROM tokens WHERE kid = $1 AND expires > $2 \
-             AND NOT EXISTS (SELECT 1 FROM revoked_tokens WHERE revoked_tokens.jti = tokens.jti \
-             AND revoked <= $2) \
-             AND NOT EXISTS (SELECT 1 FROM revoked_subjects WHERE revoked_subjects.subject IN \
-             (tokens.subject, '') \
-             AND issued_until >= tokens.created)",
+            "SELECT count(*) FROM tokens WHERE kid = $1 AND expires > $2 AND NOT EXISTS (SELECT 1 \
+             FROM revoked_tokens WHERE revoked_tokens.jti = tokens.jti AND revoked <= $2) AND NOT \
+             EXISTS (SELECT 1 FROM revoked_subjects WHERE revoked_subjects.subject IN \
+             (tokens.subject, '') AND issued_until >= tokens.created)",
         )
         .bind(kid)
         .bind(now)

@@ -35,11 +35,10 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT t.jti, t.kid, t.subject, t.label, t.grants, t.created, t.expires, \
-             t.created_by, t.last_used, \
-             CASE WHEN r.revoked IS NULL THEN (SELECT min(s.revoked) FROM revoked_subjects s \
-             WHERE (s.subject = t.subject OR s.subject = '') AND t.created <= s.issued_until) ELSE \
-             r.revoked END \
-             AS revoked FROM tokens t LEFT JOIN revoked_tokens r ON r.jti = t.jti ",
+             t.created_by, t.last_used, CASE WHEN r.revoked IS NULL THEN (SELECT min(s.revoked) \
+             FROM revoked_subjects s WHERE (s.subject = t.subject OR s.subject = '') AND t.created \
+             <= s.issued_until) ELSE r.revoked END AS revoked FROM tokens t LEFT JOIN \
+             revoked_tokens r ON r.jti = t.jti ",
             $rest
         )
     };
@@ -50,8 +49,7 @@ pub async fn add(exec: Exec<'_>, token: &TokenRow) -> Result<(), DbError> {
     on_either!(exec, |conn| {
         sqlx::query(
             "INSERT INTO tokens (jti, kid, subject, label, grants, created, expires, created_by, \
-             last_used) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL)",
+             last_used) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL)",
         )
         .bind(&token.jti)
         .bind(&token.kid)
@@ -118,12 +116,9 @@ pub async fn count_valid(
     let count: i64 = on_either!(exec, |conn| {
         sqlx::query_scalar(
             "SELECT count(*) FROM tokens t WHERE ($1 = '' OR t.subject = $1) AND t.created <= $2 \
-             AND t.expires > $3 \
-             AND NOT EXISTS (SELECT 1 FROM revoked_tokens r WHERE r.jti = t.jti AND r.revoked <= \
-             $3) \
-             AND NOT EXISTS (SELECT 1 FROM revoked_subjects s WHERE (s.subject = t.subject OR \
-             s.subject = '') \
-             AND t.created <= s.issued_until)",
+             AND t.expires > $3 AND NOT EXISTS (SELECT 1 FROM revoked_tokens r WHERE r.jti = t.jti \
+             AND r.revoked <= $3) AND NOT EXISTS (SELECT 1 FROM revoked_subjects s WHERE \
+             (s.subject = t.subject OR s.subject = '') AND t.created <= s.issued_until)",
         )
         .bind(subject.unwrap_or(""))
         .bind(issued_until)

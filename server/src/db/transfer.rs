@@ -503,8 +503,8 @@ pub async fn empty(mut exec: Exec<'_>) -> Result<(), DbError> {
 pub(crate) async fn unknown_columns(exec: Exec<'_>) -> Result<Vec<String>, DbError> {
     let Exec::Sqlite(conn) = exec else { return Ok(Vec::new()) };
     let found: Vec<(String, String)> = sqlx::query_as(
-        "SELECT m.name, c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c \
-         WHERE m.type = 'table' AND m.name <> '_sqlx_migrations'",
+        "SELECT m.name, c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c WHERE m.type \
+         = 'table' AND m.name <> '_sqlx_migrations'",
     )
     .fetch_all(conn)
     .await?;

@@ -57,8 +57,8 @@ async fn count_rows(mut exec: Exec<'_>, now: i64) -> Result<Usage, DbError> {
     let (packs, bytes, chunks, nars, paths): (i64, i64, i64, i64, i64) = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), \
-             CAST(coalesce(sum(chunk_count), 0) AS BIGINT), \
-             (SELECT count(*) FROM nars), (SELECT count(*) FROM paths) FROM packs WHERE state = 0",
+             CAST(coalesce(sum(chunk_count), 0) AS BIGINT), (SELECT count(*) FROM nars), (SELECT \
+             count(*) FROM paths) FROM packs WHERE state = 0",
         )
         .fetch_one(conn)
         .await?

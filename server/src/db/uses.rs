@@ -42,8 +42,7 @@ pub async fn unused_with_nars(
             // One NAR after the other, as with `PaddedBatch::ids`.
             let sql = format!(
                 "SELECT p.id FROM (VALUES {}) AS q JOIN paths p ON p.nar_id = q.column1 AND \
-                 p.cache_id = ${} \
-                 WHERE coalesce(p.last_used, p.created) < ${}",
+                 p.cache_id = ${} WHERE coalesce(p.last_used, p.created) < ${}",
                 batch.values(1),
                 batch.len() + 1,
                 batch.len() + 2

@@ -116,8 +116,8 @@ impl Collector {
 fn jump_note(cutoffs: &Cutoffs, grace: Seconds) -> Option<String> {
     let (ago, seconds) = cutoffs.ages().jumped_within(grace.max(JUMP_TOLD))?;
     Some(format!(
-        "{ago} s ago the clock was {seconds} s ahead of when a server noted it last; that time does \
-         not count as age. If nothing of it is wrong, --trust-clock counts it"
+        "{ago} s ago the clock was {seconds} s ahead of when a server noted it last; that time \
+         does not count as age. If nothing of it is wrong, --trust-clock counts it"
     ))
 }
 

@@ -130,8 +130,7 @@ impl ApiError {
 
     fn full() -> Self {
         let message = "the server's storage is full; nothing of this request was kept. Its \
-            operator has to make room; \
-                       then push again, and only what is missing is sent";
+            operator has to make room; then push again, and only what is missing is sent";
         Self::new(StatusCode::INSUFFICIENT_STORAGE, code::STORAGE_FULL, message)
     }
 
@@ -203,10 +202,9 @@ fn upload_advice(method: &Method, path: &str) -> String {
     }
     format!(
         ". Nix cannot upload to this cache or sign in it (`nix copy --to`, `nix store sign \
-         --store`): push with `snowbank push \
-         {cache} PATH...`, which brings the signatures of this machine's store along; from another \
-         cache of this server, copy \
-         with `snowbank cache copy FROM {cache} PATH...`"
+         --store`): push with `snowbank push {cache} PATH...`, which brings the signatures of this \
+         machine's store along; from another cache of this server, copy with `snowbank cache copy \
+         FROM {cache} PATH...`"
     )
 }
 
@@ -326,8 +324,7 @@ impl From<Arc<ChainError>> for ApiError {
             ),
             error if error.is_lost() => told(
                 "another copy of this server's database has taken over its storage; nothing is \
-                 written or removed. Its \
-                 operator has to decide which of the two counts",
+                 written or removed. Its operator has to decide which of the two counts",
             ),
             ChainError::Marker(MarkerError::Missing | MarkerError::Unmarked(_)) => told(
                 "the server's storage is empty or not its own; look whether it is mounted, and at \

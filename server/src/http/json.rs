@@ -65,8 +65,7 @@ pub(super) async fn read<T: DeserializeOwned>(
             count_hit("json-values");
             let message = format!(
                 "the {what} has too many values, or too much text, for the memory of this server \
-                 (`[limits] memory`); \
-                 split it"
+                 (`[limits] memory`); split it"
             );
             return Err(ApiError::limit(message));
         }

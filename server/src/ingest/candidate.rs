@@ -144,17 +144,13 @@ fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, Refusal> {
         if text.starts_with(&format!("{dir}/")) {
             Refusal::new(
                 code::NARINFO_INVALID,
-                format!(
-                    "`{}` is not a store path: \
-                {error}",
-                    start(text)
-                ),
+                format!("`{}` is not a store path: {error}", start(text)),
             )
         } else {
             let text = start(text);
             let message = format!(
-                "`{text}` is not in this cache's store directory, {dir}; push it to a \
-                    cache of its own"
+                "`{text}` is not in this cache's store directory, {dir}; push it to a cache of its \
+                    own"
             );
             Refusal::new(code::STORE_DIR_MISMATCH, message)
         }

@@ -78,8 +78,7 @@ pub(super) fn chain_line(store_path: String, error: &ChainError) -> CommitLine {
     }
     let message = if error.is_lost() {
         "another copy of the server's database has taken over its storage; nothing was stored, and \
-         its operator has to \
-         decide which of the two counts"
+         its operator has to decide which of the two counts"
     } else {
         "the server's storage did not answer; try again"
     };

@@ -148,8 +148,7 @@ fn line(receipt: Receipt, outcome: Outcome) -> CommitLine {
             );
             let message =
                 "it could not be read back; the server's log has the reason. Its operator should \
-                 run `snowbankd check \
-                           --read-data`"
+                 run `snowbankd check --read-data`"
                     .to_owned();
             error(receipt.store_path, code::STORAGE_UNAVAILABLE, message)
         }

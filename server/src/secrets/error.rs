@@ -24,8 +24,7 @@ pub enum SecretError {
     /// The data folder cannot be written to.
     #[error(
         "cannot write to the data folder {}: {source}. Make it writable for the user that runs \
-         snowbankd, or choose \
-         another with --data-dir DIR", path.display()
+         snowbankd, or choose another with --data-dir DIR", path.display()
     )]
     NotWritable {
         /// The folder.
@@ -58,9 +57,8 @@ pub enum SecretError {
     /// The server key that the settings name is not there.
     #[error(
         "there is no server key at {}, which `server-key-file` names. Servers that share a \
-         database share this file; for a \
-         new database make it: head -c 32 /dev/urandom | base64 > {} && chmod 600 \
-         {}", .0.display(), .0.display(), .0.display()
+         database share this file; for a new database make it: head -c 32 /dev/urandom | base64 > \
+         {} && chmod 600 {}", .0.display(), .0.display(), .0.display()
     )]
     NoServerKey(PathBuf),
     /// The server key is no key.
@@ -69,8 +67,7 @@ pub enum SecretError {
     /// A sealed secret was sealed with another server key, or for something else, or is damaged.
     #[error(
         "cannot open the sealed {0}: it was sealed with another server key. Restore the \
-         `server-key` file that belongs to \
-         this database into the data folder"
+         `server-key` file that belongs to this database into the data folder"
     )]
     Sealed(String),
     /// The system gives no random bytes.

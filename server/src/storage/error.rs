@@ -154,14 +154,12 @@ impl FailureKind {
             }
             Self::Tls => {
                 "Check that `endpoint` speaks https, and that its certificate is valid for that \
-                 name; an authority of your \
-                 own goes into `ca-file`"
+                 name; an authority of your own goes into `ca-file`"
             }
             Self::Timeout => "Check the network, firewalls between, and `request-timeout`",
             Self::Denied => {
                 "Check the access key, its secret, and that it may get, put, delete and list in \
-                 this bucket under this \
-                 `prefix`"
+                 this bucket under this `prefix`"
             }
             Self::ClockSkew => "Set this machine's clock, with NTP for instance",
             Self::WrongRegion => "Set `region` to the bucket's",

@@ -94,9 +94,8 @@ impl fmt::Display for NoRoom {
         write!(
             f,
             " (`[storage] min-free`); nothing of this request was kept. The operator has to make \
-             room: `snowbankd gc` takes \
-             away what is kept no longer, and works on a full disk. Then push again, and only what \
-             is missing is sent"
+             room: `snowbankd gc` takes away what is kept no longer, and works on a full disk. \
+             Then push again, and only what is missing is sent"
         )
     }
 }

@@ -44,8 +44,8 @@ pub enum MarkerError {
     /// It has no marker.
     #[error(
         "the storage has no marker object `{KEY}`, so it is not the one of this database, or a \
-         part of it was deleted. Check \
-         `[storage]`; a server that starts marks an empty storage as its own"
+         part of it was deleted. Check `[storage]`; a server that starts marks an empty storage as \
+         its own"
     )]
     Missing,
     /// The marker is not readable as one.

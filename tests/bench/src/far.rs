@@ -36,9 +36,9 @@ impl Far {
         let proxy = StorageFaults::before(s3.address(), Random::fixed(1));
         proxy.set(Faults { latency, ..Faults::default() });
         let config = format!(
-            "[storage]\ntype = \"s3\"\nbucket = \"{BUCKET}\"\nendpoint \
-             = \"http://{}\"\naccess-key-id = \
-             \"{ACCESS_KEY_ID}\"\nsecret-access-key = \"{SECRET_ACCESS_KEY}\"\n{settings}",
+            "[storage]\ntype = \"s3\"\nbucket = \"{BUCKET}\"\nendpoint = \
+             \"http://{}\"\naccess-key-id = \"{ACCESS_KEY_ID}\"\nsecret-access-key = \
+             \"{SECRET_ACCESS_KEY}\"\n{settings}",
             proxy.address()
         );
         Self { server: Server::options().config(&config).start(), proxy, s3 }

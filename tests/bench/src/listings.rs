@@ -116,9 +116,8 @@ async fn add_pins(prefilled: &Prefilled, pins: u64) -> Result<()> {
             caches WHERE name = 'main'";
         sqlx::query(pin).bind(&name).execute(&mut db).await?;
         let generation = "INSERT INTO pin_generations (cache_id, name, generation, hash, \
-            path_name, created, created_by) \
-                          SELECT cache_id, $1, 1, hash, name, created, 'bench' FROM paths WHERE id \
-                          = 1";
+            path_name, created, created_by) SELECT cache_id, $1, 1, hash, name, created, 'bench' \
+            FROM paths WHERE id = 1";
         sqlx::query(generation).bind(&name).execute(&mut db).await?;
     }
     sqlx::query("COMMIT").execute(&mut db).await?;
@@ -163,8 +162,8 @@ fn beside_strangers(
     let (before, during) = (quantile(&mut alone, 99), quantile(&mut times, 99));
     println!(
         "beside {} strangers who list for {} s ({answered} answered, {refused} refused): a narinfo \
-         takes {:.2} ms, 99 of 100 \
-         {:.2} ms ({:.2} and {:.2} ms without them); /readyz {:.0} ms at most",
+         takes {:.2} ms, 99 of 100 {:.2} ms ({:.2} and {:.2} ms without them); /readyz {:.0} ms at \
+         most",
         args.strangers,
         args.seconds,
         quantile(&mut times, 50).as_secs_f64() * 1e3,

@@ -55,8 +55,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let rate = (args.clients * args.mebibytes) as f64 / seconds;
     println!(
         "{} clients, {} MiB each, {} ms added to every request to the storage: {seconds:.1} s, \
-         {rate:.0} MiB/s together, \
-         {} requests to the storage",
+         {rate:.0} MiB/s together, {} requests to the storage",
         args.clients,
         args.mebibytes,
         args.milliseconds,

@@ -66,8 +66,7 @@ fn large_nar(args: &Args, latency: Duration) -> anyhow::Result<()> {
         best = best.max(rate);
         println!(
             "one NAR of {} MB ({} MB served), cold server, run {run}: {:.2} s, {rate:.0} MB/s of \
-             NAR, {} GETs, server's \
-             peak memory {} MiB",
+             NAR, {} GETs, server's peak memory {} MiB",
             info.nar_size / 1_000_000,
             served / 1_000_000,
             elapsed.as_secs_f64(),

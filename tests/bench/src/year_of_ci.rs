@@ -154,8 +154,7 @@ fn print(day: u64, month: &Month) {
     } = month;
     println!(
         "{day:>5} {stored:>9.1} {database:>9.1} {paths:>8} {nars:>8} {chunks:>9} {packs:>6} \
-         {collecting:>9.3} {longest:>9.3} \
-         {pushing:>9.1} {sent:>9.1}"
+         {collecting:>9.3} {longest:>9.3} {pushing:>9.1} {sent:>9.1}"
     );
 }
 

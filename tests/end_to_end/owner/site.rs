@@ -17,8 +17,8 @@ fn copy_database(site: &Site, scratch: &Scratch, name: &str) {
     let mut shell: Command = process::command("sh", scratch.path());
     shell.args([
         "-ec",
-        "pg_dump --format=custom --file=copy \"$FROM\"; pg_restore --no-owner \
-        --dbname=\"$TO\" copy",
+        "pg_dump --format=custom --file=copy \"$FROM\"; pg_restore --no-owner --dbname=\"$TO\" \
+        copy",
     ]);
     shell.env("FROM", from).env("TO", to);
     process::run(shell).succeeds();

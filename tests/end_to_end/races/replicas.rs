@@ -60,8 +60,7 @@ fn take_the_lock_away(server: &Server) {
         // The key is "snwork" and 2, in two halves.
         site.postgres().execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND \
-             classid = 1936619375 \
-             AND objid = 1919614978",
+             classid = 1936619375 AND objid = 1919614978",
         );
     } else {
         fs::remove_file(server.data_dir().join("snowbank.db-collecting")).unwrap();

@@ -58,8 +58,7 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{opened} connections made, {unconnected} not made in time, {closed} connections or \
-             streams ended by the server, \
-             {answered} answers, {refused} refusals"
+             streams ended by the server, {answered} answers, {refused} refusals"
         )
     }
 }

@@ -75,10 +75,7 @@ pub(super) async fn connection(api: &Api, url: &Url) -> (Finding, Option<Probe>)
                 .advice("ask the operator; /readyz says whether its database and storage answer"),
                 status => Finding::warn(
                     CONNECTION,
-                    format!(
-                        "{server} answers, but with status \
-                    {status} at /healthz"
-                    ),
+                    format!("{server} answers, but with status {status} at /healthz"),
                 )
                 .advice("is it the address of a Snowbank server, without a cache?"),
             };

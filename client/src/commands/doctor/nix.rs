@@ -100,9 +100,9 @@ fn miss(subject: &Subject, path: &str, remembered: Option<&Value>, hash: &Value)
     let kept = if remembered.is_some() { "a month" } else { "an hour" };
     Finding::warn(MISS, text).advice(format!(
         "for this path that is mended by this check; others are asked for again after {kept}.\nSet \
-         the time for paths that are \
-         not there to a minute: snowbank use {} --negative-ttl 60\nForget all at once: rm \
-         ~/.cache/nix/binary-cache-v*.sqlite* (root's too, for a daemon)",
+         the time for paths that are not there to a minute: snowbank use {} --negative-ttl \
+         60\nForget all at once: rm ~/.cache/nix/binary-cache-v*.sqlite* (root's too, for a \
+         daemon)",
         subject.reference
     ))
 }

@@ -148,14 +148,11 @@ pub(super) fn signature(
     {
         return Finding::warn(
             SIGNATURE,
-            format!(
-                "{full} is signed by {key}, but differs from the \
-            one here"
-            ),
+            format!("{full} is signed by {key}, but differs from the one here"),
         )
         .advice(
-            "a build that does not give the same twice; the first that was pushed stays in \
-                the cache",
+            "a build that does not give the same twice; the first that was pushed stays in the \
+                cache",
         );
     }
     Finding::ok(SIGNATURE, format!("{full} is signed by {key}, {whose}"))

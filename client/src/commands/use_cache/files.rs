@@ -117,9 +117,8 @@ impl Files {
         is_missing.then(|| {
             format!(
                 "Determinate Nix makes {} from other files, and {} is not one of them: add it to \
-                 {DETERMINATE_CONFIG}, as in \
-                 {{\"authentication\": {{\"additionalNetrcSources\": [\"{}\"]}}}}, and restart the \
-                 Nix daemon",
+                 {DETERMINATE_CONFIG}, as in {{\"authentication\": {{\"additionalNetrcSources\": \
+                 [\"{}\"]}}}}, and restart the Nix daemon",
                 used.display(),
                 netrc.display(),
                 netrc.display()
@@ -182,8 +181,7 @@ impl Files {
                 path: self.nix_conf.clone(),
                 message: format!(
                     "it is made by NixOS or home-manager ({}); put what `snowbank use --print` \
-                     shows into \
-                     `nix.settings` there",
+                     shows into `nix.settings` there",
                     target.display()
                 ),
             }),

@@ -192,9 +192,8 @@ fn none_fits(
         Exit::Forbidden,
         anyhow::anyhow!(
             "{one_entry}the token from {source} may not fetch from {}; ask the operator of \
-             {host_name} for one that may \
-             fetch from all (`snowbankd token create --sub NAME {}`), log in with it and run this \
-             again",
+             {host_name} for one that may fetch from all (`snowbankd token create --sub NAME {}`), \
+             log in with it and run this again",
             uncovered.join(", "),
             pulls.join(" ")
         ),

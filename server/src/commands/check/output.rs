@@ -263,9 +263,8 @@ fn summary(stats: &CheckStats, findings: u64, repair: Option<&str>) -> String {
     };
     let mut text = format!(
         "{verdict}: {packs} packs, {chunks} chunks, {nars} NARs, {paths} paths; {unnamed_objects} \
-         objects without rows, of \
-         {unnamed_bytes} bytes (harmless; a stopped push leaves them); {} packs and {} NARs read, \
-         {read_bytes} bytes",
+         objects without rows, of {unnamed_bytes} bytes (harmless; a stopped push leaves them); {} \
+         packs and {} NARs read, {read_bytes} bytes",
         stats.read_packs, stats.decoded_nars
     );
     if stats.damaged_chunks > 0 || stats.withdrawn_paths > 0 {

@@ -62,8 +62,7 @@ fn entry(
             &issuer,
             "issuer",
             "is not an issuer's address: allowed is https, such as \"https://gitlab.example.org\", \
-             and http on this \
-             machine's own addresses, without user and query",
+             and http on this machine's own addresses, without user and query",
         ));
     }
     if audience.get_ref().trim().is_empty() {
@@ -133,9 +132,9 @@ fn claim_patterns(
     let tells_apart =
         |list: &Vec<String>| list.iter().all(|pattern| pattern.bytes().any(|byte| byte != b'*'));
     if !checked.values().any(tells_apart) {
-        let message = "has to say what at least one claim must be, such as `repository_owner \
-            = \"my-company\"`; without \
-                       one, everybody to whom this issuer gives tokens would be let in";
+        let message = "has to say what at least one claim must be, such as `repository_owner = \
+            \"my-company\"`; without one, everybody to whom this issuer gives tokens would be let \
+            in";
         return Err(written.problem(&issuer.span(), "auth.oidc.claims", message));
     }
     Ok(checked)

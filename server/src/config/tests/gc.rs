@@ -14,8 +14,8 @@ fn nothing_is_taken_away_by_default_but_what_nothing_needs() {
 
 #[test]
 fn times_and_sizes_can_be_switched_off_by_a_word() {
-    let text = "[gc]\ninterval = \"never\"\nretention = \"90d\"\nmax-size \
-        = \"200GB\"\ncompact-budget = \"0B\"\n";
+    let text = "[gc]\ninterval = \"never\"\nretention = \"90d\"\nmax-size = \
+        \"200GB\"\ncompact-budget = \"0B\"\n";
     let gc = load(text).1.unwrap().gc;
     assert_eq!((gc.interval, gc.retention), (None, Some(Seconds::new(90 * 86_400))));
     assert_eq!(gc.max_size, Some(Size::from_bytes(200_000_000_000)));

@@ -49,8 +49,8 @@ async fn add_step(db: &Db, version: i64) {
     on_either!(tx.exec(), |conn| {
         sqlx::query(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
-             execution_time) \
-             SELECT $1, 'newer', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
+             execution_time) SELECT $1, 'newer', success, checksum, 0 FROM _sqlx_migrations WHERE \
+             version = 1",
         )
         .bind(version)
         .execute(conn)

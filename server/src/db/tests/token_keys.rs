@@ -40,14 +40,10 @@ pub(super) async fn tokens_that_depend_on_a_key_are_counted(fresh: Fresh) {
     run(
         tx.exec(),
         "INSERT INTO tokens (jti, kid, subject, label, grants, created, expires, created_by) \
-         VALUES \
-         ('good', 'k', 'ci', '', '{}', 100, 900, ''), ('other', 'j', 'ci', '', '{}', 100, 900, \
-         ''), \
-         ('over', 'k', 'ci', '', '{}', 100, 500, ''), ('revoked', 'k', 'ci', '', '{}', 100, 900, \
-         ''), \
-         ('revoked-later', 'k', 'ci', '', '{}', 100, 900, ''), ('early', 'k', 'bob', '', '{}', \
-         100, 900, ''), \
-         ('late', 'k', 'bob', '', '{}', 300, 900, '')",
+         VALUES ('good', 'k', 'ci', '', '{}', 100, 900, ''), ('other', 'j', 'ci', '', '{}', 100, \
+         900, ''), ('over', 'k', 'ci', '', '{}', 100, 500, ''), ('revoked', 'k', 'ci', '', '{}', \
+         100, 900, ''), ('revoked-later', 'k', 'ci', '', '{}', 100, 900, ''), ('early', 'k', \
+         'bob', '', '{}', 100, 900, ''), ('late', 'k', 'bob', '', '{}', 300, 900, '')",
     )
     .await;
     run(

@@ -92,8 +92,8 @@ impl<'a> ObjectRemoval<'a> {
             failed.extend(self.storage.delete_many(keys).await);
         }
         if let Some((_, error)) = failed.first() {
-            tracing::warn!(%error, objects = failed.len(), "objects could not be removed; the \
-                next collection tries again");
+            tracing::warn!(%error, objects = failed.len(), "objects could not be removed; the next \
+                collection tries again");
         }
         Ok(failed.into_iter().map(|(key, _)| key).collect())
     }

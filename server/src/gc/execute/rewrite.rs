@@ -73,8 +73,7 @@ impl Rewriter<'_, '_> {
                 let Some(why) = want_of_room(&error) else { return Err(error) };
                 self.rewritten.notes.push(format!(
                     "packs were left as they are for want of room: {why}. Make room, or wait until \
-                     what this collection has \
-                     claimed is removed; a later one rewrites them"
+                     what this collection has claimed is removed; a later one rewrites them"
                 ));
                 break;
             }

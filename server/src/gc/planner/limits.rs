@@ -168,8 +168,7 @@ pub(super) async fn enforce(
             let name = &graphs[index].cache.name;
             notes.push(format!(
                 "the cache `{name}` holds {} and may hold {}: what is pinned or was used lately is \
-                 more than that. Unpin \
-                 something, or raise --max-size",
+                 more than that. Unpin something, or raise --max-size",
                 Bytes(stored - freed),
                 Bytes(limit)
             ));
@@ -202,8 +201,7 @@ pub(super) async fn enforce(
         if stored - freed > limit {
             notes.push(format!(
                 "the server needs {} and may hold {}: what is pinned or was used lately is more \
-                 than that. Unpin something, \
-                 or raise `[gc] max-size`",
+                 than that. Unpin something, or raise `[gc] max-size`",
                 Bytes(stored - freed),
                 Bytes(limit)
             ));

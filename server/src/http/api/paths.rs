@@ -67,8 +67,7 @@ fn check_nar_bytes(paths: &[PathCommit], limit: u64) -> Result<(), ApiError> {
     count_hit("max-nar-size");
     let message = format!(
         "the NARs of this commit have {sum} bytes together; this server takes at most {limit} in \
-         one commit \
-         (`[limits] max-nar-size`); send the paths in several commits"
+         one commit (`[limits] max-nar-size`); send the paths in several commits"
     );
     Err(ApiError::limit(message))
 }

@@ -286,8 +286,7 @@ impl fmt::Display for RepairReport {
         write!(
             f,
             "Repaired: {} chunk rows made or set right, {} packs named or written anew, {} chunks \
-             retired and {} settled, {} \
-             NARs with {} path(s) withdrawn.",
+             retired and {} settled, {} NARs with {} path(s) withdrawn.",
             self.rows,
             self.packs,
             self.retired,

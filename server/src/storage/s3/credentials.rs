@@ -61,8 +61,7 @@ pub(super) async fn find(
     }
     Err(StorageError::Settings(format!(
         "no credentials for the storage were found. Asked: {}. Set `access-key-id` and \
-         `secret-access-key` in `[storage]`, or \
-         give the server one of these sources",
+         `secret-access-key` in `[storage]`, or give the server one of these sources",
         asked.join("; ")
     )))
 }

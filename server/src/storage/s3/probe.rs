@@ -147,8 +147,7 @@ fn failed(step: &str, config: &S3Config, error: StorageError) -> Problem {
 fn strange(config: &S3Config, what: &str) -> Problem {
     Problem::Contradiction(StorageError::Settings(format!(
         "the storage cannot be used: {what}, in {}. It does not keep objects as it should; a proxy \
-         or a cache in between may \
-         be the cause",
+         or a cache in between may be the cause",
         place(config)
     )))
 }

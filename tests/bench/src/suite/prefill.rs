@@ -164,8 +164,7 @@ async fn add_nars(
     let first = |nar: u64| (nar - 1) * chunks / nars + 1;
     for ids in batches(nars) {
         let head = "INSERT INTO nars (id, domain_id, nar_hash, nar_size, file_hash, file_size, \
-            content_digest, \
-                    chunk_count, segment_count, format, created, manifest, cut_id) ";
+            content_digest, chunk_count, segment_count, format, created, manifest, cut_id) ";
         let mut insert = QueryBuilder::<Sqlite>::new(head);
         insert.push_values(ids, |mut row, id| {
             let entry = |id| SegmentEntry { id, raw_len: 160_000, frame_len: 79_900, slots: 0 };

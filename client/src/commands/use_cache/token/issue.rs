@@ -55,8 +55,7 @@ pub(super) async fn issued(
         api.change(Method::POST, "tokens", &request).await.map_err(|error| {
             Failure::from(error).context(format!(
                 "the token from {} may administrate the server, and is not put into netrc without \
-             --this-token; a token that \
-             may only pull cannot be made with it",
+             --this-token; a token that may only pull cannot be made with it",
                 candidate.source
             ))
         })?;
@@ -69,8 +68,7 @@ pub(super) async fn issued(
     })?;
     let note = format!(
         "Nix shows {server_url} a token of its own, which may pull from {names} and do nothing \
-         else: {}, until {}. Take it back \
-         with `snowbank token revoke {}`.",
+         else: {}, until {}. Take it back with `snowbank token revoke {}`.",
         info.subject,
         date::utc(info.expires),
         info.id

@@ -62,8 +62,7 @@ impl Rights {
         let more: Vec<String> = admin.into_iter().chain(self.more.iter().cloned()).collect();
         Some(format!(
             "The token from {} is now in netrc, and may also {}. Fetching needs `pull` alone: ask \
-             the operator for a token that \
-             may do nothing else.",
+             the operator for a token that may do nothing else.",
             candidate.source,
             more.join(", ")
         ))

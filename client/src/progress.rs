@@ -1,12 +1,11 @@
-//! What a person sees while a push runs, on standard error: a bar on a terminal, a line every few
-//! seconds elsewhere, or nothing.
+//! The progress of a push on standard error: a bar on a terminal, a line every few seconds
+//! elsewhere, or nothing.
 //!
-//! A rate and the time left are shown while they mean something: as long as NARs are read. What
-//! comes then has a name and no time. While a failed request waits for its repetition, that is
-//! shown.
+//! The bar has a rate and the time left as long as NARs are read. The phases after that have a name
+//! only. While a failed request waits for its repetition, the display says so.
 //!
-//! Only shows; nothing depends on it. Whoever wants to print while a bar is up goes through
-//! [`Progress::say`]. Counts that matter are kept by whoever counts for the summary.
+//! Nothing depends on the display. Other modules print through [`Progress::say`] while a bar is up.
+//! The counts for the summary are left to the ledger.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -23,22 +22,22 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 const SAME_LINE_EVERY: Duration = Duration::from_secs(30);
 /// A shorter wait for a repetition is not worth a line.
 const MIN_WAIT: Duration = Duration::from_millis(700);
-/// What a bar is drawn as while NARs are read: their bytes, the rate, the time left, and the
+/// The template of the bar while NARs are read: their bytes, the rate, the time left, and the
 /// message below.
 const READING: &str = "{wide_bar:.cyan} {binary_bytes}/{binary_total_bytes} \
     {binary_bytes_per_sec}, {eta} left\n{msg}";
-/// What it is drawn as when nobody knows how long it takes.
+/// The template when the time left is unknown.
 const WAITING: &str = "{wide_bar:.cyan} {binary_bytes}/{binary_total_bytes}\n{msg}";
 
-/// What a push is doing.
+/// The phase of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Phase {
-    /// NARs are read, and what is new in them is sent.
+    /// NARs are read, and their new chunks are sent.
     #[default]
     Uploading,
-    /// All is read; the last of it is on its way.
+    /// All NARs are read, and the last chunks are sent.
     Sending,
-    /// The server verifies what it has got.
+    /// The server verifies the paths.
     Verifying,
 }
 
@@ -54,7 +53,7 @@ pub enum Style {
 }
 
 impl Style {
-    /// What suits standard error.
+    /// The style for standard error.
     #[must_use]
     pub fn of_stderr(quiet: bool) -> Self {
         if quiet {
@@ -89,11 +88,11 @@ struct DisplayState {
     /// The last plain line but for its time, and milliseconds from `started` to when it may come
     /// again.
     last_line: (String, u64),
-    /// What the bar is drawn as.
+    /// The template of the bar.
     template: &'static str,
 }
 
-/// What was counted so far.
+/// The counts so far.
 #[derive(Debug, Default)]
 struct Counts {
     paths_total: AtomicU64,
@@ -240,7 +239,7 @@ impl Progress {
 }
 
 impl DisplayState {
-    /// What is said while a failed request waits.
+    /// The message while a failed request waits.
     fn waiting(&self) -> Option<String> {
         let (until, cause) = self.wait.as_ref()?;
         let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;

@@ -1,7 +1,7 @@
 //! One collection: a plan of what goes, and then its execution, or as a dry run the plan alone.
 //!
-//! One collection runs at a time, by a lock that ends with its holder. The lock is for economy: each
-//! transaction that removes rows looks by itself at everything that it relies on.
+//! One collection runs at a time, by a lock that ends with its holder. The lock is for economy:
+//! each transaction that removes rows looks by itself at everything that it relies on.
 
 use std::sync::Arc;
 use std::time::Instant;

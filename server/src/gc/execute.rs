@@ -1,9 +1,9 @@
 //! Execution of a plan, in small transactions.
 //!
-//! The order is that of the invariants: path rows, NAR rows, chunk rows, packs, objects. Objects are
-//! removed before anything is written, so that a full disk can be collected. Compaction, which
-//! writes packs, comes last and stops where there is no room. An execution may be interrupted at any
-//! point: nothing is remembered except what the rows say, so that the next collection goes on.
+//! The order is that of the invariants: path rows, NAR rows, chunk rows, packs, objects. Objects
+//! are removed before anything is written, so that a full disk can be collected. Compaction, which
+//! writes packs, comes last and stops where there is no room. An execution may be interrupted at
+//! any point: nothing is remembered except what the rows say, so that the next collection goes on.
 //!
 //! Each stage has a file. Whatever a stage keeps that was planned to go, the stages after it keep
 //! too: a path that is wanted again keeps its NAR, a NAR its chunks, a chunk its pack.

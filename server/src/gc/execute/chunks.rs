@@ -2,8 +2,9 @@
 //!
 //! C1: each batch takes the exclusive lock, marks what the manifests name that were added since
 //! ([`Marks::catch_up`]), and removes the chunks of the plan that are still unmarked. Their packs
-//! were older than the grace period when the plan was made, so no push under way has put them there.
-//! A push that found such a chunk present and has not committed yet finds it missing when it does.
+//! were older than the grace period when the plan was made, so no push under way has put them
+//! there. A push that found such a chunk present and has not committed yet finds it missing when it
+//! does.
 
 use std::collections::HashSet;
 

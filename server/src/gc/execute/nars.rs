@@ -1,4 +1,5 @@
-//! Removes NAR rows that no path has had for the grace period, and keeps book of NARs without a path.
+//! Removes NAR rows that no path has had for the grace period, and keeps book of NARs without a
+//! path.
 //!
 //! C1: each batch takes the exclusive lock, looks which of its NARs a path has by now, and removes
 //! the others. The chunks of those that stay are marked before any chunk goes.

@@ -1,9 +1,9 @@
 //! Compaction: rewrites packs of which little is needed, or small ones, at a rate.
 //!
 //! C4: a record is copied to a new pack, which is durable before any row names it, and each chunk
-//! row moves by comparing where it lay. Then no chunk is in the old pack, and it is claimed like any
-//! other. Its object stays for a while, so that its readers can end, and a reader that comes late
-//! looks the chunk up again. Frames are copied verbatim, after their checksums and names were
+//! row moves by comparing where it lay. Then no chunk is in the old pack, and it is claimed like
+//! any other. Its object stays for a while, so that its readers can end, and a reader that comes
+//! late looks the chunk up again. Frames are copied verbatim, after their checksums and names were
 //! looked at. A damaged pack stays as it is, for `repair`. Where the disk has no room for another
 //! pack, the remaining packs stay as they are.
 
@@ -171,8 +171,8 @@ impl Rewriter<'_, '_> {
         Ok(())
     }
 
-    /// Claims packs that were rewritten. A pack in which a chunk still is stays. Objects that may go
-    /// at once do, so that the next pack finds their room.
+    /// Claims packs that were rewritten. A pack in which a chunk still is stays. Objects that may
+    /// go at once do, so that the next pack finds their room.
     async fn finish_sources(&mut self, sources: &[PackId]) -> Result<(), GcError> {
         for batch in sources.chunks(BATCH) {
             let mut exclusive = self.transactions.begin().await?;

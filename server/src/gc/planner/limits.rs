@@ -249,8 +249,8 @@ async fn each_nar(
     }
 }
 
-/// Lets roots of `graphs` go, least recently used first, until `excess` bytes are freed or no root is
-/// left that may go. Gives the bytes.
+/// Lets roots of `graphs` go, least recently used first, until `excess` bytes are freed or no root
+/// is left that may go. Gives the bytes.
 async fn evict(
     db: &Db,
     graphs: &mut [Graph],

@@ -38,8 +38,8 @@ fn number(nar: NarId) -> u64 {
 }
 
 impl Marking {
-    /// Reads the manifests up to `last`, which was read under the exclusive lock. `graphs` say which
-    /// paths stay.
+    /// Reads the manifests up to `last`, which was read under the exclusive lock. `graphs` say
+    /// which paths stay.
     pub(super) async fn read(
         db: &Db,
         last: NarId,

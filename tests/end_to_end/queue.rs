@@ -12,6 +12,7 @@ use std::{
 use serde_json::Value;
 use snowbank_harness::{
     Client, NixStore, Server, count, database,
+    nix::NixDaemon,
     oracle::Oracle,
     process::{self, Output, Running},
     trees,
@@ -174,6 +175,18 @@ fn a_queued_path_is_kept_from_collections_until_it_is_pushed() {
     assert!(kept.iter().all(|path| !machine.store.has(path)));
     let auto = machine.store.root().join("nix/var/nix/gcroots/auto");
     assert_eq!(fs::read_dir(auto).unwrap().count(), 0, "Nix has removed its links");
+}
+
+#[test]
+fn the_daemon_makes_a_root_where_the_hook_may_not() {
+    let machine = Machine::new();
+    let paths = trees::add_tiny(&machine.store, 2, "daemon");
+    let daemon = NixDaemon::of(&machine.store);
+    let mut hook = machine.hook(&[&paths[0]], &["--strict"]);
+    hook.env("NIX_REMOTE", format!("{}&state=/nowhere", daemon.uri(&machine.store)));
+    assert_eq!(process::run(hook).success().said(), "");
+    machine.store.run("nix-store", &["--gc"]).succeeds();
+    assert!(machine.store.has(&paths[0]) && !machine.store.has(&paths[1]));
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub mod operator;
 mod pages;
 pub mod pin;
 mod push;
+pub mod queue;
 mod use_cache;
 mod verify_receipts;
 mod whoami;
@@ -23,6 +24,7 @@ pub use doctor::DoctorArgs;
 pub use login::LoginArgs;
 pub use pages::{CompletionsArgs, ManArgs};
 pub use push::PushArgs;
+pub use queue::HookArgs;
 pub use use_cache::UseArgs;
 pub use verify_receipts::VerifyReceiptsArgs;
 pub use whoami::WhoAmIArgs;
@@ -78,6 +80,11 @@ pub enum Command {
     Login(LoginArgs),
     /// Upload store paths and all they refer to
     Push(PushArgs),
+    /// Queue the paths of a build, for Nix's post-build-hook
+    Hook(HookArgs),
+    /// The queue of paths that the hook has accepted: run, list, retry, drop, wait
+    #[command(subcommand, after_help = "Example:\n  snowbank queue run")]
+    Queue(queue::QueueCommand),
     /// Make Nix on this machine fetch from caches
     Use(UseArgs),
     /// Say which server and token are used, and what the token may do
@@ -134,6 +141,7 @@ Environment:
   SNOWBANK_URL         a server without a name, used instead of the default one
   SNOWBANK_TOKEN       the token for it; without SNOWBANK_URL, for the server that is used
   SNOWBANK_TOKEN_FILE  a file with that token
+  SNOWBANK_QUEUE       the folder of `hook` and `queue`, as --queue
   SNOWBANK_SYSTEM_CONFIG
                        a file to read instead of /etc/snowbank/client.toml
   NIX_REMOTE           the Nix store to push from, as --store; nix.conf's `store` goes before it

@@ -2,11 +2,13 @@
 
 pub mod doctor;
 pub mod gc;
+pub mod hook;
 pub mod login;
 pub mod operator;
 pub mod pages;
 pub mod pin;
 pub mod push;
+pub mod queue;
 pub mod use_cache;
 pub mod verify_receipts;
 pub mod whoami;
@@ -23,6 +25,8 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
     match command {
         Command::Login(args) => login::run(&global, args).await,
         Command::Push(args) => push::run(&global, args).await,
+        Command::Hook(args) => hook::run(args).await,
+        Command::Queue(command) => queue::run(&global, command).await,
         Command::Use(args) => use_cache::run(&global, args).await,
         Command::WhoAmI(args) => whoami::run(&global, args).await,
         Command::Doctor(args) => doctor::run(&global, args).await,

@@ -1,9 +1,9 @@
 //! The `snowbank` client as a library: everything but the process's entry point, so that tests can
 //! call it.
 //!
-//! Arrows fall one way: `commands` → `push` → {`api`, `store`, `nix`} → `config` → `exit`; `cli`
-//! holds clap types only and knows none of them. Arguments and tables that the server's commands
-//! have as well are in `snowbank-cli`. `fuzzing` is for tests alone.
+//! Arrows fall one way: `commands` → `queue` → `push` → {`api`, `store`, `nix`} → `config` →
+//! `exit`; `cli` holds clap types only and knows none of them. Arguments and tables that the
+//! server's commands have as well are in `snowbank-cli`. `fuzzing` is for tests alone.
 
 pub mod api;
 pub mod cli;
@@ -15,4 +15,5 @@ pub mod fuzzing;
 pub mod nix;
 pub mod progress;
 pub mod push;
+pub mod queue;
 pub mod store;

@@ -62,7 +62,7 @@ use plan::{Plan, SelectedPath};
 use target::Target;
 
 pub use error::PushError;
-pub use ledger::{Ledger, LedgerOptions};
+pub use ledger::{Ledger, LedgerOptions, PathOutcome};
 pub use summary::Summary;
 
 /// Most rounds: paths are pushed again when the cache has lost one of their references meanwhile.

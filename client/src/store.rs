@@ -41,6 +41,17 @@ pub struct StoreOptions {
     pub uri: Option<String>,
 }
 
+impl StoreOptions {
+    /// The folder in which Nix keeps a link to each link that is a garbage collection root. Nix is
+    /// not asked.
+    ///
+    /// # Errors
+    /// An address of a kind that is not supported.
+    pub fn indirect_roots_dir(&self) -> Result<PathBuf, StoreError> {
+        Ok(Location::find(self.uri.as_deref())?.state_dir.join("gcroots/auto"))
+    }
+}
+
 /// An open Nix store. Clones share one connection to Nix.
 #[derive(Clone)]
 pub struct Store {

@@ -28,6 +28,7 @@ const CLIENT: &[&[&str]] = &[
     &["config"],
     &["api", "nix", "store", "progress"],
     &["push"],
+    &["queue"],
     &["commands"],
     &["fuzzing"],
 ];

@@ -52,6 +52,7 @@ mod push_again;
 mod push_input;
 mod push_progress;
 mod push_warnings;
+mod queue;
 mod races;
 mod read_cache;
 mod reading;

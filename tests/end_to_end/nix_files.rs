@@ -440,15 +440,28 @@ fn the_plain_unit_is_as_confined_as_the_modules() {
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_plain_unit() {
+fn the_queues_unit_is_as_confined_as_the_servers() {
+    let [server, queue] = ["snowbankd", "snowbank-queue"]
+        .map(|name| service_of(&read(&format!("dist/{name}.service"))));
+    // The client needs fewer calls than the server.
+    let own = ["SystemCallFilter", "ReadWritePaths"];
+    let confines = |key: &str| {
+        !own.contains(&key)
+            && ["Capabilit", "Lock", "Memory", "NoNew", "Private", "Protect", "Restrict", "System"]
+                .iter()
+                .any(|start| key.starts_with(start))
+            && key != "RestartSec"
+    };
+    let confined: Vec<_> = server.iter().filter(|(key, _)| confines(key)).collect();
+    assert!(confined.len() > 15, "{confined:?}");
+    for (key, value) in confined {
+        assert_eq!(queue.get(key), Some(value), "{key}");
+    }
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_plain_units() {
     let scratch = Scratch::new("unit");
-    let file = scratch.join("snowbankd.service");
-    let program = process::binary("snowbankd");
-    process::write(
-        &file,
-        read("dist/snowbankd.service")
-            .replace("/usr/local/bin/snowbankd", program.to_str().unwrap()),
-    );
     let known = process::command("sh", scratch.path())
         .args(["-c", "command -v systemd-analyze"])
         .output()
@@ -457,8 +470,17 @@ fn systemd_finds_nothing_wrong_with_the_plain_unit() {
         eprintln!("SKIPPED: there is no systemd-analyze on this machine");
         return;
     }
-    let mut command = process::command("systemd-analyze", scratch.path());
-    command.args(["verify", "--man=no"]).arg(&file);
-    let output = process::run(command).success();
-    assert!(!output.said().contains("snowbankd.service"), "{output}");
+    for (unit, name) in [("snowbankd.service", "snowbankd"), ("snowbank-queue.service", "snowbank")]
+    {
+        let file = scratch.join(unit);
+        let text = read(&format!("dist/{unit}"));
+        let installed = format!("/usr/local/bin/{name} ");
+        assert!(text.contains(&installed));
+        let program = format!("{} ", process::binary(name).display());
+        process::write(&file, text.replace(&installed, &program));
+        let mut command = process::command("systemd-analyze", scratch.path());
+        command.args(["verify", "--man=no"]).arg(&file);
+        let output = process::run(command).success();
+        assert!(!output.said().contains(unit), "{output}");
+    }
 }

@@ -34,6 +34,7 @@ pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
         receipts: args.receipts.clone(),
         json: args.json,
         verbose: global.verbose > 0,
+        mute: false,
     };
     let mut ledger = Ledger::open(options, &progress)?;
 
@@ -118,9 +119,7 @@ async fn open_store(args: &PushArgs) -> Result<Store, StoreError> {
     if args.store.is_some() {
         return Store::open(StoreOptions { uri: args.store.clone() }).await;
     }
-    // A nix.conf that cannot be read is Nix's to complain of.
-    let settings = NixFiles::of_environment().settings().unwrap_or_default();
-    let uri = settings.text("store").filter(|uri| !uri.is_empty()).map(str::to_owned);
+    let uri = store_of_nix_conf();
     let opened = Store::open(StoreOptions { uri: uri.clone() }).await;
     if let (Err(_), Some(uri)) = (&opened, uri) {
         tracing::warn!("the store is that of `store = {uri}` in nix.conf; --store names another");
@@ -128,12 +127,19 @@ async fn open_store(args: &PushArgs) -> Result<Store, StoreError> {
     opened
 }
 
+/// The store that nix.conf names.
+pub(super) fn store_of_nix_conf() -> Option<String> {
+    // A nix.conf that cannot be read is Nix's to complain of.
+    let settings = NixFiles::of_environment().settings().unwrap_or_default();
+    settings.text("store").filter(|uri| !uri.is_empty()).map(str::to_owned)
+}
+
 /// The binary caches at these addresses.
-fn upstreams(urls: &[String]) -> Result<Vec<UpstreamCache>, Failure> {
+pub(super) fn upstreams(urls: &[String]) -> Result<Vec<UpstreamCache>, Failure> {
     urls.iter().map(|url| Ok(UpstreamCache::new(&normalized_url(url)?)?)).collect()
 }
 
-fn default_jobs() -> usize {
+pub(super) fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MAX_JOBS)
 }
 

@@ -9,7 +9,7 @@
 //!   leaves the receipts of the paths that it pushed.
 //! - The exit code is 0 only when every path is in the cache or upstream.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -38,6 +38,22 @@ pub struct LedgerOptions {
     pub json: bool,
     /// Whether people see a line for each path, not only for each that failed.
     pub verbose: bool,
+    /// Whether people see nothing at all: the caller reports the outcomes itself.
+    pub mute: bool,
+}
+
+/// The outcome of one path of a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathOutcome {
+    /// The path is in the cache or upstream.
+    Cached,
+    /// The path is in neither.
+    Failed {
+        /// Why.
+        reason: String,
+        /// The exit code of this failure.
+        exit: Exit,
+    },
 }
 
 /// The record of one push.
@@ -55,6 +71,8 @@ pub struct Ledger {
     left: Option<HashSet<String>>,
     /// The path of [`Ledger::watch`], and whether it has a receipt.
     watched: Option<(String, bool)>,
+    /// The paths of [`Ledger::follow`], with their outcomes as far as they are known.
+    followed: HashMap<String, Option<PathOutcome>>,
     /// Counts; the pipeline adds the chunks that it sends.
     pub(super) summary: Summary,
 }
@@ -90,6 +108,7 @@ impl Ledger {
             finished: false,
             left: None,
             watched: None,
+            followed: HashMap::new(),
             summary: Summary::default(),
         })
     }
@@ -110,7 +129,7 @@ impl Ledger {
     /// # Errors
     /// The line cannot be written.
     pub fn record_refused(&mut self, argument: String, reason: String) -> Result<(), PushError> {
-        self.progress.say(&format!("error: {argument:?} names no store path: {reason}"));
+        self.say(&format!("error: {argument:?} names no store path: {reason}"));
         self.record_stopped(argument, reason, Exit::Store)
     }
 
@@ -127,6 +146,30 @@ impl Ledger {
     /// Whether the path of [`Ledger::watch`] got a receipt.
     pub(super) fn has_watched_receipt(&self) -> bool {
         matches!(self.watched, Some((_, true)))
+    }
+
+    /// Remembers the outcome of each of these paths, for [`Ledger::outcome`].
+    pub fn follow(&mut self, store_paths: impl IntoIterator<Item = String>) {
+        self.followed.extend(store_paths.into_iter().map(|store_path| (store_path, None)));
+    }
+
+    /// The outcome of a path of [`Ledger::follow`]. `None` for one that the push did not get to
+    /// before it stopped.
+    #[must_use]
+    pub fn outcome(&self, store_path: &str) -> Option<&PathOutcome> {
+        self.followed.get(store_path)?.as_ref()
+    }
+
+    fn set_outcome(&mut self, store_path: &str, outcome: Option<PathOutcome>) {
+        if let Some(followed) = self.followed.get_mut(store_path) {
+            *followed = outcome;
+        }
+    }
+
+    fn say(&self, line: &str) {
+        if !self.options.mute {
+            self.progress.say(line);
+        }
     }
 
     /// Begins another round, for the paths `left` that have no line yet. All others have one.
@@ -154,12 +197,13 @@ impl Ledger {
         if let Some((watched, is_there)) = &mut self.watched {
             *is_there |= *watched == receipt.store_path;
         }
+        self.set_outcome(&receipt.store_path, Some(PathOutcome::Cached));
         if self.options.verbose {
             let stats = receipt
                 .stats
                 .map_or_else(String::new, |stats| format!(", {} sent", Bytes(stats.bytes_sent)));
             let Receipt { status, store_path, nar_size, .. } = &receipt;
-            self.progress.say(&format!("{status}: {store_path} ({}{stats})", Bytes(*nar_size)));
+            self.say(&format!("{status}: {store_path} ({}{stats})", Bytes(*nar_size)));
         }
         self.line(&ReceiptLine::Receipt(receipt))
     }
@@ -176,8 +220,7 @@ impl Ledger {
 
     /// Shows that a pin was not made because its path was not pushed.
     pub(super) fn report_not_pinned(&self, name: &PinName) {
-        self.progress
-            .say(&format!("error: `{name}` was not pinned, since its path was not pushed"));
+        self.say(&format!("error: `{name}` was not pinned, since its path was not pushed"));
     }
 
     /// Records a path that the cache has with other contents.
@@ -194,10 +237,11 @@ impl Ledger {
         self.exit = self.exit.worse(Exit::Different);
         let theirs =
             cache_nar_hash.map_or_else(|| "another NAR hash".to_owned(), |hash| hash.to_string());
-        self.progress.say(&format!(
-            "error: {store_path}: the cache has it with other contents ({theirs}, here \
-             {nar_hash}); the first stays"
-        ));
+        let reason = format!(
+            "the cache has it with other contents ({theirs}, here {nar_hash}); the first stays"
+        );
+        self.say(&format!("error: {store_path}: {reason}"));
+        self.set_outcome(&store_path, Some(PathOutcome::Failed { reason, exit: Exit::Different }));
         self.line(&ReceiptLine::Different { store_path, nar_hash, cache_nar_hash })
     }
 
@@ -212,8 +256,9 @@ impl Ledger {
             return Ok(());
         }
         self.summary.skipped += 1;
+        self.set_outcome(&store_path, Some(PathOutcome::Cached));
         if self.options.verbose {
-            self.progress.say(&format!("skipped: {store_path} ({reason})"));
+            self.say(&format!("skipped: {store_path} ({reason})"));
         }
         self.line(&ReceiptLine::SkippedUpstream { store_path, nar_hash, reason })
     }
@@ -225,8 +270,14 @@ impl Ledger {
         reason: String,
         exit: Exit,
     ) -> Result<(), PushError> {
-        self.progress.say(&format!("error: {store_path}: {reason}"));
-        self.record_stopped(store_path, reason, exit)
+        self.say(&format!("error: {store_path}: {reason}"));
+        let failed = PathOutcome::Failed { reason: reason.clone(), exit };
+        let followed = self.followed.contains_key(&store_path).then(|| store_path.clone());
+        self.record_stopped(store_path, reason, exit)?;
+        if let Some(store_path) = followed {
+            self.set_outcome(&store_path, Some(failed));
+        }
+        Ok(())
     }
 
     /// Records a path that was not pushed, for a reason that is shown elsewhere.
@@ -239,6 +290,7 @@ impl Ledger {
         self.uncount_present(self.has_line(&store_path));
         self.summary.failed += 1;
         self.exit = self.exit.worse(exit);
+        self.set_outcome(&store_path, None);
         self.line(&ReceiptLine::Failed { store_path, reason })
     }
 
@@ -318,7 +370,7 @@ impl Drop for Ledger {
     fn drop(&mut self) {
         if !self.finished {
             self.progress.end();
-            self.progress.say(&if self.has_begun {
+            self.say(&if self.has_begun {
                 format!("stopped early: {}; push again for the rest", self.summary())
             } else {
                 "stopped before anything was pushed".to_owned()

@@ -7,9 +7,13 @@
 //! `/realisations/…` first. Nothing else of a derivation is read here.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+use std::path::Path;
 
-use super::{PathInfo, Store};
+use snowbank_core::store_path::StorePath;
+
+use super::location::Location;
+use super::{PathInfo, Store, StoreOptions};
 
 /// As much of a derivation is read as its outputs take.
 const MAX_OUTPUTS_BYTES: u64 = 64 << 10;
@@ -20,26 +24,55 @@ impl Store {
     #[must_use]
     pub fn is_found_by_realisation(&self, info: &PathInfo) -> bool {
         let Some(derivation) = &info.deriver else { return false };
-        let mut text = Vec::new();
-        let read = File::open(self.real_path(derivation))
-            .and_then(|file| file.take(MAX_OUTPUTS_BYTES).read_to_end(&mut text));
-        read.is_ok() && has_unnamed_output(&String::from_utf8_lossy(&text))
+        read(&self.real_path(derivation)).is_ok_and(|text| has_unnamed_output(&text))
     }
+}
+
+impl StoreOptions {
+    /// The outputs that the derivation `store_path` names and whose files are there, in full. Nix
+    /// is not asked. Empty for a derivation that cannot be read.
+    #[must_use]
+    pub fn built_outputs(&self, store_path: &str) -> Vec<String> {
+        let Ok(location) = Location::find(self.uri.as_deref()) else { return Vec::new() };
+        let Ok(derivation) = StorePath::parse(&location.store_dir, store_path) else {
+            return Vec::new();
+        };
+        let text = read(&location.real_dir.join(derivation.base_name())).unwrap_or_default();
+        let is_there = |output: &&str| {
+            let parsed = StorePath::parse(&location.store_dir, output);
+            parsed.is_ok_and(|path| {
+                location.real_dir.join(path.base_name()).symlink_metadata().is_ok()
+            })
+        };
+        outputs(&text).filter(is_there).map(str::to_owned).collect()
+    }
+}
+
+/// The begin of a derivation.
+fn read(file: &Path) -> io::Result<String> {
+    let mut text = Vec::new();
+    File::open(file)?.take(MAX_OUTPUTS_BYTES).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Whether the derivation that `text` begins has an output without a path.
 pub(crate) fn has_unnamed_output(text: &str) -> bool {
-    let Some((head, outputs)) = text.split_once('[') else { return false };
+    outputs(text).any(str::is_empty)
+}
+
+/// The paths of the outputs of the derivation that `text` begins; empty where it names none.
+fn outputs(text: &str) -> impl Iterator<Item = &str> {
+    let (head, outputs) = text.split_once('[').unwrap_or_default();
     let is_derivation = head.starts_with("Derive(") || head.starts_with("DrvWithVersion(");
-    let outputs = outputs.split(']').next().unwrap_or_default();
+    let outputs = outputs.split(']').next().filter(|_| is_derivation).unwrap_or_default();
     // Neither names, paths, algorithms nor hashes have quotes, commas or brackets.
-    is_derivation
-        && outputs.split('(').skip(1).any(|output| output.split(',').nth(1) == Some("\"\""))
+    let fields = outputs.split('(').skip(1);
+    fields.filter_map(|output| Some(output.split(',').nth(1)?.trim_matches('"')))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::has_unnamed_output;
+    use super::{has_unnamed_output, outputs};
 
     #[test]
     fn outputs_without_a_path_are_found() {
@@ -63,5 +96,12 @@ mod tests {
         ] {
             assert_eq!(has_unnamed_output(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn outputs_are_named_by_a_derivation() {
+        let text =
+            r#"Derive([("dev","/nix/store/x-dev","",""),("out","/nix/store/x","","")],[],[])"#;
+        assert_eq!(outputs(text).collect::<Vec<_>>(), ["/nix/store/x-dev", "/nix/store/x"]);
     }
 }

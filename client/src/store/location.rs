@@ -25,6 +25,8 @@ pub(super) struct Location {
     pub canonical_dir: PathBuf,
     /// How to reach Nix.
     pub access: Access,
+    /// Where Nix keeps its state, garbage collection roots among it.
+    pub state_dir: PathBuf,
     /// Where a Nix of our own keeps what it knows of a store at another root; it would make one
     /// that is not there.
     database: Option<PathBuf>,
@@ -123,9 +125,12 @@ impl Location {
         let canonical_dir = real_dir.canonicalize().unwrap_or_else(|_| real_dir.clone());
         let state = path("state").or_else(|| path("root").map(|root| root.join("nix/var/nix")));
         let database = state
+            .as_ref()
             .filter(|_| matches!(access, Access::Stdio(_)))
             .map(|state| environment.working_dir.join(state).join("db"));
-        Ok(Self { store_dir, real_dir, canonical_dir, access, database })
+        let state = state.unwrap_or_else(|| environment.state_dir());
+        let state_dir = environment.working_dir.join(state);
+        Ok(Self { store_dir, real_dir, canonical_dir, access, state_dir, database })
     }
 
     /// That the store at `uri` is there: Nix makes one where there is none.
@@ -216,6 +221,9 @@ mod tests {
             assert_eq!(location.access, Access::Stdio(uri.to_owned()));
         }
         assert_eq!(find("./x").real_dir, Path::new("/work dir/./x/nix/store"));
+        assert_eq!(find("/x").state_dir, Path::new("/x/nix/var/nix"));
+        assert_eq!(find("local?root=/x&state=/s").state_dir, Path::new("/s"));
+        assert_eq!(find("daemon").state_dir, Path::new("/nix/var/nix"));
         assert_eq!(find("local?real=/r&root=/x").real_dir, Path::new("/r"));
         let location = find("local?store=/gnu/store");
         assert_eq!(

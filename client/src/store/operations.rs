@@ -5,6 +5,7 @@
 //! those below.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 use snowbank_core::hash::{NarHash, Sha256};
 use snowbank_core::store_path::{StoreDir, StorePath};
@@ -17,6 +18,7 @@ use super::{PathInfo, Store, StoreError};
 
 const IS_VALID_PATH: u64 = 1;
 const ADD_TEMP_ROOT: u64 = 11;
+const ADD_INDIRECT_ROOT: u64 = 12;
 const QUERY_ALL_VALID_PATHS: u64 = 23;
 const QUERY_PATH_INFO: u64 = 26;
 const QUERY_VALID_PATHS: u64 = 31;
@@ -82,6 +84,25 @@ impl Store {
             .await?;
         }
         Ok(())
+    }
+
+    /// Has Nix keep the store path that the symbolic link `link` points to, until the link is gone.
+    ///
+    /// # Errors
+    /// As [`Store::path_infos`]; a link whose name is not UTF-8.
+    pub async fn add_indirect_root(&self, link: &Path) -> Result<(), StoreError> {
+        let name = link
+            .to_str()
+            .ok_or_else(|| StoreError::Protocol(format!("{} is not UTF-8", link.display())))?;
+        let mut request = Vec::new();
+        put_u64(&mut request, ADD_INDIRECT_ROOT);
+        put_string(&mut request, name);
+        self.ask(request, async |reader, minor| {
+            await_answer(reader, minor).await?;
+            let _always_one = read_u64(reader).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Whether Nix knows `path`.

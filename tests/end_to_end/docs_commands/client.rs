@@ -7,6 +7,8 @@ use snowbank_harness::{Client, NixStore, Server, process, token, trees};
 use super::{NAME, readme::DEFAULT_NIX};
 use crate::document::{Page, Step, Tables, Walk};
 
+const MACHINE: &str = "it changes this machine; the tests of `queue` do the same beside it";
+
 const TABLES: Tables = Tables {
     not_run: &[
         ("snowbank", NAME),
@@ -15,15 +17,31 @@ const TABLES: Tables = Tables {
         ("snowbank login", NAME),
         ("snowbank use", NAME),
         ("snowbank pin", NAME),
+        ("snowbank hook", NAME),
         ("snowbank cache copy", NAME),
         ("snowbankd pin …", NAME),
         ("chmod", NAME),
         ("nix store sign", NAME),
         ("nix config show", "a command that `use` runs, and releases of Nix name it differently"),
+        (
+            "echo 'post-build-hook = /etc/nix/snowbank-hook' | sudo tee -a /etc/nix/nix.conf",
+            MACHINE,
+        ),
+        ("sudo systemctl restart nix-daemon", MACHINE),
+        ("sudo useradd --system --home-dir /var/lib/snowbank snowbank", MACHINE),
+        ("sudo install -d -m 0755 /var/lib/snowbank", MACHINE),
+        ("sudo install -d -m 2770 -o snowbank -g snowbank /var/lib/snowbank/queue", MACHINE),
+        ("sudo cp snowbank-queue.service /etc/systemd/system/", MACHINE),
+        ("sudo systemctl enable --now snowbank-queue", MACHINE),
+        ("sudo chgrp snowbank /etc/snowbank/tokens/NAME", MACHINE),
+        ("sudo chmod 0640 /etc/snowbank/tokens/NAME", MACHINE),
+        ("snowbank login --system", NAME),
         ("nix copy --to", "the page says that it is refused, and nix_uploads shows it"),
         ("nix store sign --store", "the page says that it is refused, and nix_uploads shows it"),
     ],
     given: &[
+        ("snowbank queue drop PATH…", "snowbank hook main"),
+        ("snowbank queue wait --timeout 10m", "snowbank queue run --once"),
         ("snowbank pin rollback main latest", "snowbank pin main latest ./result-new"),
         ("curl -f https://cache.example.org/main/pins/latest", "snowbank pin main latest ./result"),
         (
@@ -60,6 +78,7 @@ fn every_command_of_the_page_about_the_client_works() {
     let id = token::claims(&unwanted)["jti"].as_str().unwrap().to_owned();
     walk.set("CACHE_TOKEN", server.root_token());
     walk.set("TOKEN", &unwanted);
+    walk.set("SNOWBANK_QUEUE", client.home().join("queue").display().to_string());
     walk.set("OUT_PATHS", format!("{result} {listed}"));
     for (example, value) in [
         ("https://cache.example.org", server.url()),
@@ -72,6 +91,12 @@ fn every_command_of_the_page_about_the_client_works() {
         ("use CACHE ", "use main ".to_owned()),
         ("revoke ID", format!("revoke {id}")),
         ("--realise PATH", format!("--realise {listed}")),
+        ("/etc/nix/snowbank-hook", client.home().join("snowbank-hook").display().to_string()),
+        ("--write FILE", format!("--write {}", client.home().join("hook").display())),
+        // Without it, a queue is pushed for ever.
+        ("queue run", "queue run --once".to_owned()),
+        (" [PATH…]", String::new()),
+        ("drop PATH…", format!("drop {listed}")),
     ] {
         walk.replace(example, value);
     }
@@ -90,5 +115,5 @@ fn every_command_of_the_page_about_the_client_works() {
     }
     let printed = walk.shell(&format!("curl -f {}/main/pins/latest", server.url())).success();
     assert_eq!(printed.stdout.trim(), result);
-    walk.finish(26);
+    walk.finish(32);
 }

@@ -202,8 +202,9 @@ fn a_hook_is_fast_whatever_the_server_does() {
         eprintln!("{what} takes {:?}, the fastest {:?}", times[times.len() / 2], times[0]);
         times[0]
     };
-    // The fastest is one that nothing else on this machine has slowed down.
-    let limit = Duration::from_millis(100);
+    // A hook that tried to reach the server would go on for longer. The time itself is a figure, not
+    // a test: it is printed.
+    let limit = Duration::from_secs(1);
     assert!(fastest("a hook", &paths[1..26]) < limit);
     let _run = machine.run();
     assert!(fastest("a hook beside `queue run`", &paths[26..]) < limit);

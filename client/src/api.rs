@@ -33,7 +33,7 @@ use snowbank_core::narinfo::NarInfo;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{
     CacheInfo, CommitLine, CommitRequest, MissingChunksResponse, MissingPathsRequest,
-    MissingPathsResponse, Pinned, StoredChunks, WhoAmI, code,
+    MissingPathsResponse, PinnedGeneration, StoredChunks, WhoAmI, code,
 };
 
 use crate::config::{Target, TargetServer};
@@ -242,7 +242,7 @@ impl Api {
         &self,
         request: &CommitRequest,
         mut on_line: impl FnMut(CommitLine),
-    ) -> Result<Option<Pinned>, ApiError> {
+    ) -> Result<Option<PinnedGeneration>, ApiError> {
         let request = self.post("paths", JSON, self.to_json("paths", request)?);
         let mut lines = answer::Lines::new(self.attempt(&request).await?);
         while let Some(line) = lines.next().await? {

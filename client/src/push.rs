@@ -50,7 +50,7 @@ use snowbank_core::pin_name::PinName;
 use snowbank_core::store_path::StorePath;
 use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::pins::SetPin;
-use snowbank_core::wire::{Pinned, PushPin};
+use snowbank_core::wire::{PinnedGeneration, PushPin};
 
 use crate::api::{Api, UpstreamCache};
 use crate::exit::Exit;
@@ -202,7 +202,7 @@ fn pin_of(pin: &PinRequest, store: &Store, roots: &[StorePath]) -> Result<PushPi
 async fn finish_pin(
     api: &Api,
     pin: PushPin,
-    pinned: Option<Pinned>,
+    pinned: Option<PinnedGeneration>,
     ledger: &mut Ledger,
 ) -> Result<(), PushError> {
     let PushPin { name, store_path, keep } = pin;
@@ -224,6 +224,6 @@ async fn finish_pin(
             return Ok(());
         }
     };
-    ledger.record_pin(Pinned { name, generation });
+    ledger.record_pin(PinnedGeneration { name, generation });
     Ok(())
 }

@@ -13,7 +13,9 @@ use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, measurement::W
 use snowbank_core::{
     chunk::{Chunk, ChunkName},
     cut::{Chunker, CutParams},
-    frame::{Encoded, FrameDecoder, FrameEncoder, FrameError, FrameSampler, FrameVerifier, fill},
+    frame::{
+        EncodedChunk, FrameDecoder, FrameEncoder, FrameError, FrameSampler, FrameVerifier, fill,
+    },
     hash::{FileHash, NarHash, Sha256},
     manifest::{Segment, SegmentEntry, WireManifest},
     mask::Masker,
@@ -204,7 +206,7 @@ fn frames(criterion: &mut Criterion, chunks: &[Chunk]) {
                     .collect::<Vec<bool>>()
             });
         });
-        let travelling: Vec<(&Chunk, Encoded)> = named
+        let travelling: Vec<(&Chunk, EncodedChunk)> = named
             .iter()
             .filter_map(|(chunk, name)| match encoder.encode(chunk, name) {
                 Ok(one) => Some((*chunk, one)),
@@ -223,7 +225,7 @@ fn frames(criterion: &mut Criterion, chunks: &[Chunk]) {
         let mut sampler = FrameSampler::new();
         group.bench_function("sample", |bencher| {
             bencher.iter(|| {
-                let suspects = |(chunk, one): &&(&Chunk, Encoded)| {
+                let suspects = |(chunk, one): &&(&Chunk, EncodedChunk)| {
                     sampler.suspects(&one.header, &chunk.bytes, &[7; 32])
                 };
                 travelling.iter().filter(suspects).count()
@@ -247,7 +249,7 @@ fn frames(criterion: &mut Criterion, chunks: &[Chunk]) {
 }
 
 /// What serving does: a copy of the stored frame, and the path's own hashes in it.
-fn fill_all(bencher: &mut criterion::Bencher<'_>, encoded: &[(&Chunk, Encoded)]) {
+fn fill_all(bencher: &mut criterion::Bencher<'_>, encoded: &[(&Chunk, EncodedChunk)]) {
     let mut copy = Vec::new();
     bencher.iter(|| {
         for (chunk, one) in encoded {

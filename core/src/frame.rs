@@ -45,7 +45,7 @@ use thiserror::Error;
 
 pub use self::{
     decode::FrameDecoder,
-    encode::{Encoded, FrameEncoder},
+    encode::{EncodedChunk, FrameEncoder},
     fill::fill,
     header::{ChunkHeader, HeaderError, Slot, max_frame_len},
     sample::{FrameSampler, MIN_LEVEL, is_wasteful},

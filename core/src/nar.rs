@@ -7,7 +7,8 @@
 //! node    = str("(") str("type") body str(")")
 //! body    = str("regular") [str("executable") str("")] str("contents") str(bytes)
 //!         | str("symlink") str("target") str(bytes)
-//!         | str("directory") { str("entry") str("(") str("name") str(bytes) str("node") node str(")") }
+//!         | str("directory") { entry }
+//! entry   = str("entry") str("(") str("name") str(bytes) str("node") node str(")")
 //! ```
 //!
 //! Entries are sorted by the bytes of their names, and each name stands once. [`encode`] writes the

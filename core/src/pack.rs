@@ -2,10 +2,11 @@
 //! rebuilt from packs alone.
 //!
 //! ```text
-//! head    magic "SNOWPACK" | version u32 | flags u32 (0) | domain u64 | pack key 16                     40 bytes
-//! record  id u64 | checksum u64 | chunk header | frame                                                  any number
-//! table   id u64 | record offset u32 | chunk header                                           one per record, in order
-//! footer  table offset u32 | table bytes u32 | records u32 | BLAKE3 of head and table 32 | version u32 | "SNOWTAIL"
+//! head    magic "SNOWPACK" | version u32 | flags u32 (0) | domain u64 | pack key 16 (40 bytes)
+//! record  id u64 | checksum u64 | chunk header | frame; any number of these
+//! table   id u64 | record offset u32 | chunk header; one per record, in order
+//! footer  table offset u32 | table bytes u32 | records u32 | BLAKE3 of head and table 32 |
+//!         version u32 | "SNOWTAIL"
 //! ```
 //!
 //! All numbers are little endian. The checksum is XXH3-64 of the encoded header and the frame with

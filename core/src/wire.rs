@@ -210,7 +210,7 @@ pub struct PushPin {
 
 /// A pin that stands for what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pinned {
+pub struct PinnedGeneration {
     /// Its name.
     pub name: PinName,
     /// Which of the name's generations it is.
@@ -357,7 +357,7 @@ pub enum CommitLine {
         paths: u32,
         /// The pin of the request, if it was made.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        pin: Option<Pinned>,
+        pin: Option<PinnedGeneration>,
     },
 }
 

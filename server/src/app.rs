@@ -9,7 +9,7 @@ use crate::admission::{self, Budgets, ConnectionLimits, Connections, Listings, R
 use crate::auth::Verifier;
 use crate::chain::Chain;
 use crate::config::{Config, LimitsConfig, Seconds};
-use crate::damage::{Inspector, Withdrawn};
+use crate::damage::{Inspector, Withdrawal};
 use crate::db::Db;
 use crate::db::settings::cut_params;
 use crate::directory::Directory;
@@ -171,7 +171,7 @@ impl App {
     }
 
     /// Drops what is kept of paths that are out of sight now, so that this server says so at once.
-    pub fn forget(&self, withdrawn: &Withdrawn) {
+    pub fn forget(&self, withdrawn: &Withdrawal) {
         for path in &withdrawn.paths {
             self.small_nars.forget(path.cache, withdrawn.nar_hash);
             if let Some(hash) = StorePathHash::from_chars(path.hash.as_bytes()) {

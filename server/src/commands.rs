@@ -87,13 +87,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// What a command needs that works beside a running server.
-struct Beside {
+struct CommandContext {
     config: Config,
     db: Db,
     sealer: Sealer,
 }
 
-impl Beside {
+impl CommandContext {
     async fn open(overrides: &Overrides) -> anyhow::Result<Self> {
         let config = Config::load(overrides)?;
         let sealer = Sealer::for_command(config.server_key_file.as_deref(), &config.data_dir)?;

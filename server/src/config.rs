@@ -43,7 +43,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use auth::SourceText;
-use database::{Context, Wrong};
+use database::{Context, DatabaseConfigError};
 use error::Problem;
 
 /// What the command line and the environment say; each value wins over the config file's.
@@ -126,8 +126,8 @@ impl Config {
         };
         let locate = |problem: Problem| problem.locate(overrides.config.as_deref(), &text);
         let database = file.database.resolve(&around).map_err(|wrong| match wrong {
-            Wrong::Key(problem) => locate(problem),
-            Wrong::Other(error) => error,
+            DatabaseConfigError::Key(problem) => locate(problem),
+            DatabaseConfigError::Other(error) => error,
         })?;
         let server_key_file = match (&overrides.server_key_file, file.server_key_file) {
             (Some(variable), _) => Some(absolute(variable)?),

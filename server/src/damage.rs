@@ -25,4 +25,4 @@ mod withdraw;
 pub use examine::{Fault, Head, PackExamination, examine, read_pack, record_at};
 pub use inspector::{InspectError, Inspector, Suspect, Suspicion};
 pub use manifest::{ManifestFault, manifest_fault};
-pub use withdraw::{Withdrawn, retire, withdraw_nar, withdraw_paths};
+pub use withdraw::{Withdrawal, retire, withdraw_nar, withdraw_paths};

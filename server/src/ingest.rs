@@ -37,7 +37,7 @@ pub use commit::{Committer, commit};
 pub use copy::{CopyError, copy};
 pub use questions::{missing_chunks, missing_paths};
 pub use receive::{Bundle, ReceiveError, receive_bundle};
-pub use verify::{Claim, VerifiedNar, verify};
+pub use verify::{NarClaim, VerifiedNar, verify};
 pub use verify_error::VerifyError;
 
 use snowbank_core::units::Seconds;
@@ -130,22 +130,22 @@ impl Ingest {
     async fn on_cpu<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Stopped> {
+    ) -> Result<T, WorkerStopped> {
         let cpu = Arc::clone(&self.cpu);
         let task = tokio::spawn(async move {
-            let permit = cpu.acquire_owned().await.map_err(|_| Stopped)?;
+            let permit = cpu.acquire_owned().await.map_err(|_| WorkerStopped)?;
             let done = tokio::task::spawn_blocking(move || {
                 let result = work();
                 drop(permit);
                 result
             });
-            done.await.map_err(|_| Stopped)
+            done.await.map_err(|_| WorkerStopped)
         });
-        AbortOnDropHandle::new(task).await.map_err(|_| Stopped)?
+        AbortOnDropHandle::new(task).await.map_err(|_| WorkerStopped)?
     }
 }
 
 /// A worker thread panicked or the server is stopping; the request fails as an internal error.
 #[derive(Debug, thiserror::Error)]
 #[error("a worker thread stopped before it had finished")]
-pub struct Stopped;
+pub struct WorkerStopped;

@@ -14,7 +14,7 @@ pub use ahead::FetchPlan;
 pub use budget::{ReadBudget, ReadPermit};
 pub use ids::ChunkIds;
 pub use read::{ReadError, StoredChunk, read_chunks, read_chunks_over, read_cost};
-pub use write::{MovedRecord, NewRecord, PackWriteError, Packs, Rewritten};
+pub use write::{MovedRecord, NewRecord, PackWriteError, Packs, RewriteOutcome};
 
 use snowbank_core::pack::PackKey;
 

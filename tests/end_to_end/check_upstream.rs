@@ -77,7 +77,8 @@ fn references_may_be_the_other_caches_where_only_the_roots_are_pushed() {
 #[test]
 fn other_contents_are_pushed() {
     let derivation = r#"derivation {
-      name = "unreproducible"; system = builtins.currentSystem; builder = "/bin/sh"; PATH = "/usr/bin:/bin";
+      name = "unreproducible"; system = builtins.currentSystem;
+      builder = "/bin/sh"; PATH = "/usr/bin:/bin";
       args = [ "-ec" "head -c 3000 /dev/urandom > $out" ];
     }"#;
     let (one, other) = (NixStore::new(), NixStore::new());

@@ -15,7 +15,7 @@ use std::{
 use snowbank_core::{
     bundle::BundleWriter,
     chunk::{Chunk, ChunkName},
-    frame::{ChunkHeader, Encoded, Slot},
+    frame::{ChunkHeader, EncodedChunk, Slot},
     hash::NarHash,
     manifest::WireManifest,
     wire::{CommitLine, CommitRequest, ManifestSource, MissingPathsRequest, PathCommit, PathQuery},
@@ -264,7 +264,7 @@ fn manifests_that_are_sent_as_chunks_take_their_turn() {
     let (filler, encoded) = craft::encode(Chunk::closed(b"filler".to_vec()), 3);
     let manifest =
         WireManifest { names: vec![filler.name(); 524_000], values: Vec::new() }.encode();
-    let pieces: Vec<Encoded> = manifest
+    let pieces: Vec<EncodedChunk> = manifest
         .chunks(MIB)
         .map(|piece| craft::encode(Chunk::closed(piece.to_vec()), 3).1)
         .collect();

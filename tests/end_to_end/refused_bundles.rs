@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use snowbank_core::{
     bundle::{BundleWriter, MAX_BUNDLE_BYTES, MAX_BUNDLE_ENTRIES},
     chunk::Chunk,
-    frame::Encoded,
+    frame::EncodedChunk,
     manifest::WireManifest,
     wire::{CommitLine, ManifestSource},
 };
@@ -27,7 +27,7 @@ fn assert_nothing_stored(server: &Server) {
     );
 }
 
-fn tiny(number: u32) -> Encoded {
+fn tiny(number: u32) -> EncodedChunk {
     craft::encode(Chunk::closed(number.to_le_bytes().to_vec()), 1).1
 }
 
@@ -106,7 +106,7 @@ fn refusal(server: &Server, path: snowbank_core::wire::PathCommit) -> (String, S
 }
 
 /// A NAR that begins well and goes on as one file of zeros.
-fn zeros(random: &mut Random) -> (Server, Deposit, Encoded) {
+fn zeros(random: &mut Random) -> (Server, Deposit, EncodedChunk) {
     let server = Server::options().config("[limits]\nmax-nar-size = \"64MiB\"\n").start();
     let deposit = Deposit::of(random, "zeros", &Node::File(vec![0; 4 << 20]));
     let (_, zeros) = craft::encode(Chunk::closed(vec![0; 4 << 20]), 1);

@@ -4,7 +4,7 @@ use snowbank_core::{
     bundle::BundleWriter,
     chunk::{Chunk, ChunkName},
     cut::{Chunker, CutParams},
-    frame::{ChunkHeader, Encoded, Slot},
+    frame::{ChunkHeader, EncodedChunk, Slot},
     store_path::StoreDir,
 };
 use snowbank_harness::{Api, Random, Server, craft, database};
@@ -53,7 +53,7 @@ fn chunk(slots: usize) -> Chunk {
     chunk
 }
 
-fn encoded(slots: usize) -> Encoded {
+fn encoded(slots: usize) -> EncodedChunk {
     craft::encode(chunk(slots), 3).1
 }
 
@@ -99,7 +99,7 @@ fn the_frames_made_here_are_honest_but_for_what_each_test_bends() {
 fn a_hash_that_is_wrong() {
     let server = Server::start();
     for slots in [0, 3] {
-        let Encoded { mut header, frame } = encoded(slots);
+        let EncodedChunk { mut header, frame } = encoded(slots);
         let mut name = *header.name.as_bytes();
         name[0] ^= 1;
         header.name = ChunkName::from_bytes(name);
@@ -200,7 +200,7 @@ fn a_frame_whose_bytes_depend_on_its_slots() {
 #[test]
 fn one_slot_more_or_fewer_than_its_name_says() {
     let server = Server::start();
-    let Encoded { header, frame } = encoded(3);
+    let EncodedChunk { header, frame } = encoded(3);
     let mut fewer = header.clone();
     fewer.slots.remove(1);
     assert_refused(&server, bundle(&fewer, &frame));

@@ -23,7 +23,8 @@ fn assert_refused(
     let api = Api::new(&server.url(), token);
     let deposit = deposit();
     let base = format!("/api/v1/caches/{cache}");
-    let query = json!({"paths": [{"store_path": deposit.store_path, "nar_hash": deposit.commit().nar_hash}]});
+    let nar_hash = deposit.commit().nar_hash;
+    let query = json!({"paths": [{"store_path": deposit.store_path, "nar_hash": nar_hash}]});
     let answers = [
         api.post_json(&format!("{base}/missing-paths"), &query),
         api.post_bytes(

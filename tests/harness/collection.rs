@@ -94,7 +94,11 @@ impl Gc {
     /// # Errors
     /// When no whole answer comes.
     pub fn ask(&self, api: &Api) -> anyhow::Result<Answered> {
-        let mut body = json!({ "dry_run": self.dry_run, "no_compact": self.no_compact, "trust_clock": self.trust_clock });
+        let mut body = json!({
+            "dry_run": self.dry_run,
+            "no_compact": self.no_compact,
+            "trust_clock": self.trust_clock,
+        });
         if let Some(seconds) = self.grace {
             body["grace"] = json!(format!("{seconds}s"));
         }

@@ -4,7 +4,7 @@ use snowbank_core::{
     bundle::BundleWriter,
     chunk::Chunk,
     cut::{Chunker, CutParams},
-    frame::{Encoded, FrameEncoder, FrameError},
+    frame::{EncodedChunk, FrameEncoder, FrameError},
     hash::{NarHash, Sha256},
     manifest::WireManifest,
     nar::encode,
@@ -81,7 +81,7 @@ pub fn cut(nar: &[u8]) -> Vec<Chunk> {
 
 /// A chunk as it travels; closed when it will not stay open.
 #[must_use]
-pub fn encode(chunk: Chunk, level: i32) -> (Chunk, Encoded) {
+pub fn encode(chunk: Chunk, level: i32) -> (Chunk, EncodedChunk) {
     let mut encoder = FrameEncoder::new(level);
     match encoder.encode(&chunk, &chunk.name()) {
         Ok(open) => (chunk, open),
@@ -102,7 +102,7 @@ pub struct Deposit {
     /// Its NAR.
     pub nar: Vec<u8>,
     /// Its chunks as they travel, in order.
-    pub encoded: Vec<Encoded>,
+    pub encoded: Vec<EncodedChunk>,
     /// Its manifest.
     pub manifest: WireManifest,
     /// Base names of what it refers to.
@@ -187,7 +187,7 @@ impl Deposit {
 
 /// A bundle of these chunks.
 #[must_use]
-pub fn bundle<'a>(encoded: impl IntoIterator<Item = &'a Encoded>) -> Vec<u8> {
+pub fn bundle<'a>(encoded: impl IntoIterator<Item = &'a EncodedChunk>) -> Vec<u8> {
     let mut writer = BundleWriter::new();
     for one in encoded {
         writer.add(&one.header, &one.frame);

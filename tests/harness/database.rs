@@ -127,8 +127,8 @@ pub fn stored_chunks(server: &Server, names: &[[u8; 32]]) -> Vec<StoredChunk> {
         ON p.id = c.pack_id WHERE c.name = $1";
     let rows = async {
         let mut rows: Vec<(i64, Vec<u8>, i64, i64)> = Vec::new();
-        match Beside::open(server).await? {
-            Beside::Sqlite(mut connection) => {
+        match SideConnection::open(server).await? {
+            SideConnection::Sqlite(mut connection) => {
                 for name in names {
                     rows.push(
                         sqlx::query_as(SQL).bind(&name[..]).fetch_one(&mut connection).await?,
@@ -136,7 +136,7 @@ pub fn stored_chunks(server: &Server, names: &[[u8; 32]]) -> Vec<StoredChunk> {
                 }
                 connection.close().await?;
             }
-            Beside::Postgres(mut connection) => {
+            SideConnection::Postgres(mut connection) => {
                 for name in names {
                     rows.push(
                         sqlx::query_as(SQL).bind(&name[..]).fetch_one(&mut connection).await?,
@@ -160,11 +160,11 @@ pub fn stored_chunks(server: &Server, names: &[[u8; 32]]) -> Vec<StoredChunk> {
 #[must_use]
 pub fn blob(server: &Server, query: &str) -> Vec<u8> {
     let answer = async {
-        Ok::<Vec<u8>, sqlx::Error>(match Beside::open(server).await? {
-            Beside::Sqlite(mut connection) => {
+        Ok::<Vec<u8>, sqlx::Error>(match SideConnection::open(server).await? {
+            SideConnection::Sqlite(mut connection) => {
                 sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut connection).await?
             }
-            Beside::Postgres(mut connection) => {
+            SideConnection::Postgres(mut connection) => {
                 sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut connection).await?
             }
         })
@@ -176,15 +176,15 @@ pub fn blob(server: &Server, query: &str) -> Vec<u8> {
 /// looked at. Panics when nothing was changed.
 pub fn edit(server: &Server, statement: &str, blob: Option<&[u8]>) {
     let changed = async {
-        let rows = match Beside::open(server).await? {
-            Beside::Sqlite(mut connection) => {
+        let rows = match SideConnection::open(server).await? {
+            SideConnection::Sqlite(mut connection) => {
                 let query = sqlx::query(AssertSqlSafe(statement));
                 let query = if let Some(blob) = blob { query.bind(blob) } else { query };
                 let rows = query.execute(&mut connection).await?.rows_affected();
                 connection.close().await?;
                 rows
             }
-            Beside::Postgres(mut connection) => {
+            SideConnection::Postgres(mut connection) => {
                 // Only a superuser may; the harness is one.
                 sqlx::query("SET session_replication_role = replica")
                     .execute(&mut connection)
@@ -204,12 +204,12 @@ pub fn edit(server: &Server, statement: &str, blob: Option<&[u8]>) {
 }
 
 /// A connection that may write, beside the server.
-enum Beside {
+enum SideConnection {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
-impl Beside {
+impl SideConnection {
     async fn open(server: &Server) -> Result<Self, sqlx::Error> {
         if let Some(site) = server.shared() {
             return Ok(Self::Postgres(

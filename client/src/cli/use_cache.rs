@@ -65,6 +65,8 @@ pub struct UseArgs {
     pub print: bool,
 
     /// Take out what `snowbank use` wrote for these caches
-    #[arg(long, conflicts_with_all = ["priority", "negative_ttl", "connect_timeout", "fallback", "recommended", "this_token"])]
+    #[arg(long, conflicts_with_all = [
+        "priority", "negative_ttl", "connect_timeout", "fallback", "recommended", "this_token",
+    ])]
     pub remove: bool,
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use snowbank_core::units::Seconds;
-use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit, Pinned, PushPin, code};
+use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit, PinnedGeneration, PushPin, code};
 
 use crate::api::{Api, ApiError};
 
@@ -30,7 +30,7 @@ pub(super) async fn commit(
     api: &Api,
     batch: Batch,
     mut on_line: impl FnMut(u32, CommitLine),
-) -> Result<Option<Pinned>, (ApiError, Batch)> {
+) -> Result<Option<PinnedGeneration>, (ApiError, Batch)> {
     let Batch { paths: mut left, expires, pin } = batch;
     let mut pinned = None;
     let mut backoff = api.backoff();

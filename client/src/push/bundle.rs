@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use snowbank_core::bundle::{BundleWriter, MIN_BUNDLE_BYTES};
 use snowbank_core::chunk::ChunkName;
-use snowbank_core::frame::{ChunkHeader, Encoded};
+use snowbank_core::frame::{ChunkHeader, EncodedChunk};
 
 use super::budget::Permit;
 
@@ -79,7 +79,7 @@ impl BundleBuilder {
     }
 
     /// Adds a chunk and its permit.
-    pub(super) fn add(&mut self, path: u32, encoded: &Encoded, mut permit: Permit) {
+    pub(super) fn add(&mut self, path: u32, encoded: &EncodedChunk, mut permit: Permit) {
         let before = self.writer.len();
         self.writer.add(&encoded.header, &encoded.frame);
         let record_len = self.writer.len() - before;
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use crate::push::budget::Budget;
 
-    fn encoded(number: u8, len: usize) -> Encoded {
+    fn encoded(number: u8, len: usize) -> EncodedChunk {
         let mut bytes: Vec<u8> = blake3_like(number, len);
         bytes[0] = number;
         let chunk = Chunk::closed(bytes);
@@ -172,7 +172,7 @@ mod tests {
     fn a_split_bundle_has_the_same_chunks_in_order_and_no_part_over_the_limit() {
         let budget = Budget::new(10_000_000);
         let mut builder = BundleBuilder::default();
-        let chunks: Vec<Encoded> = (0..9).map(|number| encoded(number, 100_000)).collect();
+        let chunks: Vec<EncodedChunk> = (0..9).map(|number| encoded(number, 100_000)).collect();
         for (path, chunk) in (0..).zip(&chunks) {
             assert!(builder.fits(&chunk.header, 1 << 20, 9));
             builder.add(path, chunk, budget.acquire(150_000).unwrap());

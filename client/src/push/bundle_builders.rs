@@ -2,7 +2,7 @@
 //! the NAR's order. So two large NARs that are read at the same time fill bundles of their own, and
 //! all small ones share one. Sending a bundle is left to the pipeline.
 
-use snowbank_core::frame::Encoded;
+use snowbank_core::frame::EncodedChunk;
 
 use super::budget::Permit;
 use super::bundle::{Bundle, BundleBuilder};
@@ -31,7 +31,7 @@ impl BundleBuilders {
         &mut self,
         path: u32,
         is_large: bool,
-        encoded: &Encoded,
+        encoded: &EncodedChunk,
         permit: Permit,
         limits: BundleLimits,
     ) -> Vec<Bundle> {
@@ -102,7 +102,7 @@ mod tests {
     const LIMITS: BundleLimits = BundleLimits { bytes: 1 << 20, entries: 1_000 };
 
     /// A chunk of 100,000 bytes that do not compress.
-    fn chunk(number: u32) -> Encoded {
+    fn chunk(number: u32) -> EncodedChunk {
         let mut state = u64::from(number) + 1;
         let bytes = std::iter::repeat_with(|| {
             state ^= state << 13;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use snowbank_core::chunk::ChunkName;
-use snowbank_core::frame::{Encoded, FrameEncoder, FrameError};
+use snowbank_core::frame::{EncodedChunk, FrameEncoder, FrameError};
 
 use super::budget::Permit;
 use super::reader::PathChunk;
@@ -25,7 +25,7 @@ pub(super) enum EncodeOutcome {
         /// The path that the chunk was cut from first.
         path: u32,
         /// The frame and its header.
-        encoded: Encoded,
+        encoded: EncodedChunk,
         /// The chunk's permit.
         permit: Permit,
     },

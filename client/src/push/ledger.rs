@@ -20,7 +20,7 @@ use snowbank_core::hash::NarHash;
 use snowbank_core::pin_name::PinName;
 use snowbank_core::receipt::{Receipt, ReceiptLine, ReceiptStatus, UpstreamReason};
 use snowbank_core::units::Bytes;
-use snowbank_core::wire::Pinned;
+use snowbank_core::wire::PinnedGeneration;
 
 use super::PushError;
 use super::plan::Plan;
@@ -214,7 +214,7 @@ impl Ledger {
     }
 
     /// Records the pin that was made.
-    pub(super) fn record_pin(&mut self, pinned: Pinned) {
+    pub(super) fn record_pin(&mut self, pinned: PinnedGeneration) {
         self.summary.pin = Some(pinned);
     }
 

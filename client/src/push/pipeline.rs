@@ -54,7 +54,7 @@ mod tasks;
 
 use snowbank_core::store_path::StorePath;
 use snowbank_core::units::Seconds;
-use snowbank_core::wire::{CommitLine, Pinned, PushPin, StoredChunks};
+use snowbank_core::wire::{CommitLine, PinnedGeneration, PushPin, StoredChunks};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
@@ -89,13 +89,13 @@ enum Event {
     /// A question was answered: the indexes of the chunks that the cache lacks.
     Asked { turn: u64, window: Vec<PathChunk>, answer: Result<Vec<usize>, ApiError> },
     /// Chunks were encoded.
-    Encoded { turn: u64, outcomes: Vec<EncodeOutcome> },
+    EncodedChunk { turn: u64, outcomes: Vec<EncodeOutcome> },
     /// A bundle was sent.
     Sent { bundle: Bundle, answer: Result<StoredChunks, ApiError> },
     /// A path was answered, perhaps with a receipt that the cache has signed.
     Line { path: u32, line: CommitLine, is_signed: bool },
     /// A batch ended; after an error, some of its paths are without an answer.
-    Committed(Result<Option<Pinned>, (ApiError, Batch)>),
+    Committed(Result<Option<PinnedGeneration>, (ApiError, Batch)>),
 }
 
 /// How to push.
@@ -115,7 +115,7 @@ pub(super) struct PipelineOptions {
 #[derive(Debug, Default)]
 pub(super) struct PipelineOutcome {
     /// The pin, if it is known to be made.
-    pub(super) pinned: Option<Pinned>,
+    pub(super) pinned: Option<PinnedGeneration>,
     /// Paths with a reference that the cache has lost; they have no line in the ledger.
     pub(super) postponed: Vec<StorePath>,
 }
@@ -248,7 +248,7 @@ impl<'a> Pipeline<'a> {
                 self.ask.finish(turn, window, answer?);
                 self.route_answers()
             }
-            Event::Encoded { turn, outcomes } => {
+            Event::EncodedChunk { turn, outcomes } => {
                 self.encode.finish(turn, outcomes);
                 self.route_frames()
             }

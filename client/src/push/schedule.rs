@@ -57,7 +57,8 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// `references` has, for each path in order, the numbers of its references. They come before it.
+    /// `references` has, for each path in order, the numbers of its references. They come before
+    /// it.
     pub(super) fn new<'a>(references: impl IntoIterator<Item = &'a [u32]>) -> Self {
         let mut nodes: Vec<Node> = Vec::new();
         for (number, references) in (0..).zip(references) {

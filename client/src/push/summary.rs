@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use snowbank_core::units::Bytes;
-use snowbank_core::wire::Pinned;
+use snowbank_core::wire::PinnedGeneration;
 
 /// The result of a push in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -37,7 +37,7 @@ pub struct Summary {
     pub elapsed_ms: u64,
     /// The pin that was made.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pin: Option<Pinned>,
+    pub pin: Option<PinnedGeneration>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form of a predicate")]
@@ -82,7 +82,7 @@ impl fmt::Display for Summary {
         if self.late_signatures > 0 {
             write!(f, "; {} without their later signatures", self.late_signatures)?;
         }
-        if let Some(Pinned { name, generation }) = &self.pin {
+        if let Some(PinnedGeneration { name, generation }) = &self.pin {
             write!(f, "; pinned as {name}, generation {generation}")?;
         }
         write!(f, "; {:.1} s", Duration::from_millis(self.elapsed_ms).as_secs_f32())

@@ -22,7 +22,7 @@ const MAX_SEEDS: u8 = 8;
 
 /// A frame and its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encoded {
+pub struct EncodedChunk {
     /// What stands before the frame in bundles and packs.
     pub header: ChunkHeader,
     /// The frame.
@@ -56,7 +56,7 @@ impl FrameEncoder {
     /// # Errors
     /// [`FrameError::WillNotStayOpen`]: close the chunk and encode that. [`FrameError::Chunk`] for
     /// a chunk that is empty, too long, or has slots that overlap or are not masked.
-    pub fn encode(&mut self, chunk: &Chunk, name: &ChunkName) -> Result<Encoded, FrameError> {
+    pub fn encode(&mut self, chunk: &Chunk, name: &ChunkName) -> Result<EncodedChunk, FrameError> {
         let raw_len = check(chunk)?;
         if !chunk.is_open() {
             let closed = self.encode_closed(chunk, name, raw_len)?;
@@ -92,7 +92,7 @@ impl FrameEncoder {
         chunk: &Chunk,
         name: &ChunkName,
         raw_len: u32,
-    ) -> Result<Encoded, FrameError> {
+    ) -> Result<EncodedChunk, FrameError> {
         self.prepare(None)?;
         let mut frame = Vec::with_capacity(zstd_safe::compress_bound(chunk.bytes.len()));
         self.context.compress2(&mut frame, &chunk.bytes).map_err(failed)?;
@@ -105,7 +105,7 @@ impl FrameEncoder {
         slots: &[u32],
         name: &ChunkName,
         raw_len: u32,
-    ) -> Result<Encoded, FrameError> {
+    ) -> Result<EncodedChunk, FrameError> {
         self.prepare(Some(raw_len))?;
         // The bound is for one piece: each flush ends a block early and may cost another header.
         let mut frame =
@@ -205,8 +205,8 @@ fn check(chunk: &Chunk) -> Result<u32, FrameError> {
     Ok(raw_len)
 }
 
-fn finish(name: ChunkName, raw_len: u32, slots: Vec<Slot>, mut frame: Vec<u8>) -> Encoded {
+fn finish(name: ChunkName, raw_len: u32, slots: Vec<Slot>, mut frame: Vec<u8>) -> EncodedChunk {
     frame.shrink_to_fit();
     let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-    Encoded { header: ChunkHeader { name, raw_len, frame_len, slots }, frame }
+    EncodedChunk { header: ChunkHeader { name, raw_len, frame_len, slots }, frame }
 }

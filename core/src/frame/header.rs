@@ -2,12 +2,12 @@
 //! before the frame in bundles and packs.
 //!
 //! ```text
-//! name 32 | raw_len u32 | frame_len u32 | slot count u16 | slot table bytes u16 | slot table     (little endian)
+//! name 32 | raw_len u32 | frame_len u32 | slot count u16 | slot table bytes u16 | slot table
 //! slot table, per slot: varint of the raw offset less the last slot's raw end (0 for the first),
 //!                       varint of the frame offset less the last slot's frame end
 //! ```
-//! A header that decodes is within all bounds, its slots ascend and do not overlap, and it has no
-//! other encoding.
+//! All numbers are little endian. A header that decodes is within all bounds, its slots ascend and
+//! do not overlap, and it has no other encoding.
 
 use thiserror::Error;
 

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! version u8 (1) | first raw varint | first stored varint | chunks varint
-//! id runs until all chunks have ids: first id less the last run's end, zigzag varint | chunks in the run varint
+//! id runs until all chunks have ids:
+//!     first id less the last run's end, zigzag varint | chunks in the run varint
 //! chunks × (raw length varint | frame length varint | slots varint)
 //! values as in `values.rs`; as many as the slots together
 //! ```

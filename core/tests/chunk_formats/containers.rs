@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use snowbank_core::{
     bundle::{BundleError, BundleReader, BundleWriter, MAX_BUNDLE_ENTRIES},
     chunk::{Chunk, ChunkName, MAX_CHUNK_RAW_LEN},
-    frame::{ChunkHeader, Encoded, FrameEncoder, Slot},
+    frame::{ChunkHeader, EncodedChunk, FrameEncoder, Slot},
     manifest::{
         ContentDigester, MAX_MANIFEST_BYTES, ManifestError, SEGMENT_CHUNKS, SEGMENT_SLOTS, Segment,
         SegmentBuilder, SegmentEntry, WireManifest,
@@ -20,16 +20,16 @@ use crate::sample::{Numbers, SMALL, cut};
 
 const KEY: PackKey = PackKey::from_bytes([0xab; 16]);
 
-fn encoded(seed: u64, len: usize) -> Vec<Encoded> {
+fn encoded(seed: u64, len: usize) -> Vec<EncodedChunk> {
     let mut encoder = FrameEncoder::new(3);
     let chunks = cut(&Numbers::new(seed).text(len, 400), SMALL);
     chunks.iter().map(|chunk| encoder.encode(chunk, &chunk.name()).unwrap()).collect()
 }
 
-fn pack(chunks: &[Encoded]) -> (Vec<u8>, Vec<RecordSpan>) {
+fn pack(chunks: &[EncodedChunk]) -> (Vec<u8>, Vec<RecordSpan>) {
     let mut writer = PackWriter::new(7, KEY);
     let mut spans = Vec::new();
-    for (index, Encoded { header, frame }) in chunks.iter().enumerate() {
+    for (index, EncodedChunk { header, frame }) in chunks.iter().enumerate() {
         let expected = writer.bytes_if_added(header);
         spans.push(writer.add(1000 + index as u64, header, frame).unwrap());
         assert_eq!(writer.len(), expected);
@@ -158,13 +158,13 @@ fn pack_keys_are_hex() {
     }
 }
 
-fn read_bundle(bytes: &[u8], step: usize) -> Result<Vec<Encoded>, BundleError> {
+fn read_bundle(bytes: &[u8], step: usize) -> Result<Vec<EncodedChunk>, BundleError> {
     let mut reader = BundleReader::new();
     let mut chunks = Vec::new();
     for piece in bytes.chunks(step) {
         reader.feed(piece);
         while let Some((header, frame)) = reader.next()? {
-            chunks.push(Encoded { header, frame });
+            chunks.push(EncodedChunk { header, frame });
         }
     }
     reader.finish()?;
@@ -175,7 +175,7 @@ fn read_bundle(bytes: &[u8], step: usize) -> Result<Vec<Encoded>, BundleError> {
 fn a_bundle_comes_back_however_it_arrives() {
     let chunks = encoded(53, 30_000);
     let mut writer = BundleWriter::new();
-    for Encoded { header, frame } in &chunks {
+    for EncodedChunk { header, frame } in &chunks {
         assert!(writer.fits(header));
         writer.add(header, frame);
     }

@@ -4,14 +4,15 @@ use proptest::prelude::*;
 use snowbank_core::{
     chunk::{Chunk, SLOT_LEN},
     frame::{
-        ChunkHeader, Encoded, FrameDecoder, FrameEncoder, FrameError, FrameVerifier, Slot, fill,
+        ChunkHeader, EncodedChunk, FrameDecoder, FrameEncoder, FrameError, FrameVerifier, Slot,
+        fill,
     },
 };
 
 use crate::sample::{Numbers, PREFIX, one_chunk, planted};
 
 /// Encodes `chunk`, and checks it by filling in its own values and others.
-pub fn round_trip(encoder: &mut FrameEncoder, chunk: &Chunk) -> Encoded {
+pub fn round_trip(encoder: &mut FrameEncoder, chunk: &Chunk) -> EncodedChunk {
     let name = chunk.name();
     let made = encoder.encode(chunk, &name).unwrap();
     FrameVerifier::new().verify(&made.header, &made.frame, &[6; 32]).unwrap();

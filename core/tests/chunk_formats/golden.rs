@@ -10,7 +10,7 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 use snowbank_core::{
     bundle::{BundleReader, BundleWriter},
     chunk::{Chunk, CutParams},
-    frame::{Encoded, FrameDecoder, FrameEncoder, FrameVerifier, fill},
+    frame::{EncodedChunk, FrameDecoder, FrameEncoder, FrameVerifier, fill},
     hash::{NarHash, Sha256},
     manifest::{Segment, SegmentBuilder, SegmentEntry, WireManifest},
     pack::{PackIndex, PackKey, PackWriter},
@@ -64,7 +64,7 @@ fn small_chunks() -> Vec<Chunk> {
 }
 
 /// Their frames, as they were when the vectors were made.
-fn small_frames() -> Vec<Encoded> {
+fn small_frames() -> Vec<EncodedChunk> {
     if blessing() {
         let mut encoder = FrameEncoder::new(3);
         let mut writer = BundleWriter::new();
@@ -77,7 +77,7 @@ fn small_frames() -> Vec<Encoded> {
     let mut reader = BundleReader::new();
     reader.feed(&fs::read(path("bundle.bin")).unwrap());
     let frames = std::iter::from_fn(|| reader.next().unwrap())
-        .map(|(header, frame)| Encoded { header, frame });
+        .map(|(header, frame)| EncodedChunk { header, frame });
     let frames = frames.collect();
     reader.finish().unwrap();
     frames
@@ -97,7 +97,7 @@ fn bundles_and_frames() {
     let (frames, chunks) = (small_frames(), small_chunks());
     assert_eq!(frames.len(), chunks.len());
     let mut again = BundleWriter::new();
-    for (Encoded { header, frame }, chunk) in frames.iter().zip(&chunks) {
+    for (EncodedChunk { header, frame }, chunk) in frames.iter().zip(&chunks) {
         assert_eq!(header.name, chunk.name());
         FrameVerifier::new().verify(header, frame, &[9; 32]).unwrap();
         let mut filled = frame.clone();
@@ -116,7 +116,7 @@ fn packs() {
         3,
         PackKey::from_bytes(std::array::from_fn(|at| u8::try_from(at).unwrap())),
     );
-    for (id, Encoded { header, frame }) in (500..).zip(small_frames()) {
+    for (id, EncodedChunk { header, frame }) in (500..).zip(small_frames()) {
         writer.add(id, &header, &frame).unwrap();
     }
     let bytes = writer.finish();

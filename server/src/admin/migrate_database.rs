@@ -89,7 +89,7 @@ pub struct Progress {
 
 /// A table on both sides.
 #[derive(Debug)]
-pub struct Compared {
+pub struct TableComparison {
     /// Its name.
     pub table: &'static str,
     /// What the source has.
@@ -98,7 +98,7 @@ pub struct Compared {
     pub target: Digest,
 }
 
-impl Compared {
+impl TableComparison {
     /// Whether both sides have the same rows.
     #[must_use]
     pub fn is_equal(&self) -> bool {
@@ -106,7 +106,7 @@ impl Compared {
     }
 }
 
-impl fmt::Display for Compared {
+impl fmt::Display for TableComparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.is_equal() { "equal" } else { "DIFFERENT" };
         let checksum = self.target.checksum().to_hex();
@@ -241,12 +241,12 @@ pub async fn verify(
     source: &Db,
     target: &Db,
     told: &mut (dyn FnMut(Progress) + Send),
-) -> Result<Vec<Compared>, MoveError> {
+) -> Result<Vec<TableComparison>, MoveError> {
     let mut compared = Vec::with_capacity(TABLES.len());
     for table in &TABLES {
         let source = digest(source, table, told).await.map_err(MoveError::Source)?;
         let target = digest(target, table, told).await.map_err(MoveError::Target)?;
-        compared.push(Compared { table: table.name, source, target });
+        compared.push(TableComparison { table: table.name, source, target });
     }
     Ok(compared)
 }

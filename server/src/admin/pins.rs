@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use snowbank_core::pin_name::PinName;
 use snowbank_core::store_path::{StorePath, StorePathHash};
 use snowbank_core::units::Seconds;
-use snowbank_core::wire::Pinned;
+use snowbank_core::wire::PinnedGeneration;
 use snowbank_core::wire::admin::pins::{
     DEFAULT_KEPT, HistoryQuery, MAX_KEPT, PinDetails, PinGeneration, PinInfo, PinList, PinnedPath,
     RollbackPin, SetPin,
@@ -70,7 +70,7 @@ pub async fn pin_in(
     cache: &Cache,
     new: &NewPin<'_>,
     now: i64,
-) -> Result<Pinned, PinError> {
+) -> Result<PinnedGeneration, PinError> {
     let NewPin { name, store_path, keep, expires, max_pins } = *new;
     let mut before = db::pins::lock(tx.exec(), cache.id, name).await?;
     if before.is_some_and(|pin| is_over(&pin, now)) {
@@ -103,7 +103,7 @@ pub async fn pin_in(
         let detail = format!("{name} generation {number}: {}", store_path.base_name());
         actor.record(tx, "pin.set", cache.name.as_str(), detail, now).await?;
     }
-    Ok(Pinned { name: name.clone(), generation: number })
+    Ok(PinnedGeneration { name: name.clone(), generation: number })
 }
 
 /// Sees to it that a cache may have another pin. Transactions that do so at once may each add one.

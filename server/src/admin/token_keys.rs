@@ -190,7 +190,7 @@ fn info(key: &TokenKey, source: KeySource, retired: Option<i64>, live_tokens: u6
 }
 
 /// What the end of a key would mean, and whether it may end.
-pub async fn look(
+pub async fn describe_end(
     db: &Db,
     sealer: &Sealer,
     files: &[TokenKey],

@@ -155,7 +155,7 @@ pub enum AuthError {
     #[error(
         "this server lets in some tokens of `{issuer}`, and not this one: no match for {}; ask the \
          cache's operator which jobs may come in",
-        Claimed(claims)
+        ClaimNames(claims)
     )]
     ClaimMismatch {
         /// The issuer's name in the settings.
@@ -200,9 +200,9 @@ impl AuthError {
 }
 
 /// Names of claims, for people.
-struct Claimed<'a>(&'a [String]);
+struct ClaimNames<'a>(&'a [String]);
 
-impl fmt::Display for Claimed<'_> {
+impl fmt::Display for ClaimNames<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.len() == 1 { "its claim `" } else { "its claims `" })?;
         f.write_str(&self.0.join("`, `"))?;

@@ -27,13 +27,13 @@ pub struct Verifier {
     db: Db,
     sealer: Sealer,
     trust: Arc<Trust>,
-    current: Arc<RwLock<Loaded>>,
+    current: Arc<RwLock<LoadedKeys>>,
     loading: Arc<tokio::sync::Mutex<LastLoad>>,
     uses: TokenUses,
 }
 
 #[derive(Clone)]
-struct Loaded {
+struct LoadedKeys {
     ring: Arc<Ring>,
     at: Instant,
 }
@@ -190,7 +190,7 @@ async fn load(
     sealer: &Sealer,
     trust: &Trust,
     on_bad_key: impl Fn(AuthError) -> Result<(), AuthError>,
-) -> Result<Loaded, AuthError> {
+) -> Result<LoadedKeys, AuthError> {
     // Taken before the reads: what is committed during them counts as not seen.
     let at = Instant::now();
     let mut conn = db.reader().await?;
@@ -206,5 +206,5 @@ async fn load(
     }
     // Where an id stands for two keys, it is the database's, which can be retired without a
     // restart.
-    Ok(Loaded { ring: Arc::new(Ring::new(trust.file_keys.iter().chain(&keys), revoked)), at })
+    Ok(LoadedKeys { ring: Arc::new(Ring::new(trust.file_keys.iter().chain(&keys), revoked)), at })
 }

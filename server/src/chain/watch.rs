@@ -72,7 +72,7 @@ impl Chain {
     pub async fn confirm(&self) -> Result<(), Arc<ChainError>> {
         let until = Instant::now() + self.0.storage.patience_left().min(CHECK_TIMEOUT);
         loop {
-            match self.look(Duration::ZERO, CHECK_TIMEOUT).await {
+            match self.read_marker(Duration::ZERO, CHECK_TIMEOUT).await {
                 Err(error) if error.passes() && Instant::now() < until => {
                     tokio::time::sleep(UNKNOWN_CHECK_EVERY).await;
                 }
@@ -116,7 +116,7 @@ impl Chain {
             {
                 Err(error)
             }
-            _ => self.look(self.0.timing.period * 2, patience).await.map(drop),
+            _ => self.read_marker(self.0.timing.period * 2, patience).await.map(drop),
         }
     }
 
@@ -142,7 +142,7 @@ impl Chain {
                 return;
             }
             began_at = tokio::time::Instant::now();
-            let outcome = self.look(Duration::ZERO, CHECK_TIMEOUT).await;
+            let outcome = self.read_marker(Duration::ZERO, CHECK_TIMEOUT).await;
             match &outcome {
                 Err(error) if was_well && error.is_lost() => {
                     tracing::error!(%error, "the storage is another database's; nothing is written \
@@ -183,7 +183,7 @@ impl Chain {
 
     /// The last look if it found the storage to be the database's and is no older than `max_age`;
     /// otherwise another one.
-    async fn look(&self, max_age: Duration, patience: Duration) -> Outcome {
+    async fn read_marker(&self, max_age: Duration, patience: Duration) -> Outcome {
         let asked = Instant::now();
         let serves = |look: &MarkerRead| {
             (look.clock.elapsed() <= max_age && look.outcome.is_ok()) || look.clock.began >= asked

@@ -10,7 +10,7 @@ use snowbank_cli::date::utc;
 use snowbank_core::units::Bytes;
 
 use super::cli::{BackupArgs, RestoreArgs};
-use super::{Beside, shell_quoted};
+use super::{CommandContext, shell_quoted};
 use crate::admin::backup::{SecretFile, back_up, secret_files, server_key_file};
 use crate::admin::restore::{
     RestoreError, check_storage, open_backup, restore, restore_in_place, settle_epoch,
@@ -32,17 +32,17 @@ const MARKED_LATER: &str = "The next start of the server marks the storage as th
 
 /// `snowbankd backup`: says what was written, and what else belongs to it.
 pub(super) async fn backup(overrides: &Overrides, args: BackupArgs) -> anyhow::Result<ExitCode> {
-    let beside = Beside::open(overrides).await?;
-    let config = &beside.config;
+    let context = CommandContext::open(overrides).await?;
+    let config = &context.config;
     let file = std::path::absolute(&args.file)?;
     let mut apart = secret_files(config);
     let DatabaseUrl::Sqlite(database) = &config.database.url else {
-        beside.db.close().await;
+        context.db.close().await;
         return postgres(config, &file, &apart);
     };
     let inside = if args.with_secrets { std::mem::take(&mut apart) } else { Vec::new() };
-    let made = back_up(&beside.db, database, inside, &file, args.force, unix_now()).await?;
-    beside.db.close().await;
+    let made = back_up(&context.db, database, inside, &file, args.force, unix_now()).await?;
+    context.db.close().await;
     println!(
         "Backed up {} to {} ({}): instance {}, epoch {}.",
         database.display(),

@@ -13,7 +13,7 @@ use snowbank_core::wire::admin::{
 };
 
 use super::cli::{CacheCommand, CacheCreateArgs};
-use super::{Beside, print};
+use super::{CommandContext, print};
 use crate::admin::{self, Actor, AdminError};
 use crate::admission::{self, Budgets};
 use crate::auth::{MayPull, MayPush};
@@ -26,16 +26,16 @@ use crate::pack::Packs;
 
 /// Runs one of the commands.
 pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow::Result<ExitCode> {
-    let beside = Beside::open(overrides).await?;
-    let (admin, actor, now) = (beside.admin()?, Actor::host(), unix_now());
+    let context = CommandContext::open(overrides).await?;
+    let (admin, actor, now) = (context.admin()?, Actor::host(), unix_now());
     match command {
         CacheCommand::Create(args) => {
             let created = admin::create_cache(&admin, &actor, &request(args)?, now).await?;
-            println!("{}", how_to_use(&beside, &created));
+            println!("{}", how_to_use(&context, &created));
         }
         CacheCommand::Ensure(args) => {
             let details = admin::ensure_cache(&admin, &actor, &request(args)?, now).await?;
-            println!("{}", how_to_use(&beside, &details));
+            println!("{}", how_to_use(&context, &details));
         }
         CacheCommand::List(output) => {
             let mut all = CacheList::default();
@@ -92,7 +92,7 @@ pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow:
                     format!("This removes the destroyed cache `{name}` and its keys for good.");
                 confirm(&what, name.as_str())?;
             }
-            let grace = beside.config.gc.grace;
+            let grace = context.config.gc.grace;
             let purged =
                 admin::purge_cache(&admin, &actor, &name, grace, Duration::MAX, now).await?;
             print(output.json, &purged)?;
@@ -109,41 +109,41 @@ pub(super) async fn run(overrides: &Overrides, command: CacheCommand) -> anyhow:
             }
         }
         CacheCommand::Copy { from, to, paths, output } => {
-            print(output.json, &copy(&beside, &actor, &from, &to, &paths, now).await?)?;
+            print(output.json, &copy(&context, &actor, &from, &to, &paths, now).await?)?;
         }
     }
-    beside.db.close().await;
+    context.db.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn copy(
-    beside: &Beside,
+    context: &CommandContext,
     actor: &Actor,
     from: &CacheName,
     to: &CacheName,
     paths: &[String],
     now: i64,
 ) -> anyhow::Result<CopiedPaths> {
-    let directory = Directory::new(beside.db.clone(), beside.sealer.clone());
+    let directory = Directory::new(context.db.clone(), context.sealer.clone());
     let no_cache = |name: &CacheName| AdminError::NoCache(name.clone());
     let source = MayPull::on_host(directory.lookup(from).await?.ok_or_else(|| no_cache(from))?);
     let target = MayPush::on_host(directory.lookup(to).await?.ok_or_else(|| no_cache(to))?);
     let hash = |path: &String| admin::hash_part(&source.target.cache.store_dir, path);
     let roots = paths.iter().map(hash).collect::<Result<Vec<_>, _>>()?;
-    let limits = &beside.config.limits;
+    let limits = &context.config.limits;
     let bounds = IngestLimits {
         verify_threads: limits.effective_verify_threads(),
         max_nar_size: limits.max_nar_size.bytes(),
         read_back: limits.memory.bytes() / 8,
-        retention: beside.config.gc.retention,
+        retention: context.config.gc.retention,
         pins_per_cache: limits.pins_per_cache,
     };
     let shared = admission::Limits {
         memory_bytes: limits.memory.bytes() / 2,
         share_percent: limits.client_share,
     };
-    let chain = beside.joined_chain().await?;
-    let packs = Packs::new(beside.db.clone(), Arc::clone(chain.storage()), 0);
+    let chain = context.joined_chain().await?;
+    let packs = Packs::new(context.db.clone(), Arc::clone(chain.storage()), 0);
     let inspector = Inspector::new(chain.clone(), packs.clone());
     let ingest = Ingest::new(chain, packs, inspector, Arc::new(Budgets::new(shared)), bounds);
     let entry = |copied: &CopiedPaths| actor.copied(from, to, copied, now);
@@ -167,8 +167,8 @@ fn signing_key(file: &Path) -> anyhow::Result<SecretText> {
 
 /// The lines for nix.conf. Where the server listens is its own affair, and may have been said on
 /// its command line.
-fn how_to_use(beside: &Beside, cache: &CacheDetails) -> String {
-    let base = beside.config.public_url.as_ref().map_or("http://SERVER", PublicUrl::as_str);
+fn how_to_use(context: &CommandContext, cache: &CacheDetails) -> String {
+    let base = context.config.public_url.as_ref().map_or("http://SERVER", PublicUrl::as_str);
     let kind = if cache.public { "public" } else { "private" };
     let keys: Vec<&str> = cache.keys.iter().map(|key| key.public_key.as_str()).collect();
     format!(

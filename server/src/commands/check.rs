@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail};
 
 use super::cli::CheckArgs;
-use super::{Beside, explain};
+use super::{CommandContext, explain};
 use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::{Overrides, Size};
@@ -49,7 +49,7 @@ async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode>
         CheckOutput::new(args.output.json, args.resume.as_deref(), &stores.instance, options)?;
     let checker = Checker {
         chain: &stores.chain,
-        db: &stores.beside.db,
+        db: &stores.context.db,
         storage: &stores.storage,
         nars: &stores.nars,
         options: output.options().clone(),
@@ -57,7 +57,7 @@ async fn run(overrides: &Overrides, args: CheckArgs) -> anyhow::Result<ExitCode>
     };
     let (place, stats) = output.begin();
     let outcome = checker.run(place, stats, &mut output).await;
-    stores.beside.db.close().await;
+    stores.context.db.close().await;
     match outcome {
         Ok(stats) => Ok(if output.end(&stats)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Err(error) => {
@@ -75,7 +75,7 @@ pub(super) fn drawn(share: Option<Percent>, seed: Option<u64>) -> anyhow::Result
 
 /// Database and storage, found to belong together.
 pub(super) struct Stores {
-    pub(super) beside: Beside,
+    pub(super) context: CommandContext,
     pub(super) chain: Chain,
     pub(super) storage: Arc<Storage>,
     pub(super) packs: Packs,
@@ -87,33 +87,33 @@ pub(super) struct Stores {
 impl Stores {
     /// For reading alone.
     pub(super) async fn open(overrides: &Overrides) -> anyhow::Result<Self> {
-        let beside = Beside::open(overrides).await?;
-        let chain = beside.chain().await?;
-        Self::over(beside, chain).await
+        let context = CommandContext::open(overrides).await?;
+        let chain = context.chain().await?;
+        Self::over(context, chain).await
     }
 
     /// For what changes rows or objects.
     pub(super) async fn open_joined(overrides: &Overrides) -> anyhow::Result<Self> {
-        let beside = Beside::open(overrides).await?;
-        let chain = beside.joined_chain().await?;
-        Self::over(beside, chain).await
+        let context = CommandContext::open(overrides).await?;
+        let chain = context.joined_chain().await?;
+        Self::over(context, chain).await
     }
 
-    async fn over(beside: Beside, chain: Chain) -> anyhow::Result<Self> {
+    async fn over(context: CommandContext, chain: Chain) -> anyhow::Result<Self> {
         let storage = Arc::clone(chain.storage());
-        let instance = db::instance::lookup(beside.db.reader().await?.exec()).await?;
+        let instance = db::instance::lookup(context.db.reader().await?.exec()).await?;
         let instance =
             instance.context("the database has no instance row; start the server once")?;
-        let packs = Packs::new(beside.db.clone(), Arc::clone(&storage), 0);
+        let packs = Packs::new(context.db.clone(), Arc::clone(&storage), 0);
         let read_ahead = ReadBudget::new(READ_AHEAD_BYTES);
         let nars = NarBody {
-            db: beside.db.clone(),
+            db: context.db.clone(),
             packs: packs.clone(),
             read_ahead,
             bench: Bench::default(),
         };
         Ok(Self {
-            beside,
+            context,
             chain,
             storage,
             packs,
@@ -125,7 +125,7 @@ impl Stores {
     /// Refuses a pattern that means no path.
     pub(super) async fn find_paths(&self, pattern: Option<&PathPattern>) -> anyhow::Result<()> {
         if let Some(pattern) = pattern
-            && !matches_any(&self.beside.db, pattern).await?
+            && !matches_any(&self.context.db, pattern).await?
         {
             bail!(
                 "no path fits `--paths {pattern}`; `snowbankd path list CACHE` shows which there \

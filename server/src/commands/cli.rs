@@ -144,7 +144,8 @@ fn hidden(text: &str) -> Result<SecretString, Infallible> {
 pub(super) struct CheckArgs {
     /// Read packs too, all of them or a share drawn at random, and verify tables, checksums, frames
     /// and names.
-    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100%")]
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true,
+        default_missing_value = "100%")]
     pub read_data: Option<Percent>,
     /// Draw the packs that were drawn by this number, which a check prints.
     #[arg(long, value_name = "NUMBER", requires = "read_data")]
@@ -183,7 +184,8 @@ pub(super) struct RepairArgs {
     pub yes: bool,
     /// Read every pack, or a share drawn at random, not only those that are known or seem to be
     /// damaged.
-    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100%")]
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true,
+        default_missing_value = "100%")]
     pub read_data: Option<Percent>,
     /// Draw the packs that a check has drawn by this number.
     #[arg(long, value_name = "NUMBER", requires = "read_data")]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::cli::MigrateDatabaseArgs;
-use crate::admin::migrate_database::{self, Compared, Plan, Progress};
+use crate::admin::migrate_database::{self, Plan, Progress, TableComparison};
 use crate::clock::unix_now;
 use crate::config::{Config, DatabaseConfig, DatabaseUrl, Overrides, SecretString};
 use crate::db::{Db, PostgresPlace};
@@ -86,7 +86,7 @@ pub(super) async fn migrate(
 }
 
 async fn copy(source: &Db, target: &Db, plan: Plan) -> anyhow::Result<()> {
-    let mut told = Told::new("copying");
+    let mut told = ProgressLine::new("copying");
     match plan {
         Plan::Compare => {
             eprintln!("everything was copied before; comparing");
@@ -104,14 +104,14 @@ async fn copy(source: &Db, target: &Db, plan: Plan) -> anyhow::Result<()> {
 
 /// Prints a line for each table; gives whether both sides are equal.
 async fn compare(source: &Db, target: &Db) -> anyhow::Result<bool> {
-    let mut told = Told::new("comparing");
+    let mut told = ProgressLine::new("comparing");
     let compared =
         migrate_database::verify(source, target, &mut |progress| told.tell(progress)).await?;
     println!("{:<16} {:>12} {:>12}  {:<16}", "table", "rows from", "rows to", "checksum");
     for table in &compared {
         println!("{table}");
     }
-    Ok(compared.iter().all(Compared::is_equal))
+    Ok(compared.iter().all(TableComparison::is_equal))
 }
 
 /// Where a database is, without its password.
@@ -155,12 +155,12 @@ fn lock(data_dir: &Path, url: &DatabaseUrl) -> anyhow::Result<Vec<DataDirLock>> 
 }
 
 /// Says how far it is, once a second.
-struct Told {
+struct ProgressLine {
     doing: &'static str,
     last: Instant,
 }
 
-impl Told {
+impl ProgressLine {
     fn new(doing: &'static str) -> Self {
         Self { doing, last: Instant::now() }
     }

@@ -8,7 +8,7 @@ use snowbank_core::wire::admin::withdrawn::{WithdrawnPage, WithdrawnQuery};
 use snowbank_core::wire::admin::{AuditPage, PathPage, PathQueryText};
 
 use super::cli::{AuditArgs, DeleteArgs, PathCommand};
-use super::{Beside, print};
+use super::{CommandContext, print};
 use crate::admin::{self, Actor, AdminError};
 use crate::clock::unix_now;
 use crate::config::Overrides;
@@ -17,14 +17,14 @@ use crate::db::caches::Cache;
 
 /// `snowbankd path …`
 pub(super) async fn run(overrides: &Overrides, command: PathCommand) -> anyhow::Result<ExitCode> {
-    let beside = Beside::open(overrides).await?;
+    let context = CommandContext::open(overrides).await?;
     match command {
         PathCommand::List { name, pattern, output } => {
-            let cache = cache(&beside, &name).await?;
+            let cache = cache(&context, &name).await?;
             let mut all = PathPage::default();
             let mut query = PathQueryText { pattern, after: None };
             loop {
-                let page = admin::list_paths(&beside.db, &cache, &query, true, unix_now()).await?;
+                let page = admin::list_paths(&context.db, &cache, &query, true, unix_now()).await?;
                 all.paths.extend(page.paths);
                 query.after = page.next;
                 if query.after.is_none() {
@@ -34,11 +34,11 @@ pub(super) async fn run(overrides: &Overrides, command: PathCommand) -> anyhow::
             print(output.json, &all)?;
         }
         PathCommand::Withdrawn { name, output } => {
-            let cache = cache(&beside, &name).await?;
+            let cache = cache(&context, &name).await?;
             let mut all = WithdrawnPage::default();
             let mut query = WithdrawnQuery::default();
             loop {
-                let page = admin::list_withdrawn(&beside.db, &cache, &query).await?;
+                let page = admin::list_withdrawn(&context.db, &cache, &query).await?;
                 all.paths.extend(page.paths);
                 query.after = page.next;
                 if query.after.is_none() {
@@ -48,22 +48,22 @@ pub(super) async fn run(overrides: &Overrides, command: PathCommand) -> anyhow::
             print(output.json, &all)?;
         }
         PathCommand::Info { name, path, output } => {
-            let cache = cache(&beside, &name).await?;
+            let cache = cache(&context, &name).await?;
             print(
                 output.json,
-                &admin::show_path(&beside.db, &cache, &path, true, unix_now()).await?,
+                &admin::show_path(&context.db, &cache, &path, true, unix_now()).await?,
             )?;
         }
     }
-    beside.db.close().await;
+    context.db.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `snowbankd delete`
 pub(super) async fn delete(overrides: &Overrides, args: DeleteArgs) -> anyhow::Result<ExitCode> {
-    let beside = Beside::open(overrides).await?;
-    let (admin, actor, now) = (beside.admin()?, Actor::host(), unix_now());
-    let cache = cache(&beside, &args.name).await?;
+    let context = CommandContext::open(overrides).await?;
+    let (admin, actor, now) = (context.admin()?, Actor::host(), unix_now());
+    let cache = cache(&context, &args.name).await?;
     let mut request = args.flags.into_request(args.paths);
     let mut answer = admin::delete_paths(&admin, &actor, &cache, &request, now).await?;
     if args.flags.asks() {
@@ -73,27 +73,27 @@ pub(super) async fn delete(overrides: &Overrides, args: DeleteArgs) -> anyhow::R
         answer = admin::delete_paths(&admin, &actor, &cache, &request, now).await?;
     }
     print(args.output.json, &answer)?;
-    beside.db.close().await;
+    context.db.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `snowbankd audit`
 pub(super) async fn audit(overrides: &Overrides, args: AuditArgs) -> anyhow::Result<ExitCode> {
-    let beside = Beside::open(overrides).await?;
+    let context = CommandContext::open(overrides).await?;
     let (mut query, mut all) = (args.query.into_query(), AuditPage::default());
     loop {
-        let page = admin::list_audit(&beside.db, &query).await?;
+        let page = admin::list_audit(&context.db, &query).await?;
         if !all.take(page, &mut query) {
             break;
         }
     }
     print(args.output.json, &all)?;
-    beside.db.close().await;
+    context.db.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The cache of that name.
-pub(super) async fn cache(beside: &Beside, name: &CacheName) -> anyhow::Result<Cache> {
-    let found = db::caches::lookup(beside.db.reader().await?.exec(), name).await?;
+pub(super) async fn cache(context: &CommandContext, name: &CacheName) -> anyhow::Result<Cache> {
+    let found = db::caches::lookup(context.db.reader().await?.exec(), name).await?;
     Ok(found.ok_or_else(|| AdminError::NoCache(name.clone()))?)
 }

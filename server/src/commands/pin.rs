@@ -9,7 +9,7 @@ use snowbank_core::wire::admin::pins::{HistoryQuery, PinList, RollbackPin, SetPi
 
 use super::cli::{PinArgs, PinCommand, SetPinArgs};
 use super::paths::cache;
-use super::{Beside, print};
+use super::{CommandContext, print};
 use crate::admin::{self, Actor};
 use crate::clock::unix_now;
 use crate::config::Overrides;
@@ -19,20 +19,20 @@ const MAX_LINKS: usize = 40;
 
 /// Runs one of the commands.
 pub(super) async fn run(overrides: &Overrides, args: PinArgs) -> anyhow::Result<ExitCode> {
-    let beside = Beside::open(overrides).await?;
-    let (db, actor, now) = (&beside.db, Actor::host(), unix_now());
+    let context = CommandContext::open(overrides).await?;
+    let (db, actor, now) = (&context.db, Actor::host(), unix_now());
     match command(args)? {
         PinCommand::Set(SetPinArgs { cache: name, name: pin, path, keep, output }) => {
-            let cache = cache(&beside, &name).await?;
+            let cache = cache(&context, &name).await?;
             let request = SetPin { path: resolved(path), keep: keep.keep, expires: keep.expires };
-            let max_pins = beside.config.limits.pins_per_cache;
+            let max_pins = context.config.limits.pins_per_cache;
             print(
                 output.json,
                 &admin::set_pin(db, &actor, &cache, &pin, &request, max_pins, now).await?,
             )?;
         }
         PinCommand::List { cache: name, output } => {
-            let cache = cache(&beside, &name).await?;
+            let cache = cache(&context, &name).await?;
             let mut all = PinList::default();
             loop {
                 let page = admin::list_pins(db, &cache, all.next.as_deref(), now).await?;
@@ -45,7 +45,7 @@ pub(super) async fn run(overrides: &Overrides, args: PinArgs) -> anyhow::Result<
             print(output.json, &all)?;
         }
         PinCommand::Show(pin) => {
-            let cache = cache(&beside, &pin.cache).await?;
+            let cache = cache(&context, &pin.cache).await?;
             let mut details =
                 admin::show_pin(db, &cache, &pin.name, &HistoryQuery::default(), now).await?;
             while let Some(before) = details.next.take() {
@@ -57,7 +57,7 @@ pub(super) async fn run(overrides: &Overrides, args: PinArgs) -> anyhow::Result<
             print(pin.output.json, &details)?;
         }
         PinCommand::Rm(pin) => {
-            let cache = cache(&beside, &pin.cache).await?;
+            let cache = cache(&context, &pin.cache).await?;
             let removed = admin::remove_pin(db, &actor, &cache, &pin.name, now).await?;
             if pin.output.json {
                 print(true, &removed)?;
@@ -66,13 +66,13 @@ pub(super) async fn run(overrides: &Overrides, args: PinArgs) -> anyhow::Result<
             }
         }
         PinCommand::Rollback { pin, to } => {
-            let cache = cache(&beside, &pin.cache).await?;
+            let cache = cache(&context, &pin.cache).await?;
             let request = RollbackPin { to };
             let back = admin::rollback_pin(db, &actor, &cache, &pin.name, &request, now).await?;
             print(pin.output.json, &back)?;
         }
     }
-    beside.db.close().await;
+    context.db.close().await;
     Ok(ExitCode::SUCCESS)
 }
 

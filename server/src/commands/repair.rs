@@ -25,7 +25,7 @@ pub(super) async fn repair(overrides: &Overrides, args: RepairArgs) -> anyhow::R
     stores.find_paths(args.content.paths.as_ref()).await?;
     let repairer = Repairer {
         chain: &stores.chain,
-        db: &stores.beside.db,
+        db: &stores.context.db,
         storage: &stores.storage,
         packs: &stores.packs,
         nars: &stores.nars,
@@ -48,14 +48,14 @@ pub(super) async fn repair(overrides: &Overrides, args: RepairArgs) -> anyhow::R
     let plan = repairer.plan(&mut progress).await?;
     say(&plan.to_string());
     if args.dry_run || plan.is_empty() {
-        stores.beside.db.close().await;
+        stores.context.db.close().await;
         return Ok(ExitCode::SUCCESS);
     }
     if !args.yes {
         confirm("This changes the database, and may take paths out of sight.", "repair")?;
     }
     let report = repairer.execute(plan, &mut progress).await?;
-    stores.beside.db.close().await;
+    stores.context.db.close().await;
     say(&report.to_string());
     Ok(ExitCode::SUCCESS)
 }

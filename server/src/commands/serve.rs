@@ -27,7 +27,7 @@ use crate::auth::{TokenKey, Trust, Verifier};
 use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::{Config, DatabaseUrl, Overrides, StorageConfig};
-use crate::damage::Withdrawn;
+use crate::damage::Withdrawal;
 use crate::db::Db;
 use crate::secrets::{DataDir, Sealer};
 use crate::storage::Storage;
@@ -70,35 +70,36 @@ pub(super) async fn serve(overrides: &Overrides) -> anyhow::Result<ExitCode> {
     let verifier = Verifier::open_with(db.clone(), sealer, trust).await?;
     let banner = banner(&config, address, &data_dir, &found);
     let app = Arc::new(App::new(config, chain.clone(), admin, verifier).await?);
-    show(&banner);
+    print_banner(&banner);
     tracing::info!(%address, data_dir = %data_dir.path().display(), "serving");
 
     let stop = CancellationToken::new();
-    let mut beside = JoinSet::new();
+    let mut background = JoinSet::new();
     if let Some((metrics, listener)) = metrics {
-        beside.spawn(http::serve_metrics(metrics, listener, stop.clone()));
+        background.spawn(http::serve_metrics(metrics, listener, stop.clone()));
         // What is counted is shown there and nowhere else.
-        beside.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
+        background.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
     }
-    beside.spawn(chain.watch(stop.clone()).map(Ok));
-    beside.spawn(
+    background.spawn(chain.watch(stop.clone()).map(Ok));
+    background.spawn(
         stop.clone().run_until_cancelled_owned(app.free_space.clone().watch()).map(|_| Ok(())),
     );
     // Where nothing is collected on a schedule, it notes the clock for `snowbankd gc`.
-    beside.spawn(gc::schedule::run(app.collector.clone(), stop.clone()).map(Ok));
-    beside.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));
+    background.spawn(gc::schedule::run(app.collector.clone(), stop.clone()).map(Ok));
+    background.spawn(stop.clone().run_until_cancelled_owned(db.clone().fold()).map(|_| Ok(())));
     let (audit, tokens, paths) = (app.audit.clone(), app.verifier.uses().clone(), app.uses.clone());
     let noted = admin::upkeep::DeferredWrites { audit, tokens, paths, pushes: app.pushes.clone() };
     let keep = app.config.audit.keep;
-    beside.spawn(admin::upkeep::run(db.clone(), noted, keep, app.retention, stop.clone()).map(Ok));
+    background
+        .spawn(admin::upkeep::run(db.clone(), noted, keep, app.retention, stop.clone()).map(Ok));
     // Damage that is met while serving is looked into here.
     let (forgetting, inspector) = (Arc::clone(&app), app.inspector.clone());
-    let forget = move |withdrawn: &Withdrawn| forgetting.forget(withdrawn);
-    beside.spawn(inspector.clone().watch(unix_now, forget.clone(), stop.clone()).map(Ok));
-    beside.spawn(inspector.follow(unix_now, forget, stop.clone()).map(Ok));
+    let forget = move |withdrawn: &Withdrawal| forgetting.forget(withdrawn);
+    background.spawn(inspector.clone().watch(unix_now, forget.clone(), stop.clone()).map(Ok));
+    background.spawn(inspector.follow(unix_now, forget, stop.clone()).map(Ok));
     let code = run_until_signal(app, listener, &mut signals).await?;
     stop.cancel();
-    while let Some(ended) = beside.join_next().await {
+    while let Some(ended) = background.join_next().await {
         ended.context("a task beside the server stopped")??;
     }
     db.close().await;
@@ -262,7 +263,7 @@ fn banner(config: &Config, address: SocketAddr, data_dir: &DataDir, found: &Firs
 }
 
 /// Writes the banner; that nobody reads it is no reason not to serve.
-fn show(banner: &str) {
+fn print_banner(banner: &str) {
     let mut out = io::stdout().lock();
     if let Err(error) = out.write_all(banner.as_bytes()).and_then(|()| out.flush()) {
         tracing::debug!(%error, "standard output is closed");

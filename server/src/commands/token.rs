@@ -7,15 +7,15 @@ use snowbank_cli::args::{RotatedToken, only_valid_token};
 use snowbank_core::wire::admin::TokenList;
 
 use super::cli::TokenCommand;
-use super::{Beside, print};
+use super::{CommandContext, print};
 use crate::admin::{self, Actor, Admin};
 use crate::clock::unix_now;
 use crate::config::Overrides;
 
 /// Runs one of the commands.
 pub(super) async fn run(overrides: &Overrides, command: TokenCommand) -> anyhow::Result<ExitCode> {
-    let beside = Beside::open(overrides).await?;
-    let (admin, actor, now) = (beside.admin()?, Actor::host(), unix_now());
+    let context = CommandContext::open(overrides).await?;
+    let (admin, actor, now) = (context.admin()?, Actor::host(), unix_now());
     match command {
         // The token alone on standard output.
         TokenCommand::Create(args) => {
@@ -43,7 +43,7 @@ pub(super) async fn run(overrides: &Overrides, command: TokenCommand) -> anyhow:
             println!("{}", revoked.text());
         }
     }
-    beside.db.close().await;
+    context.db.close().await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use snowbank_cli::date::utc;
 
-use super::Beside;
+use super::CommandContext;
 use super::cli::{TokenKeyAddArgs, TokenKeyCommand, TokenKeyRemoveArgs};
 use crate::admin::token_keys::{self, End, KeySource, Outlook, TokenKeyInfo};
 use crate::auth::TokenKey;
@@ -17,36 +17,46 @@ pub(super) async fn run(
     overrides: &Overrides,
     command: TokenKeyCommand,
 ) -> anyhow::Result<ExitCode> {
-    let beside = Beside::open(overrides).await?;
-    let files = beside.token_key_files()?;
+    let context = CommandContext::open(overrides).await?;
+    let files = context.token_key_files()?;
     match command {
-        TokenKeyCommand::Add(args) => add(&beside, &files, args).await?,
+        TokenKeyCommand::Add(args) => add(&context, &files, args).await?,
         TokenKeyCommand::List => {
-            for key in token_keys::list(&beside.db, &beside.sealer, &files, unix_now()).await? {
+            for key in token_keys::list(&context.db, &context.sealer, &files, unix_now()).await? {
                 println!("{}", line(&key));
             }
         }
         TokenKeyCommand::Retire { kid } => {
-            let outlook =
-                token_keys::look(&beside.db, &beside.sealer, &files, &kid, End::Retire, unix_now())
-                    .await?;
+            let outlook = token_keys::describe_end(
+                &context.db,
+                &context.sealer,
+                &files,
+                &kid,
+                End::Retire,
+                unix_now(),
+            )
+            .await?;
             println!("{}", consequence(&outlook));
-            token_keys::end(&beside.db, &beside.sealer, &files, &kid, End::Retire, unix_now())
+            token_keys::end(&context.db, &context.sealer, &files, &kid, End::Retire, unix_now())
                 .await?;
             println!("Retired the token key `{kid}`: within 5 s no server believes it any more.");
         }
-        TokenKeyCommand::Remove(args) => remove(&beside, &files, args).await?,
+        TokenKeyCommand::Remove(args) => remove(&context, &files, args).await?,
     }
-    beside.db.close().await;
+    context.db.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn add(beside: &Beside, files: &[TokenKey], args: TokenKeyAddArgs) -> anyhow::Result<()> {
+async fn add(
+    context: &CommandContext,
+    files: &[TokenKey],
+    args: TokenKeyAddArgs,
+) -> anyhow::Result<()> {
     let key = match &args.from {
         Some(file) => TokenKey::from_file(file, args.algorithm, args.kid)?,
         None => TokenKey::generate_for(args.algorithm.unwrap_or(TokenAlgorithm::Hs256), args.kid)?,
     };
-    token_keys::add(&beside.db, &beside.sealer, files, &key, unix_now()).await?;
+    token_keys::add(&context.db, &context.sealer, files, &key, unix_now()).await?;
     println!("Added the token key `{}` ({}).", key.kid(), key.algorithm());
     if key.can_sign() {
         println!(
@@ -63,19 +73,26 @@ async fn add(beside: &Beside, files: &[TokenKey], args: TokenKeyAddArgs) -> anyh
 }
 
 async fn remove(
-    beside: &Beside,
+    context: &CommandContext,
     files: &[TokenKey],
     args: TokenKeyRemoveArgs,
 ) -> anyhow::Result<()> {
-    let outlook =
-        token_keys::look(&beside.db, &beside.sealer, files, &args.kid, End::Remove, unix_now())
-            .await?;
+    let outlook = token_keys::describe_end(
+        &context.db,
+        &context.sealer,
+        files,
+        &args.kid,
+        End::Remove,
+        unix_now(),
+    )
+    .await?;
     println!("{}", consequence(&outlook));
     if !args.yes && !confirmed(&format!("Remove the token key `{}` for good?", args.kid))? {
         println!("Nothing was removed.");
         return Ok(());
     }
-    token_keys::end(&beside.db, &beside.sealer, files, &args.kid, End::Remove, unix_now()).await?;
+    token_keys::end(&context.db, &context.sealer, files, &args.kid, End::Remove, unix_now())
+        .await?;
     println!("Removed the token key `{}`.", args.kid);
     Ok(())
 }

@@ -42,25 +42,28 @@ pub(super) struct Context<'a> {
 }
 
 /// Either what is wrong with a key, or with something outside of the file.
-pub(super) enum Wrong {
+pub(super) enum DatabaseConfigError {
     Key(Problem),
     Other(ConfigError),
 }
 
-impl From<ConfigError> for Wrong {
+impl From<ConfigError> for DatabaseConfigError {
     fn from(error: ConfigError) -> Self {
         Self::Other(error)
     }
 }
 
-fn wrong(key: &'static [&'static str], message: impl Into<String>) -> Wrong {
-    Wrong::Key(Problem { key, message: message.into() })
+fn wrong(key: &'static [&'static str], message: impl Into<String>) -> DatabaseConfigError {
+    DatabaseConfigError::Key(Problem { key, message: message.into() })
 }
 
 impl DatabaseSection {
     /// The default is a file in the data folder. A relative path of a database is relative to the
     /// data folder, any other to the config file.
-    pub(super) fn resolve(self, around: &Context<'_>) -> Result<DatabaseConfig, Wrong> {
+    pub(super) fn resolve(
+        self,
+        around: &Context<'_>,
+    ) -> Result<DatabaseConfig, DatabaseConfigError> {
         let config_dir = around.config_file.and_then(Path::parent);
         if self.url.is_some() && self.url_file.is_some() {
             return Err(wrong(
@@ -106,11 +109,11 @@ impl DatabaseSection {
         }
         let config =
             DatabaseConfig { url, reserve: self.reserve.unwrap_or(DEFAULT_RESERVE), postgres };
-        config.validate().map_err(Wrong::Key)?;
+        config.validate().map_err(DatabaseConfigError::Key)?;
         Ok(config)
     }
 
-    fn refuse_for_sqlite(&self, url: &DatabaseUrl) -> Result<(), Wrong> {
+    fn refuse_for_sqlite(&self, url: &DatabaseUrl) -> Result<(), DatabaseConfigError> {
         let DatabaseUrl::Sqlite(_) = url else { return Ok(()) };
         let given: [(&'static [&'static str], bool); 5] = [
             (&["database", "connections"], self.connections.is_some()),
@@ -130,7 +133,7 @@ impl DatabaseSection {
     }
 }
 
-fn refuse_shown_password(url: &DatabaseUrl, path: &Path) -> Result<(), Wrong> {
+fn refuse_shown_password(url: &DatabaseUrl, path: &Path) -> Result<(), DatabaseConfigError> {
     if !url.has_password() {
         return Ok(());
     }

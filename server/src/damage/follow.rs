@@ -8,7 +8,7 @@ use roaring::RoaringTreemap;
 use snowbank_core::manifest::Segment;
 use tokio_util::sync::CancellationToken;
 
-use super::{Inspector, Withdrawn, withdraw_nar};
+use super::{Inspector, Withdrawal, withdraw_nar};
 use crate::db::check::NarFacts;
 use crate::db::{self, Db, DbError};
 
@@ -25,7 +25,7 @@ impl Inspector {
     pub async fn follow(
         self,
         now: impl Fn() -> i64 + Send,
-        forget: impl Fn(&Withdrawn) + Send + Sync,
+        forget: impl Fn(&Withdrawal) + Send + Sync,
         stop: CancellationToken,
     ) {
         let mut pause = GATHER;
@@ -57,7 +57,7 @@ impl Inspector {
         &self,
         ids: &RoaringTreemap,
         now: i64,
-        forget: &(impl Fn(&Withdrawn) + Sync),
+        forget: &(impl Fn(&Withdrawal) + Sync),
     ) -> Result<(), DbError> {
         let db = self.db();
         let mut after = 0;

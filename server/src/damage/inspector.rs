@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::hourly_limit::HourlyLimit;
 use super::{
-    Head, PackExamination, Withdrawn, examine, manifest_fault, read_pack, retire, withdraw_nar,
+    Head, PackExamination, Withdrawal, examine, manifest_fault, read_pack, retire, withdraw_nar,
 };
 use crate::chain::{Chain, ChainError};
 use crate::db::damage::Retirement;
@@ -153,7 +153,7 @@ impl Inspector {
     pub async fn watch(
         self,
         now: impl Fn() -> i64 + Send,
-        forget: impl Fn(&Withdrawn) + Send,
+        forget: impl Fn(&Withdrawal) + Send,
         stop: CancellationToken,
     ) {
         loop {
@@ -191,7 +191,7 @@ impl Inspector {
         &self,
         suspicion: &Suspicion,
         now: i64,
-    ) -> Result<Option<Withdrawn>, InspectError> {
+    ) -> Result<Option<Withdrawal>, InspectError> {
         let Inner { db, served, .. } = &*self.0;
         let _turn = self.0.turn.lock().await;
         if !served.has_room(Instant::now()) {
@@ -200,7 +200,7 @@ impl Inspector {
         let Some((_, row)) = db::check::nar(db.reader().await?.exec(), suspicion.nar).await? else {
             return Ok(None);
         };
-        let looked = self.look_at(suspicion.suspect, now).await?;
+        let looked = self.inspect_suspect(suspicion.suspect, now).await?;
         let reason = match row {
             Err(DbError::Corrupt(reason)) => Some(reason),
             Err(error) => return Err(error.into()),
@@ -240,13 +240,17 @@ impl Inspector {
         if !self.0.served.has_room(Instant::now()) {
             return Err(InspectError::TooMuch);
         }
-        if self.look_at(suspect, now).await?.retired > 0 {
+        if self.inspect_suspect(suspect, now).await?.retired > 0 {
             self.0.served.take(Instant::now());
         }
         Ok(())
     }
 
-    async fn look_at(&self, suspect: Suspect, now: i64) -> Result<Inspection, InspectError> {
+    async fn inspect_suspect(
+        &self,
+        suspect: Suspect,
+        now: i64,
+    ) -> Result<Inspection, InspectError> {
         let key = match suspect {
             Suspect::Pack(key) => Some(key),
             Suspect::Chunk(id) => {
@@ -261,13 +265,13 @@ impl Inspector {
             Suspect::Manifest => None,
         };
         match key {
-            Some(key) => self.look(&key, now).await,
+            Some(key) => self.inspect_pack(&key, now).await,
             None => Ok(Inspection::default()),
         }
     }
 
     /// Reads a pack twice, and retires what is at fault both times.
-    async fn look(&self, key: &PackKey, now: i64) -> Result<Inspection, InspectError> {
+    async fn inspect_pack(&self, key: &PackKey, now: i64) -> Result<Inspection, InspectError> {
         let Inner { db, packs, .. } = &*self.0;
         let found = db::check::packs_by_key(db.reader().await?.exec(), &[*key]).await?.remove(key);
         // Compaction has moved its chunks; whoever reads them looks them up again (C4).

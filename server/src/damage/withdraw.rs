@@ -30,7 +30,7 @@ pub async fn retire(db: &Db, chunks: &[Retirement], now: i64) -> Result<Vec<u64>
 
 /// What was taken out of sight.
 #[derive(Debug, Clone)]
-pub struct Withdrawn {
+pub struct Withdrawal {
     /// The NAR.
     pub nar_hash: NarHash,
     /// The paths that had it.
@@ -47,7 +47,7 @@ pub async fn withdraw_nar(
     nar_hash: NarHash,
     reason: &str,
     now: i64,
-) -> Result<Withdrawn, DbError> {
+) -> Result<Withdrawal, DbError> {
     let mut paths = Vec::new();
     loop {
         let mut tx = db.exclusive_tx().await?;
@@ -62,7 +62,7 @@ pub async fn withdraw_nar(
         paths.extend(withdrawn);
         if is_last {
             tell(&nar_hash.to_string(), reason, &paths);
-            return Ok(Withdrawn { nar_hash, paths });
+            return Ok(Withdrawal { nar_hash, paths });
         }
     }
 }

@@ -101,7 +101,10 @@ pub(super) fn rows(columns: usize, rows: usize) -> String {
 /// `$keys`, within the scope that `$owner` (bound as `$1`) names; see [`PaddedBatch::ids`]. For the
 /// body of `on_either!`.
 macro_rules! rows_by_key {
-    ($conn:ident, $select:expr, $table:literal, $scope:expr, $owner:expr, $column:literal, $keys:expr, |$key:ident| $value:expr) => {{
+    (
+        $conn:ident, $select:expr, $table:literal, $scope:expr, $owner:expr, $column:literal,
+        $keys:expr, |$key:ident| $value:expr
+    ) => {{
         let mut rows = Vec::new();
         for batch in $crate::db::batch::padded($keys) {
             let sql = format!("{} ({})", $select, batch.ids($table, $scope, $column, 2));

@@ -71,14 +71,14 @@ impl TryFrom<ChunkRow> for ChunkFacts {
 }
 
 /// A row's id, and the row unless it makes no sense.
-pub type Checked<T> = (i64, Result<T, DbError>);
+pub type CheckedRow<T> = (i64, Result<T, DbError>);
 
 /// Up to `limit` chunks with an id above `after`, by id.
 pub async fn chunks(
     exec: Exec<'_>,
     after: i64,
     limit: u32,
-) -> Result<Vec<Checked<ChunkFacts>>, DbError> {
+) -> Result<Vec<CheckedRow<ChunkFacts>>, DbError> {
     let rows: Vec<ChunkRow> = on_either!(exec, |conn| {
         sqlx::query_as(
             "SELECT c.id, c.domain_id, d.id AS known_domain, c.name, c.pack_id, c.pack_offset, \
@@ -115,7 +115,7 @@ pub async fn nars(
     exec: Exec<'_>,
     after: i64,
     limit: u32,
-) -> Result<Vec<Checked<NarFacts>>, DbError> {
+) -> Result<Vec<CheckedRow<NarFacts>>, DbError> {
     let rows: Vec<NarFactsRow> = on_either!(exec, |conn| {
         sqlx::query_as(concat!(
             "SELECT n.id AS checked_id, n.manifest AS first, ",
@@ -135,7 +135,7 @@ pub async fn nars(
 }
 
 /// The NAR of that id.
-pub async fn nar(exec: Exec<'_>, id: NarId) -> Result<Option<Checked<NarFacts>>, DbError> {
+pub async fn nar(exec: Exec<'_>, id: NarId) -> Result<Option<CheckedRow<NarFacts>>, DbError> {
     let found = nars(exec, id.0.saturating_sub(1), 1).await?;
     Ok(found.into_iter().find(|(found, _)| *found == id.0))
 }

@@ -44,7 +44,7 @@ pub struct Generation {
 
 /// A path that a pin stands for and that the cache shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolved {
+pub struct PinTarget {
     /// The generation.
     pub generation: u64,
     /// The store path.
@@ -196,7 +196,7 @@ pub async fn resolve(
     cache: CacheId,
     name: &PinName,
     now: i64,
-) -> Result<Option<Resolved>, DbError> {
+) -> Result<Option<PinTarget>, DbError> {
     #[derive(FromRow)]
     struct Row {
         generation: i64,
@@ -222,7 +222,7 @@ pub async fn resolve(
         .await?
     });
     let resolved = |row: Row| {
-        Ok(Resolved {
+        Ok(PinTarget {
             generation: convert::number("pins.generation", row.generation)?,
             store_path: store_path(&row.hash, &row.path_name)?,
             nar_hash: NarHash::from_bytes(convert::bytes("nars.nar_hash", &row.nar_hash)?),

@@ -32,18 +32,18 @@ use super::{Db, Tx};
 use crate::config::{DatabaseConfig, DatabaseUrl};
 
 /// What a case gets: a database of its own, and what opens it once more.
-struct Fresh {
+struct FreshDatabase {
     db: Db,
     config: DatabaseConfig,
 }
 
-impl Fresh {
+impl FreshDatabase {
     async fn open(config: DatabaseConfig) -> Self {
         Self { db: Db::open(&config).await.unwrap(), config }
     }
 }
 
-type Case = fn(Fresh) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+type Case = fn(FreshDatabase) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Declares the suite: a SQLite test per case, and the list that the PostgreSQL test goes through.
 macro_rules! suite {
@@ -57,7 +57,7 @@ macro_rules! suite {
                     let folder = tempfile::tempdir().unwrap();
                     let url = super::DatabaseUrl::Sqlite(folder.path().join("snowbank.db"));
                     let config = super::DatabaseConfig::new(url);
-                    super::$module::$case(super::Fresh::open(config).await).await;
+                    super::$module::$case(super::FreshDatabase::open(config).await).await;
                 }
             )+
         }
@@ -107,7 +107,7 @@ async fn every_case_holds_on_postgresql() {
     for (name, case) in CASES {
         println!("case {name}");
         let config = server.config(name).await;
-        case(Fresh::open(config).await).await;
+        case(FreshDatabase::open(config).await).await;
     }
 }
 

@@ -107,7 +107,7 @@ impl Collector {
         report.notes.splice(0..0, jump_note(&cutoffs, grace));
         report.started = started;
         report.milliseconds = u64::try_from(began_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        show(&report);
+        record_report(&report);
         Ok(report)
     }
 }
@@ -121,9 +121,9 @@ fn jump_note(cutoffs: &Cutoffs, grace: Seconds) -> Option<String> {
     ))
 }
 
-/// Shows a report in the metrics, and logs what was removed.
+/// Records a report in the metrics, and logs what was removed.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-fn show(report: &GcReport) {
+fn record_report(report: &GcReport) {
     let seconds = report.milliseconds as f64 / 1_000.0;
     metrics::gauge!("snowbank_collection_seconds").set(seconds);
     metrics::gauge!("snowbank_waiting_bytes").set(report.waiting_bytes as f64);

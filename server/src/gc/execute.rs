@@ -28,7 +28,7 @@ use crate::pack::Packs;
 use crate::storage::{FreeSpace, Storage};
 use chunks::ChunkRemoval;
 use objects::ObjectRemoval;
-use rewrite::{Rewriter, Rewritten};
+use rewrite::{RewriteStats, Rewriter};
 
 /// Executes the plan of one collection.
 pub(super) struct Executor<'a> {
@@ -97,7 +97,7 @@ impl<'a> Executor<'a> {
             rate: self.rate,
             objects: &mut self.objects,
             uses: &mut packs,
-            rewritten: Rewritten::default(),
+            rewritten: RewriteStats::default(),
         };
         let rewritten = rewriter.run(rewrites).await?;
         notes.extend(rewritten.notes);

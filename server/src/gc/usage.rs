@@ -16,7 +16,7 @@ pub async fn run(db: Db, stop: CancellationToken) {
     let mut leader = db.leader(Work::Usage);
     while let Some(turn) = stop.run_until_cancelled(turn(&db, &mut leader)).await {
         match turn {
-            Ok(Some(usage)) => show(&usage),
+            Ok(Some(usage)) => record_gauges(&usage),
             Ok(None) => {}
             // The next turn tries again; the gauges keep what was counted last.
             Err(error) => tracing::warn!(%error, "what is stored could not be summed up"),
@@ -43,7 +43,7 @@ async fn turn(db: &Db, leader: &mut Leader) -> Result<Option<Usage>, DbError> {
     clippy::cast_precision_loss,
     reason = "a gauge is a float; beyond 2^53 the last digits say nothing"
 )]
-fn show(usage: &Usage) {
+fn record_gauges(usage: &Usage) {
     metrics::gauge!("snowbank_stored_packs").set(usage.packs as f64);
     metrics::gauge!("snowbank_stored_bytes").set(usage.bytes as f64);
     metrics::gauge!("snowbank_stored_chunks").set(usage.chunks as f64);

@@ -77,6 +77,6 @@ pub(super) fn count(route: &str, method: &'static str, status: StatusCode, timer
     let (route, status) = (route.to_owned(), status.as_str().to_owned());
     metrics::histogram!("snowbank_http_request_seconds", "route" => route.clone())
         .record(began.elapsed().as_secs_f64());
-    metrics::counter!("snowbank_http_requests_total", "route" => route, "method" => method, "status" => status)
-        .increment(1);
+    let labels = [("route", route), ("method", method.to_owned()), ("status", status)];
+    metrics::counter!("snowbank_http_requests_total", &labels).increment(1);
 }

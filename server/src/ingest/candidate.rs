@@ -10,7 +10,7 @@ use snowbank_core::signing::Signature;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{PathCommit, code};
 
-use super::verify::Claim;
+use super::verify::NarClaim;
 use super::verify_error::VerifyError;
 use crate::db::caches::Cache;
 use crate::db::nars::Nar;
@@ -31,7 +31,7 @@ const MAX_REPEATED: usize = 300;
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) path: StorePath,
-    pub(super) claim: Claim,
+    pub(super) claim: NarClaim,
     /// Sorted, without repetition.
     pub(super) references: Vec<StorePath>,
     /// Those of the references that must be visible in the cache: all but its own and upstream's.
@@ -109,7 +109,7 @@ impl Candidate {
         let manifest = manifest(&commit)?;
         Ok(Self {
             path,
-            claim: Claim {
+            claim: NarClaim {
                 manifest: Arc::new(manifest),
                 nar_hash: commit.nar_hash,
                 nar_size: commit.nar_size,
@@ -125,7 +125,7 @@ impl Candidate {
 
     /// Whether this very manifest is that of one of `nars`: then it has been decoded before.
     pub(super) fn is_known(&self, nars: &HashMap<NarHash, Nar>) -> bool {
-        let Claim { manifest, nar_hash, nar_size } = &self.claim;
+        let NarClaim { manifest, nar_hash, nar_size } = &self.claim;
         let is_same = |nar: &Nar| {
             nar.nar_size == *nar_size && nar.content_digest == manifest.content_digest()
         };

@@ -17,14 +17,14 @@ use std::sync::OnceLock;
 use snowbank_core::hash::NarHash;
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::units::Seconds;
-use snowbank_core::wire::{CommitLine, CommitRequest, Pinned, PushPin};
+use snowbank_core::wire::{CommitLine, CommitRequest, PinnedGeneration, PushPin};
 use tokio::sync::mpsc;
 
 use super::candidate::Candidate;
-use super::group::{Group, Parsed, groups, parse_group};
+use super::group::{Group, ParsedPath, groups, parse_group};
 use super::lines::{chain_line, database_line, verify_line};
 use super::verify_small::verify_all;
-use super::{Ingest, Stopped, VerifiedNar, VerifyError, verify};
+use super::{Ingest, VerifiedNar, VerifyError, WorkerStopped, verify};
 use crate::admin::Actor;
 use crate::admission::{Client, ManifestRoom};
 use crate::auth::MayPush;
@@ -39,7 +39,7 @@ pub(super) use transaction::{lost_chunks, nar_row};
 const MAX_RACES: u32 = 8;
 
 /// A path that has passed verification.
-struct Ready {
+struct VerifiedPath {
     store_path: String,
     candidate: Candidate,
     proof: Proof,
@@ -70,7 +70,7 @@ struct CommitContext<'a> {
     expires: Option<Seconds>,
     pin: Option<PushPin>,
     /// The pin, once it is made.
-    pinned: OnceLock<Pinned>,
+    pinned: OnceLock<PinnedGeneration>,
 }
 
 /// Verifies and commits the paths of `request` in their order, and sends one line for each, then
@@ -141,7 +141,7 @@ async fn check_group(
     client: &Client,
     group: Group,
     now: i64,
-) -> (ManifestRoom, Vec<Result<Ready, Box<CommitLine>>>) {
+) -> (ManifestRoom, Vec<Result<VerifiedPath, Box<CommitLine>>>) {
     let cache = &push.target.cache;
     let (room, parsed) = parse_group(ingest, push, client, group, now).await;
     let candidates = || parsed.iter().flatten().map(|(_, candidate)| candidate);
@@ -164,17 +164,17 @@ async fn check_group(
         }
     };
     let mut verified = verify_all(&ingest, cache.domain, claims, now).await.into_iter();
-    let check = |parsed: Parsed| {
+    let check = |parsed: ParsedPath| {
         let (store_path, candidate) = parsed?;
         let proof = if candidate.is_known(&known) {
             Proof::Known
         } else {
             // As many as were unknown.
-            let verified = verified.next().unwrap_or(Err(VerifyError::Stopped(Stopped)));
+            let verified = verified.next().unwrap_or(Err(VerifyError::Stopped(WorkerStopped)));
             let refused = |error| Box::new(verify_line(store_path.clone(), error));
             Proof::Decoded(Box::new(verified.map_err(refused)?))
         };
-        Ok(Ready { store_path, candidate, proof })
+        Ok(VerifiedPath { store_path, candidate, proof })
     };
     (room, parsed.into_iter().map(check).collect())
 }
@@ -209,7 +209,7 @@ async fn known_nars(
 async fn commit_group(
     ingest: &Ingest,
     asked: &CommitContext<'_>,
-    mut ready: Vec<Ready>,
+    mut ready: Vec<VerifiedPath>,
     now: i64,
 ) -> Vec<CommitLine> {
     if ready.is_empty() {

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::commit::{lost_chunks, nar_row};
 use super::questions::used_before;
-use super::{Claim, Ingest, VerifyError, verify};
+use super::{Ingest, NarClaim, VerifyError, verify};
 use crate::auth::{MayPull, MayPush};
 use crate::chain::ChainError;
 use crate::db::audit::NewEntry;
@@ -142,7 +142,7 @@ async fn attempt(
         }
     }
     ingest.chain.confirm_lately().await?;
-    show(ingest, to, &closure, entry, now).await
+    make_visible(ingest, to, &closure, entry, now).await
 }
 
 /// The closure of `roots` in the source, references before referrers.
@@ -227,8 +227,11 @@ async fn bring_over(ingest: &Ingest, to: &MayPush, nar: &Nar, now: i64) -> Resul
         share(ingest, to, places).await?;
     }
     let manifest = Arc::new(manifest);
-    let claim =
-        Claim { manifest: Arc::clone(&manifest), nar_hash: nar.nar_hash, nar_size: nar.nar_size };
+    let claim = NarClaim {
+        manifest: Arc::clone(&manifest),
+        nar_hash: nar.nar_hash,
+        nar_size: nar.nar_size,
+    };
     let verified = verify(ingest, domain, claim, now).await?;
 
     let cut = db::nars::cut_id(ingest.db.reader().await?.exec(), nar.id).await?;
@@ -261,7 +264,7 @@ async fn share(
 }
 
 /// W4 for all of `closure` at once.
-async fn show(
+async fn make_visible(
     ingest: &Ingest,
     to: &MayPush,
     closure: &[PathRecord],

@@ -11,7 +11,7 @@ use snowbank_core::wire::{CommitLine, ManifestSource, PathCommit};
 use super::candidate::{Candidate, CandidateError, fields_weight};
 use super::lines::{refused, verify_line};
 use super::manifest::{self, Weight};
-use super::{Ingest, Stopped, VerifyError};
+use super::{Ingest, VerifyError, WorkerStopped};
 use crate::admission::{Client, ManifestRoom};
 use crate::auth::MayPush;
 
@@ -72,7 +72,7 @@ pub(super) fn groups(paths: Vec<PathCommit>, most_weight: u64) -> Vec<Group> {
 }
 
 /// A path whose fields are well formed, or its line.
-pub(super) type Parsed = Result<(String, Candidate), Box<CommitLine>>;
+pub(super) type ParsedPath = Result<(String, Candidate), Box<CommitLine>>;
 
 /// Parses the paths of a group, once there is memory for them.
 pub(super) async fn parse_group(
@@ -81,7 +81,7 @@ pub(super) async fn parse_group(
     client: &Client,
     group: Group,
     now: i64,
-) -> (ManifestRoom, Vec<Parsed>) {
+) -> (ManifestRoom, Vec<ParsedPath>) {
     let cache = &push.target.cache;
     let parse =
         |path: PathCommit,
@@ -109,7 +109,9 @@ pub(super) async fn parse_group(
             manifest::read_in_chunks(ingest, cache.domain, client, path, now).await;
         let mut manifest = Some(manifest);
         let mut give = |_: &PathCommit| {
-            manifest.take().unwrap_or(Err(CandidateError::Failed(VerifyError::Stopped(Stopped))))
+            manifest
+                .take()
+                .unwrap_or(Err(CandidateError::Failed(VerifyError::Stopped(WorkerStopped))))
         };
         return (room, group.paths.into_iter().map(|path| parse(path, &mut give)).collect());
     }
@@ -119,7 +121,7 @@ pub(super) async fn parse_group(
         (ManifestSource::Inline(text), None) => Ok(manifest::decode_inline(text, path.nar_size)?),
         // These are alone in their groups.
         (ManifestSource::Chunks(_), None) => {
-            Err(CandidateError::Failed(VerifyError::Stopped(Stopped)))
+            Err(CandidateError::Failed(VerifyError::Stopped(WorkerStopped)))
         }
     };
     let parsed = group.paths.into_iter().map(|path| parse(path, &mut decode)).collect();

@@ -22,7 +22,7 @@ pub(super) struct InFlight {
 
 /// Chunks claimed by one request; dropping it releases them and wakes those who wait.
 #[derive(Debug)]
-pub(super) struct Claim<'a> {
+pub(super) struct ChunkClaim<'a> {
     owner: &'a InFlight,
     domain: DomainId,
     names: Vec<ChunkName>,
@@ -34,10 +34,10 @@ impl InFlight {
         &self,
         domain: DomainId,
         names: impl IntoIterator<Item = ChunkName>,
-    ) -> Claim<'_> {
+    ) -> ChunkClaim<'_> {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         let names = names.into_iter().filter(|name| claimed.insert((domain, *name))).collect();
-        Claim { owner: self, domain, names }
+        ChunkClaim { owner: self, domain, names }
     }
 
     /// Waits until none of `names` is claimed.
@@ -57,14 +57,14 @@ impl InFlight {
     }
 }
 
-impl Claim<'_> {
+impl ChunkClaim<'_> {
     /// What was free and is now this request's.
     pub(super) fn names(&self) -> &[ChunkName] {
         &self.names
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for ChunkClaim<'_> {
     fn drop(&mut self) {
         let mut claimed = self.owner.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         for name in &self.names {

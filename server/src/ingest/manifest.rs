@@ -13,7 +13,7 @@ use snowbank_core::wire::{ManifestSource, PathCommit, code};
 use super::Ingest;
 use super::candidate::{CandidateError, Refusal, fields_weight};
 use super::locate::lookup;
-use super::verify::look_into;
+use super::verify::retire_damaged;
 use super::verify_error::VerifyError;
 use crate::admission::{Client, ManifestRoom};
 use crate::db::caches::DomainId;
@@ -113,7 +113,7 @@ async fn read_pieces(
     for location in locations {
         match read_piece(ingest, location, &mut encoded).await {
             Err(CandidateError::Failed(error)) => {
-                return Err(failed(look_into(ingest, domain, names, error, now).await));
+                return Err(failed(retire_damaged(ingest, domain, names, error, now).await));
             }
             read => read?,
         }

@@ -22,7 +22,7 @@ use tracing::Instrument as _;
 
 use super::locate::{LOOKUP_NAMES, all_missing, lookup};
 use super::verify_error::VerifyError;
-use super::{Ingest, Stopped};
+use super::{Ingest, WorkerStopped};
 use crate::db::caches::DomainId;
 use crate::db::chunks::ChunkLocation;
 use crate::pack::{ReadPermit, StoredChunk, read_chunks, read_cost};
@@ -139,7 +139,7 @@ impl ReadBack {
             let reading = async move {
                 if !ahead.is_empty() {
                     // Whoever has the turn waits for the storage alone.
-                    let _turn = turn.acquire().await.map_err(|_| Stopped)?;
+                    let _turn = turn.acquire().await.map_err(|_| WorkerStopped)?;
                     packs.fetch_ahead(&ahead).await;
                 }
                 let chunks = read_chunks(&packs, &locations).await?;
@@ -147,7 +147,8 @@ impl ReadBack {
                 Ok::<_, VerifyError>(LoadedChunks { chunks, permit })
             };
             let reading = AbortOnDropHandle::new(tokio::spawn(reading.in_current_span()));
-            self.in_flight.push_back(Box::pin(async move { reading.await.map_err(|_| Stopped)? }));
+            self.in_flight
+                .push_back(Box::pin(async move { reading.await.map_err(|_| WorkerStopped)? }));
         }
         Ok(())
     }

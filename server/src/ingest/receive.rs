@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::recode::recode;
-use super::{Ingest, Stopped};
+use super::{Ingest, WorkerStopped};
 use crate::admission::{Client, Hold, Refusal};
 use crate::chain::ChainError;
 use crate::db::caches::{Cache, DomainId};
@@ -78,7 +78,7 @@ pub enum ReceiveError<B: std::error::Error + 'static> {
     Database(#[from] DbError),
     /// The server is stopping.
     #[error(transparent)]
-    Stopped(#[from] Stopped),
+    Stopped(#[from] WorkerStopped),
 }
 
 /// Reads a bundle from `body` and stores the chunks that `cache`'s domain does not have yet. `now`
@@ -102,7 +102,7 @@ where
     hold.settle();
     let total = count(records.len());
     let (stored, stored_bytes) =
-        store_unknown(ingest, cache, Received { client, records, hold }, now).await?;
+        store_unknown(ingest, cache, ReceivedLot { client, records, hold }, now).await?;
     Ok(StoredChunks { stored, known: total - stored, stored_bytes })
 }
 
@@ -118,7 +118,7 @@ pub struct Bundle<S> {
 }
 
 /// Verified records, and the memory that they take.
-struct Received {
+struct ReceivedLot {
     client: Client,
     records: Vec<NewRecord>,
     hold: Hold,
@@ -161,7 +161,8 @@ where
                 }
                 let lot_bytes: usize = lot.iter().map(|record| record.frame.len()).sum();
                 if lot_bytes >= LOT_BYTES || (!body_open && lot_bytes > 0) {
-                    verifying.push_back(verify_lot(ingest, std::mem::take(&mut lot), Arc::clone(&is_wasteful)));
+                    let lot = std::mem::take(&mut lot);
+                    verifying.push_back(verify_lot(ingest, lot, Arc::clone(&is_wasteful)));
                 }
             }
         }
@@ -198,8 +199,8 @@ async fn verify_lot<B: std::error::Error + Send + 'static>(
     let ingest = ingest.clone();
     let task = async move {
         match verify_frames(&ingest, lot, entropy, is_wasteful.load(Ordering::Relaxed)).await? {
-            Ok(Verified { lot, suspects }) if suspects.is_empty() => Ok(Ok(lot)),
-            Ok(Verified { lot, suspects }) => {
+            Ok(VerifiedLot { lot, suspects }) if suspects.is_empty() => Ok(Ok(lot)),
+            Ok(VerifiedLot { lot, suspects }) => {
                 recode(&ingest, lot, suspects, entropy, &is_wasteful).await.map(Ok)
             }
             Err(refused) => Ok(Err(refused)),
@@ -207,12 +208,12 @@ async fn verify_lot<B: std::error::Error + Send + 'static>(
     };
     let verified = AbortOnDropHandle::new(tokio::spawn(task.in_current_span()))
         .await
-        .map_err(|_| Stopped)??;
+        .map_err(|_| WorkerStopped)??;
     verified.map_err(|(name, source)| ReceiveError::Chunk { name, source })
 }
 
 /// A lot that is what its headers say, and the indexes of frames that may waste room.
-struct Verified {
+struct VerifiedLot {
     lot: Vec<NewRecord>,
     suspects: Vec<usize>,
 }
@@ -222,11 +223,11 @@ async fn verify_frames(
     lot: Vec<NewRecord>,
     entropy: [u8; 32],
     is_wasteful: bool,
-) -> Result<Result<Verified, (ChunkName, FrameError)>, Stopped> {
+) -> Result<Result<VerifiedLot, (ChunkName, FrameError)>, WorkerStopped> {
     let bytes = lot.iter().map(verifying_bytes).max().unwrap_or_default();
     let _one_at_a_time = match &ingest.oversized {
         oversized if bytes > MAX_VERIFIED_BYTES => {
-            Some(Arc::clone(oversized).acquire_owned().await.map_err(|_| Stopped)?)
+            Some(Arc::clone(oversized).acquire_owned().await.map_err(|_| WorkerStopped)?)
         }
         _ => None,
     };
@@ -241,7 +242,7 @@ async fn verify_frames(
             }
         }
         drop(memory);
-        Ok(Verified { lot, suspects })
+        Ok(VerifiedLot { lot, suspects })
     };
     ingest.on_cpu(verify).await
 }
@@ -257,10 +258,10 @@ fn verifying_bytes(NewRecord { header, .. }: &NewRecord) -> u64 {
 async fn store_unknown<B: std::error::Error + 'static>(
     ingest: &Ingest,
     cache: &Cache,
-    received: Received,
+    received: ReceivedLot,
     now: i64,
 ) -> Result<(u32, u64), ReceiveError<B>> {
-    let Received { client, records, mut hold } = received;
+    let ReceivedLot { client, records, mut hold } = received;
     let domain = cache.domain;
     let mut order: Vec<ChunkName> = Vec::with_capacity(records.len());
     let mut pending: HashMap<ChunkName, NewRecord> = HashMap::with_capacity(records.len());

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use snowbank_core::chunk::Chunk;
 use snowbank_core::frame::{
-    ChunkHeader, Encoded, FrameEncoder, FrameVerifier, MIN_LEVEL, is_wasteful,
+    ChunkHeader, EncodedChunk, FrameEncoder, FrameVerifier, MIN_LEVEL, is_wasteful,
 };
 
-use super::{Ingest, Stopped};
+use super::{Ingest, WorkerStopped};
 use crate::pack::NewRecord;
 
 /// Gives `lot`, which has been verified, with frames of the server's own in place of those of
@@ -28,14 +28,14 @@ pub(super) async fn recode(
     suspects: Vec<usize>,
     entropy: [u8; 32],
     found: &AtomicBool,
-) -> Result<Vec<NewRecord>, Stopped> {
-    let place = Arc::clone(&ingest.oversized).acquire_owned().await.map_err(|_| Stopped)?;
+) -> Result<Vec<NewRecord>, WorkerStopped> {
+    let place = Arc::clone(&ingest.oversized).acquire_owned().await.map_err(|_| WorkerStopped)?;
     let recode = move || {
         let (mut verifier, mut encoder) = (FrameVerifier::new(), FrameEncoder::new(MIN_LEVEL));
         let mut replaced = 0;
         for index in suspects {
             let record = &mut lot[index];
-            if let Some(Encoded { header, frame }) =
+            if let Some(EncodedChunk { header, frame }) =
                 smaller(&mut verifier, &mut encoder, record, &entropy)
             {
                 *record = NewRecord { header, frame };
@@ -59,7 +59,7 @@ fn smaller(
     encoder: &mut FrameEncoder,
     record: &NewRecord,
     entropy: &[u8; 32],
-) -> Option<Encoded> {
+) -> Option<EncodedChunk> {
     let NewRecord { header, frame } = record;
     verifier.verify(header, frame, entropy).ok()?;
     let ChunkHeader { name, slots, frame_len, .. } = header;

@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 use super::locate::all_missing;
 use super::read_back::{GROUPS_AHEAD, Group, ReadBack, ReadOutcome};
 use super::verify_error::VerifyError;
-use super::{Ingest, Stopped};
+use super::{Ingest, WorkerStopped};
 use crate::db::caches::DomainId;
 use crate::db::nars::EncodedSegment;
 use crate::pack::StoredChunk;
@@ -50,7 +50,7 @@ pub struct VerifiedNar {
 
 /// What is to be verified: that this manifest is that of a NAR with this hash and size.
 #[derive(Debug, Clone)]
-pub struct Claim {
+pub struct NarClaim {
     /// The chunks' names, and what stands in their slots.
     pub manifest: Arc<WireManifest>,
     /// The declared SHA-256.
@@ -61,7 +61,7 @@ pub struct Claim {
 
 /// What a failure to read some of the chunks `names` comes to. What is damaged for certain is
 /// retired, and so the client has to send it again: then the push succeeds.
-pub(super) async fn look_into(
+pub(super) async fn retire_damaged(
     ingest: &Ingest,
     domain: DomainId,
     names: &[ChunkName],
@@ -92,7 +92,7 @@ pub(super) async fn look_into(
 pub async fn verify(
     ingest: &Ingest,
     domain: DomainId,
-    claim: Claim,
+    claim: NarClaim,
     now: i64,
 ) -> Result<VerifiedNar, VerifyError> {
     let (declared, limit) = (claim.nar_size, ingest.limits.max_nar_size);
@@ -104,19 +104,19 @@ pub async fn verify(
     let (ingest, manifest) = (ingest.clone(), Arc::clone(&claim.manifest));
     let task = async move {
         match decode_all(ingest.clone(), domain, claim).await {
-            Err(error) => Err(look_into(&ingest, domain, &manifest.names, error, now).await),
+            Err(error) => Err(retire_damaged(&ingest, domain, &manifest.names, error, now).await),
             verified => verified,
         }
     };
-    AbortOnDropHandle::new(tokio::spawn(task.in_current_span())).await.map_err(|_| Stopped)?
+    AbortOnDropHandle::new(tokio::spawn(task.in_current_span())).await.map_err(|_| WorkerStopped)?
 }
 
 async fn decode_all(
     ingest: Ingest,
     domain: DomainId,
-    claim: Claim,
+    claim: NarClaim,
 ) -> Result<VerifiedNar, VerifyError> {
-    let Claim { manifest, nar_hash, nar_size } = claim;
+    let NarClaim { manifest, nar_hash, nar_size } = claim;
     let mut reads = ReadBack::start(&ingest, domain, Arc::clone(&manifest), nar_size).await;
     let mut decoding = FuturesOrdered::new();
     let mut state = Some(HashState::new(nar_size));
@@ -140,21 +140,25 @@ async fn decode_all(
                     }
                 };
                 let first_value = next_value;
-                next_value += group.chunks.iter().map(|(_, chunk)| chunk.header.slots.len()).sum::<usize>();
-                if next_value > manifest.values.len() {
-                    return Err(VerifyError::Slots { values: manifest.values.len(), slots: next_value });
+                let slots = group.chunks.iter().map(|(_, chunk)| chunk.header.slots.len());
+                next_value += slots.sum::<usize>();
+                let values = manifest.values.len();
+                if next_value > values {
+                    return Err(VerifyError::Slots { values, slots: next_value });
                 }
                 let manifest = Arc::clone(&manifest);
                 let Group { chunks, permit } = group;
-                let decode = move || decode(&mut FrameDecoder::new(), chunks, &manifest, first_value);
-                decoding.push_back(ingest.on_cpu(move || (decode(), permit)));
+                decoding.push_back(ingest.on_cpu(move || {
+                    let mut decoder = FrameDecoder::new();
+                    (decode(&mut decoder, chunks, &manifest, first_value), permit)
+                }));
                 continue;
             }
             else => break,
         };
         let (decoded, permit) = decoded?;
         let decoded = decoded?;
-        let mut hashing = state.take().ok_or(Stopped)?;
+        let mut hashing = state.take().ok_or(WorkerStopped)?;
         let manifest = Arc::clone(&manifest);
         let hash = move || {
             let added = hashing.add(&decoded, &manifest);
@@ -167,7 +171,7 @@ async fn decode_all(
     if next_value != manifest.values.len() {
         return Err(VerifyError::Slots { values: manifest.values.len(), slots: next_value });
     }
-    let state = state.take().ok_or(Stopped)?;
+    let state = state.take().ok_or(WorkerStopped)?;
     state.finish(nar_hash, &manifest, reads.ids)
 }
 
@@ -175,7 +179,7 @@ async fn decode_all(
 pub(super) fn verify_whole(
     decoder: &mut FrameDecoder,
     chunks: Vec<(u64, StoredChunk)>,
-    claim: &Claim,
+    claim: &NarClaim,
 ) -> Result<VerifiedNar, VerifyError> {
     let raw_bytes: u64 = chunks.iter().map(|(_, chunk)| u64::from(chunk.header.raw_len)).sum();
     if raw_bytes != claim.nar_size {

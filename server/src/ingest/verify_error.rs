@@ -5,7 +5,7 @@ use snowbank_core::frame::FrameError;
 use snowbank_core::nar::decode::NarError;
 use thiserror::Error;
 
-use super::Stopped;
+use super::WorkerStopped;
 use crate::damage::Suspect;
 use crate::db::DbError;
 use crate::pack::ReadError;
@@ -56,7 +56,7 @@ pub enum VerifyError {
     Database(#[from] DbError),
     /// The server is stopping.
     #[error(transparent)]
-    Stopped(#[from] Stopped),
+    Stopped(#[from] WorkerStopped),
 }
 
 impl VerifyError {

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::Ingest;
-use super::verify::{Claim, VerifiedNar, verify, verify_whole};
+use super::verify::{NarClaim, VerifiedNar, verify, verify_whole};
 use super::verify_error::VerifyError;
 use crate::db;
 use crate::db::caches::DomainId;
@@ -35,13 +35,13 @@ const GAP_BYTES: u64 = 2048;
 pub(super) async fn verify_all(
     ingest: &Ingest,
     domain: DomainId,
-    claims: Vec<Claim>,
+    claims: Vec<NarClaim>,
     now: i64,
 ) -> Vec<Result<VerifiedNar, VerifyError>> {
     let mut results: BTreeMap<usize, Result<VerifiedNar, VerifyError>> = BTreeMap::new();
     let most = SMALL_BYTES.min(ingest.limits.max_nar_size);
     let is_small =
-        |claim: &Claim| claim.nar_size <= most && claim.manifest.names.len() <= FEW_CHUNKS;
+        |claim: &NarClaim| claim.nar_size <= most && claim.manifest.names.len() <= FEW_CHUNKS;
     let (small, mut rest): (Vec<_>, Vec<_>) =
         claims.into_iter().enumerate().partition(|(_, claim)| is_small(claim));
     let ahead = ingest.limits.verify_threads.max(1) * 2;
@@ -70,8 +70,8 @@ pub(super) async fn verify_all(
     results.into_values().collect()
 }
 
-fn batches(claims: Vec<(usize, Claim)>) -> Vec<Vec<(usize, Claim)>> {
-    let mut batches: Vec<Vec<(usize, Claim)>> = Vec::new();
+fn batches(claims: Vec<(usize, NarClaim)>) -> Vec<Vec<(usize, NarClaim)>> {
+    let mut batches: Vec<Vec<(usize, NarClaim)>> = Vec::new();
     let mut bytes = 0;
     for claim in claims {
         bytes += claim.1.nar_size;
@@ -90,7 +90,7 @@ fn batches(claims: Vec<(usize, Claim)>) -> Vec<Vec<(usize, Claim)>> {
 async fn verify_batch(
     ingest: Ingest,
     domain: DomainId,
-    claims: Vec<(usize, Claim)>,
+    claims: Vec<(usize, NarClaim)>,
 ) -> Result<Vec<Option<Result<VerifiedNar, VerifyError>>>, VerifyError> {
     let bytes: u64 = claims.iter().map(|(_, claim)| claim.nar_size).sum();
     let chunks: usize = claims.iter().map(|(_, claim)| claim.manifest.names.len()).sum();
@@ -139,7 +139,7 @@ async fn verify_batch(
 
 /// Whether all chunks are there, and no longer than a NAR of that size explains: `verify` takes
 /// others a piece at a time.
-fn is_readable(claim: &Claim, places: &HashMap<ChunkName, ChunkLocation>) -> bool {
+fn is_readable(claim: &NarClaim, places: &HashMap<ChunkName, ChunkLocation>) -> bool {
     let lens =
         claim.manifest.names.iter().map(|name| places.get(name).map(|place| u64::from(place.len)));
     let most = claim.nar_size + RECORD_OVERHEAD * claim.manifest.names.len() as u64;
@@ -147,7 +147,7 @@ fn is_readable(claim: &Claim, places: &HashMap<ChunkName, ChunkLocation>) -> boo
 }
 
 fn chunks_of(
-    claim: &Claim,
+    claim: &NarClaim,
     places: &HashMap<ChunkName, ChunkLocation>,
     chunks: &HashMap<u64, StoredChunk>,
 ) -> Option<Vec<(u64, StoredChunk)>> {

@@ -14,7 +14,7 @@ use snowbank_core::wire::{CommitLine, MissingPathsRequest, code};
 use tokio::sync::mpsc;
 
 use crate::auth::MayPush;
-use crate::damage::{Inspector, Suspicion, Withdrawn};
+use crate::damage::{Inspector, Suspicion, Withdrawal};
 use crate::db::DbError;
 use crate::db::caches::CacheId;
 use crate::ingest::{Ingest, missing_paths};
@@ -35,7 +35,7 @@ pub struct ReadBack<'a> {
     /// Looks into those that cannot be read.
     pub inspector: &'a Inspector,
     /// Forgets cached answers about NARs that were withdrawn.
-    pub forget: &'a (dyn Fn(&Withdrawn) + Send + Sync),
+    pub forget: &'a (dyn Fn(&Withdrawal) + Send + Sync),
 }
 
 /// The result of reading a NAR back.

@@ -265,7 +265,7 @@ pub struct MovedRecord {
 
 /// What [`Packs::rewrite`] did.
 #[derive(Debug, Clone, Copy)]
-pub struct Rewritten {
+pub struct RewriteOutcome {
     /// Length of the new object.
     pub bytes: u64,
     /// Chunk rows that lead there now.
@@ -287,7 +287,7 @@ impl Packs {
         cache: CacheId,
         records: Vec<MovedRecord>,
         now: i64,
-    ) -> Result<Rewritten, PackWriteError> {
+    ) -> Result<RewriteOutcome, PackWriteError> {
         let key = random_key()?;
         let mut writer = PackWriter::new(domain.0.unsigned_abs(), key);
         writer.reserve(
@@ -323,7 +323,7 @@ impl Packs {
             rows += db::chunks::relocate(tx.exec(), id, batch).await?;
             tx.commit().await?;
         }
-        Ok(Rewritten { bytes: pack.object.len() as u64, rows })
+        Ok(RewriteOutcome { bytes: pack.object.len() as u64, rows })
     }
 }
 

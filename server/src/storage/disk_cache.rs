@@ -239,7 +239,7 @@ impl DiskCache {
 /// Fetches neighbouring blocks, and writes them before their claim is given back.
 async fn fetch_and_store<F, R>(
     fetch: &F,
-    claim: &Arc<Claim>,
+    claim: &Arc<BlockClaim>,
     run: Range<u64>,
 ) -> Result<(Range<u64>, Vec<u8>), StorageError>
 where
@@ -279,8 +279,8 @@ impl Shared {
         self: &Arc<Self>,
         key: &str,
         numbers: &[u64],
-    ) -> (Vec<(u64, BlockId)>, Claim, Vec<u64>) {
-        let mut claim = Claim {
+    ) -> (Vec<(u64, BlockId)>, BlockClaim, Vec<u64>) {
+        let mut claim = BlockClaim {
             shared: Arc::clone(self),
             key: key.to_owned(),
             numbers: Vec::new(),
@@ -398,14 +398,14 @@ fn count(outcome: &'static str) {
 
 /// Blocks that one reader fetches; dropping it releases them and wakes those who wait.
 #[derive(Debug)]
-struct Claim {
+struct BlockClaim {
     shared: Arc<Shared>,
     key: String,
     numbers: Vec<u64>,
     ids: Vec<BlockId>,
 }
 
-impl Drop for Claim {
+impl Drop for BlockClaim {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         for id in &self.ids {

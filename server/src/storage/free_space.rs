@@ -205,7 +205,7 @@ impl Disk {
         match answer {
             Ok(room) => {
                 *self.known() = Some(RoomEstimate { asked, room, admitted: 0 });
-                show(self.of, room);
+                record_gauge(self.of, room);
                 Some(room)
             }
             Err(error) => {
@@ -257,7 +257,7 @@ impl Disk {
     clippy::cast_precision_loss,
     reason = "a gauge is a float; beyond 2^53 the last digits say nothing"
 )]
-fn show(of: &'static str, room: Room) {
+fn record_gauge(of: &'static str, room: Room) {
     metrics::gauge!("snowbank_disk_free_bytes", "of" => of).set(room.free as f64);
 }
 

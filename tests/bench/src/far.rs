@@ -17,14 +17,14 @@ use snowbank_harness::{
 const BUFFER: usize = 256 * 1024;
 
 /// The server and its storage.
-pub(crate) struct Far {
+pub(crate) struct FarServer {
     // Ended before what it uses.
     pub(crate) server: Server,
     proxy: StorageFaults,
     s3: S3Server,
 }
 
-impl Far {
+impl FarServer {
     /// Starts both; every request to the storage takes `latency` longer.
     pub(crate) fn start(latency: Duration) -> Self {
         Self::start_with(latency, "")

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use snowbank_harness::{Client, NixStore, Random, Scratch};
 
-use crate::far::Far;
+use crate::far::FarServer;
 
 const LIMIT: Duration = Duration::from_hours(1);
 const MIB: u64 = 1 << 20;
@@ -33,7 +33,7 @@ pub(crate) struct Args {
 
 /// Runs the benchmark; fails when the server held more than it may.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut far = Far::start(Duration::from_millis(args.milliseconds));
+    let mut far = FarServer::start(Duration::from_millis(args.milliseconds));
     let store = NixStore::new();
     let paths = (0..args.clients)
         .map(|number| add(&store, number, args.mebibytes))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use snowbank_harness::{Client, NixStore, Random, oracle::Oracle, trees};
 
-use crate::far::Far;
+use crate::far::FarServer;
 
 const LIMIT: Duration = Duration::from_mins(30);
 const MIB: u64 = 1 << 20;
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn large_nar(args: &Args, latency: Duration) -> anyhow::Result<()> {
-    let (mut far, store) = (Far::start_with(latency, &args.settings()), NixStore::new());
+    let (mut far, store) = (FarServer::start_with(latency, &args.settings()), NixStore::new());
     let path = add(&store, args.megabytes);
     let _ =
         Client::of(&far.server, &store).start_push("main", &[&path], &[]).wait_for(LIMIT).success();
@@ -87,7 +87,7 @@ pub(crate) fn add(store: &NixStore, megabytes: usize) -> String {
 }
 
 fn closure(args: &Args, latency: Duration) -> anyhow::Result<()> {
-    let (mut far, store) = (Far::start_with(latency, &args.settings()), NixStore::new());
+    let (mut far, store) = (FarServer::start_with(latency, &args.settings()), NixStore::new());
     let paths = trees::build_graph(&store, args.paths, 48, "latency");
     let push =
         Client::of(&far.server, &store).start_push("main", &paths, &[]).wait_for(LIMIT).success();

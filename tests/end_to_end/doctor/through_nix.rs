@@ -8,7 +8,8 @@ use super::*;
 
 /// The same derivation and so the same store path, whatever its builder makes of the day.
 const UNREPRODUCIBLE: &str = r#"derivation {
-  name = "unreproducible"; system = builtins.currentSystem; builder = "/bin/sh"; PATH = "/usr/bin:/bin";
+  name = "unreproducible"; system = builtins.currentSystem;
+  builder = "/bin/sh"; PATH = "/usr/bin:/bin";
   args = [ "-ec" "head -c 3000 /dev/urandom > $out" ];
 }"#;
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 use snowbank_core::{
     chunk::{Chunk, ChunkName},
-    frame::Encoded,
+    frame::EncodedChunk,
     hash::NarHash,
     manifest::WireManifest,
     nar::encode,
@@ -83,7 +83,8 @@ pub(super) fn long_names(random: &mut Random) -> Vec<u8> {
 /// A question of 11 MiB for paths that no cache has; the answer repeats it.
 pub(super) fn long_question(random: &mut Random) -> Vec<u8> {
     let long = "x".repeat(2_650);
-    let query = |_| json!({ "store_path": store_path(random, &long), "nar_hash": NarHash::from_bytes([7; 32]) });
+    let nar_hash = NarHash::from_bytes([7; 32]);
+    let query = |_| json!({ "store_path": store_path(random, &long), "nar_hash": nar_hash });
     let paths: Vec<_> = (0..PATHS_PER_QUERY).map(query).collect();
     json!({ "paths": paths, "dry_run": true }).to_string().into_bytes()
 }
@@ -106,7 +107,7 @@ pub(super) fn empty_references(random: &mut Random) -> Vec<u8> {
 }
 
 /// A chunk that holds a manifest of chunks that nobody has.
-pub(super) fn manifest_of_missing(random: &mut Random) -> Encoded {
+pub(super) fn manifest_of_missing(random: &mut Random) -> EncodedChunk {
     let name = |_| {
         ChunkName::from_bytes(random.bytes(32).try_into().unwrap_or_else(|_| panic!("32 bytes")))
     };
@@ -132,7 +133,7 @@ pub(super) fn large_chunks(random: &mut Random, bytes: usize) -> Deposit {
     encode::regular_start(&mut nar, false, bytes as u64);
     nar.extend_from_slice(&contents);
     encode::regular_end(&mut nar, bytes as u64);
-    let encoded: Vec<Encoded> = nar
+    let encoded: Vec<EncodedChunk> = nar
         .chunks(CHUNK_BYTES)
         .map(|piece| craft::encode(Chunk::closed(piece.to_vec()), 1).1)
         .collect();
@@ -152,7 +153,7 @@ pub(super) fn large_chunks(random: &mut Random, bytes: usize) -> Deposit {
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// The chunks to be sent before.
-    pub chunks: Vec<Encoded>,
+    pub chunks: Vec<EncodedChunk>,
     /// The body of the commit.
     pub body: Vec<u8>,
     /// Bytes that all its NARs are said to have.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use snowbank_core::signing::PublicKey;
 use snowbank_core::units::Seconds;
-use snowbank_core::wire::{CommitLine, PathCommit, Pinned, PushPin};
+use snowbank_core::wire::{CommitLine, PathCommit, PinnedGeneration, PushPin};
 
 use super::super::batch::{self, Batch};
 use super::super::plan::Plan;
@@ -41,7 +41,7 @@ pub(super) struct CommitStage {
 /// The result of a batch besides the answers for its paths.
 pub(super) enum BatchOutcome {
     /// Every path has its answer; the pin, if one is known to be made.
-    Answered(Option<Pinned>),
+    Answered(Option<PinnedGeneration>),
     /// The server refused it, and its paths are committed again in smaller batches.
     Split,
     /// The server refused this path.
@@ -103,7 +103,7 @@ impl CommitStage {
     /// A failure that stops the push.
     pub(super) fn finish(
         &mut self,
-        result: Result<Option<Pinned>, (ApiError, Batch)>,
+        result: Result<Option<PinnedGeneration>, (ApiError, Batch)>,
     ) -> Result<BatchOutcome, ApiError> {
         self.running -= 1;
         let (error, batch) = match result {

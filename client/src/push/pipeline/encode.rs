@@ -46,7 +46,7 @@ impl EncodeStage {
             let chunks: Vec<PathChunk> = self.queue.drain(..self.next_task_chunks()).collect();
             let turn = self.encodings.start();
             let encoders = self.encoders.clone();
-            tasks.spawn_blocking(move |_events| Event::Encoded {
+            tasks.spawn_blocking(move |_events| Event::EncodedChunk {
                 turn,
                 outcomes: encoders.encode_all(chunks),
             });

@@ -4,7 +4,7 @@
 //! paths. A path that fails takes all paths with it that refer to it.
 
 use snowbank_core::receipt::Receipt;
-use snowbank_core::wire::{CommitLine, ManifestSource, Pinned, code};
+use snowbank_core::wire::{CommitLine, ManifestSource, PinnedGeneration, code};
 
 use super::super::PushError;
 use super::super::batch::Batch;
@@ -186,7 +186,7 @@ impl<'a> Pipeline<'a> {
     /// A batch has ended.
     pub(super) fn route_committed(
         &mut self,
-        result: Result<Option<Pinned>, (ApiError, Batch)>,
+        result: Result<Option<PinnedGeneration>, (ApiError, Batch)>,
     ) -> Result<(), PushError> {
         match self.commit.finish(result)? {
             BatchOutcome::Answered(pinned) => {

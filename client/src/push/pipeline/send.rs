@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use snowbank_core::frame::Encoded;
+use snowbank_core::frame::EncodedChunk;
 use snowbank_core::wire::StoredChunks;
 
 use super::super::budget::Permit;
@@ -61,7 +61,13 @@ impl SendStage {
     }
 
     /// Adds a frame of `path` to its bundle.
-    pub(super) fn add(&mut self, path: u32, is_large: bool, encoded: &Encoded, permit: Permit) {
+    pub(super) fn add(
+        &mut self,
+        path: u32,
+        is_large: bool,
+        encoded: &EncodedChunk,
+        permit: Permit,
+    ) {
         let full = self.builders.add(path, is_large, encoded, permit, self.next_limits());
         self.has_filled_one |= !full.is_empty();
         self.queue.extend(full);

@@ -93,12 +93,12 @@ async fn starts(db: &Db, storage: &Arc<Storage>) -> Result<(), ChainError> {
     Chain::new(db.clone(), Arc::clone(storage)).take(1_000).await.map(drop)
 }
 
-async fn moved(source: &Db, target: &Db) -> Vec<Compared> {
+async fn moved(source: &Db, target: &Db) -> Vec<TableComparison> {
     copy(source, target, &mut |_| {}).await.unwrap();
     verify(source, target, &mut |_| {}).await.unwrap()
 }
 
-fn different(compared: &[Compared]) -> Vec<&'static str> {
+fn different(compared: &[TableComparison]) -> Vec<&'static str> {
     compared.iter().filter(|table| !table.is_equal()).map(|table| table.table).collect()
 }
 

@@ -55,7 +55,7 @@ pub(super) enum FetchError {
 }
 
 /// An issuer's keys, and for how long to believe that they are these.
-pub(super) struct Fetched {
+pub(super) struct FetchedKeys {
     pub keys: KeySet,
     pub fresh_for: Duration,
 }
@@ -88,13 +88,13 @@ impl Http {
     }
 
     /// Asks for an issuer's keys.
-    pub async fn fetch(&self, issuer: &str) -> Result<Fetched, FetchError> {
+    pub async fn fetch(&self, issuer: &str) -> Result<FetchedKeys, FetchError> {
         tokio::time::timeout(FETCH_TIMEOUT, self.fetch_both(issuer))
             .await
             .unwrap_or(Err(FetchError::Timeout))
     }
 
-    async fn fetch_both(&self, issuer: &str) -> Result<Fetched, FetchError> {
+    async fn fetch_both(&self, issuer: &str) -> Result<FetchedKeys, FetchError> {
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let page = self.get(&url).await?;
         let about: Discovery = serde_json::from_slice(&page.body)
@@ -114,7 +114,7 @@ impl Http {
         if keys.is_empty() {
             return Err(FetchError::NoKeys(about.jwks_uri));
         }
-        Ok(Fetched { keys, fresh_for: age(page.cache_control.as_deref()) })
+        Ok(FetchedKeys { keys, fresh_for: age(page.cache_control.as_deref()) })
     }
 
     async fn get(&self, url: &str) -> Result<Page, FetchError> {

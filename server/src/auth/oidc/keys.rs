@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, FutureExt as _, Shared};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::AuthError;
-use super::fetch::{Fetched, Http};
+use super::fetch::{FetchedKeys, Http};
 use super::key_set::KeySet;
 
 /// How often an issuer is asked at most.
@@ -177,7 +177,7 @@ impl Source {
         // Before the request: what changes meanwhile counts as not seen.
         let at = Instant::now();
         match self.http.fetch(&self.issuer).await {
-            Ok(Fetched { keys, fresh_for }) => {
+            Ok(FetchedKeys { keys, fresh_for }) => {
                 Some(FreshKeys { keys: Arc::new(keys), at, fresh_for })
             }
             Err(error) => {

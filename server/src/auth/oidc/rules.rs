@@ -146,7 +146,8 @@ mod tests {
     fn claims_are_found_by_name_and_compared_by_text() {
         let claims = json!({
             "ref": "refs/heads/main", "run": 17, "protected": true, "none": null, "list": ["a", 2],
-            "deep": {"er": {"x": "y"}}, "https://x.example/claim": "v", "a.b": "flat", "a": {"b": "nested"},
+            "deep": {"er": {"x": "y"}}, "https://x.example/claim": "v", "a.b": "flat",
+            "a": {"b": "nested"},
         });
         let Value::Object(claims) = claims else { panic!() };
         let fits = |name: &str, pattern: &str| {

@@ -2,7 +2,7 @@
 
 use snowbank_core::store_path::StorePath;
 
-use super::{Fresh, add_cache, name, nar, nar_hash, pack};
+use super::{FreshDatabase, add_cache, name, nar, nar_hash, pack};
 use crate::db::caches::{Cache, DomainId};
 use crate::db::chunks::{ChunkLocation, NewChunk};
 use crate::db::counters::{self, Counter};
@@ -52,7 +52,7 @@ async fn retire(tx: &mut Tx, ids: &[u64]) -> Vec<u64> {
     damage::retire(tx.exec(), &chunks, 77).await.unwrap()
 }
 
-pub(super) async fn a_retired_chunk_is_missing_by_name_and_comes_again(fresh: Fresh) {
+pub(super) async fn a_retired_chunk_is_missing_by_name_and_comes_again(fresh: FreshDatabase) {
     let mut tx = fresh.db.exclusive_tx().await.unwrap();
     let cache = stored(&mut tx).await;
     let found = [(2, name(2)), (3, name(3))];
@@ -83,7 +83,7 @@ pub(super) async fn a_retired_chunk_is_missing_by_name_and_comes_again(fresh: Fr
     assert_eq!(found[&name(2)].id, 9);
 }
 
-pub(super) async fn paths_are_withdrawn_with_their_nar_and_cleared_by_a_push(fresh: Fresh) {
+pub(super) async fn paths_are_withdrawn_with_their_nar_and_cleared_by_a_push(fresh: FreshDatabase) {
     let path = |letter: &str| {
         StorePath::from_base_name(&format!("{}-some-name", letter.repeat(32))).unwrap()
     };
@@ -150,7 +150,7 @@ pub(super) async fn paths_are_withdrawn_with_their_nar_and_cleared_by_a_push(fre
     assert_eq!(damage::counts(tx.exec()).await.unwrap(), (0, 0));
 }
 
-pub(super) async fn rows_are_set_right_only_as_they_were_found(fresh: Fresh) {
+pub(super) async fn rows_are_set_right_only_as_they_were_found(fresh: FreshDatabase) {
     let mut tx = fresh.db.exclusive_tx().await.unwrap();
     let cache = stored(&mut tx).await;
     let (one, two) = (row(&mut tx, 1).await, row(&mut tx, 2).await);
@@ -206,7 +206,7 @@ pub(super) async fn rows_are_set_right_only_as_they_were_found(fresh: Fresh) {
     assert!(repair::without_pack(tx.exec(), 0, 10).await.unwrap().is_empty());
 }
 
-pub(super) async fn what_check_and_repair_ask_has_answers(fresh: Fresh) {
+pub(super) async fn what_check_and_repair_ask_has_answers(fresh: FreshDatabase) {
     let mut tx = fresh.db.exclusive_tx().await.unwrap();
     let cache = stored(&mut tx).await;
     assert_eq!(retire(&mut tx, &[5]).await, [5]);

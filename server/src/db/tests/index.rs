@@ -1,6 +1,6 @@
 //! The chunk index, with more chunks than a batch holds.
 
-use super::{Fresh, add_cache, name, pack};
+use super::{FreshDatabase, add_cache, name, pack};
 use crate::db::caches::{Cache, DomainId};
 use crate::db::chunks::{self, NewChunk};
 use crate::db::packs::PackId;
@@ -24,7 +24,7 @@ async fn with_chunks(db: &Db) -> Cache {
     cache
 }
 
-pub(super) async fn chunks_are_found_by_name_and_id(fresh: Fresh) {
+pub(super) async fn chunks_are_found_by_name_and_id(fresh: FreshDatabase) {
     let cache = with_chunks(&fresh.db).await;
     let mut conn = fresh.db.reader().await.unwrap();
     let asked: Vec<_> = (1..=CHUNKS + 50).map(name).collect();
@@ -54,7 +54,7 @@ pub(super) async fn chunks_are_found_by_name_and_id(fresh: Fresh) {
     assert_eq!(page.iter().map(|(_, chunk)| chunk.id).collect::<Vec<_>>(), [CHUNKS - 1, CHUNKS]);
 }
 
-pub(super) async fn the_first_row_of_a_name_stays(fresh: Fresh) {
+pub(super) async fn the_first_row_of_a_name_stays(fresh: FreshDatabase) {
     let cache = with_chunks(&fresh.db).await;
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let again = [NewChunk { id: 9_000, ..new(3) }, NewChunk { id: 9_001, ..new(CHUNKS + 1) }];
@@ -64,7 +64,7 @@ pub(super) async fn the_first_row_of_a_name_stays(fresh: Fresh) {
     assert!(chunks::lookup_by_ids(tx.exec(), &[9_000]).await.unwrap().is_empty());
 }
 
-pub(super) async fn domains_do_not_see_each_other(fresh: Fresh) {
+pub(super) async fn domains_do_not_see_each_other(fresh: FreshDatabase) {
     let cache = with_chunks(&fresh.db).await;
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let other = db::caches::add_domain(tx.exec(), 1_000).await.unwrap();
@@ -78,7 +78,7 @@ pub(super) async fn domains_do_not_see_each_other(fresh: Fresh) {
     assert_eq!((here[&name(1)].id, there[&name(1)].id), (1, 9_000));
 }
 
-pub(super) async fn lists_may_be_longer_than_the_engines_allow(fresh: Fresh) {
+pub(super) async fn lists_may_be_longer_than_the_engines_allow(fresh: FreshDatabase) {
     let cache = with_chunks(&fresh.db).await;
     let mut conn = fresh.db.reader().await.unwrap();
     // Neither engine takes this many variables in one statement.

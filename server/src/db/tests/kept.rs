@@ -3,7 +3,7 @@
 use snowbank_core::pin_name::PinName;
 use snowbank_core::store_path::StorePath;
 
-use super::{Fresh, add_cache, nar, nar_hash};
+use super::{FreshDatabase, add_cache, nar, nar_hash};
 use crate::db::caches::{Cache, DomainId};
 use crate::db::nars::NarId;
 use crate::db::paths::{NewPath, PathId};
@@ -57,7 +57,7 @@ async fn last_used(
     hashes.iter().map(|hash| (found[hash].last_used, found[hash].expires)).collect()
 }
 
-pub(super) async fn uses_are_written_where_they_are_news(fresh: Fresh) {
+pub(super) async fn uses_are_written_where_they_are_news(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let (cache, paths) = cache_with(&mut tx, "main", 1, &["a", "b", "c"], None).await;
     let (other, others) = cache_with(&mut tx, "other", 10, &["a"], None).await;
@@ -86,7 +86,9 @@ pub(super) async fn uses_are_written_where_they_are_news(fresh: Fresh) {
     assert_eq!((record.last_used, record.expires), (Some(2_000), None));
 }
 
-pub(super) async fn what_is_pushed_again_is_kept_for_longer_and_never_shorter(fresh: Fresh) {
+pub(super) async fn what_is_pushed_again_is_kept_for_longer_and_never_shorter(
+    fresh: FreshDatabase,
+) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let (cache, paths) = cache_with(&mut tx, "main", 1, &["a", "b"], Some(5_000)).await;
     let (_, kept) = cache_with(&mut tx, "main", 11, &["c"], None).await;
@@ -110,7 +112,7 @@ pub(super) async fn what_is_pushed_again_is_kept_for_longer_and_never_shorter(fr
     assert!(brief.is_to_touch(2_004, None) && !brief.is_to_touch(2_003, None), "used at 2,003");
 }
 
-pub(super) async fn pins_keep_their_generations(fresh: Fresh) {
+pub(super) async fn pins_keep_their_generations(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let (cache, paths) = cache_with(&mut tx, "main", 1, &["a", "b"], None).await;
     let (other, _) = cache_with(&mut tx, "other", 10, &["a"], None).await;

@@ -7,7 +7,7 @@ use snowbank_core::pin_name::PinName;
 use snowbank_core::store_path::{StorePath, StorePathHash};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Fresh, add_cache, nar};
+use super::{FreshDatabase, add_cache, nar};
 use crate::db::caches::{Cache, DomainId};
 use crate::db::nars::NarId;
 use crate::db::path_pages::PathKey;
@@ -80,7 +80,7 @@ async fn plan(exec: Exec<'_>, sql: &str, values: &[Value]) -> String {
     plan
 }
 
-pub(super) async fn a_page_is_a_range_of_an_index(fresh: Fresh) {
+pub(super) async fn a_page_is_a_range_of_an_index(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     with_paths(&mut tx).await;
     for table in
@@ -176,7 +176,7 @@ fn on_both() -> Vec<Statement> {
     ]
 }
 
-pub(super) async fn pages_follow_one_another(fresh: Fresh) {
+pub(super) async fn pages_follow_one_another(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let [main, _] = with_paths(&mut tx).await;
     tx.commit().await.unwrap();
@@ -222,7 +222,7 @@ pub(super) async fn pages_follow_one_another(fresh: Fresh) {
     }
 }
 
-pub(super) async fn the_pins_of_paths_are_bounded(fresh: Fresh) {
+pub(super) async fn the_pins_of_paths_are_bounded(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let [main, other] = with_paths(&mut tx).await;
     let generation = |number, id: i64| Generation {

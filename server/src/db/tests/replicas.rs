@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 
-use super::{Fresh, add_cache, pack, postgres};
+use super::{FreshDatabase, add_cache, pack, postgres};
 use crate::config::{DatabaseConfig, DatabaseUrl, SecretString};
 use crate::db::caches::DomainId;
 use crate::db::leader::Work;
 use crate::db::usage::{self, Usage};
 use crate::db::{self, Db, DbError};
 
-pub(super) async fn what_is_stored_is_summed_up(fresh: Fresh) {
+pub(super) async fn what_is_stored_is_summed_up(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let cache = add_cache(&mut tx, "main", DomainId::SHARED).await;
     for id in [1, 2] {
@@ -53,6 +53,19 @@ async fn one_server_at_a_time_works_and_a_lost_connection_hands_over() {
     assert!(!first.holds().await.unwrap(), "it knows that it has lost the lock");
     second.release().await;
     assert!(first.holds().await.unwrap());
+    first.release().await;
+}
+
+#[tokio::test]
+async fn a_lock_that_was_let_go_of_can_be_taken_at_once() {
+    let server = postgres::Server::start();
+    let config = server.config("handed").await;
+    let servers = [open(&config).await, open(&config).await];
+    for turn in 0..100 {
+        let mut candidate = servers[turn % 2].leader(Work::Collection);
+        assert!(candidate.holds().await.unwrap(), "turn {turn}");
+        candidate.release().await;
+    }
 }
 
 #[tokio::test]

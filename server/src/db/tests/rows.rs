@@ -3,7 +3,7 @@
 use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::StorePath;
 
-use super::{Fresh, add_cache, nar, nar_hash, pack};
+use super::{FreshDatabase, add_cache, nar, nar_hash, pack};
 use crate::db::caches::DomainId;
 use crate::db::keys::{SealedSigningKey, SealedTokenKey};
 use crate::db::nars::{EncodedSegment, NarId};
@@ -11,7 +11,7 @@ use crate::db::packs::{PackId, PackState};
 use crate::db::paths::{NewPath, PathId};
 use crate::db::{self, DbError};
 
-pub(super) async fn caches_are_found_by_name(fresh: Fresh) {
+pub(super) async fn caches_are_found_by_name(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let made = add_cache(&mut tx, "Main", DomainId::SHARED).await;
     let isolated = db::caches::add_domain(tx.exec(), 1_000).await.unwrap();
@@ -46,7 +46,7 @@ pub(super) async fn caches_are_found_by_name(fresh: Fresh) {
     assert!(matches!(db::caches::add(tx.exec(), &again).await, Err(DbError::Constraint(_))));
 }
 
-pub(super) async fn keys_and_revocations_are_kept(fresh: Fresh) {
+pub(super) async fn keys_and_revocations_are_kept(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let cache = add_cache(&mut tx, "main", DomainId::SHARED).await;
     let key = |name: &str| SealedSigningKey {
@@ -95,7 +95,7 @@ pub(super) async fn keys_and_revocations_are_kept(fresh: Fresh) {
     assert_eq!(db::revocations::issued_until(tx.exec(), "me").await.unwrap(), None);
 }
 
-pub(super) async fn a_pack_key_is_used_once(fresh: Fresh) {
+pub(super) async fn a_pack_key_is_used_once(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let cache = add_cache(&mut tx, "main", DomainId::SHARED).await;
     for id in 1..=5 {
@@ -123,7 +123,7 @@ fn segments(count: u64) -> Vec<EncodedSegment> {
     (0..count).map(segment).collect()
 }
 
-pub(super) async fn nars_keep_their_segments_in_order(fresh: Fresh) {
+pub(super) async fn nars_keep_their_segments_in_order(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     for (id, count) in [(1, 0), (2, 1), (3, 700)] {
         let segments = segments(count);
@@ -162,7 +162,7 @@ pub(super) async fn nars_keep_their_segments_in_order(fresh: Fresh) {
     assert!(matches!(db::nars::add(tx.exec(), &[again]).await, Err(DbError::Constraint(_))));
 }
 
-pub(super) async fn paths_are_seen_by_their_cache_only(fresh: Fresh) {
+pub(super) async fn paths_are_seen_by_their_cache_only(fresh: FreshDatabase) {
     let path = |letter: &str, name: &str| {
         StorePath::from_base_name(&format!("{}-{name}", letter.repeat(32))).unwrap()
     };

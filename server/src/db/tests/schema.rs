@@ -4,12 +4,12 @@ use std::path::Path;
 
 use snowbank_core::cut::CutParams;
 
-use super::Fresh;
+use super::FreshDatabase;
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::db::exec::on_either;
 use crate::db::{self, Db, DbError, counters};
 
-pub(super) async fn opening_again_changes_nothing(fresh: Fresh) {
+pub(super) async fn opening_again_changes_nothing(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     assert_eq!(counters::reserve(tx.exec(), counters::Counter::Chunk, 10).await.unwrap(), 1);
     tx.commit().await.unwrap();
@@ -60,7 +60,7 @@ async fn add_step(db: &Db, version: i64) {
     tx.commit().await.unwrap();
 }
 
-pub(super) async fn a_newer_schema_is_refused_when_it_says_so(fresh: Fresh) {
+pub(super) async fn a_newer_schema_is_refused_when_it_says_so(fresh: FreshDatabase) {
     add_step(&fresh.db, 999).await;
     demand(&fresh.db, "999").await;
     for opened in [Db::open(&fresh.config).await, Db::open_existing(&fresh.config).await] {
@@ -70,7 +70,7 @@ pub(super) async fn a_newer_schema_is_refused_when_it_says_so(fresh: Fresh) {
     }
 }
 
-pub(super) async fn a_newer_schema_that_expands_is_worked_with(fresh: Fresh) {
+pub(super) async fn a_newer_schema_that_expands_is_worked_with(fresh: FreshDatabase) {
     add_step(&fresh.db, 999).await;
     for oldest in [None, Some("1"), Some("2")] {
         if let Some(oldest) = oldest {
@@ -84,14 +84,14 @@ pub(super) async fn a_newer_schema_that_expands_is_worked_with(fresh: Fresh) {
     assert!(matches!(error, DbError::Corrupt(_)), "{error}");
 }
 
-pub(super) async fn a_command_does_not_upgrade(fresh: Fresh) {
+pub(super) async fn a_command_does_not_upgrade(fresh: FreshDatabase) {
     assert!(Db::open_existing(&fresh.config).await.is_ok());
     pretend_step(&fresh.db, 0).await;
     let error = Db::open_existing(&fresh.config).await.unwrap_err();
     assert!(matches!(error, DbError::Older(_)), "{error}");
 }
 
-pub(super) async fn settings_and_identity_are_made_once(fresh: Fresh) {
+pub(super) async fn settings_and_identity_are_made_once(fresh: FreshDatabase) {
     let mut tx = fresh.db.exclusive_tx().await.unwrap();
     assert!(db::settings::cut_params(tx.exec()).await.unwrap().is_none());
     db::settings::add_cut_params(tx.exec(), &CutParams::DEFAULT).await.unwrap();

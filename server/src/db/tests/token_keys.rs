@@ -1,12 +1,12 @@
 //! Token keys from their first day to their last, and the tokens that depend on them.
 
-use super::Fresh;
+use super::FreshDatabase;
 use crate::db::exec::on_either;
 use crate::db::keys::SealedTokenKey;
 use crate::db::token_counts::count_live_by_kid;
 use crate::db::{self, Exec, token_keys};
 
-pub(super) async fn a_retired_key_stays_in_the_list_and_verifies_nothing(fresh: Fresh) {
+pub(super) async fn a_retired_key_stays_in_the_list_and_verifies_nothing(fresh: FreshDatabase) {
     let key = |kid: &str, created| SealedTokenKey {
         kid: kid.to_owned(),
         algorithm: "EdDSA".to_owned(),
@@ -35,7 +35,7 @@ async fn run(exec: Exec<'_>, sql: &'static str) {
     });
 }
 
-pub(super) async fn tokens_that_depend_on_a_key_are_counted(fresh: Fresh) {
+pub(super) async fn tokens_that_depend_on_a_key_are_counted(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     run(
         tx.exec(),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Fresh, add_cache, pack};
+use super::{FreshDatabase, add_cache, pack};
 use crate::db::caches::DomainId;
 use crate::db::counters::{self, Counter};
 use crate::db::exec::on_either;
@@ -12,7 +12,7 @@ use crate::db::{self, Db, DbError};
 
 const A_MOMENT: Duration = Duration::from_millis(300);
 
-pub(super) async fn what_is_dropped_leaves_nothing(fresh: Fresh) {
+pub(super) async fn what_is_dropped_leaves_nothing(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     add_cache(&mut tx, "lost", DomainId::SHARED).await;
     drop(tx);
@@ -23,7 +23,7 @@ pub(super) async fn what_is_dropped_leaves_nothing(fresh: Fresh) {
     assert_eq!(caches.iter().map(|cache| cache.name.as_str()).collect::<Vec<_>>(), ["kept"]);
 }
 
-pub(super) async fn a_cancelled_transaction_leaves_the_writer_usable(fresh: Fresh) {
+pub(super) async fn a_cancelled_transaction_leaves_the_writer_usable(fresh: FreshDatabase) {
     // Cut off after ever longer times, so that each await of the transaction is hit at some point.
     for micros in (0..3_000).step_by(60) {
         let work = async {
@@ -41,7 +41,7 @@ pub(super) async fn a_cancelled_transaction_leaves_the_writer_usable(fresh: Fres
     tx.commit().await.unwrap();
 }
 
-pub(super) async fn a_failed_statement_is_never_committed_silently(fresh: Fresh) {
+pub(super) async fn a_failed_statement_is_never_committed_silently(fresh: FreshDatabase) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     let cache = add_cache(&mut tx, "main", DomainId::SHARED).await;
     tx.commit().await.unwrap();
@@ -59,7 +59,9 @@ pub(super) async fn a_failed_statement_is_never_committed_silently(fresh: Fresh)
 }
 
 /// As SQLite does by itself when the disk is full.
-pub(super) async fn a_transaction_that_the_database_ended_leaves_the_writer_usable(fresh: Fresh) {
+pub(super) async fn a_transaction_that_the_database_ended_leaves_the_writer_usable(
+    fresh: FreshDatabase,
+) {
     let mut tx = fresh.db.commit_tx().await.unwrap();
     add_cache(&mut tx, "lost", DomainId::SHARED).await;
     on_either!(tx.exec(), |conn| {
@@ -72,7 +74,7 @@ pub(super) async fn a_transaction_that_the_database_ended_leaves_the_writer_usab
     assert_eq!(db::caches::list(fresh.db.reader().await.unwrap().exec()).await.unwrap().len(), 1);
 }
 
-pub(super) async fn destruction_waits_for_commits(fresh: Fresh) {
+pub(super) async fn destruction_waits_for_commits(fresh: FreshDatabase) {
     let commit = fresh.db.commit_tx().await.unwrap();
     let db = fresh.db.clone();
     let mut destruction = tokio::spawn(async move { db.exclusive_tx().await.map(drop) });
@@ -94,7 +96,7 @@ pub(super) async fn destruction_waits_for_commits(fresh: Fresh) {
     commit.await.unwrap().unwrap();
 }
 
-pub(super) async fn another_process_can_write_beside(fresh: Fresh) {
+pub(super) async fn another_process_can_write_beside(fresh: FreshDatabase) {
     let beside = Db::open_existing(&fresh.config).await.unwrap();
     let mut held = fresh.db.commit_tx().await.unwrap();
     add_cache(&mut held, "first", DomainId::SHARED).await;
@@ -111,7 +113,7 @@ pub(super) async fn another_process_can_write_beside(fresh: Fresh) {
     assert_ne!(caches[0].id, caches[1].id);
 }
 
-pub(super) async fn ids_are_given_out_once(fresh: Fresh) {
+pub(super) async fn ids_are_given_out_once(fresh: FreshDatabase) {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let db = fresh.db.clone();

@@ -41,12 +41,12 @@ pub(super) struct Rewriter<'a, 'r> {
     pub(super) objects: &'r mut ObjectRemoval<'a>,
     /// Live packs. Those that were rewritten are taken out.
     pub(super) uses: &'r mut PackUses,
-    pub(super) rewritten: Rewritten,
+    pub(super) rewritten: RewriteStats,
 }
 
 /// What was rewritten.
 #[derive(Debug, Default)]
-pub(super) struct Rewritten {
+pub(super) struct RewriteStats {
     /// Packs that were rewritten.
     pub(super) packs: u64,
     /// Bytes that this freed.
@@ -59,7 +59,7 @@ pub(super) struct Rewritten {
 
 /// Records that wait for their pack, and the packs whose records have all been read.
 #[derive(Default)]
-struct Pending {
+struct PendingRecords {
     records: Vec<MovedRecord>,
     bytes: usize,
     sources: Vec<PackId>,
@@ -67,7 +67,7 @@ struct Pending {
 
 impl Rewriter<'_, '_> {
     /// Rewrites the packs of the plan, as far as there is room.
-    pub(super) async fn run(mut self, plan: Rewrites) -> Result<Rewritten, GcError> {
+    pub(super) async fn run(mut self, plan: Rewrites) -> Result<RewriteStats, GcError> {
         for (domain, sources) in plan {
             if let Err(error) = self.rewrite_domain(domain, &sources).await {
                 let Some(why) = want_of_room(&error) else { return Err(error) };
@@ -86,7 +86,7 @@ impl Rewriter<'_, '_> {
         domain: DomainId,
         sources: &[PackId],
     ) -> Result<(), GcError> {
-        let mut pending = Pending::default();
+        let mut pending = PendingRecords::default();
         let mut max_bytes = self.max_bytes().await?;
         for &source in sources {
             let records = match self.records(domain, source).await? {
@@ -150,7 +150,11 @@ impl Rewriter<'_, '_> {
     }
 
     /// Writes the pending records, and rests for as long as the rate asks.
-    async fn write(&mut self, domain: DomainId, pending: &mut Pending) -> Result<(), GcError> {
+    async fn write(
+        &mut self,
+        domain: DomainId,
+        pending: &mut PendingRecords,
+    ) -> Result<(), GcError> {
         if pending.records.is_empty() {
             return Ok(());
         }

@@ -9,14 +9,14 @@ use snowbank_core::hash::NarHash;
 use snowbank_core::manifest::WireManifest;
 use snowbank_core::receipt::ReceiptStatus;
 use snowbank_core::store_path::{StorePath, StorePathHash};
-use snowbank_core::wire::{CommitLine, Pinned, PushPin, code};
+use snowbank_core::wire::{CommitLine, PinnedGeneration, PushPin, code};
 use thiserror::Error;
 
 use super::super::candidate::{Candidate, Refusal};
 use super::super::lines::{references_missing, refused};
 use super::super::questions::{end, receipt, used_before};
 use super::super::{Ingest, VerifiedNar};
-use super::{CommitContext, Proof, Ready};
+use super::{CommitContext, Proof, VerifiedPath};
 use crate::admin::{NewPin, PinError, pin_in};
 use crate::auth::MayPush;
 use crate::chain::ChainError;
@@ -57,7 +57,7 @@ async fn begin(ingest: &Ingest) -> Result<Tx, TransactError> {
 pub(super) async fn transact(
     ingest: &Ingest,
     asked: &CommitContext<'_>,
-    ready: &[Ready],
+    ready: &[VerifiedPath],
     now: i64,
 ) -> Result<Outcome, TransactError> {
     let push = asked.push;
@@ -190,11 +190,11 @@ fn new_brief(id: PathId, candidate: &Candidate, now: i64, expires: Option<i64>) 
 async fn pin(
     tx: &mut Tx,
     asked: &CommitContext<'_>,
-    ready: &[Ready],
+    ready: &[VerifiedPath],
     lines: &[CommitLine],
     max_pins: u64,
     now: i64,
-) -> Result<Option<Pinned>, DbError> {
+) -> Result<Option<PinnedGeneration>, DbError> {
     let Some(PushPin { name, store_path, keep }) = &asked.pin else { return Ok(None) };
     let is_there = |line: &CommitLine| matches!(line, CommitLine::Receipt(receipt) if receipt.store_path == *store_path);
     let Some(path) = ready
@@ -217,7 +217,7 @@ async fn pin(
 async fn visible_paths(
     tx: &mut Tx,
     push: &MayPush,
-    ready: &[Ready],
+    ready: &[VerifiedPath],
 ) -> Result<HashMap<StorePathHash, PathBrief>, DbError> {
     let hashes: HashSet<StorePathHash> = ready
         .iter()
@@ -229,7 +229,7 @@ async fn visible_paths(
 }
 
 /// Chunks that were read for verification and are no longer what they were.
-async fn gone_chunks(tx: &mut Tx, ready: &[Ready]) -> Result<HashSet<ChunkName>, DbError> {
+async fn gone_chunks(tx: &mut Tx, ready: &[VerifiedPath]) -> Result<HashSet<ChunkName>, DbError> {
     let mut gone = HashSet::new();
     let mut batch: Vec<(u64, ChunkName)> = Vec::new();
     for path in ready {
@@ -273,7 +273,7 @@ async fn no_longer_there(
     db::chunks::exists(tx.exec(), &read).await
 }
 
-impl Ready {
+impl VerifiedPath {
     fn lost(&self, gone: &HashSet<ChunkName>) -> Vec<ChunkName> {
         match &self.proof {
             Proof::Decoded(_) if !gone.is_empty() => self
@@ -312,7 +312,7 @@ pub(in crate::ingest) fn nar_row(
     }
 }
 
-fn present_line(push: &MayPush, path: &Ready, found: &PathBrief, now: i64) -> CommitLine {
+fn present_line(push: &MayPush, path: &VerifiedPath, found: &PathBrief, now: i64) -> CommitLine {
     let store_path = path.store_path.clone();
     if found.store_path != path.candidate.path {
         let message = format!(

@@ -19,14 +19,14 @@ async fn open(folder: &Path, max_mib: u64) -> DiskCache {
 
 /// Objects in memory that count how often they are asked for.
 #[derive(Default)]
-struct Far {
+struct CountingStorage {
     objects: HashMap<String, Vec<u8>>,
     requests: AtomicUsize,
     /// The most bytes that an answer has, for a storage that cuts its answers off.
     cut_off_at: Option<usize>,
 }
 
-impl Far {
+impl CountingStorage {
     fn with(key: &str, len: usize) -> Self {
         Self { objects: HashMap::from([(key.to_owned(), noise(key, len))]), ..Self::default() }
     }
@@ -87,7 +87,7 @@ fn disk_use(folder: &Path) -> u64 {
 #[tokio::test]
 async fn what_was_read_once_is_not_fetched_again() {
     let folder = tempfile::tempdir().unwrap();
-    let far = Far::with("packs/a", 5 * BLOCK + 100);
+    let far = CountingStorage::with("packs/a", 5 * BLOCK + 100);
     let whole = &far.objects["packs/a"];
     let cache = open(folder.path(), 64).await;
     assert_eq!(
@@ -111,7 +111,7 @@ async fn what_was_read_once_is_not_fetched_again() {
 #[tokio::test]
 async fn an_absent_and_a_short_object_are_told_as_the_storage_tells_them() {
     let folder = tempfile::tempdir().unwrap();
-    let far = Far::with("packs/a", 2 * BLOCK);
+    let far = CountingStorage::with("packs/a", 2 * BLOCK);
     let cache = open(folder.path(), 64).await;
     let absent = far.through(&cache, "packs/b", 0, 5).await.unwrap_err();
     assert!(matches!(absent, StorageError::NotFound { .. }));
@@ -130,7 +130,7 @@ async fn an_absent_and_a_short_object_are_told_as_the_storage_tells_them() {
 #[tokio::test]
 async fn an_answer_that_was_cut_off_is_not_taken_for_the_objects_end() {
     let folder = tempfile::tempdir().unwrap();
-    let mut far = Far::with("packs/a", 3 * BLOCK);
+    let mut far = CountingStorage::with("packs/a", 3 * BLOCK);
     let cache = open(folder.path(), 64).await;
     far.cut_off_at = Some(BLOCK + 100);
     assert!(far.through(&cache, "packs/a", 0, 3 * BLOCK).await.is_err());
@@ -141,7 +141,7 @@ async fn an_answer_that_was_cut_off_is_not_taken_for_the_objects_end() {
 #[tokio::test]
 async fn two_readers_of_one_block_fetch_it_once() {
     let folder = tempfile::tempdir().unwrap();
-    let far = Far::with("packs/a", 4 * BLOCK);
+    let far = CountingStorage::with("packs/a", 4 * BLOCK);
     let cache = open(folder.path(), 64).await;
     let readers =
         (0..16).map(|number| far.through(&cache, "packs/a", number * 100, 4 * BLOCK - 2000));
@@ -154,7 +154,7 @@ async fn two_readers_of_one_block_fetch_it_once() {
 #[tokio::test]
 async fn a_reader_that_gives_up_holds_nobody_up() {
     let folder = tempfile::tempdir().unwrap();
-    let far = Far::with("packs/a", BLOCK);
+    let far = CountingStorage::with("packs/a", BLOCK);
     let cache = open(folder.path(), 64).await;
     {
         let given_up = std::pin::pin!(far.through(&cache, "packs/a", 0, 10));
@@ -168,7 +168,7 @@ async fn a_reader_that_gives_up_holds_nobody_up() {
 #[tokio::test]
 async fn the_limit_holds_and_what_was_used_last_stays() {
     let folder = tempfile::tempdir().unwrap();
-    let far = Far::with("packs/a", 80 << 20);
+    let far = CountingStorage::with("packs/a", 80 << 20);
     let cache = open(folder.path(), 64).await;
     let megabytes = |number: usize| far.through(&cache, "packs/a", number << 20, 1 << 20);
     for number in 0..80 {
@@ -191,7 +191,7 @@ async fn the_limit_holds_and_what_was_used_last_stays() {
 #[tokio::test]
 async fn an_object_larger_than_the_cache_is_read_nevertheless() {
     let folder = tempfile::tempdir().unwrap();
-    let far = Far::with("packs/a", 9 << 20);
+    let far = CountingStorage::with("packs/a", 9 << 20);
     let cache = open(folder.path(), 4).await;
     assert_eq!(
         far.through(&cache, "packs/a", 3, 8 << 20).await.unwrap(),
@@ -203,7 +203,7 @@ async fn an_object_larger_than_the_cache_is_read_nevertheless() {
 #[tokio::test]
 async fn a_folder_that_is_cleared_away_comes_back() {
     let folder = tempfile::tempdir().unwrap();
-    let far = Far::with("packs/a", 4 * BLOCK);
+    let far = CountingStorage::with("packs/a", 4 * BLOCK);
     let cache = open(folder.path(), 64).await;
     for _ in 0..2 {
         far.through(&cache, "packs/a", 0, 4 * BLOCK).await.unwrap();
@@ -216,7 +216,7 @@ async fn a_folder_that_is_cleared_away_comes_back() {
 #[tokio::test]
 async fn a_disk_that_cannot_be_written_turns_the_cache_off_and_reading_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let far = Far::with("packs/a", 4 * BLOCK);
+    let far = CountingStorage::with("packs/a", 4 * BLOCK);
     let cache = open(folder.path(), 64).await;
     // A file where the folder was: not even the superuser can write below it.
     fs::remove_dir_all(folder.path().join("cache")).unwrap();
@@ -254,7 +254,7 @@ async fn a_strangers_file_stays() {
     fs::create_dir_all(folder.path().join("cache/aa")).unwrap();
     fs::write(folder.path().join("cache/aa/photo.jpg"), b"x").unwrap();
     fs::write(folder.path().join("cache/notes"), b"x").unwrap();
-    let far = Far::with("packs/a", 9 << 20);
+    let far = CountingStorage::with("packs/a", 9 << 20);
     let cache = open(folder.path(), 2).await;
     far.through(&cache, "packs/a", 0, 9 << 20).await.unwrap();
     assert!(

@@ -82,25 +82,25 @@ impl Direction {
     fn new(name: &'static str, config: &S3Config) -> Self {
         let lane = Lane::new(config.max_requests, config.request_timeout.duration());
         let direction = Self { name, circuit: Circuit::new(config.retry_for.duration()), lane };
-        direction.show(false);
+        direction.record_circuit(false);
         direction
     }
 
-    fn show(&self, is_open: bool) {
+    fn record_circuit(&self, is_open: bool) {
         metrics::gauge!("snowbank_storage_circuit_open", "direction" => self.name)
             .set(if is_open { 1.0 } else { 0.0 });
     }
 
     fn answered(&self) {
         if self.circuit.succeeded() {
-            self.show(false);
+            self.record_circuit(false);
             tracing::info!(direction = self.name, "the storage answers again");
         }
     }
 
     fn failed(&self, failure: &ServiceFailure) {
         if self.circuit.failed(Instant::now(), &failure.to_string()) {
-            self.show(true);
+            self.record_circuit(true);
             let direction = self.name;
             tracing::error!(direction, %failure, "the storage does not answer; requests that need \
                 it wait until it does");
@@ -343,8 +343,8 @@ fn late(limit: Duration) -> ServiceFailure {
 }
 
 fn count(operation: Operation, outcome: &'static str) {
-    metrics::counter!("snowbank_storage_requests_total", "operation" => operation.name(), "outcome" => outcome)
-        .increment(1);
+    let labels = [("operation", operation.name()), ("outcome", outcome)];
+    metrics::counter!("snowbank_storage_requests_total", &labels).increment(1);
 }
 
 /// That an object is not there, or ends early, is an answer like another.

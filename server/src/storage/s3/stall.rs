@@ -40,7 +40,7 @@ const MAX_EXTRA: u32 = 2;
 /// Why a request was given up.
 #[derive(Debug, Clone, Copy, Error)]
 #[error("nothing has moved for {} s", .0.as_secs())]
-struct Stalled(Duration);
+struct StallError(Duration);
 
 /// The client `inner`, with patience for what does not move.
 #[derive(Debug)]
@@ -133,12 +133,12 @@ impl Clock {
         self.ends_at.store(u64::try_from(ends_at).unwrap_or(u64::MAX), Relaxed);
     }
 
-    async fn run_out(&self) -> Stalled {
+    async fn run_out(&self) -> StallError {
         let started_at = Instant::now();
         loop {
             let ends_at = self.started_at + Duration::from_millis(self.ends_at.load(Relaxed));
             if Instant::now() >= ends_at {
-                return Stalled(started_at.elapsed().min(self.patience));
+                return StallError(started_at.elapsed().min(self.patience));
             }
             tokio::time::sleep_until(ends_at).await;
         }
@@ -232,7 +232,7 @@ impl Body for ReceivedBody {
             return Poll::Ready(frame);
         }
         ready!(this.sleep.as_mut().poll(cx));
-        Poll::Ready(Some(Err(Stalled(this.patience).into())))
+        Poll::Ready(Some(Err(StallError(this.patience).into())))
     }
 
     fn is_end_stream(&self) -> bool {

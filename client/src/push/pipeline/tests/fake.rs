@@ -23,8 +23,8 @@ use snowbank_core::signing::SecretKey;
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::wire::{
     CacheInfo, CommitLine, CommitRequest, DifferentPath, ErrorBody, ManifestSource,
-    MissingChunksResponse, MissingPathsRequest, MissingPathsResponse, PathCommit, Pinned, PushPin,
-    StoredChunks, code,
+    MissingChunksResponse, MissingPathsRequest, MissingPathsResponse, PathCommit, PinnedGeneration,
+    PushPin, StoredChunks, code,
 };
 
 use super::tree::{self, Tree};
@@ -274,7 +274,7 @@ impl Shared {
             );
             self.pins.push(pin.clone());
         }
-        let pin = request.pin.map(|pin| Pinned { name: pin.name, generation: 1 });
+        let pin = request.pin.map(|pin| PinnedGeneration { name: pin.name, generation: 1 });
         let mut lines: Vec<CommitLine> = Vec::new();
         for path in request.paths {
             lines.push(self.commit_one(path));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use snowbank_core::receipt::{ReceiptLine, ReceiptStatus};
 use snowbank_core::store_path::StoreDir;
-use snowbank_core::wire::{Pinned, PushPin};
+use snowbank_core::wire::{PinnedGeneration, PushPin};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::limits::PipelineLimits;
@@ -28,7 +28,7 @@ pub(super) struct Outcome {
     pub(super) summary: Summary,
     /// Bytes of the budget that were not given back.
     pub(super) unreleased_bytes: usize,
-    pub(super) pinned: Option<Pinned>,
+    pub(super) pinned: Option<PinnedGeneration>,
 }
 
 impl Outcome {

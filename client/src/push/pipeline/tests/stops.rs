@@ -41,7 +41,7 @@ impl Stop {
             Event::Chunk(_) => Self::Cut,
             Event::Read { .. } | Event::Examined { .. } => Self::Read,
             Event::Asked { .. } => Self::Ask,
-            Event::Encoded { .. } => Self::Encode,
+            Event::EncodedChunk { .. } => Self::Encode,
             Event::Sent { .. } => Self::Send,
             Event::Line { .. } | Event::Committed(_) => Self::Commit,
         };

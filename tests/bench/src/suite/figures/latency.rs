@@ -8,7 +8,7 @@ use snowbank_harness::{NixStore, oracle::Oracle};
 
 use super::closure::Fetched;
 use crate::{
-    far::Far,
+    far::FarServer,
     storage_latency,
     suite::{
         Suite,
@@ -27,7 +27,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
 }
 
 fn large(suite: &Suite) -> Result<()> {
-    let (mut far, store) = (Far::start(LATENCY), NixStore::new());
+    let (mut far, store) = (FarServer::start(LATENCY), NixStore::new());
     let path = storage_latency::add(&store, suite.scale.far_megabytes);
     let _ = push(&far.server, &store, std::slice::from_ref(&path));
     let info = Oracle::main(&far.server).narinfo(&path).context("the path is not there")?;
@@ -51,7 +51,7 @@ fn large(suite: &Suite) -> Result<()> {
 
 fn closure(suite: &Suite) -> Result<()> {
     let (store, paths) = suite.corpus.tiny()?;
-    let mut far = Far::start(LATENCY);
+    let mut far = FarServer::start(LATENCY);
     let _ = push(&far.server, store, &paths.paths);
     let (url, key) = (format!("{}/main", far.server.url()), Oracle::main(&far.server).public_key());
     let files = FileCache::of(store, &paths.paths);

@@ -6,6 +6,7 @@
 //! server's commands have as well are in `snowbank-cli`. `fuzzing` is for tests alone.
 
 pub mod api;
+pub mod ci;
 pub mod cli;
 pub mod commands;
 pub mod config;

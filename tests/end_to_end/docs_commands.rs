@@ -5,6 +5,7 @@
 //! single pages as they stand there, as `operating_doc` does with those of `docs/operating.md`.
 
 mod client;
+mod getting_started;
 mod readme;
 mod repair;
 mod storage;

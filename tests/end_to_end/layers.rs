@@ -26,7 +26,7 @@ const SERVER: &[&[&str]] = &[
 const CLIENT: &[&[&str]] = &[
     &["cli", "exit"],
     &["config"],
-    &["api", "nix", "store", "progress"],
+    &["api", "ci", "nix", "store", "progress"],
     &["push"],
     &["queue"],
     &["commands"],

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use crate::api::{Api, UpstreamCache};
+use crate::ci::CiLog;
 use crate::cli::{GlobalArgs, PushArgs};
 use crate::config::{normalized_url, resolve_target};
 use crate::exit::{Exit, Failure};
@@ -38,8 +39,11 @@ pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
     };
     let mut ledger = Ledger::open(options, &progress)?;
 
+    let log = if global.quiet { CiLog::silent() } else { CiLog::of_environment() };
+    let section = log.open_section(&format!("Push to {} at {}", api.cache(), api.server_url()))?;
     let result = push_installables(global, &api, &upstreams, &args, &mut ledger, &progress).await;
     progress.end();
+    section.close()?;
     ledger.finish()?;
     let exit = match result {
         Ok(()) => ledger.exit(),
@@ -47,14 +51,14 @@ pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
             let exit = error.exit().worse(ledger.exit());
             let failure = Failure::from(error);
             if !(args.best_effort && exit.is_forgivable()) {
-                say_summary(global, &api, &ledger)?;
+                say_summary(global, &api, &ledger, &log)?;
                 return Err(Failure { exit, ..failure });
             }
             writeln!(io::stderr(), "snowbank: warning: {failure}")?;
             exit
         }
     };
-    say_summary(global, &api, &ledger)?;
+    say_summary(global, &api, &ledger, &log)?;
     if args.best_effort && exit.is_forgivable() {
         writeln!(
             io::stderr(),
@@ -143,9 +147,11 @@ pub(super) fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MAX_JOBS)
 }
 
-fn say_summary(global: &GlobalArgs, api: &Api, ledger: &Ledger) -> io::Result<()> {
+fn say_summary(global: &GlobalArgs, api: &Api, ledger: &Ledger, log: &CiLog) -> io::Result<()> {
     if global.quiet || !ledger.has_begun() {
         return Ok(());
     }
-    writeln!(io::stderr(), "{} at {}: {}.", api.cache(), api.server_url(), ledger.summary())
+    let (cache, summary) = (format!("{} at {}", api.cache(), api.server_url()), ledger.summary());
+    log.append_table(&format!("Pushed to {cache}"), &summary.rows())?;
+    writeln!(io::stderr(), "{cache}: {summary}.")
 }

@@ -45,6 +45,46 @@ const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+impl Summary {
+    /// The numbers one by one, with their names, for a table. Zeros that mean nothing are left out.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = vec![("uploaded", self.uploaded.to_string())];
+        for (name, count) in [
+            ("missing", self.missing),
+            ("already present", self.present),
+            ("left to upstream", self.skipped),
+            ("different contents", self.different),
+            ("failed", self.failed),
+        ] {
+            if count > 0 {
+                rows.push((name, count.to_string()));
+            }
+        }
+        if self.uploaded > 0 {
+            rows.push(("size of the NARs", Bytes(self.nar_bytes).to_string()));
+            rows.push(("new to the cache", Bytes(self.new_bytes).to_string()));
+            rows.push(("deduplicated", format!("{} %", self.deduplicated_percent())));
+            rows.push(("sent", Bytes(self.sent_bytes).to_string()));
+        }
+        if let Some(PinnedGeneration { name, generation }) = &self.pin {
+            rows.push(("pin", format!("{name}, generation {generation}")));
+        }
+        rows.push(("time", format!("{:.1} s", self.elapsed().as_secs_f32())));
+        rows
+    }
+
+    const fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.elapsed_ms)
+    }
+
+    /// The share of the uploaded NARs that the cache had.
+    fn deduplicated_percent(&self) -> u64 {
+        let saved = self.nar_bytes.saturating_sub(self.new_bytes).saturating_mul(100);
+        saved.checked_div(self.nar_bytes).unwrap_or(0)
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -70,14 +110,9 @@ impl fmt::Display for Summary {
             }
         }
         if *uploaded > 0 {
-            let saved =
-                nar_bytes.saturating_sub(*new_bytes).saturating_mul(100).checked_div(*nar_bytes);
+            let saved = self.deduplicated_percent();
             let (nar, new, sent) = (Bytes(*nar_bytes), Bytes(*new_bytes), Bytes(self.sent_bytes));
-            write!(
-                f,
-                "; {nar} of NARs, {new} of it new ({}% deduplicated), {sent} sent",
-                saved.unwrap_or(0)
-            )?;
+            write!(f, "; {nar} of NARs, {new} of it new ({saved}% deduplicated), {sent} sent")?;
         }
         if self.late_signatures > 0 {
             write!(f, "; {} without their later signatures", self.late_signatures)?;
@@ -85,6 +120,6 @@ impl fmt::Display for Summary {
         if let Some(PinnedGeneration { name, generation }) = &self.pin {
             write!(f, "; pinned as {name}, generation {generation}")?;
         }
-        write!(f, "; {:.1} s", Duration::from_millis(self.elapsed_ms).as_secs_f32())
+        write!(f, "; {:.1} s", self.elapsed().as_secs_f32())
     }
 }

@@ -15,7 +15,8 @@ use snowbank_harness::{Client, Output, process};
 use super::{Programs, Step, commands};
 
 /// The programs that the commands of a page may call. Everything that is not ours is harmless.
-const MAY_RUN: [&str; 15] = [
+const MAY_RUN: [&str; 18] = [
+    "cat",
     "chmod",
     "curl",
     "echo",
@@ -27,6 +28,8 @@ const MAY_RUN: [&str; 15] = [
     "nix-build",
     "nix-store",
     "printenv",
+    "readlink",
+    "rm",
     "snowbank",
     "snowbankd",
     "sudo",

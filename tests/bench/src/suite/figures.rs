@@ -4,6 +4,7 @@ mod again;
 mod closure;
 mod download;
 mod full;
+mod hook;
 mod idle;
 mod latency;
 mod link;
@@ -65,5 +66,6 @@ pub(crate) const ALL: &[Figure] = &[
     figure("latency", "storage latency 30 ms, cold", NIX_AND_NGINX, latency::run),
     figure("memory", "peak memory", NIX, memory::run),
     figure("idle", "idle memory, start-up, binary", NIX, idle::run),
+    figure("hook", "a post-build hook, the server away", NIX, hook::run),
     figure("postgres", "PostgreSQL instead of SQLite", NIX, postgres::run),
 ];

@@ -31,6 +31,8 @@ pub(crate) struct Scale {
     pub(crate) slow_bytes: u64,
     /// How long a server is left alone before its memory counts as idle.
     pub(crate) idle: Duration,
+    /// Builds whose hooks are timed.
+    pub(crate) hooks: usize,
 }
 
 impl Scale {
@@ -49,6 +51,7 @@ impl Scale {
         far_megabytes: 300,
         slow_bytes: 100_000_000,
         idle: Duration::from_secs(10),
+        hooks: 1_000,
     };
 
     /// What tries the suite out.
@@ -66,5 +69,6 @@ impl Scale {
         far_megabytes: 60,
         slow_bytes: 10_000_000,
         idle: Duration::from_secs(2),
+        hooks: 50,
     };
 }

@@ -1,7 +1,7 @@
 # The NixOS module of machines that push to a Snowbank or fetch from one: `programs.snowbank`.
 { config, lib, pkgs, ... }:
 let
-  inherit (lib) mkEnableOption mkIf mkOption types;
+  inherit (lib) mkEnableOption mkIf mkMerge mkOption types;
 
   cfg = config.programs.snowbank;
 
@@ -65,6 +65,25 @@ let
 
   defaults = builtins.attrNames (lib.filterAttrs (_: server: server.default) cfg.servers);
   said = what: "programs.snowbank: ${what}";
+  clientConfig = name: tokenFile: (pkgs.formats.toml { }).generate name (
+    lib.optionalAttrs (defaults != [ ]) { default-server = builtins.head defaults; }
+    // {
+      servers = builtins.mapAttrs
+        (name: server: { inherit (server) url; } // lib.optionalAttrs (server.tokenFile != null) { token-file = tokenFile name server; })
+        cfg.servers;
+    }
+  );
+
+  # Everything that this machine builds is pushed: Nix's hook queues it as root, and a service with a user of its own pushes it.
+  pushes = cfg.push.server != null && cfg.push.cache != null;
+  queueDir = "/var/lib/snowbank-queue";
+  queueUser = "snowbank-queue";
+  credential = name: "token-${name}";
+  queueConfig = clientConfig "snowbank-queue.toml" (name: _: "/run/credentials/snowbank-queue.service/${credential name}");
+  hook = pkgs.writeShellScript "snowbank-hook" ''
+    exec ${cfg.package}/bin/snowbank hook ${lib.escapeShellArgs [ "${toString cfg.push.server}:${toString cfg.push.cache}" "--queue" queueDir ]}
+  '';
+
   ofNix = default: type: description: mkOption { type = types.nullOr type; inherit default description; };
 in
 {
@@ -100,6 +119,24 @@ in
       '';
     };
 
+    push = {
+      server = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "work";
+        description = "The server, by its name in `servers`, that gets everything that this machine builds. It needs a `tokenFile`.";
+      };
+      cache = mkOption {
+        type = types.nullOr (types.strMatching "[A-Za-z0-9][A-Za-z0-9_+-]*");
+        default = null;
+        example = "team";
+        description = ''
+          The cache on that server. Nix's `post-build-hook` queues what is built in `${queueDir}`, and the service `snowbank-queue`
+          pushes it. `snowbank queue list --queue ${queueDir}` shows what waits.
+        '';
+      };
+    };
+
     fallback = ofNix true types.bool "Whether Nix builds what a cache has and cannot deliver, rather than to fail.";
     connectTimeout = ofNix 5 types.ints.unsigned "Seconds after which a cache that does not answer is passed over.";
     stalledDownloadTimeout = ofNix 60 types.ints.unsigned "Seconds after which a download that stands still is begun anew.";
@@ -110,7 +147,7 @@ in
     '';
   };
 
-  config = mkIf cfg.enable {
+  config = mkIf cfg.enable (mkMerge [{
     assertions = [
       {
         assertion = builtins.length defaults <= 1;
@@ -130,23 +167,31 @@ in
         assertion = cache.server == null || cfg.servers ? ${cache.server};
         message = said "there is no server `${toString cache.server}` for the cache `${cache.name}`";
       })
-      cfg.caches;
+      cfg.caches ++ [
+      {
+        assertion = (cfg.push.server == null) == (cfg.push.cache == null);
+        message = said "`push.server` and `push.cache` need each other";
+      }
+      {
+        assertion = cfg.push.server == null || cfg.servers ? ${cfg.push.server};
+        message = said "there is no server `${toString cfg.push.server}` for `push.server`";
+      }
+      {
+        assertion = cfg.push.server == null || (cfg.servers.${cfg.push.server}.tokenFile or "") != null;
+        message = said "the server `${toString cfg.push.server}` of `push.server` needs a `tokenFile`";
+      }
+    ];
 
     environment.systemPackages = [ cfg.package ];
-    environment.etc."snowbank/client.toml".source = (pkgs.formats.toml { }).generate "client.toml" (
-      lib.optionalAttrs (defaults != [ ]) { default-server = builtins.head defaults; }
-      // {
-        servers = builtins.mapAttrs
-          (_: server: { inherit (server) url; } // lib.optionalAttrs (server.tokenFile != null) { token-file = server.tokenFile; })
-          cfg.servers;
-      }
-    );
+    environment.etc."snowbank/client.toml".source = clientConfig "client.toml" (_: server: server.tokenFile);
 
     nix.settings = {
       extra-substituters = map substituter cfg.caches;
       extra-trusted-public-keys = builtins.concatMap (cache: cache.publicKeys) cfg.caches;
     } // lib.optionalAttrs (cfg.netrcFile != null) {
       netrc-file = cfg.netrcFile;
+    } // lib.optionalAttrs pushes {
+      post-build-hook = hook;
     } // lib.mapAttrs (_: lib.mkDefault) (lib.filterAttrs (_: value: value != null) {
       # Defaults, so that a configuration that has them in `nix.settings` already goes on as it is.
       inherit (cfg) fallback;
@@ -155,5 +200,60 @@ in
       download-attempts = cfg.downloadAttempts;
       narinfo-cache-negative-ttl = cfg.narinfoCacheNegativeTtl;
     });
-  };
+  } (mkIf pushes {
+    users = {
+      users.${queueUser} = {
+        isSystemUser = true;
+        group = queueUser;
+        home = queueDir;
+      };
+      groups.${queueUser} = { };
+    };
+
+    systemd = {
+      # Root's hook and the service share it: what either makes belongs to the group.
+      tmpfiles.rules = [ "d ${queueDir} 2770 ${queueUser} ${queueUser} -" ];
+      services.snowbank-queue = {
+        description = "Snowbank, pushing what this machine builds";
+        wantedBy = [ "multi-user.target" ];
+        wants = [ "network-online.target" ];
+        after = [ "network-online.target" "nix-daemon.socket" ];
+        startLimitIntervalSec = 0;
+        serviceConfig = {
+          ExecStart = "${cfg.package}/bin/snowbank --config ${queueConfig} queue run --queue ${queueDir}";
+          Restart = "on-failure";
+          RestartSec = 5;
+          # What was being pushed is pushed when the service starts again.
+          SuccessExitStatus = 143;
+          TimeoutStopSec = 30;
+          Nice = 10;
+          User = queueUser;
+          Group = queueUser;
+          LoadCredential = lib.mapAttrsToList (name: server: "${credential name}:${server.tokenFile}")
+            (lib.filterAttrs (_: server: server.tokenFile != null) cfg.servers);
+          ReadWritePaths = [ queueDir ];
+          UMask = "0007";
+          NoNewPrivileges = true;
+          CapabilityBoundingSet = "";
+          ProtectSystem = "strict";
+          ProtectHome = true;
+          PrivateTmp = true;
+          PrivateDevices = true;
+          ProtectKernelModules = true;
+          ProtectKernelTunables = true;
+          ProtectControlGroups = true;
+          ProtectProc = "invisible";
+          LockPersonality = true;
+          MemoryDenyWriteExecute = true;
+          RestrictAddressFamilies = [ "AF_INET" "AF_INET6" "AF_UNIX" ];
+          RestrictNamespaces = true;
+          RestrictRealtime = true;
+          RestrictSUIDSGID = true;
+          SystemCallArchitectures = "native";
+          SystemCallFilter = [ "@system-service" "~@privileged @resources" ];
+          SystemCallErrorNumber = "EPERM";
+        };
+      };
+    };
+  })]);
 }

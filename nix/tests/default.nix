@@ -155,6 +155,13 @@ in
     netrcFile = "/run/secrets/netrc";
     connectTimeout = null;
   };
+  builder = client {
+    servers = {
+      work = { url = "https://cache.example.org"; tokenFile = "/run/secrets/snowbank"; };
+      open = { url = "https://open.example.org"; };
+    };
+    push = { server = "work"; cache = "team"; };
+  };
   # Its Nix is configured by hand as well.
   machineByHand = clientBeside { } {
     nix.settings = { connect-timeout = 15; fallback = false; extra-substituters = [ "https://other.example.org" ]; };
@@ -163,6 +170,9 @@ in
     "one default server" = (client { servers = { a = { url = "http://a"; default = true; }; b = { url = "http://b"; default = true; }; }; }).problems;
     "`server` or `url`" = (client { caches = [ { name = "main"; publicKeys = [ "k:a" ]; } ]; }).problems;
     "without its `publicKeys`" = (client { caches = [ { url = "http://a"; name = "main"; } ]; }).problems;
+    "need each other" = (client { push.cache = "main"; }).problems;
+    "no server `gone`" = (client { push = { server = "gone"; cache = "main"; }; }).problems;
+    "needs a `tokenFile`" = (client { servers.a.url = "http://a"; push = { server = "a"; cache = "main"; }; }).problems;
     "no server `away`" = (client { caches = [ { server = "away"; name = "main"; publicKeys = [ "k:a" ]; } ]; }).problems;
   };
 }

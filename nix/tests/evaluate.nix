@@ -47,6 +47,9 @@ let
       inherit (defined) problems;
       toml = defined.environment.etc."snowbank/client.toml".source.value;
       nix = defined.nix.settings;
+      queue = defined.systemd.services.snowbank-queue or null;
+      tmpfiles = defined.systemd.tmpfiles.rules or [ ];
+      users = builtins.attrNames (defined.users.users or { });
     };
 in
 {

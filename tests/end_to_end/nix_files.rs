@@ -344,6 +344,29 @@ fn options_take_effect_where_they_should() {
 }
 
 #[test]
+fn what_a_machine_builds_is_queued_by_a_hook_and_pushed_by_a_service() {
+    let all = evaluate("nix/tests");
+    let builder = &all["builder"];
+    assert_eq!(builder["problems"], serde_json::json!([]));
+    assert_eq!(builder["users"], serde_json::json!(["snowbank-queue"]));
+    let folder = "d /var/lib/snowbank-queue 2770 snowbank-queue snowbank-queue -";
+    assert_eq!(builder["tmpfiles"], serde_json::json!([folder]));
+    let hook = builder["nix"]["post-build-hook"].to_string();
+    assert!(hook.contains("snowbank-hook"), "{hook}");
+    let service = &builder["queue"]["serviceConfig"];
+    let token = "token-work:/run/secrets/snowbank";
+    assert_eq!(service["LoadCredential"], serde_json::json!([token]));
+    assert_eq!(service["User"], "snowbank-queue");
+    let command = service["ExecStart"].as_str().unwrap();
+    assert!(command.ends_with("queue run --queue /var/lib/snowbank-queue"), "{command}");
+    assert!(!command.contains("/run/secrets"), "the service reads a credential: {command}");
+    for machine in ["machine", "machineByHand"] {
+        assert_eq!(all[machine]["queue"], Value::Null, "only where `push` says so");
+        assert_eq!(all[machine]["nix"]["post-build-hook"], Value::Null);
+    }
+}
+
+#[test]
 fn the_configurations_in_the_documentation_are_good() {
     let text = read("docs/installing.md");
     let blocks: Vec<&str> =

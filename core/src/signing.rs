@@ -33,6 +33,10 @@ use crate::hash::{excerpt, serde_as_text};
 
 /// The longest name of a key, in bytes.
 pub const MAX_KEY_NAME_LEN: usize = 255;
+/// The longest signature, in bytes. The longest in sight, of ML-DSA-87, has 4,627.
+pub const MAX_SIGNATURE_LEN: usize = 8 << 10;
+/// The length of an ed25519 signature, in bytes.
+const ED25519_LEN: usize = 64;
 
 /// Why a text is not a key or a signature. Never holds any part of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +51,15 @@ pub enum KeyError {
     /// There is no `:`.
     #[error("{0} must be written as `name:base64`, and there is no `:` in it")]
     NoName(&'static str),
+    /// What stands behind the name is not canonical base64 of a signature.
+    #[error(
+        "a signature of `{name}` is damaged: expected canonical base64 of 1 to {MAX_SIGNATURE_LEN} \
+         bytes behind the `:`"
+    )]
+    BadSignature {
+        /// The name of its key.
+        name: String,
+    },
     /// What stands behind the name is not canonical base64 of the right number of bytes.
     #[error(
         "{what} of `{name}` is damaged: expected canonical base64 of {bytes} bytes behind the `:`"
@@ -151,7 +164,8 @@ impl SecretKey {
     /// Signs `message`; the same message always gets the same signature.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Signature {
-        Signature { name: self.name.clone(), bytes: self.key.sign(message).to_bytes() }
+        let bytes = Box::new(self.key.sign(message).to_bytes());
+        Signature { name: self.name.clone(), bytes }
     }
 }
 
@@ -178,7 +192,8 @@ impl PublicKey {
     /// Whether `signature` names this key and is its signature of `message`.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
-        let bytes = ed25519_dalek::Signature::from_bytes(&signature.bytes);
+        let Ok(bytes) = <&[u8; ED25519_LEN]>::try_from(&*signature.bytes) else { return false };
+        let bytes = ed25519_dalek::Signature::from_bytes(bytes);
         signature.name == self.name && self.key.verify_strict(message, &bytes).is_ok()
     }
 }
@@ -207,12 +222,13 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A signature with the name of the key that made it; its text is `name:base64` of 64 bytes. It may
-/// be of anything.
+/// A signature with the name of the key that made it; its text is `name:base64`. It may be of
+/// anything. One that is not as long as ed25519's is of a kind that this version does not know: it
+/// is kept and shown, and no [`PublicKey`] verifies it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Signature {
     name: String,
-    bytes: [u8; 64],
+    bytes: Box<[u8]>,
 }
 
 impl Signature {
@@ -222,9 +238,9 @@ impl Signature {
         &self.name
     }
 
-    /// The 64 bytes of the signature.
+    /// The bytes of the signature: 1 to [`MAX_SIGNATURE_LEN`], and 64 of ed25519.
     #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 64] {
+    pub const fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
@@ -233,14 +249,23 @@ impl FromStr for Signature {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let (name, bytes) = parse::<64>("a signature", text)?;
-        Ok(Self { name: name.to_owned(), bytes: *bytes })
+        let (name, encoded) = text.split_once(':').ok_or(KeyError::NoName("a signature"))?;
+        check_name(name)?;
+        let damaged = || KeyError::BadSignature { name: name.to_owned() };
+        if encoded.is_empty() || encoded.len() > MAX_SIGNATURE_LEN.div_ceil(3) * 4 {
+            return Err(damaged());
+        }
+        let bytes = BASE64.decode(encoded).map_err(|_| damaged())?;
+        if bytes.len() > MAX_SIGNATURE_LEN {
+            return Err(damaged());
+        }
+        Ok(Self { name: name.to_owned(), bytes: bytes.into_boxed_slice() })
     }
 }
 
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.name, BASE64.encode(self.bytes))
+        write!(f, "{}:{}", self.name, BASE64.encode(&self.bytes))
     }
 }
 
@@ -282,6 +307,26 @@ mod tests {
         assert_eq!(signature.to_string().parse(), Ok(signature.clone()));
         let json = serde_json::to_string(&signature).unwrap();
         assert_eq!(serde_json::from_str::<Signature>(&json).unwrap(), signature);
+    }
+
+    #[test]
+    fn a_signature_of_another_kind_is_kept_and_verifies_nothing() {
+        let own = key("k").sign(b"text");
+        for len in [1, 63, 65, 3_309, MAX_SIGNATURE_LEN] {
+            let text = format!("k:{}", BASE64.encode(vec![7; len]));
+            let signature: Signature = text.parse().unwrap();
+            assert_eq!(signature.to_string(), text);
+            assert!(!key("k").public().verify(b"text", &signature));
+            assert_ne!(signature, own);
+        }
+        for text in
+            ["k:".to_owned(), format!("k:{}", BASE64.encode(vec![7; MAX_SIGNATURE_LEN + 1]))]
+        {
+            assert_eq!(
+                text.parse::<Signature>(),
+                Err(KeyError::BadSignature { name: "k".to_owned() })
+            );
+        }
     }
 
     #[test]

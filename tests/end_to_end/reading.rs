@@ -1,6 +1,13 @@
 //! What any Nix, proxy or CDN asks of a cache: addresses, headers, parts, and what is not there.
 
-use snowbank_harness::{Api, Client, NixStore, Server, craft, oracle::Oracle, trees};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use snowbank_core::wire::{CommitLine, PathCommit};
+use snowbank_harness::{
+    Api, Client, NixStore, Random, Server, craft,
+    craft::{Deposit, Node},
+    oracle::Oracle,
+    trees,
+};
 
 fn pushed() -> (Server, NixStore, String) {
     let (server, store) = (Server::start(), NixStore::new());
@@ -102,6 +109,34 @@ fn ranges_beyond_the_end_backwards_and_malformed() {
         stale.status.as_u16() == 200 && stale.body == whole,
         "If-Range that names something else"
     );
+}
+
+#[test]
+fn a_signature_of_a_kind_that_nobody_here_knows_is_served_and_disturbs_no_nix() {
+    let server = Server::start();
+    let deposit =
+        Deposit::of(&mut Random::fixed(63), "signed", &Node::folder(&[("file", "contents")]));
+    let api = Api::root(&server);
+    assert!(api.send_bundle(deposit.bundle()).status.is_success());
+    // As long as one of ML-DSA-65.
+    let foreign = format!("pq.example.org-1:{}", STANDARD.encode(vec![7; 3_309]));
+    let commit = PathCommit { signatures: vec![foreign.clone()], ..deposit.commit() };
+    let lines = api.commit(vec![commit]).commit_lines();
+    assert!(matches!(lines.as_slice(), [CommitLine::Receipt(_)]), "{lines:?}");
+
+    let oracle = Oracle::main(&server);
+    let info = oracle.assert_whole(&deposit.store_path);
+    assert!(info.signatures.iter().any(|one| one.to_string() == foreign), "{info:?}");
+    let store = NixStore::new();
+    let url = format!("{}/main", server.url());
+    store.substitute(&url, &oracle.public_key(), &[&deposit.store_path]).succeeds();
+    assert!(store.has(&deposit.store_path));
+
+    // The client hands on what Nix has kept of it.
+    let other = Server::start();
+    assert_eq!(Client::of(&other, &store).push(&[&deposit.store_path]).success().uploaded(), 1);
+    let info = Oracle::main(&other).assert_whole(&deposit.store_path);
+    assert!(info.signatures.iter().any(|one| one.to_string() == foreign), "{info:?}");
 }
 
 #[test]

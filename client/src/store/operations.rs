@@ -299,7 +299,7 @@ async fn read_path_info(
     for signature in read_strings(reader).await? {
         match signature.parse() {
             Ok(signature) => signatures.push(signature),
-            // A kind of key that is not known here says nothing to the cache either.
+            // Not `name:base64`, whatever the kind of its key.
             Err(error) => tracing::debug!("{path}: left out a signature: {error}"),
         }
     }

@@ -61,7 +61,7 @@ proptest! {
         use base64::Engine as _;
         use base64::engine::general_purpose::STANDARD;
         let secret = SecretKey::from_seed("k", seed).unwrap();
-        let mut bytes = *secret.sign(&message).as_bytes();
+        let mut bytes = secret.sign(&message).as_bytes().to_vec();
         bytes[bit / 8] ^= 1 << (bit % 8);
         let signature: Signature = format!("k:{}", STANDARD.encode(bytes)).parse().unwrap();
         prop_assert!(!secret.public().verify(&message, &signature));

@@ -29,6 +29,7 @@ const CLIENT: &[&[&str]] = &[
     &["api", "nix", "store", "progress"],
     &["push"],
     &["queue"],
+    &["watch"],
     &["commands"],
     &["fuzzing"],
 ];

@@ -18,6 +18,7 @@ mod push;
 pub mod queue;
 mod use_cache;
 mod verify_receipts;
+mod watch;
 mod whoami;
 
 pub use doctor::DoctorArgs;
@@ -27,6 +28,7 @@ pub use push::PushArgs;
 pub use queue::HookArgs;
 pub use use_cache::UseArgs;
 pub use verify_receipts::VerifyReceiptsArgs;
+pub use watch::{ExecArgs, PushingArgs, WatchStoreArgs};
 pub use whoami::WhoAmIArgs;
 
 /// `snowbank`, the client of a Snowbank binary cache.
@@ -85,6 +87,10 @@ pub enum Command {
     /// The queue of paths that the hook has accepted: run, list, retry, drop, wait
     #[command(subcommand, after_help = "Example:\n  snowbank queue run")]
     Queue(queue::QueueCommand),
+    /// Push what appears in the Nix store, until it is ended
+    WatchStore(WatchStoreArgs),
+    /// Run a command, and push what Nix builds for it
+    Exec(ExecArgs),
     /// Make Nix on this machine fetch from caches
     Use(UseArgs),
     /// Say which server and token are used, and what the token may do
@@ -141,7 +147,7 @@ Environment:
   SNOWBANK_URL         a server without a name, used instead of the default one
   SNOWBANK_TOKEN       the token for it; without SNOWBANK_URL, for the server that is used
   SNOWBANK_TOKEN_FILE  a file with that token
-  SNOWBANK_QUEUE       the folder of `hook` and `queue`, as --queue
+  SNOWBANK_QUEUE       the folder of `hook`, `queue` and `watch-store`, as --queue
   SNOWBANK_SYSTEM_CONFIG
                        a file to read instead of /etc/snowbank/client.toml
   NIX_REMOTE           the Nix store to push from, as --store; nix.conf's `store` goes before it

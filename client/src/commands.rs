@@ -1,6 +1,7 @@
 //! The subcommands: each takes its arguments, calls what does the work, and prints the outcome.
 
 pub mod doctor;
+pub mod exec;
 pub mod gc;
 pub mod hook;
 pub mod login;
@@ -9,24 +10,36 @@ pub mod pages;
 pub mod pin;
 pub mod push;
 pub mod queue;
+mod signals;
 pub mod use_cache;
 pub mod verify_receipts;
+pub mod watch_store;
 pub mod whoami;
 
+use std::process::ExitCode;
+
 use crate::cli::{Cli, Command};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
+
+/// Whether the subcommand has something to do after a signal that ends other programs.
+#[must_use]
+pub const fn handles_signals(command: &Command) -> bool {
+    matches!(command, Command::WatchStore(_) | Command::Exec(_))
+}
 
 /// Runs the subcommand that was asked for.
 ///
 /// # Errors
 /// What made it fail, with the code to exit with.
-pub async fn run(cli: Cli) -> Result<Exit, Failure> {
+pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { global, command } = cli;
-    match command {
+    let exit = match command {
+        Command::Exec(args) => return exec::run(&global, args).await,
         Command::Login(args) => login::run(&global, args).await,
         Command::Push(args) => push::run(&global, args).await,
         Command::Hook(args) => hook::run(args).await,
         Command::Queue(command) => queue::run(&global, command).await,
+        Command::WatchStore(args) => watch_store::run(&global, args).await,
         Command::Use(args) => use_cache::run(&global, args).await,
         Command::WhoAmI(args) => whoami::run(&global, args).await,
         Command::Doctor(args) => doctor::run(&global, args).await,
@@ -40,5 +53,6 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Audit(args) => operator::audit(&global, args).await,
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),
-    }
+    };
+    exit.map(ExitCode::from)
 }

@@ -1,7 +1,7 @@
 //! The `snowbank` client as a library: everything but the process's entry point, so that tests can
 //! call it.
 //!
-//! Arrows fall one way: `commands` → `queue` → `push` → {`api`, `store`, `nix`} → `config` →
+//! Arrows fall one way: `commands` → `watch` → `queue` → `push` → {`api`, `store`, `nix`} → `config` →
 //! `exit`; `cli` holds clap types only and knows none of them. Arguments and tables that the
 //! server's commands have as well are in `snowbank-cli`. `fuzzing` is for tests alone.
 
@@ -18,3 +18,4 @@ pub mod progress;
 pub mod push;
 pub mod queue;
 pub mod store;
+pub mod watch;

@@ -28,13 +28,16 @@ fn main() -> ExitCode {
         Err(error) => return report(Err(error.into())),
     };
     let outcome = runtime.block_on(async {
+        if commands::handles_signals(&cli.command) {
+            return commands::run(cli).await;
+        }
         let (mut interrupt, mut terminate) = signals()?;
         // The subcommand's future is dropped at a signal, and with it what it holds: requests,
         // files, the terminal.
         tokio::select! {
             outcome = commands::run(cli) => outcome,
-            _ = interrupt.recv() => Ok(Exit::Interrupted),
-            _ = terminate.recv() => Ok(Exit::Terminated),
+            _ = interrupt.recv() => Ok(Exit::Interrupted.into()),
+            _ = terminate.recv() => Ok(Exit::Terminated.into()),
         }
     });
     // A thread that reads a file or waits for input is not waited for.
@@ -46,13 +49,12 @@ fn signals() -> io::Result<(Signal, Signal)> {
     Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
 }
 
-fn report(outcome: Result<Exit, Failure>) -> ExitCode {
-    let exit = outcome.unwrap_or_else(|failure| {
+fn report(outcome: Result<ExitCode, Failure>) -> ExitCode {
+    outcome.unwrap_or_else(|failure| {
         // Where standard error is closed, the code still tells.
         let _ = writeln!(io::stderr(), "snowbank: error: {}", hide_tokens(&failure.to_string()));
-        failure.exit
-    });
-    exit.into()
+        failure.exit.into()
+    })
 }
 
 /// Messages go to standard error, plainly: `WARN text`. `-q` leaves errors, `-v` and `-vv` add

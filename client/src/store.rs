@@ -50,6 +50,14 @@ impl StoreOptions {
     pub fn indirect_roots_dir(&self) -> Result<PathBuf, StoreError> {
         Ok(Location::find(self.uri.as_deref())?.state_dir.join("gcroots/auto"))
     }
+
+    /// The folder that holds the store's files on this machine. Nix is not asked.
+    ///
+    /// # Errors
+    /// An address of a kind that is not supported.
+    pub fn real_dir(&self) -> Result<PathBuf, StoreError> {
+        Ok(Location::find(self.uri.as_deref())?.real_dir)
+    }
 }
 
 /// An open Nix store. Clones share one connection to Nix.

@@ -29,6 +29,7 @@ const CLIENT: &[&[&str]] = &[
     &["api", "ci", "nix", "store", "progress"],
     &["push"],
     &["queue"],
+    &["watch"],
     &["commands"],
     &["fuzzing"],
 ];

@@ -13,7 +13,7 @@ use super::push::store_of_nix_conf;
 use crate::cli::HookArgs;
 use crate::config::split_cache_reference;
 use crate::exit::{Exit, Failure};
-use crate::queue::roots::Roots;
+use crate::queue::roots::{Roots, with_roots};
 use crate::queue::{Database, NewEntry, QueueError, QueueFolder};
 use crate::store::StoreOptions;
 use snowbank_cli::date;
@@ -64,7 +64,6 @@ fn is_store_path(path: &str) -> bool {
     path.is_absolute() && StorePath::from_base_name(name).is_ok()
 }
 
-/// Makes the roots, then commits the rows; the order is argued in [`crate::queue`].
 async fn accept(
     args: &HookArgs,
     store: StoreOptions,
@@ -73,34 +72,13 @@ async fn accept(
 ) -> Result<(), QueueError> {
     let folder = QueueFolder::find(args.folder.queue.as_deref())?;
     folder.create()?;
-    let roots = Roots::new(&folder, store);
-    let mut entries = Vec::with_capacity(paths.len());
-    for store_path in paths {
-        let root = if args.no_gc_roots { None } else { Some(root(&roots, store_path).await?) };
-        entries.push(NewEntry {
-            cache: args.cache.clone(),
-            store_path: store_path.clone(),
-            drv_path: drv_path.clone(),
-            root,
-        });
-    }
+    let roots = (!args.no_gc_roots).then(|| Roots::new(&folder, store));
+    let entries = with_roots(roots.as_ref(), &args.cache, drv_path.as_deref(), paths).await?;
     let added = add(&folder, &entries, args.max_entries).await;
-    let unused = match &added {
-        Ok(unused) => unused.clone(),
-        Err(_) => entries.into_iter().filter_map(|entry| entry.root).collect(),
-    };
-    for root in unused {
-        roots.remove(&root);
+    if let Some(roots) = roots {
+        roots.remove_unused(&entries, &added);
     }
     added.map(|_| ())
-}
-
-async fn root(roots: &Roots, store_path: &str) -> Result<String, QueueError> {
-    let (root, warning) = roots.add(store_path).await?;
-    if let Some(warning) = warning {
-        tracing::warn!("Nix may collect {store_path} before it is pushed: {warning}");
-    }
-    Ok(root)
 }
 
 async fn add(
@@ -119,14 +97,10 @@ fn write_script(args: &HookArgs, file: &Path) -> Result<Exit, Failure> {
     let folder = QueueFolder::find(args.folder.queue.as_deref())?;
     let file = std::path::absolute(file)?;
     let program = quoted(&own_program()?)?;
+    let command = queue_command(&folder, args.max_entries)?;
     let flags = [(args.strict, " --strict"), (args.no_gc_roots, " --no-gc-roots")];
     let flags: String = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| *flag).collect();
-    let command = format!(
-        "exec {program} hook --queue {} --max-entries {}{flags} {}",
-        quoted(folder.path())?,
-        args.max_entries,
-        args.cache
-    );
+    let command = format!("exec {command}{flags} {}", args.cache);
     let missing = if args.strict {
         String::new()
     } else {
@@ -151,6 +125,13 @@ fn write_script(args: &HookArgs, file: &Path) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
+/// `snowbank hook` for a queue, as a command of a shell that lacks the cache.
+pub(super) fn queue_command(folder: &QueueFolder, max_entries: u64) -> Result<String, Failure> {
+    let program = quoted(&own_program()?)?;
+    let queue = quoted(folder.path())?;
+    Ok(format!("{program} hook --queue {queue} --max-entries {max_entries}"))
+}
+
 /// The program as it was called. A link that leads to it, such as a profile's, is kept: its target
 /// may be collected.
 fn own_program() -> io::Result<PathBuf> {
@@ -165,7 +146,7 @@ fn own_program() -> io::Result<PathBuf> {
 }
 
 /// A path as a word of a shell.
-fn quoted(path: &Path) -> Result<String, Failure> {
+pub(super) fn quoted(path: &Path) -> Result<String, Failure> {
     let text = path.to_str().ok_or_else(|| anyhow::anyhow!("{} is not UTF-8", path.display()))?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if text.chars().all(is_plain) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::operator::{print, resolved};
 use super::push::{default_jobs, store_of_nix_conf, upstreams};
@@ -14,7 +15,7 @@ use crate::cli::queue::{QueueCommand, QueueFolderArgs, QueueRunArgs};
 use crate::exit::{Exit, Failure};
 use crate::push::PushOptions;
 use crate::queue::database::Settlement;
-use crate::queue::drain::{Drain, DrainOptions};
+use crate::queue::drain::{Drain, DrainOptions, Report, Until};
 use crate::queue::roots::Roots;
 use crate::queue::{Database, Entry, EntryState, QueueFolder};
 use crate::store::StoreOptions;
@@ -71,7 +72,7 @@ async fn push_queue(global: &GlobalArgs, args: QueueRunArgs) -> Result<Exit, Fai
     folder.create()?;
     let _lock = folder.lock()?;
     let options = DrainOptions {
-        once: args.once,
+        report: Report::EachPush,
         store: StoreOptions { uri: args.store.or_else(store_of_nix_conf) },
         upstreams: upstreams(&args.check_upstream)?,
         push: PushOptions {
@@ -84,7 +85,9 @@ async fn push_queue(global: &GlobalArgs, args: QueueRunArgs) -> Result<Exit, Fai
             pin: None,
         },
     };
-    Ok(Drain::open(&folder, global, &options).await?.run().await?)
+    let end = if args.once { Until::NothingDue } else { Until::Stopped };
+    let (_end, until) = watch::channel(end);
+    Ok(Drain::open(&folder, global, &options).await?.run(until).await?)
 }
 
 fn find(args: &QueueFolderArgs) -> Result<QueueFolder, Failure> {

@@ -3,7 +3,7 @@
 //! Source: `matchUser` in Nix's `nix-daemon.cc`: a name, `@` and a group's name, or `*`.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,15 +55,16 @@ fn id(what: &str) -> Option<String> {
     String::from_utf8(output.stdout).ok()
 }
 
-/// Whether this process's Nix goes through a daemon, by `NIX_REMOTE` and by whether one could be
-/// reached.
+/// Whether this process's Nix goes through a daemon, by the store that nix.conf names, or else
+/// `NIX_REMOTE`, and by whether one could be reached.
 #[must_use]
-pub fn is_served_by_daemon() -> bool {
+pub fn is_served_by_daemon(store: Option<&str>) -> bool {
     let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = path("NIX_STATE_DIR").unwrap_or_else(|| PathBuf::from("/nix/var/nix"));
     let socket =
         path("NIX_DAEMON_SOCKET_PATH").unwrap_or_else(|| state.join("daemon-socket/socket"));
-    let remote = env::var_os("NIX_REMOTE").unwrap_or_default();
+    let remote =
+        store.map(OsString::from).or_else(|| env::var_os("NIX_REMOTE")).unwrap_or_default();
     goes_through_daemon(&remote, rustix::process::geteuid().is_root(), &socket)
 }
 

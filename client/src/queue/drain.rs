@@ -6,15 +6,17 @@
 //! attempt, with waits that grow from seconds to an hour.
 
 mod batch;
+mod tally;
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::roots::Roots;
-use super::{Database, Entry, QueueError, QueueFolder};
+use super::{Database, Entry, EntryState, QueueError, QueueFolder};
 use crate::api::UpstreamCache;
 use crate::cli::GlobalArgs;
 use crate::exit::Exit;
@@ -22,6 +24,7 @@ use crate::push::PushOptions;
 use crate::store::StoreOptions;
 use batch::{Batch, Outage, Outcome};
 use snowbank_cli::date;
+pub use tally::Tally;
 
 /// Most entries that are pushed at once.
 const MAX_BATCH: usize = 256;
@@ -33,11 +36,31 @@ const REPAIR_EVERY: Duration = Duration::from_hours(1);
 const FIRST_WAIT: u32 = 5;
 const MAX_WAIT: u32 = 3600;
 
+/// When [`Drain::run`] ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Never.
+    Stopped,
+    /// When nothing is due.
+    NothingDue,
+    /// When nothing waits, or nothing can be pushed and only a person can change that.
+    NothingWaits,
+}
+
+/// How the outcomes of pushes are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// A summary for each push that uploads something.
+    EachPush,
+    /// No summaries: the caller has one made of the [`Tally`].
+    Tally,
+}
+
 /// How the entries of a queue are pushed.
 #[derive(Debug)]
 pub struct DrainOptions {
-    /// Whether to end when nothing is due.
-    pub once: bool,
+    /// How the outcomes are reported.
+    pub report: Report,
     /// The store that has the paths.
     pub store: StoreOptions,
     /// Binary caches whose paths are left out.
@@ -53,8 +76,9 @@ pub struct Drain<'a> {
     database: Database,
     roots: Roots,
     /// The caches that nothing can be pushed to, with the reason that was shown.
-    outages: HashMap<String, String>,
+    outages: HashMap<String, Outage>,
     exit: Exit,
+    tally: Tally,
 }
 
 impl<'a> Drain<'a> {
@@ -70,30 +94,80 @@ impl<'a> Drain<'a> {
         let database = Database::open(folder).await?;
         folder.create()?;
         let roots = Roots::new(folder, options.store.clone());
-        Ok(Self { global, options, database, roots, outages: HashMap::new(), exit: Exit::Success })
+        Ok(Self {
+            global,
+            options,
+            database,
+            roots,
+            outages: HashMap::new(),
+            exit: Exit::Success,
+            tally: Tally::default(),
+        })
     }
 
-    /// Pushes what is due, and what becomes due, unless only one round is wanted. Gives the exit
-    /// code of the worst outcome.
+    /// The outcomes so far, with [`Report::Tally`].
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Pushes what is due, and what becomes due, until the end that `until` says, which may change
+    /// meanwhile. Gives the exit code of the worst outcome.
     ///
     /// # Errors
     /// The queue cannot be used.
-    pub async fn run(mut self) -> Result<Exit, QueueError> {
+    pub async fn run(&mut self, mut until: watch::Receiver<Until>) -> Result<Exit, QueueError> {
         let mut repaired_at: Option<Instant> = None;
+        let mut is_last_round = false;
         loop {
             if repaired_at.is_none_or(|at| at.elapsed() > REPAIR_EVERY) {
                 self.roots.repair(&self.database.list().await?).await?;
                 repaired_at = Some(Instant::now());
             }
+            // Before the look: an end that comes later finds what was queued before it.
+            let end = *until.borrow_and_update();
+            if end == Until::NothingWaits && !is_last_round {
+                is_last_round = true;
+                self.retry().await?;
+            }
             let entries = self.database.due(date::now(), MAX_BATCH).await?;
             if !entries.is_empty() {
                 self.push(entries).await?;
-            } else if self.options.once {
+                continue;
+            }
+            let is_over = match end {
+                Until::Stopped => false,
+                Until::NothingDue => true,
+                Until::NothingWaits => {
+                    self.outages.values().any(|outage| !outage.exit.is_forgivable())
+                        || self.database.counts().await?.0 == 0
+                }
+            };
+            if is_over {
                 return Ok(self.exit);
-            } else {
-                sleep(LOOK_EVERY).await;
+            }
+            tokio::select! {
+                () = sleep(LOOK_EVERY) => {}
+                // Where nobody can change the end any more, it stays.
+                Ok(()) = until.changed() => {}
             }
         }
+    }
+
+    /// What is in the queue, and was not pushed.
+    ///
+    /// # Errors
+    /// The queue cannot be used.
+    pub async fn left(&mut self) -> Result<Vec<Entry>, QueueError> {
+        self.database.list().await
+    }
+
+    /// Makes all that waits due at once.
+    async fn retry(&mut self) -> Result<(), QueueError> {
+        self.outages.clear();
+        let mut entries = self.database.list().await?;
+        entries.retain(|entry| entry.state == EntryState::Waiting);
+        self.database.retry(&entries).await
     }
 
     /// Pushes entries of one cache. Where the request with all of them is refused, each half is
@@ -119,9 +193,15 @@ impl<'a> Drain<'a> {
         let Some(cache) = entries.first().map(|entry| entry.cache.clone()) else { return Ok(()) };
         let has_pushed = batch.outcomes.contains(&Outcome::Pushed);
         self.report_outage(&cache, batch.outage.as_ref(), has_pushed, entries.len());
-        if let Some(summary) = batch.summary.filter(|_| !self.global.quiet) {
-            // Where standard error is closed, nobody reads.
-            let _ = writeln!(io::stderr(), "{summary}");
+        if let Some((target, summary)) = batch.summary {
+            match self.options.report {
+                Report::Tally => self.tally.add_push(target, &summary),
+                Report::EachPush if summary.uploaded > 0 && !self.global.quiet => {
+                    // Where standard error is closed, nobody reads.
+                    let _ = writeln!(io::stderr(), "{target}: {summary}.");
+                }
+                Report::EachPush => {}
+            }
         }
         let now = date::now();
         let attempts = entries.iter().map(|entry| entry.attempts).max().unwrap_or_default();
@@ -129,7 +209,10 @@ impl<'a> Drain<'a> {
         let mut settled = Vec::with_capacity(entries.len());
         for (entry, outcome) in entries.into_iter().zip(batch.outcomes) {
             self.exit = self.exit.worse(outcome.exit());
-            outcome.report(&entry);
+            match self.options.report {
+                Report::EachPush => outcome.report(&entry),
+                Report::Tally => self.tally.add_outcome(&entry, &outcome),
+            }
             let own_end = now + wait(entry.attempts + 1);
             let settlement = outcome.settlement(own_end, outage_ends_at);
             settled.push((entry, settlement));
@@ -149,8 +232,10 @@ impl<'a> Drain<'a> {
         waiting: usize,
     ) {
         match outage {
-            Some(Outage { reason, .. }) => {
-                if self.outages.insert(cache.to_owned(), reason.clone()).as_ref() != Some(reason) {
+            Some(outage) => {
+                let reason = &outage.reason;
+                let before = self.outages.insert(cache.to_owned(), outage.clone());
+                if before.is_none_or(|before| before.reason != *reason) {
                     tracing::warn!(
                         "nothing can be pushed to {cache} ({waiting} paths or more wait, and are \
                          tried again): {reason}"

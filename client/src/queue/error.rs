@@ -56,7 +56,10 @@ pub enum QueueError {
         max: u64,
     },
     /// Another process works on the queue.
-    #[error("another `snowbank queue run` works on the queue {}; one is enough", .folder.display())]
+    #[error(
+        "another process (`queue run` or `watch-store`) pushes what is in the queue {}; one is \
+         enough", .folder.display()
+    )]
     Locked {
         /// The queue's folder.
         folder: PathBuf,

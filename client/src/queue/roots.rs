@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Entry, QueueError, QueueFolder};
+use super::{Entry, NewEntry, QueueError, QueueFolder};
 use crate::store::{Store, StoreOptions};
 
 /// How old a root becomes that no row names: a hook may be between the two.
@@ -83,6 +83,17 @@ impl Roots {
         }
     }
 
+    /// Removes those roots of `entries` that no row owns, after they were `added`.
+    pub fn remove_unused(&self, entries: &[NewEntry], added: &Result<Vec<String>, QueueError>) {
+        match added {
+            Ok(unused) => unused.iter().for_each(|root| self.remove(root)),
+            Err(_) => entries
+                .iter()
+                .filter_map(|entry| entry.root.as_deref())
+                .for_each(|root| self.remove(root)),
+        }
+    }
+
     /// Removes roots that no row names and that are older than [`MAX_ROOT_AGE`], and makes missing
     /// roots of rows again.
     ///
@@ -113,6 +124,37 @@ impl Roots {
         }
         Ok(())
     }
+}
+
+/// Entries for `paths`, with a root each where there are `roots`. The rows have to be committed
+/// next; the order is argued in [`crate::queue`].
+///
+/// # Errors
+/// As [`Roots::add`].
+pub async fn with_roots(
+    roots: Option<&Roots>,
+    cache: &str,
+    drv_path: Option<&str>,
+    paths: &[String],
+) -> Result<Vec<NewEntry>, QueueError> {
+    let mut entries = Vec::with_capacity(paths.len());
+    for store_path in paths {
+        let mut root = None;
+        if let Some(roots) = roots {
+            let (name, warning) = roots.add(store_path).await?;
+            if let Some(warning) = warning {
+                tracing::warn!("Nix may collect {store_path} before it is pushed: {warning}");
+            }
+            root = Some(name);
+        }
+        entries.push(NewEntry {
+            cache: cache.to_owned(),
+            store_path: store_path.clone(),
+            drv_path: drv_path.map(str::to_owned),
+            root,
+        });
+    }
+    Ok(entries)
 }
 
 #[cfg(test)]

@@ -18,6 +18,12 @@ const TABLES: Tables = Tables {
         ("snowbank use", NAME),
         ("snowbank pin", NAME),
         ("snowbank hook", NAME),
+        ("snowbank watch-store", NAME),
+        ("snowbank exec", NAME),
+        (
+            "sudo snowbank watch-store main",
+            "it goes on for ever; the tests of `watch_store` run it",
+        ),
         ("snowbank cache copy", NAME),
         ("snowbankd pin …", NAME),
         ("chmod", NAME),
@@ -71,6 +77,7 @@ fn every_command_of_the_page_about_the_client_works() {
     symlink(&result, walk.join("result")).unwrap();
     symlink(&newer, walk.join("result-new")).unwrap();
     fs::write(walk.join("flake.nix"), flake()).unwrap();
+    fs::write(walk.join("default.nix"), DEFAULT_NIX).unwrap();
     fs::write(walk.join("token"), server.root_token()).unwrap();
     let secret = client.home().join("secret");
     process::write(&secret, server.root_token());

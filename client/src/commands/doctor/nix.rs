@@ -81,7 +81,7 @@ fn netrc_of_daemon(subject: &Subject) -> Option<PathBuf> {
     let netrc = named.unwrap_or_else(|| subject.nix.system_netrc());
     let is_denied =
         File::open(&netrc).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
-    (is_denied && is_served_by_daemon()).then_some(netrc)
+    (is_denied && is_served_by_daemon(None)).then_some(netrc)
 }
 
 fn miss(subject: &Subject, path: &str, remembered: Option<&Value>, hash: &Value) -> Finding {

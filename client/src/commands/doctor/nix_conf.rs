@@ -160,7 +160,7 @@ async fn ending(target: &Target) -> Option<String> {
 
 /// Whether the daemon that fetches for this user goes by the user's files.
 fn daemon(subject: &Subject, info: &CacheInfo) -> Finding {
-    if !is_served_by_daemon() {
+    if !is_served_by_daemon(None) {
         return Finding::skipped(DAEMON, "this user's Nix works on the store without one");
     }
     let Some(user) = User::current() else {

@@ -113,7 +113,7 @@ fn cause(files: &Files, all: &NixSettings, name: &str) -> String {
 
 /// What keeps a Nix daemon from heeding this user's settings.
 fn with_daemon(nix: &NixFiles, blocks: &[Block]) -> Option<String> {
-    if !is_served_by_daemon() {
+    if !is_served_by_daemon(None) {
         return None;
     }
     // A file that cannot be read is as good as one that says nothing: the advice is then for the

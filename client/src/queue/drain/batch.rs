@@ -10,7 +10,7 @@ use crate::cli::GlobalArgs;
 use crate::config::resolve_target;
 use crate::exit::{Exit, Failure};
 use crate::progress::{Progress, Style};
-use crate::push::{Ledger, LedgerOptions, PathOutcome, PushError, push};
+use crate::push::{Ledger, LedgerOptions, PathOutcome, PushError, Summary, push};
 use crate::queue::Entry;
 use crate::queue::database::Settlement;
 use crate::store::{COLLECTED, Store};
@@ -21,15 +21,15 @@ pub(super) struct Batch {
     pub(super) outcomes: Vec<Outcome>,
     /// The failure of the push as a whole.
     pub(super) outage: Option<Outage>,
-    /// The push in one line, if paths were pushed.
-    pub(super) summary: Option<String>,
+    /// The cache and the server, and the push in numbers, if it began.
+    pub(super) summary: Option<(String, Summary)>,
 }
 
 /// The reason why a push failed as a whole.
 #[derive(Debug, Clone)]
 pub(super) struct Outage {
     pub(super) reason: String,
-    exit: Exit,
+    pub(super) exit: Exit,
     /// Whether the failure may be that of one path, whose bytes or names a request carried.
     pub(super) is_of_contents: bool,
 }
@@ -94,8 +94,9 @@ impl Batch {
             push(&api, &store, &roots, upstreams, &options.push, &mut ledger, &progress).await
         };
         ledger.finish()?;
-        let summary = (ledger.has_begun() && ledger.summary().uploaded > 0)
-            .then(|| format!("{} at {}: {}.", api.cache(), api.server_url(), ledger.summary()));
+        let summary = ledger.has_begun().then(|| {
+            (format!("{} at {}", api.cache(), api.server_url()), ledger.summary().clone())
+        });
         let outage = pushed.err().map(|error| {
             let is_of_contents = is_of_contents(&error);
             Outage::new(&error.into(), is_of_contents)

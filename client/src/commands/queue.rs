@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::operator::{print, resolved};
-use super::push::{default_jobs, store_of_nix_conf, upstreams};
+use super::push::{push_options, store_of_nix_conf, upstreams};
 use crate::cli::GlobalArgs;
 use crate::cli::queue::{QueueCommand, QueueFolderArgs, QueueRunArgs};
 use crate::exit::{Exit, Failure};
-use crate::push::PushOptions;
 use crate::queue::database::Settlement;
 use crate::queue::drain::{Drain, DrainOptions};
 use crate::queue::roots::Roots;
@@ -72,17 +71,9 @@ async fn push_queue(global: &GlobalArgs, args: QueueRunArgs) -> Result<Exit, Fai
     let _lock = folder.lock()?;
     let options = DrainOptions {
         once: args.once,
-        store: StoreOptions { uri: args.store.or_else(store_of_nix_conf) },
-        upstreams: upstreams(&args.check_upstream)?,
-        push: PushOptions {
-            jobs: args.jobs.map_or_else(default_jobs, usize::from),
-            closure: true,
-            upstream_filter: !args.no_upstream_filter,
-            dry_run: false,
-            verify_present: false,
-            expires: args.expires,
-            pin: None,
-        },
+        store: StoreOptions { uri: args.flags.store.clone().or_else(store_of_nix_conf) },
+        upstreams: upstreams(&args.flags.selection.check_upstream)?,
+        push: push_options(&args.flags),
     };
     Ok(Drain::open(&folder, global, &options).await?.run().await?)
 }

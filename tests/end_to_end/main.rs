@@ -25,6 +25,7 @@ mod document;
 mod error_bodies;
 mod existence;
 mod expires;
+mod filters;
 mod first_deposit;
 mod first_start;
 mod garbage_collection;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use snowbank_cli::args::parse_nonzero_time;
-use snowbank_core::units::Seconds;
+use snowbank_core::units::{Seconds, Size};
 
 /// The flags of `push` and `queue run`.
 #[derive(Debug, Clone, Args)]
@@ -37,4 +37,19 @@ pub struct SelectionArgs {
     /// several times
     #[arg(long, value_name = "URL", conflicts_with = "no_upstream_filter")]
     pub check_upstream: Vec<String>,
+
+    /// Leave out paths whose name (the part after the hash) has a match of this regular expression,
+    /// and what refers to them; may be given several times, and adds to the configuration's
+    #[arg(long, value_name = "REGEX")]
+    pub exclude: Vec<String>,
+
+    /// Leave out paths whose name has no match of this regular expression, and what refers to them;
+    /// may be given several times, and replaces the configuration's
+    #[arg(long, value_name = "REGEX")]
+    pub only: Vec<String>,
+
+    /// Leave out paths with a larger NAR, such as 2GiB, and what refers to them; replaces the
+    /// configuration's
+    #[arg(long, value_name = "SIZE")]
+    pub max_path_size: Option<Size>,
 }

@@ -6,8 +6,10 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use crate::api::{Api, UpstreamCache};
-use crate::cli::{GlobalArgs, PushArgs, PushFlags};
-use crate::config::{normalized_url, resolve_target};
+use crate::cli::{GlobalArgs, PushArgs, PushFlags, SelectionArgs};
+use crate::config::{
+    ConfigError, NamePattern, PathFilter, PatternError, normalized_url, resolve_target,
+};
 use crate::exit::{Exit, Failure};
 use crate::nix::NixFiles;
 use crate::progress::{Progress, Style};
@@ -25,6 +27,7 @@ const MAX_JOBS: usize = 8;
 /// no error here, but are in the code to exit with.
 pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
     let target = resolve_target(global, &args.cache)?;
+    let filter = target.filter.with(&path_filter(&args.flags.selection)?);
     let api = Api::new(&target)?;
     let upstreams = upstreams(&args.flags.selection.check_upstream)?;
     let progress = Arc::new(Progress::new(Style::of_stderr(global.quiet)));
@@ -38,7 +41,8 @@ pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
     };
     let mut ledger = Ledger::open(options, &progress)?;
 
-    let result = push_installables(global, &api, &upstreams, &args, &mut ledger, &progress).await;
+    let result =
+        push_installables(global, &api, &upstreams, &filter, &args, &mut ledger, &progress).await;
     progress.end();
     ledger.finish()?;
     let exit = match result {
@@ -69,6 +73,7 @@ async fn push_installables(
     global: &GlobalArgs,
     api: &Api,
     upstreams: &[UpstreamCache],
+    filter: &PathFilter,
     args: &PushArgs,
     ledger: &mut Ledger,
     progress: &Arc<Progress>,
@@ -106,6 +111,7 @@ async fn push_installables(
         dry_run: args.dry_run,
         verify_present: args.verify_present,
         pin,
+        filter: filter.clone(),
         ..push_options(&args.flags)
     };
     push(api, &store, &roots, upstreams, &options, ledger, progress).await
@@ -137,7 +143,19 @@ pub(super) fn upstreams(urls: &[String]) -> Result<Vec<UpstreamCache>, Failure> 
     urls.iter().map(|url| Ok(UpstreamCache::new(&normalized_url(url)?)?)).collect()
 }
 
-/// The options of a push of closures.
+/// The filter of the command line.
+pub(super) fn path_filter(selection: &SelectionArgs) -> Result<PathFilter, ConfigError> {
+    let compile = |patterns: &[String], flag: &str| -> Result<Vec<NamePattern>, PatternError> {
+        patterns.iter().map(|pattern| NamePattern::new(pattern, flag)).collect()
+    };
+    Ok(PathFilter {
+        exclude: compile(&selection.exclude, "--exclude")?,
+        only: compile(&selection.only, "--only")?,
+        max_path_size: selection.max_path_size,
+    })
+}
+
+/// The options of a push of closures that leaves out nothing.
 pub(super) fn push_options(flags: &PushFlags) -> PushOptions {
     PushOptions {
         jobs: flags.jobs.map_or_else(default_jobs, usize::from),
@@ -146,6 +164,7 @@ pub(super) fn push_options(flags: &PushFlags) -> PushOptions {
         dry_run: false,
         verify_present: false,
         expires: flags.expires,
+        filter: PathFilter::NONE,
         pin: None,
     }
 }

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::operator::{print, resolved};
-use super::push::{push_options, store_of_nix_conf, upstreams};
+use super::push::{path_filter, push_options, store_of_nix_conf, upstreams};
 use crate::cli::GlobalArgs;
 use crate::cli::queue::{QueueCommand, QueueFolderArgs, QueueRunArgs};
 use crate::exit::{Exit, Failure};
+use crate::push::PushOptions;
 use crate::queue::database::Settlement;
 use crate::queue::drain::{Drain, DrainOptions};
 use crate::queue::roots::Roots;
@@ -73,7 +74,10 @@ async fn push_queue(global: &GlobalArgs, args: QueueRunArgs) -> Result<Exit, Fai
         once: args.once,
         store: StoreOptions { uri: args.flags.store.clone().or_else(store_of_nix_conf) },
         upstreams: upstreams(&args.flags.selection.check_upstream)?,
-        push: push_options(&args.flags),
+        push: PushOptions {
+            filter: path_filter(&args.flags.selection)?,
+            ..push_options(&args.flags)
+        },
     };
     Ok(Drain::open(&folder, global, &options).await?.run().await?)
 }

@@ -40,12 +40,12 @@ pub struct SelectionArgs {
 
     /// Leave out paths whose name (the part after the hash) has a match of this regular expression,
     /// and what refers to them; may be given several times, and adds to the configuration's
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
     pub exclude: Vec<String>,
 
     /// Leave out paths whose name has no match of this regular expression, and what refers to them;
     /// may be given several times, and replaces the configuration's
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
     pub only: Vec<String>,
 
     /// Leave out paths with a larger NAR, such as 2GiB, and what refers to them; replaces the

@@ -22,6 +22,24 @@ let
       example = "/run/secrets/snowbank-token";
       description = "A file with the token for pushing, readable for those who push.";
     };
+    exclude = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "-debug$" ];
+      description = "Regular expressions: paths whose name has a match of one are not pushed there.";
+    };
+    only = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "^blog-" ];
+      description = "Regular expressions: if there are any, paths whose name has no match are not pushed there.";
+    };
+    maxPathSize = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "2GiB";
+      description = "Paths with a larger NAR are not pushed there.";
+    };
     default = mkOption {
       type = types.bool;
       default = false;
@@ -69,7 +87,12 @@ let
     lib.optionalAttrs (defaults != [ ]) { default-server = builtins.head defaults; }
     // {
       servers = builtins.mapAttrs
-        (name: server: { inherit (server) url; } // lib.optionalAttrs (server.tokenFile != null) { token-file = tokenFile name server; })
+        (name: server:
+          { inherit (server) url; }
+          // lib.optionalAttrs (server.tokenFile != null) { token-file = tokenFile name server; }
+          // lib.optionalAttrs (server.exclude != [ ]) { inherit (server) exclude; }
+          // lib.optionalAttrs (server.only != [ ]) { inherit (server) only; }
+          // lib.optionalAttrs (server.maxPathSize != null) { max-path-size = server.maxPathSize; })
         cfg.servers;
     }
   );

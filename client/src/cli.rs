@@ -15,6 +15,7 @@ pub mod operator;
 mod pages;
 pub mod pin;
 mod push;
+mod push_flags;
 pub mod queue;
 mod use_cache;
 mod verify_receipts;
@@ -25,10 +26,11 @@ pub use doctor::DoctorArgs;
 pub use login::LoginArgs;
 pub use pages::{CompletionsArgs, ManArgs};
 pub use push::PushArgs;
+pub use push_flags::{PushFlags, SelectionArgs};
 pub use queue::HookArgs;
 pub use use_cache::UseArgs;
 pub use verify_receipts::VerifyReceiptsArgs;
-pub use watch::{ExecArgs, PushingArgs, WatchStoreArgs};
+pub use watch::{ExecArgs, WatchStoreArgs};
 pub use whoami::WhoAmIArgs;
 
 /// `snowbank`, the client of a Snowbank binary cache.

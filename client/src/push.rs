@@ -1,16 +1,16 @@
 //! `snowbank push`: a closure goes up, and a receipt per path comes back.
 //!
 //! ```text
-//! select ──► ask for missing paths ──► leave out upstream's ──► plan
-//!                                                                │
-//!        ┌───────────────────────────────────────────────────────┘
+//! select ──► ask for missing paths ──► leave out upstream's ──► filter ──► plan
+//!                                                                           │
+//!        ┌──────────────────────────────────────────────────────────────────┘
 //!        ▼
 //!      read ──────────► ask ──► encode ──► send ──► commit ──► ledger
 //!      (dump, SHA-256,
 //!       mask, cut, name)
 //! ```
 //!
-//! `selection`, `missing` and `upstream` choose the paths, and `plan` has them in their order.
+//! `selection`, `missing`, `upstream` and `filter` choose the paths, and `plan` has them in their order.
 //! `pipeline` pushes them; the other modules are its parts, and know neither each other's state nor
 //! the pipeline. The [`Ledger`] records the outcome of each path, and writes receipts as they come.
 //!
@@ -27,6 +27,7 @@ mod chunk_index;
 mod commit_request;
 mod encoder_pool;
 mod error;
+mod filter;
 mod ledger;
 mod missing;
 mod nar_hasher;
@@ -53,6 +54,7 @@ use snowbank_core::wire::admin::pins::SetPin;
 use snowbank_core::wire::{PinnedGeneration, PushPin};
 
 use crate::api::{Api, UpstreamCache};
+use crate::config::PathFilter;
 use crate::exit::Exit;
 use crate::progress::Progress;
 use crate::store::{PathInfo, Store};
@@ -87,6 +89,8 @@ pub struct PushOptions {
     pub verify_present: bool,
     /// For how long the paths are kept; `None` as long as the cache keeps paths.
     pub expires: Option<Seconds>,
+    /// Which paths that the cache lacks are left out.
+    pub filter: PathFilter,
     /// A pin for the one path that is pushed.
     pub pin: Option<PinRequest>,
 }
@@ -131,6 +135,7 @@ pub async fn push(
     ledger.begin();
     if let Some(pin) = &pin {
         ledger.watch(&pin.store_path);
+        ledger.follow([pin.store_path.clone()]);
     }
     let mut left = roots.to_vec();
     let mut pinned = None;
@@ -142,6 +147,7 @@ pub async fn push(
             missing::ask(api, selected, options, &target, ledger).await?;
         let missing =
             upstream::leave_out(upstreams, missing, options.closure, &target, ledger).await?;
+        let missing = filter::leave_out(&options.filter, missing, &target, ledger)?;
         if round == 1 {
             warnings::warn_of_late_signatures(api, signed, &target, ledger).await;
             warnings::warn_of_derivations(store, named, &missing).await;
@@ -206,6 +212,10 @@ async fn finish_pin(
     ledger: &mut Ledger,
 ) -> Result<(), PushError> {
     let PushPin { name, store_path, keep } = pin;
+    if let Some(PathOutcome::LeftOut { reason }) = ledger.outcome(&store_path) {
+        let reason = reason.clone();
+        return Err(PushError::PinOfLeftOut { name, store_path, reason });
+    }
     let generation = match pinned {
         Some(pinned) => pinned.generation,
         None if ledger.has_watched_receipt() => {

@@ -66,6 +66,9 @@ fn verify(line: &str, keys: &[PublicKey]) -> Result<Receipt, String> {
         ReceiptLine::SkippedUpstream { store_path, reason, .. } => {
             return Err(format!("{store_path}: not pushed, an upstream cache has it ({reason})"));
         }
+        ReceiptLine::LeftOut { store_path, reason, .. } => {
+            return Err(format!("{store_path}: not pushed, a filter left it out: {reason}"));
+        }
         ReceiptLine::Failed { store_path, reason } => {
             return Err(format!("{store_path}: not pushed: {reason}"));
         }

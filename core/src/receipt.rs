@@ -185,6 +185,15 @@ pub enum ReceiptLine {
         /// How the pusher knows.
         reason: UpstreamReason,
     },
+    /// Not pushed, since a filter of the pusher leaves it out.
+    LeftOut {
+        /// The full store path.
+        store_path: String,
+        /// SHA-256 of the NAR.
+        nar_hash: NarHash,
+        /// Why, for people.
+        reason: String,
+    },
     /// Not pushed.
     Failed {
         /// The full store path.
@@ -202,6 +211,7 @@ impl ReceiptLine {
             Self::Receipt(Receipt { store_path, .. })
             | Self::Different { store_path, .. }
             | Self::SkippedUpstream { store_path, .. }
+            | Self::LeftOut { store_path, .. }
             | Self::Failed { store_path, .. } => store_path,
         }
     }
@@ -224,6 +234,11 @@ enum Line {
         nar_hash: NarHash,
         #[serde(flatten)]
         reason: UpstreamReason,
+    },
+    LeftOut {
+        store_path: String,
+        nar_hash: NarHash,
+        reason: String,
     },
     Failed {
         store_path: String,
@@ -272,6 +287,9 @@ impl From<Line> for ReceiptLine {
             Line::SkippedUpstream { store_path, nar_hash, reason } => {
                 Self::SkippedUpstream { store_path, nar_hash, reason }
             }
+            Line::LeftOut { store_path, nar_hash, reason } => {
+                Self::LeftOut { store_path, nar_hash, reason }
+            }
             Line::Failed { store_path, reason } => Self::Failed { store_path, reason },
         }
     }
@@ -311,6 +329,9 @@ impl From<ReceiptLine> for Line {
             ReceiptLine::SkippedUpstream { store_path, nar_hash, reason } => {
                 Self::SkippedUpstream { store_path, nar_hash, reason }
             }
+            ReceiptLine::LeftOut { store_path, nar_hash, reason } => {
+                Self::LeftOut { store_path, nar_hash, reason }
+            }
             ReceiptLine::Failed { store_path, reason } => Self::Failed { store_path, reason },
         }
     }
@@ -340,5 +361,17 @@ mod tests {
             );
             assert_eq!(serde_json::from_str::<ReceiptLine>(&text).unwrap(), line);
         }
+    }
+
+    #[test]
+    fn a_line_of_a_path_that_was_left_out_is_read_as_it_is_written() {
+        let line = ReceiptLine::LeftOut {
+            store_path: "/nix/store/a".to_owned(),
+            nar_hash: NarHash::from_bytes([1; 32]),
+            reason: "large".to_owned(),
+        };
+        let text = serde_json::to_string(&line).unwrap();
+        assert!(text.starts_with(r#"{"status":"left-out","store_path":"/nix/store/a""#), "{text}");
+        assert_eq!(serde_json::from_str::<ReceiptLine>(&text).unwrap(), line);
     }
 }

@@ -26,6 +26,7 @@ mod error_bodies;
 mod exec;
 mod existence;
 mod expires;
+mod filters;
 mod first_deposit;
 mod first_start;
 mod garbage_collection;

@@ -19,6 +19,7 @@ use snowbank_harness::{
 };
 
 mod faults;
+mod filters;
 mod settling;
 
 /// Hooks that run at the same time.

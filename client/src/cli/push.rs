@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use snowbank_cli::args::parse_nonzero_time;
 use snowbank_core::pin_name::PinName;
-use snowbank_core::units::Seconds;
 use snowbank_core::wire::admin::pins::MAX_KEPT;
+
+use super::push_flags::PushFlags;
 
 /// `snowbank push CACHE INSTALLABLE…`.
 #[derive(Debug, Clone, Args)]
@@ -62,28 +62,14 @@ pub struct PushArgs {
     #[arg(long, conflicts_with = "dry_run")]
     pub verify_present: bool,
 
-    /// Paths read and compressed at the same time (default: the number of processors, at most 8)
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub jobs: Option<u16>,
-
     /// Only warn, and exit with 0, when the server cannot be reached or fails; a wrong token or a
     /// refused path is still an error
     #[arg(long)]
     pub best_effort: bool,
 
-    /// Push paths signed by the cache's upstream keys (cache.nixos.org-1) too
-    #[arg(long)]
-    pub no_upstream_filter: bool,
-
-    /// Leave out what the binary cache at this address has with the same contents; may be given
-    /// several times
-    #[arg(long, value_name = "URL", conflicts_with = "no_upstream_filter")]
-    pub check_upstream: Vec<String>,
-
-    /// Keep what is pushed for this long and no longer, whoever reads it, such as 24h; what the
-    /// cache keeps for longer already stays so
-    #[arg(long, value_name = "TIME", value_parser = parse_nonzero_time)]
-    pub expires: Option<Seconds>,
+    /// What is pushed, and how.
+    #[command(flatten)]
+    pub flags: PushFlags,
 
     /// Pin the one path that is named, in the moment in which it is there: it is kept until the pin
     /// is removed, and is what SERVER/CACHE/pins/NAME says
@@ -95,9 +81,4 @@ pub struct PushArgs {
     #[arg(long, value_name = "N", requires = "pin",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_KEPT)))]
     pub pin_keep: Option<u32>,
-
-    /// The Nix store to push from: auto, daemon, `unix://SOCKET`, local, `local?root=DIR` or DIR
-    /// (default: nix.conf's `store`, else `NIX_REMOTE`, else auto)
-    #[arg(long, value_name = "URI")]
-    pub store: Option<String>,
 }

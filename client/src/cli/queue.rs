@@ -6,6 +6,8 @@ use clap::{Args, Subcommand};
 use snowbank_cli::args::parse_nonzero_time;
 use snowbank_core::units::Seconds;
 
+use super::push_flags::PushFlags;
+
 /// `snowbank hook CACHE`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -120,27 +122,9 @@ pub struct QueueRunArgs {
     #[arg(long)]
     pub once: bool,
 
-    /// Paths read and compressed at the same time (default: the number of processors, at most 8)
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub jobs: Option<u16>,
-
-    /// Push paths signed by the cache's upstream keys (cache.nixos.org-1) too
-    #[arg(long)]
-    pub no_upstream_filter: bool,
-
-    /// Leave out what the binary cache at this address has with the same contents; may be given
-    /// several times
-    #[arg(long, value_name = "URL", conflicts_with = "no_upstream_filter")]
-    pub check_upstream: Vec<String>,
-
-    /// Keep what is pushed for this long and no longer, such as 30d
-    #[arg(long, value_name = "TIME", value_parser = parse_nonzero_time)]
-    pub expires: Option<Seconds>,
-
-    /// The Nix store to push from: auto, daemon, `unix://SOCKET`, local, `local?root=DIR` or DIR
-    /// (default: nix.conf's `store`, else `NIX_REMOTE`, else auto)
-    #[arg(long, value_name = "URI")]
-    pub store: Option<String>,
+    /// What is pushed, and how.
+    #[command(flatten)]
+    pub flags: PushFlags,
 
     /// The queue.
     #[command(flatten)]

@@ -6,6 +6,7 @@ use clap::Args;
 use snowbank_cli::args::parse_nonzero_time;
 use snowbank_core::units::Seconds;
 
+use super::push_flags::PushFlags;
 use super::queue::QueueFolderArgs;
 
 /// `snowbank watch-store CACHE`.
@@ -27,18 +28,13 @@ pub struct WatchStoreArgs {
     #[arg(long)]
     pub include_substituted: bool,
 
-    /// The Nix store to watch: auto, daemon, `unix://SOCKET`, local, `local?root=DIR` or DIR
-    /// (default: nix.conf's `store`, else `NIX_REMOTE`, else auto)
-    #[arg(long, value_name = "URI")]
-    pub store: Option<String>,
-
     /// The queue.
     #[command(flatten)]
     pub folder: QueueFolderArgs,
 
     /// How paths are pushed.
     #[command(flatten)]
-    pub pushing: PushingArgs,
+    pub flags: PushFlags,
 }
 
 /// `snowbank exec CACHE -- COMMAND…`.
@@ -74,26 +70,5 @@ pub struct ExecArgs {
 
     /// How paths are pushed.
     #[command(flatten)]
-    pub pushing: PushingArgs,
-}
-
-/// How paths are pushed.
-#[derive(Debug, Clone, Args)]
-pub struct PushingArgs {
-    /// Paths read and compressed at the same time (default: the number of processors, at most 8)
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub jobs: Option<u16>,
-
-    /// Keep what is pushed for this long and no longer, such as 30d
-    #[arg(long, value_name = "TIME", value_parser = parse_nonzero_time)]
-    pub expires: Option<Seconds>,
-
-    /// Push paths signed by the cache's upstream keys (cache.nixos.org-1) too
-    #[arg(long)]
-    pub no_upstream_filter: bool,
-
-    /// Leave out what the binary cache at this address has with the same contents; may be given
-    /// several times
-    #[arg(long, value_name = "URL", conflicts_with = "no_upstream_filter")]
-    pub check_upstream: Vec<String>,
+    pub flags: PushFlags,
 }

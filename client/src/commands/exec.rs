@@ -50,8 +50,8 @@ pub async fn run(global: &GlobalArgs, args: ExecArgs) -> Result<ExitCode, Failur
         .tempdir()
         .map_err(|error| Failure::from(error).context("cannot make a folder for the queue"))?;
     let folder = QueueFolder::find(Some(&scratch.path().join("queue")))?;
-    let store = StoreOptions { uri: store_of_nix_conf() };
-    let options = drain_options(store.clone(), &args.pushing, Report::Tally)?;
+    let store = StoreOptions { uri: args.flags.store.clone().or_else(store_of_nix_conf) };
+    let options = drain_options(store.clone(), &args.flags, Report::Tally)?;
     // The hook may run as root: what it finds is its caller's already.
     let mut drain = Drain::open(&folder, global, &options).await?;
 

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 use crate::api::Api;
 use crate::cli::{GlobalArgs, LoginArgs};
 use crate::config::{
-    ClientConfig, Environment, Login, Secret, ServerName, TargetServer, normalized_url, read_token,
-    read_token_file, remember, system_config,
+    ClientConfig, Environment, Login, PathFilter, Secret, ServerName, TargetServer, normalized_url,
+    read_token, read_token_file, remember, system_config,
 };
 use crate::exit::{Exit, Failure};
 
@@ -66,7 +66,7 @@ pub async fn run(global: &GlobalArgs, args: LoginArgs) -> Result<Exit, Failure> 
 /// Asks the server who the token's bearer is.
 async fn ask(url: &str, token: &Secret, token_source: &str) -> Result<WhoAmI, Failure> {
     let (url, token, token_source) = (url.to_owned(), Some(token.clone()), token_source.to_owned());
-    let server = TargetServer { name: None, url, token, token_source };
+    let server = TargetServer { name: None, url, token, token_source, filter: PathFilter::NONE };
     Ok(Api::of_server(&server)?.whoami().await?)
 }
 

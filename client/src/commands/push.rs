@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use crate::api::{Api, UpstreamCache};
 use crate::ci::CiLog;
-use crate::cli::{GlobalArgs, PushArgs};
-use crate::config::{normalized_url, resolve_target};
+use crate::cli::{GlobalArgs, PushArgs, PushFlags, SelectionArgs};
+use crate::config::{
+    ConfigError, NamePattern, PathFilter, PatternError, normalized_url, resolve_target,
+};
 use crate::exit::{Exit, Failure};
 use crate::nix::NixFiles;
 use crate::progress::{Progress, Style};
@@ -26,8 +28,9 @@ const MAX_JOBS: usize = 8;
 /// no error here, but are in the code to exit with.
 pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
     let target = resolve_target(global, &args.cache)?;
+    let filter = target.filter.with(&path_filter(&args.flags.selection)?);
     let api = Api::new(&target)?;
-    let upstreams = upstreams(&args.check_upstream)?;
+    let upstreams = upstreams(&args.flags.selection.check_upstream)?;
     let progress = Arc::new(Progress::new(Style::of_stderr(global.quiet)));
     let waits = Arc::clone(&progress);
     api.on_retry(move |error, delay| waits.waits(delay, error.in_short()));
@@ -41,7 +44,8 @@ pub async fn run(global: &GlobalArgs, args: PushArgs) -> Result<Exit, Failure> {
 
     let log = if global.quiet { CiLog::silent() } else { CiLog::of_environment() };
     let section = log.open_section(&format!("Push to {} at {}", api.cache(), api.server_url()))?;
-    let result = push_installables(global, &api, &upstreams, &args, &mut ledger, &progress).await;
+    let result =
+        push_installables(global, &api, &upstreams, &filter, &args, &mut ledger, &progress).await;
     progress.end();
     section.close()?;
     ledger.finish()?;
@@ -73,6 +77,7 @@ async fn push_installables(
     global: &GlobalArgs,
     api: &Api,
     upstreams: &[UpstreamCache],
+    filter: &PathFilter,
     args: &PushArgs,
     ledger: &mut Ledger,
     progress: &Arc<Progress>,
@@ -88,7 +93,7 @@ async fn push_installables(
         }
         return Ok(());
     }
-    let store = open_store(args).await?;
+    let store = open_store(args.flags.store.as_deref()).await?;
     let Resolution { paths: roots, refused } =
         store.resolve_each(&input.installables(store.store_dir())).await?;
     if let Some(pin) = &pin
@@ -106,22 +111,21 @@ async fn push_installables(
         return Ok(());
     }
     let options = PushOptions {
-        jobs: args.jobs.map_or_else(default_jobs, usize::from),
         closure: !args.no_closure,
-        upstream_filter: !args.no_upstream_filter,
         dry_run: args.dry_run,
         verify_present: args.verify_present,
-        expires: args.expires,
         pin,
+        filter: filter.clone(),
+        ..push_options(&args.flags)
     };
     push(api, &store, &roots, upstreams, &options, ledger, progress).await
 }
 
 /// The store of `--store`, or else that of nix.conf's `store`, which for Nix as well goes before
 /// `NIX_REMOTE`.
-async fn open_store(args: &PushArgs) -> Result<Store, StoreError> {
-    if args.store.is_some() {
-        return Store::open(StoreOptions { uri: args.store.clone() }).await;
+async fn open_store(uri: Option<&str>) -> Result<Store, StoreError> {
+    if uri.is_some() {
+        return Store::open(StoreOptions { uri: uri.map(str::to_owned) }).await;
     }
     let uri = store_of_nix_conf();
     let opened = Store::open(StoreOptions { uri: uri.clone() }).await;
@@ -143,7 +147,33 @@ pub(super) fn upstreams(urls: &[String]) -> Result<Vec<UpstreamCache>, Failure> 
     urls.iter().map(|url| Ok(UpstreamCache::new(&normalized_url(url)?)?)).collect()
 }
 
-pub(super) fn default_jobs() -> usize {
+/// The filter of the command line.
+pub(super) fn path_filter(selection: &SelectionArgs) -> Result<PathFilter, ConfigError> {
+    let compile = |patterns: &[String], flag: &str| -> Result<Vec<NamePattern>, PatternError> {
+        patterns.iter().map(|pattern| NamePattern::new(pattern, flag)).collect()
+    };
+    Ok(PathFilter {
+        exclude: compile(&selection.exclude, "--exclude")?,
+        only: compile(&selection.only, "--only")?,
+        max_path_size: selection.max_path_size,
+    })
+}
+
+/// The options of a push of closures that leaves out nothing.
+pub(super) fn push_options(flags: &PushFlags) -> PushOptions {
+    PushOptions {
+        jobs: flags.jobs.map_or_else(default_jobs, usize::from),
+        closure: true,
+        upstream_filter: !flags.selection.no_upstream_filter,
+        dry_run: false,
+        verify_present: false,
+        expires: flags.expires,
+        filter: PathFilter::NONE,
+        pin: None,
+    }
+}
+
+fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MAX_JOBS)
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::operator::{print, resolved};
-use super::push::{default_jobs, store_of_nix_conf, upstreams};
+use super::push::{path_filter, push_options, store_of_nix_conf, upstreams};
 use crate::cli::GlobalArgs;
 use crate::cli::queue::{QueueCommand, QueueFolderArgs, QueueRunArgs};
 use crate::exit::{Exit, Failure};
@@ -73,16 +73,11 @@ async fn push_queue(global: &GlobalArgs, args: QueueRunArgs) -> Result<Exit, Fai
     let _lock = folder.lock()?;
     let options = DrainOptions {
         report: Report::EachPush,
-        store: StoreOptions { uri: args.store.or_else(store_of_nix_conf) },
-        upstreams: upstreams(&args.check_upstream)?,
+        store: StoreOptions { uri: args.flags.store.clone().or_else(store_of_nix_conf) },
+        upstreams: upstreams(&args.flags.selection.check_upstream)?,
         push: PushOptions {
-            jobs: args.jobs.map_or_else(default_jobs, usize::from),
-            closure: true,
-            upstream_filter: !args.no_upstream_filter,
-            dry_run: false,
-            verify_present: false,
-            expires: args.expires,
-            pin: None,
+            filter: path_filter(&args.flags.selection)?,
+            ..push_options(&args.flags)
         },
     };
     let end = if args.once { Until::NothingDue } else { Until::Stopped };

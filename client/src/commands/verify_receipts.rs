@@ -110,6 +110,7 @@ fn read(path: &Path) -> Result<Lines, ConfigError> {
             }
             Ok(ReceiptLine::Different { .. }) => "different",
             Ok(ReceiptLine::SkippedUpstream { .. }) => "skipped as upstream's",
+            Ok(ReceiptLine::LeftOut { .. }) => "left out by filters",
             Ok(ReceiptLine::Failed { .. }) => "failed",
             Err(error) => {
                 lines.broken.push((index + 1, error.to_string()));

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::push::{default_jobs, store_of_nix_conf, upstreams};
+use super::push::{path_filter, push_options, store_of_nix_conf, upstreams};
 use super::signals::Signals;
-use crate::cli::{GlobalArgs, PushingArgs, WatchStoreArgs};
+use crate::cli::{GlobalArgs, PushFlags, WatchStoreArgs};
 use crate::config::resolve_target;
 use crate::exit::{Exit, Failure};
 use crate::push::PushOptions;
@@ -33,8 +33,8 @@ pub async fn run(global: &GlobalArgs, args: WatchStoreArgs) -> Result<Exit, Fail
     let mut signals = Signals::new()?;
     let folder = QueueFolder::find(args.folder.queue.as_deref())?;
     folder.create()?;
-    let store = StoreOptions { uri: args.store.or_else(store_of_nix_conf) };
-    let options = drain_options(store.clone(), &args.pushing, Report::EachPush)?;
+    let store = StoreOptions { uri: args.flags.store.clone().or_else(store_of_nix_conf) };
+    let options = drain_options(store.clone(), &args.flags, Report::EachPush)?;
     let origins = if args.include_substituted { Origins::All } else { Origins::BuiltAndAdded };
     let mut watcher = StoreWatcher::start(store, &folder, &args.cache, origins).await?;
     if !global.quiet {
@@ -69,25 +69,17 @@ pub async fn run(global: &GlobalArgs, args: WatchStoreArgs) -> Result<Exit, Fail
     Ok(exit)
 }
 
-/// The way in which `args` say that paths are pushed.
+/// The way in which `flags` say that paths are pushed.
 pub(super) fn drain_options(
     store: StoreOptions,
-    args: &PushingArgs,
+    flags: &PushFlags,
     report: Report,
 ) -> Result<DrainOptions, Failure> {
     Ok(DrainOptions {
         report,
         store,
-        upstreams: upstreams(&args.check_upstream)?,
-        push: PushOptions {
-            jobs: args.jobs.map_or_else(default_jobs, usize::from),
-            closure: true,
-            upstream_filter: !args.no_upstream_filter,
-            dry_run: false,
-            verify_present: false,
-            expires: args.expires,
-            pin: None,
-        },
+        upstreams: upstreams(&flags.selection.check_upstream)?,
+        push: PushOptions { filter: path_filter(&flags.selection)?, ..push_options(flags) },
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::path_filter::PatternError;
 use crate::exit::{Exit, Failure};
 
 /// A configuration that cannot be used.
@@ -75,6 +76,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A pattern of the command line is none.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
     /// No such server is configured.
     #[error("no server is named {name:?} ({known}): run `snowbank login {name} URL`")]
     UnknownServer {
@@ -107,7 +111,8 @@ impl From<ConfigError> for Failure {
         let exit = match error {
             ConfigError::BadUrl { .. }
             | ConfigError::BadServerName { .. }
-            | ConfigError::BadCache { .. } => Exit::Usage,
+            | ConfigError::BadCache { .. }
+            | ConfigError::Pattern(_) => Exit::Usage,
             _ => Exit::Config,
         };
         Self::new(exit, error)

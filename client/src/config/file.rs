@@ -6,6 +6,9 @@
 //! [servers.work]
 //! url = "https://cache.example.org"
 //! token-file = "/run/secrets/snowbank"   # default: tokens/work beside this file, if it is there
+//! exclude = ["-debug$"]                  # names that are not pushed there
+//! only = ["^blog-"]                      # if given, no other names are pushed there
+//! max-path-size = "2GiB"                 # larger NARs are not pushed there
 //! ```
 //!
 //! Unknown keys and bad values are errors that name the file, the line and the key. The user's
@@ -18,8 +21,10 @@ use std::str::FromStr;
 use std::{fmt, fs, io};
 
 use serde::Deserialize;
+use snowbank_core::units::Size;
 
 use super::ConfigError;
+use super::path_filter::{NamePattern, PathFilter, PatternError};
 use super::paths::{config_home, system_config};
 use crate::cli::GlobalArgs;
 
@@ -63,6 +68,8 @@ pub struct Server {
     pub url: String,
     /// The file with its token, if there is one.
     pub token_file: Option<PathBuf>,
+    /// The paths that are not pushed there.
+    pub filter: PathFilter,
 }
 
 /// The configuration, of one file or of several merged.
@@ -87,6 +94,26 @@ struct RawConfig {
 struct RawServer {
     url: String,
     token_file: Option<PathBuf>,
+    #[serde(default)]
+    exclude: Vec<String>,
+    #[serde(default)]
+    only: Vec<String>,
+    max_path_size: Option<Size>,
+}
+
+impl RawServer {
+    /// The filter of the server `name`.
+    fn filter(&self, name: &str) -> Result<PathFilter, PatternError> {
+        let compile = |patterns: &[String], key: &str| -> Result<Vec<NamePattern>, PatternError> {
+            let origin = format!("servers.{name}.{key}");
+            patterns.iter().map(|pattern| NamePattern::new(pattern, &origin)).collect()
+        };
+        Ok(PathFilter {
+            exclude: compile(&self.exclude, "exclude")?,
+            only: compile(&self.only, "only")?,
+            max_path_size: self.max_path_size,
+        })
+    }
 }
 
 impl ClientConfig {
@@ -157,11 +184,12 @@ impl ClientConfig {
                 name.parse().map_err(|error: ConfigError| invalid(error.to_string()))?;
             let url = normalized_url(&server.url)
                 .map_err(|error| invalid(format!("servers.{name}.url: {error}")))?;
+            let filter = server.filter(&name).map_err(|error| invalid(error.to_string()))?;
             let token_file = match server.token_file {
                 Some(file) => Some(folder.join(file)),
                 None => Some(folder.join("tokens").join(&name)).filter(|file| file.exists()),
             };
-            servers.insert(key, Server { url, token_file });
+            servers.insert(key, Server { url, token_file, filter });
         }
         let default_server = raw
             .default_server
@@ -250,6 +278,22 @@ mod tests {
         assert!(error.contains("servers.a.url") && error.contains("https://"), "{error}");
         assert!(parse("[servers.'../a']\nurl = 'http://a'\n").is_err());
         assert!(parse("servers = 3\n").is_err());
+    }
+
+    #[test]
+    fn a_filter_belongs_to_its_server() {
+        let text = "[servers.a]\nurl = 'http://a'\nexclude = ['x']\nmax-path-size = '2GiB'\n\
+            [servers.b]\nurl = 'http://b'\n";
+        let config = parse(text).unwrap();
+        let a = &config.servers[&"a".parse().unwrap()].filter;
+        let shown: Vec<String> = a.exclude.iter().map(ToString::to_string).collect();
+        assert_eq!((shown, a.only.len()), (vec!["servers.a.exclude x".to_owned()], 0));
+        assert_eq!(a.max_path_size.unwrap().bytes(), 2 << 30);
+        assert_eq!(config.servers[&"b".parse().unwrap()].filter, PathFilter::NONE);
+        let bad = parse("[servers.a]\nurl = 'http://a'\nonly = ['(']\n").unwrap_err().to_string();
+        for want in ["/c/client.toml", "servers.a.only", "\"(\"", "unclosed group"] {
+            assert!(bad.contains(want), "{want} in {bad}");
+        }
     }
 
     #[test]

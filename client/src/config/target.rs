@@ -4,7 +4,9 @@ use std::fmt;
 
 use snowbank_core::cache_name::CacheName;
 
-use super::{ClientConfig, ConfigError, Environment, Secret, Server, ServerName, TokenSource};
+use super::{
+    ClientConfig, ConfigError, Environment, PathFilter, Secret, Server, ServerName, TokenSource,
+};
 use crate::cli::GlobalArgs;
 
 /// A cache on a server, and how to prove that one may use it.
@@ -18,6 +20,8 @@ pub struct Target {
     pub token: Option<Secret>,
     /// Where the token came from, for error messages: a file, a variable, or "no token".
     pub token_source: String,
+    /// The paths that are not pushed to the server.
+    pub filter: PathFilter,
 }
 
 /// A server alone: a [`Target`] without its cache.
@@ -31,6 +35,8 @@ pub struct TargetServer {
     pub token: Option<Secret>,
     /// Where the token came from.
     pub token_source: String,
+    /// The paths that are not pushed there.
+    pub filter: PathFilter,
 }
 
 impl TargetServer {
@@ -42,6 +48,7 @@ impl TargetServer {
             cache,
             token: self.token.clone(),
             token_source: self.token_source.clone(),
+            filter: self.filter.clone(),
         }
     }
 
@@ -125,7 +132,9 @@ fn choose(
         (None, Some(url)) => {
             let known = config.servers.iter().find(|(_, server)| server.url == *url);
             let server = known.map(|(name, server)| (Some(name.clone()), server.clone()));
-            (server.unwrap_or_else(|| (None, Server { url: url.clone(), token_file: None })), true)
+            let unnamed =
+                || Server { url: url.clone(), token_file: None, filter: PathFilter::NONE };
+            (server.unwrap_or_else(|| (None, unnamed())), true)
         }
         (None, None) => (default_server(config)?, false),
     };
@@ -143,7 +152,7 @@ fn choose(
         Some(source) => (Some(source.read()?), source.to_string()),
         None => (None, "no token".to_owned()),
     };
-    Ok(TargetServer { name, url: server.url, token, token_source })
+    Ok(TargetServer { name, url: server.url, token, token_source, filter: server.filter })
 }
 
 fn named(config: &ClientConfig, name: &str) -> Result<(Option<ServerName>, Server), ConfigError> {

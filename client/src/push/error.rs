@@ -62,6 +62,19 @@ pub enum PushError {
         /// The path.
         store_path: String,
     },
+    /// A filter left out the path that was to be pinned.
+    #[error(
+        "`{name}` was not pinned: {store_path} was left out, since {reason}; change the filter, or \
+         pin another path"
+    )]
+    PinOfLeftOut {
+        /// The pin.
+        name: PinName,
+        /// The path.
+        store_path: String,
+        /// Why.
+        reason: String,
+    },
     /// The path is in the cache, and the pin was not made.
     #[error("everything was pushed, but `{name}` was not pinned")]
     NotPinned {
@@ -112,7 +125,9 @@ impl PushError {
             Self::Api(error) => error.exit(),
             Self::Store(_) => Exit::Store,
             Self::NotPinned { source, .. } => source.exit(),
-            Self::StoreDir { .. } | Self::PinOfUpstream { .. } => Exit::Refused,
+            Self::StoreDir { .. } | Self::PinOfUpstream { .. } | Self::PinOfLeftOut { .. } => {
+                Exit::Refused
+            }
             Self::NothingNamed { .. } | Self::PinOfMany { .. } => Exit::Usage,
             _ => Exit::Unexpected,
         }

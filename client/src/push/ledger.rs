@@ -7,7 +7,7 @@
 //!   has a second one.
 //! - The line is written before anything goes on that depends on it. So a push that is cut off
 //!   leaves the receipts of the paths that it pushed.
-//! - The exit code is 0 only when every path is in the cache or upstream.
+//! - The exit code is 0 only when every path is in the cache, upstream, or left out by a filter.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -47,6 +47,11 @@ pub struct LedgerOptions {
 pub enum PathOutcome {
     /// The path is in the cache or upstream.
     Cached,
+    /// A filter leaves the path out.
+    LeftOut {
+        /// Why.
+        reason: String,
+    },
     /// The path is in neither.
     Failed {
         /// Why.
@@ -261,6 +266,24 @@ impl Ledger {
             self.say(&format!("skipped: {store_path} ({reason})"));
         }
         self.line(&ReceiptLine::SkippedUpstream { store_path, nar_hash, reason })
+    }
+
+    /// Records a path that a filter leaves out.
+    pub(super) fn record_left_out(
+        &mut self,
+        store_path: String,
+        nar_hash: NarHash,
+        reason: String,
+    ) -> Result<(), PushError> {
+        self.set_outcome(&store_path, Some(PathOutcome::LeftOut { reason: reason.clone() }));
+        if self.has_line(&store_path) {
+            return Ok(());
+        }
+        self.summary.left_out += 1;
+        if self.options.verbose {
+            self.say(&format!("left out: {store_path} ({reason})"));
+        }
+        self.line(&ReceiptLine::LeftOut { store_path, nar_hash, reason })
     }
 
     /// Records a path that was not pushed, and shows the reason.

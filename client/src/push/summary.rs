@@ -16,6 +16,8 @@ pub struct Summary {
     pub present: u64,
     /// Paths left to upstream.
     pub skipped: u64,
+    /// Paths left out by filters.
+    pub left_out: u64,
     /// Paths that the cache has with other contents.
     pub different: u64,
     /// Paths that were not pushed.
@@ -91,6 +93,7 @@ impl fmt::Display for Summary {
             uploaded,
             present,
             skipped,
+            left_out,
             different,
             failed,
             missing,
@@ -102,9 +105,12 @@ impl fmt::Display for Summary {
             write!(f, "{missing} missing, ")?;
         }
         write!(f, "{uploaded} uploaded, {present} present")?;
-        for (count, word) in
-            [(skipped, "left to upstream"), (different, "different"), (failed, "failed")]
-        {
+        for (count, word) in [
+            (skipped, "left to upstream"),
+            (left_out, "left out by filters"),
+            (different, "different"),
+            (failed, "failed"),
+        ] {
             if *count > 0 {
                 write!(f, ", {count} {word}")?;
             }

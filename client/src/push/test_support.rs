@@ -11,6 +11,7 @@ use snowbank_core::wire::{CacheInfo, Limits};
 use super::plan::SelectedPath;
 use super::target::Target;
 use super::{Ledger, LedgerOptions, PushOptions};
+use crate::config::PathFilter;
 use crate::progress::{Progress, Style};
 use crate::store::PathInfo;
 
@@ -22,6 +23,7 @@ pub(super) const PUSH_OPTIONS: PushOptions = PushOptions {
     dry_run: false,
     verify_present: false,
     expires: None,
+    filter: PathFilter::NONE,
     pin: None,
 };
 

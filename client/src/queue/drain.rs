@@ -196,7 +196,9 @@ impl<'a> Drain<'a> {
         if let Some((target, summary)) = batch.summary {
             match self.options.report {
                 Report::Tally => self.tally.add_push(target, &summary),
-                Report::EachPush if summary.uploaded > 0 && !self.global.quiet => {
+                Report::EachPush
+                    if summary.uploaded + summary.left_out > 0 && !self.global.quiet =>
+                {
                     // Where standard error is closed, nobody reads.
                     let _ = writeln!(io::stderr(), "{target}: {summary}.");
                 }

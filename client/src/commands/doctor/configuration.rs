@@ -60,7 +60,7 @@ mod tests {
 
     use super::super::report::Status;
     use super::*;
-    use crate::config::Secret;
+    use crate::config::{PathFilter, Secret};
 
     #[test]
     fn a_token_that_everybody_can_read_is_a_warning_and_one_for_a_group_is_not() {
@@ -71,6 +71,7 @@ mod tests {
             url: "http://h".to_owned(),
             token: Secret::from_text("t0ken"),
             token_source: path.clone(),
+            filter: PathFilter::NONE,
         };
         for (mode, status) in [(0o600, Status::Ok), (0o640, Status::Ok), (0o644, Status::Warn)] {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();

@@ -206,5 +206,6 @@ fn target(server_url: &str, cache: &CacheName, candidate: &Candidate) -> Target 
         cache: cache.clone(),
         token: Some(candidate.token.clone()),
         token_source: candidate.source.clone(),
+        filter: crate::config::PathFilter::NONE,
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::GlobalArgs;
 use crate::config::resolve_target;
 use crate::exit::{Exit, Failure};
 use crate::progress::{Progress, Style};
-use crate::push::{Ledger, LedgerOptions, PathOutcome, PushError, Summary, push};
+use crate::push::{Ledger, LedgerOptions, PathOutcome, PushError, PushOptions, Summary, push};
 use crate::queue::Entry;
 use crate::queue::database::Settlement;
 use crate::store::{COLLECTED, Store};
@@ -39,6 +39,8 @@ pub(super) struct Outage {
 pub(super) enum Outcome {
     /// In the cache, or upstream.
     Pushed,
+    /// Not pushed, as a filter asks for.
+    LeftOut { reason: String },
     /// Not in the store any more.
     Collected,
     /// Not pushed, and trying again does not help.
@@ -87,11 +89,15 @@ impl Batch {
         let ledger_options = LedgerOptions { mute: true, ..LedgerOptions::default() };
         let mut ledger = Ledger::open(ledger_options, &progress)?;
         ledger.follow(roots.iter().map(|path| path.full(store.store_dir())));
+        let push_options = PushOptions {
+            filter: target.filter.with(&options.push.filter),
+            ..options.push.clone()
+        };
         let pushed = if roots.is_empty() {
             Ok(())
         } else {
             let upstreams = &options.upstreams;
-            push(&api, &store, &roots, upstreams, &options.push, &mut ledger, &progress).await
+            push(&api, &store, &roots, upstreams, &push_options, &mut ledger, &progress).await
         };
         ledger.finish()?;
         let summary = ledger.has_begun().then(|| {
@@ -142,6 +148,7 @@ impl Outcome {
     fn of(known: Option<&PathOutcome>, outage: Option<&Outage>) -> Self {
         match (known, outage) {
             (Some(PathOutcome::Cached), _) => Self::Pushed,
+            (Some(PathOutcome::LeftOut { reason }), _) => Self::LeftOut { reason: reason.clone() },
             (Some(PathOutcome::Failed { reason, exit }), _) => {
                 let (reason, exit) = (reason.clone(), *exit);
                 match exit {
@@ -162,7 +169,7 @@ impl Outcome {
     /// The exit code of this outcome.
     pub(super) const fn exit(&self) -> Exit {
         match self {
-            Self::Pushed => Exit::Success,
+            Self::Pushed | Self::LeftOut { .. } => Exit::Success,
             Self::Collected => Exit::Store,
             Self::Refused { exit, .. }
             | Self::Failed { exit, .. }
@@ -175,6 +182,9 @@ impl Outcome {
         let path = &entry.store_path;
         match self {
             Self::Pushed => tracing::info!("pushed to {}: {path}", entry.cache),
+            Self::LeftOut { reason } => {
+                tracing::info!("left out for {}: {path} ({reason})", entry.cache);
+            }
             Self::Collected => tracing::warn!("{path} is dropped: {COLLECTED}"),
             Self::Refused { reason, .. } => tracing::error!(
                 "{path} is set aside: {reason}; `snowbank queue retry {path}` tries it again"
@@ -189,7 +199,7 @@ impl Outcome {
     /// How the entry goes on: when a failed path is tried again, and when a whole cache is.
     pub(super) fn settlement(self, own_end: i64, outage_ends_at: i64) -> Settlement {
         match self {
-            Self::Pushed => Settlement::Done,
+            Self::Pushed | Self::LeftOut { .. } => Settlement::Done,
             Self::Collected => Settlement::Collected,
             Self::Refused { reason, .. } => Settlement::Aside { reason },
             Self::Failed { reason, .. } => {
@@ -214,6 +224,8 @@ mod tests {
         let settled =
             |known: Option<&PathOutcome>| Outcome::of(known, Some(&outage)).settlement(1, 2);
         assert_eq!(settled(Some(&PathOutcome::Cached)), Settlement::Done);
+        let left_out = PathOutcome::LeftOut { reason: "large".to_owned() };
+        assert_eq!(settled(Some(&left_out)), Settlement::Done);
         for exit in [Exit::Refused, Exit::Different, Exit::Damaged] {
             let aside = Settlement::Aside { reason: "no".to_owned() };
             assert_eq!(settled(Some(&failed(exit))), aside);

@@ -24,6 +24,7 @@ impl Tally {
         sum.uploaded += push.uploaded;
         sum.present += push.present;
         sum.skipped += push.skipped;
+        sum.left_out += push.left_out;
         sum.nar_bytes += push.nar_bytes;
         sum.new_bytes += push.new_bytes;
         sum.chunks_sent += push.chunks_sent;
@@ -34,7 +35,7 @@ impl Tally {
 
     pub(super) fn add_outcome(&mut self, entry: &Entry, outcome: &Outcome) {
         let reason = match outcome {
-            Outcome::Pushed => {
+            Outcome::Pushed | Outcome::LeftOut { .. } => {
                 self.failed.remove(&entry.store_path);
                 return;
             }

@@ -58,15 +58,12 @@ pub async fn run(global: &GlobalArgs, args: ExecArgs) -> Result<ExitCode, Failur
     let mut command = Command::new(&args.command[0]);
     command.args(&args.command[1..]);
     let mut watcher = None;
-    match PrivateHook::make(scratch.path(), &folder, &args.cache, &store)? {
-        Some(hook) => {
-            command.env("NIX_CONFIG", hook.nix_config());
-        }
-        None => {
-            tracing::info!("Nix heeds no hook of this user: the store is watched");
-            let origins = Origins::Built;
-            watcher = Some(StoreWatcher::start(store, &folder, &args.cache, origins).await?);
-        }
+    if let Some(hook) = PrivateHook::make(scratch.path(), &folder, &args.cache, &store)? {
+        command.env("NIX_CONFIG", hook.nix_config());
+    } else {
+        tracing::info!("Nix heeds no hook of this user: the store is watched");
+        let origins = Origins::Built;
+        watcher = Some(StoreWatcher::start(store, &folder, &args.cache, origins).await?);
     }
     let child = match command.spawn() {
         Ok(child) => child,

@@ -50,13 +50,12 @@ pub(super) struct Source {
 impl Source {
     /// The events of `folder` from now on.
     pub(super) fn watch(folder: &Path) -> Result<Self, WatchError> {
-        let (sink, mut source) = channel(CAPACITY);
+        let (sink, source) = channel(CAPACITY);
         let failed = |source| WatchError::Watch { folder: folder.to_owned(), source };
         let mut watcher =
-            notify::recommended_watcher(move |event| sink.take(event)).map_err(failed)?;
+            notify::recommended_watcher(move |event| sink.take(&event)).map_err(failed)?;
         watcher.watch(folder, RecursiveMode::NonRecursive).map_err(failed)?;
-        source._watcher = Some(watcher);
-        Ok(source)
+        Ok(Self { _watcher: Some(watcher), ..source })
     }
 
     /// Waits for events, and gives them. The flag says whether others were lost before.
@@ -83,8 +82,8 @@ fn channel(capacity: usize) -> (Sink, Source) {
 }
 
 impl Sink {
-    fn take(&self, event: notify::Result<Event>) {
-        let events = match &event {
+    fn take(&self, event: &notify::Result<Event>) {
+        let events = match event {
             Ok(event) if !event.need_rescan() => store_events(event),
             _ => vec![StoreEvent::Lost],
         };
@@ -144,21 +143,21 @@ mod tests {
     async fn what_the_channel_cannot_hold_counts_as_lost() {
         let (sink, mut source) = channel(2);
         for number in 0..5 {
-            sink.take(created(number));
+            sink.take(&created(number));
         }
         let (events, has_lost) = source.next().await;
         let appeared = |number| StoreEvent::Appeared(store_path(&name(number)).unwrap());
         assert_eq!((events, has_lost), (vec![appeared(0), appeared(1)], true));
-        sink.take(created(7));
+        sink.take(&created(7));
         assert_eq!(source.next().await, (vec![appeared(7)], false));
     }
 
     #[tokio::test]
     async fn an_overflow_of_the_system_and_an_error_count_as_lost() {
         let (sink, mut source) = channel(8);
-        sink.take(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
+        sink.take(&Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
         assert_eq!(source.next().await, (vec![StoreEvent::Lost], true));
-        sink.take(Err(notify::Error::generic("no more")));
+        sink.take(&Err(notify::Error::generic("no more")));
         assert_eq!(source.next().await, (vec![StoreEvent::Lost], true));
     }
 

@@ -45,6 +45,7 @@ mod oidc;
 mod operating_doc;
 mod operators;
 mod owner;
+mod packages;
 mod permissions;
 mod pins;
 mod postgres_restarted;

@@ -16,13 +16,14 @@ mod material;
 mod oidc;
 mod proof;
 mod revocations;
+mod session;
 mod token_key;
 mod trust;
 mod trust_error;
 mod uses;
 mod verifier;
 
-pub use claims::{Claims, Grants, Permission, Token, UnknownPermission};
+pub use claims::{Claims, Grants, Permission, SessionClaims, Token, UnknownPermission};
 pub use error::AuthError;
 pub use header::extract_token;
 pub use key_file_error::KeyFileError;
@@ -31,6 +32,7 @@ pub use proof::{
     MayAdmin, MayCreate, MayManage, MayPull, MayPush, authorize_admin, authorize_create,
     authorize_manage, authorize_name, authorize_pull, authorize_push,
 };
+pub use session::{FirstToken, Origin, Session, Signer, session_claims};
 pub use token_key::TokenKey;
 pub use trust::Trust;
 pub use trust_error::TrustError;

@@ -105,6 +105,14 @@ fn what_is_signed_as_a_session_is_believed_only_as_far_as_a_push_goes() {
     assert!(matches!(ring.verify(token.expose(), 1_100), Err(AuthError::UnknownKey)));
 }
 
+/// The claims of a token of both kinds.
+#[derive(Serialize)]
+struct Both {
+    #[serde(flatten)]
+    claims: SessionClaims,
+    snowbank: Grants,
+}
+
 #[test]
 fn no_kind_of_token_passes_for_the_other() {
     let own = own_token(&[("*", &[Permission::Push])], false);
@@ -113,12 +121,6 @@ fn no_kind_of_token_passes_for_the_other() {
     let value = serde_json::to_value(&claims).unwrap();
     assert!(serde_json::from_value::<Claims>(value).is_err());
     // A token that says both is neither.
-    #[derive(Serialize)]
-    struct Both {
-        #[serde(flatten)]
-        claims: SessionClaims,
-        snowbank: Grants,
-    }
     let key = TokenKey::generate().unwrap();
     let signer = Signer::Key { kid: key.kid().to_owned() };
     let mut claims = claims;

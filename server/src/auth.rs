@@ -23,7 +23,10 @@ mod trust_error;
 mod uses;
 mod verifier;
 
-pub use claims::{Claims, Grants, Permission, SessionClaims, Token, UnknownPermission};
+pub use claims::{
+    Claims, FirstToken, Grants, Origin, Permission, Session, SessionClaims, Signer, Token,
+    UnknownPermission,
+};
 pub use error::AuthError;
 pub use header::extract_token;
 pub use key_file_error::KeyFileError;
@@ -32,7 +35,7 @@ pub use proof::{
     MayAdmin, MayCreate, MayManage, MayPull, MayPush, authorize_admin, authorize_create,
     authorize_manage, authorize_name, authorize_pull, authorize_push,
 };
-pub use session::{FirstToken, Origin, Session, Signer, session_claims};
+pub use session::session_claims;
 pub use token_key::TokenKey;
 pub use trust::Trust;
 pub use trust_error::TrustError;

@@ -5,9 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use snowbank_core::cache_name::{CacheName, CachePattern};
-
-use super::session::{Origin, Session};
 
 /// Something that a token can allow on a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -118,6 +117,58 @@ pub struct Claims {
     pub nbf: Option<i64>,
     /// What it allows.
     pub snowbank: Grants,
+}
+
+/// Where a token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It was made for somebody, and is signed.
+    Signer(Signer),
+    /// It is of a push session.
+    Session(Box<Session>),
+}
+
+/// Who has signed a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signer {
+    /// A key of the ring.
+    Key {
+        /// Its id.
+        kid: String,
+    },
+    /// An issuer that the settings name.
+    Issuer {
+        /// Its address.
+        url: String,
+        /// The token's claims: the settings decide again what they allow whenever the session is
+        /// used.
+        claims: Map<String, Value>,
+    },
+}
+
+/// The token that a session began with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstToken {
+    /// Its id.
+    pub jti: String,
+    /// When it was issued.
+    pub iat: i64,
+    /// Who has signed it.
+    pub signer: Signer,
+}
+
+/// A push session, as each of its tokens has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The id of its first session token, which stands for all of it.
+    pub id: String,
+    /// When it began; no renewal changes that.
+    pub auth_time: i64,
+    /// What it allows, on which caches.
+    pub caches: BTreeMap<CacheName, Vec<Permission>>,
+    /// The token that it began with.
+    pub first: FirstToken,
 }
 
 /// Everything that is signed in a token of a push session. It has no `snowbank`, so that a server

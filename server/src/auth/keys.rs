@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 
 use super::claims::AnyClaims;
+use super::claims::{Origin, Session, Signer};
 use super::revocations::Revocations;
-use super::session::{Origin, Session, Signer};
 use super::{AuthError, Token, TokenKey};
 
 /// A token longer than this is not looked at.

@@ -23,8 +23,8 @@ use snowbank_core::token::derived_token_id;
 
 use self::keys::IssuerKeys;
 use self::rules::{Mismatch, Rule};
+use super::claims::{Origin, Signer};
 use super::keys::{CLOCK_SKEW_SECONDS, MAX_TOKEN_BYTES, refusal, validation};
-use super::session::{Origin, Signer};
 use super::{AuthError, Grants, Permission, Token, TrustError};
 use crate::config::OidcConfig;
 

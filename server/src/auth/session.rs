@@ -10,11 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use snowbank_core::cache_name::CacheName;
 
-use super::{AuthError, Grants, Permission, SessionClaims, Token};
+use super::AuthError;
+use super::claims::{FirstToken, Grants, Origin, Permission, Session, SessionClaims, Token};
 
 /// The longest time from one renewal to the next.
 const MAX_LIFETIME_SECONDS: i64 = 3_600;
@@ -22,58 +21,6 @@ const MAX_LIFETIME_SECONDS: i64 = 3_600;
 const LIFETIMES_PER_SESSION: i64 = 4;
 /// What a push needs.
 const PERMISSIONS: [Permission; 2] = [Permission::Pull, Permission::Push];
-
-/// Where a token comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// It was made for somebody, and is signed.
-    Signer(Signer),
-    /// It is of a push session.
-    Session(Box<Session>),
-}
-
-/// Who has signed a token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Signer {
-    /// A key of the ring.
-    Key {
-        /// Its id.
-        kid: String,
-    },
-    /// An issuer that the settings name.
-    Issuer {
-        /// Its address.
-        url: String,
-        /// The token's claims: the settings decide again what they allow whenever the session is
-        /// used.
-        claims: Map<String, Value>,
-    },
-}
-
-/// The token that a session began with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FirstToken {
-    /// Its id.
-    pub jti: String,
-    /// When it was issued.
-    pub iat: i64,
-    /// Who has signed it.
-    pub signer: Signer,
-}
-
-/// A push session, as each of its tokens has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// The id of its first session token, which stands for all of it.
-    pub id: String,
-    /// When it began; no renewal changes that.
-    pub auth_time: i64,
-    /// What it allows, on which caches.
-    pub caches: BTreeMap<CacheName, Vec<Permission>>,
-    /// The token that it began with.
-    pub first: FirstToken,
-}
 
 impl Session {
     /// When it ends at the latest.

@@ -9,9 +9,9 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::claims::Signer;
 use super::keys::Ring;
 use super::revocations::Revocations;
-use super::session::Signer;
 use super::{AuthError, Token, TokenKey, TokenUses, Trust};
 use crate::db::{self, Db, DbError};
 use crate::secrets::{Sealer, SecretString};

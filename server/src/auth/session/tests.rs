@@ -1,7 +1,8 @@
 use super::*;
 use crate::auth::keys::Ring;
 use crate::auth::revocations::Revocations;
-use crate::auth::{Claims, TokenKey};
+use crate::auth::{Claims, Signer, TokenKey};
+use serde::Serialize;
 
 const SIX_HOURS: i64 = 6 * 3_600;
 

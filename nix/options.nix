@@ -260,6 +260,9 @@ in
   };
 
   auth = {
+    push-session = key { either = [ "time" { enum = [ "off" ]; } ]; } "6h" ''
+      For how long a push may go on after it has begun, with tokens of its own, 1s to 7d; `off`: it ends with its token.
+    '';
     token-key = key
       {
         tables = {

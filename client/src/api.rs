@@ -16,11 +16,12 @@ mod operator;
 mod probe;
 mod retry;
 mod send;
+mod session;
 mod upstream;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ use snowbank_core::wire::{
     MissingPathsResponse, PinnedGeneration, StoredChunks, WhoAmI, code,
 };
 
-use crate::config::{Target, TargetServer};
+use crate::config::{Secret, Target, TargetServer};
 
 use connect::Redirects;
 use retry::RetryListener;
@@ -67,6 +68,8 @@ struct Shared {
     /// Whether the server has answered anything yet: until then, nobody waits long for it.
     reached: AtomicBool,
     retry_listener: OnceLock<RetryListener>,
+    /// The token of the push session that is under way.
+    session: RwLock<Option<Secret>>,
 }
 
 /// One request: what is repeated when it fails.
@@ -98,6 +101,7 @@ impl Api {
             timeouts,
             reached: AtomicBool::new(false),
             retry_listener: OnceLock::new(),
+            session: RwLock::new(None),
         };
         Ok(Self { shared: Arc::new(shared) })
     }

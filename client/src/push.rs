@@ -12,7 +12,8 @@
 //!
 //! `selection`, `missing`, `upstream` and `filter` choose the paths, and `plan` has them in their order.
 //! `pipeline` pushes them; the other modules are its parts, and know neither each other's state nor
-//! the pipeline. The [`Ledger`] records the outcome of each path, and writes receipts as they come.
+//! the pipeline. `session` keeps a token that lasts for the push. The [`Ledger`] records the outcome
+//! of each path, and writes receipts as they come.
 //!
 //! Invariant: a path is committed only after the bytes that were read have the hash that Nix
 //! recorded, and after all its references are visible in the cache, except those that upstream has.
@@ -37,6 +38,7 @@ mod plan;
 mod reader;
 mod schedule;
 mod selection;
+mod session;
 mod summary;
 mod target;
 #[cfg(test)]
@@ -61,6 +63,7 @@ use crate::store::{PathInfo, Store};
 use missing::Answers;
 use pipeline::{Context, PipelineOptions};
 use plan::{Plan, SelectedPath};
+use session::PushToken;
 use target::Target;
 
 pub use error::PushError;
@@ -118,6 +121,26 @@ pub struct PinRequest {
 /// receipts file that cannot be written, a pin that was not made. A path that fails alone is no
 /// error of this function.
 pub async fn push(
+    api: &Api,
+    store: &Store,
+    roots: &[StorePath],
+    upstreams: &[UpstreamCache],
+    options: &PushOptions,
+    ledger: &mut Ledger,
+    progress: &Arc<Progress>,
+) -> Result<(), PushError> {
+    // A question is answered soon, and needs no token for later.
+    let token = if options.dry_run { PushToken::Long } else { PushToken::prepare(api).await? };
+    let result = tokio::select! {
+        result = push_closure(api, store, roots, upstreams, options, ledger, progress) => result,
+        never = token.keep(api) => match never {},
+    };
+    api.close_push_session();
+    result
+}
+
+/// [`push`], with a token that lasts.
+async fn push_closure(
     api: &Api,
     store: &Store,
     roots: &[StorePath],

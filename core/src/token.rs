@@ -79,6 +79,17 @@ pub fn token_id(token: &str) -> Option<String> {
     }
 }
 
+/// When a whole token ends, in Unix seconds, if it says so. Nothing is verified.
+#[must_use]
+pub fn expires_at(token: &str) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: i64,
+    }
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice::<Claims>(&payload).ok().map(|claims| claims.exp)
+}
+
 /// The id that a text names: a token's own, where the text is a token, else the text.
 ///
 /// # Errors
@@ -198,6 +209,17 @@ mod tests {
         ] {
             assert!(!looks_like_token(text), "{text}");
             assert_eq!(hide_tokens(text), text);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_token_is_read_where_it_has_one() {
+        assert_eq!(expires_at(&token(r#"{"sub":"ci","exp":1700000000}"#)), Some(1_700_000_000));
+        for payload in [r#"{"sub":"ci"}"#, r#"{"exp":"soon"}"#, r#"{"exp":null}"#, "[]", "x"] {
+            assert_eq!(expires_at(&token(payload)), None, "{payload}");
+        }
+        for text in ["", "opaque", "a.b.c", "..", "a.."] {
+            assert_eq!(expires_at(text), None, "{text}");
         }
     }
 

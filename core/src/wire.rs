@@ -21,6 +21,9 @@
 //! ```
 
 pub mod admin;
+mod push_session;
+
+pub use self::push_session::{BeginPushSession, PushSession};
 
 use std::collections::BTreeMap;
 
@@ -405,6 +408,8 @@ pub mod code {
     pub const NO_PIN: &str = "no-such-pin";
     /// The server issued no such token.
     pub const NO_TOKEN: &str = "no-such-token";
+    /// The server gives no push sessions.
+    pub const NO_PUSH_SESSIONS: &str = "no-push-sessions";
     /// It does not go together with what is there; the message says with what.
     pub const CONFLICT: &str = "conflict";
     /// The request does not parse.

@@ -27,6 +27,7 @@ mod pin_error;
 mod pins;
 mod purge;
 mod push_log;
+mod push_session;
 mod refusals;
 mod revoke;
 mod server_key;
@@ -50,6 +51,7 @@ pub use pins::{
 };
 pub use purge::purge_cache;
 pub use push_log::{PushLog, PushRequest};
+pub use push_session::create_push_session;
 pub use revoke::revoke_tokens;
 pub use server_key::check_server_key;
 pub use signing_keys::{export_signing_keys, rotate_signing_key};

@@ -16,13 +16,17 @@ mod material;
 mod oidc;
 mod proof;
 mod revocations;
+mod session;
 mod token_key;
 mod trust;
 mod trust_error;
 mod uses;
 mod verifier;
 
-pub use claims::{Claims, Grants, Permission, Token, UnknownPermission};
+pub use claims::{
+    Claims, FirstToken, Grants, Origin, Permission, Session, SessionClaims, Signer, Token,
+    UnknownPermission,
+};
 pub use error::AuthError;
 pub use header::extract_token;
 pub use key_file_error::KeyFileError;
@@ -31,6 +35,7 @@ pub use proof::{
     MayAdmin, MayCreate, MayManage, MayPull, MayPush, authorize_admin, authorize_create,
     authorize_manage, authorize_name, authorize_pull, authorize_push,
 };
+pub use session::session_claims;
 pub use token_key::TokenKey;
 pub use trust::Trust;
 pub use trust_error::TrustError;

@@ -51,6 +51,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/api/v1/tokens/revoke", post(api::tokens::revoke))
         .route("/api/v1/tokens/{id}", get(api::tokens::show))
         .route("/api/v1/tokens/{id}/rotate", post(api::tokens::rotate))
+        .route("/api/v1/push-session", post(api::push_session::create))
         .route("/api/v1/audit", get(api::audit::list))
         .route("/api/v1/gc", post(api::collection::collect))
         .route("/api/v1/caches", get(api::caches::list).post(api::caches::create))

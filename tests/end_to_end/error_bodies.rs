@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use snowbank_harness::{Api, Server, protocol::Answer};
 
 /// Every route, by its methods; `{x}` is replaced.
-const ROUTES: [(&str, &str); 33] = [
+const ROUTES: [(&str, &str); 34] = [
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/api/v1/whoami"),
@@ -22,6 +22,7 @@ const ROUTES: [(&str, &str); 33] = [
     ("POST", "/api/v1/tokens/{x}/rotate"),
     ("GET", "/api/v1/audit"),
     ("POST", "/api/v1/gc"),
+    ("POST", "/api/v1/push-session"),
     ("GET", "/api/v1/caches"),
     ("POST", "/api/v1/caches"),
     ("GET", "/api/v1/caches/{x}"),

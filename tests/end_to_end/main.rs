@@ -54,6 +54,7 @@ mod purge;
 mod push_again;
 mod push_input;
 mod push_progress;
+mod push_session;
 mod push_warnings;
 mod queue;
 mod races;

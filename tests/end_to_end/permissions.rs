@@ -74,6 +74,7 @@ fn endpoints() -> Vec<Endpoint> {
         endpoint(&post, "/api/v1/tokens/unknown/rotate", Needs::Admin, nothing()),
         endpoint(&post, "/api/v1/gc", Needs::Admin, json!({"grace": 5})),
         endpoint(&get, "/api/v1/audit", Needs::Admin, nothing()),
+        endpoint(&post, "/api/v1/push-session", Needs::Push, json!({"caches": ["secret"]})),
         endpoint(&get, "/api/v1/whoami", Needs::AnyToken, nothing()),
         endpoint(&get, "/api/v1/caches", Needs::AnyToken, nothing()),
     ]

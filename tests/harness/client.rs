@@ -97,10 +97,36 @@ impl Client {
         installables: &[S],
         options: &[&str],
     ) -> RunningPush {
-        let receipts =
-            self.home.join(format!("receipts-{}.jsonl", self.next.fetch_add(1, Ordering::Relaxed)));
+        let receipts = self.next_receipts();
         let mut command = self.command(&["push", cache, "--stdin", "--receipts"]);
         command.arg(&receipts).args(options);
+        Self::run_push(command, receipts, installables)
+    }
+
+    /// Starts `snowbank push` as a CI job does, with server and token from the environment.
+    #[must_use]
+    pub fn start_push_as<S: AsRef<str>>(
+        &self,
+        url: &str,
+        token: &str,
+        cache: &str,
+        installables: &[S],
+    ) -> RunningPush {
+        let receipts = self.next_receipts();
+        let mut command = self.command(&["push", cache, "--stdin", "--receipts"]);
+        command.arg(&receipts).env("SNOWBANK_URL", url).env("SNOWBANK_TOKEN", token);
+        Self::run_push(command, receipts, installables)
+    }
+
+    fn next_receipts(&self) -> PathBuf {
+        self.home.join(format!("receipts-{}.jsonl", self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn run_push<S: AsRef<str>>(
+        command: Command,
+        receipts: PathBuf,
+        installables: &[S],
+    ) -> RunningPush {
         let list: String = installables.iter().flat_map(|one| [one.as_ref(), "\n"]).collect();
         RunningPush { running: Running::start(command, list.as_bytes()), receipts }
     }

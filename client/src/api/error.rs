@@ -315,7 +315,11 @@ impl From<ApiError> for Failure {
 /// The kind of failure that a status is, with the server's code.
 fn kind_of(status: StatusCode, code: Option<&str>) -> ApiErrorKind {
     match status.as_u16() {
-        404 if matches!(code, Some(code::NO_PATH | code::NO_PIN | code::NO_TOKEN)) => {
+        404 if matches!(
+            code,
+            Some(code::NO_PATH | code::NO_PIN | code::NO_TOKEN | code::NO_PUSH_SESSIONS)
+        ) =>
+        {
             ApiErrorKind::Absent
         }
         401 => ApiErrorKind::Unauthenticated,

@@ -30,7 +30,7 @@ impl Api {
         let server = &target.server_url;
         let clock = Clock::start();
         let mut builder = self.shared.http.request(request.method.clone(), &request.url);
-        if let Some(token) = &target.token {
+        if let Some(token) = self.token() {
             let text = Zeroizing::new(format!("Bearer {}", token.expose()));
             let mut value =
                 HeaderValue::from_str(&text).map_err(|_| ApiError::token_unusable(target))?;

@@ -5,10 +5,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use snowbank_core::cache_name::{CacheName, CachePattern};
 
 /// Something that a token can allow on a cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Permission {
     /// Reading a private cache.
@@ -118,6 +119,87 @@ pub struct Claims {
     pub snowbank: Grants,
 }
 
+/// Where a token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It was made for somebody, and is signed.
+    Signer(Signer),
+    /// It is of a push session.
+    Session(Box<Session>),
+}
+
+/// Who has signed a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signer {
+    /// A key of the ring.
+    Key {
+        /// Its id.
+        kid: String,
+    },
+    /// An issuer that the settings name.
+    Issuer {
+        /// Its address.
+        url: String,
+        /// The token's claims: the settings decide again what they allow whenever the session is
+        /// used.
+        claims: Map<String, Value>,
+    },
+}
+
+/// The token that a session began with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstToken {
+    /// Its id.
+    pub jti: String,
+    /// When it was issued.
+    pub iat: i64,
+    /// Who has signed it.
+    pub signer: Signer,
+}
+
+/// A push session, as each of its tokens has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The id of its first session token, which stands for all of it.
+    pub id: String,
+    /// When it began; no renewal changes that.
+    pub auth_time: i64,
+    /// What it allows, on which caches.
+    pub caches: BTreeMap<CacheName, Vec<Permission>>,
+    /// The token that it began with.
+    pub first: FirstToken,
+}
+
+/// Everything that is signed in a token of a push session. It has no `snowbank`, so that a server
+/// that knows no sessions refuses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionClaims {
+    /// Whom the session's first token was given to.
+    pub sub: String,
+    /// Its own id.
+    pub jti: String,
+    /// When it was issued.
+    pub iat: i64,
+    /// When its time is over.
+    pub exp: i64,
+    /// The session.
+    pub push_session: Session,
+}
+
+/// The claims of a token of either kind, as they are read.
+#[derive(Debug, Deserialize)]
+pub(super) struct AnyClaims {
+    pub sub: String,
+    pub jti: String,
+    pub iat: i64,
+    pub exp: i64,
+    #[serde(default)]
+    pub nbf: Option<i64>,
+    pub snowbank: Option<Grants>,
+    pub push_session: Option<Session>,
+}
+
 /// A token that was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
@@ -131,9 +213,20 @@ pub struct Token {
     pub exp: i64,
     /// What it allows.
     pub grants: Grants,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 impl Token {
+    /// The push session that it is of.
+    #[must_use]
+    pub fn session(&self) -> Option<&Session> {
+        match &self.origin {
+            Origin::Session(session) => Some(session),
+            Origin::Signer(_) => None,
+        }
+    }
+
     /// What it allows on a cache, each permission once.
     #[must_use]
     pub fn permissions(&self, cache: &CacheName) -> Vec<Permission> {

@@ -41,6 +41,15 @@ pub enum AuthError {
     /// Its time is over.
     #[error("the token has expired; get a new one from the cache's operator")]
     Expired,
+    /// Its session has lasted for as long as it may.
+    #[error(
+        "the push session has ended: this server lets a push go on for `[auth] push-session` after \
+         its beginning; push again with a new token, which sends only what is missing"
+    )]
+    SessionEnded,
+    /// It is a session's, and this is no part of a push.
+    #[error("the token is of a push session, which is for one push and nothing else")]
+    SessionMisused,
     /// Its time has not come.
     #[error("the token is not valid yet; check the clocks of this server and of who issued it")]
     NotYetValid,
@@ -174,7 +183,7 @@ impl AuthError {
             Self::Malformed => "malformed",
             Self::UnknownKey | Self::UnknownIssuerKey { .. } => "unknown-key",
             Self::WrongAlgorithm | Self::BadSignature => "bad-signature",
-            Self::Expired => "expired",
+            Self::Expired | Self::SessionEnded => "expired",
             Self::NotYetValid => "not-yet-valid",
             Self::Revoked => "revoked",
             Self::IssuerUnavailable { .. } => "issuer-unavailable",

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 
+use super::claims::AnyClaims;
+use super::claims::{Origin, Session, Signer};
 use super::revocations::Revocations;
-use super::{AuthError, Claims, Token, TokenKey};
+use super::{AuthError, Token, TokenKey};
 
 /// A token longer than this is not looked at.
 pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -17,6 +19,8 @@ pub(super) const CLOCK_SKEW_SECONDS: i64 = 60;
 pub(super) struct Ring {
     keys: HashMap<String, (Algorithm, DecodingKey)>,
     revoked: Revocations,
+    /// How long a push session may last; `None` where there are none.
+    max_session_seconds: Option<i64>,
 }
 
 impl Ring {
@@ -28,7 +32,13 @@ impl Ring {
         Self {
             keys: keys.into_iter().map(|key| (key.kid().to_owned(), key.verifier())).collect(),
             revoked,
+            max_session_seconds: None,
         }
+    }
+
+    /// Believes tokens of push sessions for so long after their beginning, if at all.
+    pub(super) fn with_sessions(self, max_session_seconds: Option<i64>) -> Self {
+        Self { max_session_seconds, ..self }
     }
 
     /// Verifies a token at the time `now`.
@@ -36,11 +46,12 @@ impl Ring {
     /// The key is chosen by `kid`, and the key decides on the algorithm: what the token says about
     /// itself is compared, never followed.
     pub(super) fn verify(&self, token: &str, now: i64) -> Result<Token, AuthError> {
-        self.accept(self.claims(token)?, now)
+        let (claims, kid) = self.claims(token)?;
+        self.accept(claims, kid, now)
     }
 
-    /// What a key of the ring has signed, whatever the token's times are.
-    fn claims(&self, token: &str) -> Result<Claims, AuthError> {
+    /// What a key of the ring has signed, whatever the token's times are, and the key's id.
+    fn claims(&self, token: &str) -> Result<(AnyClaims, String), AuthError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::Malformed);
         }
@@ -49,17 +60,20 @@ impl Ring {
             // RFC 7515, 4.1.11: an extension that has to be understood, and is not.
             return Err(AuthError::Malformed);
         }
-        let (algorithm, key) =
-            header.kid.and_then(|kid| self.keys.get(&kid)).ok_or(AuthError::UnknownKey)?;
+        let kid = header.kid.ok_or(AuthError::UnknownKey)?;
+        let (algorithm, key) = self.keys.get(&kid).ok_or(AuthError::UnknownKey)?;
         if header.alg != *algorithm {
             return Err(AuthError::WrongAlgorithm);
         }
-        Ok(jsonwebtoken::decode::<Claims>(token, key, &validation(*algorithm))
-            .map_err(refusal)?
-            .claims)
+        let decoded = jsonwebtoken::decode::<AnyClaims>(token, key, &validation(*algorithm));
+        let claims = decoded.map_err(refusal)?.claims;
+        if claims.snowbank.is_some() == claims.push_session.is_some() {
+            return Err(AuthError::Malformed);
+        }
+        Ok((claims, kid))
     }
 
-    fn accept(&self, claims: Claims, now: i64) -> Result<Token, AuthError> {
+    fn accept(&self, claims: AnyClaims, kid: String, now: i64) -> Result<Token, AuthError> {
         if claims.exp <= now {
             return Err(AuthError::Expired);
         }
@@ -67,10 +81,29 @@ impl Ring {
         {
             return Err(AuthError::NotYetValid);
         }
-        let Claims { sub, jti, iat, exp, snowbank: grants, .. } = claims;
-        let token = Token { sub, jti, iat, exp, grants };
+        let AnyClaims { sub, jti, iat, exp, snowbank, push_session, .. } = claims;
+        let (grants, origin) = match push_session {
+            Some(session) => {
+                self.check_session(&session, now)?;
+                (session.grants(), Origin::Session(Box::new(session)))
+            }
+            None => (snowbank.unwrap_or_default(), Origin::Signer(Signer::Key { kid })),
+        };
+        let token = Token { sub, jti, iat, exp, grants, origin };
         self.check_revoked(&token, now)?;
         Ok(token)
+    }
+
+    /// Whether a session may go on, as far as its length and the key of its first token tell.
+    fn check_session(&self, session: &Session, now: i64) -> Result<(), AuthError> {
+        let is_over = |max| session.ends_at(max) <= now;
+        if self.max_session_seconds.is_none_or(is_over) {
+            return Err(AuthError::SessionEnded);
+        }
+        match &session.first.signer {
+            Signer::Key { kid } if !self.keys.contains_key(kid) => Err(AuthError::UnknownKey),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a token was taken back, whoever has issued it.
@@ -88,7 +121,7 @@ pub fn signed_id<'a>(
     keys: impl IntoIterator<Item = &'a TokenKey>,
     token: &str,
 ) -> Result<String, AuthError> {
-    Ok(Ring::new(keys, Revocations::default()).claims(token)?.jti)
+    Ok(Ring::new(keys, Revocations::default()).claims(token)?.0.jti)
 }
 
 /// Why the library does not take a token apart.

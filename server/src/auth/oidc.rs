@@ -23,6 +23,7 @@ use snowbank_core::token::derived_token_id;
 
 use self::keys::IssuerKeys;
 use self::rules::{Mismatch, Rule};
+use super::claims::{Origin, Signer};
 use super::keys::{CLOCK_SKEW_SECONDS, MAX_TOKEN_BYTES, refusal, validation};
 use super::{AuthError, Grants, Permission, Token, TrustError};
 use crate::config::OidcConfig;
@@ -72,7 +73,12 @@ impl Issuers {
         }
         let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
         let named: IssuerClaim = serde_json::from_slice(&payload).ok()?;
-        self.0.iter().find(|issuer| issuer.url == named.iss)
+        self.at(&named.iss)
+    }
+
+    /// The issuer of this address, if it is one of these.
+    pub fn at(&self, url: &str) -> Option<&Issuer> {
+        self.0.iter().find(|issuer| issuer.url == url)
     }
 }
 
@@ -82,13 +88,14 @@ impl Issuer {
     pub async fn verify(&self, token: &str, now: i64) -> Result<Token, AuthError> {
         let claims = self.believe(token).await?;
         let (exp, iat) = self.check_times(&claims, now)?;
-        let sub = self.text(&claims, "sub")?;
+        let sub = format!("{}:{}", self.name, self.text(&claims, "sub")?);
         let grants = self.grants(&claims)?;
         let jti = match claims.get("jti") {
             Some(Value::String(jti)) if !jti.is_empty() => jti.clone(),
             _ => derived_token_id(token),
         };
-        Ok(Token { sub: format!("{}:{sub}", self.name), jti, iat, exp, grants })
+        let origin = Origin::Signer(Signer::Issuer { url: self.url.clone(), claims });
+        Ok(Token { sub, jti, iat, exp, grants, origin })
     }
 
     /// As [`Issuer::verify`], with the keys that are known; a request for others, if there is to be
@@ -161,7 +168,10 @@ impl Issuer {
     }
 
     /// What all rules together allow that fit the token.
-    fn grants(&self, claims: &Map<String, Value>) -> Result<Grants, AuthError> {
+    ///
+    /// # Errors
+    /// No rule fits it.
+    pub fn grants(&self, claims: &Map<String, Value>) -> Result<Grants, AuthError> {
         let (mut caches, mut fits, mut misfits) =
             (BTreeMap::<_, Vec<Permission>>::new(), false, Vec::new());
         for rule in &self.rules {

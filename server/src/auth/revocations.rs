@@ -24,11 +24,17 @@ impl Revocations {
     }
 
     /// Whether the token is refused at the time `now`: by its id, its subject's rule, or the rule
-    /// for everybody.
+    /// for everybody. A token of a push session is refused by the session's id as well, and where
+    /// the session's first token is: it counts as issued when that was, since a server that does
+    /// not know a revocation yet may renew the session.
     pub(super) fn cover(&self, token: &Token, now: i64) -> bool {
+        let session = token.session();
+        let issued_at = session.map_or(token.iat, |session| session.first.iat);
         let issued_too_early =
-            |subject: &str| self.issued_until.get(subject).is_some_and(|until| token.iat <= *until);
-        self.from.get(&token.jti).is_some_and(|from| *from <= now)
+            |subject: &str| self.issued_until.get(subject).is_some_and(|until| issued_at <= *until);
+        let others = session.map(|session| [&session.id, &session.first.jti]);
+        let mut ids = std::iter::once(&token.jti).chain(others.into_iter().flatten());
+        ids.any(|id| self.from.get(id).is_some_and(|from| *from <= now))
             || issued_too_early(&token.sub)
             || issued_too_early("")
     }
@@ -37,7 +43,7 @@ impl Revocations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Grants;
+    use crate::auth::{FirstToken, Grants, Origin, Session, Signer};
 
     fn token(sub: &str, iat: i64) -> Token {
         Token {
@@ -46,6 +52,7 @@ mod tests {
             iat,
             exp: 1000,
             grants: Grants::default(),
+            origin: Origin::Signer(Signer::Key { kid: "key".to_owned() }),
         }
     }
 
@@ -55,6 +62,35 @@ mod tests {
         let revocations = Revocations::new((vec![rule], Vec::new()));
         assert!(!revocations.cover(&token("ci", 10), 49));
         assert!(revocations.cover(&token("ci", 10), 50));
+    }
+
+    #[test]
+    fn a_session_is_refused_with_its_first_token() {
+        let signer = Signer::Key { kid: "key".to_owned() };
+        let first = FirstToken { jti: "first".to_owned(), iat: 10, signer };
+        let session = Session {
+            id: "session".to_owned(),
+            auth_time: 20,
+            caches: std::collections::BTreeMap::new(),
+            first,
+        };
+        let token = Token { origin: Origin::Session(Box::new(session)), ..token("ci", 90) };
+        let by_id = |id: &str| RevokedToken { jti: id.to_owned(), from: 50 };
+        let by_subject = |subject: &str, issued_until| RevokedSubject {
+            subject: subject.to_owned(),
+            issued_until,
+        };
+        for id in ["id", "session", "first"] {
+            assert!(Revocations::new((vec![by_id(id)], Vec::new())).cover(&token, 50), "{id}");
+        }
+        assert!(!Revocations::new((vec![by_id("other")], Vec::new())).cover(&token, 50));
+        // It was renewed after the revocation, by a server that did not know of it.
+        for (subject, until, refused) in
+            [("ci", 10, true), ("", 80, true), ("ci", 9, false), ("me", 80, false)]
+        {
+            let revocations = Revocations::new((Vec::new(), vec![by_subject(subject, until)]));
+            assert_eq!(revocations.cover(&token, 100), refused, "{subject} {until}");
+        }
     }
 
     #[test]

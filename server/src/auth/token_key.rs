@@ -5,10 +5,11 @@ use std::fmt;
 use std::path::Path;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use serde::Serialize;
 
 use super::key_file_error::KeyFileError;
 use super::material::Material;
-use super::{AuthError, Claims};
+use super::{AuthError, Claims, SessionClaims};
 use crate::config::{TokenAlgorithm, TokenKeyFile, read_key_file};
 use crate::db::keys::SealedTokenKey;
 use crate::secrets::{Sealer, SecretString, random_id};
@@ -125,6 +126,18 @@ impl TokenKey {
     /// # Errors
     /// [`AuthError::VerifiesOnly`] with a public key, [`AuthError::Sign`] when the library refuses.
     pub fn issue(&self, claims: &Claims) -> Result<SecretString, AuthError> {
+        self.sign(claims)
+    }
+
+    /// Signs a token of a push session.
+    ///
+    /// # Errors
+    /// As [`TokenKey::issue`].
+    pub fn issue_session(&self, claims: &SessionClaims) -> Result<SecretString, AuthError> {
+        self.sign(claims)
+    }
+
+    pub(super) fn sign(&self, claims: &impl Serialize) -> Result<SecretString, AuthError> {
         let key = self
             .signing
             .as_ref()

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::claims::Signer;
 use super::keys::Ring;
 use super::revocations::Revocations;
 use super::{AuthError, Token, TokenKey, TokenUses, Trust};
@@ -112,11 +113,23 @@ impl Verifier {
         self.note(self.within(MAX_AGE).await?.verify(token.expose(), now), now)
     }
 
+    /// Checks a session against its issuer's rules, and notes that a token was used: that of a
+    /// session is the one that it began with.
     fn note(&self, verified: Result<Token, AuthError>, now: i64) -> Result<Token, AuthError> {
-        if let Ok(token) = &verified {
+        let mut token = verified?;
+        let Some(session) = token.session() else {
             self.uses.note(&token.jti, now);
+            return Ok(token);
+        };
+        match &session.first.signer {
+            Signer::Key { .. } => self.uses.note(&session.first.jti, now),
+            Signer::Issuer { url, claims } => {
+                let issuer = self.trust.issuers.at(url).ok_or(AuthError::UnknownKey)?;
+                let grants = session.grants_within(&issuer.grants(claims)?);
+                token.grants = grants;
+            }
         }
-        verified
+        Ok(token)
     }
 
     /// When tokens were used last, as far as the database does not know it yet.
@@ -206,5 +219,7 @@ async fn load(
     }
     // Where an id stands for two keys, it is the database's, which can be retired without a
     // restart.
-    Ok(LoadedKeys { ring: Arc::new(Ring::new(trust.file_keys.iter().chain(&keys), revoked)), at })
+    let ring = Ring::new(trust.file_keys.iter().chain(&keys), revoked)
+        .with_sessions(trust.max_session_seconds);
+    Ok(LoadedKeys { ring: Arc::new(ring), at })
 }

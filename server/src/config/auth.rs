@@ -1,5 +1,5 @@
 //! `[auth]`: whose tokens are believed besides those that keys of the database have signed: keys in
-//! files, and issuers that tell who a CI job is.
+//! files, and issuers that tell who a CI job is; and for how long a push may outlive its token.
 
 mod check;
 mod sections;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use axum::http::Uri;
 use snowbank_core::cache_name::CachePattern;
 
-use super::TokenAlgorithm;
+use super::{Seconds, TokenAlgorithm};
 
 pub(super) use sections::{AuthSection, SourceText};
 
@@ -22,6 +22,18 @@ pub struct AuthConfig {
     pub token_keys: Vec<TokenKeyFile>,
     /// Issuers of tokens, one entry for each set of jobs that may do the same.
     pub oidc: Vec<OidcConfig>,
+    /// How long a push may go on with tokens of its own after its beginning; `None` where it may
+    /// not.
+    pub push_session: Option<Seconds>,
+}
+
+impl AuthConfig {
+    /// [`AuthConfig::push_session`] as the times of tokens are counted.
+    #[must_use]
+    pub fn push_session_seconds(&self) -> Option<i64> {
+        // A week at most, so it fits.
+        self.push_session.map(|max| i64::try_from(max.get()).unwrap_or(i64::MAX))
+    }
 }
 
 /// `[[auth.token-key]]`: a key in a file.

@@ -10,7 +10,7 @@ use snowbank_core::cache_name::CacheName;
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::token::token;
+use super::token::{push_token, token};
 use crate::app::App;
 use crate::auth::{
     self, AuthError, MayAdmin, MayCreate, MayManage, MayPull, MayPush, Permission, Token,
@@ -121,7 +121,7 @@ pub(super) async fn may_push(
     headers: &HeaderMap,
     name: &str,
 ) -> Result<MayPush, ApiError> {
-    let token = token(app, headers).await?;
+    let token = push_token(app, headers).await?;
     let name = parse_cache(name, token.as_ref())?;
     // Whoever may not is told so before anything is looked up.
     auth::authorize_name(&name, token.as_ref(), Permission::Push)?;

@@ -11,6 +11,7 @@ pub(super) mod missing_chunks;
 pub(super) mod missing_paths;
 pub(super) mod paths;
 pub(super) mod pins;
+pub(super) mod push_session;
 pub(super) mod tokens;
 pub(super) mod verify_paths;
 pub(super) mod whoami;

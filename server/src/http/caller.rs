@@ -12,7 +12,7 @@ use snowbank_core::wire::ErrorBody;
 
 use super::error::ApiError;
 use super::origin;
-use super::token::token;
+use super::token::{push_token, token};
 use crate::admin::Actor;
 use crate::admission::Client;
 use crate::app::App;
@@ -34,13 +34,28 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let token = token(app, &parts.headers).await?;
-        let base_url = origin::base_url(&app.config, &parts.extensions, &parts.headers);
-        Ok(Self { actor: actor(app, parts, token.as_ref()), token, base_url })
+        Ok(Self::new(app, parts, token(app, &parts.headers).await?))
+    }
+}
+
+/// Who calls an endpoint that is a part of a push: also with a token of a push session.
+#[derive(Debug, Clone)]
+pub(super) struct PushCaller(pub Caller);
+
+impl FromRequestParts<Arc<App>> for PushCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        Ok(Self(Caller::new(app, parts, push_token(app, &parts.headers).await?)))
     }
 }
 
 impl Caller {
+    fn new(app: &App, parts: &Parts, token: Option<Token>) -> Self {
+        let base_url = origin::base_url(&app.config, &parts.extensions, &parts.headers);
+        Self { actor: actor(app, parts, token.as_ref()), token, base_url }
+    }
+
     /// Whom memory and places are counted for.
     pub(super) fn client(&self) -> Client {
         Client::new(&self.actor.subject, &self.actor.remote)
@@ -70,7 +85,7 @@ pub(super) async fn audited(State(app): State<Arc<App>>, request: Request, next:
     };
     let (parts, body) = request.into_parts();
     // One that does not hold is refused, and named, by the endpoint.
-    let token = token(&app, &parts.headers).await.ok().flatten();
+    let token = push_token(&app, &parts.headers).await.ok().flatten();
     let actor = actor(&app, &parts, token.as_ref());
     let cache = cache_of(parts.uri.path()).to_owned();
     let response = next.run(Request::from_parts(parts, body)).await;
@@ -109,6 +124,7 @@ fn action(method: &Method, route: &str) -> Option<&'static str> {
         (&Method::PUT, "/api/v1/caches/{cache}/pins/{name}") => "pin.set",
         (&Method::DELETE, "/api/v1/caches/{cache}/pins/{name}") => "pin.remove",
         (&Method::POST, "/api/v1/caches/{cache}/pins/{name}/rollback") => "pin.rollback",
+        (&Method::POST, "/api/v1/push-session") => "token.push-session",
         (&Method::POST, "/api/v1/tokens") => "token.create",
         (&Method::POST, "/api/v1/tokens/revoke") => "token.revoke",
         (&Method::POST, "/api/v1/tokens/{id}/rotate") => "token.rotate",

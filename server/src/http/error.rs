@@ -57,6 +57,13 @@ impl ApiError {
         }
     }
 
+    /// What asks for a push session where there are none.
+    pub(super) fn no_push_sessions() -> Self {
+        let message = "this server gives no push sessions (`[auth] push-session` is off); a push \
+            ends with its token";
+        Self::absent(code::NO_PUSH_SESSIONS, message.to_owned())
+    }
+
     /// With what the log is to say.
     fn log(self, what: &'static str, error: &impl ToString) -> Self {
         Self { inside: Some(Cause { what, error: error.to_string() }), ..self }
@@ -235,7 +242,7 @@ impl From<AuthError> for ApiError {
         match error {
             AuthError::Database(error) => error.into(),
             AuthError::Shared(error) => error.into(),
-            AuthError::Forbidden { .. } | AuthError::NotAdmin => {
+            AuthError::Forbidden { .. } | AuthError::NotAdmin | AuthError::SessionMisused => {
                 Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
             }
             AuthError::NotHere { .. } => Self::not_found(message),

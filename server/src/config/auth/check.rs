@@ -7,9 +7,12 @@ use axum::http::Uri;
 use snowbank_core::cache_name::CachePattern;
 use toml::Spanned;
 
-use super::super::{ConfigError, absolute, beside, parse_kid};
+use super::super::{ConfigError, Seconds, absolute, beside, parse_kid};
 use super::sections::{AuthSection, OidcSection, Patterns, SourceText, TokenKeySection};
 use super::{AuthConfig, OidcConfig, OidcGrant, TokenKeyFile, Transport};
+
+/// The longest push session.
+const MAX_PUSH_SESSION: Seconds = Seconds::new(7 * 86_400);
 
 impl AuthSection {
     /// Checks everything that can be checked without opening another file.
@@ -26,7 +29,26 @@ impl AuthSection {
         for section in self.oidc {
             oidc.push(entry(section, &oidc, written)?);
         }
-        Ok(AuthConfig { token_keys, oidc })
+        let push_session = push_session(&self.push_session, written)?;
+        Ok(AuthConfig { token_keys, oidc, push_session })
+    }
+}
+
+/// How long a push session may last: `off` and `0` are none.
+fn push_session(
+    text: &Spanned<String>,
+    written: SourceText<'_>,
+) -> Result<Option<Seconds>, ConfigError> {
+    if matches!(text.get_ref().as_str(), "off" | "0") {
+        return Ok(None);
+    }
+    match text.get_ref().parse::<Seconds>() {
+        Ok(max) if max.get() == 0 => Ok(None),
+        Ok(max) if max <= MAX_PUSH_SESSION => Ok(Some(max)),
+        _ => {
+            let message = "must be a time from 1s to 7d such as \"6h\", or \"off\"";
+            Err(written.problem(&text.span(), "auth.push-session", message))
+        }
     }
 }
 

@@ -11,11 +11,22 @@ use toml::Spanned;
 use super::super::error::line_at;
 use super::super::{ConfigError, TokenAlgorithm};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(in crate::config) struct AuthSection {
+    pub(super) push_session: Spanned<String>,
     pub(super) token_key: Vec<TokenKeySection>,
     pub(super) oidc: Vec<OidcSection>,
+}
+
+impl Default for AuthSection {
+    fn default() -> Self {
+        Self {
+            push_session: Spanned::new(0..0, "6h".to_owned()),
+            token_key: Vec::new(),
+            oidc: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

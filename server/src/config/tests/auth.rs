@@ -130,6 +130,23 @@ fn a_token_key_has_an_id_an_algorithm_and_a_file_beside_the_config_file() {
 }
 
 #[test]
+fn a_push_session_lasts_for_six_hours_unless_said_otherwise() {
+    let seconds = |text: &str| load(text).1.unwrap().auth.push_session_seconds();
+    let value = |text: &str| format!("[auth]\npush-session = \"{text}\"\n");
+    assert_eq!(seconds(""), Some(6 * 3_600));
+    assert_eq!(seconds("[auth]\n"), Some(6 * 3_600));
+    for (text, expected) in [("90m", Some(5_400)), ("1s", Some(1)), ("7d", Some(604_800))] {
+        assert_eq!(seconds(&value(text)), expected, "{text}");
+    }
+    for off in ["off", "0", "0s"] {
+        assert_eq!(seconds(&value(off)), None, "{off}");
+    }
+    for wrong in ["8d", "never", "-1h", "6", ""] {
+        assert_names(&value(wrong), &[":2: ", "`auth.push-session`", "off"]);
+    }
+}
+
+#[test]
 fn the_documented_keys_are_keys() {
     let text = include_str!("../../../../config.example.toml");
     let section = &text[text.find("# [[auth.token-key]]").unwrap()..];

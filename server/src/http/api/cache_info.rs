@@ -9,7 +9,7 @@ use snowbank_core::manifest::MAX_MANIFEST_BYTES;
 use snowbank_core::wire::{CacheInfo, Limits};
 
 use super::super::access::may_see;
-use super::super::caller::Caller;
+use super::super::caller::PushCaller;
 use super::super::error::ApiError;
 use super::super::extract::Path;
 use super::{NAMES_PER_REQUEST, PATHS_PER_QUERY, PATHS_PER_REQUEST};
@@ -18,7 +18,7 @@ use crate::app::App;
 pub(in crate::http) async fn cache_info(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    caller: Caller,
+    PushCaller(caller): PushCaller,
 ) -> Result<Json<CacheInfo>, ApiError> {
     let (target, permissions) = may_see(&app, &caller, &name).await?;
     let cache = &target.cache;

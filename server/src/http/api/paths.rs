@@ -11,7 +11,7 @@ use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit};
 
 use super::super::access::may_push;
 use super::super::answer::Answers;
-use super::super::caller::{AuditDetail, Caller};
+use super::super::caller::{AuditDetail, PushCaller};
 use super::super::error::ApiError;
 use super::super::extract::Path;
 use super::super::json::{self, Detail};
@@ -26,7 +26,7 @@ use crate::ingest::{Committer, commit};
 pub(in crate::http) async fn paths(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    caller: Caller,
+    PushCaller(caller): PushCaller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {

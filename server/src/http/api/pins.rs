@@ -13,7 +13,7 @@ use snowbank_core::wire::admin::AfterQuery;
 use snowbank_core::wire::admin::pins::{HistoryQuery, PinDetails, RollbackPin, SetPin};
 
 use super::super::access::{may_push, may_read};
-use super::super::caller::Caller;
+use super::super::caller::{Caller, PushCaller};
 use super::super::error::ApiError;
 use super::super::extract::{Path, Query};
 use super::super::listing::Listing;
@@ -58,7 +58,7 @@ pub(in crate::http) async fn show(
 pub(in crate::http) async fn set(
     State(app): State<Arc<App>>,
     Path((cache, name)): Path<(String, String)>,
-    caller: Caller,
+    PushCaller(caller): PushCaller,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {

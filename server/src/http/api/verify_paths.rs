@@ -12,7 +12,7 @@ use snowbank_core::wire::{CommitLine, MissingPathsRequest};
 
 use super::super::access::may_push;
 use super::super::answer::Answers;
-use super::super::caller::Caller;
+use super::super::caller::PushCaller;
 use super::super::error::ApiError;
 use super::super::extract::Path;
 use super::super::json::{self, Detail};
@@ -26,7 +26,7 @@ use crate::integrity::verify_present::ReadBack;
 pub(in crate::http) async fn verify_paths(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    caller: Caller,
+    PushCaller(caller): PushCaller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {

@@ -99,6 +99,11 @@ pub(super) const METRICS: &[Metric] = &[
     ),
     counter("snowbank_nar_sent_bytes_total", ONE, "Bytes of NARs that went out, as they travel"),
     counter(
+        "snowbank_push_sessions_total",
+        Series::AtStart(&[("kind", &["begun", "renewed"])]),
+        "Tokens of push sessions that were handed out",
+    ),
+    counter(
         "snowbank_ignored_tokens_total",
         Series::AtStart(&[(
             "reason",

@@ -422,6 +422,8 @@ in
           # For `listen = "unix:/run/snowbank/http.sock"`. The file's own mode says who may connect.
           RuntimeDirectory = "snowbank";
           RuntimeDirectoryMode = "0755";
+          # A socket of systemd in it outlives the server.
+          RuntimeDirectoryPreserve = true;
           # Pushes under way are let finish; one that is cut off is sent again by its client.
           TimeoutStopSec = "2min";
           LimitNOFILE = 131072;

@@ -142,12 +142,11 @@ fn systemd_is_told_that_the_server_serves_lives_and_stops() {
     let manager = Manager::new();
     let mut service = manager.start(&[("WATCHDOG_USEC", "1000000")]);
     let told = service.wait_for("READY=1");
-    assert_eq!(told[0], "READY=1", "nothing comes before it");
     assert!(ask(manager.address()).unwrap().starts_with("HTTP/1.1 200"));
     let status = told.iter().find(|line| line.starts_with("STATUS=")).unwrap().clone();
     assert!(status.contains(&manager.address().to_string()), "{status}");
     assert!(status.contains(manager.socket().to_str().unwrap()), "{status}");
-    // Often enough that one that is missed is no reason to restart.
+    // Often enough that one that is late is no reason to restart.
     let began = Instant::now();
     for _ in 0..4 {
         let _ = service.wait_for("WATCHDOG=1");
@@ -159,7 +158,7 @@ fn systemd_is_told_that_the_server_serves_lives_and_stops() {
 }
 
 #[test]
-fn a_server_without_a_service_manager_has_no_watchdog_and_sends_nothing() {
+fn no_sign_of_life_is_sent_where_none_is_asked_for() {
     let manager = Manager::new();
     let mut service = manager.start(&[]);
     let _ = service.wait_for("READY=1");

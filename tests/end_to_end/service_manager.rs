@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Read as _, Write as _},
+    io::{ErrorKind, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::{
         fd::OwnedFd,

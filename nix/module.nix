@@ -35,6 +35,7 @@ let
       inherit (types) bool str path;
       inherit size time folder;
       address = types.strMatching "[^ ]+:[0-9]+";
+      listen = types.strMatching "[^ ]+:[0-9]+|unix:/.+";
       secret = types.str;
       secret-file = secretFile;
     }.${type};
@@ -70,11 +71,10 @@ let
 
   snowbankd = "${cfg.package}/bin/snowbankd";
 
+  # A Unix socket has no port.
   listen = builtins.match "(.+):([0-9]+)" cfg.settings.listen;
-  port = builtins.fromJSON (builtins.elemAt listen 1);
-  here =
-    let host = builtins.elemAt listen 0; in
-    "${if host == "0.0.0.0" then "127.0.0.1" else if host == "[::]" then "[::1]" else host}:${toString port}";
+  isUnix = lib.hasPrefix "unix:" cfg.settings.listen;
+  port = if isUnix then null else builtins.fromJSON (builtins.elemAt listen 1);
 
   folders = builtins.filter (folder: folder != null && !within stateDir folder && !within cacheDir folder)
     (map (path: if path == null then null else toString path) [
@@ -131,17 +131,6 @@ let
     # A call that is not allowed fails; the server then does without it, where it can.
     SystemCallErrorNumber = "EPERM";
   };
-
-  waitUntilReady = pkgs.writeShellScript "snowbankd-wait-until-ready" ''
-    # An upgrade of the schema comes before readiness, and may take its time; a server that has ended is not waited for.
-    for _ in {1..300}; do
-      ${pkgs.curl}/bin/curl --silent --fail --noproxy '*' --max-time 2 --output /dev/null http://${here}/readyz && exit 0
-      kill -0 "$MAINPID" 2> /dev/null || exit 1
-      sleep 0.5
-    done
-    echo "snowbankd is not ready; http://${here}/readyz says why" >&2
-    exit 1
-  '';
 
   # Becomes the server's user, with its folders and credentials, and works whether the server runs or not.
   command = pkgs.writeShellScriptBin "snowbankd" ''
@@ -318,6 +307,15 @@ in
       description = "Whether the firewall lets clients reach the port of `settings.listen`.";
     };
 
+    socketActivation = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Whether systemd keeps the socket of `settings.listen` open while the server restarts, so that an upgrade refuses no
+        connection. A Unix socket is root's then, and `settings.socket-mode` says who else may connect.
+      '';
+    };
+
     caches = mkOption {
       type = types.attrsOf (types.submodule { options = cacheOptions; });
       default = { };
@@ -337,6 +335,10 @@ in
         {
           assertion = port != 0;
           message = said "`settings.listen` needs a port of its own, not 0";
+        }
+        {
+          assertion = !cfg.openFirewall || !isUnix;
+          message = said "`openFirewall` opens a port, and `settings.listen` is a Unix socket, which has none";
         }
         {
           assertion = settings.storage.secret-access-key == null && settings.storage.session-token == null;
@@ -408,12 +410,20 @@ in
         # A bucket or a database may be away for longer than systemd is patient by itself.
         unitConfig.StartLimitIntervalSec = 0;
         serviceConfig = identity // hardening // {
-          Type = "exec";
+          # Started once it serves. An upgrade of the schema comes before that, and may take its time.
+          Type = "notify";
+          NotifyAccess = "main";
           ExecStart = "${snowbankd} --config ${configFile "snowbankd"}";
-          ExecStartPost = "${waitUntilReady}";
           Restart = "on-failure";
           RestartSec = 5;
           TimeoutStartSec = "15min";
+          # A server whose threads stand still, or whose database says nothing for so long, is started again.
+          WatchdogSec = "2min";
+          # For `listen = "unix:/run/snowbank/http.sock"`. The file's own mode says who may connect.
+          RuntimeDirectory = "snowbank";
+          RuntimeDirectoryMode = "0755";
+          # A socket of systemd in it outlives the server.
+          RuntimeDirectoryPreserve = true;
           # Pushes under way are let finish; one that is cut off is sent again by its client.
           TimeoutStopSec = "2min";
           LimitNOFILE = 131072;
@@ -446,6 +456,19 @@ in
         enable = true;
         ensureDatabases = [ user ];
         ensureUsers = [ { name = user; ensureDBOwnership = true; } ];
+      };
+    })
+
+    (mkIf cfg.socketActivation {
+      systemd.sockets.snowbankd = {
+        description = "Sockets of Snowbank, a Nix binary cache";
+        wantedBy = [ "sockets.target" ];
+        listenStreams = [ (lib.removePrefix "unix:" cfg.settings.listen) ];
+        socketConfig = {
+          SocketMode = cfg.settings.socket-mode;
+          Backlog = 4096;
+          NoDelay = true;
+        };
       };
     })
 

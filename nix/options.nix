@@ -4,6 +4,7 @@
 # A key is an attrset with `type`, `description` and, unless it has to be given, `default`; `null` means "not set". What has
 # no description is a section. Types:
 #   "bool" "str" "path" "size" "time" "address"
+#   "listen"                         an address, or a Unix socket
 #   "folder"                         outside of the Nix store, where a path literal is taken as it is written
 #   "secret-file"                    a file outside of the Nix store, which the unit gets as a credential
 #   "secret"                         a secret itself: a key of the file, and never one of a NixOS configuration
@@ -18,8 +19,11 @@ let
   timeOrNever = { either = [ "time" { enum = [ "never" ]; } ]; };
 in
 {
-  listen = key "address" "127.0.0.1:8080" ''
-    The address to listen on: an IP address and a port.
+  listen = key "listen" "127.0.0.1:8080" ''
+    Where to listen: an IP address and a port, or a Unix socket, such as `unix:/run/snowbank/http.sock`.
+  '';
+  socket-mode = key "str" "0660" ''
+    The permissions of the socket file, where `listen` is a Unix socket: whoever may write to it may connect.
   '';
   data-dir = unset "folder" ''
     The data folder: keys, the root token and, by default, the database and the packs. Here it is `/var/lib/snowbank` unless
@@ -35,8 +39,8 @@ in
     `head -c 32 /dev/urandom | base64 > FILE && chmod 600 FILE`.
   '';
   trusted-proxies = key { listOf = "str"; } [ ] ''
-    Addresses or networks of the proxies in front, such as `127.0.0.1` or `10.0.0.0/8`: from them, and from nobody else, the
-    server believes which client a request came from.
+    Addresses or networks of the proxies in front, such as `127.0.0.1` or `10.0.0.0/8`, and `unix` for whoever connects to the
+    Unix socket: from them, and from nobody else, the server believes which client a request came from.
   '';
 
   database = {
@@ -177,7 +181,7 @@ in
       whose client does not read.
     '';
     connections-per-address = key { between = [ 1 65536 ]; } 256 ''
-      Of these, from one address. Trusted proxies and loopback addresses have no such limit.
+      Of these, from one address. Trusted proxies, loopback addresses and the Unix socket have no such limit.
     '';
     requests = key { between = [ 1 65536 ]; } 4096 ''
       Requests under way at the same time; a connection may always have two.

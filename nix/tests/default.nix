@@ -62,6 +62,11 @@ in
       };
     };
 
+    socket = server {
+      settings = { listen = "unix:/run/snowbank/http.sock"; socket-mode = "0666"; trusted-proxies = [ "unix" ]; };
+      socketActivation = true;
+    };
+
     local = server { database = "postgresql"; createLocally = true; };
 
     # A folder may be written as a path, which is not copied into the store: there may not even be one on this machine.
@@ -100,6 +105,7 @@ in
       (url: problems { database = "postgresql"; settings.database.url = url; })
       [ "postgres://u:p@h/d" "postgres://h/d?password=p" "postgresql://u:p/p@h/d" ];
     "a port of its own" = problems { settings.listen = "[::]:0"; };
+    "is a Unix socket, which has none" = problems { openFirewall = true; settings.listen = "unix:/run/snowbank/http.sock"; };
     "set `database = \"postgresql\"`" = problems { databaseUrlFile = "/run/secrets/url"; };
     "PostgreSQL has no address" = problems { database = "postgresql"; };
     "`createLocally` is for" = problems { createLocally = true; };
@@ -126,6 +132,8 @@ in
   mistyped = map (settings: (builtins.tryEval (builtins.deepSeq (server { inherit settings; }).toml true)).success) [
     { lissten = "127.0.0.1:1"; }
     { listen = "localhost"; }
+    { listen = "unix:http.sock"; }
+    { metrics.listen = "unix:/run/a"; }
     { log.level = "loud"; }
     { limits.memory = "1G"; }
     { data-dir = "${builtins.storeDir}/data"; }

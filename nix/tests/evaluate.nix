@@ -4,7 +4,6 @@ let
 
   script = name: text: { outPath = "/stand-in/${name}"; inherit text; };
   pkgs = {
-    curl = "/stand-in/curl";
     snowbank = "/stand-in/snowbank";
     writeShellScript = script;
     writeShellScriptBin = script;
@@ -37,6 +36,7 @@ let
       cachesService = defined.systemd.services.snowbankd-caches.serviceConfig or null;
       command = (builtins.head defined.environment.systemPackages).text;
       postgresql = defined.services.postgresql or null;
+      socket = defined.systemd.sockets.snowbankd or null;
       ports = defined.networking.firewall.allowedTCPPorts or [ ];
     };
 

@@ -23,6 +23,8 @@ rec {
   mapAttrsToList = f: attrs: map (name: f name attrs.${name}) (builtins.attrNames attrs);
   concatMapStringsSep = separator: f: values: builtins.concatStringsSep separator (map f values);
   hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
+  removePrefix = prefix: text:
+    if hasPrefix prefix text then builtins.substring (builtins.stringLength prefix) (-1) text else text;
   escapeShellArgs = concatMapStringsSep " " (arg: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] arg}'");
 
   types =

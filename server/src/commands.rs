@@ -5,6 +5,7 @@
 //! logs and errors go to standard error.
 
 mod backup;
+mod banner;
 mod cache;
 mod check;
 mod cli;
@@ -35,6 +36,7 @@ use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::{Config, Overrides};
 use crate::db::Db;
+use crate::listen::PassedSockets;
 use crate::secrets::Sealer;
 use crate::storage::Storage;
 use cli::{Cli, Command};
@@ -56,6 +58,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    // Before there are threads that could read the environment.
+    let passed = PassedSockets::from_environment();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -63,7 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let overrides = cli.overrides();
     let result = runtime.block_on(async {
         match cli.command.unwrap_or_default() {
-            Command::Serve(_) => serve::serve(&overrides).await,
+            Command::Serve(_) => serve::serve(&overrides, passed).await,
             Command::Token(command) => token::run(&overrides, command).await,
             Command::Cache(command) => cache::run(&overrides, command).await,
             Command::Path(command) => paths::run(&overrides, command).await,

@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod gc;
 mod limits;
+mod listen;
 mod log;
 mod metrics;
 mod secret;
@@ -28,6 +29,7 @@ pub use database::{DatabaseConfig, DatabaseUrl, PostgresConfig, TlsMode};
 pub use error::ConfigError;
 pub use gc::GcConfig;
 pub use limits::LimitsConfig;
+pub use listen::{ListenAddress, SocketMode};
 pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::MetricsConfig;
 pub use secret::{
@@ -39,7 +41,6 @@ pub use storage::{CredentialsConfig, FixedCredentials, S3Config, StorageConfig};
 pub use storage_cache::CacheConfig;
 pub use token_algorithm::{BadKid, TokenAlgorithm, UnknownAlgorithm, parse_kid};
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use auth::SourceText;
@@ -54,7 +55,7 @@ pub struct Overrides {
     /// The data folder.
     pub data_dir: Option<PathBuf>,
     /// The address to listen on.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<ListenAddress>,
     /// The database's address. It may hold a password, so it is no flag, which every user of the
     /// machine could read.
     pub database_url: Option<SecretString>,
@@ -65,8 +66,10 @@ pub struct Overrides {
 /// Everything that can be set, resolved and checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The address to listen on; port 0 lets the system choose.
-    pub listen: SocketAddr,
+    /// Where to listen.
+    pub listen: ListenAddress,
+    /// The permissions of the socket file, where that is a Unix socket.
+    pub socket_mode: SocketMode,
     /// The data folder, absolute.
     pub data_dir: PathBuf,
     /// The file with the key that secrets in the database are sealed with, where it is not the data
@@ -138,7 +141,8 @@ impl Config {
         let config = Self {
             auth: file.auth.resolve(written, config_dir)?,
             server_key_file,
-            listen: overrides.listen.unwrap_or(file.listen.0),
+            listen: overrides.listen.clone().unwrap_or(file.listen),
+            socket_mode: file.socket_mode,
             public_url: file.public_url,
             trusted_proxies: file.trusted_proxies,
             database,

@@ -3,7 +3,7 @@
 //!
 //! Modules depend on each other in one direction only: commands → http → integrity → {ingest,
 //! serving, gc, admin} → damage → {auth, pack} → {chain, directory} → {admission, db, storage} →
-//! {config, files}. `db` holds the only SQL, `storage` the only object I/O, `http` the only status
+//! {config, files, listen, systemd}. `db` holds the only SQL, `storage` the only object I/O, `http` the only status
 //! codes.
 
 pub mod admin;
@@ -23,8 +23,10 @@ pub mod gc;
 pub mod http;
 pub mod ingest;
 pub mod integrity;
+pub mod listen;
 pub mod pack;
 pub mod secrets;
 pub mod serving;
 pub mod storage;
+pub mod systemd;
 pub mod telemetry;

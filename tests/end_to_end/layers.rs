@@ -10,7 +10,7 @@ use sources::Sources;
 
 /// The layers of the server's top-level modules, lowest first.
 const SERVER: &[&[&str]] = &[
-    &["clock", "config", "fault", "files", "telemetry"],
+    &["clock", "config", "fault", "files", "listen", "systemd", "telemetry"],
     &["admission", "db", "storage", "secrets"],
     &["chain", "directory"],
     &["auth", "pack"],

@@ -312,6 +312,12 @@ impl ConnectionPlace {
         self.connection.number
     }
 
+    /// Whether a request has come.
+    #[must_use]
+    pub fn has_asked(&self) -> bool {
+        self.connection.has_asked.load(Relaxed)
+    }
+
     /// Whether only health checks are to be answered.
     #[must_use]
     pub fn is_reserve(&self) -> bool {

@@ -6,7 +6,6 @@ mod token_key;
 
 use std::convert::Infallible;
 use std::env;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
@@ -19,7 +18,7 @@ use snowbank_cli::args::{
 use snowbank_cli::hide_in_usage;
 use snowbank_core::cache_name::CacheName;
 
-use crate::config::{Overrides, Seconds, SecretString, Size};
+use crate::config::{ListenAddress, Overrides, Seconds, SecretString, Size};
 use crate::integrity::{PathPattern, Percent};
 
 pub(super) use backup::{BackupArgs, RestoreArgs};
@@ -48,9 +47,9 @@ pub struct Cli {
 /// What `serve` takes, and `snowbankd` alone.
 #[derive(Debug, Default, Args)]
 pub(super) struct ServeArgs {
-    /// The address to listen on [default: 127.0.0.1:8080].
+    /// The address to listen on, or `unix:/PATH` [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR", env = "SNOWBANKD_LISTEN")]
-    listen: Option<SocketAddr>,
+    listen: Option<ListenAddress>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -451,7 +450,7 @@ impl Cli {
     #[must_use]
     pub fn overrides(&self) -> Overrides {
         let nested = match &self.command {
-            Some(Command::Serve(args)) => args.listen,
+            Some(Command::Serve(args)) => args.listen.clone(),
             _ => None,
         };
         // A variable that is set to nothing is not set, as with flags' variables.
@@ -459,7 +458,7 @@ impl Cli {
         Overrides {
             config: self.config.clone(),
             data_dir: self.data_dir.clone(),
-            listen: nested.or(self.serve.listen),
+            listen: nested.or_else(|| self.serve.listen.clone()),
             database_url: variable("SNOWBANKD_DATABASE_URL")
                 .map(|url| SecretString::new(url.to_string_lossy())),
             server_key_file: variable("SNOWBANKD_SERVER_KEY_FILE").map(PathBuf::from),

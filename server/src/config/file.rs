@@ -1,24 +1,23 @@
 //! The config file as it is written: the top-level keys and sections, before paths are resolved.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::auth::AuthSection;
 use super::database::DatabaseSection;
-use super::server::Listen;
 use super::storage::StorageSection;
 use super::{
-    AuditConfig, CompressionConfig, ConfigError, GcConfig, LimitsConfig, LogConfig, MetricsConfig,
-    PublicUrl, TrustedProxies, error,
+    AuditConfig, CompressionConfig, ConfigError, GcConfig, LimitsConfig, ListenAddress, LogConfig,
+    MetricsConfig, PublicUrl, SocketMode, TrustedProxies, error,
 };
 
 /// Every key that a config file can have.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct ConfigFile {
-    pub listen: Listen,
+    pub listen: ListenAddress,
+    pub socket_mode: SocketMode,
     pub data_dir: Option<PathBuf>,
     pub public_url: Option<PublicUrl>,
     pub trusted_proxies: TrustedProxies,
@@ -32,12 +31,6 @@ pub(super) struct ConfigFile {
     pub audit: AuditConfig,
     pub gc: GcConfig,
     pub auth: AuthSection,
-}
-
-impl Default for Listen {
-    fn default() -> Self {
-        Self(SocketAddr::from(([127, 0, 0, 1], 8080)))
-    }
 }
 
 /// Reads and parses a config file; also gives its text, for errors that are found later.

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::server::Listen;
+use super::server::TcpAddress;
 
 /// The section. Metrics have an address of their own, since the main one may be open to the world.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MetricsConfig {
-    listen: Option<Listen>,
+    listen: Option<TcpAddress>,
 }
 
 impl MetricsConfig {

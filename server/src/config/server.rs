@@ -1,5 +1,5 @@
-//! The top-level keys: where to listen, where data lives, and under which address clients see the
-//! server.
+//! Top-level keys: where data lives, under which address clients see the server, and which proxies
+//! it believes.
 
 use std::env;
 use std::fmt;
@@ -13,12 +13,12 @@ use serde::Deserialize;
 
 use super::ConfigError;
 
-/// `listen`: an IP address and a port.
+/// An IP address and a port.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Listen(pub SocketAddr);
+pub(super) struct TcpAddress(pub SocketAddr);
 
-impl TryFrom<String> for Listen {
+impl TryFrom<String> for TcpAddress {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -96,14 +96,23 @@ impl fmt::Display for PublicUrl {
 /// `trusted-proxies`: whose word is taken for where a request came from.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "Vec<String>")]
-pub struct TrustedProxies(Vec<IpNet>);
+pub struct TrustedProxies {
+    networks: Vec<IpNet>,
+    has_unix: bool,
+}
 
 impl TrustedProxies {
     /// Whether this is the address of one of them.
     #[must_use]
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether whoever connects to the Unix socket is one of them.
+    #[must_use]
+    pub fn contain_unix(&self) -> bool {
+        self.has_unix
     }
 }
 
@@ -111,14 +120,22 @@ impl TryFrom<Vec<String>> for TrustedProxies {
     type Error = String;
 
     fn try_from(texts: Vec<String>) -> Result<Self, Self::Error> {
-        let network = |text: &String| {
+        let mut proxies = Self::default();
+        for text in &texts {
+            if text == "unix" {
+                proxies.has_unix = true;
+                continue;
+            }
             let network =
                 text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            network.map_err(|_| {
-                format!("`{text}` is no address or network, such as \"10.0.0.7\" or \"10.0.0.0/8\"")
-            })
-        };
-        texts.iter().map(network).collect::<Result<_, _>>().map(Self)
+            proxies.networks.push(network.map_err(|_| {
+                format!(
+                    "`{text}` is no address or network, such as \"10.0.0.7\" or \"10.0.0.0/8\", \
+                     and not \"unix\", which stands for the Unix socket"
+                )
+            })?);
+        }
+        Ok(proxies)
     }
 }
 

@@ -63,8 +63,7 @@ impl Caller {
 }
 
 fn actor(app: &App, parts: &Parts, token: Option<&Token>) -> Actor {
-    let remote = origin::remote(&app.config, &parts.extensions, &parts.headers);
-    let remote = remote.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+    let remote = origin::remote_name(&app.config, &parts.extensions, &parts.headers);
     let (subject, token_id) = match token {
         Some(token) => (token.sub.clone(), token.jti.clone()),
         None => ("nobody".to_owned(), String::new()),

@@ -12,13 +12,32 @@ use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, header};
 
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, TrustedProxies};
 
-/// The address at the other end of the connection.
+/// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) IpAddr);
+pub(super) struct Peer {
+    /// Its address; whoever comes through a Unix socket has none.
+    pub(super) address: Option<IpAddr>,
+    /// Whether the connection is encrypted.
+    pub(super) is_tls: bool,
+}
 
-/// The address of whoever asks, for handlers; see [`remote`].
+impl Peer {
+    /// Whether it is a proxy that is believed.
+    pub(super) fn is_trusted(self, proxies: &TrustedProxies) -> bool {
+        self.address.map_or_else(|| proxies.contain_unix(), |address| proxies.contain(address))
+    }
+
+    /// The address that its connections are counted for; `None` where it stands for many clients:
+    /// a proxy does, and so does whatever is on this machine.
+    pub(super) fn counted_address(self, proxies: &TrustedProxies) -> Option<IpAddr> {
+        let address = self.address?.to_canonical();
+        (!address.is_loopback() && !proxies.contain(address)).then_some(address)
+    }
+}
+
+/// Who asks, for handlers; see [`remote_name`].
 #[derive(Debug, Clone)]
 pub(super) struct Remote(pub(super) String);
 
@@ -26,9 +45,15 @@ impl FromRequestParts<Arc<App>> for Remote {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
-        let address = remote(&app.config, &parts.extensions, &parts.headers);
-        Ok(Self(address.map_or_else(|| "unknown".to_owned(), |address| address.to_string())))
+        Ok(Self(remote_name(&app.config, &parts.extensions, &parts.headers)))
     }
+}
+
+/// The address of whoever asks as text: `unix` where a Unix socket is all that is known.
+pub(super) fn remote_name(config: &Config, extensions: &Extensions, headers: &HeaderMap) -> String {
+    let without = || if extensions.get::<Peer>().is_some() { "unix" } else { "unknown" };
+    remote(config, extensions, headers)
+        .map_or_else(|| without().to_owned(), |address| address.to_string())
 }
 
 /// The address of whoever asks: the connection's, or the last one in `X-Forwarded-For` that is no
@@ -38,20 +63,20 @@ pub(super) fn remote(
     extensions: &Extensions,
     headers: &HeaderMap,
 ) -> Option<IpAddr> {
-    extensions.get::<Peer>().map(|peer| remote_of(config, *peer, headers))
+    extensions.get::<Peer>().and_then(|peer| remote_of(config, *peer, headers))
 }
 
 /// The same for a connection from `peer`.
-pub(super) fn remote_of(config: &Config, Peer(peer): Peer, headers: &HeaderMap) -> IpAddr {
-    let mut client = peer.to_canonical();
-    if config.trusted_proxies.contain(client) {
+pub(super) fn remote_of(config: &Config, peer: Peer, headers: &HeaderMap) -> Option<IpAddr> {
+    let mut client = peer.address.map(|address| address.to_canonical());
+    if peer.is_trusted(&config.trusted_proxies) {
         let forwarded =
             headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
         let hops: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
         for hop in hops.iter().rev() {
             let Ok(address) = hop.trim_matches(['[', ']']).parse::<IpAddr>() else { break };
-            client = address.to_canonical();
-            if !config.trusted_proxies.contain(client) {
+            client = Some(address.to_canonical());
+            if !config.trusted_proxies.contain(address) {
                 break;
             }
         }
@@ -69,8 +94,8 @@ pub(super) fn base_url(
     if let Some(url) = &config.public_url {
         return Some(url.to_string());
     }
-    let is_proxied =
-        extensions.get::<Peer>().is_some_and(|Peer(peer)| config.trusted_proxies.contain(*peer));
+    let peer = extensions.get::<Peer>();
+    let is_proxied = peer.is_some_and(|peer| peer.is_trusted(&config.trusted_proxies));
     let first = |name: HeaderName| {
         let value = headers.get(name)?.to_str().ok()?;
         value.split(',').next().map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned)
@@ -78,9 +103,9 @@ pub(super) fn base_url(
     let forwarded =
         |name: &'static str| is_proxied.then(|| first(HeaderName::from_static(name))).flatten();
     let host = forwarded("x-forwarded-host").or_else(|| first(header::HOST))?;
-    let scheme = forwarded("x-forwarded-proto")
-        .filter(|scheme| scheme == "https")
-        .map_or("http", |_| "https");
+    let is_https = forwarded("x-forwarded-proto")
+        .map_or_else(|| peer.is_some_and(|peer| peer.is_tls), |scheme| scheme == "https");
+    let scheme = if is_https { "https" } else { "http" };
     // What is no host and port is not shown to anybody.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
     host.bytes().all(plain).then(|| format!("{scheme}://{host}"))
@@ -100,7 +125,7 @@ mod tests {
 
     fn request(peer: &str, headers: &[(&'static str, &str)]) -> (Extensions, HeaderMap) {
         let mut extensions = Extensions::new();
-        extensions.insert(Peer(peer.parse().unwrap()));
+        extensions.insert(Peer { address: peer.parse().ok(), is_tls: false });
         let headers = headers
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
@@ -136,6 +161,27 @@ mod tests {
         assert_eq!(remote(&config, &extensions, &headers), "1.2.3.4");
         let (extensions, headers) = request("10.0.0.1", &[("x-forwarded-for", "nonsense")]);
         assert_eq!(remote(&config, &extensions, &headers), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_peer_of_the_unix_socket_is_believed_where_that_is_a_trusted_proxy() {
+        let forged = [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https")];
+        let (extensions, headers) = request("no address", &forged);
+        let peer = *extensions.get::<Peer>().unwrap();
+        for (proxies, expected) in [("[\"10.0.0.0/8\"]", "unix"), ("[\"unix\"]", "1.2.3.4")] {
+            let config = config(proxies);
+            assert_eq!(remote_name(&config, &extensions, &headers), expected, "{proxies}");
+            assert_eq!(peer.counted_address(&config.trusted_proxies), None);
+        }
+        assert_eq!(remote_name(&config("[\"unix\"]"), &extensions, &HeaderMap::new()), "unix");
+    }
+
+    #[test]
+    fn an_encrypted_connection_is_known_by_https() {
+        let (mut extensions, headers) = request("9.9.9.9", &[("host", "cache.example.org")]);
+        extensions.insert(Peer { address: None, is_tls: true });
+        let url = base_url(&config("[]"), &extensions, &headers);
+        assert_eq!(url.as_deref(), Some("https://cache.example.org"));
     }
 
     #[test]

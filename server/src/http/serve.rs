@@ -4,23 +4,23 @@
 //! A new connection is taken at once, and `admission` finds it a place. Nothing here waits for a
 //! client.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::origin::Peer;
 use super::sent::MAX_PIECE_BYTES;
 use super::service::HttpService;
 use super::socket::Socket;
 use super::streams::StreamTasks;
 use crate::admission::ConnectionPlace;
 use crate::app::App;
+use crate::listen::{Listeners, Stream};
 
 /// How often deadlines are looked at.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -28,6 +28,10 @@ const SWEEP_EVERY: Duration = Duration::from_millis(500);
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// Requests in flight may finish for this long after the server was told to stop.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_mins(1);
+/// A connection that has not asked for anything yet may do so for this long.
+const FIRST_REQUEST_PATIENCE: Duration = Duration::from_secs(1);
+/// How often that is looked at.
+const FIRST_REQUEST_LOOK: Duration = Duration::from_millis(10);
 /// A failing accept (no descriptors left) is tried again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection reads ahead, and what it takes of a response before the client does.
@@ -45,7 +49,7 @@ const WINDOW_BYTES: u32 = 64 * 1024;
 /// None today; the signature leaves room for a listener that breaks.
 pub async fn serve(
     app: Arc<App>,
-    listener: TcpListener,
+    listeners: Listeners,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let service = HttpService::new(Arc::clone(&app));
@@ -58,15 +62,14 @@ pub async fn serve(
                 app.sweep();
                 continue;
             }
-            accepted = listener.accept() => accepted,
+            accepted = listeners.accept() => accepted,
         };
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer)) => {
-                // A proxy stands for many clients, and so does whatever is on this machine.
-                let address = peer.ip().to_canonical();
-                let is_many = address.is_loopback() || app.config.trusted_proxies.contain(address);
-                if let Some(place) = app.connections.admit((!is_many).then_some(address)) {
+                let peer = Peer { address: peer.map(|peer| peer.ip()), is_tls: false };
+                let counted = peer.counted_address(&app.config.trusted_proxies);
+                if let Some(place) = app.connections.admit(counted) {
                     connections.spawn(connection(
                         service.clone(),
                         stream,
@@ -82,7 +85,7 @@ pub async fn serve(
             }
         }
     }
-    drop(listener);
+    listeners.close();
     tracing::info!(connections = connections.len(), "stopping: requests in flight may finish");
     let patience = SHUTDOWN_PATIENCE;
     let finish = async {
@@ -106,8 +109,8 @@ pub async fn serve(
 /// Serves one connection to its end.
 async fn connection(
     service: HttpService,
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    peer: Peer,
     place: ConnectionPlace,
     shutdown: CancellationToken,
 ) {
@@ -132,7 +135,7 @@ async fn connection(
         tokio::select! {
             biased;
             () = place.closed() => break,
-            () = shutdown.cancelled(), if !is_finishing => {}
+            () = stopping(&shutdown, &place), if !is_finishing => {}
             () = place.finishing(), if !is_finishing => {}
             result = connection.as_mut() => {
                 if let Err(error) = result {
@@ -144,4 +147,17 @@ async fn connection(
         is_finishing = true;
         connection.as_mut().graceful_shutdown();
     }
+}
+
+/// Waits until the server stops and the connection has asked for something. One that was accepted a
+/// moment before has a moment for it, so that no client of a restart is turned away.
+async fn stopping(shutdown: &CancellationToken, place: &ConnectionPlace) {
+    shutdown.cancelled().await;
+    let asked = async {
+        while !place.has_asked() {
+            tokio::time::sleep(FIRST_REQUEST_LOOK).await;
+        }
+    };
+    // Either way it ends now.
+    let _ = tokio::time::timeout(FIRST_REQUEST_PATIENCE, asked).await;
 }

@@ -7,7 +7,6 @@
 
 use std::convert::Infallible;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -44,17 +43,15 @@ impl HttpService {
         Self { router, app, peer: None, place: None }
     }
 
-    /// The same for a connection from this address, with this place.
-    pub(super) fn of(&self, peer: SocketAddr, place: Arc<ConnectionPlace>) -> Self {
-        Self { peer: Some(Peer(peer.ip())), place: Some(place), ..self.clone() }
+    /// The same for a connection of this peer, with this place.
+    pub(super) fn of(&self, peer: Peer, place: Arc<ConnectionPlace>) -> Self {
+        Self { peer: Some(peer), place: Some(place), ..self.clone() }
     }
 
     /// The client that a trusted proxy names, as a number.
     fn client_behind_proxy(&self, request: &Request<Incoming>) -> Option<u64> {
-        let peer = self
-            .peer
-            .filter(|Peer(peer)| self.app.config.trusted_proxies.contain(peer.to_canonical()))?;
-        let client = remote_of(&self.app.config, peer, request.headers());
+        let peer = self.peer.filter(|peer| peer.is_trusted(&self.app.config.trusted_proxies))?;
+        let client = remote_of(&self.app.config, peer, request.headers())?;
         // Connections are numbered from 1; an address has the highest bit.
         Some(BuildHasherDefault::<DefaultHasher>::default().hash_one(client) | 1 << 63)
     }

@@ -8,9 +8,10 @@ use std::task::{Context, Poll};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio_util::either::Either;
 
 use crate::admission::ConnectionPlace;
+use crate::listen::Stream;
 
 /// Bytes that the system takes ahead of what the client has room for. With more, a slow client
 /// would seem to stand still until a third of the system's buffer has left, and the buffers of many
@@ -19,20 +20,22 @@ const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     place: Arc<ConnectionPlace>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, place: Arc<ConnectionPlace>) -> Self {
-        if let Err(error) = stream.set_nodelay(true) {
-            // Answers are only later for it.
-            tracing::debug!(%error, "TCP_NODELAY was refused");
-        }
-        #[cfg(target_os = "linux")]
-        if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES) {
-            // The deadlines are only coarser for it.
-            tracing::debug!(%error, "TCP_NOTSENT_LOWAT was refused");
+    pub(super) fn new(stream: Stream, place: Arc<ConnectionPlace>) -> Self {
+        if let Either::Left(tcp) = &stream {
+            if let Err(error) = tcp.set_nodelay(true) {
+                // Answers are only later for it.
+                tracing::debug!(%error, "TCP_NODELAY was refused");
+            }
+            #[cfg(target_os = "linux")]
+            if let Err(error) = SockRef::from(tcp).set_tcp_notsent_lowat(MAX_UNSENT_BYTES) {
+                // The deadlines are only coarser for it.
+                tracing::debug!(%error, "TCP_NOTSENT_LOWAT was refused");
+            }
         }
         Self { stream, place }
     }

@@ -4,6 +4,7 @@
 //! Each is run with `--help` behind it, which changes nothing. The modules run the commands of
 //! single pages as they stand there, as `operating_doc` does with those of `docs/operating.md`.
 
+mod ci;
 mod client;
 mod getting_started;
 mod readme;

@@ -9,6 +9,7 @@ mod backup;
 mod beside_a_running_server;
 mod body_limit;
 mod check_upstream;
+mod ci_jobs;
 mod client_killed;
 mod clock;
 mod collection;

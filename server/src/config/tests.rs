@@ -56,7 +56,7 @@ fn flags_win_over_the_file() {
     let from_file =
         Config::load(&Overrides { config: Some(file.clone()), ..Overrides::default() }).unwrap();
     assert_eq!(from_file.data_dir, folder.path().join("here"), "relative to the config file");
-    assert_eq!(from_file.listen.port(), 1);
+    assert_eq!(from_file.listen.to_string(), "127.0.0.1:1");
     let overrides = Overrides {
         config: Some(file),
         data_dir: Some("/flag".into()),
@@ -64,7 +64,10 @@ fn flags_win_over_the_file() {
         ..Overrides::default()
     };
     let config = Config::load(&overrides).unwrap();
-    assert_eq!((config.data_dir, config.listen.port()), ("/flag".into(), 2));
+    assert_eq!(
+        (config.data_dir, config.listen.to_string()),
+        ("/flag".into(), "[::1]:2".to_owned())
+    );
 }
 
 #[test]

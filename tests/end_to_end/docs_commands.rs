@@ -59,7 +59,9 @@ fn the_programs_take_every_command_in_the_documents() {
         {
             for words in commands(line.trim_start()).into_iter().filter_map(own) {
                 let mut command = process::command(process::binary(&words[0]), scratch.path());
-                command.args(&words[1..]).arg("--help");
+                // Behind `--` are the words of another program.
+                let own = words[1..].iter().take_while(|word| *word != "--");
+                command.args(own).arg("--help");
                 let output = process::run(command);
                 count += 1;
                 if !output.status.success() {

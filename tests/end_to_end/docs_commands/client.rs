@@ -100,6 +100,8 @@ fn every_command_of_the_page_about_the_client_works() {
         ("--realise PATH", format!("--realise {listed}")),
         ("/etc/nix/snowbank-hook", client.home().join("snowbank-hook").display().to_string()),
         ("--write FILE", format!("--write {}", client.home().join("hook").display())),
+        // The result of another command is in use below.
+        ("-- nix-build", "-- nix-build --no-out-link".to_owned()),
         // Without it, a queue is pushed for ever.
         ("queue run", "queue run --once".to_owned()),
         (" [PATH…]", String::new()),

@@ -16,6 +16,8 @@ const TABLES: Tables = Tables {
     not_run: &[
         ("snowbank", NAME),
         ("snowbank use", NAME),
+        ("snowbank push", NAME),
+        ("snowbank queue run", NAME),
         ("snowbankd token create …", NAME),
         ("snowbankd token revoke", NAME),
     ],

@@ -34,12 +34,12 @@ pub const fn handles_signals(command: &Command) -> bool {
 pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { global, command } = cli;
     let exit = match command {
-        Command::Exec(args) => return exec::run(&global, args).await,
+        Command::Exec(args) => return Box::pin(exec::run(&global, args)).await,
         Command::Login(args) => login::run(&global, args).await,
         Command::Push(args) => push::run(&global, args).await,
         Command::Hook(args) => hook::run(args).await,
         Command::Queue(command) => queue::run(&global, command).await,
-        Command::WatchStore(args) => watch_store::run(&global, args).await,
+        Command::WatchStore(args) => Box::pin(watch_store::run(&global, args)).await,
         Command::Use(args) => use_cache::run(&global, args).await,
         Command::WhoAmI(args) => whoami::run(&global, args).await,
         Command::Doctor(args) => doctor::run(&global, args).await,

@@ -40,13 +40,8 @@ impl Runner {
         let store = NixStore::new();
         let client = Client::new(&store);
         fs::create_dir(client.home().join("bin")).unwrap();
-        for program in ["snowbank"] {
-            std::os::unix::fs::symlink(
-                process::binary(program),
-                client.home().join("bin").join(program),
-            )
-            .unwrap();
-        }
+        let link = client.home().join("bin/snowbank");
+        std::os::unix::fs::symlink(process::binary("snowbank"), link).unwrap();
         let mut runner = Self { store, client, variables: BTreeMap::new() };
         for (name, value) in variables {
             runner.set(name, value);

@@ -211,7 +211,7 @@ fn a_configured_hook_runs_too_and_other_settings_stay() {
     let closure = machine.closure(&built);
     Oracle::main(&machine.server).assert_mirrors(&machine.store, &closure);
     let seen = fs::read_to_string(seen).unwrap();
-    assert_eq!(seen.lines().filter(|drv| drv.ends_with(".drv")).count(), closure.len(), "{seen}");
+    assert_eq!(seen.lines().filter(|drv| drv.contains(".drv")).count(), closure.len(), "{seen}");
     assert!(built.stderr.lines().any(|line| line == "3" || line == "cores = 3"), "{built}");
 
     // A hook that fails the build still fails it.

@@ -404,7 +404,7 @@ fn renewals_never_go_beyond_the_bound() {
 }
 
 /// A push that sleeps for more than half of its token's life, and then has more to send. With
-/// SNOWBANK_TESTS_FULL it takes 20 minutes, and the token that began it ends after one.
+/// `SNOWBANK_TESTS_FULL` it takes 20 minutes, and the token that began it ends after one.
 #[test]
 fn a_push_renews_its_session() {
     let issuer = Issuer::with_one_key();

@@ -19,7 +19,7 @@ use std::{
 use rustix::process::Signal;
 use snowbank_harness::{Scratch, process};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// What systemd has of a service: its messages, and the sockets that it keeps open for it.
 struct Manager {

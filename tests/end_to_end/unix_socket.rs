@@ -15,7 +15,7 @@ use snowbank_harness::{
     process::{self, Output, Running},
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A `snowbankd` on `SCRATCH/http.sock`.
 fn serve(scratch: &Scratch, data: &str, config: &str) -> Command {

@@ -87,7 +87,7 @@ fn what_is_built_and_added_arrives_with_its_closure_and_nothing_older() {
     assert_eq!(fs::read_dir(machine.queue.join("roots")).unwrap().count(), 0, "{output}");
     let drvs = fs::read_dir(machine.store.root().join("nix/store")).unwrap();
     let drvs = drvs.map(|drv| drv.unwrap().file_name().into_string().unwrap());
-    let mut drvs = drvs.filter(|name| name.ends_with(".drv")).peekable();
+    let mut drvs = drvs.filter(|name| name.contains(".drv")).peekable();
     assert!(drvs.peek().is_some());
     assert!(drvs.all(|drv| !machine.visible(&format!("/nix/store/{drv}"))));
 }

@@ -131,12 +131,13 @@ mod tests {
         format!("{number:032}-a")
     }
 
-    fn event(kind: EventKind, name: &str) -> notify::Result<Event> {
-        Ok(Event::new(kind).add_path(Path::new("/nix/store").join(name)))
+    fn event(kind: EventKind, name: &str) -> Event {
+        Event::new(kind).add_path(Path::new("/nix/store").join(name))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is how events come")]
     fn created(number: u32) -> notify::Result<Event> {
-        event(EventKind::Create(CreateKind::Folder), &name(number))
+        Ok(event(EventKind::Create(CreateKind::Folder), &name(number)))
     }
 
     #[tokio::test]
@@ -163,7 +164,7 @@ mod tests {
 
     #[test]
     fn only_names_of_store_paths_are_told_of() {
-        let is_told = |kind, name: &str| !store_events(&event(kind, name).unwrap()).is_empty();
+        let is_told = |kind, name: &str| !store_events(&event(kind, name)).is_empty();
         let create = EventKind::Create(CreateKind::File);
         assert!(is_told(create, &name(1)) && is_told(create, &format!("{}.lock", name(1))));
         for other in [".links", ".tmp-1", "tmp-1-2", ""] {

@@ -143,6 +143,7 @@ impl Tracker {
     }
 }
 
+#[expect(clippy::case_sensitive_file_extension_comparisons, reason = "Nix writes it in lower case")]
 fn name(path: &StorePath) -> Name {
     Name { hash: *path.hash().as_bytes(), has_lock_suffix: path.name().ends_with(".lock") }
 }
@@ -183,13 +184,13 @@ mod tests {
         let (mut tracker, new) = (Tracker::default(), path("new"));
         tracker.take(&StoreEvent::Appeared(new.clone()), now);
         assert!(tracker.due(now, 9).is_empty(), "not at once");
-        assert_eq!(due(&tracker, now), [new.clone()]);
+        assert_eq!(due(&tracker, now), std::slice::from_ref(&new));
         for _ in 0..50 {
             tracker.answer(&new, Answer::Locked, now);
         }
         assert_eq!(tracker.next_at(), Some(now + MAX_WAIT));
         tracker.take(&StoreEvent::Vanished(lock(&new)), now);
-        assert_eq!(due(&tracker, now), [new.clone()], "the end of a lock is news");
+        assert_eq!(due(&tracker, now), std::slice::from_ref(&new), "the end of a lock is news");
         tracker.answer(&new, Answer::Registered, now);
         tracker.take(&StoreEvent::Touched(new.clone()), now);
         assert!(tracker.next_at().is_none(), "a path is registered once");
@@ -209,7 +210,7 @@ mod tests {
         }
         assert!(tracker.next_at().is_none());
         tracker.take(&StoreEvent::Touched(failed.clone()), now);
-        assert_eq!(due(&tracker, now), [failed.clone()]);
+        assert_eq!(due(&tracker, now), std::slice::from_ref(&failed));
         tracker.answer(&failed, Answer::Gone, now);
         assert!(tracker.next_at().is_none());
     }

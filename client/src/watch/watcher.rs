@@ -163,7 +163,9 @@ impl StoreWatcher {
             Ok(registered) => registered,
             Err(error) => {
                 let now = Instant::now();
-                paths.iter().for_each(|path| self.tracker.answer(path, Answer::Unknown, now));
+                for path in paths {
+                    self.tracker.answer(path, Answer::Unknown, now);
+                }
                 return self.report(error);
             }
         };

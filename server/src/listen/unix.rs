@@ -54,13 +54,15 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Removes it, unless another server has put its own in its place. A file that stays does no
-    /// harm: the next start replaces it.
+    /// Removes it, once this server listens there no more, unless another server has put its own
+    /// in its place. That may have the number of the old inode, and is known by its listening. A
+    /// file that stays does no harm: the next start replaces it.
     pub fn remove(self) {
         let remove = || {
             let _lock = lock_folder(&self.path)?;
             let found = fs::symlink_metadata(&self.path)?;
-            if (found.dev(), found.ino()) == (self.device, self.inode) {
+            let is_same = (found.dev(), found.ino()) == (self.device, self.inode);
+            if is_same && !is_live(&self.path)? {
                 fs::remove_file(&self.path)?;
             }
             Ok::<(), io::Error>(())
@@ -94,8 +96,9 @@ pub(super) fn open(
         socket.listen(BACKLOG.cast_signed())?;
         socket.set_nonblocking(true)?;
         let listener = UnixListener::from_std(socket.into())?;
-        let made = fs::symlink_metadata(path)?;
-        let file = SocketFile { path: path.to_owned(), device: made.dev(), inode: made.ino() };
+        let metadata = fs::symlink_metadata(path)?;
+        let file =
+            SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() };
         Ok((listener, file))
     };
     make().map_err(failed)

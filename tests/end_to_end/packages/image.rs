@@ -169,7 +169,7 @@ fn the_containerfile_makes_the_same_image() {
             let settings: String = lines
                 .lines()
                 .filter(|line| !line.starts_with('#'))
-                .map(|line| format!("{line}\\n"))
+                .flat_map(|line| [line, "\\n"])
                 .collect();
             assert!(
                 containerfile.contains(&format!("'{settings}' > /root/image/{path}")),

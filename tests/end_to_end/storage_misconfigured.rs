@@ -81,7 +81,7 @@ fn https_to_a_port_that_speaks_http() {
 }
 
 #[test]
-fn no_credentials_at_all_are_missed_within_two_seconds() {
+fn no_credentials_at_all_are_missed_without_a_long_wait() {
     let site = Site::start();
     let options = with(&site, "access-key-id", "").storage("secret-access-key", "");
     let started = Instant::now();
@@ -89,7 +89,9 @@ fn no_credentials_at_all_are_missed_within_two_seconds() {
         options,
         &["credentials", "access-key-id", "AWS_ACCESS_KEY_ID", "profile", "instance-metadata"],
     );
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    // An instance's metadata service would be waited for for longer. It takes a tenth of a second on
+    // a machine with nothing else to do.
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 #[test]

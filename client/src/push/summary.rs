@@ -56,6 +56,7 @@ impl Summary {
             ("missing", self.missing),
             ("already present", self.present),
             ("left to upstream", self.skipped),
+            ("left out by filters", self.left_out),
             ("different contents", self.different),
             ("failed", self.failed),
         ] {

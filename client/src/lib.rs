@@ -1,8 +1,8 @@
 //! The `snowbank` client as a library: everything but the process's entry point, so that tests can
 //! call it.
 //!
-//! Arrows fall one way: `commands` → `watch` → `queue` → `push` → {`api`, `store`, `nix`} → `config` →
-//! `exit`; `cli` holds clap types only and knows none of them. Arguments and tables that the
+//! Arrows fall one way: `commands` → `watch` → `queue` → `push` → {`api`, `ci`, `store`, `nix`} →
+//! `config` → `exit`. `cli` holds clap types only and knows none of them. Arguments and tables that the
 //! server's commands have as well are in `snowbank-cli`. `fuzzing` is for tests alone.
 
 pub mod api;

@@ -10,10 +10,10 @@
 //!       mask, cut, name)
 //! ```
 //!
-//! `selection`, `missing`, `upstream` and `filter` choose the paths, and `plan` has them in their order.
-//! `pipeline` pushes them; the other modules are its parts, and know neither each other's state nor
-//! the pipeline. `session` keeps a token that lasts for the push. The [`Ledger`] records the outcome
-//! of each path, and writes receipts as they come.
+//! `selection`, `missing`, `upstream` and `filter` choose the paths, and `plan` has them in their
+//! order. `pipeline` pushes them. The other modules are its parts, and know neither each other's
+//! state nor the pipeline. `session` keeps a token that lasts for the push. The [`Ledger`] records
+//! the outcome of each path, and writes receipts as they come.
 //!
 //! Invariant: a path is committed only after the bytes that were read have the hash that Nix
 //! recorded, and after all its references are visible in the cache, except those that upstream has.

@@ -3,8 +3,8 @@
 //!
 //! Modules depend on each other in one direction only: commands → http → integrity → {ingest,
 //! serving, gc, admin} → damage → {auth, pack} → {chain, directory} → {admission, db, storage} →
-//! {config, files, listen, systemd}. `db` holds the only SQL, `storage` the only object I/O, `http` the only status
-//! codes.
+//! {config, files, listen, systemd}. `db` holds the only SQL, `storage` the only object I/O, `http`
+//! the only status codes.
 
 pub mod admin;
 pub mod admission;

@@ -89,8 +89,8 @@ fn no_credentials_at_all_are_missed_without_a_long_wait() {
         options,
         &["credentials", "access-key-id", "AWS_ACCESS_KEY_ID", "profile", "instance-metadata"],
     );
-    // An instance's metadata service would be waited for for longer. It takes a tenth of a second on
-    // a machine with nothing else to do.
+    // A wait for an instance's metadata service would take longer. An idle machine needs a tenth of
+    // a second.
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 

@@ -12,8 +12,8 @@ use super::queue::QueueFolderArgs;
 /// `snowbank watch-store CACHE`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Every path that is built on this machine or added to its store is put into the queue, with everything
-that it refers to, and pushed at once. What the store held before stays out, and so do derivations.
+Every path that is built on this machine or added to its store is put into the queue, with
+everything that it refers to, and pushed at once. What the store held before stays out, and so do derivations.
 Paths that were queued and not pushed stay in the queue: `snowbank queue list` shows them.
 
 Examples:
@@ -42,11 +42,11 @@ pub struct WatchStoreArgs {
 #[command(after_help = "\
 COMMAND runs as it is, with the standard streams of this process. All that Nix builds for it is
 pushed meanwhile, with everything that it refers to. For a user whom the Nix daemon does not trust,
-all that is built on this machine meanwhile is pushed. When COMMAND has ended, the rest is pushed, and
-one line sums up.
+all that is built on this machine meanwhile is pushed. When COMMAND has ended, the rest is pushed,
+and one line sums up.
 
-The exit code is COMMAND's, 128 and the number of the signal that ended it, 127 when there is no such
-program, or 126 when it cannot be started. `snowbank --help` lists the codes of --require-push.
+The exit code is COMMAND's, 128 and the number of the signal that ended it, 127 when there is no
+such program, or 126 when it cannot be started. `snowbank --help` lists the codes of --require-push.
 
 Examples:
   snowbank exec main -- nix build .#site

@@ -153,7 +153,8 @@ pub(super) fn locked_path(lock: &StorePath) -> Option<StorePath> {
     store_path(lock.base_name().strip_suffix(".lock")?)
 }
 
-/// Whether the path may be one to push. A derivation is none, nor is the root folder of its builder.
+/// Whether the path may be one to push. A derivation is none, nor is the root folder of its
+/// builder.
 fn is_candidate(path: &StorePath) -> bool {
     ![".drv", ".drv.chroot", ".drv.lock"].iter().any(|suffix| path.name().ends_with(suffix))
 }

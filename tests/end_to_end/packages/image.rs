@@ -155,7 +155,7 @@ fn the_containerfile_makes_the_same_image() {
         let (name, value) = label.split_once("=\"").unwrap();
         assert_eq!(config["Labels"][name], value);
     }
-    // Every file of the layer is made by the Containerfile too, and the short ones with these bytes.
+    // The Containerfile makes every file of the layer too, and the short ones with these bytes.
     let containerfile = read("dist/Containerfile").replace("\\\n", " ");
     let containerfile = containerfile.split_whitespace().collect::<Vec<_>>().join(" ");
     let unpacked = scratch.folder("unpacked");

@@ -200,11 +200,34 @@ fn what_somebody_has_to_mend_fails_the_job_with_a_word() {
     let output = runner.uses(SETUP, &inputs);
     assert!(output.code() == Some(1) && output.stderr.contains(&wrong), "{output}");
 
-    let _ = runner.uses(SETUP, &Runner::inputs(&url, "not-a-token", &[("mode", "push")]));
-    let _ = runner.build();
-    let output = runner.uses(FINISH, &Runner::inputs(&url, "not-a-token", &[]));
+    let output = runner.uses(SETUP, &Runner::inputs(&url, "not-a-token", &[("mode", "push")]));
     assert!(!output.status.success(), "{output}");
     assert!(!output.said().contains("not-a-token"), "{output}");
+    let injected = format!("{url}\nEVIL=1");
+    let output = runner.uses(SETUP, &Runner::inputs(&injected, "", &[("mode", "pull")]));
+    assert!(output.code() == Some(1) && output.stderr.contains("line break"), "{output}");
+    let required = [("require-push", "true")];
+    let output = runner.uses(FINISH, &Runner::inputs(&url, "", &required));
+    assert!(output.code() == Some(1) && output.stderr.contains("nothing was set up"), "{output}");
+}
+
+#[test]
+fn a_watcher_that_was_killed_is_no_push_that_went_well() {
+    let server = Server::start();
+    let token = server.token("ci", &["main"], &["main"]);
+    let url = server.url();
+    for required in ["true", "false"] {
+        let mut runner = github();
+        let _ = runner.uses(SETUP, &Runner::inputs(&url, &token, &[])).success();
+        let _ = runner.shell("kill -KILL $(cat runner-temp/snowbank-ci/watch.pid)").success();
+        let gone = "until [ -e runner-temp/snowbank-ci/watch.code ]; do sleep 0.05; done";
+        let _ = runner.shell(gone).success();
+        let inputs = Runner::inputs(&url, &token, &[("require-push", required)]);
+        let output = runner.uses(FINISH, &inputs);
+        assert_eq!(output.code(), Some(i32::from(required == "true")), "{output}");
+        assert!(output.stderr.contains("no longer watched"), "{output}");
+        assert!(!runner.file("runner-temp/snowbank-ci/token").exists(), "the token is left");
+    }
 }
 
 #[test]

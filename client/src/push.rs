@@ -135,6 +135,7 @@ pub async fn push(
         result = push_closure(api, store, roots, upstreams, options, ledger, progress) => result,
         never = token.keep(api) => match never {},
     };
+    token.explain(api, &result);
     api.close_push_session();
     result
 }

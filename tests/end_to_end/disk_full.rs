@@ -102,6 +102,20 @@ fn fill(disk: &Tmpfs) -> PathBuf {
     file
 }
 
+/// [`fill`], while the server's database has written nothing: the reserve is still there. Where it
+/// has, what it released belongs to somebody else now, and the disk is filled once more.
+fn fill_beside_reserve(disk: &Tmpfs, server: &Server) -> PathBuf {
+    for _ in 0..10 {
+        let ballast = fill(disk);
+        if reserve(server).exists() {
+            return ballast;
+        }
+        fs::remove_file(ballast).unwrap();
+        process::wait_until("the reserve", Duration::from_secs(15), || reserve(server).exists());
+    }
+    panic!("the database writes all the time");
+}
+
 /// Six pushes of three paths of 3 MiB each.
 fn pushes(store: &NixStore, client: &Client) -> Vec<Vec<String>> {
     let mut random = Random::fixed(43);
@@ -139,7 +153,7 @@ fn a_disk_that_is_full_to_the_last_byte_is_collected_and_takes_pushes_again() {
     let client = Client::of(&server, &store);
     process::wait_until("the reserve", Duration::from_secs(15), || reserve(&server).exists());
     let pushed = pushes(&store, &client);
-    let ballast = fill(&disk);
+    let ballast = fill_beside_reserve(&disk, &server);
     let more = trees::add_noise(&store, &mut Random::fixed(47), "more", 2 << 20);
     let _ = client.push(&[&more]).ended_with(8);
 
@@ -178,7 +192,7 @@ fn packs_are_rewritten_in_what_the_database_left() {
     let client = Client::of(&server, &store);
     process::wait_until("the reserve", Duration::from_secs(15), || reserve(&server).exists());
     let pushed = pushes(&store, &client);
-    let _ballast = fill(&disk);
+    let _ballast = fill_beside_reserve(&disk, &server);
     // No pack is free as a whole.
     delete(&server, &pushed.iter().flat_map(|paths| &paths[1..]).cloned().collect::<Vec<_>>());
     let before = server.stored_bytes();

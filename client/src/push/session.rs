@@ -2,8 +2,8 @@
 //! before it ends.
 //!
 //! A server that gives no sessions is pushed to as before, with the token alone; only when that
-//! ends during the push is there a warning. A token that may not push, or is not valid, gets no
-//! session either, and the push's own requests say so.
+//! ends a push is there a warning. A token that may not push, or is not valid, gets no session
+//! either, and the push's own requests say so.
 
 use std::convert::Infallible;
 use std::future;
@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use snowbank_core::wire::PushSession;
 
+use super::PushError;
 use crate::api::{Api, ApiError, ApiErrorKind};
 
 /// A push asks for a session where its token ends within this time.
@@ -20,13 +21,16 @@ const SHORT: Duration = Duration::from_hours(1);
 /// Time until a renewal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How far the clocks of a server and of this machine may differ.
+const MAX_SKEW: Duration = Duration::from_mins(1);
+
 /// How a push comes to its end with its token.
 #[derive(Debug)]
 pub(super) enum PushToken {
-    /// It lasts long enough, or does not say when it ends, or there is none.
+    /// Nothing is to be done: it lasts long enough, or is none that the server takes.
     Long,
-    /// It ends after this time, and the server gives no session.
-    Short(Duration),
+    /// It ends at this time, in Unix seconds, and the server gives no session.
+    Short(i64),
     /// A session goes on after its end.
     Session(PushSession),
 }
@@ -37,7 +41,7 @@ impl PushToken {
     /// # Errors
     /// The server cannot be reached.
     pub(super) async fn prepare(api: &Api) -> Result<Self, ApiError> {
-        let Some(left) = api.token_expires_at().map(time_until).filter(|left| *left < SHORT) else {
+        let Some(end) = api.token_expires_at().filter(|&end| time_until(end) < SHORT) else {
             return Ok(Self::Long);
         };
         match api.open_push_session().await {
@@ -45,39 +49,45 @@ impl PushToken {
             Err(error) if is_of_line(&error) => Err(error),
             Err(error) => {
                 tracing::debug!("the push goes on without a push session: {error}");
-                Ok(Self::Short(left))
+                let has_sessions = is_of_token(&error);
+                Ok(if has_sessions { Self::Long } else { Self::Short(end) })
             }
         }
     }
 
-    /// Renews the session in time, or warns when the token ends. Never comes back.
-    pub(super) async fn keep(self, api: &Api) -> Infallible {
-        match self {
-            Self::Long => {}
-            Self::Short(left) => {
-                sleep(left).await;
-                tracing::warn!(
-                    "the token has ended during the push, and {} gives no push sessions: it \
-                     refuses the rest; push again with a new token, which sends only what is \
-                     missing",
-                    api.server_url()
-                );
-            }
-            Self::Session(session) => renew(api, session).await,
+    /// Renews the session in time. Never comes back.
+    pub(super) async fn keep(&self, api: &Api) -> Infallible {
+        if let Self::Session(session) = self {
+            renew(api, session).await;
         }
         future::pending().await
+    }
+
+    /// Warns of a token that ended, and took the push with it.
+    pub(super) fn explain(&self, api: &Api, result: &Result<(), PushError>) {
+        if let (Self::Short(end), Err(PushError::Api(error))) = (self, result)
+            && error.kind() == ApiErrorKind::Unauthenticated
+            && time_until(*end) < MAX_SKEW
+        {
+            tracing::warn!(
+                "the token has ended during the push, and {} gives no push sessions: it refused \
+                 the rest; push again with a new token, which sends only what is missing",
+                api.server_url()
+            );
+        }
     }
 }
 
 /// Renews the session at half of its time, until that makes it no longer.
-async fn renew(api: &Api, mut session: PushSession) {
-    while session.is_renewable() {
-        sleep(Duration::from_secs(session.expires_in) / 2).await;
-        session = loop {
+async fn renew(api: &Api, session: &PushSession) {
+    let (mut renewable, mut lasts) = (session.is_renewable(), session.expires_in);
+    while renewable {
+        sleep(Duration::from_secs(lasts) / 2).await;
+        (renewable, lasts) = loop {
             match api.open_push_session().await {
-                Ok(session) => break session,
+                Ok(session) => break (session.is_renewable(), session.expires_in),
                 // The push's own requests fail for the same reason.
-                Err(error) if is_refusal(&error) => {
+                Err(error) if is_of_token(&error) || is_absent(&error) => {
                     tracing::debug!("the push session cannot be renewed: {error}");
                     return;
                 }
@@ -93,10 +103,14 @@ fn is_of_line(error: &ApiError) -> bool {
     matches!(error.kind(), Unreachable | Timeout | Unavailable | Busy)
 }
 
-/// Whether the server does not take the token, or has switched sessions off.
-fn is_refusal(error: &ApiError) -> bool {
-    use ApiErrorKind::{Absent, Forbidden, NotFound, Unauthenticated};
-    matches!(error.kind(), Unauthenticated | Forbidden | NotFound | Absent)
+/// Whether the server does not take the token for what was asked.
+fn is_of_token(error: &ApiError) -> bool {
+    matches!(error.kind(), ApiErrorKind::Unauthenticated | ApiErrorKind::Forbidden)
+}
+
+/// Whether the server gives no sessions.
+fn is_absent(error: &ApiError) -> bool {
+    matches!(error.kind(), ApiErrorKind::NotFound | ApiErrorKind::Absent)
 }
 
 /// From now to a time in Unix seconds.

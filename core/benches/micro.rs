@@ -278,6 +278,7 @@ fn narinfos(criterion: &mut Criterion) {
         system: None,
         signatures: Vec::new(),
         ca: None,
+        extra: Vec::new(),
     };
     narinfo.references.sort();
     let fingerprint = narinfo.fingerprint(&store_dir);

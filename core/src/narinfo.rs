@@ -1,8 +1,8 @@
 //! narinfo: the text by which a binary cache describes one store path, a `Field: value` per line.
 //!
 //! Reading is stricter than Nix and never looser. The parser refuses a field that stands twice, a
-//! value that does not fit its field, and a text whose last line is cut off. It passes over fields
-//! that it does not know. A missing `Compression` means bzip2, as in Nix; writing always says it.
+//! value that does not fit its field, and a text whose last line is cut off. It keeps lines with
+//! fields that it does not know as they are. A missing `Compression` means bzip2, as in Nix; writing always says it.
 //! References are a set, sorted as Nix sorts them, since the signed fingerprint covers them in that
 //! order. The caller decides which signatures to trust.
 //!
@@ -78,6 +78,9 @@ pub struct NarInfo {
     pub signatures: Vec<Signature>,
     /// The content address, for paths that have one.
     pub ca: Option<String>,
+    /// Lines with fields that are not known here, such as `Provenance: {…}`, as they stand; each
+    /// one satisfies [`is_extra_line`].
+    pub extra: Vec<String>,
 }
 
 impl NarInfo {
@@ -132,6 +135,10 @@ impl NarInfo {
             out.line("Sig", signature);
         }
         out.maybe("CA", self.ca.as_ref());
+        for line in &self.extra {
+            out.0.push_str(line);
+            out.0.push('\n');
+        }
         out.0
     }
 
@@ -156,6 +163,17 @@ pub fn fingerprint(
     let references = sorted(references);
     let references = PathList { paths: &references, separator: ",", prefix: &prefix };
     format!("1;{prefix}{store_path};{nar_hash};{nar_size};{references}")
+}
+
+/// Whether `line` is a field that is not known here, in a form that every reader passes over: a name
+/// of letters, digits and dashes, a colon, a space, and no control characters.
+#[must_use]
+pub fn is_extra_line(line: &str) -> bool {
+    let Some((name, value)) = line.split_once(": ") else { return false };
+    let is_name = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !parse::is_known(name);
+    is_name && !value.chars().any(char::is_control)
 }
 
 /// Whether `text` can be the value of `URL`, `Compression` or `System`: not empty, no white space,

@@ -439,6 +439,8 @@ pub mod code {
     pub const MANIFEST_INVALID: &str = "manifest-invalid";
     /// The manifest gives a NAR with another hash or size.
     pub const NAR_MISMATCH: &str = "nar-mismatch";
+    /// The NAR of a narinfo was not uploaded.
+    pub const NAR_MISSING: &str = "nar-missing";
     /// The manifest gives bytes that are no NAR.
     pub const NAR_INVALID: &str = "nar-invalid";
     /// A path's fields are wrong.

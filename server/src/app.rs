@@ -95,7 +95,12 @@ impl App {
         let packs = Packs::new(db.clone(), Arc::clone(&storage), memory / 8);
         // For caches that have no retention of their own. Without either they keep everything.
         let retention = config.gc.retention;
+        let budgets = Arc::new(Budgets::new(admission::Limits {
+            memory_bytes: memory / 2,
+            share_percent: config.limits.client_share,
+        }));
         let limits = IngestLimits {
+            bundle_bytes: config.limits.bundle_size.bytes().min(budgets.bodies.largest()),
             retention,
             verify_threads: config.limits.effective_verify_threads(),
             max_nar_size: config.limits.max_nar_size.bytes(),
@@ -103,10 +108,6 @@ impl App {
             pins_per_cache: config.limits.pins_per_cache,
         };
         let inspector = Inspector::new(chain.clone(), packs.clone());
-        let budgets = Arc::new(Budgets::new(admission::Limits {
-            memory_bytes: memory / 2,
-            share_percent: config.limits.client_share,
-        }));
         let lookups = Lookups::new(&db);
         let free_space = FreeSpace::new(&config.storage, &config.database, config.min_free);
         let room = free_space.clone();
@@ -167,7 +168,7 @@ impl App {
     /// The most bytes of a bundle: as configured, and no more than one body may have of the memory.
     #[must_use]
     pub fn bundle_bytes(&self) -> u64 {
-        self.config.limits.bundle_size.bytes().min(self.budgets.bodies.largest())
+        self.ingest.limits().bundle_bytes
     }
 
     /// Drops what is kept of paths that are out of sight now, so that this server says so at once.

@@ -39,6 +39,7 @@ pub mod token_keys;
 pub mod tokens;
 pub mod transfer;
 pub mod unnamed;
+pub mod uploads;
 pub mod usage;
 pub mod uses;
 

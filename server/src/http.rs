@@ -81,10 +81,13 @@ pub fn routes(app: Arc<App>) -> Router {
             get(api::pins::show).put(api::pins::set).delete(api::pins::remove),
         )
         .route("/api/v1/caches/{cache}/pins/{name}/rollback", post(api::pins::rollback))
-        .route("/{cache}/nix-cache-info", get(nix::cache_info::nix_cache_info))
+        .route(
+            "/{cache}/nix-cache-info",
+            get(nix::cache_info::nix_cache_info).put(nix::upload::cache_info),
+        )
         // A plain GET of these two is answered by `service`, before the table.
-        .route("/{cache}/{file}", get(nix::narinfo::narinfo))
-        .route("/{cache}/nar/{file}", get(nix::nar::nar))
+        .route("/{cache}/{file}", get(nix::narinfo::narinfo).put(nix::upload::file))
+        .route("/{cache}/nar/{file}", get(nix::nar::nar).put(nix::upload::nar))
         .route("/{cache}/pins/{name}", get(nix::pin::pin))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::wrong_method)

@@ -27,6 +27,7 @@ mod questions;
 mod read_back;
 mod receive;
 mod recode;
+mod upload;
 mod verify;
 mod verify_error;
 mod verify_small;
@@ -37,6 +38,10 @@ pub use commit::{Committer, commit};
 pub use copy::{CopyError, copy};
 pub use questions::{missing_chunks, missing_paths};
 pub use receive::{Bundle, ReceiveError, receive_bundle};
+pub use upload::{
+    Compression, Decompressor, NarUpload, NarUploadError, Published, ReceivedNar, StoreFailure,
+    UploadError, publish, receive_nar, wake,
+};
 pub use verify::{NarClaim, VerifiedNar, verify};
 pub use verify_error::VerifyError;
 
@@ -91,6 +96,8 @@ pub struct IngestLimits {
     pub retention: Option<Seconds>,
     /// Pins that one cache may have.
     pub pins_per_cache: u64,
+    /// Frames that one request brings together in a pack.
+    pub bundle_bytes: u64,
 }
 
 impl Ingest {
@@ -120,6 +127,12 @@ impl Ingest {
             ahead,
             limits,
         }
+    }
+
+    /// The bounds on one request's work.
+    #[must_use]
+    pub const fn limits(&self) -> &IngestLimits {
+        &self.limits
     }
 
     /// Runs CPU-bound work on a blocking thread, as many at a time as configured.

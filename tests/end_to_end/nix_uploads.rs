@@ -1,30 +1,41 @@
-//! Who uploads with Nix's own commands is told by which ones it goes here.
+//! Uploads by Nix itself: `nix copy --to`, and what its requests may be besides.
 
-use snowbank_harness::{Api, NixStore, Server, trees};
+mod damage;
+mod limits;
+mod requests;
+mod through_nix;
 
-#[test]
-fn nix_copy_and_nix_store_sign_say_how_to_push() {
-    let (server, store) = (Server::start(), NixStore::new());
-    let path = trees::add_tiny(&store, 1, "upload").remove(0);
-    let url = format!("{}/main", server.url());
-    let copied = store.copy_to(&url, &[&path]);
-    assert!(!copied.status.success(), "{copied}");
-    for word in ["snowbank push main", "snowbank cache copy FROM main"] {
-        assert!(copied.stderr.contains(word), "{word}: {copied}");
-    }
+use std::path::PathBuf;
 
-    let root = Api::root(&server);
-    for address in [
-        "/main/x.narinfo",
-        "/main/nar/x.nar.xz",
-        "/main/x.ls",
-        "/main/log/x.drv",
-        "/main/realisations/x.doi",
-    ] {
-        let answer = root.json(reqwest::Method::PUT, address, &serde_json::json!({}));
-        assert!(matches!(answer.status.as_u16(), 404 | 405), "{address}: {}", answer.text());
-        assert!(answer.text().contains("snowbank push main"), "{address}: {}", answer.text());
-    }
-    let other = root.json(reqwest::Method::DELETE, "/main/x.narinfo", &serde_json::json!({}));
-    assert!(!other.text().contains("snowbank push"), "{}", other.text());
+use snowbank_harness::{NixStore, Server, process};
+
+/// A netrc by which `store` pushes to every cache of `server`, and the option that names it.
+fn netrc(server: &Server, store: &NixStore) -> [String; 3] {
+    let file: PathBuf = store.root().with_file_name("netrc");
+    let token = server.token("nix", &["*"], &["*"]);
+    let machine = server.address().ip();
+    process::write(&file, format!("machine {machine} login nix password {token}\n"));
+    ["--option".to_owned(), "netrc-file".to_owned(), file.display().to_string()]
+}
+
+/// `nix copy --to` of these paths with their closure.
+fn copy(
+    server: &Server,
+    store: &NixStore,
+    cache_and_options: &str,
+    paths: &[String],
+) -> process::Output {
+    start_copy(server, store, cache_and_options, paths).wait_for(std::time::Duration::from_mins(5))
+}
+
+fn start_copy(
+    server: &Server,
+    store: &NixStore,
+    cache_and_options: &str,
+    paths: &[String],
+) -> process::Running {
+    let mut command = store.command("nix");
+    let url = format!("{}/{cache_and_options}", server.url());
+    command.args(["copy", "--to", &url]).args(netrc(server, store)).args(paths);
+    process::Running::start(command, &[])
 }

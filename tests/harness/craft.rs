@@ -178,6 +178,19 @@ impl Deposit {
         self
     }
 
+    /// A narinfo as Nix uploads it, for a NAR that was uploaded as `nar/{file}`.
+    #[must_use]
+    pub fn narinfo_text(&self, file: &str) -> String {
+        format!(
+            "StorePath: {}\nURL: nar/{file}\nCompression: none\nNarHash: {}\nNarSize: {}\n\
+             References: {}\n",
+            self.store_path,
+            self.nar_hash(),
+            self.nar.len(),
+            self.references.join(" ")
+        )
+    }
+
     /// Its narinfo's address, below the server's.
     #[must_use]
     pub fn narinfo(&self) -> String {

@@ -168,6 +168,13 @@ impl Api {
             .unwrap_or_else(|e| panic!("{}{path}: {e:#}", self.url))
     }
 
+    /// `PUT`.
+    #[must_use]
+    #[track_caller]
+    pub fn put(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        self.send(Method::PUT, path, headers, body)
+    }
+
     /// Any method, with a body in JSON.
     #[must_use]
     #[track_caller]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{NarInfo, is_content_address, is_field_value};
+use super::{NarInfo, is_content_address, is_extra_line, is_field_value};
 use crate::hash::{FileHash, NarHash, excerpt};
 use crate::signing::Signature;
 use crate::store_path::{StoreDir, StorePath};
@@ -71,6 +71,11 @@ const SINGLE: [&str; 11] = [
     "CA",
 ];
 
+/// Whether there is such a field.
+pub(super) fn is_known(name: &str) -> bool {
+    name == "Sig" || SINGLE.contains(&name)
+}
+
 /// The fields read so far.
 #[derive(Default)]
 pub(super) struct Fields {
@@ -87,6 +92,7 @@ pub(super) struct Fields {
     system: Option<String>,
     signatures: Vec<Signature>,
     ca: Option<String>,
+    extra: Vec<String>,
 }
 
 impl Fields {
@@ -102,6 +108,10 @@ impl Fields {
             return Ok(());
         }
         let Some(&field) = SINGLE.iter().find(|&&field| field == name) else {
+            let text = format!("{name}: {value}");
+            if is_extra_line(&text) {
+                self.extra.push(text);
+            }
             return Ok(());
         };
         if self.seen.contains(&field) {
@@ -141,6 +151,7 @@ impl Fields {
             system: self.system,
             signatures: self.signatures,
             ca: self.ca,
+            extra: self.extra,
         })
     }
 }

@@ -216,8 +216,13 @@ fn narinfo() -> impl Strategy<Value = NarInfo> {
     let ca = any::<[u8; 32]>().prop_map(|hash| format!("fixed:r:{}", NarHash::from_bytes(hash)));
     let file = (proptest::option::of(any::<[u8; 32]>()), proptest::option::of(any::<u64>()));
     let sizes = (any::<[u8; 32]>(), 1..=u64::MAX);
-    let maybe =
-        (proptest::option::of(store_path()), proptest::option::of(word), proptest::option::of(ca));
+    let extra = prop::collection::vec("X-[a-z]{1,8}: [!-~é ]{0,30}", 0..3);
+    let maybe = (
+        proptest::option::of(store_path()),
+        proptest::option::of(word),
+        proptest::option::of(ca),
+        extra,
+    );
     let signatures = prop::collection::vec(signature, 0..3);
     (store_path(), word, word, file, sizes, references, maybe, signatures).prop_map(
         |(store_path, url, compression, file, sizes, references, maybe, signatures)| NarInfo {
@@ -233,6 +238,7 @@ fn narinfo() -> impl Strategy<Value = NarInfo> {
             system: maybe.1,
             signatures,
             ca: maybe.2,
+            extra: maybe.3,
         },
     )
 }

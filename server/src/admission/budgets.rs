@@ -17,6 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Commits of one token that are verified at the same time.
 const COMMITS_PER_TOKEN: usize = 8;
 
+/// NARs that one token uploads at the same time, and all together.
+const UPLOADS_PER_TOKEN: usize = 6;
+const UPLOADS: usize = 8;
+/// How long an upload waits for its place: no longer than Nix waits for an answer.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(240);
+
 /// What there is to share out.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -38,6 +44,8 @@ pub struct Budgets {
     /// Answers that have not been read.
     pub answers: Pool,
     commits: Places,
+    uploads: Places,
+    large_uploads: Places,
     large: Places,
     closures: Places,
 }
@@ -58,6 +66,8 @@ impl Budgets {
             packs: Pool::new("packs", packs, largest(bodies), share),
             answers: Pool::new("answers", twelfth, largest(twelfth), share),
             commits: Places::new(COMMITS_PER_TOKEN, None),
+            uploads: Places::new(UPLOADS_PER_TOKEN, Some(UPLOADS)),
+            large_uploads: Places::new(1, Some(1)),
             large: Places::new(1, Some(1)),
             closures: Places::new(1, Some(1)),
         }
@@ -70,6 +80,25 @@ impl Budgets {
     pub async fn commit(&self, client: &Client) -> Result<Place, Refusal> {
         let reason = "is verifying as many commits of this token as it may";
         self.commits.take_within(&client.subject, PATIENCE, "commits-per-token", reason).await
+    }
+
+    /// A place to upload a NAR, with room to decompress and to cut it.
+    ///
+    /// # Errors
+    /// [`Refusal`] when there was no place for some minutes.
+    pub async fn upload(&self, client: &Client) -> Result<Place, Refusal> {
+        let reason = "is receiving as many NARs as it may";
+        self.uploads.take_within(&client.subject, UPLOAD_PATIENCE, "uploads", reason).await
+    }
+
+    /// The place for an upload that takes more than others, for its decompression or its manifest.
+    ///
+    /// # Errors
+    /// [`Refusal`] when there was no place for some minutes.
+    pub async fn large_upload(&self, client: &Client) -> Result<Place, Refusal> {
+        let reason = "is receiving another large NAR";
+        let places = &self.large_uploads;
+        places.take_within(&client.subject, UPLOAD_PATIENCE, "large-uploads", reason).await
     }
 
     /// The place to copy a closure, or to delete one: there is one for all.

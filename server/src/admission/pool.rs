@@ -170,7 +170,9 @@ impl Hold {
         self.bytes
     }
 
-    fn try_grow(&mut self, bytes: u64) -> bool {
+    /// As [`Hold::grow`], if that much is free at this moment.
+    #[must_use]
+    pub fn try_grow(&mut self, bytes: u64) -> bool {
         let is_granted = self.inside.change(|shares| {
             let is_granted = shares.ask(self.age, bytes).is_none();
             shares.forget(self.age);
@@ -193,6 +195,12 @@ impl Hold {
     /// Says that it grows no more, and depends on no client.
     pub fn settle(&self) {
         self.inside.change(|shares| shares.settle(self.age));
+    }
+
+    /// Whether its memory is to be given back.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.is_cancelled()
     }
 
     /// Cancelled when its memory is to be given back, since others with a smaller share wait. Never

@@ -26,6 +26,14 @@ pub struct MayPush {
     _checked: Check,
 }
 
+impl MayPush {
+    /// The same, for a path that waited since somebody else pushed it here.
+    #[must_use]
+    pub fn on_behalf_of(&self, subject: &str) -> Self {
+        Self { subject: subject.to_owned(), ..self.clone() }
+    }
+}
+
 /// Proves that a cache may be read.
 #[derive(Debug, Clone)]
 pub struct MayPull {

@@ -137,6 +137,7 @@ async fn copy(
         read_back: limits.memory.bytes() / 8,
         retention: context.config.gc.retention,
         pins_per_cache: limits.pins_per_cache,
+        bundle_bytes: limits.bundle_size.bytes(),
     };
     let shared = admission::Limits {
         memory_bytes: limits.memory.bytes() / 2,

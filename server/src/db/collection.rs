@@ -224,16 +224,22 @@ pub async fn forget_unreferenced(exec: Exec<'_>, nars: &[NarId]) -> Result<(), D
     Ok(())
 }
 
-/// Removes those of these NARs that no path has, with their manifests; gives those that stay.
-pub async fn remove_nars(mut exec: Exec<'_>, nars: &[NarId]) -> Result<Vec<NarId>, DbError> {
+/// Removes those of these NARs that no path has, and that were not uploaded after `uploaded_after`,
+/// with their manifests; gives those that stay.
+pub async fn remove_nars(
+    mut exec: Exec<'_>,
+    nars: &[NarId],
+    uploaded_after: i64,
+) -> Result<Vec<NarId>, DbError> {
     let mut needed: HashSet<NarId> = HashSet::new();
     on_either!(exec.again(), |conn| {
         for batch in batch::padded(nars) {
             let sql = format!(
-                "SELECT DISTINCT nar_id FROM paths WHERE nar_id IN ({})",
-                batch.placeholders(1)
+                "SELECT nar_id FROM paths WHERE nar_id IN ({nars}) UNION SELECT nar_id FROM \
+                 nar_uploads WHERE created > $1 AND nar_id IN ({nars})",
+                nars = batch.placeholders(2)
             );
-            let mut query = sqlx::query_scalar(conn.text(sql));
+            let mut query = sqlx::query_scalar(conn.text(sql)).bind(uploaded_after);
             for nar in batch.iter() {
                 query = query.bind(nar.0);
             }

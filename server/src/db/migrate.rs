@@ -26,7 +26,7 @@ struct Step {
     postgres: &'static str,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step {
         version: 1,
         description: "initial",
@@ -62,6 +62,12 @@ const STEPS: [Step; 6] = [
         description: "chain",
         sqlite: include_str!("../../../migrations/sqlite/0006_chain.sql"),
         postgres: include_str!("../../../migrations/postgres/0006_chain.sql"),
+    },
+    Step {
+        version: 7,
+        description: "uploads",
+        sqlite: include_str!("../../../migrations/sqlite/0007_uploads.sql"),
+        postgres: include_str!("../../../migrations/postgres/0007_uploads.sql"),
     },
 ];
 

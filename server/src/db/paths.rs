@@ -33,6 +33,8 @@ pub struct PathRecord {
     pub signatures: Vec<Signature>,
     /// Its content address, if it has one.
     pub ca: Option<String>,
+    /// Lines of its narinfo that only its readers know.
+    pub extra: String,
     /// The subject of the token that pushed it.
     pub pushed_by: String,
     /// When it became visible.
@@ -97,6 +99,8 @@ pub struct NewPath<'a> {
     pub signatures: &'a [Signature],
     /// Its content address, if it has one.
     pub ca: Option<&'a str>,
+    /// Lines of its narinfo that only its readers know.
+    pub extra: &'a str,
     /// The subject of the token that pushes it.
     pub pushed_by: &'a str,
     /// When it becomes visible.
@@ -114,6 +118,7 @@ pub(super) struct PathRow {
     deriver: Option<String>,
     signatures: String,
     ca: Option<String>,
+    extra: String,
     pushed_by: String,
     created: i64,
     last_used: Option<i64>,
@@ -126,8 +131,8 @@ pub(super) struct PathRow {
 macro_rules! path_columns {
     () => {
         concat!(
-            "p.id, p.hash, p.name, p.refs, p.deriver, p.signatures, p.ca, p.pushed_by, p.created, \
-             p.last_used, p.expires, ",
+            "p.id, p.hash, p.name, p.refs, p.deriver, p.signatures, p.ca, p.extra, p.pushed_by, \
+             p.created, p.last_used, p.expires, ",
             nar_columns!()
         )
     };
@@ -157,6 +162,7 @@ impl TryFrom<PathRow> for PathRecord {
                 .transpose()?,
             signatures: convert::words("paths.signatures", &row.signatures)?,
             ca: row.ca,
+            extra: row.extra,
             pushed_by: row.pushed_by,
             created: row.created,
             last_used: row.last_used,
@@ -293,8 +299,8 @@ pub async fn add(exec: Exec<'_>, paths: &[NewPath<'_>]) -> Result<(), DbError> {
         for batch in batch::exact(paths) {
             let sql = format!(
                 "INSERT INTO paths (id, cache_id, hash, name, nar_id, refs, deriver, signatures, \
-                 ca, pushed_by, created, expires) VALUES {}",
-                batch::rows(12, batch.len())
+                 ca, pushed_by, created, expires, extra) VALUES {}",
+                batch::rows(13, batch.len())
             );
             let mut query = sqlx::query(conn.text(sql));
             for path in batch {
@@ -313,10 +319,38 @@ pub async fn add(exec: Exec<'_>, paths: &[NewPath<'_>]) -> Result<(), DbError> {
                     .bind(path.ca)
                     .bind(path.pushed_by)
                     .bind(path.created)
-                    .bind(path.expires);
+                    .bind(path.expires)
+                    .bind(path.extra);
             }
             query.execute(&mut *conn).await?;
         }
+    });
+    Ok(())
+}
+
+/// The signatures that came with a path.
+pub async fn signatures(exec: Exec<'_>, path: PathId) -> Result<Vec<Signature>, DbError> {
+    let found: Option<String> = on_either!(exec, |conn| {
+        sqlx::query_scalar("SELECT signatures FROM paths WHERE id = $1")
+            .bind(path.0)
+            .fetch_optional(conn)
+            .await?
+    });
+    convert::words("paths.signatures", &found.unwrap_or_default())
+}
+
+/// Gives a path these signatures, in the place of those that it had.
+pub async fn set_signatures(
+    exec: Exec<'_>,
+    path: PathId,
+    signatures: &[Signature],
+) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        sqlx::query("UPDATE paths SET signatures = $2 WHERE id = $1")
+            .bind(path.0)
+            .bind(convert::join(signatures))
+            .execute(conn)
+            .await?;
     });
     Ok(())
 }

@@ -162,6 +162,7 @@ impl World {
             deriver: None,
             signatures: &[],
             ca: None,
+            extra: "",
             pushed_by: "test",
             created: self.now,
             expires: None,

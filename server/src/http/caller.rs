@@ -117,6 +117,8 @@ fn action(method: &Method, route: &str) -> Option<&'static str> {
         (&Method::POST, "/api/v1/caches/{cache}/rotate-key") => "cache.rotate-key",
         (&Method::POST, "/api/v1/caches/{cache}/chunks") => "push.chunks",
         (&Method::POST, "/api/v1/caches/{cache}/paths") => "push.paths",
+        (&Method::PUT, "/{cache}/nar/{file}") => "push.nar",
+        (&Method::PUT, "/{cache}/{file}") => "push.narinfo",
         (&Method::POST, "/api/v1/caches/{cache}/delete") => "path.delete",
         (&Method::POST, "/api/v1/caches/{cache}/copy") => "path.copy",
         (&Method::POST, "/api/v1/gc") => "gc.run",
@@ -133,7 +135,7 @@ fn action(method: &Method, route: &str) -> Option<&'static str> {
 
 /// The cache that a path is about; what is no name is not written down.
 fn cache_of(path: &str) -> &str {
-    let rest = path.strip_prefix("/api/v1/caches/").unwrap_or("");
+    let rest = path.strip_prefix("/api/v1/caches/").unwrap_or_else(|| path.trim_start_matches('/'));
     let name = rest.split('/').next().unwrap_or("");
     if name.parse::<snowbank_core::cache_name::CacheName>().is_ok() { name } else { "" }
 }

@@ -4,6 +4,7 @@
 //! server goes to the log, once, under the request's id, and is told as no more than "try again" or
 //! "ask the operator". A refusal never says what the server computed.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -11,7 +12,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use snowbank_core::frame::FrameError;
 use snowbank_core::token::hide_tokens;
-use snowbank_core::wire::{ErrorBody, code};
+use snowbank_core::wire::{CommitLine, ErrorBody, code};
 
 use super::body::BodyError;
 use super::rejection::{path_fault, query_fault};
@@ -22,7 +23,9 @@ use crate::chain::ChainError;
 use crate::db::DbError;
 use crate::directory::DirectoryError;
 use crate::gc::GcError;
-use crate::ingest::{CopyError, ReceiveError};
+use crate::ingest::{
+    CopyError, NarUploadError, ReceiveError, StoreFailure, UploadError, VerifyError,
+};
 use crate::pack::{PackWriteError, ReadError};
 use crate::serving::ServeError;
 use crate::storage::{MarkerError, NoRoom, StorageError, StorageFailure};
@@ -185,34 +188,20 @@ impl IntoResponse for ApiError {
 }
 
 /// The answer to a path that is no route.
-pub(super) async fn no_route(method: Method, uri: Uri) -> ApiError {
-    ApiError::not_found(format!(
-        "there is nothing at {}{}",
-        uri.path(),
-        upload_advice(&method, uri.path())
-    ))
+pub(super) async fn no_route(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is nothing at {}", uri.path()))
 }
 
 /// The answer to a method that a route does not have.
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    let message =
-        format!("{method} is not possible at {}{}", uri.path(), upload_advice(&method, uri.path()));
+    let message = format!("{method} is not possible at {}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_REQUEST, message)
 }
 
-/// What those should do who upload as Nix does (`nix copy --to`, `nix store sign --store`); Nix
-/// shows them the answer.
-fn upload_advice(method: &Method, path: &str) -> String {
-    let cache = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    if method != Method::PUT || matches!(cache, "" | "api") {
-        return String::new();
+impl From<Infallible> for ApiError {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
-    format!(
-        ". Nix cannot upload to this cache or sign in it (`nix copy --to`, `nix store sign \
-         --store`): push with `snowbank push {cache} PATH...`, which brings the signatures of this \
-         machine's store along; from another cache of this server, copy with `snowbank cache copy \
-         FROM {cache} PATH...`"
-    )
 }
 
 impl From<PathRejection> for ApiError {
@@ -377,8 +366,99 @@ impl From<BodyError> for ApiError {
     }
 }
 
-impl From<ReceiveError<BodyError>> for ApiError {
-    fn from(error: ReceiveError<BodyError>) -> Self {
+impl ApiError {
+    /// What one path of an upload came to.
+    pub(super) fn of_line(line: CommitLine) -> Self {
+        match line {
+            CommitLine::Different { store_path, nar_hash } => {
+                let other = nar_hash.map_or_else(String::new, |hash| format!(", {hash}"));
+                let message = format!(
+                    "the cache has {store_path} with another content{other}; the first one stays"
+                );
+                Self::new(StatusCode::CONFLICT, code::CONFLICT, message)
+            }
+            CommitLine::Error { code, message, .. } => {
+                let known = |codes: &[&'static str]| codes.iter().copied().find(|one| *one == code);
+                if let Some(code) = known(&[code::STORAGE_UNAVAILABLE, code::STORAGE_REFUSED]) {
+                    let status = StatusCode::SERVICE_UNAVAILABLE;
+                    return Self {
+                        retry_after_seconds: Some(2),
+                        ..Self::new(status, code, message)
+                    };
+                }
+                if let Some(code) = known(&[code::STORAGE_FULL]) {
+                    return Self::new(StatusCode::INSUFFICIENT_STORAGE, code, message);
+                }
+                let refused = [
+                    code::NAR_MISMATCH,
+                    code::NAR_MISSING,
+                    code::NARINFO_INVALID,
+                    code::LIMIT_EXCEEDED,
+                    code::REFERENCES_MISSING,
+                ];
+                match known(&refused) {
+                    Some(code) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message),
+                    None => Self::internal().log("a path could not be committed", &message),
+                }
+            }
+            _ => Self::internal(),
+        }
+    }
+}
+
+impl From<UploadError<BodyError>> for ApiError {
+    fn from(error: UploadError<BodyError>) -> Self {
+        let message = error.to_string();
+        let refused =
+            |code, message: String| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message);
+        match error {
+            UploadError::Body(error) => error.into(),
+            UploadError::Busy(refusal) => {
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::from(refusal) }
+            }
+            UploadError::Nar(error @ NarUploadError::TooLarge { .. }) => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE, error.to_string())
+            }
+            UploadError::Nar(NarUploadError::Mismatch { .. }) => {
+                refused(code::NAR_MISMATCH, message)
+            }
+            UploadError::Nar(_) => refused(code::NAR_INVALID, message),
+            UploadError::Window { .. } | UploadError::Store(StoreFailure::Entries) => {
+                refused(code::LIMIT_EXCEEDED, message)
+            }
+            UploadError::Store(StoreFailure::Pack(error)) => error.into(),
+            UploadError::Store(StoreFailure::Database(error)) => error.into(),
+            UploadError::Store(StoreFailure::Busy(refusal)) => {
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::from(refusal) }
+            }
+            UploadError::Store(error) => Self::internal().log("a NAR was not stored", &error),
+            UploadError::Verify(VerifyError::TooLarge { .. }) => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE, message)
+            }
+            UploadError::Verify(VerifyError::Missing(_)) | UploadError::Lost => Self {
+                retry_after_seconds: Some(2),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    code::BUSY,
+                    UploadError::<BodyError>::Lost.to_string(),
+                )
+            },
+            UploadError::Verify(VerifyError::Database(error)) | UploadError::Database(error) => {
+                error.into()
+            }
+            UploadError::Verify(VerifyError::Read(ReadError::Storage(error))) => error.into(),
+            UploadError::Verify(error) => Self::internal().log("a NAR was not read back", &error),
+            UploadError::Chain(error) => error.into(),
+            UploadError::Stopped(error) => Self::internal().log("a NAR was not stored", &error),
+        }
+    }
+}
+
+impl<B> From<ReceiveError<B>> for ApiError
+where
+    B: std::error::Error + Into<Self> + 'static,
+{
+    fn from(error: ReceiveError<B>) -> Self {
         let refused = |code, message| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message);
         match error {
             ReceiveError::Body(error) => error.into(),

@@ -5,6 +5,7 @@ pub(super) mod cache_info;
 pub(super) mod nar;
 pub(super) mod narinfo;
 pub(super) mod pin;
+pub(super) mod upload;
 
 use axum::http::HeaderValue;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use snowbank_core::hash::NarHash;
 use snowbank_core::manifest::{ManifestError, WireManifest};
-use snowbank_core::narinfo::is_content_address;
+use snowbank_core::narinfo::{NarInfo, is_content_address};
 use snowbank_core::signing::Signature;
 use snowbank_core::store_path::{StoreDir, StorePath};
 use snowbank_core::wire::{PathCommit, code};
@@ -22,7 +22,7 @@ const MAX_REFERENCES: usize = 10_000;
 const NAME_BYTES: u64 = 320;
 /// What a path takes besides its names and its manifest, while it is verified and committed.
 const PATH_BYTES: u64 = 2_048;
-const MAX_SIGNATURES: usize = 64;
+pub(super) const MAX_SIGNATURES: usize = 64;
 const MAX_CA_BYTES: usize = 1024;
 /// Characters of a text that an answer repeats.
 const MAX_REPEATED: usize = 300;
@@ -39,6 +39,8 @@ pub(super) struct Candidate {
     pub(super) deriver: Option<StorePath>,
     pub(super) signatures: Vec<Signature>,
     pub(super) ca: Option<String>,
+    /// Lines of its narinfo that only its readers know.
+    pub(super) extra: String,
     /// The chunking that the client says it cut by.
     pub(super) cut: Option<u32>,
 }
@@ -89,11 +91,7 @@ impl Candidate {
         let deriver =
             commit.deriver.as_deref().map(|name| base_name("deriver", name)).transpose()?;
         if commit.signatures.len() > MAX_SIGNATURES {
-            let message = format!(
-                "{} signatures; at most {MAX_SIGNATURES} are taken",
-                commit.signatures.len()
-            );
-            return Err(Refusal::new(code::LIMIT_EXCEEDED, message).into());
+            return Err(too_many_signatures(commit.signatures.len()).into());
         }
         let signatures =
             commit.signatures.iter().map(|text| signature(text)).collect::<Result<_, _>>()?;
@@ -119,7 +117,38 @@ impl Candidate {
             deriver,
             signatures,
             ca: commit.ca,
+            extra: String::new(),
             cut: commit.cut,
+        })
+    }
+
+    /// A path that was described by a narinfo, and whose NAR has a row. Its manifest is not needed.
+    pub(super) fn of_narinfo(info: NarInfo) -> Result<Self, Refusal> {
+        let NarInfo { store_path: path, nar_hash, nar_size, references, .. } = info;
+        if references.len() > MAX_REFERENCES {
+            let message =
+                format!("{} references; at most {MAX_REFERENCES} are taken", references.len());
+            return Err(Refusal::new(code::LIMIT_EXCEEDED, message));
+        }
+        if info.signatures.len() > MAX_SIGNATURES {
+            return Err(too_many_signatures(info.signatures.len()));
+        }
+        if info.ca.as_ref().is_some_and(|ca| ca.len() > MAX_CA_BYTES) {
+            let message = format!("its content address has more than {MAX_CA_BYTES} bytes");
+            return Err(Refusal::new(code::LIMIT_EXCEEDED, message));
+        }
+        let needed = references.iter().filter(|name| **name != path).cloned().collect();
+        let manifest = WireManifest { names: Vec::new(), values: Vec::new() };
+        Ok(Self {
+            path,
+            claim: NarClaim { manifest: Arc::new(manifest), nar_hash, nar_size },
+            references,
+            needed,
+            deriver: info.deriver,
+            signatures: info.signatures,
+            ca: info.ca,
+            extra: info.extra.join("\n"),
+            cut: None,
         })
     }
 
@@ -155,6 +184,11 @@ fn store_path(dir: &StoreDir, text: &str) -> Result<StorePath, Refusal> {
             Refusal::new(code::STORE_DIR_MISMATCH, message)
         }
     })
+}
+
+fn too_many_signatures(count: usize) -> Refusal {
+    let message = format!("{count} signatures; at most {MAX_SIGNATURES} are taken");
+    Refusal::new(code::LIMIT_EXCEEDED, message)
 }
 
 fn base_names(what: &str, names: &[String]) -> Result<Vec<StorePath>, Refusal> {

@@ -133,6 +133,33 @@ pub async fn commit(
     let _ = lines.send(CommitLine::End { paths: answered, pin: asked.pinned.into_inner() }).await;
 }
 
+/// W4 for a path whose NAR has a row: gives its line, or nothing where the NAR has gone.
+pub(super) async fn commit_known(
+    ingest: &Ingest,
+    committer: Committer<'_>,
+    store_path: String,
+    candidate: Candidate,
+    now: i64,
+) -> Option<CommitLine> {
+    let Committer { push, actor, .. } = committer;
+    let asked = CommitContext { push, actor, expires: None, pin: None, pinned: OnceLock::new() };
+    let ready = [VerifiedPath { store_path, candidate, proof: Proof::Known }];
+    let mut races = 0;
+    loop {
+        let store_path = || ready[0].store_path.clone();
+        return match transact(ingest, &asked, &ready, now).await {
+            Ok(Outcome::Done(lines)) => lines.into_iter().next(),
+            Ok(Outcome::Decode(_)) => None,
+            Err(TransactError::Database(DbError::Constraint(_))) if races < MAX_RACES => {
+                races += 1;
+                continue;
+            }
+            Err(TransactError::Database(error)) => Some(database_line(store_path(), &error)),
+            Err(TransactError::Chain(error)) => Some(chain_line(store_path(), &error)),
+        };
+    }
+}
+
 /// W3 for the paths of a group, in their order; the error is a path's line. The memory is for all
 /// of it.
 async fn check_group(

@@ -312,6 +312,7 @@ async fn make_visible(
             deriver: path.deriver.as_ref(),
             signatures: &path.signatures,
             ca: path.ca.as_deref(),
+            extra: &path.extra,
             pushed_by: &to.subject,
             created: now,
             expires: None,

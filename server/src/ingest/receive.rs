@@ -118,10 +118,10 @@ pub struct Bundle<S> {
 }
 
 /// Verified records, and the memory that they take.
-struct ReceivedLot {
-    client: Client,
-    records: Vec<NewRecord>,
-    hold: Hold,
+pub(super) struct ReceivedLot {
+    pub(super) client: Client,
+    pub(super) records: Vec<NewRecord>,
+    pub(super) hold: Hold,
 }
 
 async fn read_and_verify<B, S>(
@@ -255,7 +255,7 @@ fn verifying_bytes(NewRecord { header, .. }: &NewRecord) -> u64 {
 }
 
 /// Stores what the domain lacks; gives how many chunks and stored bytes that was.
-async fn store_unknown<B: std::error::Error + 'static>(
+pub(super) async fn store_unknown<B: std::error::Error + 'static>(
     ingest: &Ingest,
     cache: &Cache,
     received: ReceivedLot,
@@ -320,7 +320,8 @@ fn packed_bytes<'a>(records: impl IntoIterator<Item = &'a NewRecord>) -> u64 {
     records.into_iter().map(bytes).sum()
 }
 
-async fn known_chunks(
+/// Those of these names that the domain has.
+pub(super) async fn known_chunks(
     ingest: &Ingest,
     domain: DomainId,
     names: &[ChunkName],

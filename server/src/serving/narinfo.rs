@@ -97,6 +97,7 @@ fn render(cache: &OpenCache, path: &PathRecord) -> RenderedNarinfo {
         system: None,
         signatures,
         ca: path.ca.clone(),
+        extra: path.extra.lines().map(str::to_owned).collect(),
     };
     RenderedNarinfo { body: Bytes::from(narinfo.render(store_dir)), path: path.id }
 }

@@ -71,6 +71,7 @@ async fn place(references: impl Fn(i64) -> i64) -> Place {
         deriver: None,
         signatures: &[],
         ca: None,
+        extra: "",
         pushed_by: "ci",
         created: 1,
         expires: None,

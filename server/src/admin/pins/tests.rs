@@ -66,6 +66,7 @@ async fn place() -> Place {
             deriver: None,
             signatures: &[],
             ca: None,
+            extra: "",
             pushed_by: "ci",
             created: NOW,
             expires: None,

@@ -106,6 +106,7 @@ pub(super) async fn paths_are_withdrawn_with_their_nar_and_cleared_by_a_push(fre
         signatures: &[],
         expires: None,
         ca: None,
+        extra: "",
         pushed_by: "ci",
         created: 1,
     };

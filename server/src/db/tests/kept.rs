@@ -38,6 +38,7 @@ async fn cache_with(
             deriver: None,
             signatures: &[],
             ca: None,
+            extra: "",
             pushed_by: "ci",
             created: 1_000,
             expires,

@@ -42,6 +42,7 @@ async fn with_paths(tx: &mut Tx) -> [Cache; 2] {
         deriver: None,
         signatures: &[],
         ca: None,
+        extra: "",
         pushed_by: "ci",
         created: 1_000,
         expires: None,

@@ -183,6 +183,7 @@ pub(super) async fn paths_are_seen_by_their_cache_only(fresh: FreshDatabase) {
         deriver: Some(&other),
         signatures: &signatures,
         ca: Some("fixed:r:sha256:abc"),
+        extra: "",
         pushed_by: "ci",
         created: 1_234,
         expires: None,
@@ -195,6 +196,7 @@ pub(super) async fn paths_are_seen_by_their_cache_only(fresh: FreshDatabase) {
         deriver: None,
         signatures: &[],
         ca: None,
+        extra: "",
         ..new.clone()
     };
     db::paths::add(tx.exec(), std::slice::from_ref(&plain)).await.unwrap();

@@ -26,7 +26,7 @@ const fn table(name: &'static str, key: usize, columns: &'static [(&'static str,
 
 /// Every table of the schema: the identity first, by which a copy that was cut off is known, then
 /// those that others refer to before those that do.
-pub const TABLES: [Table; 22] = [
+pub const TABLES: [Table; 24] = [
     Table {
         seeded: true,
         ..table("instance", 1, &[("id", Text), ("epoch", Int), ("created", Int)])
@@ -178,6 +178,31 @@ pub const TABLES: [Table; 22] = [
             ("created", Int),
             ("last_used", Int),
             ("expires", Int),
+            ("extra", Text),
+        ],
+    ),
+    table(
+        "nar_uploads",
+        2,
+        &[
+            ("cache_id", Int),
+            ("file", Text),
+            ("nar_id", Int),
+            ("file_hash", Blob),
+            ("file_size", Int),
+            ("created", Int),
+        ],
+    ),
+    table(
+        "waiting_paths",
+        2,
+        &[
+            ("cache_id", Int),
+            ("hash", Text),
+            ("waits_for", Text),
+            ("narinfo", Text),
+            ("pushed_by", Text),
+            ("created", Int),
         ],
     ),
     table(

@@ -9,7 +9,7 @@ use super::super::cutoffs::Cutoffs;
 use super::super::plan::NarPlan;
 use super::super::plan::marks::Marks;
 use super::super::transactions::{Pace, Transactions};
-use crate::db::collection;
+use crate::db::{collection, uploads};
 
 /// Rows of one transaction that keeps book.
 const NOTED: usize = 500;
@@ -32,13 +32,17 @@ pub(super) async fn remove(
         collection::forget_unreferenced(tx.exec(), batch).await?;
         tx.commit().await?;
     }
+    let uploaded_after = cutoffs.uploaded_after();
+    let mut tx = db.upkeep_tx().await?;
+    uploads::expire(tx.exec(), uploaded_after).await?;
+    tx.commit().await?;
     let (mut rest, mut pace, mut removed) = (&plan.removable[..], Pace::default(), 0);
     while !rest.is_empty() {
         let (batch, later) = rest.split_at(pace.rows().min(rest.len()));
         rest = later;
         crate::fault::pause("gc-before-nars").await;
         let mut exclusive = transactions.begin().await?;
-        let needed = collection::remove_nars(exclusive.exec(), batch).await?;
+        let needed = collection::remove_nars(exclusive.exec(), batch, uploaded_after).await?;
         let time = transactions.commit(exclusive).await?;
         removed += (batch.len() - needed.len()) as u64;
         marks.add(db, &needed).await?;

@@ -1,7 +1,8 @@
 //! Marking: reads every manifest, and finds the chunks that they name and the NARs that go.
 //!
 //! The manifests up to the last settled NAR are read without a lock. The chunks of a NAR are marked
-//! unless it goes: then no path has had it for the grace period. A manifest that does not parse
+//! unless it goes: then no path has had it for the grace period, nor
+//! was it uploaded a day ago or less. A manifest that does not parse
 //! cannot be served, and needs no chunks.
 
 use std::collections::HashMap;
@@ -14,9 +15,9 @@ use super::super::cutoffs::Cutoffs;
 use super::super::plan::graph::Graph;
 use super::super::plan::marks::{Marks, entries};
 use super::super::plan::{NarPlan, NarSizes};
-use crate::db::Db;
 use crate::db::collection::{self, NarManifest};
 use crate::db::nars::NarId;
+use crate::db::{self, Db};
 
 /// Rows read at a time.
 const PAGE: u32 = 256;
@@ -51,6 +52,8 @@ impl Marking {
             .map(|graph| graph.kept().map(|(_, node)| number(node.nar)).collect())
             .collect();
         let known = collection::unreferenced(db.reader().await?.exec()).await?;
+        let uploaded =
+            db::uploads::nars(db.reader().await?.exec(), cutoffs.uploaded_after()).await?;
         let mut marking = Self {
             marks: Marks::up_to(last),
             caches: vec![RoaringTreemap::new(); graphs.len()],
@@ -68,10 +71,11 @@ impl Marking {
                 let needing: Vec<usize> = (0..needed.len())
                     .filter(|&cache| needed[cache].contains(number(nar.id)))
                     .collect();
-                if needing.is_empty() && marking.is_removable(nar.id, &known, cutoffs) {
+                let is_needed = !needing.is_empty() || uploaded.contains(&nar.id);
+                if !is_needed && marking.is_removable(nar.id, &known, cutoffs) {
                     continue;
                 }
-                if !needing.is_empty() && known.contains_key(&nar.id) {
+                if is_needed && known.contains_key(&nar.id) {
                     marking.nars.referenced.push(nar.id);
                 }
                 let entries = marking.entries(db, &nar).await?;

@@ -18,6 +18,7 @@ use super::super::access::may_fetch;
 use super::super::error::ApiError;
 use super::super::extract::Path;
 use super::immutable;
+use super::upload::is_uploaded;
 use crate::admission::Ending;
 use crate::app::App;
 use crate::damage::Suspicion;
@@ -34,6 +35,27 @@ const MAX_TIME_TO_FIRST_BYTES: Duration = Duration::from_secs(45);
 pub(in crate::http) async fn nar(
     State(app): State<Arc<App>>,
     Path((name, file)): Path<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+    ending: Option<Extension<Ending>>,
+) -> Result<Response, ApiError> {
+    if method != Method::HEAD {
+        return read(app, name, file, method, headers, ending).await;
+    }
+    // An uploader asks whether its NAR is there, by the name under which it uploads it.
+    match read(Arc::clone(&app), name.clone(), file.clone(), method, headers.clone(), ending).await
+    {
+        Err(_) if is_uploaded(&app, &headers, &name, &file).await => {
+            Ok(Response::new(Body::empty()))
+        }
+        answer => answer,
+    }
+}
+
+async fn read(
+    app: Arc<App>,
+    name: String,
+    file: String,
     method: Method,
     headers: HeaderMap,
     ending: Option<Extension<Ending>>,

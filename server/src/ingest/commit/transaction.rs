@@ -12,7 +12,7 @@ use snowbank_core::store_path::{StorePath, StorePathHash};
 use snowbank_core::wire::{CommitLine, PinnedGeneration, PushPin, code};
 use thiserror::Error;
 
-use super::super::candidate::{Candidate, Refusal};
+use super::super::candidate::{Candidate, MAX_SIGNATURES, Refusal};
 use super::super::lines::{references_missing, refused};
 use super::super::questions::{end, receipt, used_before};
 use super::super::{Ingest, VerifiedNar};
@@ -82,8 +82,11 @@ pub(super) async fn transact(
         let candidate = &path.candidate;
         if let Some(found) = visible.get(&candidate.path.hash()) {
             let line = present_line(push, path, found, now);
-            if matches!(line, CommitLine::Receipt(_)) && found.is_to_touch(used_before, expires) {
-                touched.push(found.id);
+            if matches!(line, CommitLine::Receipt(_)) {
+                if found.is_to_touch(used_before, expires) {
+                    touched.push(found.id);
+                }
+                add_signatures(&mut tx, push, candidate, found.id).await?;
             }
             lines.push(line);
             continue;
@@ -126,6 +129,7 @@ pub(super) async fn transact(
             deriver: candidate.deriver.as_ref(),
             signatures: &candidate.signatures,
             ca: candidate.ca.as_deref(),
+            extra: &candidate.extra,
             pushed_by: &push.subject,
             created: now,
             expires,
@@ -159,6 +163,32 @@ pub(super) async fn transact(
     metrics::counter!("snowbank_committed_paths_total").increment(visible_now);
     metrics::counter!("snowbank_committed_nar_bytes_total").increment(visible_bytes);
     Ok(Outcome::Done(lines))
+}
+
+/// Adds the signatures of a path that is there already, as many as a path may have.
+async fn add_signatures(
+    tx: &mut Tx,
+    push: &MayPush,
+    candidate: &Candidate,
+    path: PathId,
+) -> Result<(), DbError> {
+    let signatures = &candidate.signatures;
+    if signatures.is_empty() {
+        return Ok(());
+    }
+    // What a cache's own keys sign is made when it is served.
+    let own = |name: &str| push.target.keys.iter().any(|key| key.name() == name);
+    let mut all = db::paths::signatures(tx.exec(), path).await?;
+    let before = all.len();
+    for signature in signatures {
+        if all.len() < MAX_SIGNATURES && !all.contains(signature) && !own(signature.name()) {
+            all.push(signature.clone());
+        }
+    }
+    if all.len() > before {
+        db::paths::set_signatures(tx.exec(), path, &all).await?;
+    }
+    Ok(())
 }
 
 /// The references of a candidate that the cache does not show, and that must be there first.

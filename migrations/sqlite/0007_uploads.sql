@@ -1,0 +1,33 @@
+-- NARs that came by themselves, as `nix copy` sends them, and paths whose narinfo came before their references. Times are
+-- Unix seconds. Rows go a day after they were made.
+
+-- `file` is the name under which a NAR was uploaded; its hash and length are those of the bytes as they came.
+CREATE TABLE nar_uploads (
+    cache_id INTEGER NOT NULL,
+    file TEXT NOT NULL,
+    nar_id INTEGER NOT NULL,
+    file_hash BLOB NOT NULL CHECK (length(file_hash) = 32),
+    file_size INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (cache_id, file)
+) STRICT;
+
+CREATE INDEX nar_uploads_by_nar ON nar_uploads (nar_id);
+CREATE INDEX nar_uploads_by_time ON nar_uploads (created);
+
+-- `waits_for` is the hash part of a reference that the cache did not show when it was looked at last.
+CREATE TABLE waiting_paths (
+    cache_id INTEGER NOT NULL,
+    hash TEXT NOT NULL CHECK (length(hash) = 32),
+    waits_for TEXT NOT NULL CHECK (length(waits_for) = 32),
+    narinfo TEXT NOT NULL,
+    pushed_by TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (cache_id, hash)
+) STRICT;
+
+CREATE INDEX waiting_paths_by_reference ON waiting_paths (cache_id, waits_for);
+CREATE INDEX waiting_paths_by_time ON waiting_paths (created);
+
+-- Lines of a narinfo that only its readers know, as they came.
+ALTER TABLE paths ADD COLUMN extra TEXT NOT NULL DEFAULT '';

@@ -1,0 +1,218 @@
+//! NARs that were uploaded by themselves, under the names that their narinfos will say; and paths
+//! whose narinfo waits for a reference.
+//!
+//! A NAR with a young upload is needed, as one with a path is. An upload whose NAR is gone is none.
+
+use std::collections::HashSet;
+
+use snowbank_core::hash::FileHash;
+use snowbank_core::store_path::StorePathHash;
+use sqlx::FromRow;
+
+use super::exec::on_either;
+use super::ids::{CacheId, NarId};
+use super::nars::{Nar, NarRow, nar_columns};
+use super::{DbError, Exec, convert};
+
+/// For how long an uploaded NAR waits for a path, and a path for its references.
+pub const KEPT_SECONDS: i64 = 24 * 60 * 60;
+
+/// A NAR that has come.
+#[derive(Debug, Clone, Copy)]
+pub struct NewUpload<'a> {
+    /// Where.
+    pub cache: CacheId,
+    /// Under which name.
+    pub file: &'a str,
+    /// SHA-256 of the bytes as they came.
+    pub file_hash: FileHash,
+    /// Their number.
+    pub file_size: u64,
+    /// When.
+    pub created: i64,
+}
+
+/// An uploaded NAR.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// The NAR.
+    pub nar: Nar,
+    /// SHA-256 of the bytes as they came.
+    pub file_hash: FileHash,
+    /// Their number.
+    pub file_size: u64,
+}
+
+/// A path that waits for a reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingPath {
+    /// Its hash part.
+    pub hash: StorePathHash,
+    /// Its narinfo, as it came.
+    pub narinfo: String,
+    /// The subject of the token that pushed it.
+    pub pushed_by: String,
+}
+
+/// Notes an upload, in the place of one of the same name.
+pub async fn put(exec: Exec<'_>, upload: &NewUpload<'_>, nar: NarId) -> Result<(), DbError> {
+    let file_size = convert::to_db(upload.file_size)?;
+    on_either!(exec, |conn| {
+        sqlx::query(
+            "INSERT INTO nar_uploads (cache_id, file, nar_id, file_hash, file_size, created) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (cache_id, file) DO UPDATE SET nar_id = \
+             excluded.nar_id, file_hash = excluded.file_hash, file_size = excluded.file_size, \
+             created = excluded.created",
+        )
+        .bind(upload.cache.0)
+        .bind(upload.file)
+        .bind(nar.0)
+        .bind(&upload.file_hash.as_bytes()[..])
+        .bind(file_size)
+        .bind(upload.created)
+        .execute(conn)
+        .await?;
+    });
+    Ok(())
+}
+
+/// The NAR that was uploaded to a cache under this name after `after`.
+pub async fn find(
+    exec: Exec<'_>,
+    cache: CacheId,
+    file: &str,
+    after: i64,
+) -> Result<Option<Upload>, DbError> {
+    #[derive(FromRow)]
+    struct Row {
+        upload_hash: Vec<u8>,
+        upload_size: i64,
+        #[sqlx(flatten)]
+        nar: NarRow,
+    }
+    let row: Option<Row> = on_either!(exec, |conn| {
+        sqlx::query_as(concat!(
+            "SELECT u.file_hash AS upload_hash, u.file_size AS upload_size, ",
+            nar_columns!(),
+            " FROM nar_uploads u JOIN nars n ON n.id = u.nar_id WHERE u.cache_id = $1 AND u.file \
+             = $2 AND u.created > $3"
+        ))
+        .bind(cache.0)
+        .bind(file)
+        .bind(after)
+        .fetch_optional(conn)
+        .await?
+    });
+    let Some(row) = row else { return Ok(None) };
+    let hash = convert::bytes("nar_uploads.file_hash", &row.upload_hash)?;
+    Ok(Some(Upload {
+        nar: Nar::try_from(row.nar)?,
+        file_hash: FileHash::from_bytes(hash),
+        file_size: convert::number("nar_uploads.file_size", row.upload_size)?,
+    }))
+}
+
+/// The NARs that were uploaded after `after`.
+pub async fn nars(exec: Exec<'_>, after: i64) -> Result<HashSet<NarId>, DbError> {
+    let rows: Vec<i64> = on_either!(exec, |conn| {
+        sqlx::query_scalar("SELECT nar_id FROM nar_uploads WHERE created > $1")
+            .bind(after)
+            .fetch_all(conn)
+            .await?
+    });
+    Ok(rows.into_iter().map(NarId).collect())
+}
+
+/// Forgets uploads and waiting paths from `until` or before; gives how many waiting paths that
+/// were.
+pub async fn expire(mut exec: Exec<'_>, until: i64) -> Result<u64, DbError> {
+    on_either!(exec.again(), |conn| {
+        sqlx::query("DELETE FROM nar_uploads WHERE created <= $1")
+            .bind(until)
+            .execute(conn)
+            .await?;
+    });
+    Ok(on_either!(exec, |conn| {
+        sqlx::query("DELETE FROM waiting_paths WHERE created <= $1")
+            .bind(until)
+            .execute(conn)
+            .await?
+            .rows_affected()
+    }))
+}
+
+/// Has a path wait for a reference, in the place of what waited under its hash part before.
+pub async fn wait(
+    exec: Exec<'_>,
+    cache: CacheId,
+    path: &WaitingPath,
+    waits_for: &StorePathHash,
+    now: i64,
+) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        sqlx::query(
+            "INSERT INTO waiting_paths (cache_id, hash, waits_for, narinfo, pushed_by, created) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (cache_id, hash) DO UPDATE SET waits_for \
+             = excluded.waits_for, narinfo = excluded.narinfo, pushed_by = excluded.pushed_by",
+        )
+        .bind(cache.0)
+        .bind(path.hash.to_string())
+        .bind(waits_for.to_string())
+        .bind(&path.narinfo)
+        .bind(&path.pushed_by)
+        .bind(now)
+        .execute(conn)
+        .await?;
+    });
+    Ok(())
+}
+
+/// Up to `limit` paths that wait for this reference.
+pub async fn waiting_for(
+    exec: Exec<'_>,
+    cache: CacheId,
+    reference: &StorePathHash,
+    limit: u32,
+) -> Result<Vec<WaitingPath>, DbError> {
+    let rows: Vec<(String, String, String)> = on_either!(exec, |conn| {
+        sqlx::query_as(
+            "SELECT hash, narinfo, pushed_by FROM waiting_paths WHERE cache_id = $1 AND waits_for \
+             = $2 ORDER BY hash LIMIT $3",
+        )
+        .bind(cache.0)
+        .bind(reference.to_string())
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?
+    });
+    let path = |(hash, narinfo, pushed_by): (String, String, String)| {
+        let hash = StorePathHash::from_chars(hash.as_bytes()).ok_or_else(|| {
+            DbError::corrupt(format!("waiting_paths.hash: `{hash}` is no hash part"))
+        })?;
+        Ok(WaitingPath { hash, narinfo, pushed_by })
+    };
+    rows.into_iter().map(path).collect()
+}
+
+/// How many paths of a cache wait, and the bytes of their narinfos.
+pub async fn waiting_count(exec: Exec<'_>, cache: CacheId) -> Result<u64, DbError> {
+    let count: i64 = on_either!(exec, |conn| {
+        sqlx::query_scalar("SELECT count(*) FROM waiting_paths WHERE cache_id = $1")
+            .bind(cache.0)
+            .fetch_one(conn)
+            .await?
+    });
+    convert::number("count of waiting paths", count)
+}
+
+/// A path waits no more.
+pub async fn end_wait(exec: Exec<'_>, cache: CacheId, hash: &StorePathHash) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        sqlx::query("DELETE FROM waiting_paths WHERE cache_id = $1 AND hash = $2")
+            .bind(cache.0)
+            .bind(hash.to_string())
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}

@@ -16,7 +16,7 @@ pub const HOUR: i64 = 3_600;
 pub const DAY: i64 = 24 * HOUR;
 
 /// Every column that holds a time of something that is kept for a time, by table.
-const TIMES: [(&str, &[&str]); 10] = [
+const TIMES: [(&str, &[&str]); 12] = [
     ("paths", &["created", "last_used", "expires"]),
     ("nars", &["created"]),
     ("packs", &["created", "died"]),
@@ -27,6 +27,8 @@ const TIMES: [(&str, &[&str]); 10] = [
     ("caches", &["destroyed"]),
     ("damaged_chunks", &["found"]),
     ("withdrawn_paths", &["since"]),
+    ("nar_uploads", &["created"]),
+    ("waiting_paths", &["created"]),
 ];
 
 /// Makes everything older by so many seconds, in which servers ran.

@@ -112,6 +112,18 @@ pub async fn find(
     }))
 }
 
+/// Forgets an upload.
+pub async fn remove(exec: Exec<'_>, cache: CacheId, file: &str) -> Result<(), DbError> {
+    on_either!(exec, |conn| {
+        sqlx::query("DELETE FROM nar_uploads WHERE cache_id = $1 AND file = $2")
+            .bind(cache.0)
+            .bind(file)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}
+
 /// The NARs that were uploaded after `after`.
 pub async fn nars(exec: Exec<'_>, after: i64) -> Result<HashSet<NarId>, DbError> {
     let rows: Vec<i64> = on_either!(exec, |conn| {

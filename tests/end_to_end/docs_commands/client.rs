@@ -42,8 +42,8 @@ const TABLES: Tables = Tables {
         ("sudo chgrp snowbank /etc/snowbank/tokens/NAME", MACHINE),
         ("sudo chmod 0640 /etc/snowbank/tokens/NAME", MACHINE),
         ("snowbank login --system", NAME),
-        ("nix copy --to", "the page says that it is refused, and nix_uploads shows it"),
-        ("nix store sign --store", "the page says that it is refused, and nix_uploads shows it"),
+        ("nix copy --to", "the page names it, and nix_uploads shows it"),
+        ("nix store copy-sigs", "the page names it, and nix_uploads shows it"),
     ],
     given: &[
         ("snowbank queue drop PATH…", "snowbank hook main"),

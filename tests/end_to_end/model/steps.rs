@@ -8,7 +8,7 @@ use snowbank_harness::{
     Gc, Pusher,
     ageing::{DAY, age_everything},
     collection::{self, Collected},
-    craft::Deposit,
+    craft::{Deposit, narinfo},
     database, oracle,
     pins::Pins,
 };
@@ -27,8 +27,9 @@ const TIMES: [Time; 3] = [36 * 3_600, 132 * 3_600, 324 * 3_600];
 type Step = fn(&mut Walk);
 
 /// The kinds of steps and how often they come, of 1,000.
-static KINDS: [(u64, Step); 17] = [
-    (290, Walk::push),
+static KINDS: [(u64, Step); 18] = [
+    (230, Walk::push),
+    (60, Walk::upload),
     (170, Walk::read),
     (70, Walk::pin),
     (25, Walk::roll_back),
@@ -106,6 +107,35 @@ impl Walk {
             self.caches[cache].set_pin(pin, root, None, None, now);
         }
         self.note("push");
+    }
+
+    /// Uploads a closure as Nix does: NARs, then narinfos, each in any order.
+    fn upload(&mut self) {
+        let (cache, root) = (self.any_cache(), self.any_path());
+        let mut closure: Vec<Member> = self.universe.closure([root]).into_iter().collect();
+        let name = self.caches[cache].name.clone();
+        eprintln!("upload {} and {} more", self.universe.store_path(root), closure.len() - 1);
+        for is_narinfo in [false, true] {
+            for left in (1..closure.len()).rev() {
+                closure.swap(left, pick(&mut self.random, left + 1).unwrap_or(0));
+            }
+            for &member in &closure {
+                let deposit = &self.universe.path(member).deposit;
+                let file = format!("{member}.nar");
+                let answer = if is_narinfo {
+                    let text = deposit.narinfo_text(&file).into_bytes();
+                    self.api.put(&narinfo(&name, &deposit.store_path), &[], text)
+                } else {
+                    self.api.put(&format!("/{name}/nar/{file}"), &[], deposit.nar.clone())
+                };
+                assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
+            }
+        }
+        let now = self.now();
+        for member in closure {
+            self.caches[cache].push(member, (now, self.began.elapsed()), None);
+        }
+        self.note("upload");
     }
 
     fn read(&mut self) {

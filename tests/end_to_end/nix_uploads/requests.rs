@@ -2,10 +2,10 @@
 
 use snowbank_harness::{
     Api, NixStore, Random, Server,
+    ageing::{HOUR, age_everything},
     craft::{Deposit, Node},
     oracle,
     oracle::Oracle,
-    trees,
 };
 
 /// A path with this content, and the name of its uploaded file.
@@ -214,10 +214,31 @@ fn a_nar_is_kept_for_its_narinfo_and_no_longer_than_a_day() {
     let (api, mut random) = (Api::root(&server), Random::fixed(8));
     let (kept, kept_file) = deposit(&mut random, "kept", 300);
     put_nar(&api, &kept, &kept_file);
-    server.command(&["gc", "--grace", "0s", "--yes"]).succeeds();
+    let collect = || server.command(&["gc", "--grace", "0s", "--yes"]).succeeds();
+    collect();
     let _ = put_narinfo(&api, &kept, &kept_file);
-    let store = NixStore::new();
-    let _ = trees::add_tiny(&store, 1, "unused");
     let _ = Oracle::main(&server).assert_whole(&kept.store_path);
+
+    // One whose narinfo waits, and one that gets none.
+    let (late, late_file) = deposit(&mut random, "late", 300);
+    let (waiting, waiting_file) = deposit(&mut random, "waiting", 300);
+    let waiting = waiting.referring_to(&[&late]);
+    put_nar(&api, &waiting, &waiting_file);
+    let text = put_narinfo(&api, &waiting, &waiting_file);
+    assert!(text.contains("waits for a day"), "{text}");
+    age_everything(&server, 23 * HOUR);
+    collect();
+    put_nar(&api, &late, &late_file);
+    age_everything(&server, 2 * HOUR);
+    collect();
+    let before = server.stored_bytes();
+    assert!(before > 600 << 10, "{before}: the late one is kept");
+    let _ = put_narinfo(&api, &late, &late_file);
+    assert!(!Oracle::main(&server).visible(&waiting.store_path), "it was forgotten");
+    let text = waiting.narinfo_text(&waiting_file).into_bytes();
+    let _ = api.put(&waiting.narinfo(), &[], text).refused(422, "nar-missing");
+    put_nar(&api, &waiting, &waiting_file);
+    let _ = put_narinfo(&api, &waiting, &waiting_file);
+    let _ = Oracle::main(&server).assert_whole(&waiting.store_path);
     oracle::assert_check_is_clean(&server);
 }

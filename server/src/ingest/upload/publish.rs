@@ -180,7 +180,14 @@ async fn look(
         commit_known(ingest, committer, store_path, candidate, now).await,
     );
     Ok(match line {
-        Some(CommitLine::Receipt(receipt)) => Published::Visible(Box::new(receipt)),
+        Some(CommitLine::Receipt(receipt)) => {
+            // From now on its NAR is kept for its path. A row that stays for want of this goes
+            // within a day.
+            let mut tx = ingest.db.upkeep_tx().await?;
+            uploads::remove(tx.exec(), committer.push.target.cache.id, file_of(&info)).await?;
+            tx.commit().await?;
+            Published::Visible(Box::new(receipt))
+        }
         Some(CommitLine::Error { code, .. }) if code == code::REFERENCES_MISSING => {
             let missing = missing_references(ingest, committer, needed).await?;
             if missing.is_empty() {
@@ -202,7 +209,7 @@ async fn check_nar(
     now: i64,
 ) -> Result<Result<(), Refusal>, DbError> {
     let cache = committer.push.target.cache.id;
-    let file = info.url.strip_prefix("nar/").unwrap_or(&info.url);
+    let file = file_of(info);
     let upload = {
         let mut conn = ingest.db.reader().await?;
         uploads::find(conn.exec(), cache, file, now - KEPT_SECONDS).await?
@@ -212,6 +219,10 @@ async fn check_nar(
         let mut conn = ingest.db.reader().await?;
         let visible = db::paths::visible_nars(conn.exec(), cache, &[info.nar_hash]).await?;
         return Ok(match visible.get(&info.nar_hash) {
+            // Its size is not for everybody who may push.
+            Some(found) if found.nar.nar_size != info.nar_size && !committer.push.may_pull => {
+                Err(Refusal::new(code::NAR_MISMATCH, "its NAR has another size than it says"))
+            }
             Some(found) => check_digests(&found.nar, info),
             None => Err(nar_missing(info)),
         });
@@ -235,6 +246,11 @@ async fn check_nar(
         return Ok(Err(Refusal::new(code::NAR_MISMATCH, message)));
     }
     Ok(check_digests(&upload.nar, info))
+}
+
+/// The name under which a narinfo's NAR was uploaded.
+fn file_of(info: &NarInfo) -> &str {
+    info.url.strip_prefix("nar/").unwrap_or(&info.url)
 }
 
 fn check_digests(nar: &Nar, info: &NarInfo) -> Result<(), Refusal> {

@@ -85,7 +85,9 @@ fn two_uploads_of_one_nar_at_the_same_time_both_succeed() {
     });
     let _ = Oracle::main(&server).assert_whole(&deposit.store_path);
     let stored = server.stored_bytes();
-    assert!(stored < (7 << 20), "{stored} bytes for 6 MiB");
+    // Replicas do not know what others are storing at this moment.
+    let most = (7 << 20) * server.replicas().len().min(4) as u64;
+    assert!(stored < most, "{stored} bytes for 6 MiB");
     oracle::assert_check_is_clean(&server);
 }
 

@@ -29,7 +29,7 @@ use tracing::Instrument as _;
 
 use super::super::commit::{lost_chunks, nar_row};
 use super::super::receive::{ReceiveError, ReceivedLot, known_chunks, store_unknown};
-use super::super::{Ingest, NarClaim, VerifyError, WorkerStopped, verify};
+use super::super::{Ingest, NarClaim, VerifiedNar, VerifyError, WorkerStopped, verify};
 use super::cutter::{Cut, Digests, NarCutter, NarUploadError};
 use super::decompress::{Compression, HEAD_BYTES, MAX_WINDOW_BYTES};
 use crate::admission::{Client, Hold, Place, Refusal};
@@ -48,6 +48,8 @@ const IDLE: Duration = Duration::from_secs(2);
 /// Entries of a manifest above which its upload is one of the large ones, of which there is one at
 /// a time: a NAR of some gigabytes.
 const MAX_ORDINARY_ENTRIES: usize = 64 << 10;
+/// How often a transaction is begun again that lost a race for a row.
+const MAX_RACES: u32 = 8;
 /// What an ordinary decoder may take.
 const MAX_ORDINARY_DECODER: u64 = 12 << 20;
 
@@ -478,6 +480,7 @@ async fn add_row<B: std::error::Error + 'static>(
     upload: NewUpload<'_>,
     cut: u16,
 ) -> Result<(), UploadError<B>> {
+    ingest.chain.confirm_lately().await?;
     let (domain, now) = (cache.domain, upload.created);
     let known = |found: &db::nars::Nar| {
         found.nar_size == claim.nar_size && found.content_digest == claim.manifest.content_digest()
@@ -490,30 +493,57 @@ async fn add_row<B: std::error::Error + 'static>(
     if !found.get(&claim.nar_hash).is_some_and(known) {
         verified = Some(verify(ingest, domain, claim.clone(), now).await?);
     }
+    let mut races = 0;
     loop {
-        ingest.chain.confirm_lately().await?;
-        let mut tx = ingest.db.commit_tx().await?;
-        let there = db::nars::ids(tx.exec(), domain, &[claim.nar_hash]).await?;
-        let id = match (there.get(&claim.nar_hash), &verified) {
-            (Some(id), _) => *id,
-            (None, Some(nar)) => {
-                if !lost_chunks(&mut tx, &claim.manifest, nar).await?.is_empty() {
-                    return Err(UploadError::Lost);
-                }
-                let id = NarId(tx.reserve(Counter::Nar, 1).await?);
-                let row = nar_row(domain, id, nar, Some(u32::from(cut)), now);
-                db::nars::add(tx.exec(), &[row]).await?;
-                id
-            }
+        match add_row_now(ingest, cache, &claim, verified.as_ref(), upload, cut).await {
+            Ok(RowOutcome::Added) => return Ok(()),
+            Ok(RowOutcome::Lost) => return Err(UploadError::Lost),
             // It was known once and is gone.
-            (None, None) => {
-                drop(tx);
+            Ok(RowOutcome::Unknown) => {
                 verified = Some(verify(ingest, domain, claim.clone(), now).await?);
-                continue;
             }
-        };
-        uploads::put(tx.exec(), &upload, id).await?;
-        tx.commit().await?;
-        return Ok(());
+            // Another replica has added the same row; the next transaction finds it.
+            Err(DbError::Constraint(_)) if races < MAX_RACES => races += 1,
+            Err(error) => return Err(error.into()),
+        }
+        ingest.chain.confirm_lately().await?;
     }
+}
+
+/// What came of the transaction that gives a NAR its row.
+enum RowOutcome {
+    Added,
+    /// A chunk that was read back has gone.
+    Lost,
+    /// It has no row, and was not read back.
+    Unknown,
+}
+
+async fn add_row_now(
+    ingest: &Ingest,
+    cache: &Cache,
+    claim: &NarClaim,
+    verified: Option<&VerifiedNar>,
+    upload: NewUpload<'_>,
+    cut: u16,
+) -> Result<RowOutcome, DbError> {
+    let (domain, now) = (cache.domain, upload.created);
+    let mut tx = ingest.db.commit_tx().await?;
+    let there = db::nars::ids(tx.exec(), domain, &[claim.nar_hash]).await?;
+    let id = match (there.get(&claim.nar_hash), verified) {
+        (Some(id), _) => *id,
+        (None, Some(nar)) => {
+            if !lost_chunks(&mut tx, &claim.manifest, nar).await?.is_empty() {
+                return Ok(RowOutcome::Lost);
+            }
+            let id = NarId(tx.reserve(Counter::Nar, 1).await?);
+            let row = nar_row(domain, id, nar, Some(u32::from(cut)), now);
+            db::nars::add(tx.exec(), &[row]).await?;
+            id
+        }
+        (None, None) => return Ok(RowOutcome::Unknown),
+    };
+    uploads::put(tx.exec(), &upload, id).await?;
+    tx.commit().await?;
+    Ok(RowOutcome::Added)
 }

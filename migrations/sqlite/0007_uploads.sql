@@ -29,5 +29,25 @@ CREATE TABLE waiting_paths (
 CREATE INDEX waiting_paths_by_reference ON waiting_paths (cache_id, waits_for);
 CREATE INDEX waiting_paths_by_time ON waiting_paths (created);
 
+-- What a cache keeps beside its paths: build logs and realisations, by their names below the cache's address. A log is the one
+-- file of a NAR, a realisation is its text. Each is kept as long as the path is visible that it belongs to: one with this
+-- deriver, or with this hash part; and for a day at least.
+CREATE TABLE cache_files (
+    cache_id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    deriver TEXT,
+    hash TEXT,
+    nar_id INTEGER,
+    size INTEGER NOT NULL,
+    body TEXT,
+    pushed_by TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (cache_id, name)
+) STRICT;
+
+CREATE INDEX cache_files_by_nar ON cache_files (nar_id);
+CREATE INDEX cache_files_by_time ON cache_files (created);
+CREATE INDEX paths_by_deriver ON paths (cache_id, deriver);
+
 -- Lines of a narinfo that only its readers know, as they came.
 ALTER TABLE paths ADD COLUMN extra TEXT NOT NULL DEFAULT '';

@@ -12,6 +12,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod cache_files;
 pub mod caches;
 pub mod chain;
 pub mod check;

@@ -34,7 +34,7 @@ mod token;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
 pub use metrics::serve_metrics;
 pub use serve::serve;
@@ -89,6 +89,16 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/{cache}/{file}", get(nix::narinfo::narinfo).put(nix::upload::file))
         .route("/{cache}/nar/{file}", get(nix::nar::nar).put(nix::upload::nar))
         .route("/{cache}/pins/{name}", get(nix::pin::pin))
+        .route("/{cache}/log/{deriver}", get(nix::files::log).put(nix::files::put_log))
+        .route(
+            "/{cache}/realisations/{file}",
+            get(nix::files::realisation).put(nix::files::put_realisation),
+        )
+        .route(
+            "/{cache}/build-trace-v2/{derivation}/{file}",
+            get(nix::files::build_trace).put(nix::files::put_build_trace),
+        )
+        .route("/{cache}/debuginfo/{file}", put(nix::upload::debug_info))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::wrong_method)
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&app), caller::audited))

@@ -1,6 +1,7 @@
 //! Uploads by Nix itself: `nix copy --to`, and what its requests may be besides.
 
 mod damage;
+mod files;
 mod limits;
 mod requests;
 mod through_nix;

@@ -16,7 +16,7 @@ pub const HOUR: i64 = 3_600;
 pub const DAY: i64 = 24 * HOUR;
 
 /// Every column that holds a time of something that is kept for a time, by table.
-const TIMES: [(&str, &[&str]); 12] = [
+const TIMES: [(&str, &[&str]); 13] = [
     ("paths", &["created", "last_used", "expires"]),
     ("nars", &["created"]),
     ("packs", &["created", "died"]),
@@ -29,6 +29,7 @@ const TIMES: [(&str, &[&str]); 12] = [
     ("withdrawn_paths", &["since"]),
     ("nar_uploads", &["created"]),
     ("waiting_paths", &["created"]),
+    ("cache_files", &["created"]),
 ];
 
 /// Makes everything older by so many seconds, in which servers ran.

@@ -319,6 +319,7 @@ pub async fn remove(mut exec: Exec<'_>, cache: CacheId) -> Result<(), DbError> {
             "DELETE FROM withdrawn_paths WHERE cache_id = $1",
             "DELETE FROM nar_uploads WHERE cache_id = $1",
             "DELETE FROM waiting_paths WHERE cache_id = $1",
+            "DELETE FROM cache_files WHERE cache_id = $1",
         ] {
             sqlx::query(sql).bind(cache.0).execute(&mut *conn).await?;
         }

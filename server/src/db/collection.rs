@@ -224,8 +224,8 @@ pub async fn forget_unreferenced(exec: Exec<'_>, nars: &[NarId]) -> Result<(), D
     Ok(())
 }
 
-/// Removes those of these NARs that no path has, and that were not uploaded after `uploaded_after`,
-/// with their manifests; gives those that stay.
+/// Removes those of these NARs that no path and no log has, and that were not uploaded after
+/// `uploaded_after`, with their manifests; gives those that stay.
 pub async fn remove_nars(
     mut exec: Exec<'_>,
     nars: &[NarId],
@@ -236,7 +236,8 @@ pub async fn remove_nars(
         for batch in batch::padded(nars) {
             let sql = format!(
                 "SELECT nar_id FROM paths WHERE nar_id IN ({nars}) UNION SELECT nar_id FROM \
-                 nar_uploads WHERE created > $1 AND nar_id IN ({nars})",
+                 nar_uploads WHERE created > $1 AND nar_id IN ({nars}) UNION SELECT nar_id FROM \
+                 cache_files WHERE nar_id IN ({nars})",
                 nars = batch.placeholders(2)
             );
             let mut query = sqlx::query_scalar(conn.text(sql)).bind(uploaded_after);

@@ -119,6 +119,11 @@ fn action(method: &Method, route: &str) -> Option<&'static str> {
         (&Method::POST, "/api/v1/caches/{cache}/paths") => "push.paths",
         (&Method::PUT, "/{cache}/nar/{file}") => "push.nar",
         (&Method::PUT, "/{cache}/{file}") => "push.narinfo",
+        (&Method::PUT, "/{cache}/log/{deriver}") => "push.log",
+        (
+            &Method::PUT,
+            "/{cache}/realisations/{file}" | "/{cache}/build-trace-v2/{derivation}/{file}",
+        ) => "push.realisation",
         (&Method::POST, "/api/v1/caches/{cache}/delete") => "path.delete",
         (&Method::POST, "/api/v1/caches/{cache}/copy") => "path.copy",
         (&Method::POST, "/api/v1/gc") => "gc.run",

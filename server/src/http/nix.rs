@@ -2,6 +2,7 @@
 //! for. Nothing of it writes anything.
 
 pub(super) mod cache_info;
+pub(super) mod files;
 pub(super) mod nar;
 pub(super) mod narinfo;
 pub(super) mod pin;

@@ -26,7 +26,7 @@ const fn table(name: &'static str, key: usize, columns: &'static [(&'static str,
 
 /// Every table of the schema: the identity first, by which a copy that was cut off is known, then
 /// those that others refer to before those that do.
-pub const TABLES: [Table; 24] = [
+pub const TABLES: [Table; 25] = [
     Table {
         seeded: true,
         ..table("instance", 1, &[("id", Text), ("epoch", Int), ("created", Int)])
@@ -201,6 +201,21 @@ pub const TABLES: [Table; 24] = [
             ("hash", Text),
             ("waits_for", Text),
             ("narinfo", Text),
+            ("pushed_by", Text),
+            ("created", Int),
+        ],
+    ),
+    table(
+        "cache_files",
+        2,
+        &[
+            ("cache_id", Int),
+            ("name", Text),
+            ("deriver", Text),
+            ("hash", Text),
+            ("nar_id", Int),
+            ("size", Int),
+            ("body", Text),
             ("pushed_by", Text),
             ("created", Int),
         ],

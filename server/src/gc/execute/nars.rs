@@ -9,7 +9,7 @@ use super::super::cutoffs::Cutoffs;
 use super::super::plan::NarPlan;
 use super::super::plan::marks::Marks;
 use super::super::transactions::{Pace, Transactions};
-use crate::db::{collection, uploads};
+use crate::db::{cache_files, collection, uploads};
 
 /// Rows of one transaction that keeps book.
 const NOTED: usize = 500;
@@ -35,6 +35,7 @@ pub(super) async fn remove(
     let uploaded_after = cutoffs.uploaded_after();
     let mut tx = db.upkeep_tx().await?;
     uploads::expire(tx.exec(), uploaded_after).await?;
+    cache_files::expire(tx.exec(), uploaded_after).await?;
     tx.commit().await?;
     let (mut rest, mut pace, mut removed) = (&plan.removable[..], Pace::default(), 0);
     while !rest.is_empty() {

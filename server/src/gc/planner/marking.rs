@@ -2,7 +2,7 @@
 //!
 //! The manifests up to the last settled NAR are read without a lock. The chunks of a NAR are marked
 //! unless it goes: then no path has had it for the grace period, nor
-//! was it uploaded a day ago or less. A manifest that does not parse
+//! is it a log, or was uploaded a day ago or less. A manifest that does not parse
 //! cannot be served, and needs no chunks.
 
 use std::collections::HashMap;
@@ -52,8 +52,9 @@ impl Marking {
             .map(|graph| graph.kept().map(|(_, node)| number(node.nar)).collect())
             .collect();
         let known = collection::unreferenced(db.reader().await?.exec()).await?;
-        let uploaded =
+        let mut others =
             db::uploads::nars(db.reader().await?.exec(), cutoffs.uploaded_after()).await?;
+        others.extend(db::cache_files::nars(db.reader().await?.exec()).await?);
         let mut marking = Self {
             marks: Marks::up_to(last),
             caches: vec![RoaringTreemap::new(); graphs.len()],
@@ -71,7 +72,7 @@ impl Marking {
                 let needing: Vec<usize> = (0..needed.len())
                     .filter(|&cache| needed[cache].contains(number(nar.id)))
                     .collect();
-                let is_needed = !needing.is_empty() || uploaded.contains(&nar.id);
+                let is_needed = !needing.is_empty() || others.contains(&nar.id);
                 if !is_needed && marking.is_removable(nar.id, &known, cutoffs) {
                     continue;
                 }

@@ -111,6 +111,16 @@ pub(in crate::http) async fn cache_info(
     ignored(&app, &name, &headers, body).await
 }
 
+/// `PUT /{cache}/debuginfo/{file}`: where in which NAR debug information lies, which is not kept.
+pub(in crate::http) async fn debug_info(
+    State(app): State<Arc<App>>,
+    Path((name, _)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    ignored(&app, &name, &headers, body).await
+}
+
 async fn narinfo(
     app: &App,
     name: &str,
@@ -126,7 +136,7 @@ async fn narinfo(
     let declared = declared_length(headers, limits)?;
     let mut hold = app.budgets.bodies.open(&client);
     let bytes = collect(body, declared, limits, &mut hold).await?;
-    let text = decoded(headers, bytes)?;
+    let text = decoded(headers, bytes, NARINFO_BYTES)?;
     let info = NarInfo::parse(&push.target.cache.store_dir, &text)
         .map_err(|error| unprocessable(code::NARINFO_INVALID, error.to_string()))?;
     if info.store_path.hash() != *hash {
@@ -168,8 +178,8 @@ async fn narinfo(
     Ok(response)
 }
 
-/// A narinfo as text, whatever it is encoded in.
-fn decoded(headers: &HeaderMap, bytes: Vec<u8>) -> Result<String, ApiError> {
+/// A text of at most `limit` bytes, whatever it is encoded in.
+pub(super) fn decoded(headers: &HeaderMap, bytes: Vec<u8>, limit: u64) -> Result<String, ApiError> {
     let encoding = headers
         .get(header::CONTENT_ENCODING)
         .map(|value| value.to_str().unwrap_or("?").to_owned())
@@ -187,15 +197,13 @@ fn decoded(headers: &HeaderMap, bytes: Vec<u8>) -> Result<String, ApiError> {
         let mut decoder = Decompressor::new(compression, compression.memory(&bytes).min(16 << 20))
             .map_err(|error| bad(&error))?;
         // One byte more than there may be.
-        let mut output = vec![0; usize::try_from(NARINFO_BYTES).unwrap_or(usize::MAX) + 1];
+        let mut output = vec![0; usize::try_from(limit).unwrap_or(usize::MAX) + 1];
         let (mut rest, mut len) = (&bytes[..], 0);
         loop {
             let more = decoder.step(&mut rest, &mut output[len..]).map_err(|error| bad(&error))?;
             len += more;
             if len == output.len() {
-                return Err(ApiError::limit(format!(
-                    "the narinfo has more than {NARINFO_BYTES} bytes"
-                )));
+                return Err(ApiError::limit(format!("it has more than {limit} bytes")));
             }
             if more == 0 {
                 break;

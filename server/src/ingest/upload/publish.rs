@@ -58,7 +58,7 @@ pub async fn publish(
     if let Published::Waiting(missing) = &published
         && let Some(first) = missing.first()
     {
-        let mut tx = ingest.db.upkeep_tx().await?;
+        let mut tx = ingest.db.commit_tx().await?;
         if uploads::waiting_count(tx.exec(), cache.id).await? >= MAX_WAITING {
             let message = format!(
                 "{MAX_WAITING} paths of this cache wait for references already; upload the \
@@ -138,7 +138,7 @@ async fn settle(
     match &published {
         Published::Waiting(missing) => {
             if let Some(first) = missing.first() {
-                let mut tx = ingest.db.upkeep_tx().await?;
+                let mut tx = ingest.db.commit_tx().await?;
                 uploads::wait(tx.exec(), cache.id, path, &first.hash(), now).await?;
                 tx.commit().await?;
             }
@@ -155,7 +155,7 @@ async fn end_wait(
     committer: Committer<'_>,
     hash: &StorePathHash,
 ) -> Result<(), DbError> {
-    let mut tx = ingest.db.upkeep_tx().await?;
+    let mut tx = ingest.db.commit_tx().await?;
     uploads::end_wait(tx.exec(), committer.push.target.cache.id, hash).await?;
     tx.commit().await
 }
@@ -183,7 +183,7 @@ async fn look(
         Some(CommitLine::Receipt(receipt)) => {
             // From now on its NAR is kept for its path. A row that stays for want of this goes
             // within a day.
-            let mut tx = ingest.db.upkeep_tx().await?;
+            let mut tx = ingest.db.commit_tx().await?;
             uploads::remove(tx.exec(), committer.push.target.cache.id, file_of(&info)).await?;
             tx.commit().await?;
             Published::Visible(Box::new(receipt))

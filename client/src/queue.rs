@@ -24,6 +24,7 @@ pub mod drain;
 mod error;
 pub mod folder;
 pub mod roots;
+mod turn;
 
 pub use database::{Database, Entry, EntryState, NewEntry};
 pub use error::QueueError;

@@ -424,6 +424,6 @@ fn a_push_renews_its_session() {
             assert!(!push.is_done(), "the push ended too early");
         }
     }
-    let _ = push.wait().output.success();
+    let _ = push.wait_for(Duration::from_mins(40)).output.success();
     assert!(entries(&server).len() > 1, "{:?}", entries(&server));
 }

@@ -15,6 +15,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection as _, Row as _};
 
+use super::turn::Turn;
 use super::{QueueError, QueueFolder};
 
 /// The schema of this version, in `PRAGMA user_version`.
@@ -177,6 +178,7 @@ impl Database {
         max_entries: u64,
     ) -> Result<Vec<String>, QueueError> {
         let failed = self.failed();
+        let _turn = Turn::take(&self.folder).await;
         let mut tx = self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
         let mut unused = Vec::new();
         for entry in entries {
@@ -264,6 +266,7 @@ impl Database {
         settled: &[(Entry, Settlement)],
     ) -> Result<Vec<String>, QueueError> {
         let failed = self.failed();
+        let _turn = Turn::take(&self.folder).await;
         let mut tx = self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
         let mut unused = Vec::new();
         for (entry, settlement) in settled {
@@ -308,6 +311,7 @@ impl Database {
     /// What SQLite says.
     pub async fn retry(&mut self, entries: &[Entry]) -> Result<(), QueueError> {
         let failed = self.failed();
+        let _turn = Turn::take(&self.folder).await;
         let mut tx = self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
         for entry in entries {
             sqlx::query("UPDATE entries SET state = 'waiting', next_at = 0 WHERE id = $1")

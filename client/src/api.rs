@@ -11,6 +11,7 @@ mod answer;
 mod certificate_file;
 mod connect;
 mod error;
+mod logs;
 mod no_proxy;
 mod operator;
 mod probe;
@@ -77,6 +78,8 @@ struct Request {
     method: Method,
     url: String,
     content_type: &'static str,
+    /// The body's encoding, if it has one.
+    encoding: Option<&'static str>,
     body: Bytes,
 }
 
@@ -277,7 +280,7 @@ impl Api {
 
     fn post(&self, endpoint: &str, content_type: &'static str, body: Bytes) -> Request {
         let url = format!("{}/api/v1/caches/{}/{endpoint}", self.server_url(), self.cache());
-        Request { method: Method::POST, url, content_type, body }
+        Request { method: Method::POST, url, content_type, encoding: None, body }
     }
 
     /// An answer in JSON, after as many attempts as that takes.
@@ -317,7 +320,8 @@ impl Api {
 
 impl Request {
     fn get(url: String) -> Self {
-        Self { method: Method::GET, url, content_type: JSON, body: Bytes::new() }
+        let (method, body) = (Method::GET, Bytes::new());
+        Self { method, url, content_type: JSON, encoding: None, body }
     }
 }
 

@@ -30,6 +30,7 @@ mod encoder_pool;
 mod error;
 mod filter;
 mod ledger;
+mod logs;
 mod missing;
 mod nar_hasher;
 mod ordered_results;
@@ -94,6 +95,8 @@ pub struct PushOptions {
     pub expires: Option<Seconds>,
     /// Which paths that the cache lacks are left out.
     pub filter: PathFilter,
+    /// Send the build logs of what is pushed.
+    pub logs: bool,
     /// A pin for the one path that is pushed.
     pub pin: Option<PinRequest>,
 }
@@ -189,9 +192,15 @@ async fn push_closure(
             // not lost, but never pushed.
             postpones: options.closure && round < MAX_ROUNDS,
         };
+        let logs = match options.logs {
+            true => logs::find(store, &plan, &target).await,
+            false => Vec::new(),
+        };
+        ledger.follow(logs.iter().map(|log| log.store_path.clone()));
         let context =
             Context { api, store: Some(store), target: &target, plan: &plan, ledger, progress };
         let outcome = pipeline::run(context, &pipeline_options).await?;
+        logs::send(api, logs, ledger).await;
         pinned = pinned.or(outcome.pinned);
         if outcome.postponed.is_empty() {
             break;

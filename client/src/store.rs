@@ -128,6 +128,15 @@ impl Store {
         &self.shared.location.store_dir
     }
 
+    /// Where the log of a derivation may lie, and how it is encoded then.
+    #[must_use]
+    pub fn log_files(&self, derivation: &StorePath) -> [(PathBuf, Option<&'static str>); 2] {
+        let name = derivation.base_name();
+        let (folder, rest) = name.split_at(2);
+        let folder = self.shared.location.log_dir.join("drvs").join(folder);
+        [(folder.join(format!("{rest}.bz2")), Some("bzip2")), (folder.join(rest), None)]
+    }
+
     /// Where the path's files are on this machine: elsewhere than it says, in a store at another
     /// root.
     #[must_use]

@@ -39,7 +39,8 @@ impl Api {
     pub async fn set_pin(&self, name: &PinName, pin: &SetPin) -> Result<PinDetails, ApiError> {
         let url = format!("{}/api/v1/caches/{}/pins/{name}", self.server_url(), self.cache());
         let body = self.to_json("pins", pin)?;
-        self.json(Request { method: Method::PUT, url, content_type: JSON, body }).await
+        self.json(Request { method: Method::PUT, url, content_type: JSON, encoding: None, body })
+            .await
     }
 
     /// Asks for a change, once; an answer in JSON.
@@ -54,6 +55,7 @@ impl Api {
             method,
             url: url.clone(),
             content_type: JSON,
+            encoding: None,
             body: self.to_json(path, body)?,
         };
         let answer = self.attempt(&request).await?.whole(MAX_ANSWER_BYTES).await?;
@@ -75,6 +77,7 @@ impl Api {
             method: Method::POST,
             url,
             content_type: JSON,
+            encoding: None,
             body: self.to_json("gc", request)?,
         };
         let mut lines = Lines::new(self.attempt(&request).await?);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use reqwest::Body;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -39,6 +39,9 @@ impl Api {
         }
         if !request.body.is_empty() {
             builder = builder.header(CONTENT_TYPE, request.content_type);
+            if let Some(encoding) = request.encoding {
+                builder = builder.header(CONTENT_ENCODING, encoding);
+            }
             builder = if request.body.len() <= WHOLE_BYTES {
                 builder.body(request.body.clone())
             } else {

@@ -25,7 +25,8 @@ impl Api {
     pub async fn open_push_session(&self) -> Result<PushSession, ApiError> {
         let url = format!("{}/api/v1/push-session", self.server_url());
         let body = self.to_json(&url, &BeginPushSession { caches: vec![self.cache().clone()] })?;
-        let request = Request { method: Method::POST, url, content_type: JSON, body };
+        let request =
+            Request { method: Method::POST, url, content_type: JSON, encoding: None, body };
         let mut session: PushSession = self.json(request).await?;
         let token = Secret::from_text(&std::mem::take(&mut session.token.0));
         *self.shared.session.write().unwrap_or_else(PoisonError::into_inner) = token;

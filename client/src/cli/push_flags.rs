@@ -20,6 +20,10 @@ pub struct PushFlags {
     #[arg(long, value_name = "TIME", value_parser = parse_nonzero_time)]
     pub expires: Option<Seconds>,
 
+    /// Do not send the build logs that the store has of what is pushed
+    #[arg(long)]
+    pub no_logs: bool,
+
     /// The Nix store to push from: auto, daemon, `unix://SOCKET`, local, `local?root=DIR` or DIR
     /// (default: nix.conf's `store`, else `NIX_REMOTE`, else auto)
     #[arg(long, value_name = "URI")]

@@ -169,6 +169,7 @@ pub(super) fn push_options(flags: &PushFlags) -> PushOptions {
         verify_present: false,
         expires: flags.expires,
         filter: PathFilter::NONE,
+        logs: !flags.no_logs,
         pin: None,
     }
 }

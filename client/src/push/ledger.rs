@@ -138,6 +138,11 @@ impl Ledger {
         self.record_stopped(argument, reason, Exit::Store)
     }
 
+    /// Counts build logs that were sent.
+    pub(super) const fn record_logs(&mut self, logs: u64) {
+        self.summary.logs += logs;
+    }
+
     /// Counts the paths that the cache has without a signature that they have here.
     pub(super) const fn record_late_signatures(&mut self, paths: usize) {
         self.summary.late_signatures = paths as u64;

@@ -32,6 +32,9 @@ pub struct Summary {
     pub chunks_sent: u64,
     /// Bytes of bundles that were sent.
     pub sent_bytes: u64,
+    /// Build logs that were sent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub logs: u64,
     /// Paths that the cache has without a signature that they have here.
     #[serde(skip_serializing_if = "is_zero")]
     pub late_signatures: u64,
@@ -69,6 +72,9 @@ impl Summary {
             rows.push(("new to the cache", Bytes(self.new_bytes).to_string()));
             rows.push(("deduplicated", format!("{} %", self.deduplicated_percent())));
             rows.push(("sent", Bytes(self.sent_bytes).to_string()));
+        }
+        if self.logs > 0 {
+            rows.push(("build logs", self.logs.to_string()));
         }
         if let Some(PinnedGeneration { name, generation }) = &self.pin {
             rows.push(("pin", format!("{name}, generation {generation}")));

@@ -24,6 +24,7 @@ pub(super) const PUSH_OPTIONS: PushOptions = PushOptions {
     verify_present: false,
     expires: None,
     filter: PathFilter::NONE,
+    logs: false,
     pin: None,
 };
 

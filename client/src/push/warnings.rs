@@ -46,8 +46,8 @@ pub(super) async fn warn_of_late_signatures(
     if !late.is_empty() {
         ledger.record_late_signatures(late.len());
         tracing::warn!(
-            "the cache keeps the signatures that a path was first pushed with, and does not take \
-             newer ones: {}",
+            "signatures that were made after a path was pushed are not in the cache; `nix store \
+             copy-sigs` adds them: {}",
             listed(&late)
         );
     }
@@ -90,9 +90,9 @@ pub(super) async fn warn_of_derivations(
     let found = tokio::task::spawn_blocking(find).await.unwrap_or_default();
     if !found.is_empty() {
         tracing::warn!(
-            "outputs of content-addressed derivations are pushed, and Nix cannot substitute them \
-             in a build: the cache does not serve realisations yet. By its store path each can be \
-             fetched: {}",
+            "outputs of content-addressed derivations are pushed without their realisations, and \
+             Nix cannot substitute them in a build; `nix copy --to` brings those. By its store path \
+             each can be fetched: {}",
             listed(&found)
         );
     }

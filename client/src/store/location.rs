@@ -2,7 +2,7 @@
 //!
 //! Source: Nix's manual, "Store types", and `openStore` in its `store-api.cc`: parameters after
 //! `?`, `root`, `store`, `state` and `real`; the environment's `NIX_REMOTE`, `NIX_STORE_DIR`,
-//! `NIX_STATE_DIR`, `NIX_DAEMON_SOCKET_PATH`.
+//! `NIX_STATE_DIR`, `NIX_LOG_DIR`, `NIX_DAEMON_SOCKET_PATH`.
 
 use std::collections::HashMap;
 use std::env;
@@ -27,6 +27,8 @@ pub(super) struct Location {
     pub access: Access,
     /// Where Nix keeps its state, garbage collection roots among it.
     pub state_dir: PathBuf,
+    /// Where Nix keeps build logs.
+    pub log_dir: PathBuf,
     /// Where a Nix of our own keeps what it knows of a store at another root; it would make one
     /// that is not there.
     database: Option<PathBuf>,
@@ -50,6 +52,7 @@ struct StoreEnvironment {
     remote: Option<String>,
     store_dir: Option<String>,
     state_dir: Option<PathBuf>,
+    log_dir: Option<PathBuf>,
     socket: Option<PathBuf>,
     data_home: Option<PathBuf>,
     working_dir: PathBuf,
@@ -65,6 +68,7 @@ impl Location {
             remote: text("NIX_REMOTE"),
             store_dir: text("NIX_STORE_DIR").or_else(|| text("NIX_STORE")),
             state_dir: path("NIX_STATE_DIR"),
+            log_dir: path("NIX_LOG_DIR"),
             socket: path("NIX_DAEMON_SOCKET_PATH"),
             data_home: path("XDG_DATA_HOME")
                 .or_else(|| path("HOME").map(|home| home.join(".local/share"))),
@@ -130,7 +134,12 @@ impl Location {
             .map(|state| environment.working_dir.join(state).join("db"));
         let state = state.unwrap_or_else(|| environment.state_dir());
         let state_dir = environment.working_dir.join(state);
-        Ok(Self { store_dir, real_dir, canonical_dir, access, state_dir, database })
+        let log_dir = path("log")
+            .or_else(|| path("root").map(|root| root.join("nix/var/log/nix")))
+            .or_else(|| environment.log_dir.clone())
+            .unwrap_or_else(|| PathBuf::from("/nix/var/log/nix"));
+        let log_dir = environment.working_dir.join(log_dir);
+        Ok(Self { store_dir, real_dir, canonical_dir, access, state_dir, log_dir, database })
     }
 
     /// That the store at `uri` is there: Nix makes one where there is none.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use snowbank_harness::{
-    Api, NixStore, Random, Server,
+    Api, Client, NixStore, Random, Server,
     ageing::{HOUR, age_everything},
     oracle,
     oracle::Oracle,
@@ -50,6 +50,25 @@ fn logs_are_copied_and_found_by_nix() {
     let log = other.run("nix", &["log", "--option", "substituters", &url, &output]).success();
     assert_eq!(log.stdout.trim(), "what the builder says");
     oracle::assert_check_is_clean(&server);
+}
+
+#[test]
+fn a_push_brings_the_logs_of_what_it_brings() {
+    let (server, store) = (Server::start(), NixStore::new());
+    let (derivation, output) = build(&store);
+    let client = Client::of(&server, &store);
+    let address = format!("/main/log/{}", base_name(&derivation));
+    let api = Api::root(&server);
+    let dry = client.push_to("main", &[&output], &["--no-logs"]).success();
+    assert!(!dry.output.stderr.contains("log"), "{}", dry.output);
+    assert_eq!(api.get(&address).status.as_u16(), 404);
+    server.command(&["delete", "main", &output, "--yes"]).succeeds();
+    let pushed = client.push_to("main", &[&output], &["--json"]).success();
+    assert!(pushed.output.stdout.contains("\"logs\":1"), "{}", pushed.output);
+    assert_eq!(api.get(&address).text().trim(), "what the builder says");
+    // What was present brings none.
+    let again = client.push_to("main", &[&output], &["--json"]).success();
+    assert!(!again.output.stdout.contains("logs"), "{}", again.output);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::super::error::ApiError;
 use super::super::extract::Path;
 use super::super::origin::Remote;
 use super::short_lived;
-use super::upload::decoded;
+use super::upload::{decoded, nar_limits};
 use crate::admission::{Client, Ending};
 use crate::app::App;
 use crate::auth::MayPush;
@@ -49,7 +49,7 @@ pub(in crate::http) async fn put_log(
     let deriver = derivation(&deriver)?;
     let client = Client::new(&push.subject, &address);
     app.free_space.check(0).await?;
-    let limits = BodyLimits::new(&app.config.limits, app.config.limits.max_nar_size.bytes());
+    let limits = nar_limits(&app);
     let declared = declared_length(&headers, limits)?;
     let log = app.pushes.request(&push.subject, &address, push.target.cache.name.as_str());
     let file = format!("log/{deriver}");

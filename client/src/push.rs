@@ -192,10 +192,7 @@ async fn push_closure(
             // not lost, but never pushed.
             postpones: options.closure && round < MAX_ROUNDS,
         };
-        let logs = match options.logs {
-            true => logs::find(store, &plan, &target).await,
-            false => Vec::new(),
-        };
+        let logs = if options.logs { logs::find(store, &plan, &target).await } else { Vec::new() };
         ledger.follow(logs.iter().map(|log| log.store_path.clone()));
         let context =
             Context { api, store: Some(store), target: &target, plan: &plan, ledger, progress };

@@ -125,16 +125,14 @@ async fn keep(
     let (cache, now) = (push.target.cache.id, unix_now());
     app.chain.confirm_lately().await?;
     let mut tx = app.db.commit_tx().await?;
-    let content = match text {
-        Some(text) => Content::Text(text),
-        None => {
-            let upload = uploads::find(tx.exec(), cache, name, now - uploads::KEPT_SECONDS).await?;
-            let upload = upload.ok_or_else(|| {
-                ApiError::busy("the log went at this very moment; send it again", 2)
-            })?;
-            uploads::remove(tx.exec(), cache, name).await?;
-            Content::Nar(upload.nar.id)
-        }
+    let content = if let Some(text) = text {
+        Content::Text(text)
+    } else {
+        let upload = uploads::find(tx.exec(), cache, name, now - uploads::KEPT_SECONDS).await?;
+        let upload = upload
+            .ok_or_else(|| ApiError::busy("the log went at this very moment; send it again", 2))?;
+        uploads::remove(tx.exec(), cache, name).await?;
+        Content::Nar(upload.nar.id)
     };
     let pushed_by = &push.subject;
     let file = NewFile { cache, name, kept_by, content, size, pushed_by, created: now };
@@ -393,13 +391,14 @@ impl Realisation {
 fn derivation(text: &str) -> Result<StorePath, ApiError> {
     StorePath::from_base_name(text)
         .ok()
-        .filter(|path| path.name().ends_with(".drv"))
+        .filter(|path| path.name().strip_suffix(".drv").is_some())
         .ok_or_else(|| ApiError::not_found(format!("`{text}` is not the name of a derivation")))
 }
 
 fn check_name(name: &str) -> Result<(), ApiError> {
     let is_plain = |byte: u8| byte.is_ascii_graphic();
-    if name.len() <= NAME_BYTES && name.ends_with(".doi") && name.bytes().all(is_plain) {
+    if name.len() <= NAME_BYTES && name.strip_suffix(".doi").is_some() && name.bytes().all(is_plain)
+    {
         return Ok(());
     }
     Err(ApiError::bad_request(format!(

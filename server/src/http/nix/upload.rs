@@ -97,7 +97,7 @@ pub(in crate::http) async fn file(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    if file.ends_with(".ls") {
+    if file.strip_suffix(".ls").is_some() {
         return ignored(&state, &name, &headers, body).await;
     }
     let hash = file

@@ -46,6 +46,7 @@ pub fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route("/healthz", get(api::health::healthz))
         .route("/readyz", get(api::health::readyz))
+        .route("/.well-known/snowbank", get(api::description::describe))
         .route("/api/v1/whoami", get(api::whoami::whoami))
         .route("/api/v1/tokens", get(api::tokens::list).post(api::tokens::create))
         .route("/api/v1/tokens/revoke", post(api::tokens::revoke))
@@ -85,6 +86,7 @@ pub fn routes(app: Arc<App>) -> Router {
             "/{cache}/nix-cache-info",
             get(nix::cache_info::nix_cache_info).put(nix::upload::cache_info),
         )
+        .route("/{cache}/public-key", get(nix::public_key::public_key))
         // A plain GET of these two is answered by `service`, before the table.
         .route("/{cache}/{file}", get(nix::narinfo::narinfo).put(nix::upload::file))
         .route("/{cache}/nar/{file}", get(nix::nar::nar).put(nix::upload::nar))

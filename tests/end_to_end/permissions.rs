@@ -34,6 +34,7 @@ fn endpoints() -> Vec<Endpoint> {
     let nothing = || json!({});
     vec![
         endpoint(&get, "/secret/nix-cache-info", Needs::Pull, nothing()),
+        endpoint(&get, "/secret/public-key", Needs::Pull, nothing()),
         endpoint(&get, "/secret/0123456789abcdfghijklmnpqrsvwxyz.narinfo", Needs::Pull, nothing()),
         endpoint(&get, "/secret/nar/x.nar.zst", Needs::Pull, nothing()),
         endpoint(&get, "/api/v1/caches/secret/paths", Needs::Pull, nothing()),

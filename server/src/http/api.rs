@@ -6,6 +6,7 @@ pub(super) mod cache_paths;
 pub(super) mod caches;
 pub(super) mod chunks;
 pub(super) mod collection;
+pub(super) mod description;
 pub(super) mod health;
 pub(super) mod missing_chunks;
 pub(super) mod missing_paths;

@@ -6,6 +6,7 @@ pub(super) mod files;
 pub(super) mod nar;
 pub(super) mod narinfo;
 pub(super) mod pin;
+pub(super) mod public_key;
 pub(super) mod upload;
 
 use axum::http::HeaderValue;

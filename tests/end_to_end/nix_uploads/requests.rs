@@ -262,3 +262,16 @@ fn a_nar_is_kept_for_its_narinfo_and_no_longer_than_a_day() {
     let _ = Oracle::main(&server).assert_whole(&waiting.store_path);
     oracle::assert_check_is_clean(&server);
 }
+
+#[test]
+fn a_server_says_what_it_is_and_a_cache_what_it_signs_with() {
+    let server = Server::start();
+    let api = Api::anonymous(&server);
+    let described: serde_json::Value = api.get("/.well-known/snowbank").json();
+    assert_eq!(described["server"], "snowbank");
+    assert_eq!(described["upload"]["nix_copy"], true);
+    assert!(!described.to_string().contains("main"), "{described}");
+    let keys = api.get("/main/public-key").text();
+    assert_eq!(keys.trim(), Oracle::main(&server).public_key());
+    assert_eq!(api.get("/absent/public-key").status.as_u16(), 401);
+}

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 mod doctor;
+mod fetch;
 mod login;
 pub mod operator;
 mod pages;
@@ -23,6 +24,7 @@ mod watch;
 mod whoami;
 
 pub use doctor::DoctorArgs;
+pub use fetch::FetchArgs;
 pub use login::LoginArgs;
 pub use pages::{CompletionsArgs, ManArgs};
 pub use push::PushArgs;
@@ -93,6 +95,8 @@ pub enum Command {
     WatchStore(WatchStoreArgs),
     /// Run a command, and push what Nix builds for it
     Exec(ExecArgs),
+    /// Fetch paths from one cache and nowhere else, and compare them with receipts
+    Fetch(FetchArgs),
     /// Make Nix on this machine fetch from caches
     Use(UseArgs),
     /// Say which server and token are used, and what the token may do
@@ -177,7 +181,7 @@ Exit codes:
    11  there is no such cache, or the token may not see it
    12  the server refuses a path
    13  the cache has a path with other contents
-   14  a receipt does not hold
+   14  a receipt or a signature does not hold
    15  there is no such path, pin or token
    16  it does not go together with what is there, such as a name that is taken
   130  interrupted (SIGINT)

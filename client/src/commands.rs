@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod exec;
+pub mod fetch;
 pub mod gc;
 pub mod hook;
 pub mod login;
@@ -10,6 +11,7 @@ pub mod pages;
 pub mod pin;
 pub mod push;
 pub mod queue;
+mod receipts;
 mod signals;
 pub mod use_cache;
 pub mod verify_receipts;
@@ -24,7 +26,7 @@ use crate::exit::Failure;
 /// Whether the subcommand has something to do after a signal that ends other programs.
 #[must_use]
 pub const fn handles_signals(command: &Command) -> bool {
-    matches!(command, Command::WatchStore(_) | Command::Exec(_))
+    matches!(command, Command::WatchStore(_) | Command::Exec(_) | Command::Fetch(_))
 }
 
 /// Runs the subcommand that was asked for.
@@ -40,6 +42,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Hook(args) => hook::run(args).await,
         Command::Queue(command) => queue::run(&global, command).await,
         Command::WatchStore(args) => Box::pin(watch_store::run(&global, args)).await,
+        Command::Fetch(args) => Box::pin(fetch::run(&global, args)).await,
         Command::Use(args) => use_cache::run(&global, args).await,
         Command::WhoAmI(args) => whoami::run(&global, args).await,
         Command::Doctor(args) => doctor::run(&global, args).await,

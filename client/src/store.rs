@@ -112,6 +112,18 @@ impl Store {
         if let Some(uri) = &options.uri {
             location.assert_exists(uri)?;
         }
+        Self::connect(location).await
+    }
+
+    /// As [`Store::open`], where Nix may make a store that is not there.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_or_create(options: StoreOptions) -> Result<Self, StoreError> {
+        Self::connect(Location::find(options.uri.as_deref())?).await
+    }
+
+    async fn connect(location: Location) -> Result<Self, StoreError> {
         let connection = Connection::open(&location).await?;
         let shared = Shared {
             location,

@@ -6,11 +6,14 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use snowbank_harness::{Client, NixStore, Output, Server, oracle::Oracle, process, trees};
+use snowbank_harness::{
+    Client, NixStore, Output, Server, netns::NetworkNamespace, oracle::Oracle, process, trees,
+};
 use yaml_rust2::{Yaml, YamlLoader};
 
 mod github;
@@ -33,7 +36,25 @@ struct Runner {
     store: NixStore,
     client: Client,
     variables: BTreeMap<String, String>,
+    /// The network of a job that runs in a container.
+    network: Option<NetworkNamespace>,
 }
+
+/// Runs a command without home folders. Folders below them that the job needs are given by name.
+const WITHOUT_HOME: &str = r#"
+mount --make-rprivate /
+number=0 kept=$1; shift
+for folder in $kept; do
+    number=$((number + 1)); mkdir -p "keep/$number"; mount --bind "$folder" "keep/$number"
+done
+mount -t tmpfs tmpfs /root
+mount -t tmpfs tmpfs /home
+number=0
+for folder in $kept; do
+    number=$((number + 1)); mkdir -p "$folder"; mount --bind "keep/$number" "$folder"
+done
+exec env -u HOME -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u XDG_DATA_HOME "$@"
+"#;
 
 impl Runner {
     fn new(variables: &[(&str, &str)]) -> Self {
@@ -42,7 +63,7 @@ impl Runner {
         fs::create_dir(client.home().join("bin")).unwrap();
         let link = client.home().join("bin/snowbank");
         std::os::unix::fs::symlink(process::binary("snowbank"), link).unwrap();
-        let mut runner = Self { store, client, variables: BTreeMap::new() };
+        let mut runner = Self { store, client, variables: BTreeMap::new(), network: None };
         for (name, value) in variables {
             runner.set(name, value);
         }
@@ -53,6 +74,18 @@ impl Runner {
         let _ = self.variables.insert(name.to_owned(), value.to_owned());
     }
 
+    /// Has the job run in a container: without home folders, and on a network from which only the
+    /// server is reached. Gives whether this process may make one.
+    fn enter_container(&mut self, server: SocketAddr) -> bool {
+        self.network = NetworkNamespace::with(server);
+        self.network.is_some()
+    }
+
+    /// The server's address, as the job has to call it.
+    fn server_url(&self, server: &Server) -> String {
+        self.network.as_ref().map_or_else(|| server.url(), NetworkNamespace::url)
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.client.home().join(name)
     }
@@ -61,7 +94,18 @@ impl Runner {
     fn shell(&self, script: &str) -> Output {
         // The client's own command has the environment of its store.
         let like = self.client.command(&[]);
-        let mut command = Command::new("bash");
+        let mut command = match &self.network {
+            None => Command::new("bash"),
+            Some(network) => {
+                let mut command = Command::new("nsenter");
+                let network = format!("--net={}", network.file());
+                command.args([&network, "unshare", "--mount", "sh", "-ec", WITHOUT_HOME, "sh"]);
+                let program = process::binary("snowbank");
+                let kept = [repository("").canonicalize().unwrap(), program.with_file_name("")];
+                command.arg(kept.map(|folder| folder.display().to_string()).join(" ")).arg("bash");
+                command
+            }
+        };
         command.args(["--noprofile", "--norc", "-eo", "pipefail", "-c", script]).env_clear();
         for (name, value) in like.get_envs() {
             if let Some(value) = value {

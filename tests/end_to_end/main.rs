@@ -27,6 +27,7 @@ mod error_bodies;
 mod exec;
 mod existence;
 mod expires;
+mod fetch;
 mod filters;
 mod first_deposit;
 mod first_start;

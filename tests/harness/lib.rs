@@ -33,6 +33,7 @@ pub mod hostile;
 pub mod issuer;
 pub mod loopback;
 pub mod memory_limit;
+pub mod netns;
 pub mod nginx;
 pub mod nix;
 pub mod nobody;

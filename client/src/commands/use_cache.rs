@@ -293,7 +293,7 @@ fn substituter(target: &Target) -> String {
 
 /// The host of an address, as netrc has it: without port, and without the brackets of an IPv6
 /// address.
-fn host(url: &str) -> Option<String> {
+pub(crate) fn host(url: &str) -> Option<String> {
     let url = reqwest::Url::parse(url).ok()?;
     Some(url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned())
 }

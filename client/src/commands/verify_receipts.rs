@@ -7,16 +7,14 @@
 mod check;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::Path;
+use std::io::{self, Write};
 
 use futures_util::StreamExt;
 use snowbank_core::receipt::{Receipt, ReceiptLine};
-use snowbank_core::signing::PublicKey;
 
+use super::receipts::{ReceiptFile, pinned_keys};
 use crate::cli::{GlobalArgs, VerifyReceiptsArgs};
-use crate::config::{ConfigError, resolve_server};
+use crate::config::resolve_server;
 use crate::exit::{Exit, Failure};
 
 use check::{CacheChecker, Verdict};
@@ -30,23 +28,9 @@ const PARALLEL_REQUESTS: usize = 16;
 /// A file that cannot be read, a server that does not answer. Receipts that do not hold are an
 /// outcome, not an error.
 pub async fn run(global: &GlobalArgs, args: VerifyReceiptsArgs) -> Result<Exit, Failure> {
-    let pinned = args
-        .public_keys
-        .iter()
-        .map(|key| {
-            key.parse::<PublicKey>().map_err(|error| {
-                Failure::new(Exit::Usage, error).context(format!("--public-key {key:?}"))
-            })
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let Lines { receipts, others, broken } = read(&args.file)?;
-    if receipts.is_empty() && others.is_empty() && broken.is_empty() {
-        let message = format!(
-            "{} is empty, so nothing was verified; name the file that `push --receipts` wrote",
-            args.file.display()
-        );
-        return Err(Failure::new(Exit::Usage, anyhow::anyhow!(message)));
-    }
+    let pinned = pinned_keys(&args.public_keys)?;
+    let ReceiptFile { lines, broken } = ReceiptFile::read(&args.file)?;
+    let (receipts, others) = sorted(lines);
 
     let server = resolve_server(global, args.server.as_deref())?;
     let mut checkers = BTreeMap::new();
@@ -81,45 +65,23 @@ pub async fn run(global: &GlobalArgs, args: VerifyReceiptsArgs) -> Result<Exit, 
     out.summary(&others)
 }
 
-/// What a receipts file holds.
-struct Lines {
-    receipts: Vec<Receipt>,
-    /// Lines that are not receipts, by what they say.
-    others: BTreeMap<&'static str, u64>,
-    /// Lines that are nothing known, by number, and why.
-    broken: Vec<(usize, String)>,
-}
-
-fn read(path: &Path) -> Result<Lines, ConfigError> {
-    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
-    let input: Box<dyn BufRead> = if path == Path::new("-") {
-        Box::new(io::stdin().lock())
-    } else {
-        Box::new(BufReader::new(File::open(path).map_err(failed)?))
-    };
-    let mut lines = Lines { receipts: Vec::new(), others: BTreeMap::new(), broken: Vec::new() };
-    for (index, line) in input.lines().enumerate() {
-        let line = line.map_err(failed)?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let other = match serde_json::from_str(&line) {
-            Ok(ReceiptLine::Receipt(receipt)) => {
-                lines.receipts.push(receipt);
+/// The receipts, and the other lines by what they say.
+fn sorted(lines: Vec<ReceiptLine>) -> (Vec<Receipt>, BTreeMap<&'static str, u64>) {
+    let (mut receipts, mut others) = (Vec::new(), BTreeMap::new());
+    for line in lines {
+        let other = match line {
+            ReceiptLine::Receipt(receipt) => {
+                receipts.push(receipt);
                 continue;
             }
-            Ok(ReceiptLine::Different { .. }) => "different",
-            Ok(ReceiptLine::SkippedUpstream { .. }) => "skipped as upstream's",
-            Ok(ReceiptLine::LeftOut { .. }) => "left out by filters",
-            Ok(ReceiptLine::Failed { .. }) => "failed",
-            Err(error) => {
-                lines.broken.push((index + 1, error.to_string()));
-                continue;
-            }
+            ReceiptLine::Different { .. } => "different",
+            ReceiptLine::SkippedUpstream { .. } => "skipped as upstream's",
+            ReceiptLine::LeftOut { .. } => "left out by filters",
+            ReceiptLine::Failed { .. } => "failed",
         };
-        *lines.others.entry(other).or_default() += 1;
+        *others.entry(other).or_default() += 1;
     }
-    Ok(lines)
+    (receipts, others)
 }
 
 /// Says what came out: failing receipts and a summary on standard error, or everything as JSON on

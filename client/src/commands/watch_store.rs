@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::push::{path_filter, push_options, store_of_nix_conf, upstreams};
 use super::signals::Signals;
+use crate::ci::CiLog;
 use crate::cli::{GlobalArgs, PushFlags, WatchStoreArgs};
 use crate::config::resolve_target;
 use crate::exit::{Exit, Failure};
@@ -46,26 +47,33 @@ pub async fn run(global: &GlobalArgs, args: WatchStoreArgs) -> Result<Exit, Fail
         )?;
     }
     let (end, until) = watch::channel(Until::Stopped);
-    let mut draining = pin!(drain_when_free(global, &folder, &options, until));
-    let exit = tokio::select! {
-        never = watcher.run() => match never {},
-        drained = &mut draining => return Ok(drained?),
-        exit = signals.next() => exit,
-    };
-    if let Err(error) = watcher.sweep().await {
-        tracing::warn!("{}", Failure::from(error));
-    }
-    drop(watcher);
-    end.send_replace(Until::NothingDue);
-    tokio::select! {
-        drained = timeout(STOP_LIMIT, &mut draining) => {
-            if let Ok(drained) = drained {
-                drained?;
-            }
+    let mut drain = None;
+    let exit = {
+        let mut draining = pin!(drain_when_free(global, &folder, &options, until, &mut drain));
+        let exit = tokio::select! {
+            never = watcher.run() => match never {},
+            drained = &mut draining => return Ok(drained?),
+            exit = signals.next() => exit,
+        };
+        if let Err(error) = watcher.sweep().await {
+            tracing::warn!("{}", Failure::from(error));
         }
-        _ = signals.next() => {}
+        drop(watcher);
+        end.send_replace(Until::NothingDue);
+        tokio::select! {
+            drained = timeout(STOP_LIMIT, &mut draining) => {
+                if let Ok(drained) = drained {
+                    drained?;
+                }
+            }
+            _ = signals.next() => {}
+        }
+        exit
+    };
+    let left = report_left(global, &folder).await?;
+    if let Some(drain) = drain.filter(|_| !global.quiet) {
+        append_tables(&drain, left)?;
     }
-    report_left(global, &folder).await?;
     Ok(exit)
 }
 
@@ -83,12 +91,13 @@ pub(super) fn drain_options(
     })
 }
 
-/// Pushes what is in the queue, as soon as no other process does.
-async fn drain_when_free(
-    global: &GlobalArgs,
+/// Pushes what is in the queue, as soon as no other process does. `drain` then holds the numbers.
+async fn drain_when_free<'a>(
+    global: &'a GlobalArgs,
     folder: &QueueFolder,
-    options: &DrainOptions,
+    options: &'a DrainOptions,
     mut until: watch::Receiver<Until>,
+    drain: &mut Option<Drain<'a>>,
 ) -> Result<Exit, QueueError> {
     let mut has_told = false;
     let _lock = loop {
@@ -110,10 +119,11 @@ async fn drain_when_free(
             Ok(()) = until.changed() => {}
         }
     };
-    Drain::open(folder, global, options).await?.run(until).await
+    drain.insert(Drain::open(folder, global, options).await?).run(until).await
 }
 
-async fn report_left(global: &GlobalArgs, folder: &QueueFolder) -> Result<(), Failure> {
+/// Says how many paths were not pushed, and gives their number.
+async fn report_left(global: &GlobalArgs, folder: &QueueFolder) -> Result<u64, Failure> {
     let (waiting, aside) = Database::open(folder).await?.counts().await?;
     if waiting + aside > 0 && !global.quiet {
         let queue = folder.path().display();
@@ -122,6 +132,19 @@ async fn report_left(global: &GlobalArgs, folder: &QueueFolder) -> Result<(), Fa
             "{waiting} paths wait in {queue}, and {aside} are set aside. `snowbank queue run` and \
              the next `watch-store` push what waits."
         )?;
+    }
+    Ok(waiting + aside)
+}
+
+/// Adds the numbers to the page of a CI run, as `push` does.
+fn append_tables(drain: &Drain<'_>, left: u64) -> io::Result<()> {
+    let log = CiLog::of_environment();
+    for (target, summary) in drain.tally().pushes() {
+        let mut rows = summary.rows();
+        if left > 0 {
+            rows.push(("in the queue", left.to_string()));
+        }
+        log.append_table(&format!("Pushed to {target}"), &rows)?;
     }
     Ok(())
 }

@@ -1,14 +1,17 @@
 //! The program `nix`, run for what only Nix can tell.
 
 use std::io;
+use std::path::Path;
 use std::process::{Command as BlockingCommand, Output, Stdio};
 use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// Where `nix` is when `PATH` does not have it, as for services and for `sudo`.
 const USUAL_NIX: &str = "/nix/var/nix/profiles/default/bin/nix";
+/// The program that realises store paths.
+pub const NIX_STORE: &str = "nix-store";
 const PROGRAMS: [&str; 2] = ["nix", USUAL_NIX];
 /// How long Nix may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
@@ -17,14 +20,24 @@ const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 #[derive(Debug, thiserror::Error)]
 pub enum NixRunError {
     /// There is none.
-    #[error("there is no `nix` in PATH")]
-    NoNix,
+    #[error("there is no `{0}` in PATH")]
+    NoNix(&'static str),
     /// It cannot be started.
-    #[error("`nix` cannot be started ({0})")]
-    NotStarted(io::Error),
+    #[error("`{0}` cannot be started ({1})")]
+    NotStarted(&'static str, io::Error),
     /// It takes too long.
     #[error("Nix does not answer within {} s", COMMAND_TIMEOUT.as_secs())]
     TooSlow,
+}
+
+impl NixRunError {
+    fn of(error: io::Error, program: &'static str) -> Self {
+        if error.kind() == io::ErrorKind::NotFound {
+            Self::NoNix(program)
+        } else {
+            Self::NotStarted(program, error)
+        }
+    }
 }
 
 /// Runs `nix` with the command that `arrange` gives it, to its end.
@@ -46,11 +59,27 @@ pub async fn run(arrange: impl Fn(&mut Command)) -> Result<Output, NixRunError> 
             Err(_) => return Err(NixRunError::TooSlow),
         }
     }
-    Err(if last.kind() == io::ErrorKind::NotFound {
-        NixRunError::NoNix
-    } else {
-        NixRunError::NotStarted(last)
-    })
+    Err(NixRunError::of(last, "nix"))
+}
+
+/// Starts the Nix program `name`, arranged by `arrange`. It has all the time that it needs, and is
+/// killed when the child is dropped.
+///
+/// # Errors
+/// [`NixRunError`], for a program that is not there or cannot be started.
+pub fn start(name: &'static str, arrange: impl Fn(&mut Command)) -> Result<Child, NixRunError> {
+    let usual = Path::new(USUAL_NIX).with_file_name(name);
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for program in [Path::new(name), &usual] {
+        let mut command = Command::new(program);
+        command.kill_on_drop(true);
+        arrange(&mut command);
+        match command.spawn() {
+            Ok(child) => return Ok(child),
+            Err(error) => last = error,
+        }
+    }
+    Err(NixRunError::of(last, name))
 }
 
 /// The version of Nix, as far as major and minor; `None` where there is no Nix, or one that counts

@@ -105,7 +105,7 @@ impl<'a> Drain<'a> {
         })
     }
 
-    /// The outcomes so far, with [`Report::Tally`].
+    /// The pushes so far in numbers, and with [`Report::Tally`] the paths that failed.
     #[must_use]
     pub const fn tally(&self) -> &Tally {
         &self.tally
@@ -194,16 +194,14 @@ impl<'a> Drain<'a> {
         let has_pushed = batch.outcomes.contains(&Outcome::Pushed);
         self.report_outage(&cache, batch.outage.as_ref(), has_pushed, entries.len());
         if let Some((target, summary)) = batch.summary {
-            match self.options.report {
-                Report::Tally => self.tally.add_push(target, &summary),
-                Report::EachPush
-                    if summary.uploaded + summary.left_out > 0 && !self.global.quiet =>
-                {
-                    // Where standard error is closed, nobody reads.
-                    let _ = writeln!(io::stderr(), "{target}: {summary}.");
-                }
-                Report::EachPush => {}
+            if self.options.report == Report::EachPush
+                && summary.uploaded + summary.left_out > 0
+                && !self.global.quiet
+            {
+                // Where standard error is closed, nobody reads.
+                let _ = writeln!(io::stderr(), "{target}: {summary}.");
             }
+            self.tally.add_push(target, &summary);
         }
         let now = date::now();
         let attempts = entries.iter().map(|entry| entry.attempts).max().unwrap_or_default();

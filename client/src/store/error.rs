@@ -9,9 +9,9 @@ use crate::exit::{Exit, Failure};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// A store address of a kind that cannot be pushed from.
+    /// A store address of a kind that is not supported.
     #[error(
-        "cannot push from the store {uri:?}: {reason}; it must be a store on this machine (auto, \
+        "cannot use the store {uri:?}: {reason}; it must be a store on this machine (auto, \
          daemon, unix://SOCKET, local, local?root=DIR or DIR)"
     )]
     Address {

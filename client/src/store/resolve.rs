@@ -86,6 +86,16 @@ impl Store {
         }
     }
 
+    /// The store path that a file lies in, or that symbolic links lead to from it, also if Nix does
+    /// not know it.
+    ///
+    /// # Errors
+    /// [`StoreError::Installable`] for what leads to no path.
+    pub fn locate(&self, file: &str) -> Result<StorePath, StoreError> {
+        locate(&self.shared.location, Path::new(file))
+            .map_err(|reason| StoreError::Installable { argument: file.to_owned(), reason })
+    }
+
     async fn resolve_one(&self, arg: &str) -> Result<Vec<StorePath>, ResolveError> {
         let location = &self.shared.location;
         let Some((base, outputs)) = arg.rsplit_once('^') else {

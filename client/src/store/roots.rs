@@ -12,8 +12,11 @@ use super::{Store, StoreError};
 
 impl Store {
     /// Makes `paths` temporary roots where Nix gives some: one whose store is read-only, which
-    /// nobody can collect either, does not have to.
-    pub(super) async fn keep(&self, paths: &[StorePath]) -> Result<(), StoreError> {
+    /// nobody can collect either, does not have to. They need not be there yet.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn keep(&self, paths: &[StorePath]) -> Result<(), StoreError> {
         if self.shared.is_rootless.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -21,8 +24,8 @@ impl Store {
             Err(StoreError::Nix(message)) => {
                 self.shared.is_rootless.store(true, Ordering::Relaxed);
                 tracing::warn!(
-                    "Nix does not keep the paths from garbage collections while they are pushed \
-                     ({message}); do not collect meanwhile"
+                    "Nix does not keep the paths from garbage collections meanwhile \
+                     ({message}); do not collect"
                 );
                 Ok(())
             }

@@ -101,6 +101,9 @@ fn what_is_built_while_the_job_runs_is_pushed() {
     oracle.assert_whole(&built);
     oracle.assert_whole(&other);
     assert!(finished.said().contains("uploaded"), "{finished}");
+    let summary = runner.summary();
+    assert_eq!(summary.matches("### Pushed to main at ").count(), 1, "{summary}");
+    assert!(summary.contains("| uploaded | 2 |"), "{summary}");
     assert!(!finished.said().contains(&token), "the token is in the log");
     assert!(!runner.file("runner-temp/snowbank-ci/token").exists(), "the token is left behind");
 }
@@ -122,25 +125,90 @@ fn a_result_goes_from_one_job_to_the_next_and_is_the_same() {
     assert!(summary.contains("| uploaded | 1 |"), "{summary}");
     assert!(summary.contains("| pin | run-7, generation 1 |"), "{summary}");
 
-    // Another machine, whose store is empty.
+    // Another machine, whose store is empty. Its setup fetches the result.
     let mut second = github();
-    let _ = second.uses(SETUP, &Runner::inputs(&url, "", &[("mode", "pull")])).success();
     fs::copy(&receipts, second.file("receipts.jsonl")).unwrap();
-    let fetch = format!("nix-store --realise $(curl -fsS {url}/main/pins/run-7)");
-    let fetched = second.shell(&fetch).success();
-    assert!(second.store.has(&built), "{fetched}");
-    let verify = "snowbank verify-receipts receipts.jsonl";
-    let _ = second.shell(verify).success();
+    let more = [("mode", "pull"), ("fetch-pin", "run-7"), ("fetch-receipts", "receipts.jsonl")];
+    let _ = second.uses(SETUP, &Runner::inputs(&url, "", &more)).success();
+    assert_eq!(fs::read_link(second.file("result")).unwrap(), Path::new(&built));
+    assert!(second.store.has(&built));
+    assert!(second.summary().contains("| as their receipts say | 1 |"), "{}", second.summary());
+    let fetch = "path=$(snowbank fetch main --pin run-7 --receipts receipts.jsonl) && echo $path";
+    assert_eq!(second.shell(fetch).success().stdout.trim(), built);
 
     // A receipt of something else.
     let text = fs::read_to_string(&receipts).unwrap();
     let at = text.find("sha256:").unwrap() + 7;
     let changed = if &text[at..=at] == "0" { "1" } else { "0" };
     let text = format!("{}{changed}{}", &text[..at], &text[at + 1..]);
-    fs::write(second.file("receipts.jsonl"), text).unwrap();
-    let verified = second.shell(verify);
+    let mut third = github();
+    fs::write(third.file("receipts.jsonl"), text).unwrap();
+    let output = third.uses(SETUP, &Runner::inputs(&url, "", &more));
+    assert_eq!(output.code(), Some(14), "{output}");
+    assert!(output.said().contains(&built) && !third.file("result").is_symlink(), "{output}");
+    let verified = third.shell("snowbank verify-receipts receipts.jsonl");
     assert_eq!(verified.code(), Some(14), "{verified}");
-    assert!(verified.said().contains(&built), "{verified}");
+    let more = [("mode", "pull"), ("fetch-pin", "run-8")];
+    let output = third.uses(SETUP, &Runner::inputs(&url, "", &more));
+    assert_eq!(output.code(), Some(15), "{output}");
+}
+
+#[test]
+fn a_job_builds_what_it_cannot_fetch_in_an_outage() {
+    let mut server = Server::start();
+    let url = server.url();
+    assert!(server.terminate().success());
+    let mut runner = github();
+    let more = [("mode", "pull"), ("fetch-pin", "run-7")];
+    let output = runner.uses(SETUP, &Runner::inputs(&url, "", &more)).success();
+    assert!(output.stderr.contains("the pin run-7 was not fetched"), "{output}");
+    let _ = runner.build();
+}
+
+/// The second of two jobs: a container without a home folder, on another network.
+#[test]
+fn a_blog_is_built_in_a_container_on_another_network() {
+    const PAGES: &str = r#"{ theme }: derivation {
+      name = "blog"; system = builtins.currentSystem; builder = "/bin/sh"; PATH = "/usr/bin:/bin";
+      theme = builtins.storePath theme;
+      args = [ "-ec" "mkdir $out; cat $theme > $out/index.html; echo $theme > $out/theme" ];
+    }"#;
+    let server = Server::start();
+    let token = server.token("ci", &["main"], &["main"]);
+    let mut host = github();
+    let url = server.url();
+    let _ = host.uses(SETUP, &Runner::inputs(&url, &token, &[("mode", "push")])).success();
+    let theme = host.build();
+    let more = [("pin", "run-9"), ("expires", "24h"), ("receipts", "receipts.jsonl")];
+    let _ = host.uses(FINISH, &Runner::inputs(&url, &token, &more)).success();
+
+    let mut blog = github();
+    if !blog.enter_container(server.address()) {
+        return;
+    }
+    let url = blog.server_url(&server);
+    let _ = blog.shell("[ -z \"${HOME+set}\" ] && [ -z \"$(ls -A /home)\" ]").success();
+    let network = blog.shell("readlink /proc/self/ns/net").success().stdout;
+    assert_ne!(Path::new(network.trim()), fs::read_link("/proc/self/ns/net").unwrap());
+    let here = format!("curl --max-time 5 {}/readyz", server.url());
+    assert!(!blog.shell(&here).status.success(), "this network is reached from the container");
+
+    fs::copy(host.file("receipts.jsonl"), blog.file("receipts.jsonl")).unwrap();
+    let inputs = [
+        ("mode", "push"),
+        ("fetch-pin", "run-9"),
+        ("fetch-receipts", "receipts.jsonl"),
+        ("fetch-link", "./theme"),
+    ];
+    let _ = blog.uses(SETUP, &Runner::inputs(&url, &token, &inputs)).success();
+    assert_eq!(fs::read_link(blog.file("theme")).unwrap(), Path::new(&theme));
+    fs::write(blog.file("pages.nix"), PAGES).unwrap();
+    let build = "nix-build pages.nix --argstr theme $(readlink ./theme)";
+    let pages = blog.shell(build).success().stdout.trim().to_owned();
+    let finished = blog.uses(FINISH, &Runner::inputs(&url, &token, &[])).success();
+    assert!(finished.stderr.contains("1 uploaded, 1 present"), "{finished}");
+    Oracle::main(&server).assert_whole(&pages);
+    assert!(!finished.said().contains(&token), "the token is in the log");
 }
 
 #[test]

@@ -7,8 +7,11 @@ use snowbank_harness::{Client, NixStore, Server, oracle::Oracle, trees};
 use super::{NAME, readme::DEFAULT_NIX};
 use crate::document::{Page, Tables, Walk};
 
-const TABLES: Tables =
-    Tables { not_run: &[("snowbank", NAME), ("snowbank push", NAME)], given: &[], ends_with: &[] };
+const TABLES: Tables = Tables {
+    not_run: &[("snowbank", NAME), ("snowbank push", NAME), ("snowbank fetch", NAME)],
+    given: &[],
+    ends_with: &[],
+};
 
 #[test]
 fn every_command_of_the_page_about_ci_works() {

@@ -20,6 +20,7 @@ const TABLES: Tables = Tables {
         ("snowbank hook", NAME),
         ("snowbank watch-store", NAME),
         ("snowbank exec", NAME),
+        ("snowbank fetch", NAME),
         (
             "sudo snowbank watch-store main",
             "it goes on for ever; the tests of `watch_store` run it",
@@ -28,6 +29,7 @@ const TABLES: Tables = Tables {
         ("snowbankd pin …", NAME),
         ("chmod", NAME),
         ("nix store sign", NAME),
+        ("sudo snowbank use main --system", "it changes this machine; `use_cache` does the same"),
         ("nix config show", "a command that `use` runs, and releases of Nix name it differently"),
         (
             "echo 'post-build-hook = /etc/nix/snowbank-hook' | sudo tee -a /etc/nix/nix.conf",
@@ -49,6 +51,10 @@ const TABLES: Tables = Tables {
         ("snowbank queue drop PATH…", "snowbank hook main"),
         ("snowbank queue wait --timeout 10m", "snowbank queue run --once"),
         ("snowbank pin rollback main latest", "snowbank pin main latest ./result-new"),
+        (
+            "snowbank fetch main --pin latest --receipts receipts.jsonl --out-link ./fetched",
+            "snowbank push main ./result --receipts receipts.jsonl",
+        ),
         ("curl -f https://cache.example.org/main/pins/latest", "snowbank pin main latest ./result"),
         (
             "snowbank pin set list latest ./result",

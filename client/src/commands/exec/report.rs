@@ -4,8 +4,10 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
+use crate::ci::CiLog;
 use crate::cli::{ExecArgs, GlobalArgs};
 use crate::exit::{Exit, Failure};
+use crate::push::Summary;
 use crate::queue::QueueError;
 use crate::queue::drain::Drain;
 
@@ -61,7 +63,27 @@ pub(super) async fn report(
         }
         let _ = writeln!(text, "`snowbank push {} PATH…` pushes them later.", args.cache);
     }
+    if !global.quiet {
+        append_tables(args, drain, failed.len() as u64);
+    }
     // Where standard error is closed, the code still tells.
     let _ = io::stderr().write_all(text.as_bytes());
     failed.values().fold(Exit::Success, |worst, (_, exit)| worst.worse(*exit))
+}
+
+/// Adds the numbers to the page of a CI run, as `push` does.
+fn append_tables(args: &ExecArgs, drain: &Drain<'_>, failed: u64) {
+    let log = CiLog::of_environment();
+    let mut tables: Vec<(String, Summary)> = drain
+        .tally()
+        .pushes()
+        .map(|(target, summary)| (target.to_owned(), Summary { failed, ..summary.clone() }))
+        .collect();
+    if tables.is_empty() && failed > 0 {
+        tables.push((args.cache.clone(), Summary { failed, ..Summary::default() }));
+    }
+    for (target, summary) in tables {
+        // Where standard error is closed, nobody reads why.
+        let _ = log.append_table(&format!("Pushed to {target}"), &summary.rows());
+    }
 }

@@ -8,6 +8,7 @@ use snowbank_core::receipt::Receipt;
 use snowbank_core::signing::PublicKey;
 use snowbank_core::store_path::{StoreDir, StorePath};
 
+use super::super::receipts::{NotSigned, ReceiptKeys};
 use crate::api::Api;
 use crate::config::TargetServer;
 use crate::exit::{Exit, Failure};
@@ -23,10 +24,7 @@ pub(super) enum Verdict {
     /// It names a cache that cannot be one.
     NoSuchCache,
     /// No signature is by a key that counts.
-    NotSigned {
-        /// The keys that it claims.
-        claimed: Vec<String>,
-    },
+    NotSigned(NotSigned),
     /// It names a path that cannot be one.
     BadPath,
     /// The cache does not serve the path any more.
@@ -43,16 +41,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Holds { key } => write!(f, "holds, signed by {key}"),
             Self::NoSuchCache => f.write_str("the receipt names no cache"),
-            Self::NotSigned { claimed } if claimed.is_empty() => {
-                f.write_str("the receipt is not signed")
-            }
-            Self::NotSigned { claimed } => {
-                write!(
-                    f,
-                    "no valid signature by a key of the cache (signed in the name of {})",
-                    claimed.join(", ")
-                )
-            }
+            Self::NotSigned(reason) => reason.fmt(f),
             Self::BadPath => {
                 f.write_str("the receipt names no path of the cache's store directory")
             }
@@ -67,7 +56,7 @@ impl fmt::Display for Verdict {
 /// A cache, asked for its keys.
 pub(super) struct CacheChecker {
     api: Api,
-    keys: Vec<PublicKey>,
+    keys: ReceiptKeys,
     store_dir: StoreDir,
 }
 
@@ -83,32 +72,20 @@ impl CacheChecker {
         })?;
         let api = Api::new(&server.cache(cache))?;
         let info = api.cache_info().await?;
-        let unexpected =
-            |what: String| Failure::new(Exit::Server, anyhow::anyhow!("the server says {what}"));
-        let keys = if pinned.is_empty() {
-            let parse = |key: &String| {
-                key.parse().map_err(|error| unexpected(format!("its key is {key:?}: {error}")))
-            };
-            info.public_keys
-                .iter()
-                .chain(&info.retired_keys)
-                .map(parse)
-                .collect::<Result<_, _>>()?
-        } else {
-            pinned.to_vec()
-        };
+        let keys = ReceiptKeys::of(&info, pinned)?;
         let store_dir = StoreDir::new(&info.store_dir).map_err(|error| {
-            unexpected(format!("its store directory is {:?}: {error}", info.store_dir))
+            let text =
+                format!("the server says its store directory is {:?}: {error}", info.store_dir);
+            Failure::new(Exit::Server, anyhow::anyhow!(text))
         })?;
         Ok(Self { api, keys, store_dir })
     }
 
     /// Checks one receipt.
     pub(super) async fn check(&self, receipt: &Receipt) -> Result<Verdict, Failure> {
-        let Some(key) = receipt.signed_by(&self.keys) else {
-            let claimed =
-                receipt.signatures.iter().map(|signature| signature.name().to_owned()).collect();
-            return Ok(Verdict::NotSigned { claimed });
+        let key = match self.keys.signer(receipt) {
+            Ok(key) => key,
+            Err(reason) => return Ok(Verdict::NotSigned(reason)),
         };
         let Ok(path) = StorePath::parse(&self.store_dir, &receipt.store_path) else {
             return Ok(Verdict::BadPath);
@@ -118,7 +95,7 @@ impl CacheChecker {
             Some(served) if served != (receipt.nar_hash, receipt.nar_size) => {
                 Verdict::Differs { served }
             }
-            Some(_) => Verdict::Holds { key: key.name().to_owned() },
+            Some(_) => Verdict::Holds { key },
         })
     }
 

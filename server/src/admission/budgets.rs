@@ -21,7 +21,7 @@ const COMMITS_PER_TOKEN: usize = 8;
 const UPLOADS_PER_TOKEN: usize = 6;
 const UPLOADS: usize = 8;
 /// How long an upload waits for its place: no longer than Nix waits for an answer.
-const UPLOAD_PATIENCE: Duration = Duration::from_mins(4);
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(240);
 
 /// What there is to share out.
 #[derive(Debug, Clone, Copy)]

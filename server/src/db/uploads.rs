@@ -48,8 +48,6 @@ pub struct Upload {
 pub struct WaitingPath {
     /// Its hash part.
     pub hash: StorePathHash,
-    /// The hash part of a reference that was not visible.
-    pub waits_for: StorePathHash,
     /// Its narinfo, as it came.
     pub narinfo: String,
     /// The subject of the token that pushed it.
@@ -160,6 +158,7 @@ pub async fn wait(
     exec: Exec<'_>,
     cache: CacheId,
     path: &WaitingPath,
+    waits_for: &StorePathHash,
     now: i64,
 ) -> Result<(), DbError> {
     on_either!(exec, |conn| {
@@ -170,7 +169,7 @@ pub async fn wait(
         )
         .bind(cache.0)
         .bind(path.hash.to_string())
-        .bind(path.waits_for.to_string())
+        .bind(waits_for.to_string())
         .bind(&path.narinfo)
         .bind(&path.pushed_by)
         .bind(now)
@@ -180,39 +179,31 @@ pub async fn wait(
     Ok(())
 }
 
-/// Up to `limit` paths with a hash part above `after` whose reference is visible, by hash part.
-pub async fn ready(
+/// Up to `limit` paths that wait for this reference.
+pub async fn waiting_for(
     exec: Exec<'_>,
     cache: CacheId,
-    after: &str,
+    reference: &StorePathHash,
     limit: u32,
 ) -> Result<Vec<WaitingPath>, DbError> {
-    let rows: Vec<(String, String, String, String)> = on_either!(exec, |conn| {
+    let rows: Vec<(String, String, String)> = on_either!(exec, |conn| {
         sqlx::query_as(
-            "SELECT w.hash, w.waits_for, w.narinfo, w.pushed_by FROM waiting_paths w WHERE \
-             w.cache_id = $1 AND w.hash > $2 AND EXISTS (SELECT 1 FROM paths p WHERE p.cache_id = \
-             w.cache_id AND p.hash = w.waits_for) ORDER BY w.hash LIMIT $3",
+            "SELECT hash, narinfo, pushed_by FROM waiting_paths WHERE cache_id = $1 AND waits_for \
+             = $2 ORDER BY hash LIMIT $3",
         )
         .bind(cache.0)
-        .bind(after)
+        .bind(reference.to_string())
         .bind(i64::from(limit))
         .fetch_all(conn)
         .await?
     });
-    let hash = |column: &str, text: &str| {
-        StorePathHash::from_chars(text.as_bytes())
-            .ok_or_else(|| DbError::corrupt(format!("{column}: `{text}` is no hash part")))
+    let path = |(hash, narinfo, pushed_by): (String, String, String)| {
+        let hash = StorePathHash::from_chars(hash.as_bytes()).ok_or_else(|| {
+            DbError::corrupt(format!("waiting_paths.hash: `{hash}` is no hash part"))
+        })?;
+        Ok(WaitingPath { hash, narinfo, pushed_by })
     };
-    rows.into_iter()
-        .map(|(own, waits_for, narinfo, pushed_by)| {
-            Ok(WaitingPath {
-                hash: hash("waiting_paths.hash", &own)?,
-                waits_for: hash("waiting_paths.waits_for", &waits_for)?,
-                narinfo,
-                pushed_by,
-            })
-        })
-        .collect()
+    rows.into_iter().map(path).collect()
 }
 
 /// How many paths of a cache wait, and the bytes of their narinfos.

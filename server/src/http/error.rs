@@ -413,6 +413,9 @@ impl From<UploadError<BodyError>> for ApiError {
             |code, message: String| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message);
         match error {
             UploadError::Body(error) => error.into(),
+            UploadError::Busy(refusal) => {
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::from(refusal) }
+            }
             UploadError::Nar(error @ NarUploadError::TooLarge { .. }) => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::TOO_LARGE, error.to_string())
             }
@@ -425,7 +428,7 @@ impl From<UploadError<BodyError>> for ApiError {
             }
             UploadError::Store(StoreFailure::Pack(error)) => error.into(),
             UploadError::Store(StoreFailure::Database(error)) => error.into(),
-            UploadError::Busy(refusal) | UploadError::Store(StoreFailure::Busy(refusal)) => {
+            UploadError::Store(StoreFailure::Busy(refusal)) => {
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::from(refusal) }
             }
             UploadError::Store(error) => Self::internal().log("a NAR was not stored", &error),

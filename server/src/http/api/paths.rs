@@ -8,12 +8,10 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use snowbank_core::wire::{CommitLine, CommitRequest, PathCommit};
-use tokio::sync::oneshot;
-use tracing::Instrument as _;
 
 use super::super::access::may_push;
 use super::super::answer::Answers;
-use super::super::caller::{AuditDetail, Caller, PushCaller};
+use super::super::caller::{AuditDetail, PushCaller};
 use super::super::error::ApiError;
 use super::super::extract::Path;
 use super::super::json::{self, Detail};
@@ -22,9 +20,8 @@ use super::{JSON_BYTES, check_paths};
 use crate::admin::check_keep;
 use crate::admission::{Client, count_hit};
 use crate::app::App;
-use crate::auth::MayPush;
 use crate::clock::unix_now;
-use crate::ingest::{Committer, commit, wake};
+use crate::ingest::{Committer, commit};
 
 pub(in crate::http) async fn paths(
     State(app): State<Arc<App>>,
@@ -49,38 +46,14 @@ pub(in crate::http) async fn paths(
     let log =
         app.pushes.request(&push.subject, &caller.actor.remote, push.target.cache.name.as_str());
     let note = move |line: &CommitLine| log.answered(line);
-    let over = wake_afterwards(&app, &push, &caller, &client);
     let lines = Lines::begin(answers, patience, note, |lines| async move {
         let committer = Committer { push: &push, actor: &caller.actor, client: &client };
         commit(&app.ingest, committer, request, unix_now, &lines).await;
-        drop((held, place, over));
+        drop((held, place));
     });
     let mut response = lines.response(&CommitLine::Heartbeat);
     response.extensions_mut().insert(detail);
     Ok(response)
-}
-
-/// Has paths looked at that other uploaders sent and that wait for these, once the commit is over,
-/// however it ends: when what is given here is dropped.
-fn wake_afterwards(
-    app: &App,
-    push: &MayPush,
-    caller: &Caller,
-    client: &Client,
-) -> oneshot::Sender<()> {
-    let (over, ended) = oneshot::channel();
-    let ingest = app.ingest.clone();
-    let (push, actor, client) = (push.clone(), caller.actor.clone(), client.clone());
-    let waking = async move {
-        // Nothing is ever sent.
-        let _ = ended.await;
-        let committer = Committer { push: &push, actor: &actor, client: &client };
-        if let Err(error) = wake(&ingest, committer, unix_now()).await {
-            tracing::warn!(%error, "paths that wait for references were not looked at");
-        }
-    };
-    tokio::spawn(waking.in_current_span());
-    over
 }
 
 /// Refuses more than one commit may have verified. A NAR that is too large by itself is refused in

@@ -22,7 +22,7 @@ use super::super::error::ApiError;
 use super::super::extract::Path;
 use super::super::origin::Remote;
 use super::short_lived;
-use super::upload::{decoded, nar_limits};
+use super::upload::decoded;
 use crate::admission::{Client, Ending};
 use crate::app::App;
 use crate::auth::MayPush;
@@ -49,7 +49,7 @@ pub(in crate::http) async fn put_log(
     let deriver = derivation(&deriver)?;
     let client = Client::new(&push.subject, &address);
     app.free_space.check(0).await?;
-    let limits = nar_limits(&app);
+    let limits = BodyLimits::new(&app.config.limits, app.config.limits.max_nar_size.bytes());
     let declared = declared_length(&headers, limits)?;
     let log = app.pushes.request(&push.subject, &address, push.target.cache.name.as_str());
     let file = format!("log/{deriver}");
@@ -125,14 +125,16 @@ async fn keep(
     let (cache, now) = (push.target.cache.id, unix_now());
     app.chain.confirm_lately().await?;
     let mut tx = app.db.commit_tx().await?;
-    let content = if let Some(text) = text {
-        Content::Text(text)
-    } else {
-        let upload = uploads::find(tx.exec(), cache, name, now - uploads::KEPT_SECONDS).await?;
-        let upload = upload
-            .ok_or_else(|| ApiError::busy("the log went at this very moment; send it again", 2))?;
-        uploads::remove(tx.exec(), cache, name).await?;
-        Content::Nar(upload.nar.id)
+    let content = match text {
+        Some(text) => Content::Text(text),
+        None => {
+            let upload = uploads::find(tx.exec(), cache, name, now - uploads::KEPT_SECONDS).await?;
+            let upload = upload.ok_or_else(|| {
+                ApiError::busy("the log went at this very moment; send it again", 2)
+            })?;
+            uploads::remove(tx.exec(), cache, name).await?;
+            Content::Nar(upload.nar.id)
+        }
     };
     let pushed_by = &push.subject;
     let file = NewFile { cache, name, kept_by, content, size, pushed_by, created: now };
@@ -391,14 +393,13 @@ impl Realisation {
 fn derivation(text: &str) -> Result<StorePath, ApiError> {
     StorePath::from_base_name(text)
         .ok()
-        .filter(|path| path.name().strip_suffix(".drv").is_some())
+        .filter(|path| path.name().ends_with(".drv"))
         .ok_or_else(|| ApiError::not_found(format!("`{text}` is not the name of a derivation")))
 }
 
 fn check_name(name: &str) -> Result<(), ApiError> {
     let is_plain = |byte: u8| byte.is_ascii_graphic();
-    if name.len() <= NAME_BYTES && name.strip_suffix(".doi").is_some() && name.bytes().all(is_plain)
-    {
+    if name.len() <= NAME_BYTES && name.ends_with(".doi") && name.bytes().all(is_plain) {
         return Ok(());
     }
     Err(ApiError::bad_request(format!(

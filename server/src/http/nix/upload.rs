@@ -2,7 +2,6 @@
 //! this server makes by itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -13,7 +12,6 @@ use futures_util::StreamExt as _;
 use snowbank_core::narinfo::NarInfo;
 use snowbank_core::store_path::StorePathHash;
 use snowbank_core::wire::{CommitLine, code};
-use tracing::Instrument as _;
 
 use super::super::access::may_push;
 use super::super::body::{BodyLimits, collect, declared_length, limited};
@@ -33,8 +31,6 @@ use crate::ingest::{
 const NARINFO_BYTES: u64 = 1 << 20;
 /// The longest file that is not kept.
 const IGNORED_BYTES: u64 = 64 << 20;
-/// The longest time in which a NAR comes in.
-const NAR_DEADLINE: Duration = Duration::from_hours(12);
 /// The longest name of a NAR's file.
 const FILE_NAME_BYTES: usize = 255;
 
@@ -48,7 +44,7 @@ pub(in crate::http) async fn nar(
 ) -> Result<Response, ApiError> {
     let push = may_push(&app, &headers, &name).await?;
     check_file_name(&file)?;
-    let limits = nar_limits(&app);
+    let limits = BodyLimits::new(&app.config.limits, app.config.limits.max_nar_size.bytes());
     let declared = declared_length(&headers, limits)?;
     app.free_space.check(declared.unwrap_or(0)).await?;
     let client = Client::new(&push.subject, &address);
@@ -66,13 +62,6 @@ pub(in crate::http) async fn nar(
     log.stored(stored_bytes);
     let text = format!("{nar_hash} {nar_size} bytes, {new_bytes} of them new\n");
     Ok((StatusCode::CREATED, text).into_response())
-}
-
-/// What a NAR's body may be: it has no length in common with others, and so no time either, but its
-/// rate.
-pub(super) fn nar_limits(app: &App) -> BodyLimits {
-    let limits = &app.config.limits;
-    BodyLimits { deadline: NAR_DEADLINE, ..BodyLimits::new(limits, limits.max_nar_size.bytes()) }
 }
 
 /// Whether this NAR was uploaded a short while ago, for whoever may push it.
@@ -97,7 +86,7 @@ pub(in crate::http) async fn file(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    if file.strip_suffix(".ls").is_some() {
+    if file.ends_with(".ls") {
         return ignored(&state, &name, &headers, body).await;
     }
     let hash = file
@@ -109,7 +98,7 @@ pub(in crate::http) async fn file(
                  <32 characters>.narinfo, and NARs are below nar/"
             ))
         })?;
-    narinfo(&state, &name, hash, caller, &headers, body).await
+    narinfo(&state, &name, &hash, &caller, &headers, body).await
 }
 
 /// `PUT /{cache}/nix-cache-info`: the server makes its own.
@@ -133,10 +122,10 @@ pub(in crate::http) async fn debug_info(
 }
 
 async fn narinfo(
-    app: &Arc<App>,
+    app: &App,
     name: &str,
-    hash: StorePathHash,
-    PushCaller(caller): PushCaller,
+    hash: &StorePathHash,
+    PushCaller(caller): &PushCaller,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -150,7 +139,7 @@ async fn narinfo(
     let text = decoded(headers, bytes, NARINFO_BYTES)?;
     let info = NarInfo::parse(&push.target.cache.store_dir, &text)
         .map_err(|error| unprocessable(code::NARINFO_INVALID, error.to_string()))?;
-    if info.store_path.hash() != hash {
+    if info.store_path.hash() != *hash {
         let message = format!("the narinfo of {} was uploaded as {hash}.narinfo", info.store_path);
         return Err(unprocessable(code::NARINFO_INVALID, message));
     }
@@ -158,21 +147,12 @@ async fn narinfo(
     let log =
         app.pushes.request(&push.subject, &caller.actor.remote, push.target.cache.name.as_str());
     let base_name = info.store_path.base_name();
-    let cache = push.target.cache.id;
-    let ingest = app.ingest.clone();
-    // A task of its own: what became visible is looked for by what waits for it, also when the
-    // client has gone.
-    let publishing = async move {
-        let committer = Committer { push: &push, actor: &caller.actor, client: &client };
-        let published = publish(&ingest, committer, info, &text, unix_now()).await;
-        drop(place);
-        published
-    };
-    let published =
-        tokio::spawn(publishing.in_current_span()).await.map_err(|_| ApiError::internal())??;
+    let committer = Committer { push: &push, actor: &caller.actor, client: &client };
+    let published = publish(&app.ingest, committer, info, &text, unix_now()).await?;
+    drop(place);
     let (text, detail) = match published {
         Published::Visible(receipt) => {
-            app.narinfos.forget(cache, hash);
+            app.narinfos.forget(push.target.cache.id, *hash);
             let detail = format!("{base_name} {} {}", receipt.status, receipt.nar_hash);
             let text = serde_json::to_string(&receipt)
                 .map_err(|error| ApiError::unserializable(&error))?;

@@ -71,10 +71,11 @@ pub(super) async fn transact(
     let new_nars =
         ready.iter().filter(|path| !nars.contains_key(&path.candidate.claim.nar_hash)).count();
     let mut next_nar = tx.reserve(Counter::Nar, count(new_nars)).await?;
-    let mut visible_bytes = 0;
+    let (mut visible_now, mut visible_bytes) = (0, 0);
     let mut lines = Vec::with_capacity(ready.len());
     let mut decode = Vec::new();
-    let (mut nar_rows, mut path_rows, mut touched) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut nar_rows, mut path_rows, mut touched) =
+        (Vec::new(), Vec::with_capacity(ready.len()), Vec::new());
     let mut next_path = tx.reserve(Counter::Path, count(ready.len())).await?;
 
     for (index, path) in ready.iter().enumerate() {
@@ -134,6 +135,7 @@ pub(super) async fn transact(
             expires,
         });
         next_path += 1;
+        visible_now += 1;
         visible_bytes += brief.nar_size;
         lines.push(CommitLine::Receipt(receipt(
             &push.target,
@@ -158,7 +160,7 @@ pub(super) async fn transact(
         // A path that is named twice is pinned once.
         let _ = asked.pinned.set(pinned);
     }
-    metrics::counter!("snowbank_committed_paths_total").increment(path_rows.len() as u64);
+    metrics::counter!("snowbank_committed_paths_total").increment(visible_now);
     metrics::counter!("snowbank_committed_nar_bytes_total").increment(visible_bytes);
     Ok(Outcome::Done(lines))
 }

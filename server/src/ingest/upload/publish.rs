@@ -6,8 +6,8 @@
 //! waited for [`KEPT_SECONDS`] is forgotten.
 //!
 //! **No path waits for one that is there.** A path is noted as waiting, and only then looked at
-//! once more: whatever became visible before that is seen, and whoever makes a path visible after
-//! it looks at the note. A server that dies in between leaves that to the next push to the cache.
+//! once more: whatever became visible before that is seen, and whatever becomes visible after it
+//! finds the note.
 
 use snowbank_core::narinfo::NarInfo;
 use snowbank_core::receipt::Receipt;
@@ -51,16 +51,13 @@ pub async fn publish(
     now: i64,
 ) -> Result<Published, DbError> {
     let cache = &committer.push.target.cache;
+    let hash = info.store_path.hash();
+    let waiting =
+        WaitingPath { hash, narinfo: text.to_owned(), pushed_by: committer.push.subject.clone() };
     let mut published = look(ingest, committer, info.clone(), now).await?;
     if let Published::Waiting(missing) = &published
         && let Some(first) = missing.first()
     {
-        let waiting = WaitingPath {
-            hash: info.store_path.hash(),
-            waits_for: first.hash(),
-            narinfo: text.to_owned(),
-            pushed_by: committer.push.subject.clone(),
-        };
         let mut tx = ingest.db.commit_tx().await?;
         if uploads::waiting_count(tx.exec(), cache.id).await? >= MAX_WAITING {
             let message = format!(
@@ -70,43 +67,53 @@ pub async fn publish(
             let refusal = Refusal::new(code::LIMIT_EXCEEDED, message);
             return Ok(refusal_of(committer, &info, refusal));
         }
-        uploads::wait(tx.exec(), cache.id, &waiting, now).await?;
+        uploads::wait(tx.exec(), cache.id, &waiting, &first.hash(), now).await?;
         tx.commit().await?;
         crate::fault::pause("narinfo-waits").await;
         published = settle(ingest, committer, &waiting, now).await?;
     }
     if matches!(published, Published::Visible(_)) {
-        wake(ingest, committer, now).await?;
+        wake(ingest, committer, hash, now).await?;
     }
     Ok(published)
 }
 
-/// Looks again at the paths whose reference has become visible, by whatever door it came, and at
-/// those that waited for them.
+/// Looks again at what waits for a path that has become visible, and at what waits for those.
 ///
 /// # Errors
-/// When the database fails; what waits is looked at again after the next push to this cache.
-pub async fn wake(ingest: &Ingest, committer: Committer<'_>, now: i64) -> Result<(), DbError> {
+/// When the database fails; what waits is looked at again with the next path.
+pub async fn wake(
+    ingest: &Ingest,
+    committer: Committer<'_>,
+    visible: StorePathHash,
+    now: i64,
+) -> Result<(), DbError> {
     let cache = committer.push.target.cache.id;
-    let (mut after, mut has_moved) = (String::new(), false);
-    loop {
-        let page = {
-            let mut conn = ingest.db.reader().await?;
-            uploads::ready(conn.exec(), cache, &after, WAITING_PAGE).await?
-        };
-        match page.last() {
-            Some(last) => after = last.hash.to_string(),
-            // What has moved may be what others wait for.
-            None if has_moved => (after, has_moved) = (String::new(), false),
-            None => return Ok(()),
-        }
-        for path in page {
-            let settled = settle(ingest, committer, &path, now).await?;
-            // One that still waits for the same reference came too late: that one has gone again.
-            has_moved |= !matches!(&settled, Published::Waiting(missing)
-                if missing.first().is_some_and(|first| first.hash() == path.waits_for));
+    let mut visible = vec![visible];
+    while let Some(reference) = visible.pop() {
+        loop {
+            let page = {
+                let mut conn = ingest.db.reader().await?;
+                uploads::waiting_for(conn.exec(), cache, &reference, WAITING_PAGE).await?
+            };
+            if page.is_empty() {
+                break;
+            }
+            for path in page {
+                match settle(ingest, committer, &path, now).await? {
+                    Published::Visible(_) => visible.push(path.hash),
+                    Published::Waiting(missing) => {
+                        // It went again, at this very moment.
+                        if missing.iter().any(|path| path.hash() == reference) {
+                            return Ok(());
+                        }
+                    }
+                    Published::Refused(_) => {}
+                }
+            }
         }
     }
+    Ok(())
 }
 
 /// Looks at a waiting path, and notes what it waits for next.
@@ -132,8 +139,7 @@ async fn settle(
         Published::Waiting(missing) => {
             if let Some(first) = missing.first() {
                 let mut tx = ingest.db.commit_tx().await?;
-                let path = WaitingPath { waits_for: first.hash(), ..path.clone() };
-                uploads::wait(tx.exec(), cache.id, &path, now).await?;
+                uploads::wait(tx.exec(), cache.id, path, &first.hash(), now).await?;
                 tx.commit().await?;
             }
         }

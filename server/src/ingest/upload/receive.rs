@@ -369,11 +369,11 @@ impl<'a> ChunkStore<'a> {
             .await?;
         // What the batch before had has a name in `pending` from then on.
         self.settle_batch().await?;
-        let mut wanted: Vec<ChunkName> = named.iter().map(|(name, _)| *name).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let mut known = known_chunks(self.ingest, self.cache.domain, &wanted).await?;
-        known.extend(wanted.iter().filter(|name| self.pending.contains(*name)));
+        let mut names: Vec<ChunkName> = named.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut known = known_chunks(self.ingest, self.cache.domain, &names).await?;
+        known.extend(names.iter().filter(|name| self.pending.contains(*name)));
         let (ingest, encoders) = (self.ingest.clone(), self.encoders.clone());
         let encode = async move {
             ingest.on_cpu(move || encode(&encoders, named, known)).await?.map_err(Into::into)
@@ -441,7 +441,7 @@ fn encode(
 ) -> Result<EncodedBatch, FrameError> {
     let Encoding { encoder, mut to_close } = encoders.take();
     let mut encoder = encoder.unwrap_or_else(|| FrameEncoder::new(encoders.level));
-    let mut done = EncodedBatch {
+    let mut encoded = EncodedBatch {
         names: Vec::with_capacity(batch.len()),
         values: Vec::new(),
         records: Vec::new(),
@@ -450,7 +450,7 @@ fn encode(
     for (mut name, mut chunk) in batch {
         if !known.contains(&name) && !to_close.contains(&name) {
             match encoder.encode(&chunk, &name) {
-                Ok(made) => done.add(made, &mut known),
+                Ok(made) => encoded.add(made, &mut known),
                 Err(FrameError::WillNotStayOpen) => {
                     to_close.insert(name);
                 }
@@ -462,14 +462,14 @@ fn encode(
             name = chunk.name();
             if !known.contains(&name) {
                 let made = encoder.encode(&chunk, &name)?;
-                done.add(made, &mut known);
+                encoded.add(made, &mut known);
             }
         }
-        done.names.push(name);
-        done.values.append(&mut chunk.values);
+        encoded.names.push(name);
+        encoded.values.append(&mut chunk.values);
     }
     encoders.put(Encoding { encoder: Some(encoder), to_close });
-    Ok(done)
+    Ok(encoded)
 }
 
 /// Reads the NAR back, and gives it a row and its name.

@@ -192,7 +192,10 @@ async fn push_closure(
             // not lost, but never pushed.
             postpones: options.closure && round < MAX_ROUNDS,
         };
-        let logs = if options.logs { logs::find(store, &plan, &target).await } else { Vec::new() };
+        let logs = match options.logs {
+            true => logs::find(store, &plan, &target).await,
+            false => Vec::new(),
+        };
         ledger.follow(logs.iter().map(|log| log.store_path.clone()));
         let context =
             Context { api, store: Some(store), target: &target, plan: &plan, ledger, progress };

@@ -17,31 +17,22 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 /// A turn; ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
-    folder: Option<File>,
+    _folder: Option<File>,
 }
 
 impl Turn {
     /// Waits for the turn, but not for ever.
     pub(super) async fn take(folder: &Path) -> Self {
-        let Ok(file) = File::open(folder) else { return Self { folder: None } };
+        let Ok(file) = File::open(folder) else { return Self { _folder: None } };
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            return Self { folder: Some(file) };
+            return Self { _folder: Some(file) };
         }
         // The thread outlives a wait that is given up: the process ends soon, or its lock does.
         let wait = tokio::task::spawn_blocking(move || {
             flock(&file, FlockOperation::LockExclusive).ok().map(|()| file)
         });
         let taken = tokio::time::timeout(MAX_WAIT, wait).await;
-        Self { folder: taken.ok().and_then(Result::ok).flatten() }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // Closing the file would do, unless a process that was started meanwhile has it as well.
-        if let Some(folder) = &self.folder {
-            let _ = flock(folder, FlockOperation::Unlock);
-        }
+        Self { _folder: taken.ok().and_then(Result::ok).flatten() }
     }
 }
 
@@ -57,7 +48,7 @@ mod tests {
         let waiting = tokio::time::timeout(Duration::from_millis(100), &mut second).await;
         assert!(waiting.is_err());
         drop(first);
-        assert!(second.await.folder.is_some());
-        assert!(Turn::take(&folder.path().join("gone")).await.folder.is_none());
+        assert!(second.await._folder.is_some());
+        assert!(Turn::take(&folder.path().join("gone")).await._folder.is_none());
     }
 }

@@ -36,7 +36,7 @@ fn base_name(path: &str) -> &str {
 fn logs_are_copied_and_found_by_nix() {
     let (server, store) = (Server::start(), NixStore::new());
     let (derivation, output) = build(&store);
-    let _ = copy(&server, &store, "main", std::slice::from_ref(&output)).success();
+    let _ = copy(&server, &store, "main", &[output.clone()]).success();
     let url = format!("{}/main", server.url());
     for _ in 0..2 {
         let mut command = store.command("nix");
@@ -75,7 +75,7 @@ fn a_push_brings_the_logs_of_what_it_brings() {
 fn a_log_is_served_as_it_was_written_and_kept_with_its_path() {
     let (server, store) = (Server::start(), NixStore::new());
     let (derivation, output) = build(&store);
-    let _ = copy(&server, &store, "main", std::slice::from_ref(&output)).success();
+    let _ = copy(&server, &store, "main", &[output.clone()]).success();
     let (api, mut random) = (Api::root(&server), Random::fixed(1));
     let drv = base_name(&derivation);
     let address = format!("/main/log/{drv}");
@@ -131,7 +131,7 @@ fn a_log_is_served_as_it_was_written_and_kept_with_its_path() {
 fn realisations_are_kept_with_the_signatures_of_all_who_send_them() {
     let (server, store) = (Server::start(), NixStore::new());
     let (_, output) = build(&store);
-    let _ = copy(&server, &store, "main", std::slice::from_ref(&output)).success();
+    let _ = copy(&server, &store, "main", &[output.clone()]).success();
     let api = Api::root(&server);
     for address in [
         format!("/main/realisations/sha256:{}!out.doi", "a".repeat(64)),

@@ -1,14 +1,11 @@
 //! Requests as Nix may send them, and as it would not.
 
-use std::time::Duration;
-
 use snowbank_harness::{
-    Api, Client, NixStore, Random, Server,
+    Api, NixStore, Random, Server,
     ageing::{HOUR, age_everything},
     craft::{Deposit, Node},
     oracle,
     oracle::Oracle,
-    process, trees,
 };
 
 /// A path with this content, and the name of its uploaded file.
@@ -62,23 +59,6 @@ fn narinfos_come_in_every_order() {
         }
     }
     oracle::assert_check_is_clean(&server);
-}
-
-#[test]
-fn a_path_that_waits_is_woken_by_a_push_of_another_client() {
-    let (server, store) = (Server::start(), NixStore::new());
-    let (api, oracle, mut random) = (Api::root(&server), Oracle::main(&server), Random::fixed(11));
-    let reference = trees::add_noise(&store, &mut random, "reference", 2000);
-    let (mut waiting, file) = deposit(&mut random, "waiting", 3);
-    waiting.references = vec![reference.rsplit('/').next().unwrap().to_owned()];
-    put_nar(&api, &waiting, &file);
-    let _ = put_narinfo(&api, &waiting, &file);
-    assert!(!oracle.visible(&waiting.store_path));
-    let _ = Client::of(&server, &store).push(&[&reference]).success();
-    process::wait_until("the waiting path is visible", Duration::from_secs(10), || {
-        oracle.visible(&waiting.store_path)
-    });
-    let _ = oracle.assert_whole(&waiting.store_path);
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn signatures_that_are_added_later_are_served() {
 fn a_large_nar_is_uploaded_in_bounded_memory() {
     let (mut server, store) = (Server::start(), NixStore::new());
     let path = trees::add_noise(&store, &mut Random::fixed(9), "large", 300 << 20);
-    let _ = copy(&server, &store, "main?compression=none", std::slice::from_ref(&path)).success();
+    let _ = copy(&server, &store, "main?compression=none", &[path.clone()]).success();
     let _ = Oracle::main(&server).assert_whole(&path);
     let peak = server.peak_rss_bytes() >> 20;
     assert!(peak < 192, "{peak} MiB");

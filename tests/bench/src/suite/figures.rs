@@ -14,7 +14,6 @@ mod postgres;
 mod push;
 mod rebuild;
 mod stored;
-mod uploads;
 
 use anyhow::Result;
 
@@ -53,7 +52,6 @@ pub(crate) const ALL: &[Figure] = &[
     figure("push-again", "push again, nothing new", NIX_AND_NGINX, again::run),
     figure("push-rebuild", "push of a rebuild of (b)", NIX_AND_NGINX, rebuild::run),
     figure("push-link", "push over a slow link", NIX, link::run),
-    figure("nix-copy", "push (a) by nix copy --to", NIX, uploads::run),
     figure("stored", "bytes stored", NIX, stored::run),
     figure("nar-download", "NAR download, warm", NIX_AND_NGINX, download::trees),
     figure("nar-tiny", "tiny NARs, 16 connections", NIX_AND_NGINX, download::tiny),

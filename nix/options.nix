@@ -43,6 +43,23 @@ in
     Unix socket: from them, and from nobody else, the server believes which client a request came from.
   '';
 
+  tls = {
+    certificate-file = unset "secret-file" ''
+      The server's certificate in PEM, followed by those of the authorities between it and the root. With it the server speaks
+      HTTPS on its TCP sockets. The unit gets a copy of this file and of its key when it starts, so restart it after a renewal
+      (`security.acme.certs.<name>.reloadServices = [ "snowbankd.service" ]`).
+    '';
+    private-key-file = unset "secret-file" ''
+      The certificate's private key in PEM, without a passphrase.
+    '';
+    client-ca-file = unset "path" ''
+      Authorities, in PEM, that sign the certificates of clients. With this key, clients need one besides their token.
+    '';
+    client-certificates = unset { enum = [ "required" "optional" ]; } ''
+      Whether each client needs a certificate; `required` unless said otherwise.
+    '';
+  };
+
   database = {
     url = unset "str" ''
       `sqlite:PATH`, where a relative path is relative to the data folder, or `postgres://USER@HOST/NAME`. Without one it is the file

@@ -87,7 +87,8 @@ impl Api {
     /// A client for `target`. Connects to nothing yet.
     ///
     /// # Errors
-    /// The certificates that the environment names cannot be used, or the address is none.
+    /// The certificates that the environment names cannot be used, or the client's own, or the
+    /// address is none.
     pub fn new(target: &Target) -> Result<Self, ApiError> {
         Self::with_timeouts(target, Timeouts::default())
     }
@@ -97,7 +98,10 @@ impl Api {
     /// # Errors
     /// As [`Api::new`].
     pub fn with_timeouts(target: &Target, timeouts: Timeouts) -> Result<Self, ApiError> {
-        let http = connect::client(&target.server_url, &timeouts, Redirects::Refused)?;
+        let http = {
+            let own = target.client_certificate.as_ref();
+            connect::client(&target.server_url, &timeouts, Redirects::Refused, own)?
+        };
         let shared = Shared {
             http,
             target: target.clone(),

@@ -153,6 +153,8 @@ Environment:
   SNOWBANK_URL         a server without a name, used instead of the default one
   SNOWBANK_TOKEN       the token for it; without SNOWBANK_URL, for the server that is used
   SNOWBANK_TOKEN_FILE  a file with that token
+  SNOWBANK_CLIENT_CERTIFICATE_FILE, SNOWBANK_CLIENT_KEY_FILE
+                       a certificate to show to that server, and its key (PEM)
   SNOWBANK_QUEUE       the folder of `hook`, `queue` and `watch-store`, as --queue
   SNOWBANK_SYSTEM_CONFIG
                        a file to read instead of /etc/snowbank/client.toml

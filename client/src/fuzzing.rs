@@ -54,6 +54,7 @@ pub fn nix_conf_with_block(text: &str, substituter: &str, key: &str) -> Option<S
     let block = Block {
         substituter: substituter.to_owned(),
         priority: None,
+        client_certificate: None,
         public_keys: vec![key.to_owned()],
         netrc_file: None,
     };

@@ -67,6 +67,13 @@ in
       socketActivation = true;
     };
 
+    https = server {
+      settings = {
+        listen = "0.0.0.0:8443";
+        tls = { certificate-file = "/run/secrets/tls.pem"; private-key-file = "/run/secrets/tls.key"; };
+      };
+    };
+
     local = server { database = "postgresql"; createLocally = true; };
 
     # A folder may be written as a path, which is not copied into the store: there may not even be one on this machine.
@@ -145,6 +152,8 @@ in
     { gc.min-age = "never"; }
     { server-key-file = "${builtins.storeDir}/key"; }
     { server-key-file = "key"; }
+    { tls.private-key-file = "${builtins.storeDir}/key"; }
+    { tls.client-certificates = "maybe"; }
     { storage.path-style = "yes"; }
     { auth.token-key = [ { kid = "a"; algorithm = "none"; file = "/f"; } ]; }
     { auth.token-key = [ { algorithm = "HS256"; file = "/f"; } ]; }

@@ -20,6 +20,7 @@ mod secret;
 mod server;
 mod storage;
 mod storage_cache;
+mod tls;
 mod token_algorithm;
 
 pub use audit::AuditConfig;
@@ -39,6 +40,7 @@ pub use server::{PublicUrl, TrustedProxies, default_data_dir};
 pub use snowbank_core::units::{Seconds, Size};
 pub use storage::{CredentialsConfig, FixedCredentials, S3Config, StorageConfig};
 pub use storage_cache::CacheConfig;
+pub use tls::{ClientCertificates, TlsConfig, TlsOverrides};
 pub use token_algorithm::{BadKid, TokenAlgorithm, UnknownAlgorithm, parse_kid};
 
 use std::path::{Path, PathBuf};
@@ -56,6 +58,8 @@ pub struct Overrides {
     pub data_dir: Option<PathBuf>,
     /// The address to listen on.
     pub listen: Option<ListenAddress>,
+    /// The certificate to show, and its key.
+    pub tls: TlsOverrides,
     /// The database's address. It may hold a password, so it is no flag, which every user of the
     /// machine could read.
     pub database_url: Option<SecretString>,
@@ -70,6 +74,8 @@ pub struct Config {
     pub listen: ListenAddress,
     /// The permissions of the socket file, where that is a Unix socket.
     pub socket_mode: SocketMode,
+    /// TLS on the sockets of TCP.
+    pub tls: Option<TlsConfig>,
     /// The data folder, absolute.
     pub data_dir: PathBuf,
     /// The file with the key that secrets in the database are sealed with, where it is not the data
@@ -143,6 +149,7 @@ impl Config {
             server_key_file,
             listen: overrides.listen.clone().unwrap_or(file.listen),
             socket_mode: file.socket_mode,
+            tls: file.tls.resolve(&overrides.tls, config_dir)?.validate().map_err(locate)?,
             public_url: file.public_url,
             trusted_proxies: file.trusted_proxies,
             database,

@@ -15,7 +15,7 @@ mod caller;
 mod drain;
 mod error;
 mod extract;
-
+mod handshake;
 mod json;
 mod listing;
 mod metrics;

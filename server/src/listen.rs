@@ -4,6 +4,7 @@
 //! Nothing here knows HTTP.
 
 mod passed;
+mod tls;
 mod unix;
 
 use std::future::poll_fn;
@@ -17,6 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 pub use passed::{PassedError, PassedSockets};
+pub use tls::{Tls, TlsError};
 pub use unix::{SocketFile, UnixError};
 
 use crate::config::{ListenAddress, SocketMode};

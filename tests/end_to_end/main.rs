@@ -87,6 +87,7 @@ mod storage_outages;
 mod storage_request_counts;
 mod stores;
 mod tiny_paths;
+mod tls;
 mod token_keys;
 mod two_clients;
 mod unix_socket;

@@ -315,6 +315,16 @@ fn options_take_effect_where_they_should() {
     assert_eq!(service["ReadWritePaths"], serde_json::json!(["/srv/packs", "/srv/database"]));
     assert_eq!(service["DynamicUser"], false);
     assert_eq!(service["User"], "nix-cache");
+    let https = &examples["https"];
+    let credentials = "/run/credentials/snowbankd.service";
+    assert_eq!(
+        https["toml"]["tls"],
+        serde_json::json!({
+            "certificate-file": format!("{credentials}/tls-certificate-file"),
+            "private-key-file": format!("{credentials}/tls-private-key-file"),
+        })
+    );
+    assert_eq!(https["problems"], serde_json::json!([]));
     // No secret file is named where a unit would read it as it lies, and all units have the same.
     let replica = &examples["replica"];
     assert!(!replica["toml"].to_string().contains("/run/secrets"), "{}", replica["toml"]);

@@ -50,6 +50,11 @@ impl Client {
         client
     }
 
+    /// A variable of its environment from here on.
+    pub fn set_variable(&mut self, name: &str, value: impl Into<OsString>) {
+        self.nix_environment.push((name.to_owned(), value.into()));
+    }
+
     /// Its home folder.
     #[must_use]
     pub fn home(&self) -> &Path {

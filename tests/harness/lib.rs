@@ -22,6 +22,7 @@
 )]
 
 pub mod ageing;
+pub mod authority;
 pub mod balancer;
 pub mod client;
 pub mod clock;
@@ -57,6 +58,7 @@ pub mod token;
 pub mod trees;
 
 pub use self::{
+    authority::Authority,
     client::{Client, Push},
     clock::FakeClock,
     collection::Gc,

@@ -124,7 +124,9 @@ impl Api {
         Self::with_client(url, token, Client::builder().timeout(limit).local_address(from))
     }
 
-    fn with_client(url: &str, token: Option<&str>, client: ClientBuilder) -> Self {
+    /// A server asked with `token` through this client.
+    #[must_use]
+    pub fn with_client(url: &str, token: Option<&str>, client: ClientBuilder) -> Self {
         let http = client.no_proxy().build().unwrap_or_else(|e| panic!("no HTTP client: {e}"));
         Self { http, url: url.to_owned(), token: token.map(str::to_owned) }
     }

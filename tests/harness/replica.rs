@@ -7,13 +7,15 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 
 use crate::{
-    Scratch,
+    Authority, Scratch,
+    authority::Pair,
     process::{self, Running},
 };
 
@@ -28,10 +30,20 @@ pub struct Replica {
     address: SocketAddr,
     metrics: Option<SocketAddr>,
     environment: Vec<(String, String)>,
+    tls: Option<Encryption>,
     peak_rss: u64,
     /// Where the standard output of earlier starts ends.
     output_ends: u64,
     scratch: Scratch,
+}
+
+/// What a server that serves HTTPS has.
+#[derive(Debug)]
+struct Encryption {
+    authority: Arc<Authority>,
+    own: Pair,
+    /// Shown by the harness, where the server asks for a certificate.
+    visitor: Pair,
 }
 
 impl Replica {
@@ -42,6 +54,7 @@ impl Replica {
         data_dir: Option<PathBuf>,
         with_metrics: bool,
         environment: &[(String, String)],
+        tls: Option<(&Arc<Authority>, &str)>,
     ) -> Self {
         let scratch = Scratch::new("server");
         let data_dir = data_dir.unwrap_or_else(|| scratch.join("data"));
@@ -52,7 +65,21 @@ impl Replica {
         let file = scratch.join("config.toml");
         let address = process::own_address();
         let config = config.replace("@address@", &address.to_string());
-        process::write(&file, format!("{config}{section}"));
+        let (tls, keys) = match tls {
+            Some((authority, keys)) => {
+                let own =
+                    authority.issue_server(scratch.path(), "server", &address.ip().to_string());
+                let visitor = authority.issue_client(scratch.path(), "visitor");
+                let keys = format!(
+                    "\n[tls]\ncertificate-file = \"server.pem\"\nprivate-key-file = \
+                     \"server.key\"\n{}\n",
+                    keys.replace("@authority@", &authority.certificate().to_string_lossy())
+                );
+                (Some(Encryption { authority: Arc::clone(authority), own, visitor }), keys)
+            }
+            None => (None, String::new()),
+        };
+        process::write(&file, format!("{config}{section}{keys}"));
         // It may hold secrets.
         let private = fs::set_permissions(&file, fs::Permissions::from_mode(0o600));
         private.unwrap_or_else(|e| panic!("{}: {e}", file.display()));
@@ -62,16 +89,34 @@ impl Replica {
             address,
             metrics,
             environment: environment.to_vec(),
+            tls,
             peak_rss: 0,
             output_ends: 0,
             scratch,
         }
     }
 
-    /// `http://127.…:PORT`.
+    /// `http://127.…:PORT`, or the same with https.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The certificate that it shows, and its key.
+    #[must_use]
+    pub fn certificate(&self) -> &Pair {
+        &self.encryption().own
+    }
+
+    /// A certificate for whoever visits it, and its key.
+    #[must_use]
+    pub fn visitor(&self) -> &Pair {
+        &self.encryption().visitor
+    }
+
+    fn encryption(&self) -> &Encryption {
+        self.tls.as_ref().unwrap_or_else(|| panic!("this server speaks plain HTTP"))
     }
 
     /// The address that it listens on.
@@ -135,8 +180,14 @@ impl Replica {
     /// Whether it says that it is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        reqwest::blocking::get(format!("{}/readyz", self.url()))
-            .is_ok_and(|answer| answer.status().is_success())
+        let url = format!("{}/readyz", self.url());
+        let answer = match &self.tls {
+            Some(tls) => {
+                tls.authority.http(Some(&tls.visitor)).build().and_then(|http| http.get(url).send())
+            }
+            None => reqwest::blocking::get(url),
+        };
+        answer.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Waits until it is ready.

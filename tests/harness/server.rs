@@ -15,6 +15,7 @@ use std::{
 };
 
 use crate::{
+    Authority,
     balancer::Balancer,
     clock::FakeClock,
     process::{self, Running},
@@ -37,6 +38,7 @@ pub struct ServerOptions {
     replicas: usize,
     metrics: bool,
     environment: Vec<(String, String)>,
+    tls: Option<(Arc<Authority>, String)>,
 }
 
 impl ServerOptions {
@@ -96,6 +98,14 @@ impl ServerOptions {
         self
     }
 
+    /// Lets it serve HTTPS with a certificate of `authority`, and with these lines in `[tls]`, in
+    /// which `@authority@` stands for the file of the authority's certificate. One server alone.
+    #[must_use]
+    pub fn tls(mut self, authority: &Arc<Authority>, toml: &str) -> Self {
+        self.tls = Some((Arc::clone(authority), toml.to_owned()));
+        self
+    }
+
     /// Lets it go by another clock than the machine's.
     #[must_use]
     pub fn clock(mut self, clock: &FakeClock) -> Self {
@@ -108,7 +118,8 @@ impl ServerOptions {
             || self.config.clone(),
             |site| site.config(&self.config, &self.database, &self.storage),
         );
-        Replica::new(&config, data_dir, self.metrics || site.is_some(), &self.environment)
+        let tls = self.tls.as_ref().map(|(authority, toml)| (authority, toml.as_str()));
+        Replica::new(&config, data_dir, self.metrics || site.is_some(), &self.environment, tls)
     }
 
     /// Starts it, all replicas at once, and waits until they are ready.
@@ -173,6 +184,7 @@ impl Server {
             replicas: REPLICAS,
             metrics: false,
             environment: Vec::new(),
+            tls: None,
         }
     }
 
@@ -209,10 +221,13 @@ impl Server {
         &self.replicas[0]
     }
 
-    /// `http://127.…:PORT`; on a site the load balancer's.
+    /// `http://127.…:PORT`, or the same with https; on a site the load balancer's.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        match &self.balancer {
+            Some(balancer) => format!("http://{}", balancer.address()),
+            None => self.first().url(),
+        }
     }
 
     /// The address that it listens on; on a site the load balancer's.

@@ -54,7 +54,7 @@ impl Answer {
     async fn piece(&mut self) -> Result<Option<bytes::Bytes>, ApiError> {
         match tokio::time::timeout(self.stall, self.response.chunk()).await {
             Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(error)) => Err(ApiError::transport(&self.target.server_url, &self.url, &error)),
+            Ok(Err(error)) => Err(ApiError::transport(&self.target, &self.url, &error)),
             Err(_) => Err(ApiError::stalled(&self.target.server_url, &self.url, self.stall)),
         }
     }

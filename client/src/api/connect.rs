@@ -5,12 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::Certificate;
 use reqwest::redirect::Policy;
+use reqwest::{Certificate, Identity};
+use zeroize::Zeroizing;
 
 use super::ApiError;
 use super::certificate_file::certificate_file;
 use super::no_proxy::is_direct;
+use crate::config::ClientCertificate;
 
 /// How long to wait for what does not move.
 #[derive(Debug, Clone, Copy)]
@@ -38,12 +40,13 @@ pub(super) enum Redirects {
     Followed,
 }
 
-/// A client for `server` that reads the proxy variables, and the certificates that the environment
-/// or the system names.
+/// A client for `server` that shows it `own`, and reads the proxy variables and the certificates that
+/// the environment or the system names.
 pub(super) fn client(
     server: &str,
     timeouts: &Timeouts,
     redirects: Redirects,
+    own: Option<&ClientCertificate>,
 ) -> Result<reqwest::Client, ApiError> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("snowbank/", env!("CARGO_PKG_VERSION")))
@@ -73,7 +76,33 @@ pub(super) fn client(
     } else {
         builder
     };
-    builder.build().map_err(|error| ApiError::unusable(server, &error))
+    // Where nothing is encrypted, there is nobody to show it to.
+    let Some(own) = own.filter(|_| server.starts_with("https:")) else {
+        return builder.build().map_err(|error| ApiError::unusable(server, &error));
+    };
+    let built = builder.identity(identity(own)?).build();
+    built.map_err(|error| ApiError::client_certificate(own, &ApiError::causes(&error)))
+}
+
+fn identity(own: &ClientCertificate) -> Result<Identity, ApiError> {
+    let read = |file: &Path| {
+        let failed = |error| ApiError::client_certificate(own, &cannot_read(file, &error));
+        fs::read(file).map(Zeroizing::new).map_err(failed)
+    };
+    let (mut pem, key) = (read(&own.certificate_file)?, read(&own.key_file)?);
+    if String::from_utf8_lossy(&key).contains("ENCRYPTED") {
+        let reason = "the key is encrypted, and there is nobody to ask for its passphrase; write \
+            it without one (openssl pkey -in FILE -out NEW-FILE)";
+        return Err(ApiError::client_certificate(own, reason));
+    }
+    pem.push(b'\n');
+    pem.extend_from_slice(&key);
+    Identity::from_pem(&pem)
+        .map_err(|error| ApiError::client_certificate(own, &ApiError::causes(&error)))
+}
+
+fn cannot_read(file: &Path, error: &std::io::Error) -> String {
+    format!("{} cannot be read ({error})", file.display())
 }
 
 fn certificates_of_environment() -> Result<Option<Vec<Certificate>>, ApiError> {

@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use snowbank_core::wire::{ErrorDetail, code};
 
 use super::certificate_file::certificate_file;
-use crate::config::Target;
+use crate::config::{ClientCertificate, Target};
 use crate::exit::{Exit, Failure};
 
 /// A request that failed. The text names the server, the cause and what to do; never a token.
@@ -26,6 +26,17 @@ pub struct ApiError {
 /// By which a failure of TLS is known in what the libraries say.
 const TLS_WORDS: [&str; 5] =
     ["certificate", "tls", "handshake", "fatal alert", "peer is incompatible"];
+
+/// By which a server says that it wants another certificate of the client: alerts are about what the
+/// other side has sent.
+const WANTS_CLIENT_CERTIFICATE: [&str; 6] = [
+    "fatal alert: CertificateRequired",
+    "fatal alert: BadCertificate",
+    "fatal alert: CertificateExpired",
+    "fatal alert: CertificateUnknown",
+    "fatal alert: UnsupportedCertificate",
+    "fatal alert: UnknownCA",
+];
 
 /// The kinds of failure that someone treats differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -192,7 +203,38 @@ impl ApiError {
     }
 
     /// A connection that was not made, or that broke.
-    pub(super) fn transport(server: &str, url: &str, error: &reqwest::Error) -> Self {
+    pub(super) fn transport(target: &Target, url: &str, error: &reqwest::Error) -> Self {
+        let Target { server_url: server, client_certificate, .. } = target;
+        // Where both sides speak TLS 1.3, it comes once the connection seems to be there.
+        let (own, cause) = (client_certificate.as_ref(), chain(error));
+        let is_refused = WANTS_CLIENT_CERTIFICATE.iter().any(|alert| cause.contains(alert))
+            // Signed by another authority of the same name.
+            || (own.is_some() && cause.contains("fatal alert: DecryptError"));
+        if is_refused {
+            return Self::client_refused(server, own, &cause);
+        }
+        Self::broken(server, url, error)
+    }
+
+    /// A server that wants a client certificate, and got none or does not accept it.
+    fn client_refused(server: &str, own: Option<&ClientCertificate>, cause: &str) -> Self {
+        let message = match own {
+            Some(own) => format!(
+                "{server} does not accept the client certificate in {} ({cause}); it wants one \
+                 that is valid now, and signed by an authority of its `client-ca-file`",
+                own.certificate_file.display()
+            ),
+            None => format!(
+                "{server} wants a client certificate ({cause}); name its files as \
+                 `client-certificate-file` and `client-key-file` of the server in client.toml, or \
+                 in SNOWBANK_CLIENT_CERTIFICATE_FILE and SNOWBANK_CLIENT_KEY_FILE"
+            ),
+        };
+        Self::new(ApiErrorKind::Setup, message)
+    }
+
+    /// As [`ApiError::transport`], of a server that is shown no certificate.
+    pub(super) fn broken(server: &str, url: &str, error: &reqwest::Error) -> Self {
         if error.is_builder() {
             let message =
                 format!("{url} cannot be asked ({}); is the address right?", chain(error));
@@ -290,6 +332,20 @@ impl ApiError {
             file.display()
         );
         Self::new(ApiErrorKind::Setup, message)
+    }
+
+    pub(super) fn client_certificate(own: &ClientCertificate, reason: &str) -> Self {
+        let message = format!(
+            "the client certificate in {} with the key in {} cannot be used: {reason}",
+            own.certificate_file.display(),
+            own.key_file.display()
+        );
+        Self::new(ApiErrorKind::Setup, message)
+    }
+
+    /// The causes of `error`, in a line.
+    pub(super) fn causes(error: &reqwest::Error) -> String {
+        chain(error)
     }
 
     pub(super) fn token_unusable(target: &Target) -> Self {

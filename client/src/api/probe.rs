@@ -27,7 +27,7 @@ impl Api {
         let response = tokio::time::timeout(stall, self.shared.http.get(&url).send())
             .await
             .map_err(|_| ApiError::stalled(server, &url, stall))?
-            .map_err(|error| ApiError::transport(server, &url, &error))?;
+            .map_err(|error| ApiError::transport(&self.shared.target, &url, &error))?;
         let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
         let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
         Ok(Probe { status: response.status().as_u16(), date })

@@ -54,7 +54,7 @@ impl Api {
         let stall = self.shared.timeouts.stall;
         let response = tokio::select! {
             response = builder.send() => {
-                response.map_err(|error| ApiError::transport(server, &request.url, &error))?
+                response.map_err(|error| ApiError::transport(&self.shared.target, &request.url, &error))?
             }
             () = clock.stopped_for(stall) => {
                 return Err(ApiError::stalled(server, &request.url, stall));

@@ -75,6 +75,7 @@ fn api(url: &str, token: Option<&str>) -> Api {
         cache: "main".parse().unwrap(),
         token: token.and_then(Secret::from_text),
         token_source: "/home/x/token".to_owned(),
+        client_certificate: None,
         filter: crate::config::PathFilter::NONE,
     };
     Api::with_timeouts(&target, SHORT).unwrap()

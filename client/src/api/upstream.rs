@@ -32,7 +32,7 @@ impl UpstreamCache {
     pub fn new(url: &str) -> Result<Self, ApiError> {
         Ok(Self {
             url: url.to_owned(),
-            http: connect::client(url, &TIMEOUTS, Redirects::Followed)?,
+            http: connect::client(url, &TIMEOUTS, Redirects::Followed, None)?,
         })
     }
 
@@ -58,7 +58,7 @@ impl UpstreamCache {
     }
 
     async fn ask(&self, store_dir: &StoreDir, url: &str) -> Result<Option<NarInfo>, ApiError> {
-        let broken = |error: reqwest::Error| ApiError::transport(&self.url, url, &error);
+        let broken = |error: reqwest::Error| ApiError::broken(&self.url, url, &error);
         let malformed = |reason: &dyn std::fmt::Display| ApiError::upstream(&self.url, url, reason);
         let mut response = self.http.get(url).send().await.map_err(broken)?;
         match response.status() {

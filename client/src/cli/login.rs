@@ -36,6 +36,14 @@ pub struct LoginArgs {
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
+    /// Show the server the certificate in this file (PEM), and remember it
+    #[arg(long, value_name = "FILE", requires = "client_key_file")]
+    pub client_certificate_file: Option<PathBuf>,
+
+    /// The client certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "client_certificate_file")]
+    pub client_key_file: Option<PathBuf>,
+
     /// Make this the default server, the one meant where a cache is given without `SERVER:`
     #[arg(long)]
     pub default: bool,

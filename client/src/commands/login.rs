@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, IsTerminal, Write as _};
+use std::path::Path;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use snowbank_core::wire::WhoAmI;
 use zeroize::Zeroizing;
 
 use crate::api::Api;
 use crate::cli::{GlobalArgs, LoginArgs};
 use crate::config::{
-    ClientConfig, Environment, Login, PathFilter, Secret, ServerName, TargetServer, normalized_url,
-    read_token, read_token_file, remember, system_config,
+    ClientCertificate, ClientConfig, ConfigError, Environment, Login, PathFilter, Secret,
+    ServerName, TargetServer, normalized_url, read_token, read_token_file, remember, system_config,
 };
 use crate::exit::{Exit, Failure};
 
@@ -37,9 +37,30 @@ pub async fn run(global: &GlobalArgs, args: LoginArgs) -> Result<Exit, Failure> 
     let url = normalized_url(&args.url)?;
     let config_file = if args.system { system_config() } else { ClientConfig::user_file(global)? };
     let (token, token_source) = token(&args).await?;
-    let whoami = if args.offline { None } else { Some(ask(&url, &token, &token_source).await?) };
+    let client_certificate = ClientCertificate::of_arguments(
+        args.client_certificate_file.as_deref(),
+        args.client_key_file.as_deref(),
+    )?;
+    let whoami = if args.offline {
+        None
+    } else {
+        let known = match &client_certificate {
+            Some(own) => Some(own.clone()),
+            None => known_certificate(&config_file, &name, &url)?,
+        };
+        let asked = TargetServer {
+            name: None,
+            url: url.clone(),
+            token: Some(token.clone()),
+            token_source: token_source.clone(),
+            client_certificate: known,
+            filter: PathFilter::NONE,
+        };
+        Some(Api::of_server(&asked)?.whoami().await?)
+    };
 
-    let login = Login { name, url, token, make_default: args.default };
+    let make_default = args.default;
+    let login = Login { name, url, token, client_certificate, make_default };
     let (token_file, is_default) = remember(&config_file, &login).await.map_err(|error| {
         let failure = Failure::from(error);
         if args.system {
@@ -63,11 +84,19 @@ pub async fn run(global: &GlobalArgs, args: LoginArgs) -> Result<Exit, Failure> 
     Ok(Exit::Success)
 }
 
-/// Asks the server who the token's bearer is.
-async fn ask(url: &str, token: &Secret, token_source: &str) -> Result<WhoAmI, Failure> {
-    let (url, token, token_source) = (url.to_owned(), Some(token.clone()), token_source.to_owned());
-    let server = TargetServer { name: None, url, token, token_source, filter: PathFilter::NONE };
-    Ok(Api::of_server(&server)?.whoami().await?)
+/// The certificate that the environment names, or the entry of this server in the file that is to be
+/// written.
+fn known_certificate(
+    config_file: &Path,
+    name: &ServerName,
+    url: &str,
+) -> Result<Option<ClientCertificate>, ConfigError> {
+    if let Some(own) = ClientCertificate::of_environment()? {
+        return Ok(Some(own));
+    }
+    let config = ClientConfig::read(config_file)?.unwrap_or_default();
+    let entry = config.servers.get(name).filter(|server| server.url == url);
+    Ok(entry.and_then(|server| server.client_certificate.clone()))
 }
 
 /// The token, and where it came from: `--token-file`, the environment, standard input.

@@ -13,18 +13,23 @@ mod token;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use snowbank_core::wire::CacheInfo;
 
 use crate::api::Api;
 use crate::cli::{GlobalArgs, UseArgs};
-use crate::config::{ConfigError, Target, resolve_target};
+use crate::config::{ClientCertificate, ConfigError, Target, resolve_target};
 use crate::exit::{Exit, Failure};
+use crate::nix;
 
 use advice::Verdict;
 use files::{Files, NetrcFile};
 use nix_conf::{Block, Settings};
 use token::{HostToken, Rules};
+
+/// The first version of Nix that can show a client certificate.
+const SHOWS_CERTIFICATES: (u32, u32) = (2, 34);
 
 /// A cache that Nix is to fetch from, as the server describes it.
 struct SelectedCache {
@@ -157,6 +162,11 @@ async fn say_outcome(
     for note in notes {
         say(note)?;
     }
+    if blocks.iter().any(|block| block.client_certificate.is_some())
+        && nix::program::version().is_some_and(|version| version < SHOWS_CERTIFICATES)
+    {
+        say("This machine's Nix cannot show a client certificate. Nix 2.34 and later can.")?;
+    }
     if files.is_system {
         say("Where a Nix daemon runs, restart it, so that it reads the file (`systemctl restart \
              nix-daemon`).")?;
@@ -197,9 +207,19 @@ fn block(cache: &SelectedCache, netrc_file: Option<&NetrcFile>, priority: Option
     Block {
         substituter: cache.substituter(),
         priority,
+        client_certificate: cache.target.client_certificate.as_ref().map(absolute_paths),
         public_keys: cache.info.public_keys.clone(),
         netrc_file: named.map(|file| file.path.display().to_string()),
     }
+}
+
+/// The files of a client certificate, as Nix finds them from wherever it runs.
+fn absolute_paths(own: &ClientCertificate) -> (String, String) {
+    let absolute = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        path.display().to_string()
+    };
+    (absolute(&own.certificate_file), absolute(&own.key_file))
 }
 
 /// The settings that were asked for.

@@ -87,6 +87,7 @@ mod tests {
             url: "https://h".to_owned(),
             token: None,
             token_source: "/t".to_owned(),
+            client_certificate: None,
             filter: crate::config::PathFilter::NONE,
         };
         let both = vec!["pull".to_owned(), "push".to_owned()];

@@ -11,7 +11,8 @@ use std::{fs, io};
 use toml_edit::{DocumentMut, Item, Table, TableLike, value};
 
 use super::{
-    ClientConfig, ConfigError, FolderLock, Secret, ServerName, write_atomically, write_secret,
+    ClientCertificate, ClientConfig, ConfigError, FolderLock, Secret, ServerName, write_atomically,
+    write_secret,
 };
 
 /// What to remember.
@@ -22,6 +23,8 @@ pub struct Login {
     pub url: String,
     /// The token for it.
     pub token: Secret,
+    /// The certificate to show from now on; without one, an entry that has one keeps it.
+    pub client_certificate: Option<ClientCertificate>,
     /// Whether it becomes the default server even if there is one.
     pub make_default: bool,
 }
@@ -77,6 +80,10 @@ fn edited(path: &Path, old: &str, login: &Login) -> Result<(String, bool), Confi
         .as_table_like_mut()
         .ok_or_else(|| invalid(format!("`servers.{}` is not a table", login.name)))?;
     set(server, "url", &login.url);
+    if let Some(own) = &login.client_certificate {
+        set(server, "client-certificate-file", &own.certificate_file.to_string_lossy());
+        set(server, "client-key-file", &own.key_file.to_string_lossy());
+    }
     // The token's own file is where it is looked for unless another is named; that other one would
     // win.
     server.remove("token-file");
@@ -107,6 +114,7 @@ mod tests {
             name: name.parse().unwrap(),
             url: url.to_owned(),
             token: Secret::from_text("t0ken").unwrap(),
+            client_certificate: None,
             make_default: false,
         }
     }
@@ -147,6 +155,20 @@ mod tests {
         default.make_default = true;
         let (new, _) = edited(Path::new("/c"), &new, &default).unwrap();
         assert!(new.starts_with("# mine\ndefault-server = \"a\" # the one\n"), "{new}");
+    }
+
+    #[test]
+    fn a_client_certificate_is_remembered_and_stays() {
+        let mut first = login("a", "https://a");
+        first.client_certificate = Some(ClientCertificate {
+            certificate_file: "/c/me.pem".into(),
+            key_file: "/c/me.key".into(),
+        });
+        let path = Path::new("/c/client.toml");
+        let (text, _) = edited(path, "", &first).unwrap();
+        let (again, _) = edited(path, &text, &login("a", "https://a")).unwrap();
+        let config = ClientConfig::parse(path, &again).unwrap();
+        assert_eq!(config.servers[&first.name].client_certificate, first.client_certificate);
     }
 
     #[tokio::test]

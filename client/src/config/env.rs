@@ -1,5 +1,5 @@
 //! What the environment says of the server: `SNOWBANK_URL`, `SNOWBANK_TOKEN`,
-//! `SNOWBANK_TOKEN_FILE`.
+//! `SNOWBANK_TOKEN_FILE`, and a client certificate.
 //!
 //! An empty variable counts as unset: CI systems set a variable to nothing where a secret is not
 //! available.
@@ -7,7 +7,7 @@
 use std::env;
 use std::path::PathBuf;
 
-use super::{ConfigError, Secret, TokenSource, normalized_url};
+use super::{ClientCertificate, ConfigError, Secret, TokenSource, normalized_url};
 
 /// The environment's part of the configuration, read once.
 pub struct Environment {
@@ -15,16 +15,19 @@ pub struct Environment {
     pub url: Option<String>,
     /// `SNOWBANK_TOKEN`, else `SNOWBANK_TOKEN_FILE`.
     pub token: Option<TokenSource>,
+    /// The certificate to show, and its key.
+    pub client_certificate: Option<ClientCertificate>,
 }
 
 impl Environment {
     /// Reads the variables of this process.
     ///
     /// # Errors
-    /// An address that is none, a token that is not text.
+    /// An address that is none, a token that is not text, a certificate without a key.
     pub fn read() -> Result<Self, ConfigError> {
         let url = variable("SNOWBANK_URL")?.map(|url| normalized_url(&url)).transpose()?;
-        Ok(Self { url, token: Self::read_token()? })
+        let client_certificate = ClientCertificate::of_environment()?;
+        Ok(Self { url, token: Self::read_token()?, client_certificate })
     }
 
     /// Reads the token's variables alone.

@@ -90,6 +90,9 @@ pub enum ConfigError {
     /// No server is configured at all, or several and none is the default.
     #[error("{0}")]
     NoServer(&'static str),
+    /// A client certificate without its key, or a key without its certificate.
+    #[error("{0}")]
+    NoPair(&'static str),
     /// A token was expected and there is only white space.
     #[error("{source_name} is empty: it must hold a token")]
     EmptyToken {

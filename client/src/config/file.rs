@@ -6,6 +6,8 @@
 //! [servers.work]
 //! url = "https://cache.example.org"
 //! token-file = "/run/secrets/snowbank"   # default: tokens/work beside this file, if it is there
+//! client-certificate-file = "me.pem"     # shown to a server that asks for one, with
+//! client-key-file = "me.key"             # its key
 //! exclude = ["-debug$"]                  # names that are not pushed there
 //! only = ["^blog-"]                      # if given, no other names are pushed there
 //! max-path-size = "2GiB"                 # larger NARs are not pushed there
@@ -24,6 +26,7 @@ use serde::Deserialize;
 use snowbank_core::units::Size;
 
 use super::ConfigError;
+use super::client_certificate::ClientCertificate;
 use super::path_filter::{NamePattern, PathFilter, PatternError};
 use super::paths::{config_home, system_config};
 use crate::cli::GlobalArgs;
@@ -68,6 +71,8 @@ pub struct Server {
     pub url: String,
     /// The file with its token, if there is one.
     pub token_file: Option<PathBuf>,
+    /// The certificate that is shown there.
+    pub client_certificate: Option<ClientCertificate>,
     /// The paths that are not pushed there.
     pub filter: PathFilter,
 }
@@ -94,6 +99,8 @@ struct RawConfig {
 struct RawServer {
     url: String,
     token_file: Option<PathBuf>,
+    client_certificate_file: Option<PathBuf>,
+    client_key_file: Option<PathBuf>,
     #[serde(default)]
     exclude: Vec<String>,
     #[serde(default)]
@@ -170,7 +177,7 @@ impl ClientConfig {
         }
     }
 
-    /// Parses the text of the file `path`, against whose folder relative token files are taken.
+    /// Parses the text of the file `path`, against whose folder relative files are taken.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`].
@@ -189,7 +196,18 @@ impl ClientConfig {
                 Some(file) => Some(folder.join(file)),
                 None => Some(folder.join("tokens").join(&name)).filter(|file| file.exists()),
             };
-            servers.insert(key, Server { url, token_file, filter });
+            let beside = |file: Option<PathBuf>| file.map(|file| folder.join(file));
+            let client_certificate = ClientCertificate::of_pair(
+                beside(server.client_certificate_file),
+                beside(server.client_key_file),
+            )
+            .map_err(|_| {
+                invalid(format!(
+                    "servers.{name}: `client-certificate-file` and `client-key-file` go together; \
+                     add the other one"
+                ))
+            })?;
+            servers.insert(key, Server { url, token_file, client_certificate, filter });
         }
         let default_server = raw
             .default_server
@@ -265,6 +283,19 @@ mod tests {
     fn a_relative_token_file_lies_beside_the_configuration() {
         let config = parse("[servers.a]\nurl = 'http://a'\ntoken-file = 'x/t'\n").unwrap();
         assert_eq!(config.servers[&"a".parse().unwrap()].token_file, Some("/c/x/t".into()));
+    }
+
+    #[test]
+    fn a_client_certificate_has_its_key_beside_it() {
+        let text = "[servers.a]\nurl = 'https://a'\nclient-certificate-file = 'me.pem'\n";
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.contains("servers.a") && error.contains("`client-key-file`"), "{error}");
+        let config = parse(&format!("{text}client-key-file = '/k/me.key'\n")).unwrap();
+        let expected = ClientCertificate {
+            certificate_file: "/c/me.pem".into(),
+            key_file: "/k/me.key".into(),
+        };
+        assert_eq!(config.servers[&"a".parse().unwrap()].client_certificate, Some(expected));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::fmt;
 use snowbank_core::cache_name::CacheName;
 
 use super::{
-    ClientConfig, ConfigError, Environment, PathFilter, Secret, Server, ServerName, TokenSource,
+    ClientCertificate, ClientConfig, ConfigError, Environment, PathFilter, Secret, Server,
+    ServerName, TokenSource,
 };
 use crate::cli::GlobalArgs;
 
@@ -20,6 +21,8 @@ pub struct Target {
     pub token: Option<Secret>,
     /// Where the token came from, for error messages: a file, a variable, or "no token".
     pub token_source: String,
+    /// The certificate to show.
+    pub client_certificate: Option<ClientCertificate>,
     /// The paths that are not pushed to the server.
     pub filter: PathFilter,
 }
@@ -35,6 +38,8 @@ pub struct TargetServer {
     pub token: Option<Secret>,
     /// Where the token came from.
     pub token_source: String,
+    /// The certificate to show.
+    pub client_certificate: Option<ClientCertificate>,
     /// The paths that are not pushed there.
     pub filter: PathFilter,
 }
@@ -48,6 +53,7 @@ impl TargetServer {
             cache,
             token: self.token.clone(),
             token_source: self.token_source.clone(),
+            client_certificate: self.client_certificate.clone(),
             filter: self.filter.clone(),
         }
     }
@@ -132,16 +138,20 @@ fn choose(
         (None, Some(url)) => {
             let known = config.servers.iter().find(|(_, server)| server.url == *url);
             let server = known.map(|(name, server)| (Some(name.clone()), server.clone()));
-            let unnamed =
-                || Server { url: url.clone(), token_file: None, filter: PathFilter::NONE };
+            let unnamed = || Server {
+                url: url.clone(),
+                token_file: None,
+                client_certificate: None,
+                filter: PathFilter::NONE,
+            };
             (server.unwrap_or_else(|| (None, unnamed())), true)
         }
         (None, None) => (default_server(config)?, false),
     };
     let (name, server) = server;
 
-    // The environment's token belongs to the environment's server: with SNOWBANK_URL set, another
-    // server never gets it.
+    // The environment's token and certificate belong to the environment's server: with SNOWBANK_URL
+    // set, another server never gets them.
     let may_use_environment = from_environment || environment.url.is_none();
     let source = environment
         .token
@@ -152,7 +162,13 @@ fn choose(
         Some(source) => (Some(source.read()?), source.to_string()),
         None => (None, "no token".to_owned()),
     };
-    Ok(TargetServer { name, url: server.url, token, token_source, filter: server.filter })
+    let client_certificate = environment
+        .client_certificate
+        .clone()
+        .filter(|_| may_use_environment)
+        .or(server.client_certificate);
+    let (url, filter) = (server.url, server.filter);
+    Ok(TargetServer { name, url, token, token_source, client_certificate, filter })
 }
 
 fn named(config: &ClientConfig, name: &str) -> Result<(Option<ServerName>, Server), ConfigError> {
@@ -215,6 +231,7 @@ mod tests {
             token: token.map(|token| {
                 TokenSource::Variable("SNOWBANK_TOKEN", Secret::from_text(token).unwrap())
             }),
+            client_certificate: None,
         }
     }
 
@@ -250,6 +267,27 @@ mod tests {
         assert_eq!((server.url.as_str(), exposed(&server)), ("http://b", Some("filed")));
         let server = choose(&config, &environment(None, Some("t")), Some("b")).unwrap();
         assert_eq!(exposed(&server), Some("t"));
+    }
+
+    #[test]
+    fn the_environments_certificate_goes_where_its_token_goes() {
+        let named = |name: &str| ClientCertificate {
+            certificate_file: format!("/{name}.pem").into(),
+            key_file: format!("/{name}.key").into(),
+        };
+        let config = config(
+            "default-server = 'a'\n[servers.a]\nurl = 'https://a'\nclient-certificate-file = \
+             '/a.pem'\nclient-key-file = '/a.key'\n[servers.b]\nurl = 'https://b'\n",
+        );
+        let with = |url, name| {
+            let client_certificate = Some(named("e"));
+            let environment = Environment { client_certificate, ..environment(url, None) };
+            choose(&config, &environment, name).unwrap().client_certificate
+        };
+        assert_eq!(with(None, None), Some(named("e")));
+        assert_eq!(with(Some("https://e"), None), Some(named("e")));
+        assert_eq!(with(Some("https://e"), Some("a")), Some(named("a")));
+        assert_eq!(with(Some("https://e"), Some("b")), None);
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl SiteAddress {
         });
         Self {
             public: config.public_url.clone(),
-            scheme: "http",
+            scheme: if config.tls.is_some() { "https" } else { "http" },
             tcp,
             listening: listening.iter().map(ToString::to_string).collect(),
         }
@@ -45,6 +45,11 @@ impl SiteAddress {
             ip => ip,
         };
         Some(format!("{}://{}", self.scheme, SocketAddr::new(ip, address.port())))
+    }
+
+    /// Whether the addresses may not be those that the certificate is for.
+    fn needs_public_url(&self) -> bool {
+        self.public.is_none() && self.scheme == "https"
     }
 
     /// Where the server listens, for a person.
@@ -111,6 +116,13 @@ pub(super) fn banner(site: &SiteAddress, data_dir: &DataDir, found: &FirstStart)
             lines.push(machines);
             lines.push(format!("  extra-substituters = {url}/{main}"));
             lines.push(format!("  extra-trusted-public-keys = {key}"));
+            if site.needs_public_url() {
+                lines.push(
+                    "The host in these addresses has to be one that the certificate is for. Set \
+                     `public-url` to that address."
+                        .to_owned(),
+                );
+            }
         }
         (Some(_), ..) => lines.push(
             "Clients reach it through a proxy in front of this socket. Set `public-url` to the \

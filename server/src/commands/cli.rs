@@ -18,7 +18,7 @@ use snowbank_cli::args::{
 use snowbank_cli::hide_in_usage;
 use snowbank_core::cache_name::CacheName;
 
-use crate::config::{ListenAddress, Overrides, Seconds, SecretString, Size};
+use crate::config::{ListenAddress, Overrides, Seconds, SecretString, Size, TlsOverrides};
 use crate::integrity::{PathPattern, Percent};
 
 pub(super) use backup::{BackupArgs, RestoreArgs};
@@ -50,7 +50,23 @@ pub(super) struct ServeArgs {
     /// The address to listen on, or `unix:/PATH` [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR", env = "SNOWBANKD_LISTEN")]
     listen: Option<ListenAddress>,
+
+    /// Serve HTTPS with the certificate in this file (PEM), followed by those between it and its
+    /// authority's.
+    #[arg(long, value_name = "FILE", env = "SNOWBANKD_TLS_CERTIFICATE_FILE")]
+    tls_certificate_file: Option<PathBuf>,
+
+    /// The certificate's private key (PEM, mode 0600).
+    #[arg(long, value_name = "FILE", env = "SNOWBANKD_TLS_PRIVATE_KEY_FILE")]
+    tls_private_key_file: Option<PathBuf>,
 }
+
+/// The arguments of [`ServeArgs`], by their ids and as they are written.
+const FOR_SERVING: [(&str, &str); 3] = [
+    ("listen", "--listen"),
+    ("tls_certificate_file", "--tls-certificate-file"),
+    ("tls_private_key_file", "--tls-private-key-file"),
+];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -438,9 +454,11 @@ impl Cli {
         let matches = matches.unwrap_or_else(|error| hide_in_usage(error).exit());
         let cli =
             Self::from_arg_matches(&matches).unwrap_or_else(|error| hide_in_usage(error).exit());
-        let given = matches.value_source("listen") == Some(ValueSource::CommandLine);
-        if given && !matches!(cli.command, None | Some(Command::Serve(_))) {
-            let message = "`--listen` is for serving, and this command does not serve";
+        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        if !matches!(cli.command, None | Some(Command::Serve(_)))
+            && let Some((_, flag)) = FOR_SERVING.iter().find(|(id, _)| given(id))
+        {
+            let message = format!("`{flag}` is for serving, and this command does not serve");
             command.error(clap::error::ErrorKind::ArgumentConflict, message).exit();
         }
         cli
@@ -450,15 +468,24 @@ impl Cli {
     #[must_use]
     pub fn overrides(&self) -> Overrides {
         let nested = match &self.command {
-            Some(Command::Serve(args)) => args.listen.clone(),
+            Some(Command::Serve(args)) => Some(args),
             _ => None,
+        };
+        let path = |of: fn(&ServeArgs) -> &Option<PathBuf>| {
+            nested.and_then(|args| of(args).clone()).or_else(|| of(&self.serve).clone())
         };
         // A variable that is set to nothing is not set, as with flags' variables.
         let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
         Overrides {
             config: self.config.clone(),
             data_dir: self.data_dir.clone(),
-            listen: nested.or_else(|| self.serve.listen.clone()),
+            listen: nested
+                .and_then(|args| args.listen.clone())
+                .or_else(|| self.serve.listen.clone()),
+            tls: TlsOverrides {
+                certificate_file: path(|args| &args.tls_certificate_file),
+                private_key_file: path(|args| &args.tls_private_key_file),
+            },
             database_url: variable("SNOWBANKD_DATABASE_URL")
                 .map(|url| SecretString::new(url.to_string_lossy())),
             server_key_file: variable("SNOWBANKD_SERVER_KEY_FILE").map(PathBuf::from),

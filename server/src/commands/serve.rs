@@ -27,7 +27,7 @@ use crate::clock::unix_now;
 use crate::config::{Config, DatabaseUrl, ListenAddress, Overrides, StorageConfig};
 use crate::damage::Withdrawal;
 use crate::db::{Db, DbError};
-use crate::listen::{Listener, Listeners, PassedSockets, open_tcp};
+use crate::listen::{Listener, Listeners, PassedSockets, Tls, open_tcp};
 use crate::secrets::{DataDir, Sealer};
 use crate::storage::Storage;
 use crate::systemd::Trouble;
@@ -43,6 +43,7 @@ pub(super) async fn serve(
     // half-made data folder.
     let mut signals = Signals::install()?;
     let trust = Trust::from_config(&config.auth)?;
+    let tls = config.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
     let data_dir = DataDir::create(&config.data_dir)?;
     if let DatabaseUrl::Sqlite(path) = &config.database.url {
         files::check_private("the database", path)?;
@@ -53,6 +54,9 @@ pub(super) async fn serve(
     let _lock = data_dir.lock()?;
     let listeners = open_listeners(&config, passed)?;
     let addresses = listeners.addresses().context("cannot tell where the server listens")?;
+    if tls.is_some() {
+        require_tcp(&addresses)?;
+    }
     let metrics = match config.metrics.listen() {
         Some(address) => {
             let listener = open_tcp(address).context("`[metrics] listen`")?;
@@ -85,6 +89,10 @@ pub(super) async fn serve(
         // What is counted is shown there and nowhere else.
         background.spawn(gc::usage::run(db.clone(), stop.clone()).map(Ok));
     }
+    if let Some(tls) = &tls {
+        let watch = Arc::clone(tls).watch();
+        background.spawn(stop.clone().run_until_cancelled_owned(watch).map(|_| Ok(())));
+    }
     background.spawn(chain.watch(stop.clone()).map(Ok));
     background.spawn(
         stop.clone().run_until_cancelled_owned(app.free_space.clone().watch()).map(|_| Ok(())),
@@ -106,7 +114,7 @@ pub(super) async fn serve(
     let pinged = db.clone();
     let alive = systemd::watch(move || ping(pinged.clone()), status.clone());
     background.spawn(stop.clone().run_until_cancelled_owned(alive).map(|_| Ok(())));
-    let code = run_until_signal(app, listeners, &status, &mut signals).await?;
+    let code = run_until_signal(app, listeners, tls, &status, &mut signals).await?;
     stop.cancel();
     while let Some(ended) = background.join_next().await {
         ended.context("a task beside the server stopped")??;
@@ -128,11 +136,12 @@ async fn ping(db: Db) -> Result<(), Trouble> {
 async fn run_until_signal(
     app: Arc<App>,
     listeners: Listeners,
+    tls: Option<Arc<Tls>>,
     status: &str,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
-    let mut server = pin!(http::serve(app, listeners, shutdown.clone()));
+    let mut server = pin!(http::serve(app, listeners, tls, shutdown.clone()));
     // From here on connections that wait are accepted.
     systemd::ready(status);
     tokio::select! {
@@ -184,6 +193,20 @@ fn open_listeners(config: &Config, mut passed: PassedSockets) -> anyhow::Result<
     }
     tracing::info!("the sockets are systemd's, and `listen` is not in effect");
     Ok(Listeners::new(listeners))
+}
+
+/// Refuses TLS where no socket would have it: its operator takes connections for encrypted that are
+/// not.
+fn require_tcp(addresses: &[ListenAddress]) -> anyhow::Result<()> {
+    let is_tcp = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(_));
+    if addresses.iter().any(is_tcp) {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "`[tls]` is for sockets of TCP, and the server listens on {} alone, which stays plain. \
+         Leave `[tls]` out, or listen on an address with --listen ADDR",
+        shown(addresses)
+    )
 }
 
 fn shown(addresses: &[ListenAddress]) -> String {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::auth::AuthSection;
 use super::database::DatabaseSection;
 use super::storage::StorageSection;
+use super::tls::TlsSection;
 use super::{
     AuditConfig, CompressionConfig, ConfigError, GcConfig, LimitsConfig, ListenAddress, LogConfig,
     MetricsConfig, PublicUrl, SocketMode, TrustedProxies, error,
@@ -18,6 +19,7 @@ use super::{
 pub(super) struct ConfigFile {
     pub listen: ListenAddress,
     pub socket_mode: SocketMode,
+    pub tls: TlsSection,
     pub data_dir: Option<PathBuf>,
     pub public_url: Option<PublicUrl>,
     pub trusted_proxies: TrustedProxies,

@@ -52,7 +52,7 @@ impl FromRequestParts<Arc<App>> for PushCaller {
 
 impl Caller {
     fn new(app: &App, parts: &Parts, token: Option<Token>) -> Self {
-        let base_url = origin::base_url(&app.config, &parts.extensions, &parts.headers);
+        let base_url = origin::base_url(&app.config, &parts.extensions, &parts.headers, &parts.uri);
         Self { actor: actor(app, parts, token.as_ref()), token, base_url }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, HeaderName, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, Uri, header};
 
 use crate::app::App;
 use crate::config::{Config, TrustedProxies};
@@ -90,6 +90,7 @@ pub(super) fn base_url(
     config: &Config,
     extensions: &Extensions,
     headers: &HeaderMap,
+    uri: &Uri,
 ) -> Option<String> {
     if let Some(url) = &config.public_url {
         return Some(url.to_string());
@@ -102,7 +103,9 @@ pub(super) fn base_url(
     };
     let forwarded =
         |name: &'static str| is_proxied.then(|| first(HeaderName::from_static(name))).flatten();
-    let host = forwarded("x-forwarded-host").or_else(|| first(header::HOST))?;
+    // HTTP/2 has the host in the address of the request.
+    let authority = || uri.authority().map(ToString::to_string);
+    let host = forwarded("x-forwarded-host").or_else(|| first(header::HOST)).or_else(authority)?;
     let is_https = forwarded("x-forwarded-proto")
         .map_or_else(|| peer.is_some_and(|peer| peer.is_tls), |scheme| scheme == "https");
     let scheme = if is_https { "https" } else { "http" };
@@ -145,10 +148,16 @@ mod tests {
         let remote =
             |config, extensions, headers| remote(config, extensions, headers).unwrap().to_string();
         assert_eq!(remote(&config_, &extensions, &headers), "9.9.9.9");
-        assert_eq!(base_url(&config_, &extensions, &headers).unwrap(), "http://127.0.0.1:8080");
+        assert_eq!(
+            base_url(&config_, &extensions, &headers, &Uri::default()).unwrap(),
+            "http://127.0.0.1:8080"
+        );
         let (extensions, headers) = request("::ffff:10.1.1.1", &forged);
         assert_eq!(remote(&config_, &extensions, &headers), "1.2.3.4");
-        assert_eq!(base_url(&config_, &extensions, &headers).unwrap(), "https://cache.example.org");
+        assert_eq!(
+            base_url(&config_, &extensions, &headers, &Uri::default()).unwrap(),
+            "https://cache.example.org"
+        );
     }
 
     #[test]
@@ -180,13 +189,22 @@ mod tests {
     fn an_encrypted_connection_is_known_by_https() {
         let (mut extensions, headers) = request("9.9.9.9", &[("host", "cache.example.org")]);
         extensions.insert(Peer { address: None, is_tls: true });
-        let url = base_url(&config("[]"), &extensions, &headers);
+        let url = base_url(&config("[]"), &extensions, &headers, &Uri::default());
         assert_eq!(url.as_deref(), Some("https://cache.example.org"));
+    }
+
+    #[test]
+    fn over_http_2_the_host_is_in_the_address_of_the_request() {
+        let (mut extensions, headers) = request("9.9.9.9", &[]);
+        extensions.insert(Peer { address: None, is_tls: true });
+        let uri = Uri::from_static("https://cache.example.org:8443/api/v1/caches/main");
+        let url = base_url(&config("[]"), &extensions, &headers, &uri);
+        assert_eq!(url.as_deref(), Some("https://cache.example.org:8443"));
     }
 
     #[test]
     fn a_host_that_is_none_is_not_shown() {
         let (extensions, headers) = request("1.1.1.1", &[("host", "x\"><script>")]);
-        assert_eq!(base_url(&config("[]"), &extensions, &headers), None);
+        assert_eq!(base_url(&config("[]"), &extensions, &headers, &Uri::default()), None);
     }
 }

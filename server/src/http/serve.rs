@@ -1,8 +1,8 @@
 //! The accept loop, and what ends a connection: its client, its deadlines, another that needs its
 //! place, or the server's end.
 //!
-//! A new connection is taken at once, and `admission` finds it a place. Nothing here waits for a
-//! client.
+//! A new connection is taken at once, and `admission` finds it a place, before any handshake. Nothing
+//! here waits for a client.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,8 +11,10 @@ use std::time::Duration;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::task::JoinSet;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
+use super::handshake::handshake;
 use super::origin::Peer;
 use super::sent::MAX_PIECE_BYTES;
 use super::service::HttpService;
@@ -20,7 +22,7 @@ use super::socket::Socket;
 use super::streams::StreamTasks;
 use crate::admission::ConnectionPlace;
 use crate::app::App;
-use crate::listen::{Listeners, Stream};
+use crate::listen::{Listeners, Stream, Tls};
 
 /// How often deadlines are looked at.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -43,13 +45,15 @@ const MAX_STREAMS: u32 = 32;
 /// What a client may send ahead on HTTP/2: on a stream, and on all streams of a connection.
 const WINDOW_BYTES: u32 = 64 * 1024;
 
-/// Serves until `shutdown` is cancelled, then lets requests in flight finish.
+/// Serves until `shutdown` is cancelled, then lets requests in flight finish. With `tls`, connections
+/// of TCP are encrypted.
 ///
 /// # Errors
 /// None today; the signature leaves room for a listener that breaks.
 pub async fn serve(
     app: Arc<App>,
     listeners: Listeners,
+    tls: Option<Arc<Tls>>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let service = HttpService::new(Arc::clone(&app));
@@ -67,12 +71,14 @@ pub async fn serve(
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer)) => {
-                let peer = Peer { address: peer.map(|peer| peer.ip()), is_tls: false };
+                let tls = tls.clone().filter(|_| matches!(stream, Either::Left(_)));
+                let peer = Peer { address: peer.map(|peer| peer.ip()), is_tls: tls.is_some() };
                 let counted = peer.counted_address(&app.config.trusted_proxies);
                 if let Some(place) = app.connections.admit(counted) {
                     connections.spawn(connection(
                         service.clone(),
                         stream,
+                        tls,
                         peer,
                         place,
                         shutdown.clone(),
@@ -110,11 +116,24 @@ pub async fn serve(
 async fn connection(
     service: HttpService,
     stream: Stream,
+    tls: Option<Arc<Tls>>,
     peer: Peer,
     place: ConnectionPlace,
     shutdown: CancellationToken,
 ) {
     let place = Arc::new(place);
+    let socket = Socket::new(stream, Arc::clone(&place));
+    let socket = match tls {
+        None => Either::Left(socket),
+        Some(tls) => {
+            let encrypted = tokio::select! {
+                encrypted = handshake(&tls, socket, &place) => encrypted,
+                () = stopping(&shutdown, &place) => None,
+            };
+            let Some(encrypted) = encrypted else { return };
+            Either::Right(encrypted)
+        }
+    };
     let mut builder = auto::Builder::new(StreamTasks);
     // Its own timer begins after the first byte; `place` knows of those who send none.
     builder.http1().header_read_timeout(None).max_buf_size(MAX_BUFFER_BYTES);
@@ -127,9 +146,8 @@ async fn connection(
         .initial_connection_window_size(WINDOW_BYTES)
         .max_header_list_size(MAX_HEAD_BYTES)
         .max_send_buf_size(MAX_PIECE_BYTES);
-    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&place)));
-    let mut connection =
-        pin!(builder.serve_connection(socket, service.of(peer, Arc::clone(&place))));
+    let service = service.of(peer, Arc::clone(&place));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
     let mut is_finishing = false;
     loop {
         tokio::select! {

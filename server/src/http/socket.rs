@@ -40,6 +40,17 @@ impl Socket {
         Self { stream, place }
     }
 
+    /// The first byte that the client sends, which stays to be read.
+    pub(super) async fn first_byte(&self) -> io::Result<u8> {
+        let mut byte = [0];
+        let count = match &self.stream {
+            Either::Left(tcp) => tcp.peek(&mut byte).await?,
+            // Only connections of TCP are looked at before they are read.
+            Either::Right(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        if count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(byte[0]) }
+    }
+
     fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Pending => self.place.note_blocked(),

@@ -71,6 +71,7 @@ mod tests {
             url: "http://h".to_owned(),
             token: Secret::from_text("t0ken"),
             token_source: path.clone(),
+            client_certificate: None,
             filter: PathFilter::NONE,
         };
         for (mode, status) in [(0o600, Status::Ok), (0o640, Status::Ok), (0o644, Status::Warn)] {

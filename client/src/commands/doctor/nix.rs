@@ -16,8 +16,8 @@ use snowbank_core::wire::CacheInfo;
 use super::Subject;
 use super::report::Finding;
 use crate::exit::Exit;
-use crate::nix::is_served_by_daemon;
 use crate::nix::program::{NixRunError, run, version};
+use crate::nix::{is_served_by_daemon, same_substituter};
 
 const FETCH: &str = "fetch";
 const MISS: &str = "misses";
@@ -110,9 +110,14 @@ fn miss(subject: &Subject, path: &str, remembered: Option<&Value>, hash: &Value)
 async fn path_info(subject: &Subject, path: &str, options: &[&str]) -> Result<Output, NixRunError> {
     let format: &[&str] =
         if version() >= Some(HAS_JSON_FORMATS) { &["--json-format", "1"] } else { &[] };
+    // With the parameters that nix.conf gives it.
+    let configured = subject.nix.settings().map(|settings| settings.substituters());
+    let configured = configured.unwrap_or_default();
+    let is_it = |url: &&String| same_substituter(url, &subject.substituter);
+    let store = configured.iter().find(is_it).unwrap_or(&subject.substituter);
     run(|command| {
         command
-            .args(["path-info", "--json", "--store", &subject.substituter])
+            .args(["path-info", "--json", "--store", store])
             .args(format)
             .args(options)
             .arg(path);

@@ -127,7 +127,7 @@ fn with_daemon(nix: &NixFiles, blocks: &[Block]) -> Option<String> {
     if unknown.is_empty() {
         return None;
     }
-    let urls: Vec<&str> = unknown.iter().map(|block| block.substituter.as_str()).collect();
+    let urls: Vec<String> = unknown.iter().map(|block| block.address()).collect();
     let mut keys: Vec<&str> =
         unknown.iter().flat_map(|block| &block.public_keys).map(String::as_str).collect();
     keys.dedup();

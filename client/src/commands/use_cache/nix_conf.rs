@@ -24,6 +24,9 @@ const END: &str = "# snowbank: end";
 /// What the block of settings is called where others have their substituter.
 const SETTINGS: &str = "settings";
 
+/// A parameter of a substituter, which is the first.
+const PRIORITY: &str = "priority=";
+
 /// A block's lines, without its comments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Block {
@@ -31,6 +34,8 @@ pub(crate) struct Block {
     pub substituter: String,
     /// Its rank among substituters, where it is not to be the cache's own.
     pub priority: Option<u32>,
+    /// The certificate that Nix shows there, and its key, by their absolute paths.
+    pub client_certificate: Option<(String, String)>,
     /// Its public keys, `name:base64`.
     pub public_keys: Vec<String>,
     /// The netrc file to name.
@@ -40,9 +45,16 @@ pub(crate) struct Block {
 impl Block {
     /// The cache's address as Nix has it.
     pub(super) fn address(&self) -> String {
-        let priority =
-            self.priority.map_or_else(String::new, |priority| format!("?priority={priority}"));
-        format!("{}{priority}", self.substituter)
+        let mut parameters: Vec<String> =
+            self.priority.iter().map(|priority| format!("{PRIORITY}{priority}")).collect();
+        if let Some((certificate, key)) = &self.client_certificate {
+            parameters.push(format!("tls-certificate={}", percent_encoded(certificate)));
+            parameters.push(format!("tls-private-key={}", percent_encoded(key)));
+        }
+        if parameters.is_empty() {
+            return self.substituter.clone();
+        }
+        format!("{}?{}", self.substituter, parameters.join("&"))
     }
 
     /// The block as text, comments included.
@@ -59,6 +71,20 @@ impl Block {
             self.public_keys.join(" ")
         )
     }
+}
+
+/// A path as the value of a parameter.
+fn percent_encoded(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 /// Settings and their values, by name.
@@ -117,7 +143,8 @@ fn put(text: &str, name: &str, block: &str) -> Result<String, UnclosedBlock> {
 fn priority(text: &str, substituter: &str) -> Result<Option<u32>, UnclosedBlock> {
     let Some(range) = find(text, substituter)? else { return Ok(None) };
     let line = text[range].lines().find_map(|line| line.strip_prefix("extra-substituters = "));
-    Ok(line.and_then(|url| url.split_once("?priority=")?.1.trim_end().parse().ok()))
+    let value = line.and_then(|url| url.split_once('?')?.1.trim_end().strip_prefix(PRIORITY));
+    Ok(value.and_then(|value| value.split('&').next()?.parse().ok()))
 }
 
 /// `text` without the block of `substituter`, and without the block of settings if that was the
@@ -190,7 +217,14 @@ mod tests {
 
     fn block(name: &str, key: &str) -> Block {
         let substituter = format!("http://h/{name}");
-        Block { substituter, priority: None, public_keys: vec![key.to_owned()], netrc_file: None }
+        let public_keys = vec![key.to_owned()];
+        Block {
+            substituter,
+            priority: None,
+            client_certificate: None,
+            public_keys,
+            netrc_file: None,
+        }
     }
 
     #[test]
@@ -245,6 +279,19 @@ mod tests {
         ranked.priority = Some(5);
         assert!(with_block(&text, &ranked).unwrap().contains("?priority=5\n"));
         assert_eq!(without_block(&text, "http://h/main").unwrap().unwrap(), "");
+    }
+
+    #[test]
+    fn a_client_certificate_stands_behind_the_priority() {
+        let mut own = block("main", "k:1");
+        own.client_certificate = Some(("/c/my cert.pem".to_owned(), "/c/k&y".to_owned()));
+        let parameters = "tls-certificate=/c/my%20cert.pem&tls-private-key=/c/k%26y";
+        assert_eq!(own.address(), format!("http://h/main?{parameters}"));
+        own.priority = Some(7);
+        let text = with_block("", &own).unwrap();
+        assert!(text.contains(&format!("http://h/main?priority=7&{parameters}\n")), "{text}");
+        own.priority = None;
+        assert_eq!(with_block(&text, &own).unwrap(), text, "the priority stays");
     }
 
     #[test]

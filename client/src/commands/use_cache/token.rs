@@ -14,7 +14,7 @@ use snowbank_core::cache_name::CacheName;
 
 use super::files::NetrcFile;
 use super::{SelectedCache, host, netrc};
-use crate::config::{Secret, Target};
+use crate::config::{ClientCertificate, Secret, Target};
 use crate::exit::{Exit, Failure};
 use crate::nix;
 
@@ -66,6 +66,8 @@ struct Candidate {
     token: Secret,
     source: String,
     is_in_netrc: bool,
+    /// What the host is shown beside it.
+    client_certificate: Option<ClientCertificate>,
 }
 
 /// A cache of the host, by its server's address and its name.
@@ -79,25 +81,37 @@ async fn for_host(
     rules: Rules,
 ) -> Result<HostToken, Failure> {
     let caches = caches_of(&host_name, selected, used);
+    let is_here =
+        |cache: &&SelectedCache| host(&cache.target.server_url).as_ref() == Some(&host_name);
+    let client_certificate =
+        selected.iter().filter(is_here).find_map(|cache| cache.target.client_certificate.clone());
     let text = netrc.text()?;
     let present = nix::netrc::password(&text, &host_name).map_err(|error| netrc.invalid(error))?;
     let file = netrc.path.display().to_string();
     let mut candidates: Vec<Candidate> = present
         .and_then(|token| Secret::from_text(&token))
-        .map(|token| Candidate { token, source: file.clone(), is_in_netrc: true })
+        .map(|token| Candidate {
+            token,
+            source: file.clone(),
+            is_in_netrc: true,
+            client_certificate: client_certificate.clone(),
+        })
         .into_iter()
         .collect();
     if netrc::is_foreign(&text, &host_name).map_err(|error| netrc.invalid(error))? {
         return foreign(host_name, &caches, candidates.pop(), &file).await;
     }
-    let is_here =
-        |cache: &&SelectedCache| host(&cache.target.server_url).as_ref() == Some(&host_name);
     for SelectedCache { target, .. } in selected.iter().filter(is_here) {
         if let Some(token) = &target.token
             && candidates.iter().all(|known| known.token.expose() != token.expose())
         {
             let source = target.token_source.clone();
-            candidates.push(Candidate { token: token.clone(), source, is_in_netrc: false });
+            candidates.push(Candidate {
+                token: token.clone(),
+                source,
+                is_in_netrc: false,
+                client_certificate: client_certificate.clone(),
+            });
         }
     }
 
@@ -206,6 +220,7 @@ fn target(server_url: &str, cache: &CacheName, candidate: &Candidate) -> Target 
         cache: cache.clone(),
         token: Some(candidate.token.clone()),
         token_source: candidate.source.clone(),
+        client_certificate: candidate.client_certificate.clone(),
         filter: crate::config::PathFilter::NONE,
     }
 }

@@ -252,6 +252,27 @@ pub(super) const METRICS: &[Metric] = &[
         "Connections that found no place, by limit: that of their address, or that of all",
     ),
     counter(
+        "snowbank_tls_handshakes_total",
+        Series::AtStart(&[(
+            "result",
+            &[
+                "ok",
+                "plain-http",
+                "client-certificate",
+                "refused-by-client",
+                "protocol",
+                "closed",
+                "unfinished",
+            ],
+        )]),
+        "TLS handshakes, by how they ended",
+    ),
+    counter(
+        "snowbank_tls_reloads_total",
+        Series::AtStart(&[("result", &["ok", "failed"])]),
+        "How often the files of [tls] have changed and were read again",
+    ),
+    counter(
         "snowbank_requests_refused_total",
         ONE,
         "Requests that found no place (`[limits] requests`)",

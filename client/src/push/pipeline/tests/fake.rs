@@ -123,6 +123,7 @@ impl FakeServer {
             cache: "main".parse().unwrap(),
             token: Secret::from_text("secret"),
             token_source: "a test".to_owned(),
+            client_certificate: None,
             filter: crate::config::PathFilter::NONE,
         })
         .unwrap()

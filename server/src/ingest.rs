@@ -32,7 +32,8 @@ mod verify;
 mod verify_error;
 mod verify_small;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 pub use commit::{Committer, commit};
 pub use copy::{CopyError, copy};
@@ -52,6 +53,7 @@ use crate::admission::Budgets;
 use crate::chain::Chain;
 use crate::damage::Inspector;
 use crate::db::Db;
+use crate::db::caches::CacheId;
 use crate::pack::{Packs, ReadBudget};
 use in_flight::InFlight;
 
@@ -67,6 +69,8 @@ pub struct Ingest {
     pub packs: Packs,
     /// Chunks that some request of this process is storing at this moment.
     in_flight: Arc<InFlight>,
+    /// Caches whose waiting paths are looked at at this moment, and whether once more after that.
+    waking: Arc<Mutex<HashMap<CacheId, bool>>>,
     /// Permits for threads that verify frames and decode NARs.
     cpu: Arc<tokio::sync::Semaphore>,
     /// Memory for chunks that are read back and decoded.
@@ -119,6 +123,7 @@ impl Ingest {
             db,
             packs,
             in_flight: Arc::default(),
+            waking: Arc::default(),
             cpu,
             read_back,
             inspector,
@@ -140,7 +145,10 @@ impl Ingest {
     /// Waiting for a permit is a task of its own: a caller that is not polled for a while (it waits
     /// for something else, or its client does not read) would otherwise keep a permit that was
     /// handed to it, and may wait for itself.
-    async fn on_cpu<T: Send + 'static>(
+    ///
+    /// # Errors
+    /// [`WorkerStopped`] when the work panicked, or the server is stopping.
+    pub async fn on_cpu<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, WorkerStopped> {

@@ -43,7 +43,7 @@ const NOT_STARTED: u8 = 126;
 /// A command that was not started, since nothing of it could be pushed.
 pub async fn run(global: &GlobalArgs, args: ExecArgs) -> Result<ExitCode, Failure> {
     resolve_target(global, &args.cache)?;
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::with_hangup()?;
     let scratch = tempfile::Builder::new()
         .prefix("snowbank-exec-")
         .permissions(std::fs::Permissions::from_mode(0o700))

@@ -31,7 +31,7 @@ const LOCK_EVERY: Duration = Duration::from_secs(5);
 pub async fn run(global: &GlobalArgs, args: WatchStoreArgs) -> Result<Exit, Failure> {
     // A mistake in the configuration is shown before anything waits for it.
     resolve_target(global, &args.cache)?;
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::with_hangup()?;
     let folder = QueueFolder::find(args.folder.queue.as_deref())?;
     folder.create()?;
     let store = StoreOptions { uri: args.flags.store.clone().or_else(store_of_nix_conf) };

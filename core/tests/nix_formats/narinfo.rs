@@ -83,7 +83,10 @@ fn what_is_missing_has_a_meaning_or_is_named() {
 fn ways_to_say_nothing_are_understood() {
     let rest = "Compression: \nReferences:\nDeriver: unknown-deriver\nCA: \nNoSuchField: \
         1\nNoSuchField: 2\nEmpty:\n";
-    let info = parse(&format!("{MINIMAL}{rest}")).unwrap();
+    let mut info = parse(&format!("{MINIMAL}{rest}")).unwrap();
+    // What is not known says something to others.
+    assert_eq!(info.extra, ["NoSuchField: 1", "NoSuchField: 2", "Empty: "]);
+    info.extra.clear();
     assert_eq!(info, parse(MINIMAL).unwrap());
     let references = "1123456789abcdfghijklmnpqrsvwxyz-b 0123456789abcdfghijklmnpqrsvwxyz-a";
     let info = parse(&format!("{MINIMAL}References: {references}  {references}\n")).unwrap();

@@ -84,6 +84,44 @@ pub async fn put(exec: Exec<'_>, file: &NewFile<'_>) -> Result<(), DbError> {
     Ok(())
 }
 
+/// Keeps a text in the place of `old`, or where there was none. Whether that was still so.
+pub async fn replace_text(
+    exec: Exec<'_>,
+    file: &NewFile<'_>,
+    old: Option<&str>,
+) -> Result<bool, DbError> {
+    let size = convert::to_db(file.size)?;
+    let (deriver, hash) = match file.kept_by {
+        KeptBy::Deriver(deriver) => (Some(deriver.base_name()), None),
+        KeptBy::Path(hash) => (None, Some(hash.to_string())),
+    };
+    let Content::Text(text) = file.content else { return Ok(false) };
+    let changed = on_either!(exec, |conn| {
+        let sql = if old.is_some() {
+            "UPDATE cache_files SET deriver = $3, hash = $4, size = $5, body = $6, pushed_by = $7, \
+             created = $8 WHERE cache_id = $1 AND name = $2 AND body = $9"
+        } else {
+            "INSERT INTO cache_files (cache_id, name, deriver, hash, size, body, pushed_by, \
+             created) SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE CAST($9 AS TEXT) IS NULL ON \
+             CONFLICT (cache_id, name) DO NOTHING"
+        };
+        sqlx::query(sql)
+            .bind(file.cache.0)
+            .bind(file.name)
+            .bind(&deriver)
+            .bind(&hash)
+            .bind(size)
+            .bind(text)
+            .bind(file.pushed_by)
+            .bind(file.created)
+            .bind(old)
+            .execute(conn)
+            .await?
+            .rows_affected()
+    });
+    Ok(changed == 1)
+}
+
 /// The text of a file.
 pub async fn text(exec: Exec<'_>, cache: CacheId, name: &str) -> Result<Option<String>, DbError> {
     let found: Option<Option<String>> = on_either!(exec, |conn| {

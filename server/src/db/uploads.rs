@@ -215,11 +215,16 @@ pub async fn ready(
         .collect()
 }
 
-/// How many paths of a cache wait, and the bytes of their narinfos.
-pub async fn waiting_count(exec: Exec<'_>, cache: CacheId) -> Result<u64, DbError> {
+/// How many paths of a cache wait, besides the one with this hash part.
+pub async fn waiting_count(
+    exec: Exec<'_>,
+    cache: CacheId,
+    besides: &StorePathHash,
+) -> Result<u64, DbError> {
     let count: i64 = on_either!(exec, |conn| {
-        sqlx::query_scalar("SELECT count(*) FROM waiting_paths WHERE cache_id = $1")
+        sqlx::query_scalar("SELECT count(*) FROM waiting_paths WHERE cache_id = $1 AND hash <> $2")
             .bind(cache.0)
+            .bind(besides.to_string())
             .fetch_one(conn)
             .await?
     });

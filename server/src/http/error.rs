@@ -68,7 +68,7 @@ impl ApiError {
     }
 
     /// With what the log is to say.
-    fn log(self, what: &'static str, error: &impl ToString) -> Self {
+    pub(super) fn log(self, what: &'static str, error: &impl ToString) -> Self {
         Self { inside: Some(Cause { what, error: error.to_string() }), ..self }
     }
 

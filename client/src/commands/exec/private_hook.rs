@@ -50,7 +50,10 @@ impl PrivateHook {
             }
         };
         // A line of nix.conf cannot quote.
-        let is_plain = script.to_str().is_some_and(|path| !path.contains(['#', '\n']));
+        // Nix reads words, and joins them with one space.
+        let is_plain = script.to_str().is_some_and(|path| {
+            !path.contains('#') && path.split_whitespace().collect::<Vec<_>>().join(" ") == path
+        });
         Ok(is_plain.then_some(Self { script }))
     }
 

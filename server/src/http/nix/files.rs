@@ -1,5 +1,6 @@
 //! Build logs and realisations: what Nix keeps in a binary cache beside paths.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -22,18 +23,26 @@ use super::super::error::ApiError;
 use super::super::extract::Path;
 use super::super::origin::Remote;
 use super::short_lived;
-use super::upload::{decoded, nar_limits};
+use super::upload::{decoded, encoding, nar_limits};
 use crate::admission::{Client, Ending};
 use crate::app::App;
 use crate::auth::MayPush;
 use crate::clock::unix_now;
 use crate::db::cache_files::{self, Content, KeptBy, NewFile};
 use crate::db::uploads;
-use crate::ingest::{Compression, Decompressor, NarUpload, receive_nar};
+use crate::ingest::{Compression, Decompressor, Ingest, NarUpload, receive_nar};
 use crate::serving::{Representation, nar_stream};
 
-/// The longest realisation, decompressed.
-const REALISATION_BYTES: u64 = 256 << 10;
+/// The longest realisation, decompressed, with all its signatures.
+const REALISATION_BYTES: u64 = 32 << 10;
+/// How often a realisation is merged anew with what others have sent meanwhile.
+const MAX_RACES: usize = 8;
+/// The longest log that comes compressed, decompressed.
+const MAX_COMPRESSED_LOG: u64 = 256 << 20;
+/// Streams of a compressed log, one behind the other.
+const LOG_STREAMS: u32 = 1024;
+/// What is decompressed of a log at a time.
+const PIECE_BYTES: usize = 256 << 10;
 /// The longest name of a file.
 const NAME_BYTES: usize = 600;
 
@@ -52,8 +61,10 @@ pub(in crate::http) async fn put_log(
     let limits = nar_limits(&app);
     let declared = declared_length(&headers, limits)?;
     let log = app.pushes.request(&push.subject, &address, push.target.cache.name.as_str());
-    let file = format!("log/{deriver}");
     let encoding = encoding(&headers)?;
+    let name = format!("log/{deriver}");
+    // Its content has a name of its own: another upload of this log may be under way.
+    let file = format!("{name} {}", upload_id()?);
     let size = if let (Compression::Plain, Some(size)) = (encoding, declared) {
         let body = limited(body, limits, tokio_util::sync::CancellationToken::new());
         let stored = receive_log(&app, &push, &client, &file, size, body).await?;
@@ -67,15 +78,25 @@ pub(in crate::http) async fn put_log(
         let bytes = collect(body, declared, limits, &mut hold).await?;
         hold.settle();
         let bytes = Bytes::from(bytes);
+        let place = app.budgets.large_upload(&client).await?;
         let size = measure(&app, encoding, bytes.clone()).await?;
-        let pieces = pieces(encoding, bytes)?;
+        drop(place);
+        let pieces = pieces(app.ingest.clone(), encoding, bytes)?;
         let stored = receive_log(&app, &push, &client, &file, size, pieces).await?;
         log.stored(stored);
         size
     };
-    keep(&app, &push, &file, KeptBy::Deriver(&deriver), None, size).await?;
+    keep_log(&app, &push, &name, &file, &deriver, size).await?;
     let note = Extension(AuditDetail(format!("log of {deriver}, {size} bytes")));
     Ok((StatusCode::CREATED, note).into_response())
+}
+
+/// What tells one upload of a log from others.
+fn upload_id() -> Result<String, ApiError> {
+    let mut id = [0; 8];
+    getrandom::fill(&mut id)
+        .map_err(|error| ApiError::internal().log("a log has no name", &error))?;
+    Ok(format!("{:016x}", u64::from_le_bytes(id)))
 }
 
 /// The bytes of a NAR with this log for its one file.
@@ -113,86 +134,79 @@ async fn receive_log(
     Ok(received.stored_bytes)
 }
 
-/// Names the content that was received, or the text, as a file of the cache.
-async fn keep(
+/// Names what was received as `file` the log of a derivation.
+async fn keep_log(
     app: &App,
     push: &MayPush,
     name: &str,
-    kept_by: KeptBy<'_>,
-    text: Option<&str>,
+    file: &str,
+    deriver: &StorePath,
     size: u64,
 ) -> Result<(), ApiError> {
     let (cache, now) = (push.target.cache.id, unix_now());
     app.chain.confirm_lately().await?;
     let mut tx = app.db.commit_tx().await?;
-    let content = if let Some(text) = text {
-        Content::Text(text)
-    } else {
-        let upload = uploads::find(tx.exec(), cache, name, now - uploads::KEPT_SECONDS).await?;
-        let upload = upload
-            .ok_or_else(|| ApiError::busy("the log went at this very moment; send it again", 2))?;
-        uploads::remove(tx.exec(), cache, name).await?;
-        Content::Nar(upload.nar.id)
+    let upload = uploads::find(tx.exec(), cache, file, now - uploads::KEPT_SECONDS).await?;
+    let upload = upload
+        .ok_or_else(|| ApiError::busy("the log went at this very moment; send it again", 2))?;
+    uploads::remove(tx.exec(), cache, file).await?;
+    let new = NewFile {
+        cache,
+        name,
+        kept_by: KeptBy::Deriver(deriver),
+        content: Content::Nar(upload.nar.id),
+        size,
+        pushed_by: &push.subject,
+        created: now,
     };
-    let pushed_by = &push.subject;
-    let file = NewFile { cache, name, kept_by, content, size, pushed_by, created: now };
-    cache_files::put(tx.exec(), &file).await?;
+    cache_files::put(tx.exec(), &new).await?;
     Ok(tx.commit().await?)
-}
-
-fn encoding(headers: &HeaderMap) -> Result<Compression, ApiError> {
-    let named = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
-    Compression::of_encoding(named.unwrap_or_default()).ok_or_else(|| {
-        let message =
-            format!("this server does not know the Content-Encoding `{}`", named.unwrap_or("?"));
-        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::BAD_REQUEST, message)
-    })
 }
 
 /// Length of what `bytes` decompress to.
 async fn measure(app: &App, encoding: Compression, bytes: Bytes) -> Result<u64, ApiError> {
-    let limit = app.config.limits.max_nar_size.bytes();
-    let count = move || {
-        let mut decoder = decoder(encoding, &bytes)?;
-        let (mut rest, mut buffer, mut size) = (&bytes[..], vec![0; 64 << 10], 0_u64);
-        loop {
-            let len = decoder.step(&mut rest, &mut buffer).map_err(|error| bad_log(&error))?;
-            size += len as u64;
-            if size > limit {
-                return Err(ApiError::limit(format!("the log has more than {limit} bytes")));
-            }
-            if len == 0 {
-                return if bytes.is_empty() || decoder.is_whole() {
-                    Ok(size)
-                } else {
-                    Err(bad_log(&"it is cut off"))
-                };
-            }
+    let (mut size, mut pieces) = (0, Box::pin(pieces(app.ingest.clone(), encoding, bytes)?));
+    while let Some(piece) = pieces.next().await {
+        size += piece.map_err(|error| bad_log(&error))?.len() as u64;
+        if size > MAX_COMPRESSED_LOG {
+            return Err(ApiError::limit(format!(
+                "the log has more than {MAX_COMPRESSED_LOG} bytes; send it without a \
+                 Content-Encoding"
+            )));
         }
-    };
-    tokio::task::spawn_blocking(count).await.map_err(|_| ApiError::internal())?
+    }
+    Ok(size)
 }
 
-fn decoder(encoding: Compression, bytes: &[u8]) -> Result<Decompressor, ApiError> {
-    let memory = encoding.memory(bytes).min(12 << 20);
-    Decompressor::new(encoding, memory).map_err(|error| bad_log(&error))
-}
-
-/// What `bytes` decompress to, in pieces.
+/// What `bytes` decompress to, in pieces, each a short turn of a worker thread.
 fn pieces(
+    ingest: Ingest,
     encoding: Compression,
     bytes: Bytes,
 ) -> Result<impl stream::Stream<Item = Result<Bytes, BodyError>> + Send, ApiError> {
-    let decoder = decoder(encoding, &bytes)?;
-    Ok(stream::unfold((decoder, bytes), |(mut decoder, mut bytes)| async move {
-        let mut buffer = vec![0; 64 << 10];
-        let mut rest = &bytes[..];
-        // It was decompressed before, without an error.
-        let len = decoder.step(&mut rest, &mut buffer).unwrap_or(0);
-        let left = rest.len();
-        bytes = bytes.slice(bytes.len() - left..);
-        buffer.truncate(len);
-        (len > 0).then(|| (Ok(Bytes::from(buffer)), (decoder, bytes)))
+    let memory = encoding.memory(&bytes).min(12 << 20);
+    let decoder = Decompressor::new(encoding, memory).map_err(|error| bad_log(&error))?;
+    let state = Some((decoder.with_streams(LOG_STREAMS), bytes));
+    Ok(stream::try_unfold(state, move |state| {
+        let ingest = ingest.clone();
+        async move {
+            let Some((mut decoder, bytes)) = state else { return Ok(None) };
+            let step = move || {
+                let mut buffer = vec![0; PIECE_BYTES];
+                let mut rest = &bytes[..];
+                let len = decoder.step(&mut rest, &mut buffer)?;
+                buffer.truncate(len);
+                let left = bytes.slice(bytes.len() - rest.len()..);
+                if len == 0 && decoder.is_cut_off() {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+                }
+                Ok((Bytes::from(buffer), (decoder, left)))
+            };
+            let stepped = ingest.on_cpu(step).await.map_err(io::Error::other).flatten();
+            let (piece, next) =
+                stepped.map_err(|error| BodyError::Broken(axum::Error::new(error)))?;
+            Ok((!piece.is_empty()).then_some((piece, Some(next))))
+        }
     }))
 }
 
@@ -283,19 +297,48 @@ async fn put_text(
     let declared = declared_length(headers, limits)?;
     let mut hold = app.budgets.bodies.open(&client);
     let bytes = collect(body, declared, limits, &mut hold).await?;
-    let text = decoded(headers, bytes, REALISATION_BYTES)?;
+    let text = decoded(app, headers, bytes, REALISATION_BYTES).await?;
     let new = Realisation::parse(&text)?;
-    let merged = {
-        let mut conn = app.db.reader().await?;
-        match cache_files::text(conn.exec(), push.target.cache.id, &name).await? {
-            Some(old) => new.merged_into(&old)?,
-            None => new.value.to_string(),
+    for _ in 0..MAX_RACES {
+        if keep_realisation(app, &push, &name, &new).await? {
+            let note = Extension(AuditDetail(format!("{name} is {}", new.out_path)));
+            return Ok((StatusCode::CREATED, note).into_response());
         }
+    }
+    Err(ApiError::busy("others send this realisation at the same time; send it again", 2))
+}
+
+/// Keeps a realisation beside what was sent of it before; `false` where that has changed meanwhile.
+async fn keep_realisation(
+    app: &App,
+    push: &MayPush,
+    name: &str,
+    new: &Realisation,
+) -> Result<bool, ApiError> {
+    let (cache, created) = (push.target.cache.id, unix_now());
+    app.chain.confirm_lately().await?;
+    let mut tx = app.db.commit_tx().await?;
+    let old = cache_files::text(tx.exec(), cache, name).await?;
+    let merged = match &old {
+        Some(old) => new.merged_into(old, push.may_pull)?,
+        None => new.value.to_string(),
     };
-    let (hash, size) = (new.out_path.hash(), merged.len() as u64);
-    keep(app, &push, &name, KeptBy::Path(&hash), Some(&merged), size).await?;
-    let note = Extension(AuditDetail(format!("{name} is {}", new.out_path)));
-    Ok((StatusCode::CREATED, note).into_response())
+    if merged.len() as u64 > REALISATION_BYTES {
+        let message = format!("it has more than {REALISATION_BYTES} bytes with all its signatures");
+        return Err(ApiError::limit(message));
+    }
+    let file = NewFile {
+        cache,
+        name,
+        kept_by: KeptBy::Path(&new.out_path.hash()),
+        content: Content::Text(&merged),
+        size: merged.len() as u64,
+        pushed_by: &push.subject,
+        created,
+    };
+    let is_kept = cache_files::replace_text(tx.exec(), &file, old.as_deref()).await?;
+    tx.commit().await?;
+    Ok(is_kept)
 }
 
 /// `GET /{cache}/realisations/{id}.doi`.
@@ -363,11 +406,12 @@ impl Realisation {
     }
 
     /// This with the signatures of `old` as well, which is of the same path.
-    fn merged_into(&self, old: &str) -> Result<String, ApiError> {
+    fn merged_into(&self, old: &str, may_pull: bool) -> Result<String, ApiError> {
         const MAX_SIGNATURES: usize = 64;
         let Ok(old) = Self::parse(old) else { return Ok(self.value.to_string()) };
         if old.out_path != self.out_path {
-            let message = format!("the cache knows it as {} already, which stays", old.out_path);
+            let known = if may_pull { format!(", {}", old.out_path) } else { String::new() };
+            let message = format!("the cache has another path for it{known}, which stays");
             return Err(ApiError::new(StatusCode::CONFLICT, code::CONFLICT, message));
         }
         let signatures = |value: &Value| {

@@ -31,6 +31,8 @@ use crate::ingest::{
 
 /// The longest narinfo, decompressed: ten thousand references.
 const NARINFO_BYTES: u64 = 1 << 20;
+/// Streams of a compressed text, one behind the other.
+const TEXT_STREAMS: u32 = 16;
 /// The longest file that is not kept.
 const IGNORED_BYTES: u64 = 64 << 20;
 /// The longest time in which a NAR comes in.
@@ -147,7 +149,7 @@ async fn narinfo(
     let declared = declared_length(headers, limits)?;
     let mut hold = app.budgets.bodies.open(&client);
     let bytes = collect(body, declared, limits, &mut hold).await?;
-    let text = decoded(headers, bytes, NARINFO_BYTES)?;
+    let text = decoded(app, headers, bytes, NARINFO_BYTES).await?;
     let info = NarInfo::parse(&push.target.cache.store_dir, &text)
         .map_err(|error| unprocessable(code::NARINFO_INVALID, error.to_string()))?;
     if info.store_path.hash() != hash {
@@ -198,44 +200,68 @@ async fn narinfo(
     Ok(response)
 }
 
-/// A text of at most `limit` bytes, whatever it is encoded in.
-pub(super) fn decoded(headers: &HeaderMap, bytes: Vec<u8>, limit: u64) -> Result<String, ApiError> {
-    let encoding = headers
-        .get(header::CONTENT_ENCODING)
-        .map(|value| value.to_str().unwrap_or("?").to_owned())
-        .unwrap_or_default();
-    let compression = Compression::of_encoding(&encoding).ok_or_else(|| {
-        let message = format!("this server does not know the Content-Encoding `{encoding}`");
+/// The compression that a request's body is encoded in.
+pub(super) fn encoding(headers: &HeaderMap) -> Result<Compression, ApiError> {
+    let named: Vec<&str> = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .map(|value| value.to_str().unwrap_or("?"))
+        .collect();
+    let named = named.join(",");
+    Compression::of_encoding(&named).ok_or_else(|| {
+        let message = format!("this server does not know the Content-Encoding `{named}`");
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::BAD_REQUEST, message)
-    })?;
-    let bad = |error: &dyn std::fmt::Display| {
-        unprocessable(code::NARINFO_INVALID, format!("it does not decode as {encoding}: {error}"))
-    };
-    let bytes = if compression == Compression::Plain {
-        bytes
-    } else {
-        let mut decoder = Decompressor::new(compression, compression.memory(&bytes).min(16 << 20))
-            .map_err(|error| bad(&error))?;
-        // One byte more than there may be.
-        let mut output = vec![0; usize::try_from(limit).unwrap_or(usize::MAX) + 1];
-        let (mut rest, mut len) = (&bytes[..], 0);
-        loop {
-            let more = decoder.step(&mut rest, &mut output[len..]).map_err(|error| bad(&error))?;
-            len += more;
-            if len == output.len() {
-                return Err(ApiError::limit(format!("it has more than {limit} bytes")));
-            }
-            if more == 0 {
-                break;
-            }
+    })
+}
+
+/// A text of at most `limit` bytes, whatever it is encoded in.
+pub(super) async fn decoded(
+    app: &App,
+    headers: &HeaderMap,
+    bytes: Vec<u8>,
+    limit: u64,
+) -> Result<String, ApiError> {
+    let encoding = encoding(headers)?;
+    let bytes =
+        match encoding {
+            Compression::Plain => bytes,
+            _ => app.ingest.on_cpu(move || decompressed(encoding, &bytes, limit)).await.map_err(
+                |error| ApiError::internal().log("a text was not decompressed", &error),
+            )??,
+        };
+    let text = String::from_utf8(bytes).map_err(|error| undecodable(&error))?;
+    if text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        return Err(undecodable(&"it has control characters"));
+    }
+    Ok(text)
+}
+
+fn decompressed(encoding: Compression, bytes: &[u8], limit: u64) -> Result<Vec<u8>, ApiError> {
+    let decoder = Decompressor::new(encoding, encoding.memory(bytes).min(16 << 20));
+    let mut decoder = decoder.map_err(|error| undecodable(&error))?.with_streams(TEXT_STREAMS);
+    // One byte more than there may be.
+    let mut output = vec![0; usize::try_from(limit).unwrap_or(usize::MAX) + 1];
+    let (mut rest, mut len) = (bytes, 0);
+    loop {
+        let step = decoder.step(&mut rest, &mut output[len..]);
+        let more = step.map_err(|error| undecodable(&error))?;
+        len += more;
+        if len == output.len() {
+            return Err(ApiError::limit(format!("it has more than {limit} bytes")));
         }
-        if !decoder.is_whole() {
-            return Err(bad(&"it is cut off"));
+        if more == 0 {
+            break;
         }
-        output.truncate(len);
-        output
-    };
-    String::from_utf8(bytes).map_err(|error| bad(&error))
+    }
+    if !decoder.is_whole() {
+        return Err(undecodable(&"it is cut off"));
+    }
+    output.truncate(len);
+    Ok(output)
+}
+
+fn undecodable(error: &dyn std::fmt::Display) -> ApiError {
+    unprocessable(code::NARINFO_INVALID, format!("the text does not decode: {error}"))
 }
 
 /// Reads a body to its end and keeps nothing of it.

@@ -16,6 +16,8 @@ use compression_codecs::{
 pub const HEAD_BYTES: usize = 64;
 /// What a decoder takes besides its window.
 const STATE_BYTES: u64 = 2 << 20;
+/// The window of most files.
+const USUAL_WINDOW_BYTES: u64 = 8 << 20;
 /// The largest window: that of `xz -9`.
 pub const MAX_WINDOW_BYTES: u64 = 64 << 20;
 
@@ -84,8 +86,11 @@ impl Compression {
             Self::Brotli => (16 << 20) + STATE_BYTES,
             // Blocks of 4 MiB, twice, and what stands before one.
             Self::Lz4 => 9 << 20,
-            Self::Zstd => zstd_window(head).unwrap_or(0) + STATE_BYTES,
-            Self::Xz => xz_window(head).unwrap_or(8 << 20) + STATE_BYTES,
+            // A later frame may have the usual window where the first one is small.
+            Self::Zstd => {
+                zstd_window(head).unwrap_or(0).max(USUAL_WINDOW_BYTES).saturating_add(STATE_BYTES)
+            }
+            Self::Xz => xz_window(head).unwrap_or(USUAL_WINDOW_BYTES).saturating_add(STATE_BYTES),
         }
     }
 }
@@ -166,6 +171,8 @@ pub struct Decompressor {
     is_whole: bool,
     /// The decoder may have more for a buffer that was full.
     has_more: bool,
+    /// How many more streams may follow.
+    streams: u32,
 }
 
 #[derive(Debug)]
@@ -199,7 +206,15 @@ impl Decompressor {
             Compression::Gzip => Codec::Gzip(Box::default()),
             Compression::Lz4 => Codec::Lz4(Box::default()),
         };
-        Ok(Self { codec, has_begun: false, is_whole: false, has_more: false })
+        Ok(Self { codec, has_begun: false, is_whole: false, has_more: false, streams: u32::MAX })
+    }
+
+    /// The same, for an upload of at most so many streams, one behind the other. Each costs a new
+    /// decoder, however short it is.
+    #[must_use]
+    pub fn with_streams(mut self, streams: u32) -> Self {
+        self.streams = streams;
+        self
     }
 
     /// Decodes from the front of `input`, which becomes shorter, into `output`; gives how many
@@ -221,7 +236,11 @@ impl Decompressor {
     }
 
     fn run(&mut self, input: &mut &[u8], output: &mut [u8]) -> io::Result<usize> {
-        self.has_begun |= !input.is_empty();
+        if let Some(&first) = input.first()
+            && (self.is_whole || !self.has_begun)
+        {
+            self.begin_stream(first)?;
+        }
         match &mut self.codec {
             Codec::Plain => {
                 let len = input.len().min(output.len());
@@ -236,6 +255,27 @@ impl Decompressor {
             Codec::Gzip(codec) => run(&mut **codec, &mut self.is_whole, input, output),
             Codec::Lz4(codec) => run(&mut **codec, &mut self.is_whole, input, output),
         }
+    }
+
+    /// Whether something has come in, and its end has not.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.has_begun && !self.is_whole()
+    }
+
+    /// Whether a stream that begins with `first` is one that is decoded.
+    fn begin_stream(&mut self, first: u8) -> io::Result<()> {
+        self.has_begun = true;
+        let refused = |reason: &str| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        self.streams = match self.streams.checked_sub(1) {
+            Some(left) => left,
+            None => return refused("it has more streams, one behind the other, than it may have"),
+        };
+        // The mark of a window of up to 1 GiB, which is an extension of RFC 7932 (9.1).
+        if matches!(self.codec, Codec::Brotli(_)) && first & 0x7f == 0x11 {
+            return refused("its window is larger than that of standard brotli");
+        }
+        Ok(())
     }
 
     /// Whether the upload may end here.

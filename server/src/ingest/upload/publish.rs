@@ -9,6 +9,10 @@
 //! once more: whatever became visible before that is seen, and whoever makes a path visible after
 //! it looks at the note. A server that dies in between leaves that to the next push to the cache.
 
+use std::collections::hash_map::Entry;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use snowbank_core::narinfo::NarInfo;
 use snowbank_core::receipt::Receipt;
 use snowbank_core::store_path::{StorePath, StorePathHash};
@@ -18,12 +22,15 @@ use super::super::Ingest;
 use super::super::candidate::{Candidate, Refusal};
 use super::super::commit::{Committer, commit_known};
 use super::super::lines::refused;
+use crate::db::caches::CacheId;
 use crate::db::nars::Nar;
 use crate::db::uploads::{self, KEPT_SECONDS, WaitingPath};
 use crate::db::{self, DbError};
 
 /// Paths of one cache that may wait.
-const MAX_WAITING: u64 = 20_000;
+const MAX_WAITING: u64 = 10_000;
+/// The longest narinfo that waits: some hundred references.
+const MAX_WAITING_BYTES: usize = 32 << 10;
 /// Paths that are looked at at a time.
 const WAITING_PAGE: u32 = 64;
 
@@ -62,10 +69,13 @@ pub async fn publish(
             pushed_by: committer.push.subject.clone(),
         };
         let mut tx = ingest.db.commit_tx().await?;
-        if uploads::waiting_count(tx.exec(), cache.id).await? >= MAX_WAITING {
+        let others = uploads::waiting_count(tx.exec(), cache.id, &waiting.hash).await?;
+        if others >= MAX_WAITING || text.len() > MAX_WAITING_BYTES {
             let message = format!(
-                "{MAX_WAITING} paths of this cache wait for references already; upload the \
-                 references first"
+                "its references are not all there, and it cannot wait for them: {others} paths of \
+                 this cache wait already (at most {MAX_WAITING}), and its narinfo has {} bytes (at \
+                 most {MAX_WAITING_BYTES}); upload its references first",
+                text.len()
             );
             let refusal = Refusal::new(code::LIMIT_EXCEEDED, message);
             return Ok(refusal_of(committer, &info, refusal));
@@ -87,6 +97,70 @@ pub async fn publish(
 /// # Errors
 /// When the database fails; what waits is looked at again after the next push to this cache.
 pub async fn wake(ingest: &Ingest, committer: Committer<'_>, now: i64) -> Result<(), DbError> {
+    let cache = committer.push.target.cache.id;
+    let Some(turn) = WakeTurn::take(ingest, cache) else { return Ok(()) };
+    loop {
+        look_at_all(ingest, committer, now).await?;
+        if turn.is_over() {
+            return Ok(());
+        }
+    }
+}
+
+/// The turn to look at the waiting paths of a cache: one task does it for all who ask for it
+/// meanwhile.
+struct WakeTurn<'a> {
+    ingest: &'a Ingest,
+    cache: CacheId,
+    is_left: AtomicBool,
+}
+
+impl<'a> WakeTurn<'a> {
+    /// The turn; nothing where another task has it, which then looks once more.
+    fn take(ingest: &'a Ingest, cache: CacheId) -> Option<Self> {
+        let mut waking = ingest.waking.lock().unwrap_or_else(PoisonError::into_inner);
+        match waking.entry(cache) {
+            Entry::Occupied(mut again) => {
+                again.insert(true);
+                None
+            }
+            Entry::Vacant(free) => {
+                free.insert(false);
+                Some(Self { ingest, cache, is_left: AtomicBool::new(false) })
+            }
+        }
+    }
+
+    /// Whether nobody has asked since.
+    fn is_over(&self) -> bool {
+        let mut waking = self.ingest.waking.lock().unwrap_or_else(PoisonError::into_inner);
+        match waking.get_mut(&self.cache) {
+            Some(again) if *again => {
+                *again = false;
+                false
+            }
+            _ => {
+                // In the same moment, so that whoever asks later takes the turn.
+                waking.remove(&self.cache);
+                self.is_left.store(true, Ordering::Relaxed);
+                true
+            }
+        }
+    }
+}
+
+impl Drop for WakeTurn<'_> {
+    fn drop(&mut self) {
+        if self.is_left.load(Ordering::Relaxed) {
+            return;
+        }
+        // After an error; who asked meanwhile leaves it to the next push.
+        let mut waking = self.ingest.waking.lock().unwrap_or_else(PoisonError::into_inner);
+        waking.remove(&self.cache);
+    }
+}
+
+async fn look_at_all(ingest: &Ingest, committer: Committer<'_>, now: i64) -> Result<(), DbError> {
     let cache = committer.push.target.cache.id;
     let (mut after, mut has_moved) = (String::new(), false);
     loop {
@@ -130,7 +204,9 @@ async fn settle(
     let published = look(ingest, Committer { push: &push, ..committer }, info, now).await?;
     match &published {
         Published::Waiting(missing) => {
-            if let Some(first) = missing.first() {
+            if let Some(first) = missing.first()
+                && first.hash() != path.waits_for
+            {
                 let mut tx = ingest.db.commit_tx().await?;
                 let path = WaitingPath { waits_for: first.hash(), ..path.clone() };
                 uploads::wait(tx.exec(), cache.id, &path, now).await?;
@@ -183,7 +259,10 @@ async fn look(
             Published::Visible(Box::new(receipt))
         }
         Some(CommitLine::Error { code, .. }) if code == code::REFERENCES_MISSING => {
-            let missing = missing_references(ingest, committer, needed).await?;
+            let missing = match missing_references(ingest, committer, needed).await? {
+                Ok(missing) => missing,
+                Err(refusal) => return Ok(refusal_of(committer, &info, refusal)),
+            };
             if missing.is_empty() {
                 // They came at this very moment.
                 return Box::pin(look(ingest, committer, info, now)).await;
@@ -213,12 +292,9 @@ async fn check_nar(
         let mut conn = ingest.db.reader().await?;
         let visible = db::paths::visible_nars(conn.exec(), cache, &[info.nar_hash]).await?;
         return Ok(match visible.get(&info.nar_hash) {
-            // Its size is not for everybody who may push.
-            Some(found) if found.nar.nar_size != info.nar_size && !committer.push.may_pull => {
-                Err(Refusal::new(code::NAR_MISMATCH, "its NAR has another size than it says"))
-            }
-            Some(found) => check_digests(&found.nar, info),
-            None => Err(nar_missing(info)),
+            // Who may not read learns nothing of what is there.
+            Some(found) if committer.push.may_pull => check_digests(&found.nar, info),
+            _ => Err(nar_missing(info)),
         });
     };
     if let Some(declared) = info.file_hash
@@ -267,19 +343,32 @@ fn nar_missing(info: &NarInfo) -> Refusal {
     Refusal::new(code::NAR_MISSING, message)
 }
 
-/// Those of these paths that the cache does not show.
+/// Those of these paths that the cache does not show; or a refusal where one of them can never come,
+/// since the cache has its hash part under another name.
 async fn missing_references(
     ingest: &Ingest,
     committer: Committer<'_>,
     needed: Vec<StorePath>,
-) -> Result<Vec<StorePath>, DbError> {
+) -> Result<Result<Vec<StorePath>, Refusal>, DbError> {
     let hashes: Vec<StorePathHash> = needed.iter().map(StorePath::hash).collect();
     let mut conn = ingest.db.reader().await?;
     let visible =
         db::paths::lookup_many(conn.exec(), committer.push.target.cache.id, &hashes).await?;
-    let is_visible =
-        |path: &StorePath| visible.get(&path.hash()).is_some_and(|found| found.store_path == *path);
-    Ok(needed.into_iter().filter(|path| !is_visible(path)).collect())
+    let mut missing = Vec::new();
+    for path in needed {
+        match visible.get(&path.hash()) {
+            None => missing.push(path),
+            Some(found) if found.store_path == path => {}
+            Some(_) => {
+                let message = format!(
+                    "it refers to {path}, and the cache has another path with that hash part; a \
+                     cache holds one path per hash part"
+                );
+                return Ok(Err(Refusal::new(code::REFERENCES_MISSING, message)));
+            }
+        }
+    }
+    Ok(Ok(missing))
 }
 
 fn full_path(committer: Committer<'_>, info: &NarInfo) -> String {

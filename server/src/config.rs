@@ -23,7 +23,7 @@ mod storage_cache;
 mod token_algorithm;
 
 pub use audit::AuditConfig;
-pub use auth::{AuthConfig, OidcConfig, OidcGrant, TokenKeyFile, Transport};
+pub use auth::{AuthConfig, LegacyKeyFile, OidcConfig, OidcGrant, TokenKeyFile, Transport};
 pub use compression::CompressionConfig;
 pub use database::{DatabaseConfig, DatabaseUrl, PostgresConfig, TlsMode};
 pub use error::ConfigError;

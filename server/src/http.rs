@@ -10,6 +10,7 @@
 mod access;
 mod answer;
 mod api;
+mod attic;
 mod body;
 mod caller;
 mod drain;
@@ -89,6 +90,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/{cache}/{file}", get(nix::narinfo::narinfo).put(nix::upload::file))
         .route("/{cache}/nar/{file}", get(nix::nar::nar).put(nix::upload::nar))
         .route("/{cache}/pins/{name}", get(nix::pin::pin))
+        .merge(attic::routes())
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::wrong_method)
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&app), caller::audited))

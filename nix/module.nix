@@ -383,7 +383,8 @@ in
           message = said "a secret file is given twice, once of them in `settings`; keep one of the two";
         }
         {
-          assertion = builtins.all (key: key.algorithm != "HS256" || !inStore key.file) settings.auth.token-key;
+          assertion = builtins.all (key: key.algorithm != "HS256" || !inStore key.file)
+            (settings.auth.token-key ++ settings.auth.legacy-key);
           message = said "the secret of an HS256 key would be readable by everybody in the Nix store; name a file outside of it as a string";
         }
         {

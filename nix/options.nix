@@ -301,6 +301,29 @@ in
       } [ ] ''
       Keys in files: tokens that they have signed are believed besides those that this server has issued.
     '';
+    legacy-key = key
+      {
+        tables = {
+          name = required "str" ''
+            What messages call it.
+          '';
+          algorithm = required { enum = [ "HS256" "RS256" ]; } ''
+            The algorithm of the signatures.
+          '';
+          file = required "path" ''
+            The file with the key, as attic's settings have it: base64 of a secret of at least 32 bytes, or of an RSA key in PEM. Unless
+            it is a public key it must not lie in the Nix store.
+          '';
+          issuer = unset "str" ''
+            Whom its tokens have to name as their issuer.
+          '';
+          audiences = key { listOf = "str"; } [ ] ''
+            For one of whom its tokens have to be meant; anybody where it is empty.
+          '';
+        };
+      } [ ] ''
+      Keys of attic: tokens that they have signed are believed as attic believed them.
+    '';
     oidc = key
       {
         tables = {

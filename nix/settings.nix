@@ -16,7 +16,10 @@ let
   isOption = node: node ? description;
   isTables = option: isAttrs option.type && option.type ? tables;
   # The file of a token key is loaded too: where it is a shared secret, its owner is root.
-  isFile = path: option: option.type == "secret-file" || path == [ "auth" "token-key" "file" ];
+  isFile = path: option:
+    option.type == "secret-file"
+    || path == [ "auth" "token-key" "file" ]
+    || path == [ "auth" "legacy-key" "file" ];
 
   # Strings, so that no folder is copied into the Nix store because it is written as a path.
   isFolder = option: option.type == "folder";

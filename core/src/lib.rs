@@ -12,6 +12,7 @@
 //! | [`manifest`] | the list of chunks and store hashes that make up a NAR |
 //! | [`receipt`] | a server's signed promise about a path |
 //! | [`wire`], [`token`] | the JSON of the HTTP API, and the look of its tokens |
+//! | [`attic`] | the JSON of attic's HTTP API, and what its tokens allow |
 //! | [`cache_name`], [`pin_name`], [`pattern`] | names of caches and pins, patterns with `*` |
 //! | [`units`] | sizes and lengths of time in messages and settings |
 //!
@@ -56,6 +57,7 @@
 
 #![warn(clippy::missing_errors_doc)]
 
+pub mod attic;
 pub mod bundle;
 pub mod cache_name;
 pub mod chunk;

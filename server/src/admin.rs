@@ -58,7 +58,7 @@ pub use signing_keys::{export_signing_keys, rotate_signing_key};
 pub use tokens::{create_token, list_tokens, rotate_token, show_token};
 pub use withdrawn::list_withdrawn;
 
-use crate::auth::TokenKey;
+use crate::auth::{LegacyKeys, TokenKey};
 use crate::config::{Config, PublicUrl};
 use crate::db::Db;
 use crate::secrets::Sealer;
@@ -76,6 +76,8 @@ pub struct Admin {
     pub host: Option<String>,
     /// Token keys in files, one of which signs where the database has none that can.
     pub key_files: Vec<TokenKey>,
+    /// Keys of attic, whose tokens can be revoked.
+    pub legacy_keys: LegacyKeys,
 }
 
 impl Admin {
@@ -83,7 +85,20 @@ impl Admin {
     #[must_use]
     pub fn new(db: Db, sealer: Sealer, key_files: Vec<TokenKey>, config: &Config) -> Self {
         let host = config.public_url.as_ref().map(PublicUrl::host).map(str::to_owned);
-        Self { db, sealer, compression_level: config.compression.level, host, key_files }
+        Self {
+            db,
+            sealer,
+            compression_level: config.compression.level,
+            host,
+            key_files,
+            legacy_keys: LegacyKeys::default(),
+        }
+    }
+
+    /// With the keys of attic that the settings name.
+    #[must_use]
+    pub fn with_legacy_keys(self, legacy_keys: LegacyKeys) -> Self {
+        Self { legacy_keys, ..self }
     }
 }
 

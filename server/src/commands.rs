@@ -31,7 +31,7 @@ use snowbank_cli::{Render, format_answer};
 use snowbank_core::token::hide_tokens;
 
 use crate::admin::{self, Admin};
-use crate::auth::{AuthError, TokenKey};
+use crate::auth::{AuthError, LegacyKeys, TokenKey};
 use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::{Config, Overrides};
@@ -123,7 +123,10 @@ impl CommandContext {
     }
 
     fn admin(&self) -> Result<Admin, AuthError> {
-        Ok(Admin::new(self.db.clone(), self.sealer.clone(), self.token_key_files()?, &self.config))
+        let legacy_keys = LegacyKeys::from_config(&self.config.auth.legacy_keys)?;
+        let key_files = self.token_key_files()?;
+        let admin = Admin::new(self.db.clone(), self.sealer.clone(), key_files, &self.config);
+        Ok(admin.with_legacy_keys(legacy_keys))
     }
 
     /// The token keys in files that the settings name.

@@ -24,7 +24,7 @@ mod tls;
 mod token_algorithm;
 
 pub use audit::AuditConfig;
-pub use auth::{AuthConfig, OidcConfig, OidcGrant, TokenKeyFile, Transport};
+pub use auth::{AuthConfig, LegacyKeyFile, OidcConfig, OidcGrant, TokenKeyFile, Transport};
 pub use compression::CompressionConfig;
 pub use database::{DatabaseConfig, DatabaseUrl, PostgresConfig, TlsMode};
 pub use error::ConfigError;

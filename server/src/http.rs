@@ -10,6 +10,7 @@
 mod access;
 mod answer;
 mod api;
+mod attic;
 mod body;
 mod caller;
 mod drain;
@@ -101,6 +102,7 @@ pub fn routes(app: Arc<App>) -> Router {
             get(nix::files::build_trace).put(nix::files::put_build_trace),
         )
         .route("/{cache}/debuginfo/{file}", put(nix::upload::debug_info))
+        .merge(attic::routes())
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::wrong_method)
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&app), caller::audited))

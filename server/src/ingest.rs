@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex};
 
 pub use commit::{Committer, commit};
 pub use copy::{CopyError, copy};
-pub use questions::{missing_chunks, missing_paths};
+pub use questions::{missing_chunks, missing_hashes, missing_paths};
 pub use receive::{Bundle, ReceiveError, receive_bundle};
 pub use upload::{
     Compression, Decompressor, NarUpload, NarUploadError, Published, ReceivedNar, StoreFailure,

@@ -7,6 +7,7 @@
 mod ci;
 mod client;
 mod getting_started;
+mod migrating;
 mod readme;
 mod repair;
 mod storage;

@@ -5,6 +5,7 @@
 
 #![expect(clippy::similar_names, reason = "a pusher, and what it pushed")]
 
+mod attic;
 mod backup;
 mod beside_a_running_server;
 mod body_limit;

@@ -40,7 +40,7 @@ pub(super) async fn resolve(
     // Tokens of a key that does not open are as unknown as those of a retired one.
     let keys: Vec<TokenKey> =
         rows.iter().filter_map(|row| TokenKey::open(row, &admin.sealer).ok()).collect();
-    match signed_id(admin.key_files.iter().chain(&keys), &token) {
+    match signed_id(admin.key_files.iter().chain(&keys), &admin.legacy_keys, &token) {
         Ok(id) => Ok(NamedToken { id, is_signed: true }),
         // Signed with a key that is retired, or by another issuer.
         Err(AuthError::UnknownKey) => {

@@ -44,6 +44,7 @@ fn admin(db: &Db, sealer: &Sealer) -> Admin {
         compression_level: 3,
         host: None,
         key_files: Vec::new(),
+        legacy_keys: crate::auth::LegacyKeys::default(),
     }
 }
 

@@ -128,6 +128,7 @@ mod tests {
             compression_level: 3,
             host: None,
             key_files: Vec::new(),
+            legacy_keys: crate::auth::LegacyKeys::default(),
         };
         let settings = CacheSettings::default();
         let request = CreateCache {

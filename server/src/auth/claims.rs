@@ -1,68 +1,14 @@
 //! What a token says: the registered claims of RFC 7519 and, under `snowbank`, what it allows.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use snowbank_core::attic::Right;
 use snowbank_core::cache_name::{CacheName, CachePattern};
 
-/// Something that a token can allow on a cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Permission {
-    /// Reading a private cache.
-    Pull,
-    /// Adding paths.
-    Push,
-    /// Taking paths out of sight.
-    Delete,
-    /// Changing a cache's settings, name and keys, and destroying it.
-    Configure,
-    /// Creating a cache of that name.
-    Create,
-}
-
-impl Permission {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Pull, Self::Push, Self::Delete, Self::Configure, Self::Create];
-
-    /// The permission's name, as in a token.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pull => "pull",
-            Self::Push => "push",
-            Self::Delete => "delete",
-            Self::Configure => "configure",
-            Self::Create => "create",
-        }
-    }
-}
-
-impl fmt::Display for Permission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A word that is no permission of this version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a permission; there are `pull`, `push`, `delete`, `configure` and `create`")]
-pub struct UnknownPermission;
-
-impl FromStr for Permission {
-    type Err = UnknownPermission;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|permission| permission.as_str() == text)
-            .ok_or(UnknownPermission)
-    }
-}
+use super::legacy_grants::LegacyGrants;
+use super::permission::Permission;
 
 /// What a token allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +47,9 @@ impl Grants {
     }
 }
 
+/// The end of a token that names none, in Unix seconds: the last second of the year 9999.
+pub(super) const NEVER: i64 = 253_402_300_799;
+
 /// Everything that is signed in a token. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
@@ -126,6 +75,8 @@ pub enum Origin {
     Signer(Signer),
     /// It is of a push session.
     Session(Box<Session>),
+    /// It is one of attic's, which allows something by its own rules.
+    Legacy(Box<LegacyGrants>),
 }
 
 /// Who has signed a token.
@@ -223,13 +174,27 @@ impl Token {
     pub fn session(&self) -> Option<&Session> {
         match &self.origin {
             Origin::Session(session) => Some(session),
-            Origin::Signer(_) => None,
+            Origin::Signer(_) | Origin::Legacy(_) => None,
         }
     }
 
     /// What it allows on a cache, each permission once.
     #[must_use]
     pub fn permissions(&self, cache: &CacheName) -> Vec<Permission> {
-        self.grants.permissions(cache)
+        match &self.origin {
+            Origin::Legacy(legacy) => legacy.permissions(cache),
+            Origin::Signer(_) | Origin::Session(_) => self.grants.permissions(cache),
+        }
+    }
+
+    /// Whether it is one of attic's and has this right on a cache.
+    pub(super) fn has_right(&self, cache: &CacheName, right: Right) -> bool {
+        matches!(&self.origin, Origin::Legacy(legacy) if legacy.allows(cache, right))
+    }
+
+    /// When its time is over, if it ever is.
+    #[must_use]
+    pub fn expires(&self) -> Option<i64> {
+        (self.exp < NEVER).then_some(self.exp)
     }
 }

@@ -21,6 +21,14 @@ pub enum KeyFileError {
         .0.display()
     )]
     NoKey(PathBuf),
+    /// There is no key in it that attic's tokens are signed with.
+    #[error(
+        "{} holds no key of attic: allowed are, as in its settings, base64 of a secret of at least \
+         {MIN_SECRET_BYTES} bytes (HS256), or an unencrypted RSA key in PEM, private or public, or \
+         base64 of that (RS256)",
+        .0.display()
+    )]
+    NoLegacyKey(PathBuf),
     /// It is a key, for something else.
     #[error("{} holds a key for {found}, not for {wanted}; name the right algorithm, or another \
         file", path.display())]

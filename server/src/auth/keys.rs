@@ -2,23 +2,20 @@
 
 use std::collections::HashMap;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Header};
 
 use super::claims::AnyClaims;
 use super::claims::{Origin, Session, Signer};
+use super::decode::{CLOCK_SKEW_SECONDS, header, refusal, validation};
+use super::legacy::LegacyKeys;
 use super::revocations::Revocations;
 use super::{AuthError, Token, TokenKey};
-
-/// A token longer than this is not looked at.
-pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
-/// How far the clocks of two servers may be apart when one sees a token that the other has just
-/// issued.
-pub(super) const CLOCK_SKEW_SECONDS: i64 = 60;
 
 /// The keys that are believed and the tokens that are not, as they were at one moment.
 pub(super) struct Ring {
     keys: HashMap<String, (Algorithm, DecodingKey)>,
     revoked: Revocations,
+    legacy: LegacyKeys,
     /// How long a push session may last; `None` where there are none.
     max_session_seconds: Option<i64>,
 }
@@ -32,6 +29,7 @@ impl Ring {
         Self {
             keys: keys.into_iter().map(|key| (key.kid().to_owned(), key.verifier())).collect(),
             revoked,
+            legacy: LegacyKeys::default(),
             max_session_seconds: None,
         }
     }
@@ -41,25 +39,28 @@ impl Ring {
         Self { max_session_seconds, ..self }
     }
 
+    /// Believes tokens that name no key under these keys.
+    pub(super) fn with_legacy(self, legacy: LegacyKeys) -> Self {
+        Self { legacy, ..self }
+    }
+
     /// Verifies a token at the time `now`.
     ///
     /// The key is chosen by `kid`, and the key decides on the algorithm: what the token says about
     /// itself is compared, never followed.
     pub(super) fn verify(&self, token: &str, now: i64) -> Result<Token, AuthError> {
-        let (claims, kid) = self.claims(token)?;
+        let header = header(token)?;
+        if header.kid.is_none() && !self.legacy.is_empty() {
+            let token = self.legacy.verify(token, header.alg, now)?;
+            self.check_revoked(&token, now)?;
+            return Ok(token);
+        }
+        let (claims, kid) = self.claims(token, header)?;
         self.accept(claims, kid, now)
     }
 
     /// What a key of the ring has signed, whatever the token's times are, and the key's id.
-    fn claims(&self, token: &str) -> Result<(AnyClaims, String), AuthError> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(AuthError::Malformed);
-        }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Malformed)?;
-        if header.crit.is_some() {
-            // RFC 7515, 4.1.11: an extension that has to be understood, and is not.
-            return Err(AuthError::Malformed);
-        }
+    fn claims(&self, token: &str, header: Header) -> Result<(AnyClaims, String), AuthError> {
         let kid = header.kid.ok_or(AuthError::UnknownKey)?;
         let (algorithm, key) = self.keys.get(&kid).ok_or(AuthError::UnknownKey)?;
         if header.alg != *algorithm {
@@ -101,7 +102,9 @@ impl Ring {
             return Err(AuthError::SessionEnded);
         }
         match &session.first.signer {
-            Signer::Key { kid } if !self.keys.contains_key(kid) => Err(AuthError::UnknownKey),
+            Signer::Key { kid } if !self.keys.contains_key(kid) && !self.legacy.has(kid) => {
+                Err(AuthError::UnknownKey)
+            }
             _ => Ok(()),
         }
     }
@@ -119,27 +122,12 @@ impl Ring {
 /// [`AuthError::UnknownKey`] when it is signed with another key; what is wrong with it otherwise.
 pub fn signed_id<'a>(
     keys: impl IntoIterator<Item = &'a TokenKey>,
+    legacy: &LegacyKeys,
     token: &str,
 ) -> Result<String, AuthError> {
-    Ok(Ring::new(keys, Revocations::default()).claims(token)?.0.jti)
-}
-
-/// Why the library does not take a token apart.
-#[expect(clippy::needless_pass_by_value, reason = "the shape of an argument to map_err")]
-pub(super) fn refusal(error: jsonwebtoken::errors::Error) -> AuthError {
-    match error.kind() {
-        jsonwebtoken::errors::ErrorKind::InvalidSignature => AuthError::BadSignature,
-        _ => AuthError::Malformed,
+    let header = header(token)?;
+    if header.kid.is_none() && !legacy.is_empty() {
+        return legacy.signed_id(token, header.alg);
     }
-}
-
-/// Only the signature and the shape are left to the library; times are compared here, with a clock
-/// that is a parameter.
-pub(super) fn validation(algorithm: Algorithm) -> Validation {
-    let mut validation = Validation::new(algorithm);
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    validation.required_spec_claims.clear();
-    validation
+    Ok(Ring::new(keys, Revocations::default()).claims(token, header)?.0.jti)
 }

@@ -108,6 +108,38 @@ impl Material {
             .map(Self::Secret)
     }
 
+    /// A key as attic's settings have it: base64 of a secret of HS256, or of a private or public key
+    /// in PEM. PEM itself is read as well; text that is no base64 is no secret.
+    pub fn parse_base64(bytes: &[u8]) -> Option<Self> {
+        let in_pem = |text: &[u8]| text.trim_ascii_start().starts_with(b"-----BEGIN ");
+        let parse_pem = |pem: &[u8]| {
+            Self::parse_private(pem)
+                .or_else(|| Self::parse_public(pem))
+                .or_else(|| Self::parse_rsa_public(pem))
+        };
+        if in_pem(bytes) {
+            return parse_pem(bytes);
+        }
+        let text: Zeroizing<Vec<u8>> = Zeroizing::new(
+            bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect(),
+        );
+        let decoded = BASE64_STANDARD.decode(&*text).map(Zeroizing::new).ok()?;
+        if in_pem(&decoded) {
+            return parse_pem(&decoded);
+        }
+        (decoded.len() >= MIN_SECRET_BYTES).then_some(Self::Secret(decoded))
+    }
+
+    /// `RSAPublicKey` of RFC 8017 in PEM.
+    fn parse_rsa_public(pem: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(pem).ok()?.trim();
+        let body = text
+            .strip_prefix("-----BEGIN RSA PUBLIC KEY-----")?
+            .strip_suffix("-----END RSA PUBLIC KEY-----")?;
+        let base64: String = body.split_whitespace().collect();
+        Self::public(TokenAlgorithm::Rs256, BASE64_STANDARD.decode(base64).ok()?)
+    }
+
     fn parse_private(pem: &[u8]) -> Option<Self> {
         match PrivateKeyDer::from_pem_slice(pem).ok()? {
             PrivateKeyDer::Pkcs8(key) => Self::parse_pkcs8(key.secret_pkcs8_der()),

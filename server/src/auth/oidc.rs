@@ -24,7 +24,7 @@ use snowbank_core::token::derived_token_id;
 use self::keys::IssuerKeys;
 use self::rules::{Mismatch, Rule};
 use super::claims::{Origin, Signer};
-use super::keys::{CLOCK_SKEW_SECONDS, MAX_TOKEN_BYTES, refusal, validation};
+use super::decode::{CLOCK_SKEW_SECONDS, MAX_TOKEN_BYTES, refusal, validation};
 use super::{AuthError, Grants, Permission, Token, TrustError};
 use crate::config::OidcConfig;
 

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use snowbank_core::attic::Right;
 use snowbank_core::cache_name::CacheName;
 
 use super::{AuthError, Permission, Token};
@@ -145,6 +146,37 @@ pub fn authorize_manage(
     check(name, token, permission)?;
     let target = target.ok_or_else(|| AuthError::NotHere { cache: name.clone() })?;
     Ok(MayManage { target, _checked: Check })
+}
+
+/// As [`authorize_manage`] to configure, for what attic's tokens tell apart. They need the right to
+/// this, and all others need [`Permission::Configure`].
+///
+/// # Errors
+/// As [`authorize_push`].
+pub fn authorize_change(
+    name: &CacheName,
+    target: Option<Arc<OpenCache>>,
+    token: Option<&Token>,
+    right: Right,
+) -> Result<MayManage, AuthError> {
+    check_change(name, token, right)?;
+    let target = target.ok_or_else(|| AuthError::NotHere { cache: name.clone() })?;
+    Ok(MayManage { target, _checked: Check })
+}
+
+/// Whether a token allows such a change to whatever cache is called `name`.
+///
+/// # Errors
+/// As [`authorize_create`].
+pub fn check_change(
+    name: &CacheName,
+    token: Option<&Token>,
+    right: Right,
+) -> Result<(), AuthError> {
+    if token.is_some_and(|token| token.has_right(name, right)) {
+        return Ok(());
+    }
+    check(name, token, Permission::Configure)
 }
 
 /// Whether a token allows to create a cache called `name`.

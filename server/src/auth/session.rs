@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use snowbank_core::cache_name::CacheName;
 
 use super::AuthError;
-use super::claims::{FirstToken, Grants, Origin, Permission, Session, SessionClaims, Token};
+use super::claims::{FirstToken, Grants, Origin, Session, SessionClaims, Signer, Token};
+use super::permission::Permission;
 
 /// The longest time from one renewal to the next.
 const MAX_LIFETIME_SECONDS: i64 = 3_600;
@@ -76,14 +77,16 @@ pub fn session_claims(
         }
         allowed.insert(cache.clone(), permissions);
     }
+    let first_session = |signer| Session {
+        id: jti.clone(),
+        auth_time: now,
+        caches: allowed.clone(),
+        first: FirstToken { jti: token.jti.clone(), iat: token.iat, signer },
+    };
     let push_session = match &token.origin {
-        Origin::Session(session) => Session { caches: allowed, ..Session::clone(session) },
-        Origin::Signer(signer) => Session {
-            id: jti.clone(),
-            auth_time: now,
-            caches: allowed,
-            first: FirstToken { jti: token.jti.clone(), iat: token.iat, signer: signer.clone() },
-        },
+        Origin::Session(session) => Session { caches: allowed.clone(), ..Session::clone(session) },
+        Origin::Signer(signer) => first_session(signer.clone()),
+        Origin::Legacy(legacy) => first_session(Signer::Key { kid: legacy.kid().to_owned() }),
     };
     let lifetime = (max_seconds / LIFETIMES_PER_SESSION).clamp(1, MAX_LIFETIME_SECONDS);
     let exp = now.saturating_add(lifetime).min(push_session.ends_at(max_seconds));

@@ -2,15 +2,17 @@
 //! sessions may last: what the settings say of it.
 
 use super::TokenKey;
+use super::legacy::LegacyKeys;
 use super::oidc::Issuers;
 use super::trust_error::TrustError;
 use crate::config::AuthConfig;
 
-/// Keys in files, other issuers, and push sessions.
+/// Keys in files, other issuers, keys of attic, and push sessions.
 #[derive(Debug, Default)]
 pub struct Trust {
     pub(super) file_keys: Vec<TokenKey>,
     pub(super) issuers: Issuers,
+    pub(super) legacy: LegacyKeys,
     /// How long a push session may last; `None` where there are none.
     pub(super) max_session_seconds: Option<i64>,
 }
@@ -22,6 +24,7 @@ impl Trust {
         Ok(Self {
             file_keys,
             issuers: Issuers::from_config(&config.oidc)?,
+            legacy: LegacyKeys::from_config(&config.legacy_keys).map_err(TrustError::LegacyKey)?,
             max_session_seconds: config.push_session_seconds(),
         })
     }

@@ -8,6 +8,9 @@ pub enum TrustError {
     /// A token key cannot be had from its file.
     #[error("`[[auth.token-key]]`: {0}")]
     Key(#[source] AuthError),
+    /// A legacy key cannot be had from its file.
+    #[error("`[[auth.legacy-key]]`: {0}")]
+    LegacyKey(#[source] AuthError),
     /// A word is no permission.
     #[error("{place}: `auth.oidc.permissions`: `{word}` is {source}")]
     Permission {

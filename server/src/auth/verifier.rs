@@ -220,6 +220,7 @@ async fn load(
     // Where an id stands for two keys, it is the database's, which can be retired without a
     // restart.
     let ring = Ring::new(trust.file_keys.iter().chain(&keys), revoked)
-        .with_sessions(trust.max_session_seconds);
+        .with_sessions(trust.max_session_seconds)
+        .with_legacy(trust.legacy.clone());
     Ok(LoadedKeys { ring: Arc::new(ring), at })
 }

@@ -21,7 +21,7 @@ use super::banner::{SiteAddress, banner};
 use crate::admin::restore::settle_epoch;
 use crate::admin::{self, Admin};
 use crate::app::App;
-use crate::auth::{TokenKey, Trust, Verifier};
+use crate::auth::{LegacyKeys, TokenKey, Trust, Verifier};
 use crate::chain::Chain;
 use crate::clock::unix_now;
 use crate::config::{Config, DatabaseUrl, ListenAddress, Overrides, StorageConfig};
@@ -71,7 +71,9 @@ pub(super) async fn serve(
     let chain = Chain::new(db.clone(), Arc::clone(&storage));
     chain.find_free().await?;
     let key_files = TokenKey::from_config(&config.auth.token_keys)?;
-    let admin = Admin::new(db.clone(), sealer.clone(), key_files, &config);
+    let legacy_keys = LegacyKeys::from_config(&config.auth.legacy_keys)?;
+    let admin =
+        Admin::new(db.clone(), sealer.clone(), key_files, &config).with_legacy_keys(legacy_keys);
     let found = admin::first_start(&admin, &data_dir, unix_now()).await?;
     settle_epoch(&db, &storage, unix_now()).await?;
     chain.take(unix_now()).await?;

@@ -20,6 +20,8 @@ pub(super) use sections::{AuthSection, SourceText};
 pub struct AuthConfig {
     /// Keys in files.
     pub token_keys: Vec<TokenKeyFile>,
+    /// Keys that attic's tokens are signed with.
+    pub legacy_keys: Vec<LegacyKeyFile>,
     /// Issuers of tokens, one entry for each set of jobs that may do the same.
     pub oidc: Vec<OidcConfig>,
     /// How long a push may go on with tokens of its own after its beginning; `None` where it may
@@ -45,6 +47,21 @@ pub struct TokenKeyFile {
     pub algorithm: TokenAlgorithm,
     /// The file, absolute.
     pub file: PathBuf,
+}
+
+/// `[[auth.legacy-key]]`: a key of attic in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyKeyFile {
+    /// Its name, in messages.
+    pub name: String,
+    /// What it is for: HS256 or RS256.
+    pub algorithm: TokenAlgorithm,
+    /// The file, absolute.
+    pub file: PathBuf,
+    /// Whom its tokens have to name as their issuer.
+    pub issuer: Option<String>,
+    /// For one of whom its tokens have to be meant; for anyone where it is empty.
+    pub audiences: Vec<String>,
 }
 
 /// `[[auth.oidc]]`: some of an issuer's tokens, and what they allow.

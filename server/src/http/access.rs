@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use metrics::counter;
+use snowbank_core::attic::Right;
 use snowbank_core::cache_name::CacheName;
 
 use super::caller::Caller;
@@ -172,6 +173,21 @@ pub(super) async fn may_delete(
     name: &str,
 ) -> Result<MayManage, ApiError> {
     may_manage(app, caller, name, Permission::Delete).await
+}
+
+/// A cache to change in one respect, for attic's tokens, which tell such rights apart; for others
+/// as [`may_configure`].
+pub(super) async fn may_change(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+    right: Right,
+) -> Result<MayManage, ApiError> {
+    let name = parse_cache(name, caller.token.as_ref())?;
+    // Whoever may not is told so before anything is looked up.
+    auth::check_change(&name, caller.token.as_ref(), right)?;
+    let target = app.directory.lookup(&name).await?;
+    Ok(auth::authorize_change(&name, target, caller.token.as_ref(), right)?)
 }
 
 async fn may_manage(

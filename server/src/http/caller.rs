@@ -8,6 +8,7 @@ use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
+use snowbank_core::cache_name::CacheName;
 use snowbank_core::wire::ErrorBody;
 
 use super::error::ApiError;
@@ -75,6 +76,10 @@ fn actor(app: &App, parts: &Parts, token: Option<&Token>) -> Actor {
 #[derive(Debug, Clone)]
 pub(super) struct AuditDetail(pub String);
 
+/// The cache that a request is about, where its address does not tell.
+#[derive(Debug, Clone)]
+pub(super) struct AuditCache(pub CacheName);
+
 /// Notes every use of an endpoint that changes something: pushes, and how often what was refused.
 /// An operator's change that was made is in the log already, by the same transaction.
 pub(super) async fn audited(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -88,6 +93,8 @@ pub(super) async fn audited(State(app): State<Arc<App>>, request: Request, next:
     let actor = actor(&app, &parts, token.as_ref());
     let cache = cache_of(parts.uri.path()).to_owned();
     let response = next.run(Request::from_parts(parts, body)).await;
+    let named = response.extensions().get::<AuditCache>();
+    let cache = named.map_or(cache, |cache| cache.0.to_string());
     let refused = response.extensions().get::<ErrorBody>().map(|body| body.error.code.clone());
     if refused.is_none() && !action.starts_with("push.") {
         return response;
@@ -124,6 +131,10 @@ fn action(method: &Method, route: &str) -> Option<&'static str> {
             &Method::PUT,
             "/{cache}/realisations/{file}" | "/{cache}/build-trace-v2/{derivation}/{file}",
         ) => "push.realisation",
+        (&Method::PUT, "/_api/v1/upload-path") => "push.attic",
+        (&Method::POST, "/_api/v1/cache-config/{cache}") => "cache.create",
+        (&Method::PATCH, "/_api/v1/cache-config/{cache}") => "cache.configure",
+        (&Method::DELETE, "/_api/v1/cache-config/{cache}") => "cache.destroy",
         (&Method::POST, "/api/v1/caches/{cache}/delete") => "path.delete",
         (&Method::POST, "/api/v1/caches/{cache}/copy") => "path.copy",
         (&Method::POST, "/api/v1/gc") => "gc.run",
@@ -140,7 +151,10 @@ fn action(method: &Method, route: &str) -> Option<&'static str> {
 
 /// The cache that a path is about; what is no name is not written down.
 fn cache_of(path: &str) -> &str {
-    let rest = path.strip_prefix("/api/v1/caches/").unwrap_or_else(|| path.trim_start_matches('/'));
+    let rest = ["/api/v1/caches/", "/_api/v1/cache-config/"]
+        .iter()
+        .find_map(|prefix| path.strip_prefix(prefix))
+        .unwrap_or_else(|| path.trim_start_matches('/'));
     let name = rest.split('/').next().unwrap_or("");
-    if name.parse::<snowbank_core::cache_name::CacheName>().is_ok() { name } else { "" }
+    if name.parse::<CacheName>().is_ok() { name } else { "" }
 }

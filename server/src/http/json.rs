@@ -46,6 +46,20 @@ pub(super) async fn read<T: DeserializeOwned>(
     let declared = declared_length(headers, limits)?;
     let mut hold = bodies.open(client);
     let text = collect(body, declared, limits, &mut hold).await?;
+    let value = parse(app, text, &mut hold, (what, told)).await?;
+    hold.settle();
+    Ok((value, hold))
+}
+
+/// Parses a text that `what` names and whose memory `hold` has. It has what the value takes instead
+/// then.
+pub(super) async fn parse<T: DeserializeOwned>(
+    app: &App,
+    text: Vec<u8>,
+    hold: &mut Hold,
+    (what, told): (&str, Detail),
+) -> Result<T, ApiError> {
+    let bodies = &app.budgets.bodies;
     let refused = |error: &serde_json::Error| {
         let reason = match told {
             Detail::All => format!(": {error}"),
@@ -71,12 +85,11 @@ pub(super) async fn read<T: DeserializeOwned>(
         }
         Err(WeighError::Malformed(error)) => return Err(refused(&error)),
     };
-    grow(&mut hold, text_bytes + scratch + weight, None).await?;
+    grow(hold, text_bytes + scratch + weight, None).await?;
     let value = serde_json::from_slice(&text).map_err(|error| refused(&error))?;
     drop(text);
     hold.shrink(weight);
-    hold.settle();
-    Ok((value, hold))
+    Ok(value)
 }
 
 /// Why a text was not weighed to its end.

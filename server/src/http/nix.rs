@@ -9,7 +9,17 @@ pub(super) mod pin;
 pub(super) mod public_key;
 pub(super) mod upload;
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderMap, HeaderValue};
+
+/// The header by which attic says that anyone may read a cache.
+const VISIBILITY: &str = "x-attic-cache-visibility";
+
+/// Says that anyone may read what is answered, for proxies that were set up for attic.
+fn show_visibility(headers: &mut HeaderMap, public: bool) {
+    if public {
+        headers.insert(VISIBILITY, HeaderValue::from_static("public"));
+    }
+}
 
 /// `Cache-Control` for what never changes under its URL.
 fn immutable(public: bool) -> HeaderValue {

@@ -15,6 +15,7 @@ use snowbank_core::token::hide_tokens;
 use snowbank_core::wire::ErrorBody;
 use tracing::{Instrument as _, Span};
 
+use super::attic::AtticError;
 use super::error::Cause;
 
 /// Gives the request an id and logs it when its response head is ready.
@@ -53,7 +54,10 @@ impl RequestId {
         if let Some(mut error) = response.extensions_mut().remove::<ErrorBody>() {
             error.error.request_id = Some(self.id.clone());
             let (mut parts, _) = response.into_parts();
-            let rendered = Json(error).into_response();
+            let rendered = match parts.extensions.remove::<AtticError>() {
+                Some(name) => Json(name.answer(parts.status, error.error)).into_response(),
+                None => Json(error).into_response(),
+            };
             parts.headers.extend(rendered.headers().clone());
             response = Response::from_parts(parts, rendered.into_body());
         }

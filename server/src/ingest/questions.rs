@@ -68,6 +68,28 @@ pub async fn missing_paths(
     Ok(answer)
 }
 
+/// Those of these hash parts of which the cache shows no path, in their order. The others count as
+/// pushed again.
+pub async fn missing_hashes(
+    ingest: &Ingest,
+    push: &MayPush,
+    hashes: &[StorePathHash],
+    now: i64,
+) -> Result<Vec<StorePathHash>, DbError> {
+    let cache = &push.target.cache;
+    let mut conn = ingest.db.reader().await?;
+    let mut known = db::paths::lookup_many(conn.exec(), cache.id, hashes).await?;
+    drop(conn);
+    let used_before = used_before(ingest, cache, now);
+    let due: Vec<StorePathHash> = known
+        .iter()
+        .filter(|(_, found)| found.is_to_touch(used_before, None))
+        .map(|(hash, _)| *hash)
+        .collect();
+    touch(ingest, cache, &due, None, &mut known, now).await?;
+    Ok(hashes.iter().filter(|hash| !known.contains_key(hash)).copied().collect())
+}
+
 /// A path may have been used so many seconds ago, and a push that finds it present writes nothing.
 const MAX_GRAIN_SECONDS: i64 = 3_600;
 
@@ -112,15 +134,27 @@ async fn touch_present(
     };
     let due: Vec<StorePathHash> =
         asked.iter().filter(is_due).map(|(_, path)| path.hash()).collect();
+    touch(ingest, cache, &due, expires, known, now).await
+}
+
+/// Notes that the paths of these hash parts were pushed again, as far as they are still there.
+async fn touch(
+    ingest: &Ingest,
+    cache: &Cache,
+    due: &[StorePathHash],
+    expires: Option<i64>,
+    known: &mut HashMap<StorePathHash, PathBrief>,
+    now: i64,
+) -> Result<(), DbError> {
     if due.is_empty() {
         return Ok(());
     }
     let mut tx = ingest.db.commit_tx().await?;
-    let there = db::paths::lookup_many(tx.exec(), cache.id, &due).await?;
+    let there = db::paths::lookup_many(tx.exec(), cache.id, due).await?;
     let touched: Vec<PathId> = there.values().map(|found| found.id).collect();
     db::uses::touch(tx.exec(), &touched, now, expires).await?;
     tx.commit().await?;
-    for hash in &due {
+    for hash in due {
         known.remove(hash);
     }
     known.extend(there);

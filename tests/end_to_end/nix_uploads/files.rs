@@ -168,6 +168,37 @@ fn realisations_are_kept_with_the_signatures_of_all_who_send_them() {
 }
 
 #[test]
+fn logs_and_realisations_that_come_at_once_are_each_whole() {
+    let server = Server::start();
+    let mut random = Random::fixed(4);
+    let log = format!("/main/log/{}-x.drv", random.hash_chars());
+    let texts: Vec<Vec<u8>> = (1..7).map(|number| random.text(number * 40_000)).collect();
+    let outputs: Vec<String> = (0..6).map(|_| format!("{}-out", random.hash_chars())).collect();
+    let doi = "/main/build-trace-v2/x.drv/out.doi";
+    let taken: usize = std::thread::scope(|scope| {
+        let sending: Vec<_> = texts
+            .iter()
+            .zip(&outputs)
+            .map(|(text, output)| {
+                let (server, log) = (&server, &log);
+                scope.spawn(move || {
+                    let api = Api::root(server);
+                    assert_eq!(api.put(log, &[], text.clone()).status.as_u16(), 201);
+                    let body = json!({"outPath": output, "signatures": [output]}).to_string();
+                    let answer = api.put(doi, &[], body.into_bytes());
+                    assert!(matches!(answer.status.as_u16(), 201 | 409), "{}", answer.text());
+                    usize::from(answer.status.as_u16() == 201)
+                })
+            })
+            .collect();
+        sending.into_iter().map(|one| one.join().unwrap()).sum()
+    });
+    assert_eq!(taken, 1, "one path for one output");
+    let kept = Api::root(&server).get(&log).body;
+    assert!(texts.contains(&kept), "{} bytes", kept.len());
+}
+
+#[test]
 fn content_addressed_builds_are_copied_and_substituted() {
     let (server, store) = (Server::start(), NixStore::new());
     let expression = LOUD.replace(

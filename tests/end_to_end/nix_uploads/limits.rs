@@ -48,3 +48,33 @@ fn many_uploads_at_once_take_no_more_memory_than_they_may() {
     let peak = server.peak_rss_bytes() >> 20;
     assert!(peak < 192, "{peak} MiB");
 }
+
+#[test]
+fn compressed_texts_cost_little_whatever_they_are() {
+    let mut server = Server::start();
+    let mut random = Random::fixed(3);
+    let deposit = Deposit::of(&mut random, "texts", &Node::File(vec![7; 3000]));
+    let (api, before) = (Api::root(&server), server.rss_bytes());
+    let empty = compressed("bzip2", b"");
+    let log = format!("/main/log/{}-x.drv", random.hash_chars());
+    for (address, answers) in [(deposit.narinfo(), &[422][..]), (log, &[400, 422])] {
+        let began = std::time::Instant::now();
+        let many = empty.repeat(70_000);
+        let answer = api.put(&address, &[("Content-Encoding", "bzip2")], many);
+        assert!(answers.contains(&answer.status.as_u16()), "{}", answer.text());
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+        // The mark of brotli's large windows.
+        let large = [&[0x11, 0x1e][..], &[0; 300]].concat();
+        let answer = api.put(&address, &[("Content-Encoding", "br")], large);
+        assert!(answers.contains(&answer.status.as_u16()), "{}", answer.text());
+    }
+    let large = [&[0x11, 0x1e][..], &[0; 300]].concat();
+    let message = api.put("/main/nar/x.nar.br", &[], large).refused(422, "nar-invalid");
+    assert!(message.contains("window"), "{message}");
+    let zeros = compressed("xz", &vec![0; 300 << 20]);
+    let log = format!("/main/log/{}-y.drv", random.hash_chars());
+    let answer = api.put(&log, &[("Content-Encoding", "xz")], zeros);
+    assert_eq!(answer.status.as_u16(), 400, "{}", answer.text());
+    let peak = server.peak_rss_bytes();
+    assert!(peak < before + (100 << 20), "{} MiB", peak >> 20);
+}

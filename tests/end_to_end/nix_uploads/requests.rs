@@ -82,6 +82,36 @@ fn a_path_that_waits_is_woken_by_a_push_of_another_client() {
 }
 
 #[test]
+fn a_path_waits_for_no_reference_that_can_never_come() {
+    let server = Server::start();
+    let (api, mut random) = (Api::root(&server), Random::fixed(12));
+    let (there, there_file) = deposit(&mut random, "there", 3);
+    put_nar(&api, &there, &there_file);
+    let _ = put_narinfo(&api, &there, &there_file);
+    let (mut path, file) = deposit(&mut random, "path", 3);
+    put_nar(&api, &path, &file);
+    path.references = vec![there.base_name().replace("-there", "-elsewhere")];
+    let put = |path: &Deposit| api.put(&path.narinfo(), &[], path.narinfo_text(&file).into_bytes());
+    let message = put(&path).refused(422, "references-missing");
+    assert!(message.contains("elsewhere"), "{message}");
+    // A narinfo that is longer than one that may wait.
+    path.references = (0..900).map(|_| format!("{}-missing", random.hash_chars())).collect();
+    let message = put(&path).refused(422, "limit-exceeded");
+    assert!(message.contains("upload its references first"), "{message}");
+    // A path that waits for itself and another is no reason to look for ever.
+    let mut other = deposit(&mut random, "other", 3).0;
+    other.nar.clone_from(&path.nar);
+    path.references = vec![path.base_name().to_owned(), other.base_name().to_owned()];
+    other.references = vec![path.base_name().to_owned()];
+    for path in [&path, &other] {
+        assert_eq!(put(path).status.as_u16(), 201);
+        assert!(!Oracle::main(&server).visible(&path.store_path));
+    }
+    let _ = put_narinfo(&api, &there, &there_file);
+    oracle::assert_check_is_clean(&server);
+}
+
+#[test]
 fn repeated_uploads_succeed_and_change_nothing() {
     let server = Server::start();
     let (api, mut random) = (Api::root(&server), Random::fixed(2));

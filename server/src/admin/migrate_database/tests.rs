@@ -33,6 +33,7 @@ async fn filled(folder: &Path) -> Db {
         compression_level: 3,
         host: None,
         key_files: Vec::new(),
+        legacy_keys: crate::auth::LegacyKeys::default(),
     };
     first_start(&admin, &data_dir, 1_000).await.unwrap();
     let mut tx = db.commit_tx().await.unwrap();

@@ -27,8 +27,14 @@ async fn place() -> Place {
     let config = DatabaseConfig::new(DatabaseUrl::Sqlite(folder.path().join("snowbank.db")));
     let db = Db::open(&config).await.unwrap();
     let sealer = Sealer::new(&[1; 32]);
-    let admin =
-        Admin { db: db.clone(), sealer, compression_level: 3, host: None, key_files: Vec::new() };
+    let admin = Admin {
+        db: db.clone(),
+        sealer,
+        compression_level: 3,
+        host: None,
+        key_files: Vec::new(),
+        legacy_keys: crate::auth::LegacyKeys::default(),
+    };
     let settings = CacheSettings::default();
     let request = CreateCache {
         name: "main".to_owned(),

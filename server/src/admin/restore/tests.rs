@@ -43,6 +43,7 @@ impl Host {
             compression_level: 3,
             host: None,
             key_files: Vec::new(),
+            legacy_keys: crate::auth::LegacyKeys::default(),
         };
         first_start(&admin, &data_dir, NOW).await.unwrap();
         let storage = self.storage().await;

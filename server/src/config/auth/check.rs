@@ -7,9 +7,11 @@ use axum::http::Uri;
 use snowbank_core::cache_name::CachePattern;
 use toml::Spanned;
 
-use super::super::{ConfigError, Seconds, absolute, beside, parse_kid};
-use super::sections::{AuthSection, OidcSection, Patterns, SourceText, TokenKeySection};
-use super::{AuthConfig, OidcConfig, OidcGrant, TokenKeyFile, Transport};
+use super::super::{ConfigError, Seconds, TokenAlgorithm, absolute, beside, parse_kid};
+use super::sections::{
+    AuthSection, LegacyKeySection, OidcSection, Patterns, SourceText, TokenKeySection,
+};
+use super::{AuthConfig, LegacyKeyFile, OidcConfig, OidcGrant, TokenKeyFile, Transport};
 
 /// The longest push session.
 const MAX_PUSH_SESSION: Seconds = Seconds::new(7 * 86_400);
@@ -25,12 +27,16 @@ impl AuthSection {
         for section in &self.token_key {
             token_keys.push(token_key(section, &token_keys, written, config_dir)?);
         }
+        let mut legacy_keys: Vec<LegacyKeyFile> = Vec::new();
+        for section in self.legacy_key {
+            legacy_keys.push(legacy_key(section, &legacy_keys, written, config_dir)?);
+        }
         let mut oidc: Vec<OidcConfig> = Vec::new();
         for section in self.oidc {
             oidc.push(entry(section, &oidc, written)?);
         }
         let push_session = push_session(&self.push_session, written)?;
-        Ok(AuthConfig { token_keys, oidc, push_session })
+        Ok(AuthConfig { token_keys, legacy_keys, oidc, push_session })
     }
 }
 
@@ -67,6 +73,34 @@ fn token_key(
         kid,
         algorithm: section.algorithm,
         file: absolute(&beside(config_dir, &section.file))?,
+    })
+}
+
+fn legacy_key(
+    section: LegacyKeySection,
+    before: &[LegacyKeyFile],
+    written: SourceText<'_>,
+    config_dir: Option<&Path>,
+) -> Result<LegacyKeyFile, ConfigError> {
+    let LegacyKeySection { name, algorithm, file, issuer, audiences } = section;
+    let wrong = |message: &str| written.problem(&name.span(), "auth.legacy-key.name", message);
+    if parse_kid(name.get_ref()).is_err() {
+        return Err(wrong("must be 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`"));
+    }
+    if before.iter().any(|other| other.name == *name.get_ref()) {
+        return Err(wrong("another legacy key has this name; each needs one of its own"));
+    }
+    if !matches!(algorithm.get_ref(), TokenAlgorithm::Hs256 | TokenAlgorithm::Rs256) {
+        let message = "attic signs with HS256 or RS256; keys for others belong into \
+            `[[auth.token-key]]`";
+        return Err(written.problem(&algorithm.span(), "auth.legacy-key.algorithm", message));
+    }
+    Ok(LegacyKeyFile {
+        algorithm: *algorithm.get_ref(),
+        file: absolute(&beside(config_dir, &file))?,
+        name: name.into_inner(),
+        issuer,
+        audiences,
     })
 }
 

@@ -16,6 +16,7 @@ use super::super::{ConfigError, TokenAlgorithm};
 pub(in crate::config) struct AuthSection {
     pub(super) push_session: Spanned<String>,
     pub(super) token_key: Vec<TokenKeySection>,
+    pub(super) legacy_key: Vec<LegacyKeySection>,
     pub(super) oidc: Vec<OidcSection>,
 }
 
@@ -24,6 +25,7 @@ impl Default for AuthSection {
         Self {
             push_session: Spanned::new(0..0, "6h".to_owned()),
             token_key: Vec::new(),
+            legacy_key: Vec::new(),
             oidc: Vec::new(),
         }
     }
@@ -35,6 +37,17 @@ pub(super) struct TokenKeySection {
     pub kid: Spanned<String>,
     pub algorithm: TokenAlgorithm,
     pub file: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct LegacyKeySection {
+    pub name: Spanned<String>,
+    pub algorithm: Spanned<TokenAlgorithm>,
+    pub file: PathBuf,
+    pub issuer: Option<String>,
+    #[serde(default)]
+    pub audiences: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -130,6 +130,28 @@ fn a_token_key_has_an_id_an_algorithm_and_a_file_beside_the_config_file() {
 }
 
 #[test]
+fn a_legacy_key_has_a_name_an_algorithm_of_attic_and_a_file() {
+    let text = "[[auth.legacy-key]]\nname = \"attic\"\nalgorithm = \"HS256\"\nfile = \"secret\"\n";
+    let (folder, config) = load(&format!("{text}issuer = \"i\"\naudiences = [\"a\"]\n"));
+    let expected = LegacyKeyFile {
+        name: "attic".to_owned(),
+        algorithm: TokenAlgorithm::Hs256,
+        file: folder.path().join("secret"),
+        issuer: Some("i".to_owned()),
+        audiences: vec!["a".to_owned()],
+    };
+    assert_eq!(config.unwrap().auth.legacy_keys, [expected]);
+    let with = |from: &str, to: &str| text.replace(from, to);
+    for other in ["EdDSA", "ES256"] {
+        assert_names(&with("HS256", other), &[":3: ", "`auth.legacy-key.algorithm`", "RS256"]);
+    }
+    assert_names(&with("\"attic\"", "\"a b\""), &[":2: ", "`auth.legacy-key.name`", "A-Z"]);
+    assert_names(&format!("{text}{text}"), &[":6: ", "`auth.legacy-key.name`", "another"]);
+    assert_names(&with("file = \"secret\"\n", ""), &["missing field `file`"]);
+    assert_names(&with("file", "flie"), &["unknown key `flie`"]);
+}
+
+#[test]
 fn a_push_session_lasts_for_six_hours_unless_said_otherwise() {
     let seconds = |text: &str| load(text).1.unwrap().auth.push_session_seconds();
     let value = |text: &str| format!("[auth]\npush-session = \"{text}\"\n");
@@ -158,6 +180,7 @@ fn the_documented_keys_are_keys() {
     };
     let keys: Vec<String> = section[..end].lines().filter_map(line).collect();
     let config = load(&keys.join("\n")).1.unwrap().auth;
-    assert_eq!((config.token_keys.len(), config.oidc.len()), (1, 1), "{keys:?}");
+    let found = (config.token_keys.len(), config.legacy_keys.len(), config.oidc.len());
+    assert_eq!(found, (1, 1, 1), "{keys:?}");
     assert!(config.oidc[0].name.starts_with("github"), "{config:?}");
 }

@@ -11,25 +11,28 @@ use snowbank_core::wire::WhoAmI;
 use super::super::error::ApiError;
 use super::super::token::require_token;
 use crate::app::App;
+use crate::auth::{Origin, Permission};
 
 pub(in crate::http) async fn whoami(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Result<Json<WhoAmI>, ApiError> {
     let token = require_token(&app, &headers).await?;
-    let caches: BTreeMap<String, Vec<String>> = token
-        .grants
-        .caches
-        .iter()
-        .map(|(pattern, permissions)| {
-            (pattern.to_string(), permissions.iter().map(ToString::to_string).collect())
-        })
-        .collect();
+    let names = |permissions: &[Permission]| permissions.iter().map(ToString::to_string).collect();
+    let caches: BTreeMap<String, Vec<String>> = match &token.origin {
+        Origin::Legacy(legacy) => {
+            legacy.entries().map(|(pattern, list)| (pattern, names(&list))).collect()
+        }
+        Origin::Signer(_) | Origin::Session(_) => {
+            let entries = token.grants.caches.iter();
+            entries.map(|(pattern, list)| (pattern.to_string(), names(list))).collect()
+        }
+    };
     Ok(Json(WhoAmI {
+        issued: Some(token.iat),
+        expires: token.expires(),
         subject: token.sub,
         token_id: token.jti,
-        issued: Some(token.iat),
-        expires: Some(token.exp),
         admin: token.grants.admin,
         caches,
         server_version: env!("CARGO_PKG_VERSION").to_owned(),

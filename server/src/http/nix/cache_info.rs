@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::super::access::may_fetch;
 use super::super::error::ApiError;
 use super::super::extract::Path;
-use super::short_lived;
+use super::{short_lived, show_visibility};
 use crate::app::App;
 use crate::serving;
 
@@ -24,6 +24,7 @@ pub(in crate::http) async fn nix_cache_info(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/x-nix-cache-info"));
     headers.insert(header::CACHE_CONTROL, short_lived(fetch.allowed.target.cache.public));
+    show_visibility(headers, fetch.allowed.target.cache.public);
     fetch.sign(&mut response);
     Ok(response)
 }

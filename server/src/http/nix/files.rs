@@ -129,7 +129,8 @@ async fn receive_log(
     content: impl stream::Stream<Item = Result<Bytes, BodyError>> + Send,
 ) -> Result<u64, ApiError> {
     let body = Box::pin(framed(size, content));
-    let upload = NarUpload { client, file, body, declared: None, params: app.cut };
+    let compression = Some(Compression::Plain);
+    let upload = NarUpload { client, file, body, compression, declared: None, params: app.cut };
     let received = receive_nar(&app.ingest, &push.target.cache, upload, unix_now).await?;
     Ok(received.stored_bytes)
 }

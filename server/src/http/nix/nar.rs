@@ -17,8 +17,8 @@ use snowbank_core::hash::NarHash;
 use super::super::access::may_fetch;
 use super::super::error::ApiError;
 use super::super::extract::Path;
-use super::immutable;
 use super::upload::is_uploaded;
+use super::{immutable, show_visibility};
 use crate::admission::Ending;
 use crate::app::App;
 use crate::damage::Suspicion;
@@ -179,6 +179,7 @@ fn head(nar: &Nar, representation: Representation, public: bool) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CACHE_CONTROL, immutable(public));
+    show_visibility(headers, public);
     response
 }
 

@@ -11,7 +11,7 @@ use snowbank_core::store_path::StorePathHash;
 use super::super::access::may_fetch;
 use super::super::error::ApiError;
 use super::super::extract::Path;
-use super::short_lived;
+use super::{short_lived, show_visibility};
 use crate::app::App;
 
 pub(in crate::http) async fn narinfo(
@@ -37,6 +37,7 @@ pub(in crate::http) async fn narinfo(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/x-nix-narinfo"));
     headers.insert(header::CACHE_CONTROL, short_lived(target.cache.public));
+    show_visibility(headers, target.cache.public);
     fetch.sign(&mut response);
     Ok(response)
 }

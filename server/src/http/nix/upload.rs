@@ -60,6 +60,7 @@ pub(in crate::http) async fn nar(
         client: &client,
         file: &file,
         body: Box::pin(body),
+        compression: None,
         declared: None,
         params: app.cut,
     };

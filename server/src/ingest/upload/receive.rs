@@ -105,6 +105,8 @@ pub struct NarUpload<'a, S> {
     pub file: &'a str,
     /// Its bytes, compressed or not.
     pub body: S,
+    /// How they are compressed; as their beginning says, where it is not known.
+    pub compression: Option<Compression>,
     /// Its hash and size, where they are known beforehand.
     pub declared: Option<(NarHash, u64)>,
     /// How it is cut.
@@ -139,11 +141,11 @@ where
     B: std::error::Error + Send + 'static,
     S: Stream<Item = Result<Bytes, B>> + Send,
 {
-    let NarUpload { client, file, body, declared, params } = upload;
+    let NarUpload { client, file, body, compression, declared, params } = upload;
     let place = ingest.budgets.upload(client).await?;
     let mut body = std::pin::pin!(body);
     let head = read_head(&mut body).await?;
-    let compression = Compression::detect(&head, file);
+    let compression = compression.unwrap_or_else(|| Compression::detect(&head, file));
     let memory = compression.memory(&head);
     if memory > MAX_WINDOW_BYTES + (4 << 20) {
         return Err(UploadError::Window { wanted: memory });

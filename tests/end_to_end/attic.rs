@@ -106,7 +106,7 @@ fn missing(api: &Api, deposits: &[&Deposit]) -> Vec<String> {
     let answer = api.json(Method::POST, "/_api/v1/get-missing-paths", &question);
     assert_eq!(answer.status.as_u16(), 200, "{}", answer.text());
     let body: Value = answer.json();
-    body["missing_paths"].as_array().unwrap().iter().map(|one| text(one)).collect()
+    body["missing_paths"].as_array().unwrap().iter().map(text).collect()
 }
 
 fn text(value: &Value) -> String {

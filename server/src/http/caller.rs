@@ -115,9 +115,13 @@ pub(super) async fn audited(State(app): State<Arc<App>>, request: Request, next:
 /// What a request to this route is called in the audit log, if it changes something.
 fn action(method: &Method, route: &str) -> Option<&'static str> {
     Some(match (method, route) {
-        (&Method::POST, "/api/v1/caches") => "cache.create",
-        (&Method::PATCH, "/api/v1/caches/{cache}") => "cache.configure",
-        (&Method::DELETE, "/api/v1/caches/{cache}") => "cache.destroy",
+        (&Method::POST, "/api/v1/caches" | "/_api/v1/cache-config/{cache}") => "cache.create",
+        (&Method::PATCH, "/api/v1/caches/{cache}" | "/_api/v1/cache-config/{cache}") => {
+            "cache.configure"
+        }
+        (&Method::DELETE, "/api/v1/caches/{cache}" | "/_api/v1/cache-config/{cache}") => {
+            "cache.destroy"
+        }
         (&Method::POST, "/api/v1/caches/{cache}/restore") => "cache.restore",
         (&Method::POST, "/api/v1/caches/{cache}/purge") => "cache.purge",
         (&Method::POST, "/api/v1/caches/{cache}/rename") => "cache.rename",
@@ -132,9 +136,6 @@ fn action(method: &Method, route: &str) -> Option<&'static str> {
             "/{cache}/realisations/{file}" | "/{cache}/build-trace-v2/{derivation}/{file}",
         ) => "push.realisation",
         (&Method::PUT, "/_api/v1/upload-path") => "push.attic",
-        (&Method::POST, "/_api/v1/cache-config/{cache}") => "cache.create",
-        (&Method::PATCH, "/_api/v1/cache-config/{cache}") => "cache.configure",
-        (&Method::DELETE, "/_api/v1/cache-config/{cache}") => "cache.destroy",
         (&Method::POST, "/api/v1/caches/{cache}/delete") => "path.delete",
         (&Method::POST, "/api/v1/caches/{cache}/copy") => "path.copy",
         (&Method::POST, "/api/v1/gc") => "gc.run",

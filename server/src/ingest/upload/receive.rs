@@ -2,7 +2,7 @@
 //! read back (W3) and has a row, under the name by which it was uploaded.
 //!
 //! A NAR that is cut off, or turns out to be another than was declared, leaves chunks that no NAR
-//! names, as a push does that ends early. A NAR that has come is kept for [`KEPT_SECONDS`] though
+//! names, as a push does that ends early. A NAR that has come is kept for a day though
 //! no path has it: its narinfo is on its way.
 //!
 //! Memory, for each of the few uploads that there are at a time: its decoder, one buffer, the
